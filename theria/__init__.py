@@ -1,0 +1,1 @@
+"""Attention that is twice differentiable, and the probes that tell whether yours is."""
