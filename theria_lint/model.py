@@ -92,6 +92,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that the static stage has read: what it found there, and the text it read."""
+
+    path: str
+    source: str
+    suspects: tuple[Suspect, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One probe of a target, on one backend: a row of ``targets[].runs`` in the JSON."""
 
