@@ -9,21 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-
-class Verdict(StrEnum):
-    """What a target is. Declared from the worst to the best, ``inconclusive`` last: it says nothing."""
-
-    SILENT_COLLAPSE = "silent_collapse"
-    SILENT_CORRUPTION = "silent_corruption"
-    FIRST_ORDER_ONLY = "first_order_only"
-    HARD_STRUCTURAL = "hard_structural"
-    SAFE = "safe"
-    INCONCLUSIVE = "inconclusive"
-
-    @property
-    def unsafe(self) -> bool:
-        """Whether a measurement showed the target to fail."""
-        return self not in (Verdict.SAFE, Verdict.INCONCLUSIVE)
+from theria.verdicts import Verdict
 
 
 class Disposition(StrEnum):
@@ -60,6 +46,7 @@ class Suspect:
     ``symbol`` is the qualified name of the innermost enclosing function or class (``Attention.forward``),
     ``reach`` the inclusive line range whose execution means that the suspect acted (for a decorator, the body of
     what it decorates), ``neutraliser`` the rewrite that makes the suspect do nothing, None where no rewrite can.
+    In a notebook ``cell`` is the 1-based number of the cell, and the lines count from its top.
     """
 
     rule: str
@@ -72,6 +59,7 @@ class Suspect:
     remedy: str
     reach: tuple[int, int]
     neutraliser: str | None
+    cell: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +133,7 @@ class LintError:
     path: str
     line: int | None
     message: str
+    cell: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +148,12 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that a run of the linter found, sorted by path and place."""
+    """Everything that a run of the linter found, sorted by path and place.
+
+    ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
+    ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
+    of every (path, cell) with a finding.
+    """
 
     environment: Environment
     files: int
@@ -167,3 +161,8 @@ class Report:
     targets: tuple[TargetResult, ...]
     errors: tuple[LintError, ...]
     notes: tuple[str, ...] = ()
+    unused_ignores: tuple[LintError, ...] = ()
+    ignored: int = 0
+    baselined: int = 0
+    accepted: frozenset[tuple[str, str]] = frozenset()
+    sources: dict[tuple[str, int | None], str] = field(default_factory=dict)

@@ -1,0 +1,209 @@
+"""Holds what autograd gave against what the oracle knows, and draws the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from theria.probes.derivatives import OUT, Derivatives, Failure, Route
+from theria.probes.oracles import Observation, Oracle
+from theria.probes.report import Block
+from theria.verdicts import Status, Verdict
+
+MISSING = 1e-6
+"""A block smaller than this fraction of the oracle's is missing: autograd found a path that carries nothing."""
+
+NEGLIGIBLE = 1e-4
+"""A true block smaller than this fraction of its largest neighbour carries no signal that could be missed."""
+
+
+def compare(measured: Tensor | None, truth: Observation, scale: float, tolerance: float) -> Block:
+    """One gradient or block beside the oracle's; ``scale`` is the largest true norm among its neighbours."""
+    seen = torch.zeros_like(truth.value) if measured is None else truth.view(measured)
+    norm = None if measured is None else float(seen.norm())
+    floor = max(truth.norm, NEGLIGIBLE * scale, 1e-300)
+    distance = float((seen - truth.value).norm())
+    error = distance / floor if math.isfinite(distance) else math.inf
+    return Block(norm, truth.norm, error, _state(norm, truth, distance, floor, scale, tolerance))
+
+
+def _state(
+    norm: float | None, truth: Observation, distance: float, floor: float, scale: float, tolerance: float
+) -> str:
+    doubt = 3 * truth.uncertainty
+    if distance <= tolerance * floor + doubt:
+        if doubt > 0.3 * floor and truth.norm > NEGLIGIBLE * scale:
+            return "unclear"
+        return "right" if truth.norm > NEGLIGIBLE * scale else "zero"
+    return "missing" if (norm or 0.0) <= MISSING * truth.norm else "wrong"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A route's gradients and rows, each beside the oracle's."""
+
+    gradients: dict[str, Block]
+    rows: dict[tuple[str, str], Block]
+
+    def hessian(self) -> dict[tuple[str, str], Block]:
+        """The blocks ∂g_a/∂b, cotangent blocks left out."""
+        return {key: block for key, block in self.rows.items() if key[1] != OUT}
+
+
+def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comparison:
+    """Every gradient, Hessian block and cotangent block of the primary route."""
+    scale = max((o.norm for o in oracle.gradients.values()), default=0.0)
+    gradients = {
+        a: compare(measured.gradients.get(a), truth, scale, tolerance) for a, truth in oracle.gradients.items()
+    }
+    scales = _row_scales(oracle)
+    rows = {
+        key: compare(measured.rows.get(key), truth, scales[key[1] == OUT], tolerance)
+        for key, truth in oracle.rows.items()
+    }
+    return Comparison(gradients, rows)
+
+
+def compare_sums(measured: Derivatives, oracle: Oracle, tolerance: float) -> dict[str, Block]:
+    """The rows of a secondary route, which come summed over a, by differentiated variable."""
+    scales = _row_scales(oracle)
+    sums = {}
+    for source, variable in measured.rows:
+        parts = [truth for (_, b), truth in oracle.rows.items() if b == variable]
+        truth = Observation(
+            torch.stack([p.value for p in parts]).sum(0), parts[0].view, sum(p.uncertainty for p in parts)
+        )
+        sums[variable] = compare(measured.rows[source, variable], truth, scales[variable == OUT], tolerance)
+    return sums
+
+
+def _row_scales(oracle: Oracle) -> dict[bool, float]:
+    """The largest true norm among Hessian blocks (False) and among cotangent blocks (True)."""
+    return {
+        kind: max((o.norm for (_, b), o in oracle.rows.items() if (b == OUT) == kind), default=0.0)
+        for kind in (False, True)
+    }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with the status behind it and one sentence of evidence."""
+
+    verdict: Verdict
+    status: Status
+    reason: str
+
+
+def judge(
+    primary: Derivatives,
+    comparison: Comparison,
+    others: Mapping[Route, Derivatives],
+    sums: Mapping[Route, dict[str, Block]],
+) -> Judgement:
+    """The verdict, decided in the order that docs/verdicts.md gives."""
+    return (
+        _structural(primary, comparison, others)
+        or _raises(primary, comparison, others)
+        or _silent(comparison, sums)
+        or _unclear(comparison)
+        or Judgement(Verdict.SAFE, Status.OK, _agreement(comparison))
+    )
+
+
+def _structural(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
+    failures = [d.failure for d in (primary, *others.values())]
+    if all(failure is not None and failure.order == 1 for failure in failures):
+        reason = f"the first differentiation raises: {primary.failure.message}" if primary.failure else ""
+        return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, reason)
+    unused = [
+        name
+        for name, block in comparison.gradients.items()
+        if primary.failure is None and block.norm is None and block.state == "missing"
+    ]
+    if not unused:
+        return None
+    names = ", ".join(unused)
+    largest = max(comparison.gradients[name].oracle_norm for name in unused)
+    reason = f"autograd says that {names} is unused, and the true gradient is not zero (norm {largest:.3g})"
+    return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_UNUSED, reason)
+
+
+def _raises(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
+    missing = [block for block in comparison.hessian().values() if block.state in ("missing", "wrong")]
+    failures = [d.failure for d in (primary, *others.values()) if d.failure is not None]
+    once = any(d.error_node for d in (primary, *others.values()))
+    if not failures and not (once and missing):
+        return None
+    told = failures[0] if failures else Failure(2, "RuntimeError", "its node is in the graph, pruned by autograd.grad")
+    order = "second" if told.order == 2 else "first"
+    routes = [str(route) for route, d in others.items() if d.failure]
+    where = f" ({'; '.join(routes)})" if routes and primary.failure is None else ""
+    reason = f"the {order} differentiation raises{where}: {told.message}"
+    lost = _count(missing, "block")
+    if once and primary.failure is None:
+        reason += f"; autograd.grad does not raise but loses {lost}"
+    if told.order == 1:
+        silent = [str(r) for r, d in others.items() if not d.failure and all(v is None for v in d.rows.values())]
+        reason += f"; {' and '.join(silent)} loses every block in silence" if silent else ""
+    status = Status.HARD_FAIL_ONCE_DIFF if once else Status.HARD_FAIL_OTHER
+    return Judgement(Verdict.FIRST_ORDER_ONLY, status, reason)
+
+
+def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> Judgement | None:
+    signal = {key: b for key, b in comparison.hessian().items() if b.state != "zero"}
+    missing = [key for key, b in signal.items() if b.state == "missing"]
+    wrong = [key for key, b in comparison.rows.items() if b.state == "wrong"]
+    lost = [key for key, b in comparison.rows.items() if b.state == "missing"]
+    gradients = [name for name, b in comparison.gradients.items() if b.state in ("missing", "wrong")]
+    if signal and len(missing) == len(signal):
+        reason = f"nothing raises, and all {len(signal)} Hessian blocks that carry signal are missing"
+        return Judgement(Verdict.SILENT_COLLAPSE, Status.OK, reason + _gradient_note(gradients, comparison))
+    if lost or wrong or gradients:
+        parts = []
+        if lost:
+            parts.append(f"missing {_names(lost)}")
+        if wrong:
+            worst = max(wrong, key=lambda key: comparison.rows[key].error)
+            parts.append(f"wrong {_names(wrong)} (off by {comparison.rows[worst].error:.2g} of its norm at worst)")
+        reason = "nothing raises, but " + "; ".join(parts) if parts else "nothing raises"
+        return Judgement(Verdict.SILENT_CORRUPTION, Status.OK, reason + _gradient_note(gradients, comparison))
+    for route, blocks in sums.items():
+        bad = [name for name, b in blocks.items() if b.state in ("missing", "wrong")]
+        if bad:
+            reason = (
+                f"by {route}, nothing raises, but derivatives of the gradients in {', '.join(bad)} are lost or wrong"
+            )
+            return Judgement(Verdict.SILENT_CORRUPTION, Status.OK, reason)
+    return None
+
+
+def _unclear(comparison: Comparison) -> Judgement | None:
+    unclear = [key for key, block in comparison.rows.items() if block.state == "unclear"]
+    if not unclear:
+        return None
+    reason = f"its forward rounds too coarsely for finite differences to judge {_names(unclear)}; give an exact oracle"
+    return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
+
+
+def _gradient_note(names: list[str], comparison: Comparison) -> str:
+    if not names:
+        return ""
+    worst = max(comparison.gradients[name].error for name in names)
+    return f"; the gradient of {', '.join(names)} is wrong already (off by {worst:.2g} of its norm)"
+
+
+def _names(keys: list[tuple[str, str]]) -> str:
+    return ", ".join(f"∂g_{a}/∂{'W' if b == OUT else b}" for a, b in keys)
+
+
+def _count(items: list[Block], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _agreement(comparison: Comparison) -> str:
+    worst = max((b.error for b in (*comparison.gradients.values(), *comparison.rows.values())), default=0.0)
+    return f"all gradients and blocks agree with the oracle (largest relative error {worst:.1e})"

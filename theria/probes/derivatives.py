@@ -1,0 +1,151 @@
+"""First and second derivatives of a function at a point, by every route that autograd offers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import Function, Point, call, isolated
+
+OUT = "out"
+"""The name of the cotangent W where it stands for a differentiated variable."""
+
+
+class Route(NamedTuple):
+    """How the two differentiations are asked for.
+
+    ``torch.autograd.grad`` and ``Tensor.backward`` disagree: ``grad`` prunes the error node of
+    ``@once_differentiable``, ``backward`` runs it; reentrant checkpointing refuses ``grad`` and loses blocks under
+    ``backward``. Some code raises only when the cotangent W requires grad.
+    """
+
+    first: str
+    second: str
+    cotangent_requires_grad: bool
+
+    def __str__(self) -> str:
+        """The route in the words of PyTorch's API."""
+        names = {"grad": "autograd.grad", "backward": ".backward"}
+        tail = "" if self.cotangent_requires_grad else ", constant cotangent"
+        return f"{names[self.first]} then {names[self.second]}{tail}"
+
+
+PRIMARY = Route("grad", "grad", True)
+SECONDARY = (
+    Route("grad", "backward", True),
+    Route("grad", "grad", False),
+    Route("backward", "grad", True),
+    Route("backward", "backward", False),
+)
+
+
+class Failure(NamedTuple):
+    """An exception that a differentiation raised: at which order, of what type, saying what."""
+
+    order: int
+    kind: str
+    message: str
+
+
+@dataclass
+class Derivatives:
+    """What one route measured.
+
+    ``gradients[a]`` is g_a = ∂L/∂a, None where autograd says that a is unused. ``rows[a, b]`` is ∂⟨u_a, g_a⟩/∂b, of
+    b's shape, None where there is no path. On secondary routes ``rows["*", b]`` holds the sum over a.
+    ``error_node``: the graph of the gradients holds the node that ``@once_differentiable`` leaves there.
+    """
+
+    output: Tensor | None = None
+    in_graph: bool = True
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    rows: dict[tuple[str, str], Tensor | None] = field(default_factory=dict)
+    failure: Failure | None = None
+    error_node: bool = False
+
+
+def differentiate(function: Function, point: Point, route: Route, dtype: torch.dtype | None = None) -> Derivatives:
+    """Measures the function's derivatives at a point; exceptions of the function's own forward pass through."""
+    leaves = point.leaves(dtype)
+    output = call(function, leaves, point.seed)
+    result = Derivatives(output.detach(), in_graph=output.requires_grad)
+    if not output.requires_grad:
+        return result
+    cotangent = point.cotangent.detach().clone().requires_grad_(route.cotangent_requires_grad)
+    order = 1
+    try:
+        with isolated(point.seed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # .backward(create_graph=True) warns of a cycle that is broken below
+            loss = (cotangent * output.to(cotangent.dtype)).sum()
+            result.gradients = _first(loss, leaves, route)
+            order = 2
+            result.error_node = _holds_error_node(result.gradients.values())
+            variables = {**leaves, OUT: cotangent} if route.cotangent_requires_grad else leaves
+            for source, scalar in _scalars(result.gradients, point, route):
+                for name, row in _second(scalar, variables, route).items():
+                    result.rows[source, name] = row
+    except Exception as error:
+        result.failure = Failure(order, type(error).__name__, _first_line(error))
+    finally:
+        for leaf in (*leaves.values(), cotangent):
+            leaf.grad = None
+    result.gradients = {name: None if g is None else g.detach() for name, g in result.gradients.items()}
+    return result
+
+
+def _first(loss: Tensor, leaves: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:
+    if route.first == "grad":
+        gradients = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
+        return dict(zip(leaves, gradients, strict=True))
+    torch.autograd.backward(loss, create_graph=True)
+    return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+def _scalars(gradients: Mapping[str, Tensor | None], point: Point, route: Route) -> Iterator[tuple[str, Tensor | None]]:
+    """The scalars ⟨u_a, g_a⟩ to differentiate again: one an input on the primary route, else their sum."""
+    terms = {
+        name: (point.directions[name] * g.to(torch.float64)).sum()
+        for name, g in gradients.items()
+        if g is not None and g.requires_grad
+    }
+    if route == PRIMARY:
+        yield from ((name, terms.get(name)) for name in gradients)
+    else:
+        yield "*", torch.stack(list(terms.values())).sum() if terms else None
+
+
+def _second(scalar: Tensor | None, variables: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:
+    if scalar is None:
+        return dict.fromkeys(variables)
+    if route.second == "grad":
+        rows = torch.autograd.grad(scalar, list(variables.values()), retain_graph=True, allow_unused=True)
+        return {name: None if r is None else r.detach() for name, r in zip(variables, rows, strict=True)}
+    for leaf in variables.values():
+        leaf.grad = None
+    torch.autograd.backward(scalar, retain_graph=True)
+    return {name: leaf.grad for name, leaf in variables.items()}
+
+
+def _holds_error_node(gradients: Iterable[Tensor | None]) -> bool:
+    """Whether ``@once_differentiable`` left its error node in the graph behind the gradients."""
+    stack = [g.grad_fn for g in gradients if g is not None and g.grad_fn is not None]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.name().rpartition("::")[2] == "Error":
+            return True
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

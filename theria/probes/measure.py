@@ -1,0 +1,110 @@
+"""One measurement: a function at given inputs, held against the oracle, summed up in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from theria.attention import executed_backends
+from theria.probes.compare import compare_all, compare_sums, judge
+from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, differentiate
+from theria.probes.oracles import FiniteDifferences, Oracle, trusted
+from theria.probes.point import Function, Point, call, place
+from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
+from theria.probes.report import Report
+from theria.verdicts import Status, Verdict
+
+AGREEMENT = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+"""Relative forward error up to which a trusted function computes the same thing as the target."""
+
+
+class Trusted(NamedTuple):
+    """A function whose derivatives by autograd are right, and the name it has in a report."""
+
+    name: str
+    function: Function
+
+
+def measure(
+    function: Function,
+    inputs: Mapping[str, Tensor],
+    *,
+    references: Sequence[Trusted] = (),
+    seed: int = 0,
+    configuration: str = "",
+) -> Report:
+    """Probes a function at given inputs.
+
+    Args:
+        function: takes the inputs by position, in their order; returns one floating-point tensor.
+        inputs: named tensors of any shapes, strides and floating dtypes, on one device; they are copied.
+        references: trusted functions of the same inputs. The first whose forward agrees with the function's, in
+            float64, is the oracle; if none does, finite differences of the function's own forward are.
+        seed: of the probe's own generator, and of the random numbers that the function draws.
+        configuration: a name for the inputs, kept in the report.
+
+    Raises:
+        Exception: whatever the function's forward raises; TypeError if it returns no floating-point tensor.
+    """
+    with executed_backends() as backends:
+        output = call(function, inputs, seed)
+    point = place(inputs, output, seed)
+    dtype = next(iter(inputs.values())).dtype
+    empty = Report(
+        Status.OK,
+        Verdict.INCONCLUSIVE,
+        "its forward returns numbers that are not finite",
+        dtype=str(dtype).removeprefix("torch."),
+        device=output.device.type,
+        configuration=configuration,
+        backends=tuple(dict.fromkeys(backends)),
+    )
+    if not bool(torch.isfinite(output).all()):
+        return empty
+    primary = differentiate(function, point, PRIMARY)
+    if not primary.in_graph:
+        reason = "the output is outside the graph: it does not require grad although every input does"
+        return replace(empty, status=Status.HARD_FAIL_UNUSED, verdict=Verdict.HARD_STRUCTURAL, reason=reason)
+    others = {route: differentiate(function, point, route) for route in SECONDARY}
+    oracle, forward_error, tolerance = _oracle(function, point, primary, references, dtype)
+    comparison = compare_all(primary, oracle, tolerance)
+    sums = {route: compare_sums(d, oracle, tolerance) for route, d in others.items() if not d.failure}
+    judgement = judge(primary, comparison, others, sums)
+    failures = [d.failure for d in (primary, *others.values()) if d.failure]
+    return replace(
+        empty,
+        status=judgement.status,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        gradients=comparison.gradients,
+        blocks={f"{a},{b}": block for (a, b), block in comparison.rows.items()},
+        oracle=oracle.name,
+        tolerance=tolerance,
+        forward_error=forward_error,
+        error=failures[0].message if failures else None,
+    )
+
+
+def _oracle(
+    function: Function, point: Point, primary: Derivatives, references: Sequence[Trusted], dtype: torch.dtype
+) -> tuple[Oracle, float | None, float]:
+    """The oracle, the forward's error against it (None for finite differences) and the tolerance that follows."""
+    assert primary.output is not None
+    for reference in references:
+        truth = call(reference.function, point.leaves(torch.float64), point.seed)
+        if truth.shape != primary.output.shape:
+            continue
+        error = relative_error(primary.output, truth)
+        if error <= AGREEMENT[dtype]:
+            precision = effective_dtype(primary.output, dtype, error)
+            return trusted(reference.function, point, reference.name), error, TOLERANCES[precision]
+    differences = FiniteDifferences(function, point)
+    precision = effective_dtype(primary.output, dtype, 0.0)
+    if differences.noise > 1e-6:
+        precision = max(precision, torch.float32, key=TOLERANCES.__getitem__)
+    tolerance = TOLERANCES[precision]
+    return differences.oracle(primary, tolerance), None, tolerance

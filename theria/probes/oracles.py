@@ -1,0 +1,222 @@
+"""Where the true derivatives come from: a trusted function in float64, or finite differences of the target itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from theria.probes.derivatives import OUT, PRIMARY, Derivatives, differentiate
+from theria.probes.point import Function, Point, call, draw, isolated
+
+DIRECTIONS = 4
+"""Directions along which finite differences observe a gradient or a row: four numbers that all have to agree."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an oracle knows of one gradient or row: some linear functionals of it, and how sure it is of them.
+
+    ``view`` takes a measured tensor to what is comparable with ``value`` (1-D, float64); ``uncertainty`` is the
+    Euclidean norm of the oracle's own error, estimated.
+    """
+
+    value: Tensor
+    view: Callable[[Tensor], Tensor]
+    uncertainty: float = 0.0
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of what is observed."""
+        return float(self.value.norm())
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The true gradients g_a and rows ∂⟨u_a, g_a⟩/∂b at a point, by name."""
+
+    name: str
+    gradients: Mapping[str, Observation]
+    rows: Mapping[tuple[str, str], Observation]
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """The tensor as one float64 vector."""
+    return tensor.detach().to(torch.float64).reshape(-1)
+
+
+def trusted(function: Function, point: Point, name: str) -> Oracle:
+    """The oracle that differentiates a trusted function in float64 by autograd.
+
+    Raises:
+        RuntimeError: if the function cannot be differentiated twice.
+    """
+    truth = differentiate(function, point, PRIMARY, torch.float64)
+    if truth.failure:
+        raise RuntimeError(f"the oracle {name} cannot be differentiated twice: {truth.failure.message}")
+    shapes = {**point.inputs, OUT: point.cotangent}
+    gradients = {a: _whole(truth.gradients.get(a), tensor) for a, tensor in point.inputs.items()}
+    rows = {(a, b): _whole(truth.rows.get((a, b)), tensor) for a in point.inputs for b, tensor in shapes.items()}
+    return Oracle(name, gradients, rows)
+
+
+def _whole(value: Tensor | None, like: Tensor) -> Observation:
+    return Observation(
+        torch.zeros(like.numel(), dtype=torch.float64, device=like.device) if value is None else flat(value), flat
+    )
+
+
+class FiniteDifferences:
+    """Central differences of the target's own forward, Richardson-extrapolated, with a step found from its noise.
+
+    A second difference with step h has an error of about h² c + η/h², η being the rounding noise of the forward, which
+    is not known: some targets compute in float32 inside a float64 call. So one second derivative is taken with each
+    step of a ladder, and the step at which neighbours agree best is used for all.
+    """
+
+    LADDER = tuple(0.3 * 2.0**-k for k in range(12))
+
+    def __init__(self, function: Function, point: Point) -> None:
+        """Evaluates the ladder: two dozen calls of the function."""
+        self._function = function
+        self._point = point
+        generator = torch.Generator().manual_seed(point.seed + 1)
+        self._probes = {
+            name: [draw(tuple(t.shape), generator).to(t.device) for _ in range(DIRECTIONS)]
+            for name, t in point.inputs.items()
+        }
+        self._cache: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
+        self.step, self.noise = self._best_step()
+
+    def oracle(self, measured: Derivatives, tolerance: float) -> Oracle:
+        """The oracle by finite differences.
+
+        Where the gradients that autograd gave are right (they agree with first differences of the forward), rows are
+        first differences of those gradients, which is as true and far less noisy; where not, second differences of
+        the forward.
+        """
+        gradients = {name: self._gradient(name) for name in self._point.inputs}
+        rows: dict[tuple[str, str], Observation] = {}
+        by_gradient = self._gradients_are_right(measured, gradients, tolerance)
+        for a in self._point.inputs:
+            rows.update(self._rows_by_gradient(a) if by_gradient else self._rows_by_forward(a))
+            rows[a, OUT] = self._cotangent_row(a)
+        source = "first differences of its gradient" if by_gradient else "second differences of its forward"
+        return Oracle(f"finite differences ({source})", gradients, rows)
+
+    def _gradients_are_right(self, measured: Derivatives, truth: Mapping[str, Observation], tolerance: float) -> bool:
+        scale = max((o.norm for o in truth.values()), default=0.0)
+        for name, observation in truth.items():
+            gradient = measured.gradients.get(name)
+            seen = torch.zeros_like(observation.value) if gradient is None else observation.view(gradient)
+            bound = tolerance * max(observation.norm, 1e-3 * scale) + 3 * observation.uncertainty
+            if not float((seen - observation.value).norm()) <= bound:
+                return False
+        return True
+
+    def _output(self, *shifts: tuple[str, int, float]) -> Tensor:
+        """f at the point moved by step·direction for each (input, direction, step); direction −1 is the point's u."""
+        if shifts not in self._cache:
+            arguments = self._moved(shifts)
+            self._cache[shifts] = flat(call(self._function, arguments, self._point.seed))
+        return self._cache[shifts]
+
+    def _moved(self, shifts: tuple[tuple[str, int, float], ...]) -> dict[str, Tensor]:
+        leaves = self._point.leaves()
+        for name, index, step in shifts:
+            direction = self._point.directions[name] if index < 0 else self._probes[name][index]
+            moved = leaves[name].detach().to(torch.float64) + step * direction
+            leaves[name].detach().copy_(moved)
+        return leaves
+
+    def _loss(self, *shifts: tuple[str, int, float]) -> float:
+        return float(flat(self._point.cotangent) @ self._output(*shifts))
+
+    def _mixed(self, a: str, i: int, b: str, j: int, h: float) -> float:
+        """The second derivative of L along direction i of a and direction j of b, with error O(h²)."""
+        corners = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+        return sum(s * t * self._loss((a, i, s * h), (b, j, t * h)) for s, t in corners) / (4 * h * h)
+
+    def _best_step(self) -> tuple[float, float]:
+        """The step of the ladder whose extrapolated estimates agree best with the next, and how well they do."""
+        names = list(self._point.inputs)
+
+        def curvature(h: float) -> float:
+            plus = self._loss(*((n, -1, h) for n in names))
+            minus = self._loss(*((n, -1, -h) for n in names))
+            return (plus - 2 * self._loss() + minus) / (h * h)
+
+        raw = [curvature(h) for h in self.LADDER]
+        extrapolated = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(raw)]
+        gaps = [abs(x - y) for x, y in pairwise(extrapolated)]
+        finite = [g if math.isfinite(g) else math.inf for g in gaps]
+        best = min(range(len(finite)), key=finite.__getitem__)
+        size = max(abs(extrapolated[best]), 1e-300)
+        return self.LADDER[best + 1], finite[best] / size
+
+    def _extrapolated(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
+        """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
+        coarse, middle, fine = (estimate(h) for h in (4 * self.step, 2 * self.step, self.step))
+        value = (4 * fine - middle) / 3
+        return value, float((value - (4 * middle - coarse) / 3).norm())
+
+    def _gradient(self, name: str) -> Observation:
+        probes = self._probes[name]
+
+        def estimate(h: float) -> Tensor:
+            losses = [self._loss((name, i, h)) - self._loss((name, i, -h)) for i in range(DIRECTIONS)]
+            return torch.tensor(losses, dtype=torch.float64) / (2 * h)
+
+        return self._projected(probes, *self._extrapolated(estimate))
+
+    def _rows_by_forward(self, a: str) -> dict[tuple[str, str], Observation]:
+        rows = {}
+        for b, probes in self._probes.items():
+
+            def estimate(h: float, b: str = b) -> Tensor:
+                values = [self._mixed(a, -1, b, j, h) for j in range(DIRECTIONS)]
+                return torch.tensor(values, dtype=torch.float64)
+
+            rows[a, b] = self._projected(probes, *self._extrapolated(estimate))
+        return rows
+
+    def _rows_by_gradient(self, a: str) -> dict[tuple[str, str], Observation]:
+        def estimate(h: float) -> Tensor:
+            return (self._gradient_at((a, -1, h)) - self._gradient_at((a, -1, -h))) / (2 * h)
+
+        value, uncertainty = self._extrapolated(estimate)
+        sizes = [t.numel() for t in self._point.inputs.values()]
+        parts = torch.split(value, sizes)
+        return {(a, b): Observation(part, flat, uncertainty) for b, part in zip(self._point.inputs, parts, strict=True)}
+
+    def _gradient_at(self, shift: tuple[str, int, float]) -> Tensor:
+        """All first-order gradients of L at the moved point, as autograd gives them, in one float64 vector."""
+        leaves = self._moved((shift,))
+        output = call(self._function, leaves, self._point.seed)
+        with isolated(self._point.seed):
+            loss = (self._point.cotangent * output.to(torch.float64)).sum()
+            gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        return torch.cat(
+            [flat(torch.zeros_like(x) if g is None else g) for x, g in zip(leaves.values(), gradients, strict=True)]
+        )
+
+    def _cotangent_row(self, a: str) -> Observation:
+        def estimate(h: float) -> Tensor:
+            return (self._output((a, -1, h)) - self._output((a, -1, -h))) / (2 * h)
+
+        value, uncertainty = self._extrapolated(estimate)
+        return Observation(value, flat, uncertainty)
+
+    @staticmethod
+    def _projected(probes: list[Tensor], value: Tensor, uncertainty: float) -> Observation:
+        """Numbers along normal directions, scaled so that their norm estimates that of the whole vector."""
+        matrix = torch.stack([flat(p) for p in probes]) / math.sqrt(len(probes))
+        return Observation(
+            (value / math.sqrt(len(probes))).to(matrix.device),
+            lambda t: matrix @ flat(t),
+            uncertainty / math.sqrt(len(probes)),
+        )

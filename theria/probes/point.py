@@ -1,0 +1,81 @@
+"""Where a probe measures: named inputs, a cotangent W and one direction per input, all from its own generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Tensor]
+"""What is probed: takes the inputs of a point by position, in their order, and returns a tensor."""
+
+
+def copy_strided(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A copy with the same strides: ``clone`` would make a slice contiguous, and some damage needs the strides."""
+    dtype = dtype or tensor.dtype
+    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=tensor.device)
+    return copy.copy_(tensor.detach())
+
+
+@dataclass(frozen=True)
+class Point:
+    """The inputs at which derivatives are taken, by name, and the directions along which they are observed.
+
+    ``cotangent`` is W of L = ⟨W, f(inputs)⟩ (float64, the output's shape); ``directions`` holds a float64 tensor u of
+    each input's shape: a Hessian block ∂g_a/∂b is observed as the row ∂⟨u_a, g_a⟩/∂b. A random direction meets every
+    column of a block, so a block that is wrong anywhere is seen to be wrong, at the price of one backward.
+    """
+
+    inputs: Mapping[str, Tensor]
+    cotangent: Tensor
+    directions: Mapping[str, Tensor]
+    seed: int
+
+    def leaves(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Fresh copies of the inputs that require grad."""
+        return {name: copy_strided(tensor, dtype).requires_grad_() for name, tensor in self.inputs.items()}
+
+
+def place(inputs: Mapping[str, Tensor], output: Tensor, seed: int) -> Point:
+    """Draws W and the directions for some inputs and the output that a function gives for them."""
+    generator = torch.Generator().manual_seed(seed)
+    cotangent = draw(tuple(output.shape), generator).to(output.device)
+    directions = {name: draw(tuple(tensor.shape), generator).to(tensor.device) for name, tensor in inputs.items()}
+    return Point(dict(inputs), cotangent, directions, seed)
+
+
+def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Standard normal float64 numbers on the CPU, whatever the default dtype and device are."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Grad mode on, and random numbers that neither depend on the caller's state nor change it.
+
+    Generators are seeded one by one: ``torch.manual_seed`` formats a stack trace for every device it cannot reach yet.
+    """
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def call(function: Function, arguments: Mapping[str, Tensor], seed: int) -> Tensor:
+    """Calls the function as a probe does; TypeError if it does not return a floating-point tensor."""
+    with isolated(seed):
+        output = function(*arguments.values())
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        raise TypeError(f"the function returned {type(output).__name__}, not a floating-point tensor")
+    return output

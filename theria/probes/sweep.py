@@ -1,0 +1,167 @@
+"""``theria.probe``: measures attention on the configurations that bring hidden damage to light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from theria.attention.reference import reference_attention
+from theria.probes.measure import Trusted, measure
+from theria.probes.point import Function, draw
+from theria.probes.report import Report
+from theria.verdicts import worst
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of q (B,H,T,D), k (B,H,M,D) and v (B,H,M,Dv)."""
+
+    batch: int = 2
+    heads: int = 2
+    queries: int = 5
+    keys: int = 7
+    dim: int = 6
+    value_dim: int = 6
+
+
+ODD = Shape()
+"""No size a power of two: pads and copies made inside a forward show."""
+
+ROUND = Shape(1, 2, 16, 16, 16, 16)
+"""Every size a power of two: a fast path that asks for it is taken."""
+
+LAYOUTS = {"bhtd": (0, 1, 2, 3), "bthd": (0, 2, 1, 3)}
+"""Axis order of an input as a permutation of (B,H,T,D)."""
+
+
+def to_bhtd(tensor: Tensor, layout: str) -> Tensor:
+    """A tensor of some layout seen as (B,H,T,D); ``btd`` and ``td`` lack the axes of heads and batch."""
+    if layout in LAYOUTS:
+        return tensor.permute(LAYOUTS[layout])
+    return tensor.unsqueeze(1) if layout == "btd" else tensor[None, None]
+
+
+def from_bhtd(tensor: Tensor, layout: str) -> Tensor:
+    """The inverse of ``to_bhtd``."""
+    if layout in LAYOUTS:
+        return tensor.permute(LAYOUTS[layout])
+    return tensor.squeeze(1) if layout == "btd" else tensor[0, 0]
+
+
+def draw_qkv(
+    shape: Shape, *, layout: str, dtype: torch.dtype, device: str, seed: int, strided: bool = False
+) -> dict[str, Tensor]:
+    """Random q, k, v in a layout, contiguous or (``strided``) a view of storage with another axis order.
+
+    Raises:
+        ValueError: for an unknown layout.
+    """
+    if layout not in (*LAYOUTS, "btd", "td"):
+        raise ValueError(f"layout {layout!r} is unknown; choose bhtd, bthd, btd or td")
+    generator = torch.Generator().manual_seed(seed)
+    batch = 1 if layout == "td" else shape.batch
+    heads = 1 if layout in ("btd", "td") else shape.heads
+    sizes = {
+        "q": (batch, heads, shape.queries, shape.dim),
+        "k": (batch, heads, shape.keys, shape.dim),
+        "v": (batch, heads, shape.keys, shape.value_dim),
+    }
+    tensors = {name: from_bhtd(draw(size, generator), layout).to(device, dtype) for name, size in sizes.items()}
+    if strided:
+        return {name: _strided(tensor) for name, tensor in tensors.items()}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _strided(tensor: Tensor) -> Tensor:
+    """The same numbers with the two axes before the last swapped in memory, as after a head split."""
+    return tensor.transpose(-3, -2).contiguous().transpose(-3, -2) if tensor.dim() > 2 else tensor.t().contiguous().t()
+
+
+def attention_references(layout: str, scale: float | None = None, is_causal: bool | None = None) -> list[Trusted]:
+    """The reference backend in a layout, for each plausible scale and mask unless they are known."""
+
+    def make(scale: float | None, causal: bool) -> Function:
+        def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            canonical = (to_bhtd(t, layout) for t in (q, k, v))
+            return from_bhtd(reference_attention(*canonical, scale=scale, is_causal=causal), layout)
+
+        return function
+
+    scales = (None, 1.0) if scale is None else (scale,)
+    causals = (False, True) if is_causal is None else (is_causal,)
+    return [Trusted("reference", make(s, c)) for s in scales for c in causals]
+
+
+def probe(
+    fn: Function,
+    *,
+    shape: Shape | None = None,
+    layout: str = "bhtd",
+    scale: float | None = None,
+    is_causal: bool | None = None,
+    dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
+    oracle: str = "auto",
+    seed: int = 0,
+) -> Report:
+    """Measures whether attention is twice differentiable, and returns the worst of several measurements.
+
+    Probed are the gradients of L = ⟨W, fn(q, k, v)⟩, the nine Hessian blocks and the three cotangent blocks, by
+    every route of autograd, on odd and round sizes, contiguous and strided. Sizes or strides that ``fn`` refuses
+    are left out and noted.
+
+    Args:
+        fn: takes q (B,H,T,D), k (B,H,M,D), v (B,H,M,Dv) in ``layout`` and returns (B,H,T,Dv) likewise.
+        shape: sizes to probe instead of the default ones.
+        layout: ``bhtd``, ``bthd``, ``btd`` (no heads) or ``td``.
+        scale: of the logits, where it is neither 1/√D nor 1.
+        is_causal: whether ``fn`` masks; None tries both.
+        dtype: of the inputs; derivatives are compared in float64.
+        device: where the inputs live.
+        oracle: ``auto``, ``reference`` (then a forward that disagrees is an error) or ``finite differences``.
+        seed: of the probe's own random numbers: the same seed gives the same report.
+
+    Raises:
+        ValueError: for an unknown layout or oracle, or if ``oracle="reference"`` and the forward disagrees with it.
+        Exception: what ``fn`` raises, where it runs on no configuration at all.
+    """
+    if oracle not in ("auto", "reference", "finite differences"):
+        raise ValueError(f"oracle {oracle!r} is unknown; choose 'auto', 'reference' or 'finite differences'")
+    references = [] if oracle == "finite differences" else attention_references(layout, scale, is_causal)
+    reports, skipped, refusal = [], [], None
+    for name, inputs in _configurations(shape, layout, dtype, device, seed):
+        try:
+            reports.append(measure(fn, inputs, references=references, seed=seed, configuration=name))
+        except Exception as error:
+            refusal = refusal or error
+            skipped.append(f"not probed on {name}: {type(error).__name__}: {error}")
+    if not reports:
+        assert refusal is not None
+        raise refusal
+    report = summarise(reports, skipped)
+    if oracle == "reference" and report.oracle not in ("reference", ""):
+        raise ValueError(
+            "the forward disagrees with softmax attention: give its scale, or use oracle='finite differences'"
+        )
+    return report
+
+
+def summarise(reports: Sequence[Report], notes: Sequence[str] = ()) -> Report:
+    """The worst report, with what the others found as notes."""
+    verdict = worst(report.verdict for report in reports)
+    chosen = next(report for report in reports if report.verdict is verdict)
+    differing = [f"{r.configuration}: {r.verdict}" for r in reports if r.verdict is not verdict]
+    return replace(chosen, notes=(*chosen.notes, *differing, *notes))
+
+
+def _configurations(
+    shape: Shape | None, layout: str, dtype: torch.dtype, device: str, seed: int
+) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    shapes = {"given sizes": shape} if shape else {"odd sizes": ODD, "round sizes": ROUND}
+    for name, sizes in shapes.items():
+        for strided in (False, True):
+            inputs = draw_qkv(sizes, layout=layout, dtype=dtype, device=device, seed=seed, strided=strided)
+            yield f"{name}, {'strided' if strided else 'contiguous'}", inputs
