@@ -1,0 +1,11 @@
+"""What a meta-gradient can fail of, told apart by the graph and not by the words of an exception."""
+
+from __future__ import annotations
+
+
+class UnusedParameterError(RuntimeError):
+    """The loss does not reach a parameter that the model uses: the attention cuts the graph to it."""
+
+
+class OnceDifferentiableError(RuntimeError):
+    """The graph of the inner gradients holds the error node that ``@once_differentiable`` leaves there."""
