@@ -7,20 +7,26 @@ import math
 import torch
 from torch import Tensor
 
+from theria.attention.eager import accumulator, masked_logits, repeat_heads
+from theria.attention.problem import Problem
+from theria.attention.recording import record
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, is_causal: bool = False) -> Tensor:
-    """softmax(scale · q kᵀ) v.
 
-    Args:
-        q: (B, H, T, D).
-        k: (B, H, M, D).
-        v: (B, H, M, Dv).
-        scale: factor of the logits; 1/√D if None.
-        is_causal: query t sees keys 0 … t.
-    """
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    logits = scale * (q @ k.transpose(-2, -1))
-    if is_causal:
-        hidden = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-        logits = logits.masked_fill(hidden, -math.inf)
-    return torch.softmax(logits, dim=-1) @ v
+def attend(problem: Problem) -> Tensor:
+    """softmax(scale · q kᵀ + mask) v, (B, H, T, Dv); sums in float32 for half precision, zero for rows without keys."""
+    record("reference")
+    with torch.autocast(problem.q.device.type, enabled=False):
+        return _attend(problem)
+
+
+def _attend(problem: Problem) -> Tensor:
+    wide = accumulator(problem.q.dtype)
+    heads = problem.q.shape[1]
+    k, v = (repeat_heads(x.to(wide), heads) for x in (problem.k, problem.v))
+    logits = masked_logits(problem.q.to(wide), k, problem.mask, problem.settings)
+    if problem.mask is None:
+        return (torch.softmax(logits, dim=-1) @ v).to(problem.q.dtype)
+    # softmax of a row of −∞ is NaN: give such rows finite logits, and take their weights away again
+    empty = (logits == -math.inf).all(dim=-1, keepdim=True)
+    weights = torch.softmax(logits.masked_fill(empty, 0.0), dim=-1).masked_fill(empty, 0.0)
+    return (weights @ v).to(problem.q.dtype)

@@ -1,14 +1,13 @@
-"""The three backends by name, and the record of which one ran."""
+"""The three backends by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from functools import cache
 
 from torch import Tensor
 
-_executed: ContextVar[list[str] | None] = ContextVar("executed", default=None)
+from theria.attention.problem import Problem, canonical
 
 
 def backend_names() -> tuple[str, ...]:
@@ -16,24 +15,62 @@ def backend_names() -> tuple[str, ...]:
     return ("reference", "custom", "triton")
 
 
-@contextmanager
-def executed_backends() -> Iterator[list[str]]:
-    """Collects the names of the backends that execute in the block, as they report themselves."""
-    names: list[str] = []
-    token = _executed.set(names)
-    try:
-        yield names
-    finally:
-        _executed.reset(token)
-
-
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, *, backend: str = "reference", scale: float | None = None, is_causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    backend: str = "reference",
+    scale: float | None = None,
+    is_causal: bool = False,
+    attn_mask: Tensor | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """Placeholder until the backends land."""
-    from theria.attention.reference import reference_attention
+    """softmax(scale · q kᵀ + mask) v with first and second derivatives on every backend.
 
-    names = _executed.get()
-    if names is not None:
-        names.append("reference")
-    return reference_attention(q, k, v, scale=scale, is_causal=is_causal)
+    Semantics of ``torch.nn.functional.scaled_dot_product_attention``; a row that may see no key gives zero, and zero
+    derivatives. Sums are kept in float32 (float64 for float64). ``reference`` has derivatives of every order;
+    the others raise ``DerivativeOrderError`` at the third.
+
+    Args:
+        q: (…, H, T, D), or (T, D).
+        k: (…, Hk, M, D); batch dimensions broadcast.
+        v: (…, Hk, M, Dv).
+        backend: one of ``backend_names()``.
+        scale: factor of the logits; 1/√D if None.
+        is_causal: query t sees keys 0 … t.
+        attn_mask: broadcasts to (…, H, T, M); boolean (True takes part) or additive and differentiable.
+        enable_gqa: H may be a multiple of Hk, each key head serving H / Hk query heads in a row.
+
+    Raises:
+        ValueError: an argument that does not fit, or that this backend does not support.
+    """
+    run = _backend(backend)
+    problem = canonical(
+        q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa
+    )
+    return run(problem).reshape(problem.output_shape)
+
+
+def _backend(name: str) -> Callable[[Problem], Tensor]:
+    if name not in backend_names():
+        raise ValueError(f"backend={name!r} is unknown: the backends are {', '.join(backend_names())}")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Callable[[Problem], Tensor]:
+    """Imports a backend when it is first used: triton is heavy and may be absent."""
+    from theria.attention import functions, reference
+
+    if name == "reference":
+        return reference.attend
+    if name == "custom":
+        from theria.attention.custom import CustomEngine
+
+        custom = CustomEngine()
+        return lambda problem: functions.attend(problem, custom)
+    from theria.attention.triton import TritonEngine
+
+    triton = TritonEngine()
+    return lambda problem: functions.attend(problem, triton)

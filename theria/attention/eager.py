@@ -1,0 +1,36 @@
+"""What the two eager backends share: accumulator dtypes, masked logits, grouped heads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from theria.attention.problem import Settings
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that sums are kept in: float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, Hk, M, D) → (B, H, M, D), each key head repeated for its group of query heads."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
+
+
+def sum_heads(x: Tensor, key_heads: int) -> Tensor:
+    """The transpose of ``repeat_heads``: (B, H, M, D) → (B, Hk, M, D)."""
+    return x if x.shape[1] == key_heads else x.unflatten(1, (key_heads, -1)).sum(2)
+
+
+def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    """scale · q kᵀ + mask, −∞ where a query may not see a key: (B, H, T, M)."""
+    logits = settings.scale * (q @ k.mT)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
+    if settings.is_causal:
+        hidden = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        logits = logits.masked_fill(hidden, -math.inf)
+    return logits

@@ -1,0 +1,235 @@
+"""An engine's four computations tied together as autograd Functions, right to second order and loud at the third.
+
+    Attention          backward → Vjp               jvp → Jvp
+    Vjp                backward → DoubleBackward    jvp → DoubleBackward + Vjp
+    Jvp                backward → DoubleBackward + Vjp
+    DoubleBackward     raises
+
+The derivative of a gradient in a direction is a row of the Hessian, which is symmetric: so the double backward also is
+the forward-mode derivative of the VJP, and the reverse-mode derivative of the JVP.
+Every Function takes the saved ``out`` and ``lse`` as constants: their dependence on q, k, v and the mask is part of the
+formulas.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from theria.attention.engine import Directions, Engine, Saved
+from theria.attention.folding import fold, unfold
+from theria.attention.problem import Problem, Settings
+
+_Outputs = tuple[Tensor | None, ...]
+
+
+class DerivativeOrderError(RuntimeError):
+    """A derivative was asked for that the backend does not have."""
+
+
+def attend(problem: Problem, engine: Engine) -> Tensor:
+    """Attention by the engine, (B, H, T, Dv), in the graph of the problem's tensors."""
+    out: Tensor = Attention.apply(problem.q, problem.k, problem.v, problem.mask, problem.settings, engine)[0]
+    return out
+
+
+class Attention(Function):
+    """(q, k, v, mask) → (out, lse); ``lse`` is not differentiable."""
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings, engine: Engine
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Engine.forward``."""
+        with _plain(q):
+            return engine.forward(q, k, v, mask, settings)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keeps inputs and outputs: the weights are rebuilt from them."""
+        q, k, v, mask, ctx.settings, ctx.engine = inputs
+        ctx.mark_non_differentiable(output[1])
+        _save(ctx, q, k, v, mask, *output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """The VJP, itself differentiable."""
+        saved = _constants(ctx.saved_tensors)
+        gradients = Vjp.apply(*saved, cotangents[0], ctx.settings, ctx.engine, ctx.needs_input_grad[3])
+        return (*gradients, None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
+        """The JVP, itself differentiable in reverse mode."""
+        saved = _constants(ctx.saved_tensors)
+        return Jvp.apply(*saved, *_directions(saved, tangents[:4]), ctx.settings, ctx.engine), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
+        """The mapped dimension becomes part of the batch."""
+        tensors, _ = fold(info.batch_size, in_dims[:4], args[:4], keep_mask=False)
+        return unfold(info.batch_size, Attention.apply(*tensors, *args[4:]))
+
+
+class Vjp(Function):
+    """(q, k, v, mask, out, lse, dout) → gradients of (q, k, v, mask)."""
+
+    @staticmethod
+    def forward(*args: Any) -> _Outputs:
+        """See ``Engine.vjp``."""
+        *tensors, dout, settings, engine, mask_gradient = args
+        with _plain(dout):
+            outputs: _Outputs = engine.vjp(Saved(*tensors), dout, settings, mask_gradient=mask_gradient)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Outputs) -> None:
+        """Keeps the inputs."""
+        *tensors, ctx.settings, ctx.engine, ctx.mask_gradient = inputs
+        _save(ctx, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The double backward."""
+        *saved, dout = _constants(ctx.saved_tensors)
+        *gradients, ddout = DoubleBackward.apply(
+            *saved, dout, *_directions(saved, cotangents), ctx.settings, ctx.engine, ctx.needs_input_grad[3]
+        )
+        return (*gradients, None, None, ddout, None, None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Hessian times the tangents of (q, k, v, mask), and the VJP of the tangent of dout."""
+        *saved, dout = _constants(ctx.saved_tensors)
+        common = (ctx.settings, ctx.engine, ctx.mask_gradient)
+        *outputs, _ = DoubleBackward.apply(*saved, dout, *_directions(saved, tangents[:4]), *common)
+        if tangents[6] is None:
+            return tuple(outputs)
+        return tuple(map(_add, outputs, Vjp.apply(*saved, tangents[6], *common)))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
+        """The mapped dimension becomes part of the batch."""
+        tensors, mask_batch = fold(info.batch_size, in_dims[:7], args[:7], keep_mask=args[-1])
+        return unfold(info.batch_size, Vjp.apply(*tensors, *args[7:]), mask_at=3, mask_batch=mask_batch)
+
+
+class Jvp(Function):
+    """(q, k, v, mask, out, lse, tangents of q, k, v, mask) → the tangent of out."""
+
+    @staticmethod
+    def forward(*args: Any) -> Tensor:
+        """See ``Engine.jvp``."""
+        *tensors, settings, engine = args
+        with _plain(tensors[0]):
+            out_dot: Tensor = engine.jvp(Saved(*tensors[:6]), Directions(*tensors[6:]), settings)
+        return out_dot
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keeps the inputs."""
+        *tensors, ctx.settings, ctx.engine = inputs
+        _save(ctx, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of ⟨dout, Ȯ⟩: the double backward for the inputs, the VJP for the tangents."""
+        tensors = _constants(ctx.saved_tensors)
+        saved, directions = tensors[:6], tensors[6:]
+        common = (ctx.settings, ctx.engine)
+        *gradients, _ = DoubleBackward.apply(*saved, dout, *directions, *common, ctx.needs_input_grad[3])
+        of_tangents = Vjp.apply(*saved, dout, *common, directions[3] is not None and ctx.needs_input_grad[9])
+        return (*gradients, None, None, *of_tangents, None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
+        """Forward over forward mode is not derived."""
+        raise DerivativeOrderError(
+            f"backend={ctx.engine.name!r} has no forward-mode derivative of its forward-mode derivative: nest jacfwd "
+            "over jacrev instead, or use backend='reference', which has every order"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
+        """The mapped dimension becomes part of the batch."""
+        tensors, _ = fold(info.batch_size, in_dims[:10], args[:10], keep_mask=args[9] is not None)
+        outputs, out_dims = unfold(info.batch_size, (Jvp.apply(*tensors, *args[10:]),))
+        return outputs[0], out_dims[0]  # type: ignore[return-value]
+
+
+class DoubleBackward(Function):
+    """(q, k, v, mask, out, lse, dout, directions of q, k, v, mask) → second-order gradients of (q, k, v, mask, dout)."""
+
+    @staticmethod
+    def forward(*args: Any) -> _Outputs:
+        """See ``Engine.double_backward``."""
+        *tensors, settings, engine, mask_gradient = args
+        with _plain(tensors[0]):
+            gradients, ddout = engine.double_backward(
+                Saved(*tensors[:6]), tensors[6], Directions(*tensors[7:]), settings, mask_gradient=mask_gradient
+            )
+        return (*gradients, ddout)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Outputs) -> None:
+        """Keeps the name for the message."""
+        ctx.engine = inputs[-2]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> NoReturn:
+        """A real backward that leads to every input: autograd cannot skip it as it skips an error node."""
+        _refuse_third_order(ctx.engine)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
+        """The same in forward mode."""
+        _refuse_third_order(ctx.engine)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
+        """The mapped dimension becomes part of the batch."""
+        keep_mask = args[-1] or args[10] is not None
+        tensors, mask_batch = fold(info.batch_size, in_dims[:11], args[:11], keep_mask=keep_mask)
+        outputs = DoubleBackward.apply(*tensors, *args[11:])
+        return unfold(info.batch_size, outputs, mask_at=3, mask_batch=mask_batch)
+
+
+def _refuse_third_order(engine: Engine) -> NoReturn:
+    raise DerivativeOrderError(
+        f"backend={engine.name!r} has first and second derivatives, and a third was asked for: "
+        "use backend='reference', which has every order"
+    )
+
+
+def _plain(x: Tensor) -> Any:
+    """Autocast off: the engines choose the dtypes of their sums themselves."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _save(ctx: Any, *tensors: Tensor | None) -> None:
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
+def _constants(saved: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """The saved tensors, ``out`` and ``lse`` cut from their graph: a path through them would count twice."""
+    tensors = list(saved)
+    for i in (4, 5):
+        out = tensors[i]
+        tensors[i] = None if out is None else out.detach()
+    return tensors
+
+
+def _directions(saved: list[Tensor | None], given: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """Zeros for what has no direction; None for a mask that has none."""
+    directions: list[Tensor | None] = [
+        torch.zeros_like(x) if d is None and x is not None else d for x, d in zip(saved[:3], given[:3], strict=True)
+    ]
+    return [*directions, given[3]]
+
+
+def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return a if a is None or b is None else a + b
