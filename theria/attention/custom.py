@@ -38,7 +38,9 @@ class CustomEngine:
 
     name = "custom"
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings
+    ) -> tuple[Tensor, Tensor]:
         """See ``Engine``."""
         record(self.name)
         wide = accumulator(q.dtype)

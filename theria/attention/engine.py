@@ -51,7 +51,9 @@ class Engine(Protocol):
     def name(self) -> str:
         """The backend's name, for messages."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings
+    ) -> tuple[Tensor, Tensor]:
         """(out, lse) of ``Saved``."""
 
     def vjp(self, saved: Saved, dout: Tensor, settings: Settings, *, mask_gradient: bool) -> Gradients:

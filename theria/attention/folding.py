@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 
-
 def fold(
     size: int, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None], *, keep_mask: bool
 ) -> tuple[list[Tensor | None], int]:

@@ -54,7 +54,9 @@ def canonical(
     q, k, v, attn_mask = _autocast(q, k, v, attn_mask)
     _check_tensors(q, k, v)
     if is_causal and attn_mask is not None:
-        raise ValueError("is_causal=True and attn_mask were both given: pass one of them (fold the triangle into attn_mask)")
+        raise ValueError(
+            "is_causal=True and attn_mask were both given: pass one of them (fold the triangle into attn_mask)"
+        )
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
     q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
@@ -67,9 +69,7 @@ def canonical(
     return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1]))
 
 
-def _autocast(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _autocast(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Casts as autocast does for scaled_dot_product_attention: to its dtype, float64 and booleans left alone."""
     device = q.device.type
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
@@ -123,7 +123,9 @@ def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Ten
 
 
 def _refuse_heads(name: str, count: int, widest: int) -> NoReturn:
-    raise ValueError(f"{name} has {count} heads beside {widest}: pass enable_gqa=True if queries share key heads in groups")
+    raise ValueError(
+        f"{name} has {count} heads beside {widest}: pass enable_gqa=True if queries share key heads in groups"
+    )
 
 
 def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:

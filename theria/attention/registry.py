@@ -46,9 +46,7 @@ def attention(
         ValueError: an argument that does not fit, or that this backend does not support.
     """
     run = _backend(backend)
-    problem = canonical(
-        q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa
-    )
+    problem = canonical(q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa)
     return run(problem).reshape(problem.output_shape)
 
 

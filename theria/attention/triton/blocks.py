@@ -1,0 +1,46 @@
+"""Tile sizes: what fits into the shared memory and registers of one streaming multiprocessor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+#: The widest head that the kernels hold in one tile.
+LARGEST_HEAD = 256
+
+#: ``tl.dot`` takes no smaller side.
+_SMALLEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Queries and keys a tile, and the launch options that go with them."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+def padded(width: int) -> int:
+    """The power of two that a head dimension is padded to inside a kernel."""
+    return max(_SMALLEST, 1 << (width - 1).bit_length())
+
+
+def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, second_order: bool) -> Blocks:
+    """Sizes for a kernel whose widest head is ``width``.
+
+    ``rows`` is the larger of T and M: nothing is gained by tiles beyond it. ``second_order`` kernels hold twice as
+    many operands and score-shaped tiles as the others.
+    """
+    if interpreted:
+        side = min(64, padded(rows))
+        return Blocks(side, side, 4, 1)
+    footprint = padded(width) * dtype.itemsize * (2 if second_order else 1)
+    if dtype.itemsize > 2:
+        # float32 and float64 products run without tensor cores: small tiles keep registers and compile time in bounds
+        side = 32 if footprint <= 512 else _SMALLEST
+        return Blocks(side, side, 4, 1)
+    side = 64 if footprint <= 512 else 32
+    return Blocks(side, side, 4 if footprint <= 256 else 8, 2 if footprint <= 256 else 1)

@@ -1,0 +1,49 @@
+"""A Triton function that is compiled for CUDA tensors and interpreted for CPU tensors, decided at each launch.
+
+``triton.jit`` decides when it decorates, from an environment variable; this project may not touch that variable,
+because the user's own kernels read it too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import triton.language as tl
+from torch import Tensor
+from triton.runtime.interpreter import FunctionRewriter, GridExecutor
+from triton.runtime.jit import JITFunction
+
+#: The interpreter replaces functions of ``triton.language`` while it runs: one launch at a time.
+_interpreter_lock = threading.RLock()
+
+
+class Kernel(JITFunction):  # type: ignore[misc]
+    """Wraps a function written in ``triton.language``: a kernel to launch, or a helper that kernels call."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        super().__init__(fn)
+
+    def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        """Launches: interpreted if the tensors are on the CPU, compiled otherwise."""
+        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        if not interprets(tensors[0]):
+            return super().run(*args, grid=grid, warmup=warmup, **kwargs)
+        with _interpreter_lock:
+            return GridExecutor(self._interpretable, self.arg_names, grid)(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A helper called from an interpreted kernel; the compiler inlines helpers and never comes here."""
+        return self._interpretable(*args, **kwargs)
+
+    @cached_property
+    def _interpretable(self) -> Callable[..., Any]:
+        rewritten: Callable[..., Any] = FunctionRewriter(self.fn).rewrite_ast()
+        return rewritten
+
+
+def interprets(x: Tensor) -> bool:
+    """Whether kernels on this tensor run in the interpreter: on the CPU, and where TRITON_INTERPRET=1 chose it for all."""
+    return not x.is_cuda or not isinstance(tl.standard._sum_combine, JITFunction)

@@ -1,0 +1,97 @@
+"""The VJP kernels: the gradient of q by query block, then those of k and v by key block."""
+
+import triton.language as tl
+
+from theria.attention.triton.kernel import Kernel
+from theria.attention.triton.tiles import (
+    add_to_mask_gradient,
+    first_order_tile,
+    gather,
+    load_lse,
+    load_rows,
+    row_sum,
+    store_rows,
+    tile_logits,
+)
+
+
+@Kernel
+def vjp_query_kernel(  # type: ignore[no-untyped-def]
+    q, k, v, out, lse, dout, dq, delta, dmask, dmask_b, dmask_h, dmask_t, dmask_m,
+    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
+    MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+):  # fmt: skip
+    """dQ = scale · dS K, δ (B, H, T) for the next kernel and, if asked for, the mask's gradient."""
+    blocks = (T + BLOCK_T - 1) // BLOCK_T
+    head = (tl.program_id(0) // blocks).to(tl.int64)
+    key_head = (head // H) * HK + (head % H) // (H // HK)
+    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    factor = tl.load(scale)
+    mask += (head // H) * mask_b + (head % H) * mask_h
+    dmask += (head // H) * dmask_b + (head % H) * dmask_h
+    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
+    dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
+    out_rows = load_rows(out + head * T * DV, rows, T, DV, BLOCK_DV)
+    row_lse = load_lse(lse + head * T, rows, T)
+    row_delta = row_sum(dout_rows.to(lse.dtype.element_ty) * out_rows.to(lse.dtype.element_ty))
+    tl.store(delta + head * T + rows, row_delta, mask=rows < T)
+    summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
+    end = M
+    if CAUSAL:
+        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
+    for start in range(0, end, BLOCK_M):
+        columns = start + tl.arange(0, BLOCK_M)
+        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
+        v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
+        logits = tile_logits(
+            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
+        )
+        _, dlogits = first_order_tile(dout_rows, v_rows, logits, row_lse[:, None], row_delta[:, None], False)
+        summed = gather(dlogits, k_rows, summed)
+        if MASK_GRADIENT:
+            add_to_mask_gradient(
+                dmask, dlogits, rows[:, None], columns[None, :], T, M, dmask_t, dmask_m, WIDE_T, WIDE_M
+            )
+    store_rows(dq + head * T * D, rows, T, D, BLOCK_D, summed * factor)
+
+
+@Kernel
+def vjp_key_kernel(  # type: ignore[no-untyped-def]
+    q, k, v, lse, dout, delta, dk, dv,
+    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+):  # fmt: skip
+    """dK = scale · dSᵀ Q and dV = Pᵀ dO, summed over the query heads that share a key head."""
+    blocks = (M + BLOCK_M - 1) // BLOCK_M
+    key_head = (tl.program_id(0) // blocks).to(tl.int64)
+    group = H // HK
+    columns = (tl.program_id(0) % blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
+    factor = tl.load(scale)
+    k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
+    v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
+    dk_rows = tl.full([BLOCK_M, BLOCK_D], 0.0, lse.dtype.element_ty)
+    dv_rows = tl.full([BLOCK_M, BLOCK_DV], 0.0, lse.dtype.element_ty)
+    begin = 0
+    if CAUSAL:
+        begin = (tl.program_id(0) % blocks) * BLOCK_M // BLOCK_T * BLOCK_T
+    for member in range(0, group):
+        head = (key_head // HK) * H + (key_head % HK) * group + member
+        head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
+        for start in range(begin, T, BLOCK_T):
+            rows = start + tl.arange(0, BLOCK_T)
+            q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
+            dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
+            row_lse = load_lse(lse + head * T, rows, T)
+            row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)
+            logits = tile_logits(
+                q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
+                CAUSAL, MASK, True,
+            )  # fmt: skip
+            weights, dlogits = first_order_tile(dout_rows, v_rows, logits, row_lse[None, :], row_delta[None, :], True)
+            dv_rows = gather(weights, dout_rows, dv_rows)
+            dk_rows = gather(dlogits, q_rows, dk_rows)
+    store_rows(dk + key_head * M * D, columns, M, D, BLOCK_D, dk_rows * factor)
+    store_rows(dv + key_head * M * DV, columns, M, DV, BLOCK_DV, dv_rows)
