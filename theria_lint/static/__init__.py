@@ -1,0 +1,87 @@
+"""The static stage: suspects and targets from the text of a file, without running it.
+
+Importing this package loads neither libcst nor torch; each part is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import RuleError, SourceError
+
+if TYPE_CHECKING:
+    from ..model import Suspect, Target
+    from .rules import Rule, RuleSet
+
+__all__ = [
+    "RuleError",
+    "SourceError",
+    "explain",
+    "find_targets",
+    "load_rules",
+    "may_hold_suspects",
+    "neutralise",
+    "scan",
+    "syntax_check",
+]
+
+
+def load_rules(extra_paths: Sequence[Path | str] = (), extra_detach_names: Iterable[str] = ()) -> RuleSet:
+    """The shipped rules and those of ``extra_paths``; `RuleError` says what is wrong with a rule file.
+
+    ``extra_detach_names`` are dotted names of functions that cut the graph (``mypkg.stop_grad``): THL002 finds them.
+    """
+    from .rules import load_rules as load
+
+    return load(extra_paths, extra_detach_names)
+
+
+def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
+    """Whether a file of these bytes can hold a suspect at all. Never False for one that `scan` finds a suspect in."""
+    from .prefilter import may_hold_suspects as may
+
+    return may(data, rules)
+
+
+def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
+    """The suspects of a file, sorted by place and rule.
+
+    With ``prefilter`` only the code that can hold a suspect is parsed; the result is the same. `SourceError` for what
+    does not parse, as far as it had to be parsed: `syntax_check` looks at the whole file.
+    """
+    from .scanner import scan as run
+
+    return run(path, source, rules, prefilter=prefilter)
+
+
+def syntax_check(source: str) -> None:
+    """Raise `SourceError` if a file is not valid Python."""
+    from .scanner import syntax_check as check
+
+    check(source)
+
+
+def find_targets(path: str, source: str) -> tuple[Target, ...]:
+    """The attention callables of a file that can be run, in source order."""
+    from .targets import find_targets as find
+
+    return find(path, source)
+
+
+def neutralise(source: str, suspects: Iterable[Suspect]) -> str:
+    """The source with each suspect made to do nothing, every line of it where it was.
+
+    A suspect whose ``neutraliser`` is None stays as it is. Any subset of the suspects of a file may be given.
+    """
+    from .rewriting import neutralise as rewrite
+
+    return rewrite(source, suspects)
+
+
+def explain(rule: Rule) -> str:
+    """What a rule finds, why, an example and the remedy, as Markdown."""
+    from .explanation import explain as text
+
+    return text(rule)

@@ -1,0 +1,318 @@
+"""Which functions of a module are attention code: the seeds, and what the seeds call."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+
+from . import words
+from .index import Index, Scope, is_device_kernel, self_name
+from .names import dotted
+
+FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
+MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
+FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
+CALL_ENTRIES = ("forward", "__call__")
+_OPERATION = re.compile(
+    r"^(scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
+    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)$"
+)
+_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
+
+
+def bases(scope: Scope) -> tuple[str, ...]:
+    """The dotted paths of a class's bases, resolved where they are imported, as written where they are not."""
+    found: list[str] = []
+    assert isinstance(scope.node, ast.ClassDef)
+    assert scope.parent is not None
+    for base in scope.node.bases:
+        path = dotted(base.value if isinstance(base, ast.Subscript) else base)
+        if path is not None:
+            found.extend(scope.parent.names.resolve(path) or [path])
+    return tuple(found)
+
+
+def lineage(index: Index, scope: Scope) -> list[Scope]:
+    """A class and the classes of the same file that it inherits from, nearest first."""
+    line: list[Scope] = []
+    queue = [scope]
+    while queue:
+        current = queue.pop(0)
+        if current in line:
+            continue
+        line.append(current)
+        for base in bases(current):
+            queue.extend(found for found in index.by_name.get(base.rpartition(".")[2], ()) if found.kind == "class")
+    return line
+
+
+def inherits(index: Index, scope: Scope, roots: frozenset[str]) -> bool:
+    """Whether a class descends from one of ``roots``, through other classes of its file too."""
+    return any(not roots.isdisjoint(bases(ancestor)) for ancestor in lineage(index, scope))
+
+
+def is_autograd_function(index: Index, scope: Scope) -> bool:
+    """Whether a class is a ``torch.autograd.Function``, as far as the file tells."""
+    if inherits(index, scope, FUNCTION_BASES):
+        return True
+    return bool(scope.method("backward") and scope.method("forward")) and any(
+        base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in bases(scope)
+    )
+
+
+def is_module(index: Index, scope: Scope) -> bool:
+    """Whether a class is an ``nn.Module``; one with a forward whose base is not known here counts."""
+    if inherits(index, scope, MODULE_BASES):
+        return True
+    return bool(scope.method("forward")) and not is_autograd_function(index, scope)
+
+
+def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
+    """The methods that ``name`` may mean on a class: its own, or else those of the nearest ancestor that has one."""
+    for ancestor in lineage(index, scope):
+        found = ancestor.method(name)
+        if found:
+            return found
+    return []
+
+
+def computes_attention(scope: Scope) -> bool:
+    """Whether a function's own code is matmul, softmax, matmul in this order, or calls an attention operation."""
+    products: list[int] = []
+    softmaxes: list[int] = []
+    for node in scope.nodes:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            products.append(node.lineno)
+        elif isinstance(node, ast.Call):
+            name = callee_name(node)
+            if _OPERATION.match(name):
+                return True
+            if name in _PRODUCTS:
+                products.append(node.lineno)
+            elif "softmax" in name.lower():
+                softmaxes.append(node.lineno)
+    if len(products) < 2 or not softmaxes:
+        return False
+    return min(products) <= min(softmaxes) and max(softmaxes) <= max(products)
+
+
+def callee_name(call: ast.Call) -> str:
+    """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+class AttentionCode:
+    """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._variables = _module_variables(index)
+        self._mentions: dict[Scope, list[Scope]] = {}
+        self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        self.seeds = [scope for scope in index.functions() if self._is_seed(scope)]
+        self.active = self.closure(self.seeds)
+        owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
+        self.setup = {child for owner in owners for child in owner.method("__init__")} - self.active
+
+    def _is_seed(self, scope: Scope) -> bool:
+        if is_device_kernel(scope) or scope.parent is None or words.is_test(scope.name):
+            return False
+        if scope.parent.kind == "class":
+            return self._is_seed_method(scope, scope.parent)
+        if words.takes_qkv(scope.parameters) or computes_attention(scope):
+            return True
+        if words.function_is_attention(scope.name) and scope.parameters and not self._is_in_test(scope):
+            return True
+        return takes_attention_function(scope) and makes_attention(scope)
+
+    def _is_in_test(self, scope: Scope) -> bool:
+        outer = scope.enclosing("function")
+        return outer is not None and words.is_test(outer.name)
+
+    def _is_seed_method(self, scope: Scope, owner: Scope) -> bool:
+        if is_autograd_function(self.index, owner):
+            return scope.name in FUNCTION_ENTRIES and self.function_is_attention(owner)
+        if scope.name in CALL_ENTRIES and self.class_is_attention(owner):
+            return True
+        return words.takes_qkv(scope.parameters) or computes_attention(scope)
+
+    def class_is_attention(self, owner: Scope) -> bool:
+        """Whether calling an instance of this class computes attention."""
+        if words.class_is_attention(owner.name):
+            return True
+        entries = [entry for name in CALL_ENTRIES for entry in method_of(self.index, owner, name)]
+        return any(words.takes_qkv(entry.parameters) or computes_attention(entry) for entry in entries)
+
+    def function_is_attention(self, owner: Scope) -> bool:
+        """Whether an ``autograd.Function`` computes attention."""
+        forwards = method_of(self.index, owner, "forward")
+        if any(words.takes_qkv(entry.parameters) or computes_attention(entry) for entry in forwards):
+            return True
+        return words.class_is_attention(owner.name) or any(
+            words.takes_packed(entry.parameters) and words.names_attention(owner.symbol) for entry in forwards
+        )
+
+    def closure(self, roots: Iterable[Scope]) -> set[Scope]:
+        """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
+        reached: set[Scope] = set()
+        stack = list(roots)
+        while stack:
+            scope = stack.pop()
+            if scope in reached or is_device_kernel(scope):
+                continue
+            reached.add(scope)
+            stack.extend(child for child in scope.children if child.kind == "function")
+            stack.extend(self.mentions(scope))
+        return reached
+
+    def mentions(self, scope: Scope) -> list[Scope]:
+        """The functions of the file that a function's own code names, and so may call."""
+        if scope not in self._mentions:
+            self._mentions[scope] = list(self._find_mentions(scope))
+        return self._mentions[scope]
+
+    def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
+        owner = scope.parent if self_name(scope) else None
+        for node in (*scope.header, *scope.nodes):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and not self._is_tested(node):
+                yield from self._named(scope, node)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if owner is not None and node.value.id == self_name(scope):
+                    yield from self._member(owner, node.attr)
+                elif node.value.id == "super":
+                    continue
+            elif owner is not None and isinstance(node, ast.Attribute) and _is_super(node.value):
+                for ancestor in lineage(self.index, owner)[1:]:
+                    yield from ancestor.method(node.attr)
+
+    def _is_tested(self, node: ast.Name) -> bool:
+        """Whether a name only takes part in an ``isinstance`` test."""
+        parent = self.index.parents.get(node)
+        if isinstance(parent, ast.Tuple):
+            parent = self.index.parents.get(parent)
+        return isinstance(parent, ast.Call) and callee_name(parent) in {"isinstance", "issubclass"}
+
+    def _named(self, scope: Scope, node: ast.Name) -> Iterator[Scope]:
+        parent = self.index.parents.get(node)
+        attribute = parent.attr if isinstance(parent, ast.Attribute) else None
+        yield from self._meaning(scope, node.id, attribute, set())
+
+    def _meaning(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
+        if name in seen:
+            return
+        seen.add(name)
+        for found in self._visible(scope, name):
+            if found.kind == "function":
+                yield found
+            else:
+                yield from self._entries(found, attribute)
+        if name in self._variables and self._seen_from(scope, name):
+            for inner, used in self._variables[name]:
+                yield from self._meaning(self.index.module, inner, used, seen)
+
+    def _seen_from(self, scope: Scope, name: str) -> bool:
+        return name not in scope.parameters
+
+    def _visible(self, scope: Scope, name: str) -> list[Scope]:
+        """The definitions that a bare name means in a scope, from the innermost scope that has any."""
+        current: Scope | None = scope
+        while current is not None:
+            if name in current.parameters:
+                return []
+            if current.kind != "class" or current is scope:
+                found = [child for child in current.children if child.name == name]
+                if found:
+                    return found
+            current = current.parent
+        return []
+
+    def _entries(self, owner: Scope, attribute: str | None) -> Iterator[Scope]:
+        """What runs when a class, or an attribute of it, is used."""
+        if is_autograd_function(self.index, owner):
+            entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
+        else:
+            entries = CALL_ENTRIES if attribute is None else (attribute,)
+        for name in entries:
+            yield from method_of(self.index, owner, name)
+
+    def _member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
+        """What ``self.attribute`` may run: methods, overridden ones in the file's subclasses, submodules."""
+        yield from method_of(self.index, owner, attribute)
+        for heir in self._heirs(owner):
+            yield from heir.method(attribute)
+        for ancestor in lineage(self.index, owner):
+            yield from self.members(ancestor).get(attribute, ())
+
+    def _heirs(self, owner: Scope) -> list[Scope]:
+        return [scope for scope in self.index.classes() if scope is not owner and owner in lineage(self.index, scope)]
+
+    def members(self, owner: Scope) -> dict[str, list[Scope]]:
+        """What the attributes that a class assigns on ``self`` (or in its body) may run when they are called."""
+        if owner not in self._members:
+            table: dict[str, list[Scope]] = {}
+            self._members[owner] = table
+            for method in owner.children:
+                if method.kind == "function":
+                    self._collect_members(method, table)
+        return self._members[owner]
+
+    def _collect_members(self, method: Scope, table: dict[str, list[Scope]]) -> None:
+        instance = self_name(method)
+        for node in method.nodes:
+            if not isinstance(node, ast.Assign):
+                continue
+            for target in node.targets:
+                if isinstance(target, ast.Attribute) and dotted(target) == f"{instance}.{target.attr}":
+                    for name, attribute in _names_in(node.value):
+                        table.setdefault(target.attr, []).extend(self._meaning(method, name, attribute, set()))
+
+
+def takes_attention_function(scope: Scope) -> bool:
+    """Whether a function has a parameter for an attention function."""
+    return not words.FUNCTION_PARAMETERS.isdisjoint(scope.parameters)
+
+
+def makes_attention(scope: Scope) -> bool:
+    """Whether a function returns an attention function: a nested one, or a lambda, that takes q, k and v."""
+    if any(child.kind == "function" and words.takes_qkv(child.parameters) for child in scope.children):
+        return True
+    if any(isinstance(node, ast.Lambda) and words.takes_qkv(_lambda_parameters(node)) for node in scope.nodes):
+        return True
+    return not words.ATTENTION_PARAMETERS.isdisjoint(scope.parameters) and words.names_attention(scope.name)
+
+
+def _lambda_parameters(node: ast.Lambda) -> list[str]:
+    return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+
+
+def _is_super(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
+def _names_in(value: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """The names that an expression loads, each with the attribute taken of it."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
+        elif isinstance(node, ast.Name):
+            yield node.id, None
+
+
+def _module_variables(index: Index) -> dict[str, list[tuple[str, str | None]]]:
+    """What each variable of the module was assigned, as the names that the values load."""
+    table: dict[str, list[tuple[str, str | None]]] = {}
+    for node in index.module.nodes:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    table.setdefault(target.id, []).extend(_attributed_names(node.value))
+    return table
+
+
+def _attributed_names(value: ast.AST) -> list[tuple[str, str | None]]:
+    pairs = list(_names_in(value))
+    attributed = {name for name, attribute in pairs if attribute is not None}
+    return [(name, attribute) for name, attribute in pairs if attribute is not None or name not in attributed]

@@ -1,0 +1,124 @@
+"""A module as the detectors see it: its attention code, and how a node becomes a place in the text."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..model import Span
+from . import words
+from .attention import AttentionCode, is_autograd_function
+from .index import FunctionNode, Index, Scope, build, is_device_kernel
+from .names import NameTable
+from .text import split_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a detector found: ``token`` and ``detail`` fill the message, ``variant`` picks it."""
+
+    node: ast.AST
+    span: Span
+    token: str
+    scope: Scope
+    reach: tuple[int, int]
+    neutraliser: str | None
+    variant: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node in a function's own code, or in its decorators: ``names`` is the table that its names mean."""
+
+    node: ast.AST
+    scope: Scope
+    names: NameTable
+    in_header: bool
+
+
+class ModuleCode:
+    """A parsed module with everything that detectors ask about it."""
+
+    def __init__(self, source: str, tree: ast.Module) -> None:
+        self.lines = split_lines(source)
+        self.index: Index = build(tree)
+        self.attention = AttentionCode(self.index)
+
+    @cached_property
+    def active(self) -> list[Scope]:
+        """The functions that run when attention is computed, in source order."""
+        return [scope for scope in self.index.functions() if scope in self.attention.active]
+
+    @cached_property
+    def everywhere(self) -> list[Scope]:
+        """Every function that is no test and no device kernel, and the module and class bodies, in source order."""
+        return [scope for scope in self.index.scopes if not words.is_test(scope.name) and not is_device_kernel(scope)]
+
+    @cached_property
+    def autograd_functions(self) -> list[Scope]:
+        """The ``autograd.Function`` classes that are attention code."""
+        active = self.attention.active
+        return [
+            scope
+            for scope in self.index.classes()
+            if is_autograd_function(self.index, scope) and any(child in active for child in scope.children)
+        ]
+
+    def places(self, where: str = "attention") -> Iterator[Place]:
+        """The nodes of attention code, or of another part of the module, in source order."""
+        for scope in self._scopes(where):
+            assert scope.kind == "module" or scope.parent is not None
+            if scope.parent is not None and scope.kind == "function":
+                yield from (Place(node, scope, scope.parent.names, True) for node in scope.header)
+            yield from (Place(node, scope, scope.names, False) for node in scope.nodes)
+
+    def _scopes(self, where: str) -> list[Scope]:
+        if where == "anywhere":
+            return self.everywhere
+        if where == "autograd-function":
+            return [child for owner in self.autograd_functions for child in owner.children if child in self.active]
+        return self.active
+
+    def span(self, node: ast.AST) -> Span:
+        """The place of a whole expression or statement."""
+        assert isinstance(node, ast.expr | ast.stmt)
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return Span(
+            node.lineno,
+            self.column(node.lineno, node.col_offset),
+            node.end_lineno,
+            self.column(node.end_lineno, node.end_col_offset),
+        )
+
+    def member_span(self, attribute: ast.Attribute, node: ast.expr) -> Span:
+        """From an attribute's name to the end of ``node``, a call of it or itself: ``detach()`` of ``x.detach()``."""
+        whole = self.span(node)
+        end = self.span(attribute)
+        column = end.end_column - len(attribute.attr)
+        if not self.lines[end.end_line - 1].startswith(attribute.attr, column - 1):
+            return whole  # an identifier that Python normalises is not spelt as the tree says
+        return Span(end.end_line, column, whole.end_line, whole.end_column)
+
+    def column(self, line: int, offset: int) -> int:
+        """The 1-based column in characters of a 0-based offset in UTF-8 bytes."""
+        text = self.lines[line - 1]
+        return (offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))) + 1
+
+
+def lines_of(node: ast.AST) -> tuple[int, int]:
+    """The inclusive range of lines of an expression or statement."""
+    assert isinstance(node, ast.expr | ast.stmt)
+    assert node.end_lineno is not None
+    return node.lineno, node.end_lineno
+
+
+def body_lines(function: FunctionNode) -> tuple[int, int]:
+    """The inclusive range of lines of a function's body, its docstring left out: what runs when it is called."""
+    body = function.body
+    first = body[1] if len(body) > 1 and ast.get_docstring(function, clean=False) is not None else body[0]
+    assert body[-1].end_lineno is not None
+    return first.lineno, body[-1].end_lineno

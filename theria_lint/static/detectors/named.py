@@ -1,0 +1,179 @@
+"""The detector of names: contexts, decorators, methods, attributes and functions that a rule lists in data."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from ..code import Hit, ModuleCode, Place, body_lines, lines_of
+from ..names import dotted
+from ..rules import Match, Rule
+from ..words import word_set
+
+# Of `x.detach().shape` only the shape is used, and no gradient flows through that.
+_METADATA = word_set(
+    "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "
+    "nbytes itemsize"
+)
+# Receivers whose `.data` is no tensor's: `config.data`, `batch.data`, `ctx.data`.
+_NO_TENSORS = word_set(
+    "config cfg batch sample samples ctx args kwargs dataset loader dataloader meta metadata response request node "
+    "graph data inputs outputs module cls event message record settings options opts state utils"
+)
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """Every use of the names of a rule's ``[[match]]`` tables, where each says."""
+    for match in rule.matches:
+        for place in code.places(match.where):
+            hit = _FINDERS[match.kind](code, match, place)
+            if hit is not None:
+                yield hit
+
+
+def _meanings(match: Match, place: Place, node: ast.AST) -> str | None:
+    """The detail of the message when a node may mean a listed name, None when it does not.
+
+    Empty when every candidate is listed; otherwise it says that the name is ambiguous.
+    """
+    candidates = place.names.resolve_node(node)
+    if match.names.isdisjoint(candidates):
+        return None
+    return ambiguity(match.names, candidates)
+
+
+def ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
+    """What to add to a message when some candidates are listed and some are not."""
+    if names.issuperset(candidates) or len(candidates) < 2:
+        return ""
+    return f" (ambiguous: the name may mean {' or '.join(candidates)})"
+
+
+def _context(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+    node = place.node
+    if not isinstance(node, ast.Name | ast.Attribute):
+        return None
+    detail = _meanings(match, place, node)
+    if detail is None:
+        return None
+    call = code.index.parents.get(node)
+    if not isinstance(call, ast.Call) or call.func is not node:
+        # A bare name acts as a decorator only; elsewhere it is passed around and a call of it shows.
+        return _decorator_hit(code, match, place, node, detail) if _is_decorator(place, node) else None
+    if not _applies(match.when, call):
+        return None
+    if _is_decorator(place, call):
+        return _decorator_hit(code, match, place, call, detail)
+    if _wraps_function(match, call):
+        return _hit(code, match, place, call, detail, "first-argument")
+    outer = code.index.parents.get(call)
+    if isinstance(outer, ast.Call) and outer.func is call:
+        return _hit(code, match, place, outer, detail, "first-argument")
+    return _hit(code, match, place, call, detail, match.neutraliser)
+
+
+def _applies(when: str, call: ast.Call) -> bool:
+    """Whether a switch is thrown: ``set_grad_enabled(False)`` is, ``inference_mode(False)`` is not."""
+    if when == "always":
+        return True
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    constant = arguments[0].value if arguments and isinstance(arguments[0], ast.Constant) else None
+    return constant is False if when == "false" else constant is not False
+
+
+def _wraps_function(match: Match, call: ast.Call) -> bool:
+    """Whether ``no_grad(f)`` is called on a function, as a decorator would be."""
+    return match.when != "false" and len(call.args) == 1 and not isinstance(call.args[0], ast.Constant)
+
+
+def _decorator(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+    node = place.node
+    if not place.in_header or not isinstance(node, ast.Name | ast.Attribute):
+        return None
+    detail = _meanings(match, place, node)
+    parent = code.index.parents.get(node)
+    whole = parent if isinstance(parent, ast.Call) and parent.func is node else node
+    if detail is None or not _is_decorator(place, whole):
+        return None
+    return _decorator_hit(code, match, place, whole, detail)
+
+
+def _is_decorator(place: Place, node: ast.AST) -> bool:
+    return place.in_header and any(node is decorator for decorator in place.scope.decorators)
+
+
+def _decorator_hit(code: ModuleCode, match: Match, place: Place, node: ast.expr, detail: str) -> Hit:
+    name = dotted(node.func if isinstance(node, ast.Call) else node) or ""
+    token = f"@{name}" + ("()" if isinstance(node, ast.Call) else "")
+    reach = body_lines(place.scope.function)
+    return Hit(node, code.span(node), token, place.scope, reach, "drop-decorator", match.message, detail)
+
+
+def _hit(code: ModuleCode, match: Match, place: Place, node: ast.expr, detail: str, neutraliser: str | None) -> Hit:
+    inner: ast.AST = node
+    while isinstance(inner, ast.Call):
+        inner = inner.func
+    token = f"{dotted(inner)}()"
+    return Hit(node, code.span(node), token, place.scope, lines_of(node), neutraliser, match.message, detail)
+
+
+def _method(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+    node = place.node
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in match.names:
+        return None
+    # A function of a module: a [[match]] of kind "function" says which of those count.
+    if place.names.resolve_node(node.func) or _is_super(node.func.value) or _metadata_only(code, node):
+        return None
+    span = code.member_span(node.func, node)
+    token = f".{node.func.attr}()"
+    return Hit(node, span, token, place.scope, lines_of(node), match.neutraliser, match.message)
+
+
+def _is_super(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
+def _metadata_only(code: ModuleCode, node: ast.AST) -> bool:
+    parent = code.index.parents.get(node)
+    return isinstance(parent, ast.Attribute) and parent.attr in _METADATA
+
+
+def _attribute(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+    node = place.node
+    if not isinstance(node, ast.Attribute) or node.attr not in match.names or isinstance(node.ctx, ast.Del):
+        return None
+    if place.names.resolve_node(node) or _is_no_tensor(node.value) or _metadata_only(code, node):
+        return None
+    parent = code.index.parents.get(node)
+    if isinstance(parent, ast.Call) and parent.func is node:
+        return None
+    rebound = isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name)
+    neutraliser = None if rebound else match.neutraliser
+    span = code.member_span(node, node)
+    return Hit(node, span, f".{node.attr}", place.scope, lines_of(node), neutraliser, match.message)
+
+
+def _is_no_tensor(receiver: ast.AST) -> bool:
+    name = (
+        receiver.attr if isinstance(receiver, ast.Attribute) else receiver.id if isinstance(receiver, ast.Name) else ""
+    )
+    return name.strip("_").rpartition("_")[2] in _NO_TENSORS or name in {"self", "cls"}
+
+
+def _function(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+    node = place.node
+    if not isinstance(node, ast.Call):
+        return None
+    detail = _meanings(match, place, node.func)
+    if detail is None or not _applies(match.when, node) or _metadata_only(code, node):
+        return None
+    return _hit(code, match, place, node, detail, match.neutraliser)
+
+
+_FINDERS = {
+    "context": _context,
+    "decorator": _decorator,
+    "method": _method,
+    "attribute": _attribute,
+    "function": _function,
+}

@@ -1,0 +1,103 @@
+"""What a name means: imports, re-exports, ``try/except ImportError`` alternatives and simple assignments.
+
+A name maps to every dotted path that it may stand for, in sorted order, so that the output is the same on every run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+
+def dotted(node: ast.AST) -> str | None:
+    """``a.b.c`` of a chain of attributes on a name, None for any other expression."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    parts.append(node.id)
+    return ".".join(reversed(parts))
+
+
+class NameTable:
+    """The names bound in one scope, with the enclosing scope's table behind it."""
+
+    def __init__(self, parent: NameTable | None = None, shadowed: Iterable[str] = ()) -> None:
+        self.parent = parent
+        self.bound: dict[str, set[str]] = {name: set() for name in shadowed}
+        self.stars: list[str] = []
+
+    def bind(self, statement: ast.AST) -> None:
+        """Take in what an import or a simple assignment binds; anything else is passed over."""
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                self._import(alias)
+        elif isinstance(statement, ast.ImportFrom):
+            self._import_from(statement)
+        elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            self._assign(statement.targets[0], statement.value)
+
+    def _import(self, alias: ast.alias) -> None:
+        if alias.asname:
+            self._add(alias.asname, alias.name)
+        else:
+            root = alias.name.partition(".")[0]
+            self._add(root, root)
+
+    def _import_from(self, statement: ast.ImportFrom) -> None:
+        module = "." * statement.level + (statement.module or "")
+        for alias in statement.names:
+            if alias.name == "*":
+                self.stars.append(module)
+            else:
+                self._add(alias.asname or alias.name, f"{module}.{alias.name}")
+
+    def _assign(self, target: ast.AST, value: ast.AST) -> None:
+        if isinstance(target, ast.Name):
+            for candidate in _alternatives(value):
+                path = dotted(candidate)
+                if path is not None and path != target.id:
+                    for meaning in self.resolve(path):
+                        self._add(target.id, meaning)
+
+    def _add(self, name: str, path: str) -> None:
+        self.bound.setdefault(name, set()).add(path)
+
+    def resolve(self, path: str | None) -> tuple[str, ...]:
+        """Every dotted path that ``path`` may stand for, sorted; empty when its root is not an imported name."""
+        if path is None:
+            return ()
+        root, dot, rest = path.partition(".")
+        return tuple(sorted(meaning + dot + rest for meaning in self._root(root)))
+
+    def _root(self, root: str) -> Iterable[str]:
+        table: NameTable | None = self
+        while table is not None:
+            if root in table.bound:
+                return table.bound[root]
+            table = table.parent
+        return [f"{module}.{root}" for module in self._all_stars()]
+
+    def _all_stars(self) -> Iterator[str]:
+        table: NameTable | None = self
+        while table is not None:
+            yield from table.stars
+            table = table.parent
+
+    def resolve_node(self, node: ast.AST) -> tuple[str, ...]:
+        """`resolve` of an expression; a chain on anything but a name has no meaning here."""
+        return self.resolve(dotted(node))
+
+
+def _alternatives(value: ast.AST) -> Iterator[ast.AST]:
+    """The expressions that an assignment may bind: both arms of ``a if c else b``, both sides of ``a or b``."""
+    if isinstance(value, ast.IfExp):
+        yield from _alternatives(value.body)
+        yield from _alternatives(value.orelse)
+    elif isinstance(value, ast.BoolOp):
+        for part in value.values:
+            yield from _alternatives(part)
+    else:
+        yield value

@@ -1,0 +1,79 @@
+"""From a file's text to its suspects."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterable
+
+from ..model import Span, Suspect
+from .code import Hit, ModuleCode
+from .detectors import DETECTORS
+from .errors import SourceError
+from .rules import Rule, RuleSet
+
+
+def parse(source: str) -> ast.Module:
+    """The tree of a module; `SourceError` for whatever keeps Python from reading it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes and literals of the code that is read
+            return ast.parse(source)
+    except SyntaxError as error:
+        raise SourceError(error.lineno, f"does not parse: {error.msg}") from None
+    except (ValueError, UnicodeError) as error:
+        raise SourceError(None, f"does not parse: {error}") from None
+    except (RecursionError, MemoryError):
+        raise SourceError(None, "does not parse: it is nested too deeply") from None
+
+
+def analyse(path: str, source: str, tree: ast.Module, rules: RuleSet) -> tuple[Suspect, ...]:
+    """The suspects of a parsed module, sorted by place and rule."""
+    code = ModuleCode(source, tree)
+    found = [(rule, hit) for rule in rules.rules for hit in DETECTORS[rule.detector](code, rule)]
+    unique: dict[tuple[str, Span], Suspect] = {}
+    for rule, hit in _settle(found):
+        unique.setdefault((rule.id, hit.span), _suspect(path, rule, hit))
+    return tuple(sorted(unique.values(), key=lambda suspect: (suspect.span, suspect.rule)))
+
+
+def _settle(found: list[tuple[Rule, Hit]]) -> Iterable[tuple[Rule, Hit]]:
+    """Drop a hit where a rule that its own yields to has found a place around it."""
+    claims: dict[str, list[Span]] = {}
+    for rule, hit in found:
+        claims.setdefault(rule.id, []).append(hit.span)
+    for rule, hit in found:
+        if not any(_holds(claim, hit.span) for other in rule.yields_to for claim in claims.get(other, ())):
+            yield rule, hit
+
+
+def _holds(outer: Span, inner: Span) -> bool:
+    starts = (outer.line, outer.column) <= (inner.line, inner.column)
+    return starts and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+
+
+def _suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
+    symbol = hit.scope.symbol or "<module>"
+    message = rule.text(hit.variant).format(token=hit.token, symbol=symbol) + hit.detail
+    return Suspect(
+        rule=rule.id,
+        name=rule.name,
+        severity=rule.severity,
+        path=path,
+        span=hit.span,
+        symbol=symbol,
+        message=message,
+        remedy=rule.remedy,
+        reach=hit.reach,
+        neutraliser=hit.neutraliser,
+    )
+
+
+def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
+    """The suspects of a file: see the package's `scan`."""
+    return analyse(path, source, parse(source), rules)
+
+
+def syntax_check(source: str) -> None:
+    """Raise `SourceError` if a file is not valid Python."""
+    parse(source)

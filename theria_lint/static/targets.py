@@ -1,0 +1,176 @@
+"""The attention callables of a file that can be run, found without help from its author."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from ..model import Target, TargetKind
+from . import words
+from .attention import (
+    CALL_ENTRIES,
+    FUNCTION_ENTRIES,
+    AttentionCode,
+    callee_name,
+    computes_attention,
+    inherits,
+    is_autograd_function,
+    is_module,
+    lineage,
+    makes_attention,
+    method_of,
+    takes_attention_function,
+)
+from .index import Index, Scope, build, is_device_kernel
+from .names import dotted
+from .scanner import parse
+
+_ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
+_MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
+_HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
+
+
+def find_targets(path: str, source: str) -> tuple[Target, ...]:
+    """The targets of a file in source order; where a name is defined twice, the last one, which an import gives."""
+    finder = _Finder(build(parse(source)))
+    found = {symbol: (scope, kind) for symbol, scope, kind in finder.find()}
+    targets = [finder.target(path, scope, kind) for scope, kind in found.values()]
+    return tuple(sorted(targets, key=lambda target: (target.line, target.symbol)))
+
+
+class _Finder:
+    """Looks at each function and class at the top of a module."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.attention = AttentionCode(index)
+        self.callers = self._callers()
+
+    def find(self) -> Iterator[tuple[str, Scope, TargetKind]]:
+        for scope in self.index.module.children:
+            kind = self._kind_of_class(scope) if scope.kind == "class" else self._kind_of_function(scope)
+            if kind is not None:
+                yield scope.symbol, scope, kind
+
+    def target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
+        code = self.attention.closure(self._entries(scope, kind))
+        sdpa = any(_calls_sdpa(reached) for reached in code)
+        symbols = {reached.symbol for reached in code} | {scope.symbol} | self._constructors(scope, code)
+        assert isinstance(scope.node, ast.stmt)
+        return Target(path, scope.node.lineno, scope.symbol, kind, sdpa, frozenset(symbols))
+
+    def _entries(self, scope: Scope, kind: TargetKind) -> list[Scope]:
+        if kind in (TargetKind.FUNCTION, TargetKind.WRAPPER):
+            return [scope]
+        names = FUNCTION_ENTRIES if kind is TargetKind.AUTOGRAD_FUNCTION else CALL_ENTRIES
+        return [entry for name in names for entry in method_of(self.index, scope, name)]
+
+    def _constructors(self, scope: Scope, code: set[Scope]) -> set[str]:
+        """The classes that take part, and their ``__init__``: a compiled or hooked forward is made there."""
+        owners = {reached.parent for reached in code if reached.parent is not None and reached.parent.kind == "class"}
+        if scope.kind == "class":
+            owners |= set(lineage(self.index, scope))
+        made = {init.symbol for owner in owners for init in owner.method("__init__")}
+        return made | {owner.symbol for owner in owners}
+
+    def _callers(self) -> dict[Scope, set[Scope]]:
+        """Which functions name each function."""
+        callers: dict[Scope, set[Scope]] = {}
+        for scope in (self.index.module, *self.index.functions()):
+            for mentioned in self.attention.mentions(scope):
+                if mentioned is not scope:
+                    callers.setdefault(mentioned, set()).add(scope)
+        return callers
+
+    def _kind_of_function(self, scope: Scope) -> TargetKind | None:
+        if words.is_test(scope.name) or is_device_kernel(scope) or _is_overload(scope):
+            return None
+        if takes_attention_function(scope) and (makes_attention(scope) or words.takes_qkv(scope.parameters)):
+            return TargetKind.WRAPPER
+        if not self._takes_attention_inputs(scope) or self._is_half(scope, set()):
+            return None
+        return TargetKind.FUNCTION
+
+    def _takes_attention_inputs(self, scope: Scope) -> bool:
+        if words.takes_qkv(scope.parameters):
+            return True
+        return words.takes_packed(scope.parameters) and (
+            words.function_is_attention(scope.name) or computes_attention(scope)
+        )
+
+    def _is_half(self, scope: Scope, seen: set[Scope]) -> bool:
+        """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
+        if any(words.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
+            return True
+        if not _HALVES.isdisjoint(words.words(scope.name)):
+            return True
+        callers = {caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)} - seen
+        seen = seen | {scope}
+        return bool(callers) and all(self._belongs_to_function(caller, seen) for caller in callers)
+
+    def _belongs_to_function(self, scope: Scope, seen: set[Scope]) -> bool:
+        owner = scope.enclosing("class") if scope.kind != "module" else None
+        if owner is not None and is_autograd_function(self.index, owner):
+            return True
+        return scope.kind == "function" and owner is None and self._is_half(scope, seen)
+
+    def _kind_of_class(self, scope: Scope) -> TargetKind | None:
+        if self._is_abstract(scope):
+            return None
+        if is_autograd_function(self.index, scope):
+            whole = all(method_of(self.index, scope, name) for name in ("forward", "backward"))
+            return TargetKind.AUTOGRAD_FUNCTION if whole and self.attention.function_is_attention(scope) else None
+        if inherits(self.index, scope, _MULTIHEAD):
+            return TargetKind.MODULE
+        callable_ = method_of(self.index, scope, "forward")
+        if callable_ and is_module(self.index, scope) and self.attention.class_is_attention(scope):
+            return TargetKind.MODULE
+        return None
+
+    def _is_abstract(self, scope: Scope) -> bool:
+        assert isinstance(scope.node, ast.ClassDef)
+        if any((dotted(base) or "").rpartition(".")[2] in _ABSTRACT_BASES for base in scope.node.bases):
+            return True
+        if any(_is_abstract_method(child) for child in scope.children):
+            return True
+        forwards = method_of(self.index, scope, "forward")
+        return bool(forwards) and all(_only_raises(forward) for forward in forwards)
+
+
+def _is_abstract_method(scope: Scope) -> bool:
+    return any((dotted(decorator) or "").endswith("abstractmethod") for decorator in scope.decorators)
+
+
+def _is_overload(scope: Scope) -> bool:
+    return any((dotted(decorator) or "").endswith("overload") for decorator in scope.decorators) or _only_raises(scope)
+
+
+def _only_raises(scope: Scope) -> bool:
+    """Whether a function does nothing but raise ``NotImplementedError`` or stand for one (``...``, ``pass``)."""
+    if scope.kind != "function":
+        return False
+    body = [node for node in scope.function.body if not _is_docstring(node)]
+    return all(isinstance(node, ast.Raise | ast.Pass) for node in body)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_test_code(scope: Scope) -> bool:
+    current: Scope | None = scope
+    while current is not None:
+        if words.is_test(current.name) or current.name.startswith("Test"):
+            return True
+        current = current.parent
+    return False
+
+
+def _calls_sdpa(scope: Scope) -> bool:
+    for node in scope.nodes:
+        if isinstance(node, ast.Call):
+            paths = scope.names.resolve_node(node.func)
+            named = callee_name(node) == "scaled_dot_product_attention"
+            if named or any(path.endswith(".scaled_dot_product_attention") for path in paths):
+                return True
+    return False

@@ -1,0 +1,19 @@
+"""Lines as Python counts them."""
+
+from __future__ import annotations
+
+import re
+
+# str.splitlines would also split at form feeds and other characters that end no line of Python.
+_LINE = re.compile(r"\r\n|\r|\n")
+_KEPT = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+def split_lines(source: str) -> list[str]:
+    """The lines of a source without their ends; one more, empty, after a final line end."""
+    return _LINE.split(source)
+
+
+def kept_lines(source: str) -> list[str]:
+    """The lines of a source with their ends: joined, they are the source."""
+    return _KEPT.findall(source)

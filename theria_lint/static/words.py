@@ -1,0 +1,103 @@
+"""The words by which people name attention: identifiers, parameters, operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, for tables too long to read as a list."""
+    return frozenset(text.split())
+
+
+ATTENTION_ACRONYMS = frozenset({"sdpa", "mha", "mqa", "gqa", "mla", "attend"})
+# What a name says beside "attention" when the thing is about attention without computing it.
+FUNCTION_BYSTANDERS = word_set(
+    "mask masks masking maskmod config configs cfg test tests bench benchmark init initialize load save convert check "
+    "validate is has supports support register parse plot show print log get set enable disable available use "
+    "metadata shape shapes size sizes flops type types name names prune reset map maps slicing pattern patterns "
+    "implementation implementations impl backend backends processor processors dispatcher cache key keys "
+    "replace swap patch monkeypatch from to update prepare create schedule"
+)
+CLASS_BYSTANDERS = word_set(
+    "mask masks config configs cfg test tests tester output outputs metadata builder backend cache type enum error "
+    "kwargs args spec params settings options state mode modes impl interface protocol dispatcher benchmark "
+    "factory registry loader converter mapping strategy converters test case warning info stats visualizer"
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+_ROLES = {
+    "q": frozenset({"q", "xq", "qs", "query", "queries", "qry"}),
+    "k": frozenset({"k", "xk", "ks", "key", "keys"}),
+    "v": frozenset({"v", "xv", "vs", "value", "values", "val", "vals"}),
+    "qkv": frozenset({"qkv", "qkvs", "qkvpacked", "packedqkv", "mixedqkv"}),
+    "kv": frozenset({"kv", "kvpacked", "mixedkv"}),
+}
+_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
+_ROLE_SUFFIX = re.compile(
+    r"_*(states?|layers?|tensors?|heads?|proj|projected|inputs?|in|chunks?|blocks?|local|padded|unpad|flat|packed|emb"
+    r"|embed|vectors?|seq|4d|3d|bhtd|bthd|bhnd|btd)$"
+)
+COTANGENTS = re.compile(
+    r"^(d_?(o|out|output|outputs|q|k|v|y)|grads?|grad_?(o|out|outs|output|outputs|y)|g_?out|gout|dout_.*|do_.*)$"
+)
+ATTENTION_PARAMETERS = word_set(
+    "attn attn_fn attn_func attention attention_fn attention_func attention_function attn_function attn_impl base "
+    "base_attn base_attention base_fn inner_attn sdpa sdpa_fn kernel_fn attend"
+)
+# A function of this name takes an attention function only if it also makes one.
+FUNCTION_PARAMETERS = ATTENTION_PARAMETERS | {"fn", "func", "f", "function", "inner", "kernel", "op", "forward_fn"}
+
+
+def words(identifier: str) -> list[str]:
+    """The lower-case words of a snake_case or CamelCase identifier."""
+    return [word.lower() for word in _WORD.findall(identifier)]
+
+
+def names_attention(identifier: str) -> bool:
+    """Whether an identifier mentions attention at all: ``flash_attn_func``, ``SelfAttention``, ``mha``."""
+    lower = identifier.lower()
+    if "attn" in lower or "attention" in lower:
+        return True
+    return any(acronym in lower for acronym in ATTENTION_ACRONYMS) and not ATTENTION_ACRONYMS.isdisjoint(
+        words(identifier)
+    )
+
+
+def function_is_attention(name: str) -> bool:
+    """Whether a function of this name computes attention, as far as its name can tell."""
+    return names_attention(name) and FUNCTION_BYSTANDERS.isdisjoint(words(name)) and not is_test(name)
+
+
+def class_is_attention(name: str) -> bool:
+    """Whether a class of this name computes attention, as far as its name can tell."""
+    return names_attention(name) and CLASS_BYSTANDERS.isdisjoint(words(name))
+
+
+def is_test(name: str) -> bool:
+    """Whether a function of this name is a test or a benchmark, which runs attention but is none."""
+    return name.startswith(("test_", "bench_", "benchmark_")) or name in {"test", "bench", "benchmark", "main"}
+
+
+def role(parameter: str) -> str | None:
+    """Which of q, k, v, qkv, kv a parameter of this name is, None for any other."""
+    name = parameter.lower().strip("_")
+    stripped = _ROLE_SUFFIX.sub("", name)
+    return _ROLE_OF.get(name) or _ROLE_OF.get(stripped.replace("_", "").rstrip("0123456789"))
+
+
+def roles(parameters: Iterable[str]) -> frozenset[str]:
+    """The attention roles that a parameter list fills."""
+    return frozenset(found for found in map(role, parameters) if found)
+
+
+def takes_qkv(parameters: Sequence[str]) -> bool:
+    """Whether a parameter list holds a query, a key and a value."""
+    return {"q", "k", "v"} <= roles(parameters)
+
+
+def takes_packed(parameters: Sequence[str]) -> bool:
+    """Whether a parameter list holds q, k and v in fewer tensors: a packed qkv, or q beside a packed kv."""
+    found = roles(parameters)
+    return "qkv" in found or {"q", "kv"} <= found
