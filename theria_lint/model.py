@@ -99,6 +99,7 @@ class Run:
     oracle: str
     status: str
     verdict: Verdict
+    reason: str = ""
     error: str | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
     blocks: dict[str, dict[str, float | None]] = field(default_factory=dict)

@@ -1,0 +1,133 @@
+"""Results of the static stage, kept by the content that they were computed from.
+
+One small file an entry, written to a temporary file and renamed, so that runs at the same time cannot harm each other.
+The name of an entry holds the content and everything that the result depends on; an entry that cannot be
+read is no entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import astuple, fields
+from typing import Any
+
+from theria_lint import __version__
+from theria_lint.files import write_atomically
+from theria_lint.model import Span, Suspect, Target, TargetKind
+
+_DAY = 24 * 3600
+_KEPT = 30 * _DAY
+_SUSPECT_FIELDS = tuple(item.name for item in fields(Suspect))
+_TARGET_FIELDS = tuple(item.name for item in fields(Target))
+
+
+def user_cache() -> str:
+    """The directory where this platform keeps caches, with ours in it."""
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+    elif sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    return os.path.join(base, "theria-lint")
+
+
+def stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
+    """What results depend on beside the content: our version, Python's, the rules and the code that applies them."""
+    digest = hashlib.blake2b(f"{__version__} {sys.version_info[:2]} {sorted(names)}".encode(), digest_size=16)
+    for directory in directories:
+        for parent, below, files in os.walk(directory):
+            below[:] = sorted(name for name in below if name != "__pycache__")
+            for name in sorted(files):
+                state = os.stat(os.path.join(parent, name))
+                digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.digest()
+
+
+class StaticCache:
+    """Entries under ``directory``; every failure to read or write leaves the run as it would be without a cache."""
+
+    def __init__(self, directory: str, stamp: bytes) -> None:
+        self._directory = os.path.join(directory, "static")
+        self._stamp = stamp
+
+    def _entry(self, kind: str, data: bytes) -> str:
+        name = hashlib.blake2b(data, digest_size=16, key=self._stamp).hexdigest()
+        return os.path.join(self._directory, name[:2], f"{name[2:]}.{kind}.json")
+
+    def suspects(self, path: str, data: bytes) -> tuple[Suspect, ...] | None:
+        """What was stored for this content, as found in ``path``; None if nothing was."""
+        rows = self._load("suspects", data)
+        try:
+            return None if rows is None else tuple(_suspect(path, row) for row in rows)
+        except (TypeError, KeyError, ValueError):
+            return None
+
+    def targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
+        """What was stored for this content, as found in ``path``; None if nothing was."""
+        rows = self._load("targets", data)
+        try:
+            return None if rows is None else tuple(_target(path, row) for row in rows)
+        except (TypeError, KeyError, ValueError):
+            return None
+
+    def store_suspects(self, data: bytes, suspects: Iterable[Suspect]) -> None:
+        """Keep the suspects of a content."""
+        self._store("suspects", data, [dict(zip(_SUSPECT_FIELDS, astuple(item), strict=True)) for item in suspects])
+
+    def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
+        """Keep the targets of a content."""
+        rows = [{name: getattr(item, name) for name in _TARGET_FIELDS} for item in targets]
+        self._store("targets", data, [{**row, "reaches": sorted(row["reaches"])} for row in rows])
+
+    def _load(self, kind: str, data: bytes) -> list[dict[str, Any]] | None:
+        entry = self._entry(kind, data)
+        try:
+            with open(entry, "rb") as stream:
+                rows = json.loads(stream.read())
+            os.utime(entry)
+        except (OSError, ValueError):
+            return None
+        return rows if isinstance(rows, list) else None
+
+    def _store(self, kind: str, data: bytes, rows: list[dict[str, Any]]) -> None:
+        entry = self._entry(kind, data)
+        try:
+            os.makedirs(os.path.dirname(entry), exist_ok=True)
+            write_atomically(entry, json.dumps(rows).encode())
+        except OSError:
+            return
+
+    def prune(self) -> None:
+        """Once a day, drop the entries that no run has read for a month."""
+        marker = os.path.join(self._directory, "pruned")
+        try:
+            if os.path.exists(marker) and time.time() - os.stat(marker).st_mtime < _DAY:
+                return
+            write_atomically(marker, b"")
+            for parent, _, files in os.walk(self._directory):
+                for name in files:
+                    _drop_old(os.path.join(parent, name))
+        except OSError:
+            return
+
+
+def _drop_old(path: str) -> None:
+    if time.time() - os.stat(path).st_mtime > _KEPT:
+        os.unlink(path)
+
+
+def _suspect(path: str, row: dict[str, Any]) -> Suspect:
+    first, last = row["reach"]
+    return Suspect(**{**row, "path": path, "span": Span(*row["span"]), "reach": (first, last)})
+
+
+def _target(path: str, row: dict[str, Any]) -> Target:
+    kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
+    return Target(**{**row, "path": path, "kind": kind, "reaches": reaches})

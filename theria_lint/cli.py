@@ -1,0 +1,214 @@
+"""The command line: options to settings, the report to its places, the outcome to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from theria_lint import __version__
+from theria_lint.errors import UserError
+from theria_lint.report import View
+from theria_lint.settings import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
+
+if TYPE_CHECKING:
+    from theria_lint.model import Report
+    from theria_lint.pipeline import Progress
+
+EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
+that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error."""
+
+
+def _codes(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    """A comma-separated list."""
+    return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("paths", nargs=-1)
+@click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
+@click.option("--python", metavar="PATH", help="Interpreter that runs the code; it needs torch.")
+@click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of one run of a target.")
+@click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
+@click.option("--select", metavar="RULES", callback=_codes, help="Report only these rules (prefixes, with commas).")
+@click.option("--ignore", metavar="RULES", callback=_codes, help="Leave these rules out (prefixes, with commas).")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths, in the syntax of .gitignore.")
+@click.option("--respect-gitignore/--no-respect-gitignore", default=None, help="Leave out what git ignores.")
+@click.option("--rule-path", "rule_paths", metavar="DIR", multiple=True, help="More rules of your own.")
+@click.option("--detach-name", "detach_names", metavar="NAME", multiple=True, help="A function that cuts the graph.")
+@click.option("--fail-on", metavar="KINDS", callback=_codes, help=f"What exits with 1: {', '.join(FAIL_ON)}.")
+@click.option("--output-format", type=click.Choice(FORMATS), help="Format of the report on standard output.")
+@click.option("--output-file", "files", metavar="FORMAT:PATH", multiple=True, help="One more report, to a file.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the findings, one line each.")
+@click.option("-v", "--verbose", is_flag=True, help="Every run and every target, and tracebacks.")
+@click.option("--show-cleared", is_flag=True, help="Show cleared suspects too.")
+@click.option("--statistics", is_flag=True, help="Count suspects by rule and disposition instead of listing them.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="When to use colours.")
+@click.option("--stdin-filename", metavar="PATH", help="Name of what standard input (-) holds.")
+@click.option("--baseline", metavar="FILE", help="Leave out the findings that this file accepts.")
+@click.option("--write-baseline", metavar="FILE", help="Accept what is found now: write it to this file.")
+@click.option("--add-ignores", is_flag=True, help="Write an ignore comment to every line with a finding.")
+@click.option("--cache/--no-cache", default=None, help="Keep results between runs.")
+@click.option("--cache-dir", metavar="DIR", help="Where results are kept.")
+@click.option("--config", metavar="FILE", help="This configuration file instead of the nearest.")
+@click.option("--isolated", is_flag=True, help="Read no configuration file.")
+@click.option("--show-settings", is_flag=True, help="Print the settings and where each comes from.")
+@click.option("--list-rules", is_flag=True, help="Print the rules.")
+@click.option("--explain", metavar="RULE", help="Print what a rule finds, why, and what to do.")
+@click.version_option(__version__, "-V", "--version", prog_name="theria-lint", message="%(prog)s %(version)s")
+def command(paths: tuple[str, ...], **options: Any) -> None:
+    """Find attention code that is not safe to differentiate twice, and prove it.
+
+    PATHS are files and directories; - is standard input. Without any, the working directory is checked.
+    """
+    try:
+        code = run(paths, options)
+    except UserError as error:
+        raise _Failure(str(error)) from None
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if options["verbose"]:
+            raise
+        raise _Failure(
+            f"internal error: {type(error).__name__}: {error}; please report it with what --verbose adds."
+        ) from None
+    sys.exit(code)
+
+
+class _Failure(click.ClickException):
+    exit_code = 2
+
+
+def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
+    """Do what the options say; returns the exit code. Raises UserError."""
+    from theria_lint.config import resolve
+
+    given = _standard_input(paths, options["stdin_filename"])
+    paths = tuple(given) + tuple(path for path in paths if path != "-") or (".",)
+    resolved = resolve(paths, _configured(options), options["config"], options["isolated"])
+    settings = resolved.settings
+    if _needs_rules(settings, options):
+        from theria_lint import about
+
+        text = about.answer(resolved, options)
+        if text is not None:
+            click.echo(text, nl=False)
+            return 0
+    return _lint(paths, given, settings, options)
+
+
+def _standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes]:
+    """The content of standard input under the name it is reported by, if it is to be read."""
+    if "-" not in paths:
+        if name is not None:
+            raise UserError("--stdin-filename names what standard input holds; pass - as the path.")
+        return {}
+    shown = os.path.relpath(name).replace(os.sep, "/") if name else "<stdin>"
+    return {shown: sys.stdin.buffer.read()}
+
+
+def _configured(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the configuration knows too, under its keys, if they were given."""
+    values = {key: options.get(key.replace("-", "_")) for key in KEYS}
+    return {key: value for key, value in values.items() if value not in (None, ())}
+
+
+def _needs_rules(settings: Settings, options: dict[str, Any]) -> bool:
+    asked = options["show_settings"] or options["list_rules"] or options["explain"]
+    return bool(asked or settings.select or settings.ignore or settings.per_file_ignores)
+
+
+def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, options: dict[str, Any]) -> int:
+    from dataclasses import replace
+
+    from theria_lint.files import write_text
+    from theria_lint.pipeline import lint
+
+    outputs = [_output(value) for value in options["files"]]
+    writing = options["write_baseline"]
+    if settings.baseline and not writing and not os.path.isfile(settings.baseline):
+        raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
+    if writing:
+        settings = replace(settings, baseline=None)
+    report = lint(paths, settings, given=given, progress=_progress(options))
+    if writing or options["add_ignores"]:
+        return _accept(report, options)
+    from theria_lint.report import render
+    from theria_lint.report.outcome import exit_code
+
+    view = _view(options)
+    click.echo(render(report, settings.output_format, view), nl=False, color=view.colour)
+    for name, path in outputs:
+        write_text(path, render(report, name, View(verbose=True, show_cleared=options["show_cleared"])))
+    _say_notes(report, options)
+    return exit_code(report, settings.fail_on)
+
+
+def _output(value: str) -> tuple[str, str]:
+    """The format and path of an ``--output-file``."""
+    name, _, path = value.partition(":")
+    if name not in FORMATS or not path:
+        raise UserError(f"--output-file {value}: expected FORMAT:PATH with a format of {', '.join(FORMATS)}.")
+    return name, path
+
+
+def _view(options: dict[str, Any]) -> View:
+    """What to show, by the options and by what standard output can do."""
+    wanted = options["color"]
+    colour = wanted == "always" or (wanted == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    return View(
+        colour=colour,
+        unicode=_can_write("░▒▓█…", sys.stdout.encoding),
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        show_cleared=options["show_cleared"],
+        statistics=options["statistics"],
+    )
+
+
+def _can_write(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _progress(options: dict[str, Any]) -> Progress | None:
+    """A line on the terminal that counts targets; none where nobody watches."""
+    if options["quiet"] or not sys.stderr.isatty():
+        return None
+
+    def show(what: str, done: int, total: int) -> None:
+        line = f"[{done}/{total}] {what}"[:78] if done < total else ""
+        click.echo(f"\r{line:<79}\r{line}", nl=False, err=True)
+
+    return show
+
+
+def _say_notes(report: Report, options: dict[str, Any]) -> None:
+    """What is worth knowing about the run, beside the report: on standard error, one line each."""
+    for note in () if options["quiet"] else report.notes:
+        click.echo(f"Note: {note}", err=True)
+
+
+def _accept(report: Report, options: dict[str, Any]) -> int:
+    """Write a baseline or ignore comments instead of a report."""
+    if options["write_baseline"]:
+        from theria_lint.baseline import write_baseline
+        from theria_lint.report.outcome import unexplained_targets
+
+        path = options["write_baseline"]
+        count = write_baseline(path, report.findings, unexplained_targets(report), report.sources)
+        click.echo(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.")
+    if options["add_ignores"]:
+        from theria_lint.add_ignores import add_ignores
+
+        for line in add_ignores(report):
+            click.echo(line)
+    _say_notes(report, options)
+    return 0

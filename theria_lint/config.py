@@ -1,0 +1,124 @@
+"""The configuration file: which one applies, what it says, and where each setting came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from theria_lint.errors import UserError
+from theria_lint.settings import Settings, read_values
+
+OWN_FILE = "theria-lint.toml"
+SHARED_FILE = "pyproject.toml"
+DEFAULT = "default"
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and for each key of the configuration the place that set it."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, isolated: bool) -> Resolved:
+    """Settings from the defaults, the configuration file and the command line, the last word last.
+
+    ``options`` has the configuration's keys; ``config`` names a file instead of the nearest, ``isolated`` reads none.
+    """
+    source = None if isolated else config or nearest(common_directory(paths))
+    root = os.path.dirname(os.path.abspath(source)) if source else os.getcwd()
+    table = _table(source) if source else {}
+    shown = _shown(source) if source else ""
+    values = read_values(table or {}, root, shown)
+    values |= read_values(options, os.getcwd(), COMMAND_LINE)
+    sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(options, COMMAND_LINE)
+    return Resolved(Settings(root=root, **values), sources)
+
+
+def common_directory(paths: Sequence[str]) -> str:
+    """The deepest directory that holds all ``paths``; the working directory for none."""
+    if not paths:
+        return os.getcwd()
+    absolute = [os.path.abspath(path) for path in paths]
+    try:
+        common = os.path.commonpath(absolute)
+    except ValueError:  # on Windows: two drives
+        return os.getcwd()
+    return common if os.path.isdir(common) else os.path.dirname(common)
+
+
+def nearest(directory: str) -> str | None:
+    """The first configuration file upwards from ``directory``; of two in one directory, ``theria-lint.toml``."""
+    while True:
+        own = os.path.join(directory, OWN_FILE)
+        if os.path.isfile(own):
+            return own
+        shared = os.path.join(directory, SHARED_FILE)
+        if os.path.isfile(shared) and _table(shared) is not None:
+            return shared
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return None
+        directory = parent
+
+
+def _table(path: str) -> dict[str, Any] | None:
+    """The linter's table of a file, None for a ``pyproject.toml`` without one."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise UserError(f"{_shown(path)}: cannot be read: {error.strerror}.") from None
+    shared = os.path.basename(path) == SHARED_FILE
+    if shared and b"theria-lint" not in data:
+        return None
+    document = _parse(path, data)
+    table = document.get("tool", {}).get("theria-lint") if shared else document
+    if table is not None and not isinstance(table, dict):
+        raise UserError(f"{_shown(path)}: [tool.theria-lint] must be a table.")
+    return table
+
+
+def _parse(path: str, data: bytes) -> dict[str, Any]:
+    import tomllib  # most runs read no configuration
+
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{_shown(path)}: is not valid TOML: {error}.") from None
+
+
+def _shown(path: str) -> str:
+    return os.path.relpath(path).replace(os.sep, "/")
+
+
+def show(resolved: Resolved) -> str:
+    """The settings as TOML, each with the place it came from: what ``--show-settings`` prints."""
+    lines = []
+    for item in fields(Settings):
+        if item.name == "root":
+            continue
+        key = item.name.replace("_", "-")
+        value = getattr(resolved.settings, item.name)
+        lines.append(f"{key} = {_toml(value)}  # {resolved.sources.get(key, DEFAULT)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '""'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, int | float):
+        return repr(value)
+    return _toml({item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name)})

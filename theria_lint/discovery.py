@@ -1,0 +1,172 @@
+"""Which files a run looks at: the paths given, their directories walked, what is ignored left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from theria_lint.errors import UserError
+from theria_lint.settings import Settings
+
+if TYPE_CHECKING:
+    from theria_lint.patterns import Patterns
+
+SUFFIXES = (".py", ".ipynb")
+
+# Directories that hold nobody's own code. Virtual environments are known by their pyvenv.cfg.
+SKIPPED_DIRECTORIES = frozenset(
+    {
+        *("__pycache__", "__pypackages__", ".direnv", ".eggs", ".ipynb_checkpoints", ".nox", ".tox", ".venv"),
+        *(".bzr", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
+        *("dist", "node_modules", "site-packages"),
+    }
+)
+
+
+@dataclass
+class Discovery:
+    """The files, sorted, relative to the working directory; directories that could not be listed, with the reason."""
+
+    files: list[str] = field(default_factory=list)
+    unlisted: list[tuple[str, str]] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
+
+
+def discover(paths: Sequence[str], settings: Settings) -> Discovery:
+    """Files named in ``paths``, and Python files and notebooks in the directories among them.
+
+    A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``.
+    Links to directories are not followed. Raises UserError for a path that does not exist.
+    """
+    found = Discovery()
+    exclude = _exclude(settings)
+    files: set[str] = set()
+    for path in paths:
+        if os.path.isdir(path):
+            files.update(_Walk(path, settings, exclude, found).files())
+        elif not os.path.exists(path):
+            raise UserError(f"{path}: no such file or directory.")
+        elif not os.path.isfile(path):
+            raise UserError(f"{path}: is not a file; pass files, directories, or - for standard input.")
+        elif exclude is not None and exclude.match_within(_relative(path, settings.root)):
+            found.excluded.append(_relative(path, os.getcwd()))
+        else:
+            files.add(_relative(path, os.getcwd()))
+    found.files = sorted(files)
+    return found
+
+
+def _exclude(settings: Settings) -> Patterns | None:
+    if not settings.exclude:
+        return None
+    from theria_lint.patterns import Patterns  # a run without patterns compiles none
+
+    return Patterns(settings.exclude)
+
+
+def _relative(path: str, start: str) -> str:
+    return os.path.relpath(path, start).replace(os.sep, "/")
+
+
+class _Walk:
+    """One directory tree, depth first."""
+
+    def __init__(self, top: str, settings: Settings, exclude: Patterns | None, found: Discovery) -> None:
+        self._top = os.path.abspath(top)
+        self._root = settings.root
+        self._exclude = exclude
+        self._gitignore = settings.respect_gitignore
+        self._found = found
+
+    def files(self) -> Iterator[str]:
+        """Paths relative to the working directory."""
+        start = _relative(self._top, os.getcwd())
+        prefix = "" if start == "." else start + "/"
+        rules = _rules_above(self._top) if self._gitignore else []
+        for path in self._walk(self._top, rules):
+            yield prefix + path[len(self._top.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+
+    def _walk(self, directory: str, rules: list[tuple[str, Patterns]]) -> Iterator[str]:
+        stack = [(directory, rules)]
+        while stack:
+            directory, rules = stack.pop()
+            entries = self._entries(directory)
+            names = {entry.name for entry in entries}
+            if "pyvenv.cfg" in names and directory != self._top:
+                continue
+            if self._gitignore and ".gitignore" in names:
+                rules = [*rules, *_rules_in(directory, ".gitignore")]
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in SKIPPED_DIRECTORIES and not self._left_out(entry.path, True, rules):
+                        stack.append((entry.path, rules))
+                elif entry.name.endswith(SUFFIXES) and _is_file(entry) and not self._left_out(entry.path, False, rules):
+                    yield entry.path
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(directory) as entries:
+                return list(entries)
+        except OSError as error:
+            self._found.unlisted.append((_relative(directory, os.getcwd()), error.strerror or str(error)))
+            return []
+
+    def _left_out(self, path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
+        if self._exclude is not None and self._exclude.match(_relative(path, self._root), is_dir):
+            return True
+        return _ignored(path, is_dir, rules)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether a name leads to a file; links that lead nowhere or in a circle do not."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _ignored(path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
+    """What git says: the deepest ignore file that names the path decides."""
+    for base, patterns in reversed(rules):
+        verdict = patterns.match(path[len(base) + 1 :].replace(os.sep, "/"), is_dir)
+        if verdict is not None:
+            return verdict
+    return False
+
+
+def _rules_in(directory: str, name: str) -> list[tuple[str, Patterns]]:
+    from theria_lint.patterns import Patterns
+
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as stream:
+            return [(directory.rstrip(os.sep), Patterns(stream))]
+    except OSError:
+        return []
+
+
+def _rules_above(top: str) -> list[tuple[str, Patterns]]:
+    """Ignore files between the repository's root and ``top``; none if they ignore ``top``, which was asked for."""
+    above: list[str] = []
+    directory = top
+    while not os.path.exists(os.path.join(directory, ".git")):
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return []
+        directory = parent
+        above.append(directory)
+    rules = _rules_in(directory, ".git/info/exclude")
+    for parent in reversed(above):
+        rules += _rules_in(parent, ".gitignore")
+    return [] if _top_ignored(top, directory, rules) else rules
+
+
+def _top_ignored(top: str, repository: str, rules: list[tuple[str, Patterns]]) -> bool:
+    """Whether ``top`` or a directory between it and the repository is ignored."""
+    directory = top
+    while len(directory) > len(repository):
+        if _ignored(directory, True, [(base, patterns) for base, patterns in rules if directory.startswith(base)]):
+            return True
+        directory = os.path.dirname(directory)
+    return False

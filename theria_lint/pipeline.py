@@ -1,0 +1,54 @@
+"""The linter from end to end: paths, files, suspects and targets, dispositions, less what the user silenced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from theria_lint.discovery import Discovery, discover
+from theria_lint.model import Environment, LintError, Report
+from theria_lint.scanning import scan_files
+from theria_lint.settings import Settings
+
+Progress = Callable[[str, int, int], None]
+
+
+def lint(
+    paths: Sequence[str],
+    settings: Settings,
+    *,
+    given: Mapping[str, bytes] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Everything there is to say about the files under ``paths``.
+
+    ``given`` holds the content of files that are not read from the disk (standard input), by path. ``progress`` is
+    told what runs, how many targets are done and how many there are. Raises UserError for what exit code 2 stands
+    for; what is wrong with one file is in ``Report.errors``.
+    """
+    given = given or {}
+    found = discover([path for path in paths if path not in given], settings)
+    files = sorted({*found.files, *given})
+    scanned = scan_files(files, settings, given)
+    errors = sorted([*_unlisted(found), *(error for item in scanned for error in item.errors)], key=_place)
+    report = Report(Environment(), len(files), (), (), tuple(errors), tuple(_notes(found, files)))
+    if any(item.texts for item in scanned):
+        # Most files hold nothing: what only the others need is loaded for them alone.
+        from theria_lint.confirming import with_dispositions
+        from theria_lint.filtering import without_silenced
+
+        report = with_dispositions(report, scanned, settings, progress)
+        report = without_silenced(report, scanned, settings, files)
+    return report
+
+
+def _place(error: LintError) -> tuple[str, int, int]:
+    return error.path, error.cell or 0, error.line or 0
+
+
+def _unlisted(found: Discovery) -> list[LintError]:
+    return [LintError(path, None, f"cannot be listed: {reason}.") for path, reason in found.unlisted]
+
+
+def _notes(found: Discovery, files: Sequence[str]) -> list[str]:
+    notes = [f"{path} is excluded by the configuration." for path in found.excluded]
+    return notes if files else [*notes, "No Python files found."]

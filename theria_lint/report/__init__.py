@@ -1,0 +1,27 @@
+"""Reports: one module a format, each with ``render(report, view) -> str``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from theria_lint.model import Report
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How much to show: ``colour`` and ``unicode`` say what the reader's terminal can do."""
+
+    colour: bool = False
+    unicode: bool = True
+    quiet: bool = False
+    verbose: bool = False
+    show_cleared: bool = False
+    statistics: bool = False
+
+
+def render(report: Report, name: str, view: View) -> str:
+    """The report in the format ``name``, one of ``settings.FORMATS``; "" or text that ends with a newline."""
+    module = import_module(f"theria_lint.report.{name}")
+    text: str = module.render(report, view)
+    return text

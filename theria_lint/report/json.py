@@ -1,0 +1,104 @@
+"""``--output-format json``: schema 1, as ``docs/architecture.md`` gives it.
+
+Lines and columns are 1-based; a finding or error in a notebook has ``cell`` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from theria_lint import __version__
+from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
+from theria_lint.report import View
+
+SCHEMA = 1
+
+
+def render(report: Report, view: View) -> str:
+    """One JSON object; NaN and infinities, which JSON lacks, are null."""
+    return json.dumps(_finite(document(report)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The report as plain data."""
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "environment": asdict(report.environment),
+        "summary": _summary(report),
+        "findings": [_finding(finding) for finding in report.findings],
+        "targets": [_target(result) for result in report.targets],
+        "errors": [_error(error) for error in report.errors],
+    }
+
+
+def _summary(report: Report) -> dict[str, int]:
+    counts = {kind.value: sum(item.disposition is kind for item in report.findings) for kind in Disposition}
+    return {"files": report.files, "suspects": len(report.findings), **counts, "errors": len(report.errors)}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    suspect = finding.suspect
+    return {
+        "rule": suspect.rule,
+        "name": suspect.name,
+        "severity": suspect.severity,
+        "path": suspect.path,
+        **_cell(suspect.cell),
+        "line": suspect.span.line,
+        "column": suspect.span.column,
+        "end_line": suspect.span.end_line,
+        "end_column": suspect.span.end_column,
+        "message": suspect.message,
+        "symbol": suspect.symbol,
+        "disposition": finding.disposition.value,
+        "verdict": finding.verdict.value if finding.verdict else None,
+        "reason": finding.reason,
+        "remedy": suspect.remedy,
+    }
+
+
+def _cell(cell: int | None) -> dict[str, int]:
+    return {} if cell is None else {"cell": cell}
+
+
+def _target(result: TargetResult) -> dict[str, Any]:
+    return {
+        "path": result.target.path,
+        "line": result.target.line,
+        "symbol": result.target.symbol,
+        "kind": result.target.kind.value,
+        "verdict": result.verdict.value,
+        "reason": result.reason,
+        "runs": [_run(run) for run in result.runs],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "backend": run.backend,
+        "device": run.device,
+        "dtype": run.dtype,
+        "oracle": run.oracle,
+        "status": run.status,
+        "verdict": run.verdict.value,
+        "error": run.error,
+        "gradients": run.gradients,
+        "blocks": run.blocks,
+        "maml": run.maml,
+    }
+
+
+def _error(error: LintError) -> dict[str, Any]:
+    return {"path": error.path, **_cell(error.cell), "line": error.line, "message": error.message}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

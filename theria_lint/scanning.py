@@ -1,0 +1,213 @@
+"""The static stage over many files: read, prefilter, scan, in as many processes as pay for themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from theria_lint import static
+from theria_lint.errors import UserError
+from theria_lint.model import LintError, Span, Suspect, Target
+from theria_lint.reading import ReadError, decode, read_bytes
+from theria_lint.settings import Settings
+
+if TYPE_CHECKING:
+    from theria_lint.cache import StaticCache
+    from theria_lint.notebook import Notebook
+    from theria_lint.static.rules import RuleSet
+
+# ast.PyCF_ONLY_AST, without the import.
+_ONLY_PARSE = 0x400
+# Of an ignore comment.
+MARK = b"theria:"
+# Above so many files the processes pay for themselves by reading alone (a file costs about 0.1 ms, a process 30 ms).
+_MANY_FILES = 400
+# libcst needs about 3 s a megabyte, and a process half a second to import it.
+_MANY_BYTES = 300_000
+# Up to so many bytes in all (0.6 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
+PARSED_WHOLE = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
+
+    path: str
+    suspects: tuple[Suspect, ...] = ()
+    targets: tuple[Target, ...] = ()
+    texts: dict[int | None, str] = field(default_factory=dict)
+    errors: tuple[LintError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none."""
+
+    rule_paths: tuple[str, ...]
+    detach_names: tuple[str, ...]
+    want_targets: bool
+    parse_whole: bool
+    cache_dir: str | None
+
+
+def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[Scanned]:
+    """Scan ``paths``; ``given`` holds the content of those not on disk. Sorted by path, without the clean ones."""
+    scanner = Scanner(_plan(paths, settings), given)
+    processes = settings.jobs or os.cpu_count() or 1
+    rest = list(paths)
+    if processes == 1 or given or len(paths) <= _MANY_FILES:
+        survivors = [(path, data) for path in paths if (data := scanner.read(path)) is not None]
+        rest = [path for path, data in survivors if isinstance(data, bytes)]
+        size = sum(len(data) for _, data in survivors if isinstance(data, bytes))
+        if processes == 1 or given or len(rest) <= 1 or size <= _MANY_BYTES:
+            return [found for path, data in survivors if (found := scanner.scan(path, data)) is not None]
+        rest = [path for path, _ in survivors]
+    from theria_lint.parallel import scan_in_processes
+
+    return sorted(scan_in_processes(rest, scanner.plan, processes), key=lambda found: found.path)
+
+
+def _plan(paths: Sequence[str], settings: Settings) -> Plan:
+    whole = sum(map(_size, paths)) <= PARSED_WHOLE
+    cache_dir = settings.cache_dir or "" if settings.cache else None
+    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, whole, cache_dir)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+class Scanner:
+    """Scans one file after another; rules and cache are loaded when the first file needs them."""
+
+    def __init__(self, plan: Plan, given: Mapping[str, bytes]) -> None:
+        self.plan = plan
+        self._given = given
+        self._roots = [b"torch", *(name.partition(".")[0].encode() for name in plan.detach_names)]
+
+    @cached_property
+    def rules(self) -> RuleSet:
+        """The rules in force. Raises UserError for a rule that does not load."""
+        return load_rules(self.plan.rule_paths, self.plan.detach_names)
+
+    @cached_property
+    def _cache(self) -> StaticCache | None:
+        if self.plan.cache_dir is None:
+            return None
+        from theria_lint.cache import StaticCache, stamp, user_cache
+
+        directories = [static.__path__[0], *sorted({str(rule.folder) for rule in self.rules.rules})]
+        return StaticCache(self.plan.cache_dir or user_cache(), stamp(directories, self.plan.detach_names))
+
+    def read(self, path: str) -> bytes | LintError | None:
+        """The content of a file that needs a closer look, why it cannot be read, or None for one with nothing in it."""
+        try:
+            data = self._given[path] if path in self._given else read_bytes(path)
+        except ReadError as error:
+            return LintError(path, error.line, error.message)
+        return data if self._is_interesting(path, data) else None
+
+    def _is_interesting(self, path: str, data: bytes) -> bool:
+        # Rules cost 10 ms to load: most files do not even say torch.
+        if any(root in data for root in self._roots) and static.may_hold_suspects(data, self.rules):
+            return True
+        if MARK in data or (self.plan.want_targets and b"torch" in data):
+            return True
+        return self.plan.parse_whole and (path.endswith(".ipynb") or not _compiles(data))
+
+    def scan(self, path: str, data: bytes | LintError) -> Scanned | None:
+        """What a file that `read` returned holds; None for nothing at all."""
+        if isinstance(data, LintError):
+            return Scanned(path, errors=(data,))
+        try:
+            return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
+        except (ReadError, static.SourceError) as error:
+            return Scanned(path, errors=(LintError(path, error.line, error.message),))
+        except (RecursionError, MemoryError):
+            return Scanned(path, errors=(LintError(path, None, "is nested too deeply to be checked; exclude it."),))
+        except Exception as error:
+            message = f"could not be checked, an internal error: {type(error).__name__}: {error}; please report it."
+            return Scanned(path, errors=(LintError(path, None, message),))
+
+    def _scan_module(self, path: str, data: bytes) -> Scanned | None:
+        text = decode(data)
+        if self.plan.parse_whole:
+            static.syntax_check(text)
+        suspects = self._suspects(path, text)
+        targets = self._targets(path, text) if self.plan.want_targets else ()
+        if not suspects and not targets and MARK not in data:
+            return None
+        return Scanned(path, suspects, targets, {None: text})
+
+    def _suspects(self, path: str, text: str) -> tuple[Suspect, ...]:
+        data = text.encode("utf-8", "surrogatepass")
+        if not static.may_hold_suspects(data, self.rules):
+            return ()
+        known = self._cache.suspects(path, data) if self._cache else None
+        if known is not None:
+            return known
+        found = static.scan(path, text, self.rules)
+        if self._cache:
+            self._cache.store_suspects(data, found)
+        return found
+
+    def _targets(self, path: str, text: str) -> tuple[Target, ...]:
+        if "torch" not in text:
+            return ()
+        data = text.encode("utf-8", "surrogatepass")
+        known = self._cache.targets(path, data) if self._cache else None
+        if known is not None:
+            return known
+        found = static.find_targets(path, text)
+        if self._cache:
+            self._cache.store_targets(data, found)
+        return found
+
+    def _scan_notebook(self, path: str, data: bytes) -> Scanned | None:
+        from theria_lint.notebook import read_notebook
+
+        notebook = read_notebook(data)
+        try:
+            static.syntax_check(notebook.source)
+            suspects = tuple(_in_cell(suspect, notebook) for suspect in self._suspects(path, notebook.source))
+        except static.SourceError as error:
+            cell, line = notebook.place(error.line) if error.line else (None, None)
+            return Scanned(path, errors=(LintError(path, line, error.message, cell),))
+        if not suspects and MARK not in data:
+            return None
+        return Scanned(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
+
+
+@lru_cache(maxsize=1)
+def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> RuleSet:
+    """`static.load_rules`, with a UserError for a rule that is wrong."""
+    try:
+        return static.load_rules(rule_paths, detach_names)
+    except static.RuleError as error:
+        raise UserError(f"{error}.") from None
+
+
+def _compiles(data: bytes) -> bool:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(data, "<file>", "exec", flags=_ONLY_PARSE, dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
+
+
+def _in_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
+    cell, line = notebook.place(suspect.span.line)
+    shift = line - suspect.span.line
+    span = Span(line, suspect.span.column, suspect.span.end_line + shift, suspect.span.end_column)
+    reach = (suspect.reach[0] + shift, suspect.reach[1] + shift)
+    return replace(suspect, span=span, reach=reach, cell=cell)
