@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from theria.attention.reference import reference_attention
+from theria.attention import attention
 from theria.probes.measure import Trusted, measure
 from theria.probes.point import Function, draw
 from theria.probes.report import Report
@@ -86,7 +86,7 @@ def attention_references(layout: str, scale: float | None = None, is_causal: boo
     def make(scale: float | None, causal: bool) -> Function:
         def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             canonical = (to_bhtd(t, layout) for t in (q, k, v))
-            return from_bhtd(reference_attention(*canonical, scale=scale, is_causal=causal), layout)
+            return from_bhtd(attention(*canonical, backend="reference", scale=scale, is_causal=causal), layout)
 
         return function
 

@@ -1,0 +1,170 @@
+"""The parent's end of the worker: starts the target's Python, hands it jobs, collects outcomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from types import TracebackType
+from typing import Any
+
+from theria_lint.dynamic.protocol import Job, Outcome
+from theria_lint.model import Environment
+
+# The worker finds theria and theria_lint where this process has them, and nothing else of this environment: the two may
+# be of different Python versions.
+_BOOT = """
+import sys
+from importlib.machinery import PathFinder
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [sys.argv[2]]) if name in ("theria", "theria_lint") else None
+sys.meta_path.insert(0, Finder)
+from theria_lint.dynamic.worker.server import main
+main()
+"""
+
+
+class WorkerError(Exception):
+    """The worker cannot run anything; the message says why, in one sentence, and what to do."""
+
+
+class Worker:
+    """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time."""
+
+    def __init__(self, python: str, device: str, jobs: int) -> None:
+        """Starts the process.
+
+        Raises:
+            WorkerError: if the interpreter cannot be started or lacks what probing needs.
+        """
+        self._jobs = max(1, jobs)
+        root = str(Path(__file__).resolve().parents[2])
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            self._process = subprocess.Popen(
+                [python, "-P", "-c", _BOOT, device, root],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        except OSError as error:
+            raise WorkerError(f"{python} cannot be started ({error.strerror}): name an interpreter with --python") from None
+        greeting = self._receive()
+        if greeting is None or "error" in greeting:
+            self.close()
+            why = greeting["error"] if greeting else "it ended before it answered"
+            raise WorkerError(f"nothing was run: {why} in {python}; install theria-lint[confirm] there or choose --python")
+        self.environment = Environment(
+            python=greeting["python"], torch=greeting["torch"], triton=greeting["triton"], device=greeting["device"]
+        )
+
+    def __enter__(self) -> Worker:
+        """The worker itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Ends the process and everything below it."""
+        self.close()
+
+    def close(self) -> None:
+        """Kills the process; its children die with it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def run(self, jobs: Iterable[Job], progress: Callable[[Outcome], None]) -> dict[int, list[Outcome]]:
+        """Runs jobs and returns the outcomes of each, in the order of its targets.
+
+        A target about which the worker said nothing gets an outcome that says so.
+        """
+        pending = list(jobs)
+        outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in pending}
+        waiting = iter(pending)
+        running = sum(self._send(job) for job, _ in zip(waiting, range(self._jobs), strict=False))
+        while running:
+            message = self._receive()
+            if message is None:
+                break
+            if "outcome" in message:
+                outcome = _parse(message, outcomes)
+                if outcome is not None:
+                    progress(outcome)
+            elif message.get("end"):
+                running -= 1
+                running += sum(self._send(job) for job in (next(waiting, None),) if job is not None)
+        return {job.id: [_complete(job, outcomes[job.id], t.symbol) for t in job.targets] for job in pending}
+
+    def _send(self, job: Job) -> int:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return 0
+        return 1
+
+    def _receive(self) -> dict[str, Any] | None:
+        """The next message; None when the worker has ended."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else None
+
+
+def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> Outcome | None:
+    """Files an outcome; what is no outcome was written by the code under test and is dropped."""
+    try:
+        outcome = Outcome.from_json(json.loads(message["outcome"]))
+    except (ValueError, TypeError, KeyError):
+        return None
+    outcomes[message["job"]].setdefault(outcome.symbol, outcome)
+    return outcome
+
+
+def _complete(job: Job, outcomes: dict[str, Outcome], symbol: str) -> Outcome:
+    reason = "importing its file ended the process, or took too long"
+    return outcomes.get(symbol) or Outcome(job.id, symbol, reason=reason)
+
+
+@contextmanager
+def prestarted(python: str, device: str, jobs: int) -> Iterator[Callable[[], Worker]]:
+    """Starts a worker in the background, so that torch is imported while the static stage runs.
+
+    Yields a function that waits for the worker and returns it, or raises its WorkerError.
+    """
+    queue: Queue[Worker | WorkerError] = Queue()
+
+    def start() -> None:
+        try:
+            queue.put(Worker(python, device, jobs))
+        except WorkerError as error:
+            queue.put(error)
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    held: list[Worker | WorkerError] = []
+
+    def wait() -> Worker:
+        if not held:
+            held.append(queue.get())
+        if isinstance(held[0], WorkerError):
+            raise held[0]
+        return held[0]
+
+    try:
+        yield wait
+    finally:
+        thread.join()
+        if not held:
+            held.append(queue.get())
+        if isinstance(held[0], Worker):
+            held[0].close()

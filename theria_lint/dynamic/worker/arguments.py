@@ -1,0 +1,157 @@
+"""Values for the parameters of a target that are not q, k, v: read off their names, annotations and defaults."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.static import words
+
+Values = Callable[[str, Scene], list[Any]]
+"""Candidate values for a parameter of some name, the likeliest first."""
+
+
+def _constant(*values: Any) -> Values:
+    return lambda name, scene: list(values)
+
+
+def _module(name: str, scene: Scene) -> list[Any]:
+    """Stands for the module that attention functions of transformers take: they read a few attributes of it."""
+    attributes = {"training": False, "num_key_value_groups": 1, "is_causal": False, "head_dim": scene.shape.dim}
+    return [SimpleNamespace(**attributes, config=Config(scene), scaling=scene.shape.dim**-0.5, layer_idx=0)]
+
+
+def _gate(name: str, scene: Scene) -> list[Any]:
+    """Log decays: negative numbers, one a position or one a channel."""
+    k = scene.qkv()["k"]
+    return [torch.nn.functional.logsigmoid(scene.tensor(name, tuple(s))) for s in (k.shape[:-1], k.shape)]
+
+
+def _unit(name: str, scene: Scene) -> list[Any]:
+    """Numbers in (0, 1): learning rates and write strengths, one a position or one a channel."""
+    k = scene.qkv()["k"]
+    return [torch.sigmoid(scene.tensor(name, tuple(s))) for s in (k.shape[:-1], k.shape)]
+
+
+CALL: tuple[tuple[str, Values], ...] = (
+    (r"drop|^p$", _constant(0.0)),
+    (r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$|^s$", lambda n, s: [s.shape.dim**-0.5, None]),
+    (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
+    (r"causal", _constant(False, True)),
+    (r"mask|bias|alibi|seqlens|lengths|cache|past|initial|state|segment|rng|page|table|sink|slopes", _constant(None)),
+    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs|^(cos|sin)$", _constant(None)),
+    (r"^max_?(seq|len)|^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
+    (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
+    (r"group|rep(eats?)?$", _constant(1)),
+    (r"^dim_?head$|head_?(dim|size)|^d_?(k|v|q|head|h)$|^(d|dim|hdim)$", lambda n, s: [s.shape.dim]),
+    (r"heads?$|^h$|^nh$", lambda n, s: [s.shape.heads]),
+    (r"^(b|bs|bsz|batch|batch_size)$", lambda n, s: [s.shape.batch]),
+    (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
+    (r"block|chunk|bucket|tile", _constant(16, 4, 64)),
+    (r"softcap|soft_cap|tanh", _constant(0.0, None)),
+    (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
+    (r"^(module|layer|self_attn|mod)$", _module),
+    (r"^(config|cfg|args|hparams)$", lambda n, s: [Config(s)]),
+    (r"^(g|gk|gv|gate|gates|decay|decays|log_decay|forget.*|f_gate|w|alpha)$", _gate),
+    (r"^(beta|betas|eta|lr|strength)$", _unit),
+    (r"^eps(ilon)?$", _constant(1e-6)),
+    (r"^(training|train|deterministic)$", _constant(False)),
+    (r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace)$", _constant(False)),
+    (r"(layer|depth)_?(idx|id|index|num)?$", _constant(0)),
+    (r"scales?$", _constant(None)),
+)
+"""By what a parameter of a function or a forward is called: its candidate values."""
+
+BUILD: tuple[tuple[str, Values], ...] = (
+    (r"drop", _constant(0.0)),
+    (r"causal", _constant(False, True)),
+    (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
+    (r"group", _constant(1)),
+    (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
+    (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
+    (r"dim|embd?$|hidden|channels?|width|features|d_?model|size$|^(c|d|ch|embed|emb|in_ch|out_ch)$", lambda n, s: [s.channels]),
+    (r"len|ctx|context|positions|tokens|seq|^n$|^t$|resolution", lambda n, s: [s.shape.queries]),
+    (r"window", lambda n, s: [s.shape.keys]),
+    (r"block|chunk|bucket|tile", _constant(4, 16)),
+    (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [Config(s)]),
+    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", _constant(1, 0)),
+    (r"scale$|scaling$", lambda n, s: [s.shape.dim**-0.5, None]),
+    (r"eps(ilon)?$", _constant(1e-6)),
+    (r"dtype", lambda n, s: [s.dtype]),
+    (r"device", lambda n, s: [s.device]),
+    (r"bias", _constant(False)),
+    (r"theta|base$", _constant(10000.0)),
+    (r"mask|sink|slopes|rotary|rope|pos", _constant(None)),
+)
+"""By what a parameter of a constructor, or an entry of a configuration, is called: its candidate values."""
+
+
+class Config:
+    """Stands for a model's configuration object: answers for any entry whose name says what it is."""
+
+    def __init__(self, scene: Scene) -> None:
+        """Answers with the sizes of a scene."""
+        self._scene = scene
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_attn_implementation"):
+            return "eager"
+        values = [] if name.startswith("__") else _by_name(name, BUILD, self._scene)
+        if not values:
+            raise AttributeError(f"the configuration has no entry {name!r}")
+        return values[0]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, or the default where its name says nothing."""
+        return getattr(self, name, default)
+
+    __getitem__ = __getattr__
+
+
+def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[str, Values], ...]) -> list[Any]:
+    """Values to try for a required parameter; never empty, since None can always be tried."""
+    if parameter.name.lower() in words.ATTENTION_PARAMETERS:
+        return [scene.base]
+    by_annotation = list(_by_annotation(parameter, scene))
+    values = _by_name(parameter.name, table, scene)
+    if not values and parameter.name.lower() in words.FUNCTION_PARAMETERS:
+        return [scene.base, *by_annotation]
+    fitting = [v for v in values if _fits(v, str(parameter.annotation))]
+    return fitting or by_annotation or values or [None, scene.tensor(parameter.name, tuple(scene.qkv()["q"].shape)), 1]
+
+
+def _by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:
+    name = name.lower().strip("_")
+    return next((values(name, scene) for pattern, values in table if re.search(pattern, name)), [])
+
+
+def _by_annotation(parameter: inspect.Parameter, scene: Scene) -> Iterator[Any]:
+    annotation = str(parameter.annotation).lower()
+    if "callable" in annotation:
+        yield scene.base
+    if "optional" in annotation or "none" in annotation:
+        yield None
+    if "bool" in annotation:
+        yield False
+    elif "int" in annotation:
+        yield from (1, scene.shape.queries)
+    elif "float" in annotation:
+        yield 1.0
+    elif "tensor" in annotation:
+        yield scene.tensor(parameter.name, tuple(scene.qkv()["q"].shape))
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value is not plainly at odds with an annotation."""
+    annotation = annotation.lower()
+    if "bool" in annotation and "none" not in annotation and "optional" not in annotation:
+        return isinstance(value, bool)
+    if annotation.endswith("tensor'>") or annotation in ("tensor", "torch.tensor"):
+        return isinstance(value, torch.Tensor)
+    return True

@@ -1,0 +1,65 @@
+"""The attention that is put under a target: the backends of theria, or PyTorch's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria.attention import sdpa
+
+ORIGINAL = torch.nn.functional.scaled_dot_product_attention
+SELF = "self"
+"""The name of a run with nothing of ours under the target."""
+
+_ALIASES = {
+    "softmax_scale": "scale",
+    "sm_scale": "scale",
+    "scaling": "scale",
+    "causal": "is_causal",
+    "mask": "attn_mask",
+    "attention_mask": "attn_mask",
+    "bias": "attn_mask",
+    "attn_bias": "attn_mask",
+    "dropout": "dropout_p",
+}
+
+
+def base_attention(backend: str) -> Callable[..., Tensor]:
+    """Attention for wrappers to wrap: the arguments of scaled_dot_product_attention, under other usual names too."""
+    function = sdpa(backend)
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        renamed = {_ALIASES.get(name, name): argument for name, argument in kwargs.items()}
+        return function(query, key, value, *args, **renamed)
+
+    return attention
+
+
+class SdpaCalls:
+    """Counts the calls of scaled_dot_product_attention by the code under it, and says who answers them."""
+
+    def __init__(self) -> None:
+        """Until ``use`` is called, PyTorch answers."""
+        self.count = 0
+        self._answer: Callable[..., Tensor] = ORIGINAL
+
+    def use(self, backend: str) -> None:
+        """Lets a backend answer, or PyTorch for ``self``."""
+        self._answer = ORIGINAL if backend == SELF else sdpa(backend)
+
+    def install(self) -> None:
+        """Puts the counter in the place of the function in every module that holds it; for a process that ends soon."""
+
+        def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
+            self.count += 1
+            return self._answer(*args, **kwargs)
+
+        for module in list(sys.modules.values()):
+            names = [n for n, held in list(getattr(module, "__dict__", {}).items()) if held is ORIGINAL]
+            for name in names:
+                if module.__name__ != __name__:
+                    setattr(module, name, scaled_dot_product_attention)

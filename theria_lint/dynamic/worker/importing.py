@@ -1,0 +1,73 @@
+"""Imports a file as part of its package, with some sources replaced in memory."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import linecache
+import os
+import sys
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+
+def replace_sources(overrides: Mapping[str, str]) -> None:
+    """Makes every later import of the given absolute paths compile the given text instead of the file.
+
+    ``inspect.getsource``, which Triton's decorator calls, is given the same text.
+    """
+    texts = {os.path.realpath(path): text for path, text in overrides.items()}
+    original = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = os.path.realpath(self.get_filename(fullname))
+        if path not in texts:
+            return original(self, fullname)
+        return compile(texts[path], self.get_filename(fullname), "exec", dont_inherit=True)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    for path, text in overrides.items():
+        # An entry without a modification time is never checked against the file.
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+
+
+def module_name(path: Path) -> tuple[Path, str]:
+    """The folder to import from, and the dotted name that the file has there: folders with __init__.py are packages."""
+    parts = [] if path.name == "__init__.py" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").exists() and folder.parent != folder:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return folder, ".".join(parts)
+
+
+def import_file(path: str) -> ModuleType:
+    """Imports a file under its name inside its package, or, for a file outside any, as a module of its own.
+
+    Raises:
+        BaseException: whatever the import raises.
+    """
+    file = Path(path)
+    root, name = module_name(file)
+    sys.path.insert(0, str(root))
+    if "." in name or file.name == "__init__.py":
+        return importlib.import_module(name)
+    if name in sys.modules or name in sys.stdlib_module_names or not name.isidentifier():
+        name = f"_linted_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file.name} is not a Python source file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def resolve(module: ModuleType, symbol: str) -> object:
+    """The object of a qualified name; AttributeError where the module, once imported, has no such name."""
+    found: object = module
+    for part in symbol.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,185 @@
+"""Runs one target: binds it, probes it on every base that belongs under it, and says what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria.attention import backend_names
+from theria.probes import Report, Trusted, measure
+from theria.probes.derivatives import PRIMARY, differentiate
+from theria.probes.point import call, place
+from theria.probes.precision import relative_error
+from theria.probes.sweep import ODD, ROUND, attention_references, summarise
+from theria.verdicts import Verdict
+from theria_lint.dynamic.protocol import Outcome, TargetRequest
+from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
+from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
+from theria_lint.dynamic.worker.calls import Call
+from theria_lint.dynamic.worker.lines import Lines
+from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.model import Run, TargetKind
+
+PARAMETERS = "p"
+"""The name of a module's parameters, laid end to end, among the inputs of a probe."""
+
+
+def run_target(
+    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], budget: float
+) -> Outcome:
+    """Probes a target and reports its runs, or the reason why it could not be called."""
+    kind = TargetKind(request.kind)
+    sdpa = SdpaCalls()
+    sdpa.install()
+    try:
+        binding = bind(target, kind, device, request.hints, budget)
+    except CannotCallError as error:
+        return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
+    lines = _executed_lines(binding, watched)
+    sdpa.count = 0
+    _try_once(binding)
+    runs = tuple(_runs(binding, kind, sdpa, request.hints))
+    return Outcome(job, request.symbol, runs, lines={path: tuple(sorted(seen)) for path, seen in lines.items()})
+
+
+def _try_once(binding: Binding) -> None:
+    made = binding.call()
+    call(made.output, made.inputs, binding.scene.seed)
+
+
+def _executed_lines(binding: Binding, watched: Sequence[str]) -> Mapping[str, set[int]]:
+    """The lines that building the target, calling it and differentiating it twice execute."""
+    with Lines(watched) as lines:
+        made = binding.call()
+        output = call(made.output, made.inputs, binding.scene.seed)
+        differentiate(made.output, place(made.inputs, output, binding.scene.seed), PRIMARY)
+    return lines.seen
+
+
+def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any]) -> Iterator[Run]:
+    """One run as the target is, or one on each backend where an attention function belongs under it."""
+    if kind is TargetKind.WRAPPER:
+        for backend in backend_names():
+            yield _run(_on_base(binding, backend), backend, hints)
+        return
+    yield _run(binding, SELF, hints)
+    if sdpa.count:
+        for backend in backend_names():
+            sdpa.use(backend)
+            yield _run(binding, backend, hints)
+
+
+def _on_base(binding: Binding, backend: str) -> Binding:
+    return replace(binding, scene=replace(binding.scene, base=base_attention(backend)))
+
+
+def _run(binding: Binding, backend: str, hints: Mapping[str, Any]) -> Run:
+    reports, notes = [], []
+    for name, scene in _configurations(binding.scene, backend):
+        try:
+            reports.append(_measure(binding, scene, name, hints))
+        except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
+            notes.append(f"not probed on {name}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}")
+        if reports and reports[-1].verdict.unsafe:
+            break
+    if not reports:
+        return _failed_run(binding, backend, notes)
+    return _as_run(summarise(reports, notes), backend)
+
+
+def _configurations(scene: Scene, backend: str) -> Iterator[tuple[str, Scene]]:
+    """The scene that worked first, then its strided twin, then sizes of the other kind.
+
+    The Triton backend's interpreter is slow: one configuration shows what its derivatives are worth.
+    """
+    yield "the first sizes", scene
+    if backend == "triton" and scene.device == "cpu":
+        return
+    yield "strided inputs", replace(scene, strided=True)
+    other = ROUND if scene.shape != ROUND else ODD
+    if scene.shape.queries == scene.shape.keys:
+        other = replace(other, keys=other.queries)
+    yield "round sizes" if other.dim == ROUND.dim else "odd sizes", replace(scene, shape=other)
+
+
+def _measure(binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any]) -> Report:
+    made = binding.call(scene)
+    if scene.strided and not _same_output(binding, scene, made):
+        raise ValueError("it gives another output for strided inputs")
+    references = attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
+    report = measure(made.output, made.inputs, references=references, seed=scene.seed, configuration=name)
+    if made.module is None or report.verdict is not Verdict.SAFE:
+        return report
+    return _with_parameters(made, scene, report)
+
+
+def _same_output(binding: Binding, scene: Scene, made: Call) -> bool:
+    plain = binding.call(replace(scene, strided=False))
+    outputs = [call(c.output, c.inputs, scene.seed) for c in (plain, made)]
+    return outputs[0].shape == outputs[1].shape and relative_error(outputs[1], outputs[0]) < 1e-2
+
+
+def _with_parameters(made: Call, scene: Scene, report: Report) -> Report:
+    """The report of a module that is safe in its input, or of the same module in its parameters where it is not."""
+    function, flat = _by_parameters(made)
+    if flat is None:
+        return report
+    joint = measure(function, {**made.inputs, PARAMETERS: flat}, seed=scene.seed, configuration=report.configuration)
+    if not joint.verdict.unsafe:
+        return replace(report, notes=(*report.notes, f"its parameters (p): {joint.verdict}"))
+    names = ", ".join(made.inputs)
+    return replace(joint, notes=(*joint.notes, f"in {names} alone it is safe; in its parameters (p) it is not"))
+
+
+def _by_parameters(made: Call) -> tuple[Callable[..., Tensor], Tensor | None]:
+    """The module as a function of its inputs and one vector of all its parameters."""
+    module = made.module
+    assert module is not None
+    parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point() and p.requires_grad}
+    if not parameters:
+        return made.output, None
+    sizes = [p.numel() for p in parameters.values()]
+    shapes = [p.shape for p in parameters.values()]
+
+    def function(*values: Tensor) -> Tensor:
+        *inputs, vector = values
+        parts = (part.view(shape) for part, shape in zip(torch.split(vector, sizes), shapes, strict=True))
+        replaced = dict(zip(parameters, parts, strict=True))
+        with torch.nn.utils.stateless._reparametrize_module(module, replaced):
+            return made.output(*inputs)
+
+    return function, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+
+
+def _failed_run(binding: Binding, backend: str, notes: Sequence[str]) -> Run:
+    dtype = str(binding.scene.dtype).removeprefix("torch.")
+    reason = notes[0] if notes else "nothing was measured"
+    return Run(backend, binding.scene.device, dtype, "", "OK", Verdict.INCONCLUSIVE, error=reason, notes=tuple(notes))
+
+
+def _as_run(report: Report, backend: str) -> Run:
+    return Run(
+        backend=backend,
+        device=report.device,
+        dtype=report.dtype,
+        oracle=report.oracle,
+        status=str(report.status),
+        verdict=report.verdict,
+        reason=report.reason,
+        error=report.error,
+        gradients={name: _finite(block.error) for name, block in report.gradients.items()},
+        blocks={
+            key: {"norm": block.norm, "oracle_norm": block.oracle_norm, "error": _finite(block.error)}
+            for key, block in report.blocks.items()
+        },
+        notes=(*([f"seen on {report.configuration}"] if report.verdict.unsafe else []), *report.notes),
+    )
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no infinity: an error that is not finite is null."""
+    return number if abs(number) < float("inf") else None

@@ -1,0 +1,52 @@
+"""The sizes, dtype and device of one attempt at calling a target, and the tensors that go with them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import draw
+from theria.probes.sweep import Shape, draw_qkv
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One set of choices: what every value given to the target is made from.
+
+    ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
+    another axis order.
+    """
+
+    shape: Shape
+    layout: str
+    dtype: torch.dtype
+    device: str
+    base: Callable[..., Any]
+    seed: int = 0
+    strided: bool = False
+
+    @property
+    def channels(self) -> int:
+        """The width of a module's input: all heads side by side."""
+        return self.shape.heads * self.shape.dim
+
+    def qkv(self) -> dict[str, Tensor]:
+        """Random q, k, v in the scene's layout."""
+        return draw_qkv(
+            self.shape,
+            layout=self.layout,
+            dtype=self.dtype,
+            device=self.device,
+            seed=self.seed,
+            strided=self.strided,
+        )
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A random tensor that depends on its name, so that two arguments differ."""
+        generator = torch.Generator().manual_seed(self.seed + zlib.crc32(name.encode()))
+        return draw(shape, generator).to(self.device, self.dtype)
