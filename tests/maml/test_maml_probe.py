@@ -68,6 +68,12 @@ def test_a_collapsed_attention_loses_its_path_and_the_head_keeps_its_own():
     assert flags["second_order_path_head_all"]
 
 
+def test_a_path_through_v_alone_is_told_from_one_through_q_and_k():
+    detached_logits = maml_probe(lambda q, k, v: reference(q.detach() + 0 * q, k.detach() + 0 * k, v))
+    assert detached_logits.attention_inputs() == ("v",)
+    assert maml_probe(reference).attention_inputs() == ("q", "k", "v")
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_an_opaque_triton_kernel_is_not_credited_with_the_heads_second_order(dtype):
     report = maml_probe(opaque_attention, dtype=dtype)
@@ -85,7 +91,7 @@ def test_the_opaque_kernel_is_right_once_and_its_projections_get_second_order_fr
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) for a, b in zip(opaque, true, strict=True))
     model, theta, task = case(opaque_attention)
     full, fo = (
-        flatten(meta_gradient(model, theta, task, InnerLoop(2, 0.4), mode), ATTENTION_PARAMETERS)
+        flatten(meta_gradient(model, theta, task, InnerLoop(2, 0.4), mode), ATTENTION_PARAMETERS.values())
         for mode in (Mode.FULL, Mode.FO)
     )
     assert (full - fo).norm() > 0.01 * full.norm()
@@ -201,7 +207,13 @@ def test_a_probe_of_an_eager_kernel_is_cheap():
 
 def step(**changes):
     return MamlStep(
-        **{"rel_diff": 0.5, "meta_gradient_error": 0.1, "attention_share": 0.2, "head_share": 0.3, "noise": 1e-6}
+        **{
+            "rel_diff": 0.5,
+            "meta_gradient_error": 0.1,
+            "attention_shares": {"q": 0.0, "k": 0.12, "v": 0.16},
+            "head_share": 0.3,
+            "noise": 1e-6,
+        }
         | changes
     )
 
@@ -211,10 +223,14 @@ def report(*steps):
 
 
 def test_flags_tell_all_from_any():
-    flags = report(step(), step(attention_share=1e-7)).flags()
+    flags = report(step(), step(attention_shares={"q": 1e-7, "k": 0, "v": 0})).flags()
     assert flags["second_order_path_attn_any"]
     assert not flags["second_order_path_attn_all"]
     assert flags["second_order_path_all"]
+
+
+def test_the_inputs_that_get_attentions_signal_are_named():
+    assert report(step(), step()).attention_inputs() == ("k", "v")
 
 
 def test_a_nan_error_is_the_worst():

@@ -18,7 +18,7 @@ from theria.probes.point import draw
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes q, k, v of shape (B, 1, T, D) and returns (B, 1, T, D)."""
 
-ATTENTION_PARAMETERS = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
+ATTENTION_PARAMETERS = {"q": "q_proj.weight", "k": "k_proj.weight", "v": "v_proj.weight"}
 HEAD_PARAMETERS = ("classifier.weight", "classifier.bias")
 
 

@@ -20,6 +20,8 @@ each VJP once, so a kernel needs a double backward here and never a third order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -158,10 +160,12 @@ class _Bench:
         severed = meta_gradient(self.severed, theta, task, self.loop, Mode.FULL)
         scale = _norm(flatten(full))
         return MamlStep(
-            rel_diff=_norm(flatten(full) - flatten(first_order)) / scale,
+            rel_diff=_distance(full, first_order) / scale,
             meta_gradient_error=error,
-            attention_share=_norm(flatten(full, ATTENTION_PARAMETERS) - flatten(severed, ATTENTION_PARAMETERS)) / scale,
-            head_share=_norm(flatten(severed, HEAD_PARAMETERS) - flatten(first_order, HEAD_PARAMETERS)) / scale,
+            attention_shares={
+                name: _distance(full, severed, [parameter]) / scale for name, parameter in ATTENTION_PARAMETERS.items()
+            },
+            head_share=_distance(severed, first_order, HEAD_PARAMETERS) / scale,
             noise=noise,
         )
 
@@ -177,7 +181,7 @@ class _Bench:
 
     def _error(self, full: Parameters, truth: Parameters, theta: Parameters, task: Task, oracle: str) -> float | None:
         if oracle == REFERENCE:
-            return _norm(flatten(full) - flatten(truth)) / _norm(flatten(truth))
+            return _distance(full, truth) / _norm(flatten(truth))
         if oracle == DIFFERENCES:
             generator = torch.Generator().manual_seed(self.seed + 1)
             return finite_difference_error(full, self.model, theta, task, self.loop, generator)
@@ -191,8 +195,12 @@ class _Bench:
         rounding = 64 * torch.finfo(self.dtype).eps
         if self.device.type == "cpu":
             return rounding
-        twice = [flatten(meta_gradient(self.severed, theta, task, self.loop, Mode.FULL)) for _ in range(2)]
-        return max(rounding, 8 * _norm(twice[0] - twice[1]) / _norm(twice[0]))
+        once, again = (meta_gradient(self.severed, theta, task, self.loop, Mode.FULL) for _ in range(2))
+        return max(rounding, 8 * _distance(once, again) / _norm(flatten(once)))
+
+
+def _distance(a: Parameters, b: Parameters, names: Iterable[str] | None = None) -> float:
+    return _norm(flatten(a, names) - flatten(b, names))
 
 
 def _norm(vector: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,21 @@ class MamlStep:
 
     ``rel_diff``: ‖g_FULL − g_FO‖ / ‖g_FULL‖, the share of the meta-gradient that second derivatives carry.
     ``meta_gradient_error``: ‖g_FULL − g*‖ / ‖g*‖ beside the oracle's g*, None where there is no oracle.
-    ``attention_share`` and ``head_share``: the norms, over ‖g_FULL‖, of what the two attributions compare (see
-    ``theria.maml.probe``); ``second_order_path``, ``_attn`` and ``_head`` say whether they rise above ``noise``.
+    ``attention_shares`` (by ``q``, ``k``, ``v``: whose projection) and ``head_share``: the norms, over ‖g_FULL‖, of
+    what the two attributions compare (see ``theria.maml.probe``); ``second_order_path``, ``_attn`` and ``_head`` say
+    whether they rise above ``noise``.
     """
 
     rel_diff: float
     meta_gradient_error: float | None
-    attention_share: float
+    attention_shares: Mapping[str, float]
     head_share: float
     noise: float
+
+    @property
+    def attention_share(self) -> float:
+        """The share of the meta-gradient that the attention's own double backward brings to all three projections."""
+        return math.hypot(*self.attention_shares.values())
 
     @property
     def second_order_path(self) -> bool:
@@ -77,6 +84,12 @@ class MamlReport:
                 found |= {f"{name}_all": all(values), f"{name}_any": any(values)}
         return found
 
+    def attention_inputs(self) -> tuple[str, ...]:
+        """Which of q, k, v get signal from the attention's own double backward, in any outer step."""
+        return tuple(
+            name for name in ("q", "k", "v") if any(step.attention_shares[name] > step.noise for step in self.steps)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the ``maml`` object of a run in the linter's JSON."""
         return {
@@ -84,6 +97,7 @@ class MamlReport:
             "rel_diff": self.rel_diff,
             "meta_gradient_error": self.meta_gradient_error,
             **self.flags(),
+            "second_order_attn_inputs": list(self.attention_inputs()),
             "outer_steps": len(self.steps),
             "inner_steps": self.inner_steps,
             "oracle": self.oracle,
