@@ -119,6 +119,4 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, int | float):
-        return repr(value)
-    return _toml({item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name)})
+    return repr(value)

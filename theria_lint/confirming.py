@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, Report, SourceFile, Suspect
 from theria_lint.scanning import Scanned
 from theria_lint.settings import Settings
@@ -65,16 +67,23 @@ def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress
 
 
 def confirm_settings(settings: Settings) -> ConfirmSettings:
-    """What the dynamic stage needs to know of the settings."""
+    """What the dynamic stage needs to know of the settings. Raises UserError for an interpreter that is not there."""
     from theria_lint import dynamic
 
     return dynamic.ConfirmSettings(
-        python=settings.python or find_python(settings.root),
+        python=_program(settings.python) if settings.python else find_python(settings.root),
         device=settings.device,
         timeout=settings.timeout,
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
     )
+
+
+def _program(python: str) -> str:
+    found = shutil.which(python)
+    if found is None:
+        raise UserError(f"{python}: no such interpreter; --python takes the path of one that has torch.")
+    return found
 
 
 def find_python(root: str) -> str:

@@ -12,34 +12,18 @@ from theria_lint.errors import UserError
 DEVICES = ("auto", "cpu", "cuda")
 FAIL_ON = ("confirmed", "unconfirmed", "unsafe", "error", "unused-ignore", "none")
 FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
-LAYOUTS = ("BHTD", "BTHD", "BTD")
+LAYOUTS = ("BHTD", "BTHD", "BTD", "TD")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-ORACLES = ("reference", "finite_differences")
+ORACLES = ("reference", "finite differences")
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit")
-
-
-@dataclass(frozen=True)
-class TargetSettings:
-    """What ``[[tool.theria-lint.targets]]`` says of one target; None leaves the choice to the dynamic stage.
-
-    ``path`` is absolute; ``kwargs`` are passed to the target at every call.
-    """
-
-    path: str
-    symbol: str
-    layout: str | None = None
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    dtype: str | None = None
-    oracle: str | None = None
-    skip: bool = False
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
-    ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch.
+    ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch. ``targets`` holds the tables
+    ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
     """
 
     root: str = field(default_factory=os.getcwd)
@@ -53,14 +37,14 @@ class Settings:
     confirm: bool = True
     python: str | None = None
     device: str = "auto"
-    timeout: float = 60.0
+    timeout: float = 30.0
     jobs: int = 0
     fail_on: tuple[str, ...] = FAIL_ON_DEFAULT
     baseline: str | None = None
     cache: bool = True
     cache_dir: str | None = None
     output_format: str = "text"
-    targets: tuple[TargetSettings, ...] = ()
+    targets: tuple[dict[str, Any], ...] = ()
 
 
 # A reader turns a raw value into the setting, or raises ValueError with what was expected.
@@ -71,6 +55,12 @@ def _text(value: Any, root: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("expected a non-empty string")
     return value
+
+
+def _program(value: Any, root: str) -> str:
+    """A program by its name, to be looked up on PATH, or by its path."""
+    name = _text(value, root)
+    return _path(name, root) if os.path.dirname(name) else name
 
 
 def _path(value: Any, root: str) -> str:
@@ -125,20 +115,24 @@ def _arguments(value: Any, root: str) -> dict[str, Any]:
     return value
 
 
-def _target(value: Any, root: str) -> TargetSettings:
+def _target(value: Any, root: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("expected a table for each target")
-    unknown = sorted(set(value) - set(TARGET_KEYS) - {"target"})
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]}; a target knows target, {', '.join(TARGET_KEYS)}")
-    path, colon, symbol = str(value.get("target", "")).rpartition(":")
-    if not (path and colon and symbol):
-        raise ValueError('expected target = "path/to/file.py:symbol"')
-    chosen = {}
-    for key, reader in TARGET_KEYS.items():
-        if key in value:
-            chosen[key] = _nested(key, reader, value[key], root)
-    return TargetSettings(_path(path, root), symbol, **chosen)
+    for key in value:
+        if key not in TARGET_KEYS:
+            raise ValueError(f"unknown key {key!r}; a target knows {', '.join(TARGET_KEYS)}")
+    if "target" not in value:
+        raise ValueError('a target needs target = "package.module:symbol"')
+    return {key: _nested(key, TARGET_KEYS[key], item, root) for key, item in value.items()}
+
+
+def _target_name(value: Any, root: str) -> str:
+    """``package.module:symbol``; the module may be written as a path, or left out."""
+    module, _, symbol = _text(value, root).rpartition(":")
+    if not symbol:
+        raise ValueError("expected package.module:symbol, path/to/file.py:symbol or symbol")
+    module = module.removesuffix(".py").strip("./").replace("\\", "/").replace("/", ".")
+    return f"{module}:{symbol}" if module else symbol
 
 
 def _nested(key: str, reader: Reader, value: Any, root: str) -> Any:
@@ -149,6 +143,7 @@ def _nested(key: str, reader: Reader, value: Any, root: str) -> Any:
 
 
 TARGET_KEYS: dict[str, Reader] = {
+    "target": _target_name,
     "layout": _choice(*LAYOUTS),
     "kwargs": _arguments,
     "device": _choice(*DEVICES),
@@ -167,7 +162,7 @@ KEYS: dict[str, Reader] = {
     "rule-paths": _several(_path),
     "detach-names": _several(_text),
     "confirm": _flag,
-    "python": _path,
+    "python": _program,
     "device": _choice(*DEVICES),
     "timeout": _number,
     "jobs": _count,

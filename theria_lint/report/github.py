@@ -1,0 +1,32 @@
+"""``--output-format github``: workflow commands that GitHub shows as annotations."""
+
+from __future__ import annotations
+
+from theria_lint.model import Report
+from theria_lint.report import View
+from theria_lint.report.items import Item, items
+
+_LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+def render(report: Report, view: View) -> str:
+    """One command a line."""
+    return "".join(_command(item) + "\n" for item in items(report, view))
+
+
+def _command(item: Item) -> str:
+    properties = {"file": item.path, "line": item.line, "col": item.column, "endLine": item.end_line}
+    if item.end_line == item.line:
+        properties["endColumn"] = item.end_column
+    where = f"cell {item.cell}: " if item.cell is not None else ""
+    listed = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items())
+    text = _data(f"{where}{item.text} {item.remedy}".rstrip())
+    return f"::{_LEVELS[item.level]} {listed},title={_property(item.title)}::{text}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

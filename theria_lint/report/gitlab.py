@@ -1,0 +1,28 @@
+"""``--output-format gitlab``: a Code Quality report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from theria_lint.model import Report
+from theria_lint.report import View
+from theria_lint.report.items import Item, items
+
+_SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
+
+
+def render(report: Report, view: View) -> str:
+    """One JSON array of issues."""
+    return json.dumps([_issue(item) for item in items(report, view)], indent=2, ensure_ascii=False) + "\n"
+
+
+def _issue(item: Item) -> dict[str, Any]:
+    where = f"cell {item.cell}: " if item.cell is not None else ""
+    return {
+        "description": where + item.text,
+        "check_name": item.rule,
+        "fingerprint": item.fingerprint,
+        "severity": _SEVERITIES[item.level],
+        "location": {"path": item.path, "lines": {"begin": item.line, "end": item.end_line}},
+    }

@@ -1,0 +1,102 @@
+"""What machine formats need beside the report: levels, fingerprints, everything that counts as one list."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from theria_lint.model import Disposition, Finding, Report
+from theria_lint.report import View
+from theria_lint.report.outcome import unexplained_targets
+
+UNSAFE = "unsafe-target"
+ERROR = "not-checked"
+UNUSED = "unused-ignore"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to report; ``level`` is error, warning or note, ``fingerprint`` stays when lines move."""
+
+    rule: str
+    name: str
+    level: str
+    path: str
+    cell: int | None
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    title: str
+    text: str
+    remedy: str
+    fingerprint: str
+
+
+def items(report: Report, view: View) -> list[Item]:
+    """Findings (cleared ones if wanted), unsafe targets that no finding explains, errors, unused ignore comments."""
+    seen: Counter[str] = Counter()
+    return [_numbered(item, seen) for item in _items(report, view)]
+
+
+def level(finding: Finding) -> str:
+    """A confirmed finding is as grave as its rule, an unconfirmed one a warning at most, a cleared one a note."""
+    if finding.disposition is Disposition.CLEARED:
+        return "note"
+    if finding.disposition is Disposition.UNCONFIRMED and finding.suspect.severity == "error":
+        return "warning"
+    return finding.suspect.severity
+
+
+def _items(report: Report, view: View) -> Iterator[Item]:
+    for finding in report.findings:
+        if finding.disposition is not Disposition.CLEARED or view.show_cleared:
+            yield _of_finding(finding, report)
+    for result in unexplained_targets(report):
+        target = result.target
+        text = f"{target.symbol} is {result.verdict.value}: {result.reason}"
+        remedy = "Look at what it calls in other files and libraries."
+        yield _item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
+    for error in report.errors:
+        yield _item(ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message)
+    for unused in report.unused_ignores:
+        text = unused.message
+        yield _item(UNUSED, UNUSED, "note", unused.path, unused.cell, unused.line or 1, text, "", text)
+
+
+def _of_finding(finding: Finding, report: Report) -> Item:
+    suspect, span = finding.suspect, finding.suspect.span
+    rows = report.sources.get((suspect.path, suspect.cell), "").split("\n")
+    source = rows[span.line - 1].strip() if span.line <= len(rows) else ""
+    state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
+    return Item(
+        suspect.rule,
+        suspect.name,
+        level(finding),
+        suspect.path,
+        suspect.cell,
+        span.line,
+        span.column,
+        span.end_line,
+        span.end_column,
+        f"{suspect.rule} {suspect.name}: {state}",
+        f"{suspect.message} ({state}: {finding.reason})",
+        suspect.remedy,
+        "\0".join((suspect.rule, suspect.path, suspect.symbol, source)),
+    )
+
+
+def _item(
+    rule: str, name: str, level: str, path: str, cell: int | None, line: int, text: str, remedy: str, key: str
+) -> Item:
+    identity = "\0".join((rule, path, key))
+    return Item(rule, name, level, path, cell, line, 1, line, 1, name, text, remedy, identity)
+
+
+def _numbered(item: Item, seen: Counter[str]) -> Item:
+    """The item with its identity hashed; equal ones are told apart by their order."""
+    seen[item.fingerprint] += 1
+    identity = f"{item.fingerprint}\0{seen[item.fingerprint]}".encode("utf-8", "surrogatepass")
+    return replace(item, fingerprint=hashlib.sha256(identity).hexdigest()[:32])

@@ -1,0 +1,63 @@
+"""``--output-format junit``: one test case a target and a finding, for CI services that show test results."""
+
+from __future__ import annotations
+
+import re
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from theria.verdicts import Verdict
+from theria_lint.model import Report, TargetResult
+from theria_lint.report import View
+from theria_lint.report.items import ERROR, UNSAFE, Item, items
+from theria_lint.report.outcome import unsafe_targets
+
+# Characters that XML 1.0 cannot hold at all.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(report: Report, view: View) -> str:
+    """A suite; a run with nothing to show holds one test case that passes, as an empty suite reads as a failure."""
+    suite = Element("testsuite", name="theria-lint")
+    for item in items(report, view):
+        if item.rule != UNSAFE:
+            _item(suite, item)
+    for result in report.targets:
+        _target(suite, result, result in unsafe_targets(report))
+    if not len(suite):
+        SubElement(suite, "testcase", classname="theria-lint", name=f"{report.files} files")
+    _count(suite)
+    root = Element("testsuites", name="theria-lint")
+    root.append(suite)
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _item(suite: Element, item: Item) -> None:
+    cell = f"cell {item.cell}:" if item.cell is not None else ""
+    name = f"{item.title} at {cell}{item.line}:{item.column}"
+    case = SubElement(suite, "testcase", classname=_legal(item.path), name=_legal(name), line=str(item.line))
+    if item.rule == ERROR:
+        SubElement(case, "error", message=_legal(item.text))
+    elif item.level != "note":
+        SubElement(case, "failure", message=_legal(item.text), type=item.rule).text = _legal(item.remedy)
+
+
+def _target(suite: Element, result: TargetResult, unsafe: bool) -> None:
+    target = result.target
+    case = SubElement(
+        suite, "testcase", classname=_legal(target.path), name=f"target {target.symbol}", line=str(target.line)
+    )
+    if unsafe:
+        SubElement(case, "failure", message=_legal(result.reason), type=result.verdict.value)
+    elif result.verdict is Verdict.INCONCLUSIVE:
+        SubElement(case, "skipped", message=_legal(result.reason))
+
+
+def _count(suite: Element) -> None:
+    suite.set("tests", str(len(suite)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
+
+
+def _legal(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)
