@@ -35,7 +35,7 @@ def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, seco
     many operands and score-shaped tiles as the others.
     """
     if interpreted:
-        side = min(64, padded(rows))
+        side = min(128, padded(rows))
         return Blocks(side, side, 4, 1)
     footprint = padded(width) * dtype.itemsize * (2 if second_order else 1)
     if dtype.itemsize > 2:

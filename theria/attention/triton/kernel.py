@@ -32,7 +32,7 @@ class Kernel(JITFunction):  # type: ignore[misc]
         if not interprets(tensors[0]):
             return super().run(*args, grid=grid, warmup=warmup, **kwargs)
         with _interpreter_lock:
-            return GridExecutor(self._interpretable, self.arg_names, grid)(*args, **kwargs)
+            return GridExecutor(self._interpretable, self.arg_names, _indexable(grid))(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A helper called from an interpreted kernel; the compiler inlines helpers and never comes here."""
@@ -42,6 +42,20 @@ class Kernel(JITFunction):  # type: ignore[misc]
     def _interpretable(self) -> Callable[..., Any]:
         rewritten: Callable[..., Any] = FunctionRewriter(self.fn).rewrite_ast()
         return rewritten
+
+
+def _indexable(grid: tuple[int, ...]) -> Callable[[Any], tuple[int, ...]]:
+    """The grid as a function, which the interpreter calls when its replacements are in place and not yet in use.
+
+    Triton 3.6 makes a loop bound an index by ``int`` of a one-element array, which NumPy refuses since 2.4.
+    The interpreter puts ``__index__`` back with all the rest.
+    """
+
+    def with_index(_: Any) -> tuple[int, ...]:
+        tl.tensor.__index__ = lambda x: int(x.handle.data.item())
+        return grid
+
+    return with_index
 
 
 def interprets(x: Tensor) -> bool:

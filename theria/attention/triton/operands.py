@@ -14,19 +14,20 @@ Strided = tuple[Tensor, int, int, int, int]
 
 
 def operand(x: Tensor) -> Tensor:
-    """Contiguous, and float32 for half precision where the interpreter runs.
+    """Contiguous, and float32 instead of bfloat16 where the interpreter runs.
 
     The interpreter multiplies bfloat16 as raw bits, and drops a carry when it rounds to bfloat16.
     """
-    if interprets(x) and x.dtype in (torch.bfloat16, torch.float16):
-        x = x.float()
-    return x.contiguous()
+    return x.to(_kernel_dtype(x)).contiguous()
 
 
 def result(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An empty tensor for a kernel to fill, of the dtype that ``operand`` gives to ``like``."""
-    wide = interprets(like) and like.dtype in (torch.bfloat16, torch.float16)
-    return torch.empty(shape, dtype=torch.float32 if wide else like.dtype, device=like.device)
+    return torch.empty(shape, dtype=_kernel_dtype(like), device=like.device)
+
+
+def _kernel_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype == torch.bfloat16 and interprets(x) else x.dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def pair(of_queries, of_keys, KEYS_FIRST: tl.constexpr):  # type: ignore[no-unty
 @Kernel
 def gather(weights, rows, accumulator):  # type: ignore[no-untyped-def]
     """accumulator + weights · rows, the weights rounded to the dtype of the rows."""
-    return tl.dot(weights.to(rows.dtype), rows, accumulator, input_precision="ieee")
+    return tl.dot(weights.to(rows.dtype), rows, accumulator, input_precision="ieee", out_dtype=accumulator.dtype)
 
 
 @Kernel
