@@ -18,6 +18,8 @@ _OPERATION = re.compile(
     r"^(scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
     r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)$"
 )
+# What also multiplies, takes a softmax and multiplies again, and is not attention.
+_OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 
 
@@ -79,6 +81,8 @@ def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
 
 def computes_attention(scope: Scope) -> bool:
     """Whether a function's own code is matmul, softmax, matmul in this order, or calls an attention operation."""
+    if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
+        return False
     products: list[int] = []
     softmaxes: list[int] = []
     for node in scope.nodes:

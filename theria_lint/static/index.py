@@ -105,21 +105,23 @@ class Index:
         return current
 
 
+# Children to visit, the scope that they belong to, and its list that they go into.
+_Part = tuple[Sequence[ast.AST], Scope, list[ast.AST]]
+
+
 def build(tree: ast.Module) -> Index:
     """Index a module. Walks with a stack of its own: a deep expression must not exhaust Python's."""
     module = Scope("module", "", "", tree, NameTable())
     scopes = [module]
-    parents: dict[ast.AST, ast.AST] = {}
-    stack = [(child, module, module.nodes) for child in reversed(tree.body)]
-    for child in tree.body:
-        parents[child] = tree
+    stack: list[tuple[ast.AST, Scope, list[ast.AST]]] = [(child, module, module.nodes) for child in reversed(tree.body)]
+    parents: dict[ast.AST, ast.AST] = dict.fromkeys(tree.body, tree)
     while stack:
         node, scope, nodes = stack.pop()
         nodes.append(node)
         if isinstance(node, _DEFINITIONS):
             inner = _enter(node, scope)
             scopes.append(inner)
-            parts = [(node.body, inner, inner.nodes), (node.decorator_list, scope, inner.header)]
+            parts: list[_Part] = [(node.body, inner, inner.nodes), (node.decorator_list, scope, inner.header)]
             parts.append((_outside(node), scope, nodes))
         elif isinstance(node, ast.JoinedStr):
             continue  # what becomes text influences no gradient

@@ -34,10 +34,10 @@ DETECTORS: Mapping[str, frozenset[str]] = {
     "saved-intermediate": frozenset({"copies"}),
     "inner-grad": frozenset(),
     "checkpoint": frozenset(),
-    "fused": frozenset({"safe-contexts"}),
+    "fused": frozenset({"safe-contexts", "safe-backends"}),
     "compile": frozenset(),
-    "graph-escape": frozenset({"conversions"}),
-    "hook": frozenset(),
+    "graph-escape": frozenset(),
+    "hook": frozenset({"lossy"}),
     "straight-through": frozenset(),
 }
 _TEXTS = ("what-it-does", "why", "remedy")
@@ -160,9 +160,8 @@ def _check_yields(rules: Mapping[str, Rule]) -> None:
     for rule in rules.values():
         for other in rule.yields_to:
             if other not in rules:
-                raise RuleError(
-                    f"{rule.folder / 'rule.toml'}: key 'yields-to': no rule {other}; rules are {', '.join(sorted(rules))}"
-                )
+                known = ", ".join(sorted(rules))
+                raise RuleError(f"{rule.folder / 'rule.toml'}: key 'yields-to': no rule {other}; rules are {known}")
 
 
 def read_rule(path: Path) -> Rule:

@@ -1,0 +1,65 @@
+"""THL009: ``torch.compile`` on attention code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from .. import words
+from ..code import Hit, ModuleCode, Place, body_lines, lines_of
+from ..index import Scope
+from ..names import dotted
+from ..rules import Rule
+from .fused import refers_to_attention
+from .named import ambiguity
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """Compiling decorators of attention code, and calls that compile it."""
+    names = rule.names("function")
+    for scope in (*code.active, *_attention_classes(code)):
+        yield from _decorators(code, names, scope)
+    for place in code.places("anywhere"):
+        yield from _calls(code, names, place)
+
+
+def _attention_classes(code: ModuleCode) -> list[Scope]:
+    active = code.attention.active
+    return [scope for scope in code.index.classes() if any(child in active for child in scope.method("forward"))]
+
+
+def _decorators(code: ModuleCode, names: frozenset[str], scope: Scope) -> Iterator[Hit]:
+    assert scope.parent is not None
+    for decorator in scope.decorators:
+        callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+        candidates = scope.parent.names.resolve_node(callee)
+        if not names.isdisjoint(candidates):
+            token = f"@{dotted(callee)}"
+            reach = body_lines(scope.function) if scope.kind == "function" else lines_of(scope.node)
+            detail = ambiguity(names, candidates)
+            yield Hit(decorator, code.span(decorator), token, scope, reach, "drop-decorator", None, detail)
+
+
+def _calls(code: ModuleCode, names: frozenset[str], place: Place) -> Iterator[Hit]:
+    node = place.node
+    if not isinstance(node, ast.Call) or place.in_header:
+        return
+    candidates = place.names.resolve_node(node.func)
+    if names.isdisjoint(candidates):
+        return
+    whole, subject = node, node.args[0] if node.args else None
+    outer = code.index.parents.get(node)
+    if subject is None and isinstance(outer, ast.Call) and outer.func is node and outer.args:
+        whole, subject = outer, outer.args[0]
+    if subject is None:
+        return
+    inside = place.scope in code.attention.active
+    if inside or _names_attention(subject) or refers_to_attention(code, place.scope, subject):
+        token = f"{dotted(node.func)}()"
+        detail = ambiguity(names, candidates)
+        yield Hit(whole, code.span(whole), token, place.scope, lines_of(whole), "first-argument", None, detail)
+
+
+def _names_attention(subject: ast.expr) -> bool:
+    name = (dotted(subject) or "").rpartition(".")[2]
+    return words.function_is_attention(name) or words.class_is_attention(name)

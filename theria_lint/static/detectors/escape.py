@@ -1,0 +1,69 @@
+"""THL010: tensors turned into Python or NumPy values that then influence the result."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ..code import Hit, ModuleCode, Place, lines_of
+from ..flow import derived, influences_result, influencing, loaded_names
+from ..index import Scope, self_name
+from ..names import dotted
+from ..rules import Match, Rule
+from .named import ambiguity
+
+# Sizes and positions by the names that people give them: no derivative flows through those.
+_INTEGERS = re.compile(
+    r"(^|_)(len|lens|length|lengths|seqlen|seqlens|idx|index|indices|mask|masks|num|count|counts|pos|position|positions|"
+    r"size|sizes|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
+)
+_NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np"})
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """Conversions of what is computed from a function's tensors, where the result depends on what they give."""
+    flows: dict[Scope, tuple[set[str], set[str]]] = {}
+    for place in code.places():
+        if place.in_header or not isinstance(place.node, ast.Call):
+            continue
+        found = _conversion(rule, place, place.node)
+        if found is None:
+            continue
+        match, subject, detail = found
+        if place.scope not in flows:
+            flows[place.scope] = (derived(place.scope, _tensors(place.scope)), influencing(place.scope))
+        tensors, flowing = flows[place.scope]
+        named = [name for name in loaded_names(subject) if name in tensors]
+        discrete = all(map(_INTEGERS.search, named))  # as nothing at all is
+        if not discrete and influences_result(code.index, place.node, flowing):
+            yield _hit(code, place, place.node, match, detail)
+
+
+def _tensors(scope: Scope) -> list[str]:
+    """The parameters that may be tensors."""
+    instance = self_name(scope)
+    return [name for name in scope.parameters if name not in _NO_TENSORS and name != instance]
+
+
+def _conversion(rule: Rule, place: Place, call: ast.Call) -> tuple[Match, ast.expr, str] | None:
+    """The table entry that a call fits, and the tensor that it converts."""
+    for match in rule.matches:
+        if match.kind == "method" and isinstance(call.func, ast.Attribute):
+            if call.func.attr in match.names and not place.names.resolve_node(call.func):
+                return match, call.func.value, ""
+        elif match.kind == "function" and len(call.args) >= 1 and not isinstance(call.args[0], ast.Constant):
+            name = dotted(call.func)
+            candidates = place.names.resolve(name) or ((name,) if name else ())
+            if not match.names.isdisjoint(candidates):
+                return match, call.args[0], ambiguity(match.names, candidates)
+    return None
+
+
+def _hit(code: ModuleCode, place: Place, call: ast.Call, match: Match, detail: str) -> Hit:
+    if match.kind == "method":
+        assert isinstance(call.func, ast.Attribute)
+        span, token = code.member_span(call.func, call), f".{call.func.attr}()"
+    else:
+        span, token = code.span(call), f"{dotted(call.func)}()"
+    return Hit(call, span, token, place.scope, lines_of(call), match.neutraliser, match.message, detail)

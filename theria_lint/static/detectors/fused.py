@@ -1,0 +1,113 @@
+"""THL007 and THL008: calls whose double backward depends on which implementation PyTorch takes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from .. import words
+from ..attention import CALL_ENTRIES, method_of
+from ..code import Hit, ModuleCode, Place, body_lines, lines_of
+from ..index import Scope
+from ..names import NameTable, dotted
+from ..rules import Match, Rule
+from .named import ambiguity
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """Calls of fused attention, except where the enclosing code forces an implementation with a second derivative."""
+    for match in rule.matches:
+        for place in code.places(match.where):
+            node = place.node
+            if not isinstance(node, ast.Call):
+                continue
+            candidates = place.names.resolve_node(node.func)
+            if match.names.isdisjoint(candidates) or _is_forced(code, rule, match, place):
+                continue
+            token = f"{dotted(node.func)}()"
+            detail = ambiguity(match.names, candidates)
+            span = code.span(node)
+            yield Hit(node, span, token, place.scope, lines_of(node), match.neutraliser, match.message, detail)
+
+
+def _is_forced(code: ModuleCode, rule: Rule, match: Match, place: Place) -> bool:
+    """Whether a ``with sdpa_kernel(SDPBackend.MATH)`` around the call, or such a decorator, picks the math backend."""
+    if match.neutraliser != "math-backend":
+        return False
+    for node in code.index.ancestors(place.node):
+        if isinstance(node, ast.With | ast.AsyncWith):
+            if any(_forces(rule, place.names, item.context_expr) for item in node.items):
+                return True
+        elif node is place.scope.node:
+            break
+    outer = place.scope.parent
+    return outer is not None and any(_forces(rule, outer.names, decorator) for decorator in place.scope.decorators)
+
+
+def _forces(rule: Rule, names: NameTable, expression: ast.expr) -> bool:
+    if not isinstance(expression, ast.Call) or not expression.args:
+        return False
+    if rule.values("safe-contexts").isdisjoint(names.resolve_node(expression.func)):
+        return False
+    chosen = expression.args[0]
+    backends = chosen.elts if isinstance(chosen, ast.List | ast.Tuple) else [chosen]
+    return all((dotted(backend) or "").rpartition(".")[2] in rule.values("safe-backends") for backend in backends)
+
+
+def find_checkpoints(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """Reentrant checkpoints in attention code, or of attention wherever the call stands."""
+    names = rule.names("function")
+    active = code.attention.active
+    for place in code.places("anywhere"):
+        node = place.node
+        if not isinstance(node, ast.Call):
+            continue
+        candidates = place.names.resolve_node(node.func)
+        if names.isdisjoint(candidates) or not _is_reentrant(node):
+            continue
+        if place.scope in active or any(_is_attention(code, place.scope, argument) for argument in node.args[:1]):
+            yield _checkpoint_hit(code, place, node, ambiguity(names, candidates))
+    for place in code.places():
+        # A decorator: `@checkpoint` wraps all of the function, and is reentrant for want of an argument.
+        node = place.node
+        if place.in_header and node in place.scope.decorators and not isinstance(node, ast.Call):
+            candidates = place.names.resolve_node(node)
+            if not names.isdisjoint(candidates):
+                token, reach = f"@{dotted(node)}", body_lines(place.scope.function)
+                detail = ambiguity(names, candidates)
+                yield Hit(node, code.span(node), token, place.scope, reach, "drop-decorator", None, detail)
+
+
+def _checkpoint_hit(code: ModuleCode, place: Place, node: ast.Call, detail: str) -> Hit:
+    token = f"{dotted(node.func)}()"
+    return Hit(node, code.span(node), token, place.scope, lines_of(node), "non-reentrant", None, detail)
+
+
+def _is_reentrant(call: ast.Call) -> bool:
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            return False
+        if keyword.arg == "use_reentrant":
+            return isinstance(keyword.value, ast.Constant) and keyword.value.value is not False
+    return True
+
+
+def _is_attention(code: ModuleCode, scope: Scope, argument: ast.expr) -> bool:
+    """Whether what is checkpointed is attention, by its name or by what the file says of it."""
+    name = (dotted(argument) or "").rpartition(".")[2]
+    return words.names_attention(name) or refers_to_attention(code, scope, argument)
+
+
+def refers_to_attention(code: ModuleCode, scope: Scope, expression: ast.expr) -> bool:
+    """Whether an expression names a function or class of the file that is attention code."""
+    name = dotted(expression)
+    if name is None or name in scope.parameters:
+        return False
+    for found in code.index.by_name.get(name.rpartition(".")[2], ()):
+        if found in code.attention.active:
+            return True
+        if found.kind == "class":
+            entries = [entry for entry_name in CALL_ENTRIES for entry in method_of(code.index, found, entry_name)]
+            if any(entry in code.attention.active for entry in entries):
+                return True
+    return False

@@ -1,0 +1,82 @@
+"""THL006: derivatives taken inside attention code, or in an inner loop, whose own graph is not kept."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from ..code import Hit, ModuleCode, Place, lines_of
+from ..names import dotted
+from ..rules import Rule
+from ..words import word_set, words
+from .named import ambiguity
+
+# Functions of these names differentiate through their own gradients.
+_INNER_LOOPS = word_set("inner maml adapt adaptation metalearn unroll unrolled")
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """``autograd.grad`` and, in a backward, ``.backward()`` without ``create_graph=True``; re-entry after a detach."""
+    for place in code.places():
+        yield from _gradient(rule, place, code)
+        yield from _reentry(code, place)
+    for place in code.places("autograd-function"):
+        yield from _backward(code, place)
+    for place in code.places("anywhere"):
+        if place.scope not in code.attention.active and not _INNER_LOOPS.isdisjoint(words(place.scope.name)):
+            yield from _gradient(rule, place, code)
+
+
+def _gradient(rule: Rule, place: Place, code: ModuleCode) -> Iterator[Hit]:
+    node = place.node
+    if not isinstance(node, ast.Call):
+        return
+    candidates = place.names.resolve_node(node.func)
+    names = rule.names("function")
+    if names.isdisjoint(candidates) or _keeps_graph(node, 4):
+        return
+    token = f"{dotted(node.func)}()"
+    detail = ambiguity(names, candidates)
+    yield Hit(node, code.span(node), token, place.scope, lines_of(node), "create-graph", None, detail)
+
+
+def _keeps_graph(call: ast.Call, position: int) -> bool:
+    """Whether ``create_graph`` is given and not plainly False, by name or at its position; ``**kwargs`` may give it."""
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            return True
+        if keyword.arg == "create_graph":
+            return not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
+    if len(call.args) > position:
+        argument = call.args[position]
+        return not (isinstance(argument, ast.Constant) and not argument.value)
+    return False
+
+
+def _backward(code: ModuleCode, place: Place) -> Iterator[Hit]:
+    node = place.node
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
+        receiver = dotted(node.func.value) or ""
+        is_class = receiver.rpartition(".")[2][:1].isupper() or receiver in {"self", "cls"}
+        if not is_class and not place.names.resolve_node(node.func) and not _keeps_graph(node, 2):
+            span = code.member_span(node.func, node)
+            yield Hit(node, span, ".backward()", place.scope, lines_of(node), "create-graph", "backward")
+
+
+def _reentry(code: ModuleCode, place: Place) -> Iterator[Hit]:
+    """``x.detach().requires_grad_()``: what is computed from it has a graph that ends there."""
+    node = place.node
+    if not isinstance(node, ast.Call) or not _is_method(node, "requires_grad_"):
+        return
+    current: ast.expr = node
+    while isinstance(current, ast.Call) and isinstance(current.func, ast.Attribute):
+        if current.func.attr == "detach":
+            span = code.member_span(current.func, current)
+            token = ".detach().requires_grad_()"
+            yield Hit(current, span, token, place.scope, lines_of(current), "drop-call", "reentry")
+            return
+        current = current.func.value
+
+
+def _is_method(call: ast.Call, name: str) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr == name

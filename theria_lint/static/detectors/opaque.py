@@ -1,0 +1,171 @@
+"""Backwards that compute gradients where autograd cannot see: THL004, and what THL003 guards."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ..attention import callee_name, is_autograd_function
+from ..code import Hit, ModuleCode, lines_of
+from ..index import Scope, is_device_kernel
+from ..names import dotted
+from ..rules import Rule
+from . import named
+
+_EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
+_BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")
+_BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty", "new_zeros", "empty_strided"})
+# Parts of torch whose "backward" is not a kernel's: differentiable, or THL006's business.
+_TORCH = ("torch.autograd", "torch.func", "torch.nn", "torch.utils", "torch.Tensor")
+
+
+def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
+    for owner in code.autograd_functions:
+        for backward in owner.method("backward"):
+            if any(_is_once(backward, decorator) for decorator in backward.decorators):
+                continue
+            hit = first_opaque(code, rule, backward)
+            if hit is not None:
+                yield hit
+
+
+def find_decorators(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+    """The listed decorators; ``variant`` is "opaque" on a backward that computes its gradients off the graph."""
+    for hit in named.find(code, rule):
+        guarded = first_opaque(code, rule, hit.scope)
+        if guarded is None:
+            yield hit
+        else:
+            where = f" (line {guarded.span.line})"
+            yield Hit(
+                hit.node, hit.span, hit.token, hit.scope, hit.reach, hit.neutraliser, "opaque", hit.detail + where
+            )
+
+
+def _is_once(scope: Scope, decorator: ast.expr) -> bool:
+    callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (dotted(callee) or "").rpartition(".")[2] == "once_differentiable" or any(
+        path.endswith(".once_differentiable") for path in scope.names.resolve_node(callee)
+    )
+
+
+def first_opaque(code: ModuleCode, rule: Rule, backward: Scope) -> Hit | None:
+    """The first computation off the graph of a backward or of the helpers that it calls, None when there is none."""
+    libraries = rule.values("libraries")
+    for scope in _helpers(code, backward):
+        for node in scope.nodes:
+            if isinstance(node, ast.Call):
+                reason = _reason(code, scope, node, libraries)
+                if reason is not None:
+                    token, detail = reason
+                    return Hit(node, code.span(node), token, backward, lines_of(node), None, None, detail)
+    return None
+
+
+def _helpers(code: ModuleCode, backward: Scope) -> list[Scope]:
+    """The backward and the plain functions that it reaches, itself first.
+
+    A call of another ``autograd.Function`` has a backward of its own, so what that runs is not off the graph.
+    """
+    order: list[Scope] = []
+    queue = [backward]
+    while queue:
+        scope = queue.pop(0)
+        if scope in order or is_device_kernel(scope):
+            continue
+        order.append(scope)
+        queue.extend(child for child in scope.children if child.kind == "function")
+        queue.extend(found for found in code.attention.mentions(scope) if _is_plain(code, found, backward))
+    return order
+
+
+def _is_plain(code: ModuleCode, scope: Scope, backward: Scope) -> bool:
+    owner = scope.parent
+    if owner is None or owner.kind != "class" or not is_autograd_function(code.index, owner):
+        return True
+    return owner is backward.parent and scope.name != "forward"
+
+
+def _reason(code: ModuleCode, scope: Scope, call: ast.Call, libraries: frozenset[str]) -> tuple[str, str] | None:
+    """The token and what it is, when a call computes off the graph."""
+    if isinstance(call.func, ast.Subscript):
+        name = dotted(call.func.value)
+        if name is not None and _is_launch(code, scope, call.func):
+            return f"{name}[...]()", "a kernel launch"
+        return None
+    name = dotted(call.func)
+    if name is None:
+        return None
+    for path in scope.names.resolve(name) or (name,):
+        detail = _library(path, libraries, imported=bool(scope.names.resolve(name)))
+        if detail is not None:
+            return f"{name}()", detail
+    if _is_custom_op(code, scope, name):
+        return f"{name}()", "a custom op without a formula for its derivative"
+    if any(keyword.arg == "out" for keyword in call.keywords) and scope.names.resolve(name):
+        return f"{name}(out=...)", "a buffer filled in place"
+    if _fills_buffer(code, scope, call):
+        return f"{name}()", "a buffer filled in place"
+    return None
+
+
+def _is_launch(code: ModuleCode, scope: Scope, subscript: ast.Subscript) -> bool:
+    if isinstance(subscript.slice, ast.Tuple | ast.Lambda):
+        return True
+    if any(is_device_kernel(found) for found in code.index.by_name.get(dotted(subscript.value) or "", ())):
+        return True
+    return "grid" in (dotted(subscript.slice) or "").lower()
+
+
+def _library(path: str, libraries: frozenset[str], *, imported: bool) -> str | None:
+    root = path.partition(".")[0]
+    last = path.rpartition(".")[2]
+    if path.startswith("torch.ops."):
+        compound = path.startswith(("torch.ops.aten.", "torch.ops.prims.")) and not last.endswith("_backward")
+        return None if compound else "a custom op"
+    if root in libraries:
+        return f"{root}, which autograd does not record"
+    if path.startswith(_TORCH):
+        return None
+    if imported and _EXTENSION.search(path.rpartition(".")[0]):
+        return "a compiled extension"
+    if imported and _BACKWARD.search(last) and not last[0].isupper():
+        return f"a backward imported from {path.rpartition('.')[0].lstrip('.') or 'elsewhere'}"
+    return None
+
+
+def _is_custom_op(code: ModuleCode, scope: Scope, name: str) -> bool:
+    for found in code.index.by_name.get(name, ()):
+        for decorator in found.decorators:
+            callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if "torch.library.custom_op" in scope.names.resolve_node(callee):
+                return not _registers_autograd(code, name)
+    return False
+
+
+def _registers_autograd(code: ModuleCode, name: str) -> bool:
+    """Whether the module says ``name.register_autograd(…)`` or ``torch.library.register_autograd(…)``."""
+    calls = (node for node in code.index.module.nodes if isinstance(node, ast.Call))
+    registered = {dotted(call.func) for call in calls if callee_name(call) == "register_autograd"}
+    return f"{name}.register_autograd" in registered or "torch.library.register_autograd" in registered
+
+
+def _fills_buffer(code: ModuleCode, scope: Scope, call: ast.Call) -> bool:
+    """Whether an imported function is called for its effect on a buffer that the function allocated."""
+    if not isinstance(code.index.parents.get(call), ast.Expr):
+        return False
+    paths = scope.names.resolve_node(call.func)
+    if not paths or any(path.startswith(("torch.", "math.", "warnings.", "logging.")) for path in paths):
+        return False
+    buffers = _buffers(scope)
+    return any(isinstance(argument, ast.Name) and argument.id in buffers for argument in call.args)
+
+
+def _buffers(scope: Scope) -> set[str]:
+    names: set[str] = set()
+    for node in scope.nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and callee_name(node.value) in _BUFFERS:
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
