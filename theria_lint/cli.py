@@ -123,9 +123,6 @@ def _needs_rules(settings: Settings, options: dict[str, Any]) -> bool:
 
 
 def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, options: dict[str, Any]) -> int:
-    from dataclasses import replace
-
-    from theria_lint.files import write_text
     from theria_lint.pipeline import lint
 
     outputs = [_output(value) for value in options["files"]]
@@ -133,7 +130,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     if settings.baseline and not writing and not os.path.isfile(settings.baseline):
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
     if writing:
-        settings = replace(settings, baseline=None)
+        settings = settings._replace(baseline=None)
     report = lint(paths, settings, given=given, progress=_progress(options))
     if writing or options["add_ignores"]:
         return _accept(report, options)
@@ -143,6 +140,8 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     view = _view(options)
     click.echo(render(report, settings.output_format, view), nl=False, color=view.colour)
     for name, path in outputs:
+        from theria_lint.files import write_text
+
         write_text(path, render(report, name, View(verbose=True, show_cleared=options["show_cleared"])))
     _say_notes(report, options)
     return exit_code(report, settings.fail_on)

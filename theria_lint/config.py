@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from theria_lint.errors import UserError
-from theria_lint.settings import Settings, read_values
+from theria_lint.settings import KEYS, Settings, read_values
 
 OWN_FILE = "theria-lint.toml"
 SHARED_FILE = "pyproject.toml"
@@ -16,8 +15,7 @@ DEFAULT = "default"
 COMMAND_LINE = "command line"
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(NamedTuple):
     """Settings, and for each key of the configuration the place that set it."""
 
     settings: Settings
@@ -99,11 +97,9 @@ def _shown(path: str) -> str:
 def show(resolved: Resolved) -> str:
     """The settings as TOML, each with the place it came from: what ``--show-settings`` prints."""
     lines = []
-    for item in fields(Settings):
-        if item.name == "root":
-            continue
-        key = item.name.replace("_", "-")
-        value = getattr(resolved.settings, item.name)
+    for key in KEYS:
+        value = getattr(resolved.settings, key.replace("-", "_"))
+        value = dict(value) if key == "per-file-ignores" else value
         lines.append(f"{key} = {_toml(value)}  # {resolved.sources.get(key, DEFAULT)}")
     return "\n".join(lines) + "\n"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from theria_lint.errors import UserError
@@ -25,13 +24,13 @@ SKIPPED_DIRECTORIES = frozenset(
 )
 
 
-@dataclass
 class Discovery:
     """The files, sorted, relative to the working directory; directories that could not be listed, with the reason."""
 
-    files: list[str] = field(default_factory=list)
-    unlisted: list[tuple[str, str]] = field(default_factory=list)
-    excluded: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.unlisted: list[tuple[str, str]] = []
+        self.excluded: list[str] = []
 
 
 def discover(paths: Sequence[str], settings: Settings) -> Discovery:

@@ -49,7 +49,7 @@ def _longest(rule: str, prefixes: Iterable[str]) -> int:
 
 def _ignored_in(path: str, settings: Settings) -> list[str]:
     relative = os.path.relpath(path, settings.root).replace(os.sep, "/")
-    tables = settings.per_file_ignores.items()
+    tables = settings.per_file_ignores
     return [code for pattern, codes in tables if Patterns([pattern]).match_within(relative) for code in codes]
 
 

@@ -10,6 +10,23 @@ from enum import StrEnum
 from typing import Any
 
 from theria.verdicts import Verdict
+from theria_lint.result import Environment, LintError, Report
+
+__all__ = [
+    "Disposition",
+    "Environment",
+    "Finding",
+    "LintError",
+    "Report",
+    "Run",
+    "SourceFile",
+    "Span",
+    "Suspect",
+    "Target",
+    "TargetKind",
+    "TargetResult",
+    "Verdict",
+]
 
 
 class Disposition(StrEnum):
@@ -125,45 +142,3 @@ class Finding:
     disposition: Disposition
     verdict: Verdict | None
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LintError:
-    """Something that kept a file from being checked, in one sentence that says what to do."""
-
-    path: str
-    line: int | None
-    message: str
-    cell: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """The interpreter that ran the kernels; None for what it lacks or where nothing was run."""
-
-    python: str | None = None
-    torch: str | None = None
-    triton: str | None = None
-    device: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Everything that a run of the linter found, sorted by path and place.
-
-    ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
-    ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
-    of every (path, cell) with a finding.
-    """
-
-    environment: Environment
-    files: int
-    findings: tuple[Finding, ...]
-    targets: tuple[TargetResult, ...]
-    errors: tuple[LintError, ...]
-    notes: tuple[str, ...] = ()
-    unused_ignores: tuple[LintError, ...] = ()
-    ignored: int = 0
-    baselined: int = 0
-    accepted: frozenset[tuple[str, str]] = frozenset()
-    sources: dict[tuple[str, int | None], str] = field(default_factory=dict)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from theria_lint import static
 from theria_lint.errors import UserError
-from theria_lint.model import LintError, Span, Suspect, Target
 from theria_lint.reading import ReadError, decode, read_bytes
+from theria_lint.result import LintError
 from theria_lint.settings import Settings
 
 if TYPE_CHECKING:
     from theria_lint.cache import StaticCache
+    from theria_lint.model import Suspect, Target
     from theria_lint.notebook import Notebook
     from theria_lint.static.rules import RuleSet
 
@@ -31,19 +32,17 @@ _MANY_BYTES = 300_000
 PARSED_WHOLE = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Scanned:
+class Scanned(NamedTuple):
     """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
 
     path: str
     suspects: tuple[Suspect, ...] = ()
     targets: tuple[Target, ...] = ()
-    texts: dict[int | None, str] = field(default_factory=dict)
+    texts: Mapping[int | None, str] = MappingProxyType({})
     errors: tuple[LintError, ...] = ()
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none."""
 
     rule_paths: tuple[str, ...]
@@ -206,6 +205,10 @@ def _compiles(data: bytes) -> bool:
 
 
 def _in_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
+    from dataclasses import replace
+
+    from theria_lint.model import Span
+
     cell, line = notebook.place(suspect.span.line)
     shift = line - suspect.span.line
     span = Span(line, suspect.span.column, suspect.span.end_line + shift, suspect.span.end_column)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from theria_lint.errors import UserError
 
@@ -18,18 +17,17 @@ ORACLES = ("reference", "finite differences")
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
     ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch. ``targets`` holds the tables
     ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
     """
 
-    root: str = field(default_factory=os.getcwd)
+    root: str = "."
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
-    per_file_ignores: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
     exclude: tuple[str, ...] = ()
     respect_gitignore: bool = True
     rule_paths: tuple[str, ...] = ()
@@ -103,10 +101,10 @@ def _choice(*choices: str) -> Reader:
     return read
 
 
-def _per_file(value: Any, root: str) -> dict[str, tuple[str, ...]]:
+def _per_file(value: Any, root: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if not isinstance(value, dict):
         raise ValueError("expected a table from a file pattern to a list of rules")
-    return {pattern: _several(_text)(rules, root) for pattern, rules in value.items()}
+    return tuple((pattern, _several(_text)(rules, root)) for pattern, rules in value.items())
 
 
 def _arguments(value: Any, root: str) -> dict[str, Any]:
@@ -195,7 +193,7 @@ def _read_value(key: str, value: Any, root: str, source: str) -> Any:
 def check_rules(settings: Settings, known: Collection[str], sources: dict[str, str]) -> None:
     """Raise UserError when ``select``, ``ignore`` or ``per-file-ignores`` names no rule (by a prefix of its id)."""
     named = {"select": settings.select, "ignore": settings.ignore}
-    named["per-file-ignores"] = tuple(code for codes in settings.per_file_ignores.values() for code in codes)
+    named["per-file-ignores"] = tuple(code for _, codes in settings.per_file_ignores for code in codes)
     for key, codes in named.items():
         for code in codes:
             if not any(rule.startswith(code) for rule in known):

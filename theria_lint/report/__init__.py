@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
-from theria_lint.model import Report
+if TYPE_CHECKING:
+    from theria_lint.result import Report
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """How much to show: ``colour`` and ``unicode`` say what the reader's terminal can do."""
 
     colour: bool = False

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from theria_lint.model import Disposition, Finding, Report, TargetResult
+if TYPE_CHECKING:
+    from theria_lint.model import Finding, Report, TargetResult
 
 
 def explains(finding: Finding, result: TargetResult) -> bool:
     """Whether a confirmed finding stands in code that an unsafe target runs."""
+    from theria_lint.model import Disposition
+
     suspect, target = finding.suspect, result.target
     confirmed = finding.disposition is Disposition.CONFIRMED and result.verdict.unsafe
     return confirmed and suspect.path == target.path and suspect.symbol in target.reaches
@@ -33,7 +37,7 @@ def unexplained_targets(report: Report) -> list[TargetResult]:
 
 def exit_code(report: Report, fail_on: Collection[str]) -> int:
     """1 if the report holds something of a kind in ``fail_on`` (see ``settings.FAIL_ON``), else 0."""
-    held = {finding.disposition.value for finding in report.findings} - {Disposition.CLEARED.value}
+    held = {finding.disposition.value for finding in report.findings}
     held |= {"unsafe"} if unsafe_targets(report) else set()
     held |= {"error"} if report.errors else set()
     held |= {"unused-ignore"} if report.unused_ignores else set()

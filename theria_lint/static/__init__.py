@@ -6,12 +6,13 @@ Importing this package loads neither libcst nor torch; each part is imported whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RuleError, SourceError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..model import Suspect, Target
     from .rules import Rule, RuleSet
 
