@@ -58,9 +58,7 @@ class Confirmation:
     notes: tuple[str, ...] = ()
 
 
-def confirm(
-    files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None
-) -> Confirmation:
+def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None) -> Confirmation:
     """Runs every target of the files and rules on every suspect.
 
     Where nothing can be run at all, every suspect is unconfirmed and a note says why, in one sentence.
@@ -151,7 +149,9 @@ class _Confirmer:
         growing = [case for case in growing if case.neutralisable]
         while growing:
             before = [len(case.reached) for case in growing]
-            for case, outcome in zip(growing, self._run([(c, frozenset(c.neutralisable)) for c in growing]), strict=True):
+            for case, outcome in zip(
+                growing, self._run([(c, frozenset(c.neutralisable)) for c in growing]), strict=True
+            ):
                 case.clean = outcome
                 self._extend(case, outcome)
             growing = [case for case, size in zip(growing, before, strict=True) if len(case.reached) > size]
@@ -162,7 +162,9 @@ class _Confirmer:
         alone = self._subsets([(case, (s,)) for case in open_ for s in case.neutralisable])
         evidence = {
             case: Evidence(
-                case.baseline, case.clean or case.baseline, {s: alone[case, (s,)] for s in case.neutralisable if case.clean}
+                case.baseline,
+                case.clean or case.baseline,
+                {s: alone[case, (s,)] for s in case.neutralisable if case.clean},
             )
             for case in cases
         }
@@ -181,7 +183,9 @@ class _Confirmer:
             return False
         return all(verdict_of(outcome) is Verdict.SAFE for outcome in evidence.alone.values())
 
-    def _subsets(self, wanted: list[tuple[_Case, tuple[Suspect, ...]]]) -> dict[tuple[_Case, tuple[Suspect, ...]], Outcome]:
+    def _subsets(
+        self, wanted: list[tuple[_Case, tuple[Suspect, ...]]]
+    ) -> dict[tuple[_Case, tuple[Suspect, ...]], Outcome]:
         """Each case with only the given suspects left; what equals the baseline or the clean variant is not run again."""
         known: dict[tuple[_Case, tuple[Suspect, ...]], Outcome] = {}
         variants: list[Variant] = []
@@ -284,11 +288,16 @@ def _unreached(suspect: Suspect, cases: list[_Case]) -> Finding:
     ran = [c for c in near if verdict_of(c.baseline) is not Verdict.INCONCLUSIVE]
     if ran:
         names = ", ".join(c.target.symbol for c in ran[:3])
-        reason = f"not reached by {names} as the probe calls it: name arguments that take this branch in the configuration"
+        reason = (
+            f"not reached by {names} as the probe calls it: name arguments that take this branch in the configuration"
+        )
         return Finding(suspect, Disposition.UNCONFIRMED, worst(verdict_of(c.baseline) for c in near), reason)
     if near:
         return Finding(
-            suspect, Disposition.UNCONFIRMED, Verdict.INCONCLUSIVE, f"{near[0].target.symbol}: {near[0].baseline.reason or _result(near[0]).reason}"
+            suspect,
+            Disposition.UNCONFIRMED,
+            Verdict.INCONCLUSIVE,
+            f"{near[0].target.symbol}: {near[0].baseline.reason or _result(near[0]).reason}",
         )
     return _unmet(suspect)
 

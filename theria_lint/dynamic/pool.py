@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from queue import Queue
 from types import TracebackType
@@ -56,12 +58,16 @@ class Worker:
                 env=environment,
             )
         except OSError as error:
-            raise WorkerError(f"{python} cannot be started ({error.strerror}): name an interpreter with --python") from None
+            raise WorkerError(
+                f"{python} cannot be started ({error.strerror}): name an interpreter with --python"
+            ) from None
         greeting = self._receive()
         if greeting is None or "error" in greeting:
             self.close()
             why = greeting["error"] if greeting else "it ended before it answered"
-            raise WorkerError(f"nothing was run: {why} in {python}; install theria-lint[confirm] there or choose --python")
+            raise WorkerError(
+                f"nothing was run: {why} in {python}; install theria-lint[confirm] there or choose --python"
+            )
         self.environment = Environment(
             python=greeting["python"], torch=greeting["torch"], triton=greeting["triton"], device=greeting["device"]
         )
@@ -70,7 +76,9 @@ class Worker:
         """The worker itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Ends the process and everything below it."""
         self.close()
 
@@ -82,27 +90,34 @@ class Worker:
             if stream is not None:
                 stream.close()
 
-    def run(self, jobs: Iterable[Job], progress: Callable[[Outcome], None]) -> dict[int, list[Outcome]]:
+    def run(self, jobs: Sequence[Job], progress: Callable[[Outcome], None]) -> dict[int, list[Outcome]]:
         """Runs jobs and returns the outcomes of each, in the order of its targets.
 
-        A target about which the worker said nothing gets an outcome that says so.
+        A target may end the process that watches over it and its neighbours: those left without an outcome are run once more,
+        each by itself.
         """
-        pending = list(jobs)
-        outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in pending}
-        waiting = iter(pending)
-        running = sum(self._send(job) for job, _ in zip(waiting, range(self._jobs), strict=False))
+        outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
+        self._run(jobs, outcomes, progress)
+        left = [(job, t) for job in jobs for t in job.targets if t.symbol not in outcomes[job.id]]
+        for job, target in left:
+            self._run([replace(job, targets=(target,))], outcomes, progress)
+        return {job.id: [_complete(job, outcomes[job.id], t.symbol) for t in job.targets] for job in jobs}
+
+    def _run(
+        self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], progress: Callable[[Outcome], None]
+    ) -> None:
+        waiting = iter(jobs)
+        running = sum(self._send(job) for job in islice(waiting, self._jobs))
         while running:
             message = self._receive()
             if message is None:
-                break
+                return
             if "outcome" in message:
                 outcome = _parse(message, outcomes)
                 if outcome is not None:
                     progress(outcome)
             elif message.get("end"):
-                running -= 1
-                running += sum(self._send(job) for job in (next(waiting, None),) if job is not None)
-        return {job.id: [_complete(job, outcomes[job.id], t.symbol) for t in job.targets] for job in pending}
+                running += sum(self._send(job) for job in islice(waiting, 1)) - 1
 
     def _send(self, job: Job) -> int:
         assert self._process.stdin is not None
@@ -131,7 +146,7 @@ def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> 
 
 
 def _complete(job: Job, outcomes: dict[str, Outcome], symbol: str) -> Outcome:
-    reason = "importing its file ended the process, or took too long"
+    reason = "it ended the process that watched over it, or importing its file did"
     return outcomes.get(symbol) or Outcome(job.id, symbol, reason=reason)
 
 

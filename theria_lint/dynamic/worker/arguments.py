@@ -41,7 +41,10 @@ def _unit(name: str, scene: Scene) -> list[Any]:
 
 CALL: tuple[tuple[str, Values], ...] = (
     (r"drop|^p$", _constant(0.0)),
-    (r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$|^s$", lambda n, s: [s.shape.dim**-0.5, None]),
+    (
+        r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$|^s$",
+        lambda n, s: [s.shape.dim**-0.5, None],
+    ),
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
     (r"causal", _constant(False, True)),
     (r"mask|bias|alibi|seqlens|lengths|cache|past|initial|state|segment|rng|page|table|sink|slopes", _constant(None)),
@@ -75,7 +78,10 @@ BUILD: tuple[tuple[str, Values], ...] = (
     (r"group", _constant(1)),
     (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
-    (r"dim|embd?$|hidden|channels?|width|features|d_?model|size$|^(c|d|ch|embed|emb|in_ch|out_ch)$", lambda n, s: [s.channels]),
+    (
+        r"dim|embd?$|hidden|channels?|width|features|d_?model|size$|^(c|d|ch|embed|emb|in_ch|out_ch)$",
+        lambda n, s: [s.channels],
+    ),
     (r"len|ctx|context|positions|tokens|seq|^n$|^t$|resolution", lambda n, s: [s.shape.queries]),
     (r"window", lambda n, s: [s.shape.keys]),
     (r"block|chunk|bucket|tile", _constant(4, 16)),

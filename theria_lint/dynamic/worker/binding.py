@@ -93,7 +93,11 @@ def _try(way: Way, scene: Scene, refusals: Counter[str]) -> Binding | None:
     try:
         made = way(scene)
         output = call(made.output, made.inputs, scene.seed)
+    except MemoryError:
+        raise
     except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError from error
         refusals[_describe(error)] += 1
         return None
     if made.layout is None:

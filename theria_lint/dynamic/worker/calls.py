@@ -97,13 +97,19 @@ def _wrapped(target: Any, scene: Scene, fixed: Mapping[str, Any]) -> Call:
 
 
 def _function_ways(
-    function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any], *, positional: bool
+    function: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    fixed: Mapping[str, Any],
+    *,
+    positional: bool,
 ) -> Iterator[Way]:
     for choice in _choices(parameters, CALL):
         yield lambda scene, choice=choice: _on_qkv(function, parameters, scene, choice, fixed, positional=positional)
 
 
-def _choices(parameters: Mapping[str, inspect.Parameter], *tables: tuple[tuple[str, Values], ...]) -> Iterator[dict[str, int]]:
+def _choices(
+    parameters: Mapping[str, inspect.Parameter], *tables: tuple[tuple[str, Values], ...]
+) -> Iterator[dict[str, int]]:
     """Which candidate each required parameter takes: the first of all, then one parameter at a time another."""
     yield {}
     for name, parameter in parameters.items():
@@ -147,9 +153,7 @@ def _roles(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
             found[name] = role
     if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
         return {name: role for name, role in found.items() if role in _used(set(found.values()))}
-    required = [
-        n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in _POSITIONAL
-    ]
+    required = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in _POSITIONAL]
     return dict(zip(required, QKV, strict=False)) if len(required) >= len(QKV) else {}
 
 
@@ -182,7 +186,9 @@ def _on_qkv(
     def bound(*values: Tensor) -> Any:
         by_name = {**arguments, **dict(zip(roles, values, strict=True))}
         if not positional:
-            return function(**by_name) if not _positional_only(parameters) else function(*_in_order(parameters, by_name))
+            return (
+                function(**by_name) if not _positional_only(parameters) else function(*_in_order(parameters, by_name))
+            )
         return function(*_in_order(parameters, by_name))
 
     plain = set(inputs) == set(QKV)
@@ -227,7 +233,9 @@ def _module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     for built in _choices(build, BUILD):
         for inputs_of in tensors_of:
             for called in _choices(forward, CALL) if not built else [{}]:
-                yield lambda scene, b=built, i=inputs_of, c=called: _module_call(cls, build, forward, scene, b, i, c, fixed)
+                yield lambda scene, b=built, i=inputs_of, c=called: _module_call(
+                    cls, build, forward, scene, b, i, c, fixed
+                )
 
 
 def _module_call(

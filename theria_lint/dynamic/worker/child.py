@@ -25,6 +25,8 @@ def serve(job: Job, pipe: int) -> NoReturn:
     """Answers a job on a pipe, one outcome a line, and exits. Never returns: the caller is the server's fork."""
     os.setsid()
     limits.die_with_parent()
+    limits.keep_only(pipe)
+    limits.limit_resources(job.memory, import_time(job))
     try:
         _serve(job, pipe)
     except BaseException as error:  # the module's own import may raise anything, SystemExit included
@@ -59,25 +61,29 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
 
 def _run_forked(module: ModuleType, job: Job, target: TargetRequest, pipe: int) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
+    token = os.urandom(16).hex()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(reader)
-        os.close(pipe)
-        _probe(module, job, target, writer)
+        limits.keep_only(writer)
+        _probe(module, job, target, writer, token)
     os.close(writer)
-    answer = _read_until(reader, time.monotonic() + job.timeout)
+    answer = _read_all(reader, time.monotonic() + job.timeout)
     os.close(reader)
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
-    try:
-        outcome = Outcome.from_json(json.loads(answer))
-    except (ValueError, TypeError, KeyError):
-        outcome = Outcome(job.id, target.symbol, reason=_death_reason(answer, status, job))
-    _write(pipe, outcome)
+    _write(pipe, _genuine(answer, token) or Outcome(job.id, target.symbol, reason=_death_reason(status, job)))
 
 
-def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int) -> NoReturn:
+def _genuine(answer: bytes, token: str) -> Outcome | None:
+    """The outcome in what a child wrote, if it is one: code under test may write to any file it finds open."""
+    for line in answer.split(b"\n"):
+        if line.startswith(token.encode()):
+            return Outcome.from_json(json.loads(line[len(token) :]))
+    return None
+
+
+def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int, token: str) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
@@ -94,26 +100,25 @@ def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int) -> No
     except BaseException as error:
         outcome = Outcome(job.id, target.symbol, reason=_probe_reason(error, job))
     if os.getpid() == me:
-        _write(pipe, outcome)
+        _write(pipe, outcome, token)
     os._exit(0)
 
 
-def _write(pipe: int, outcome: Outcome) -> None:
-    data = json.dumps(outcome.to_json()).encode() + b"\n"
+def _write(pipe: int, outcome: Outcome, token: str = "") -> None:
+    data = b"\n" * bool(token) + token.encode() + json.dumps(outcome.to_json()).encode() + b"\n"
     while data:
         data = data[os.write(pipe, data) :]
 
 
-def _read_until(pipe: int, deadline: float) -> bytes:
-    """Everything up to the end of a line, the end of the pipe or the deadline."""
+def _read_all(pipe: int, deadline: float) -> bytes:
+    """Everything up to the end of the pipe or the deadline."""
     data = b""
-    while not data.endswith(b"\n"):
+    while True:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         chunk = os.read(pipe, 1 << 16) if ready else b""
         if not chunk:
-            break
+            return data
         data += chunk
-    return data
 
 
 def kill_group(pid: int) -> None:
@@ -142,8 +147,8 @@ def _probe_reason(error: BaseException, job: Job) -> str:
     return f"the probe could not run it: {_sentence(error)}"
 
 
-def _death_reason(answer: bytes, status: int, job: Job) -> str:
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and not answer:
+def _death_reason(status: int, job: Job) -> str:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return f"it did not end within {job.timeout:.0f} s; give it more with --timeout"
     if os.WIFSIGNALED(status):
         return f"it ended its process with {signal.Signals(os.WTERMSIG(status)).name}"

@@ -45,6 +45,12 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def keep_only(descriptor: int) -> None:
+    """Closes every file but the standard streams and one: the server's own pipes are not for the code under test."""
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+
+
 def limit_resources(memory: int, seconds: float) -> None:
     """Limits private memory (bytes beyond what the process holds), processor time, file sizes and core dumps."""
     _limit(resource.RLIMIT_DATA, _held_memory() + memory)

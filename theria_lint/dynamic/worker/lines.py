@@ -27,7 +27,9 @@ class Lines:
         sys.settrace(self._call)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stops recording."""
         sys.settrace(self._previous)
 

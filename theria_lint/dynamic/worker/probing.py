@@ -83,7 +83,9 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any]) -> Run:
         try:
             reports.append(_measure(binding, scene, name, hints))
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
-            notes.append(f"not probed on {name}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}")
+            notes.append(
+                f"not probed on {name}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+            )
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:
@@ -110,7 +112,9 @@ def _measure(binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any]
     made = binding.call(scene)
     if scene.strided and not _same_output(binding, scene, made):
         raise ValueError("it gives another output for strided inputs")
-    references = attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
+    references = (
+        attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
+    )
     report = measure(made.output, made.inputs, references=references, seed=scene.seed, configuration=name)
     if made.module is None or report.verdict is not Verdict.SAFE:
         return report

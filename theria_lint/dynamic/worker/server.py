@@ -66,9 +66,6 @@ class Server:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(reader)
-            for running in self._running.values():
-                os.close(running.pipe)
             child.serve(job, writer)
         os.close(writer)
         deadline = time.monotonic() + child.import_time(job) + len(job.targets) * (job.timeout + 1)
