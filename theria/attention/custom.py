@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theria.attention.eager import accumulator, masked_logits, repeat_heads, sum_heads
+from theria.attention.eager import masked_logits, repeat_heads, sum_heads
 from theria.attention.engine import Directions, Gradients, Saved
+from theria.attention.precision import accumulator
 from theria.attention.problem import Settings
 from theria.attention.recording import record
 

@@ -1,4 +1,4 @@
-"""What the two eager backends share: accumulator dtypes, masked logits, grouped heads."""
+"""What the two eager backends share: masked logits and grouped heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from torch import Tensor
 from theria.attention.problem import Settings
 
 
-def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that sums are kept in: float64 for float64, float32 for everything else."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """(B, Hk, M, D) → (B, H, M, D), each key head repeated for its group of query heads."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
@@ -22,7 +17,7 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
 
 def sum_heads(x: Tensor, key_heads: int) -> Tensor:
     """The transpose of ``repeat_heads``: (B, H, M, D) → (B, Hk, M, D)."""
-    return x if x.shape[1] == key_heads else x.unflatten(1, (key_heads, -1)).sum(2)
+    return x if x.shape[1] == key_heads else x.reshape(x.shape[0], key_heads, -1, *x.shape[2:]).sum(2)
 
 
 def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:

@@ -35,7 +35,7 @@ def unfold(
     """(size · B, …) → (size, B, …), mapped over dimension 0; a mask's gradient is summed back to its own batch."""
     unfolded: list[Tensor | None] = []
     for i, x in enumerate(outputs):
-        y = None if x is None else x.unflatten(0, (size, -1))
+        y = None if x is None else x.reshape(size, -1, *x.shape[1:])
         if y is not None and i == mask_at and mask_batch == 1:
             y = y.sum(1, keepdim=True)
         unfolded.append(y)

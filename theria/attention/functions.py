@@ -21,6 +21,7 @@ from torch.autograd import Function
 
 from theria.attention.engine import Directions, Engine, Saved
 from theria.attention.folding import fold, unfold
+from theria.attention.precision import without_autocast
 from theria.attention.problem import Problem, Settings
 
 _Outputs = tuple[Tensor | None, ...]
@@ -32,7 +33,7 @@ class DerivativeOrderError(RuntimeError):
 
 def attend(problem: Problem, engine: Engine) -> Tensor:
     """Attention by the engine, (B, H, T, Dv), in the graph of the problem's tensors."""
-    out: Tensor = Attention.apply(problem.q, problem.k, problem.v, problem.mask, problem.settings, engine)[0]
+    out: Tensor = _apply(Attention, problem.q, problem.k, problem.v, problem.mask, problem.settings, engine)[0]
     return out
 
 
@@ -44,7 +45,7 @@ class Attention(Function):
         q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings, engine: Engine
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine.forward``."""
-        with _plain(q):
+        with without_autocast(q):
             return engine.forward(q, k, v, mask, settings)
 
     @staticmethod
@@ -58,20 +59,20 @@ class Attention(Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         """The VJP, itself differentiable."""
         saved = _constants(ctx.saved_tensors)
-        gradients = Vjp.apply(*saved, cotangents[0], ctx.settings, ctx.engine, ctx.needs_input_grad[3])
+        gradients = _apply(Vjp, *saved, cotangents[0], ctx.settings, ctx.engine, ctx.needs_input_grad[3])
         return (*gradients, None, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
         """The JVP, itself differentiable in reverse mode."""
         saved = _constants(ctx.saved_tensors)
-        return Jvp.apply(*saved, *_directions(saved, tangents[:4]), ctx.settings, ctx.engine), None
+        return _apply(Jvp, *saved, *_directions(saved, tangents[:4]), ctx.settings, ctx.engine), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
         tensors, _ = fold(info.batch_size, in_dims[:4], args[:4], keep_mask=False)
-        return unfold(info.batch_size, Attention.apply(*tensors, *args[4:]))
+        return unfold(info.batch_size, _apply(Attention, *tensors, *args[4:]))
 
 
 class Vjp(Function):
@@ -81,7 +82,7 @@ class Vjp(Function):
     def forward(*args: Any) -> _Outputs:
         """See ``Engine.vjp``."""
         *tensors, dout, settings, engine, mask_gradient = args
-        with _plain(dout):
+        with without_autocast(dout):
             outputs: _Outputs = engine.vjp(Saved(*tensors), dout, settings, mask_gradient=mask_gradient)
         return outputs
 
@@ -95,8 +96,14 @@ class Vjp(Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The double backward."""
         *saved, dout = _constants(ctx.saved_tensors)
-        *gradients, ddout = DoubleBackward.apply(
-            *saved, dout, *_directions(saved, cotangents), ctx.settings, ctx.engine, ctx.needs_input_grad[3]
+        *gradients, ddout = _apply(
+            DoubleBackward,
+            *saved,
+            dout,
+            *_directions(saved, cotangents),
+            ctx.settings,
+            ctx.engine,
+            ctx.needs_input_grad[3],
         )
         return (*gradients, None, None, ddout, None, None, None)
 
@@ -105,16 +112,16 @@ class Vjp(Function):
         """Hessian times the tangents of (q, k, v, mask), and the VJP of the tangent of dout."""
         *saved, dout = _constants(ctx.saved_tensors)
         common = (ctx.settings, ctx.engine, ctx.mask_gradient)
-        *outputs, _ = DoubleBackward.apply(*saved, dout, *_directions(saved, tangents[:4]), *common)
+        *outputs, _ = _apply(DoubleBackward, *saved, dout, *_directions(saved, tangents[:4]), *common)
         if tangents[6] is None:
             return tuple(outputs)
-        return tuple(map(_add, outputs, Vjp.apply(*saved, tangents[6], *common)))
+        return tuple(map(_add, outputs, _apply(Vjp, *saved, tangents[6], *common)))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
         tensors, mask_batch = fold(info.batch_size, in_dims[:7], args[:7], keep_mask=args[-1])
-        return unfold(info.batch_size, Vjp.apply(*tensors, *args[7:]), mask_at=3, mask_batch=mask_batch)
+        return unfold(info.batch_size, _apply(Vjp, *tensors, *args[7:]), mask_at=3, mask_batch=mask_batch)
 
 
 class Jvp(Function):
@@ -124,7 +131,7 @@ class Jvp(Function):
     def forward(*args: Any) -> Tensor:
         """See ``Engine.jvp``."""
         *tensors, settings, engine = args
-        with _plain(tensors[0]):
+        with without_autocast(tensors[0]):
             out_dot: Tensor = engine.jvp(Saved(*tensors[:6]), Directions(*tensors[6:]), settings)
         return out_dot
 
@@ -140,8 +147,8 @@ class Jvp(Function):
         tensors = _constants(ctx.saved_tensors)
         saved, directions = tensors[:6], tensors[6:]
         common = (ctx.settings, ctx.engine)
-        *gradients, _ = DoubleBackward.apply(*saved, dout, *directions, *common, ctx.needs_input_grad[3])
-        of_tangents = Vjp.apply(*saved, dout, *common, directions[3] is not None and ctx.needs_input_grad[9])
+        *gradients, _ = _apply(DoubleBackward, *saved, dout, *directions, *common, ctx.needs_input_grad[3])
+        of_tangents = _apply(Vjp, *saved, dout, *common, directions[3] is not None and ctx.needs_input_grad[9])
         return (*gradients, None, None, *of_tangents, None, None)
 
     @staticmethod
@@ -156,18 +163,18 @@ class Jvp(Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
         tensors, _ = fold(info.batch_size, in_dims[:10], args[:10], keep_mask=args[9] is not None)
-        outputs, out_dims = unfold(info.batch_size, (Jvp.apply(*tensors, *args[10:]),))
+        outputs, out_dims = unfold(info.batch_size, (_apply(Jvp, *tensors, *args[10:]),))
         return outputs[0], out_dims[0]  # type: ignore[return-value]
 
 
 class DoubleBackward(Function):
-    """(q, k, v, mask, out, lse, dout, directions of q, k, v, mask) → second-order gradients of (q, k, v, mask, dout)."""
+    """(q, k, v, mask, out, lse, dout, A, B, C, E) → second-order gradients of (q, k, v, mask, dout)."""
 
     @staticmethod
     def forward(*args: Any) -> _Outputs:
         """See ``Engine.double_backward``."""
         *tensors, settings, engine, mask_gradient = args
-        with _plain(tensors[0]):
+        with without_autocast(tensors[0]):
             gradients, ddout = engine.double_backward(
                 Saved(*tensors[:6]), tensors[6], Directions(*tensors[7:]), settings, mask_gradient=mask_gradient
             )
@@ -193,7 +200,7 @@ class DoubleBackward(Function):
         """The mapped dimension becomes part of the batch."""
         keep_mask = args[-1] or args[10] is not None
         tensors, mask_batch = fold(info.batch_size, in_dims[:11], args[:11], keep_mask=keep_mask)
-        outputs = DoubleBackward.apply(*tensors, *args[11:])
+        outputs = _apply(DoubleBackward, *tensors, *args[11:])
         return unfold(info.batch_size, outputs, mask_at=3, mask_batch=mask_batch)
 
 
@@ -204,9 +211,8 @@ def _refuse_third_order(engine: Engine) -> NoReturn:
     )
 
 
-def _plain(x: Tensor) -> Any:
-    """Autocast off: the engines choose the dtypes of their sums themselves."""
-    return torch.autocast(x.device.type, enabled=False)
+def _apply(function: type[Function], *args: Any) -> Any:
+    return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
 def _save(ctx: Any, *tensors: Tensor | None) -> None:

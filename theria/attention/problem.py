@@ -9,6 +9,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from theria.attention.precision import autocast_dtype
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -22,9 +24,9 @@ class Settings:
 class Problem:
     """One batch of attentions.
 
-    ``q`` (B, H, T, D), ``k`` (B, Hk, M, D), ``v`` (B, Hk, M, Dv) with H a multiple of Hk, ``mask`` (B|1, H|1, T|1, M|1),
-    boolean (True takes part) or additive; all floating tensors but the mask of one dtype. ``output_shape`` is the
-    shape that the caller expects, (…, T, Dv).
+    ``q`` (B, H, T, D), ``k`` (B, Hk, M, D), ``v`` (B, Hk, M, Dv) of one dtype, with H a multiple of Hk; ``mask``
+    (B|1, H|1, T|1, M|1), boolean (True takes part) or additive. ``output_shape`` is the shape that the caller
+    expects, (…, T, Dv).
     """
 
     q: Tensor
@@ -51,7 +53,8 @@ def canonical(
         ValueError: shapes, dtypes or devices that do not fit together.
         TypeError: a scale that is a tensor.
     """
-    q, k, v, attn_mask = _autocast(q, k, v, attn_mask)
+    q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
+    attn_mask = None if attn_mask is None else attn_mask.to(autocast_dtype(attn_mask))
     _check_tensors(q, k, v)
     if is_causal and attn_mask is not None:
         raise ValueError(
@@ -67,19 +70,6 @@ def canonical(
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
     flat = [x.expand(*lead, *x.shape[-3:]).reshape(-1, *x.shape[-3:]) for x in (q, k, v)]
     return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1]))
-
-
-def _autocast(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Casts as autocast does for scaled_dot_product_attention: to its dtype, float64 and booleans left alone."""
-    device = q.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return q, k, v, mask
-    dtype = torch.get_autocast_dtype(device)
-
-    def cast(x: Tensor) -> Tensor:
-        return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
-
-    return cast(q), cast(k), cast(v), None if mask is None else cast(mask)
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -109,7 +99,7 @@ def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Ten
     heads, key_heads, value_heads = q.shape[-3], k.shape[-3], v.shape[-3]
     if enable_gqa:
         for name, count in (("k", key_heads), ("v", value_heads)):
-            if heads % count:
+            if not count or heads % count:
                 raise ValueError(f"enable_gqa=True, and {name}'s {count} heads do not divide q's {heads}")
         if key_heads != value_heads:
             k, v = (x.repeat_interleave(heads // x.shape[-3], -3) for x in (k, v))
@@ -130,7 +120,7 @@ def _refuse_heads(name: str, count: int, widest: int) -> NoReturn:
 
 def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
     try:
-        return tuple(torch.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3]))
+        return tuple(torch.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3]))  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
         raise ValueError(f"the batch dimensions of q, k and v do not broadcast: {shapes}") from error

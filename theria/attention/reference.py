@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from theria.attention.eager import accumulator, masked_logits, repeat_heads
+from theria.attention.eager import masked_logits, repeat_heads
+from theria.attention.precision import accumulator, without_autocast
 from theria.attention.problem import Problem
 from theria.attention.recording import record
 
@@ -15,7 +16,7 @@ from theria.attention.recording import record
 def attend(problem: Problem) -> Tensor:
     """softmax(scale · q kᵀ + mask) v, (B, H, T, Dv); sums in float32 for half precision, zero for rows without keys."""
     record("reference")
-    with torch.autocast(problem.q.device.type, enabled=False):
+    with without_autocast(problem.q):
         return _attend(problem)
 
 

@@ -68,7 +68,10 @@ def _load(name: str) -> Callable[[Problem], Tensor]:
 
         custom = CustomEngine()
         return lambda problem: functions.attend(problem, custom)
-    from theria.attention.triton import TritonEngine
+    try:
+        from theria.attention.triton import TritonEngine
+    except ModuleNotFoundError as error:
+        raise ValueError(f"backend='triton' needs {error.name}: install it, or pass backend='custom'") from error
 
     triton = TritonEngine()
     return lambda problem: functions.attend(problem, triton)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 
 #: The widest head that the kernels hold in one tile.
-LARGEST_HEAD = 256
+_LARGEST_HEAD = 256
+
+#: The same for compiled float64, whose double backward would need 256 KB of shared memory beyond it.
+_LARGEST_HEAD_FLOAT64 = 128
 
 #: ``tl.dot`` takes no smaller side.
 _SMALLEST = 16
@@ -26,6 +29,11 @@ class Blocks:
 def padded(width: int) -> int:
     """The power of two that a head dimension is padded to inside a kernel."""
     return max(_SMALLEST, 1 << (width - 1).bit_length())
+
+
+def largest_head(dtype: torch.dtype, *, interpreted: bool) -> int:
+    """The widest head that the kernels support."""
+    return _LARGEST_HEAD_FLOAT64 if dtype == torch.float64 and not interpreted else _LARGEST_HEAD
 
 
 def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, second_order: bool) -> Blocks:

@@ -87,7 +87,7 @@ def double_backward_key_kernel(  # type: ignore[no-untyped-def]
     begin = 0
     if CAUSAL:
         begin = (tl.program_id(0) % blocks) * BLOCK_M // BLOCK_T * BLOCK_T
-    for member in range(0, group):
+    for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         head_e = e + (head // H) * e_b + (head % H) * e_h

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria.attention.eager import accumulator
 from theria.attention.engine import Directions, Gradients, Saved
+from theria.attention.precision import accumulator
 from theria.attention.problem import Settings
 from theria.attention.recording import record
 from theria.attention.triton import blocks
@@ -175,11 +175,12 @@ def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(
             f"q is on {q.device}: backend='triton' runs on CUDA and CPU tensors, backend='custom' anywhere"
         )
+    largest = blocks.largest_head(q.dtype, interpreted=interprets(q))
     for name, x in (("q", q), ("v", v)):
-        if x.shape[-1] > blocks.LARGEST_HEAD:
+        if x.shape[-1] > largest:
             raise ValueError(
-                f"{name} has head dimension {x.shape[-1]}: backend='triton' goes up to {blocks.LARGEST_HEAD}, "
-                "backend='custom' has no limit"
+                f"{name} has head dimension {x.shape[-1]}: backend='triton' goes up to {largest} for {q.dtype} on "
+                f"{q.device.type}, backend='custom' has no limit"
             )
     for name, x in (("q", q), ("k", k)):
         if not x.numel():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import torch
 import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import FunctionRewriter, GridExecutor
@@ -30,7 +31,8 @@ class Kernel(JITFunction):  # type: ignore[misc]
         """Launches: interpreted if the tensors are on the CPU, compiled otherwise."""
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
         if not interprets(tensors[0]):
-            return super().run(*args, grid=grid, warmup=warmup, **kwargs)
+            with torch.cuda.device(tensors[0].device):
+                return super().run(*args, grid=grid, warmup=warmup, **kwargs)
         with _interpreter_lock:
             return GridExecutor(self._interpretable, self.arg_names, _indexable(grid))(*args, **kwargs)
 
@@ -59,5 +61,5 @@ def _indexable(grid: tuple[int, ...]) -> Callable[[Any], tuple[int, ...]]:
 
 
 def interprets(x: Tensor) -> bool:
-    """Whether kernels on this tensor run in the interpreter: on the CPU, and where TRITON_INTERPRET=1 chose it for all."""
+    """Whether kernels on this tensor run in the interpreter: on the CPU, and wherever TRITON_INTERPRET=1 was set."""
     return not x.is_cuda or not isinstance(tl.standard._sum_combine, JITFunction)

@@ -1,7 +1,7 @@
 """Helpers that all kernels share: loading tiles, and what one (queries × keys) tile contributes.
 
-Notation of ``theria.attention.custom``. Index vectors of queries and keys come in two-dimensional shapes that broadcast to
-the tile, so that a helper serves both orientations: (queries, keys), and (keys, queries) with ``KEYS_FIRST``.
+Notation of ``theria.attention.custom``. Index vectors of queries and keys come in two-dimensional shapes that broadcast
+to the tile, so that a helper serves both orientations: (queries, keys), and (keys, queries) with ``KEYS_FIRST``.
 ``MASK`` is 0 without a mask, 1 for a boolean and 2 for an additive one. ``tl.reduce`` with the combiners of
 ``tl.standard`` is what ``tl.sum`` and ``tl.max`` call, and what the interpreter can run when it was chosen at launch.
 """

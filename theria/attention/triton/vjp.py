@@ -77,7 +77,7 @@ def vjp_key_kernel(  # type: ignore[no-untyped-def]
     begin = 0
     if CAUSAL:
         begin = (tl.program_id(0) % blocks) * BLOCK_M // BLOCK_T * BLOCK_T
-    for member in range(0, group):
+    for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         for start in range(begin, T, BLOCK_T):
