@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from theria.maml.errors import OnceDifferentiableError, UnusedParameterError
 from theria.maml.model import AttentionClassifier
 from theria.maml.tasks import Task
-from theria.probes.derivatives import _holds_error_node as holds_error_node
+from theria.probes.derivatives import holds_error_node
 
 Parameters = dict[str, Tensor]
 

@@ -84,7 +84,7 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
             loss = (cotangent * output.to(cotangent.dtype)).sum()
             result.gradients = _first(loss, leaves, route)
             order = 2
-            result.error_node = _holds_error_node(result.gradients.values())
+            result.error_node = holds_error_node(result.gradients.values())
             variables = {**leaves, OUT: cotangent} if route.cotangent_requires_grad else leaves
             for source, scalar in _scalars(result.gradients, point, route):
                 for name, row in _second(scalar, variables, route).items():
@@ -131,7 +131,7 @@ def _second(scalar: Tensor | None, variables: Mapping[str, Tensor], route: Route
     return {name: leaf.grad for name, leaf in variables.items()}
 
 
-def _holds_error_node(gradients: Iterable[Tensor | None]) -> bool:
+def holds_error_node(gradients: Iterable[Tensor | None]) -> bool:
     """Whether ``@once_differentiable`` left its error node in the graph behind the gradients."""
     stack = [g.grad_fn for g in gradients if g is not None and g.grad_fn is not None]
     seen = set(stack)

@@ -29,8 +29,13 @@ def plot_rel_diff(rows: Sequence[Row], path: Path) -> None:
     backends = _backends(rows)
     figure, axes = _figure(len(backends), width=6.5, height=5)
     for axis, backend in zip(axes, backends, strict=True):
-        for number, (wrapper, points) in enumerate(_curves(rows, backend).items()):
-            axis.plot(*zip(*points, strict=True), marker="ov^sDPX*"[number % 8], label=wrapper)
+        curves = _curves(rows, backend)
+        for number, (wrapper, points) in enumerate(curves.items()):
+            # Some curves coincide: markers shrink, so that the ones below stay visible.
+            axis.plot(
+                *zip(*points, strict=True), marker="ov^sDPX*"[number % 8], markersize=max(4, 13 - number), label=wrapper
+            )
+        axis.set_xticks(sorted({depth for points in curves.values() for depth, _ in points}))
         axis.set(title=backend, xlabel="inner steps", ylabel="‖g_FULL − g_FO‖ / ‖g_FULL‖", ylim=(0, None))  # noqa: RUF001
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -50,8 +55,9 @@ def plot_blocks(rows: Sequence[Row], path: Path) -> None:
         grid = [[_log_error(cells.get((wrapper, column))) for column in columns] for wrapper in wrappers]
         axis.set_facecolor("0.85")
         image = axis.imshow(grid, aspect="auto", cmap="viridis", vmin=math.log10(FLOOR), vmax=0)
-        for (wrapper, column), (state, _) in cells.items():
-            axis.text(columns.index(column), wrappers.index(wrapper), MARKS[state], ha="center", va="center")
+        for (wrapper, column), (state, error) in cells.items():
+            place = columns.index(column), wrappers.index(wrapper)
+            axis.text(*place, MARKS[state], ha="center", va="center", color="black" if error > 1e-6 else "white")
         axis.set_xticks(range(len(columns)), [f"∂g_{c[0]}/∂{c[2]}" for c in columns], rotation=60, fontsize="small")
         axis.set_yticks(range(len(wrappers)), wrappers, fontsize="small")
         axis.set_title(backend)

@@ -71,8 +71,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV already holds")
     parser.add_argument("--plot", action="store_true", help="draw two PNGs beside the CSV")
     options = parser.parse_args(arguments)
+    options.csv_out = shortest(options.csv_out)
     options.dtype = options.dtype or ("float64" if options.device == "cpu" else "float32")
     return options
+
+
+def shortest(path: Path) -> Path:
+    """The path as a person in the working directory would write it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def positive(text: str) -> int:

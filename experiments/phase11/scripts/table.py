@@ -66,9 +66,9 @@ def _key(row: Mapping[str, str]) -> tuple[str, ...]:
 def _read(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
+        header, rows = tuple(reader.fieldnames or ()), list(reader)
     known = all(row.get("wrapper") in WRAPPERS and row.get("attention_backend") in BACKENDS for row in rows)
-    if tuple(reader.fieldnames or ()) != COLUMNS or not known or any(None in row.values() for row in rows):
+    if header != COLUMNS or not known or any(None in row.values() for row in rows):
         raise TableError(f"{path} is not a table of this version: give --fresh to replace it, or another --csv-out")
     return rows
 
