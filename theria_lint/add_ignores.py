@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from theria_lint.errors import UserError
 from theria_lint.files import write_atomically
 from theria_lint.model import Disposition, Finding, Report
-from theria_lint.reading import ReadError, decode, read_bytes
+from theria_lint.reading import ReadError, decode, encoding_of, read_bytes
 from theria_lint.report.style import counted
 
 _CODES = re.compile(r"(#\s*theria:\s*ignore\[)([^\]]*)(\])")
@@ -87,6 +87,5 @@ def _can_end_with_comment(text: str, line: int) -> bool:
 
 def _encoded(text: str, before: bytes) -> bytes:
     """``text`` with the encoding, BOM and line ends of the file as it was."""
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(before).readline)
     newline = "\r\n" if b"\r\n" in before else "\r" if b"\r" in before and b"\n" not in before else "\n"
-    return text.replace("\n", newline).encode(encoding)
+    return text.replace("\n", newline).encode(encoding_of(before))

@@ -30,15 +30,34 @@ def read_bytes(path: str) -> bytes:
         raise ReadError(f"cannot be read: {error.strerror or error}.") from None
 
 
-def decode(data: bytes) -> str:
-    """Source text by PEP 263: the BOM, the coding comment, or UTF-8. Raises ReadError."""
-    import io
-    import tokenize
+def encoding_of(data: bytes) -> str:
+    """The encoding of source text by PEP 263: the BOM, the comment in the first two lines, or UTF-8.
 
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ReadError(f"cannot be decoded: {error}; declare its encoding (PEP 263) or save it as UTF-8.", 1) from None
+    Raises ReadError for an encoding that Python does not know. Unlike ``tokenize.detect_encoding`` it takes, as the
+    compiler does, a coding comment with characters that are not UTF-8.
+    """
+    import codecs
+    import re
+
+    if data.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    for line in data.replace(b"\r", b"\n").split(b"\n", 2)[:2]:
+        found = re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line)
+        if found:
+            name = found[1].decode("ascii", "replace")
+            try:
+                "".encode(name)
+            except LookupError:
+                raise ReadError(f"is in the encoding {name!r}, which is unknown; save it as UTF-8.", 1) from None
+            return name
+        if line.strip() and not line.lstrip().startswith(b"#"):
+            break
+    return "utf-8"
+
+
+def decode(data: bytes) -> str:
+    """Source text in its own encoding. Raises ReadError."""
+    encoding = encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -1,0 +1,33 @@
+"""What the tests of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from lint_case import Lint
+
+from theria_lint.cli import command
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a cache of its own."""
+    place = tmp_path / "project"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return place
+
+
+@pytest.fixture
+def lint(folder: Path) -> Lint:
+    """Runs the command line in ``folder`` without the dynamic stage."""
+
+    def run(*arguments: str, stdin: str | bytes | None = None, confirm: bool = False) -> Result:
+        chosen = [] if confirm else ["--no-confirm"]
+        return CliRunner().invoke(command, [*chosen, *arguments], input=stdin, prog_name="theria-lint")
+
+    return run
