@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theria.attention import executed_backends
 from theria.probes.compare import compare_all, compare_sums, judge
-from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, differentiate
+from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, Route, differentiate
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place
 from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
@@ -34,6 +34,8 @@ def measure(
     inputs: Mapping[str, Tensor],
     *,
     references: Sequence[Trusted] = (),
+    twin: Function | None = None,
+    routes: Sequence[Route] = SECONDARY,
     seed: int = 0,
     configuration: str = "",
 ) -> Report:
@@ -44,6 +46,9 @@ def measure(
         inputs: named tensors of any shapes, strides and floating dtypes, on one device; they are copied.
         references: trusted functions of the same inputs. The first whose forward agrees with the function's, in
             float64, is the oracle; if none does, finite differences of the function's own forward are.
+        twin: another implementation of the same function, whose finite differences are cheaper; it is used where its
+            forward agrees.
+        routes: how to differentiate beside ``autograd.grad`` twice.
         seed: of the probe's own generator, and of the random numbers that the function draws.
         configuration: a name for the inputs, kept in the report.
 
@@ -69,8 +74,8 @@ def measure(
     if not primary.in_graph:
         reason = "the output is outside the graph: it does not require grad although every input does"
         return replace(empty, status=Status.HARD_FAIL_UNUSED, verdict=Verdict.HARD_STRUCTURAL, reason=reason)
-    others = {route: differentiate(function, point, route) for route in SECONDARY}
-    oracle, forward_error, tolerance = _oracle(function, point, primary, references, dtype)
+    others = {route: differentiate(function, point, route) for route in routes}
+    oracle, forward_error, tolerance = _oracle(function, point, primary, references, twin, dtype)
     comparison = compare_all(primary, oracle, tolerance)
     sums = {route: compare_sums(d, oracle, tolerance) for route, d in others.items() if not d.failure}
     judgement = judge(primary, comparison, others, sums)
@@ -90,7 +95,12 @@ def measure(
 
 
 def _oracle(
-    function: Function, point: Point, primary: Derivatives, references: Sequence[Trusted], dtype: torch.dtype
+    function: Function,
+    point: Point,
+    primary: Derivatives,
+    references: Sequence[Trusted],
+    twin: Function | None,
+    dtype: torch.dtype,
 ) -> tuple[Oracle, float | None, float]:
     """The oracle, the forward's error against it (None for finite differences) and the tolerance that follows."""
     assert primary.output is not None
@@ -102,6 +112,8 @@ def _oracle(
         if error <= AGREEMENT[dtype]:
             precision = effective_dtype(primary.output, dtype, error)
             return trusted(reference.function, point, reference.name), error, TOLERANCES[precision]
+    if twin is not None and relative_error(primary.output, call(twin, point.leaves(), point.seed)) <= AGREEMENT[dtype]:
+        function, primary = twin, differentiate(twin, point, PRIMARY)
     differences = FiniteDifferences(function, point)
     precision = effective_dtype(primary.output, dtype, 0.0)
     if differences.noise > 1e-6:

@@ -86,6 +86,15 @@ class _Case:
     reached: list[Suspect] = field(default_factory=list)
     clean: Outcome | None = None
 
+    def request(self, *, counterfactual: bool) -> TargetRequest:
+        """What to ask of the worker. A counterfactual is not run on a backend that told nothing the reference did not."""
+        hints = self.hints
+        if counterfactual:
+            told = {run.backend: run.verdict for run in self.baseline.runs}
+            spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
+            hints = hints | {"backends": [name for name in told if name not in spare or name == "reference"]}
+        return TargetRequest(self.target.symbol, str(self.target.kind), hints)
+
     @property
     def neutralisable(self) -> list[Suspect]:
         return [s for s in self.reached if s.neutraliser is not None]
@@ -208,10 +217,7 @@ class _Confirmer:
         jobs, members = [], {}
         outcomes: dict[int, Outcome] = {}
         for (path, neutralised), indices in groups.items():
-            requests = tuple(
-                TargetRequest(variants[i][0].target.symbol, str(variants[i][0].target.kind), variants[i][0].hints)
-                for i in indices
-            )
+            requests = tuple(variants[i][0].request(counterfactual=bool(neutralised)) for i in indices)
             try:
                 overrides = self._overrides(neutralised)
             except Exception as error:  # a rewrite that fails is one counterfactual less, not the end of the run

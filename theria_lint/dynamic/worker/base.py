@@ -51,6 +51,18 @@ class SdpaCalls:
         """Lets a backend answer, or PyTorch for ``self``."""
         self._answer = ORIGINAL if backend == SELF else sdpa(backend)
 
+    def on_reference(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The same function with the reference backend answering while it runs."""
+
+        def answered(*arguments: Tensor) -> Tensor:
+            answer, self._answer = self._answer, sdpa("reference")
+            try:
+                return function(*arguments)
+            finally:
+                self._answer = answer
+
+        return answered
+
     def install(self) -> None:
         """Puts the counter in the place of the function in every module that holds it; for a process that ends soon."""
 

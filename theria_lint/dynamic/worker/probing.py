@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from theria.attention import backend_names
-from theria.probes import Report, Trusted, measure
-from theria.probes.derivatives import PRIMARY, differentiate
+from theria.probes import Report, measure
+from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate
 from theria.probes.point import call, place
 from theria.probes.precision import relative_error
 from theria.probes.sweep import ODD, ROUND, attention_references, summarise
@@ -62,26 +62,34 @@ def _executed_lines(binding: Binding, watched: Sequence[str]) -> Mapping[str, se
 
 def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any]) -> Iterator[Run]:
     """One run as the target is, or one on each backend where an attention function belongs under it."""
+    wanted = hints.get("backends", (SELF, *backend_names()))
     if kind is TargetKind.WRAPPER:
-        for backend in backend_names():
-            yield _run(_on_base(binding, backend), backend, hints)
+        on_reference = _on_base(binding, "reference")
+        for backend in (name for name in backend_names() if name in wanted):
+            yield _run(_on_base(binding, backend), backend, hints, lambda scene: on_reference.call(scene).output)
         return
-    yield _run(binding, SELF, hints)
+    if SELF in wanted or not sdpa.count:
+        yield _run(binding, SELF, hints)
     if sdpa.count:
-        for backend in backend_names():
+        for backend in (name for name in backend_names() if name in wanted):
             sdpa.use(backend)
-            yield _run(binding, backend, hints)
+            yield _run(binding, backend, hints, lambda scene: sdpa.on_reference(binding.call(scene).output))
 
 
 def _on_base(binding: Binding, backend: str) -> Binding:
     return replace(binding, scene=replace(binding.scene, base=base_attention(backend)))
 
 
-def _run(binding: Binding, backend: str, hints: Mapping[str, Any]) -> Run:
+Twin = Callable[[Scene], Callable[..., Tensor]]
+"""Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
+
+
+def _run(binding: Binding, backend: str, hints: Mapping[str, Any], twin: Twin | None = None) -> Run:
     reports, notes = [], []
-    for name, scene in _configurations(binding.scene, backend):
+    interpreted = backend == "triton" and binding.scene.device == "cpu"
+    for name, scene in _configurations(binding.scene, interpreted):
         try:
-            reports.append(_measure(binding, scene, name, hints))
+            reports.append(_measure(binding, scene, name, hints, twin, SECONDARY[:0] if interpreted else SECONDARY))
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             notes.append(
                 f"not probed on {name}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
@@ -93,14 +101,15 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any]) -> Run:
     return _as_run(summarise(reports, notes), backend)
 
 
-def _configurations(scene: Scene, backend: str) -> Iterator[tuple[str, Scene]]:
+def _configurations(scene: Scene, interpreted: bool) -> Iterator[tuple[str, Scene]]:
     """The scene that worked first, then its strided twin, then sizes of the other kind.
 
-    The Triton backend's interpreter is slow: one configuration shows what its derivatives are worth.
+    Triton's interpreter is slow: under our own kernels one configuration shows what the target makes of them.
     """
-    yield "the first sizes", scene
-    if backend == "triton" and scene.device == "cpu":
+    if interpreted:
+        yield "the first sizes", replace(scene, shape=replace(scene.shape, batch=1))
         return
+    yield "the first sizes", scene
     yield "strided inputs", replace(scene, strided=True)
     other = ROUND if scene.shape != ROUND else ODD
     if scene.shape.queries == scene.shape.keys:
@@ -108,15 +117,25 @@ def _configurations(scene: Scene, backend: str) -> Iterator[tuple[str, Scene]]:
     yield "round sizes" if other.dim == ROUND.dim else "odd sizes", replace(scene, shape=other)
 
 
-def _measure(binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any]) -> Report:
+def _measure(
+    binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any], twin: Twin | None, routes: Sequence[Route]
+) -> Report:
     made = binding.call(scene)
     if scene.strided and not _same_output(binding, scene, made):
         raise ValueError("it gives another output for strided inputs")
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
-    report = measure(made.output, made.inputs, references=references, seed=scene.seed, configuration=name)
-    if made.module is None or report.verdict is not Verdict.SAFE:
+    report = measure(
+        made.output,
+        made.inputs,
+        references=references,
+        twin=twin(scene) if twin else None,
+        routes=routes,
+        seed=scene.seed,
+        configuration=name,
+    )
+    if made.module is None or report.verdict is not Verdict.SAFE or not routes:
         return report
     return _with_parameters(made, scene, report)
 
