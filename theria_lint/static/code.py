@@ -29,7 +29,11 @@ class Hit:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+# The nodes that detectors ask about.
+_TELLING = (ast.Call, ast.Attribute, ast.Name, ast.BinOp)
+
+
+@dataclass(slots=True)
 class Place:
     """A node in a function's own code, or in its decorators: ``names`` is the table that its names mean."""
 
@@ -39,6 +43,23 @@ class Place:
     in_header: bool
 
 
+@dataclass(slots=True)
+class Named:
+    """A name or attribute and the dotted paths that it may mean."""
+
+    place: Place
+    meanings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Call:
+    """A call and the dotted paths that its callee may mean."""
+
+    place: Place
+    node: ast.Call
+    meanings: tuple[str, ...]
+
+
 class ModuleCode:
     """A parsed module with everything that detectors ask about it."""
 
@@ -46,6 +67,9 @@ class ModuleCode:
         self.lines = split_lines(source)
         self.index: Index = build(tree)
         self.attention = AttentionCode(self.index)
+        self._places: dict[str, list[Place]] = {}
+        self._named: dict[str, list[Named]] = {}
+        self._calls: dict[str, list[Call]] = {}
 
     @cached_property
     def active(self) -> list[Scope]:
@@ -67,13 +91,40 @@ class ModuleCode:
             if is_autograd_function(self.index, scope) and any(child in active for child in scope.children)
         ]
 
-    def places(self, where: str = "attention") -> Iterator[Place]:
+    def places(self, where: str = "attention") -> list[Place]:
         """The nodes of attention code, or of another part of the module, in source order."""
+        if where not in self._places:
+            self._places[where] = list(self._find_places(where))
+        return self._places[where]
+
+    def _find_places(self, where: str) -> Iterator[Place]:
         for scope in self._scopes(where):
             assert scope.kind == "module" or scope.parent is not None
             if scope.parent is not None and scope.kind == "function":
-                yield from (Place(node, scope, scope.parent.names, True) for node in scope.header)
-            yield from (Place(node, scope, scope.names, False) for node in scope.nodes)
+                yield from [Place(node, scope, scope.parent.names, True) for node in scope.header]
+            yield from [Place(node, scope, scope.names, False) for node in scope.nodes if isinstance(node, _TELLING)]
+
+    def named(self, where: str = "attention") -> list[Named]:
+        """The names and attributes among `places` that an import or assignment gives a meaning."""
+        if where not in self._named:
+            found: list[Named] = []
+            for place in self.places(where):
+                if isinstance(place.node, ast.Name | ast.Attribute):
+                    meanings = place.names.resolve_node(place.node)
+                    if meanings:
+                        found.append(Named(place, meanings))
+            self._named[where] = found
+        return self._named[where]
+
+    def calls(self, where: str = "attention") -> list[Call]:
+        """The calls among `places`, with what the callee's name may mean."""
+        if where not in self._calls:
+            self._calls[where] = [
+                Call(place, place.node, place.names.resolve_node(place.node.func))
+                for place in self.places(where)
+                if isinstance(place.node, ast.Call)
+            ]
+        return self._calls[where]
 
     def _scopes(self, where: str) -> list[Scope]:
         if where == "anywhere":

@@ -10,6 +10,8 @@ from .names import NameTable, dotted
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+# Nodes that say nothing: contexts, operators, constants.
+_MARKS = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop, ast.Constant, ast.arguments)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _JITS = (
     "triton.jit",
@@ -143,7 +145,15 @@ def _own_children(node: ast.AST) -> Sequence[ast.AST]:
     """The children worth a visit: annotations mention types, which run nothing."""
     if isinstance(node, ast.AnnAssign):
         return [node.target, node.value] if node.value is not None else [node.target]
-    return list(ast.iter_child_nodes(node))
+    children: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            if not isinstance(value, _MARKS):
+                children.append(value)
+        elif isinstance(value, list):
+            children += [item for item in value if isinstance(item, ast.AST) and not isinstance(item, _MARKS)]
+    return children
 
 
 def _outside(node: ast.AST) -> list[ast.expr]:

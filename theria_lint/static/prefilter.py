@@ -1,12 +1,29 @@
-"""The cheapest question: can a file of these bytes hold a suspect at all?"""
+"""The cheapest questions: can a file of these bytes, or of this text, hold a suspect at all?"""
 
 from __future__ import annotations
 
+import re
+
 from .rules import RuleSet
+from .triggers import triggers
+
+_ATTENTION = (b"ttention", b"attn", b"Attn", b"oftmax", b"SOFTMAX", b"sdpa", b"SDPA", b"qkv", b"QKV", b"quer", b"Quer")
+_MORE = (b"QUER", b"ttend", b"mha", b"MHA", b"Mha", b"mqa", b"MQA", b"gqa", b"GQA", b"mla", b"MLA", b"base", b"ATT")
+_Q = re.compile(rb"q(?:(?<![A-Za-z0-9]q)|(?<=[xX]q))|Q(?:(?<![A-Za-z0-9]Q)|(?<=[xX]Q))")
 
 
 def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
-    """Whether a file says "torch" (or the name of a package that the settings list) and a word of some rule."""
-    if b"torch" not in data and not any(root.encode() in data for root in rules.extra_roots):
+    """Whether a file names torch (or a package that the settings list), a trigger, and something of attention."""
+    wanted = triggers(rules)
+    if not any(root in data for root in wanted.roots):
         return False
-    return any(token.encode() in data for token in rules.tokens)
+    if not any(token in data for token in wanted.tokens):
+        return False
+    if any(word.encode() in data for word in wanted.anywhere):
+        return True
+    return any(word in data for word in (*_ATTENTION, *_MORE)) or _Q.search(data) is not None
+
+
+def mentions_torch(source: str, rules: RuleSet) -> bool:
+    """Whether a text names torch, or a package whose functions the settings list."""
+    return "torch" in source or any(root in source for root in rules.extra_roots)

@@ -10,6 +10,8 @@ from ..model import Span, Suspect
 from .code import Hit, ModuleCode
 from .detectors import DETECTORS
 from .errors import SourceError
+from .prefilter import mentions_torch
+from .reduction import reduce
 from .rules import Rule, RuleSet
 
 
@@ -27,10 +29,11 @@ def parse(source: str) -> ast.Module:
         raise SourceError(None, "does not parse: it is nested too deeply") from None
 
 
-def analyse(path: str, source: str, tree: ast.Module, rules: RuleSet) -> tuple[Suspect, ...]:
+def _analyse(path: str, source: str, tree: ast.Module, rules: RuleSet) -> tuple[Suspect, ...]:
     """The suspects of a parsed module, sorted by place and rule."""
     code = ModuleCode(source, tree)
-    found = [(rule, hit) for rule in rules.rules for hit in DETECTORS[rule.detector](code, rule)]
+    present = [rule for rule in rules.rules if any(token in source for token in rule.tokens)]
+    found = [(rule, hit) for rule in present for hit in DETECTORS[rule.detector](code, rule)]
     unique: dict[tuple[str, Span], Suspect] = {}
     for rule, hit in _settle(found):
         unique.setdefault((rule.id, hit.span), _suspect(path, rule, hit))
@@ -71,7 +74,17 @@ def _suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
 
 def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
     """The suspects of a file: see the package's `scan`."""
-    return analyse(path, source, parse(source), rules)
+    if not mentions_torch(source, rules):
+        return ()
+    if prefilter:
+        reduced = reduce(source, rules)
+        if reduced is None:
+            return ()
+        try:
+            return _analyse(path, reduced, parse(reduced), rules)
+        except SourceError:
+            pass  # the cut was not where Python would cut; or the file does not parse, and the whole tells where
+    return _analyse(path, source, parse(source), rules)
 
 
 def syntax_check(source: str) -> None:

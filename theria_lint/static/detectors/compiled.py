@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from .. import words
-from ..code import Hit, ModuleCode, Place, body_lines, lines_of
+from ..code import Call, Hit, ModuleCode, body_lines, lines_of
 from ..index import Scope
 from ..names import dotted
 from ..rules import Rule
@@ -19,8 +19,9 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     names = rule.names("function")
     for scope in (*code.active, *_attention_classes(code)):
         yield from _decorators(code, names, scope)
-    for place in code.places("anywhere"):
-        yield from _calls(code, names, place)
+    for call in code.calls("anywhere"):
+        if not call.place.in_header and not names.isdisjoint(call.meanings):
+            yield from _calls(code, names, call)
 
 
 def _attention_classes(code: ModuleCode) -> list[Scope]:
@@ -40,13 +41,8 @@ def _decorators(code: ModuleCode, names: frozenset[str], scope: Scope) -> Iterat
             yield Hit(decorator, code.span(decorator), token, scope, reach, "drop-decorator", None, detail)
 
 
-def _calls(code: ModuleCode, names: frozenset[str], place: Place) -> Iterator[Hit]:
-    node = place.node
-    if not isinstance(node, ast.Call) or place.in_header:
-        return
-    candidates = place.names.resolve_node(node.func)
-    if names.isdisjoint(candidates):
-        return
+def _calls(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]:
+    place, node, candidates = call.place, call.node, call.meanings
     whole, subject = node, node.args[0] if node.args else None
     outer = code.index.parents.get(node)
     if subject is None and isinstance(outer, ast.Call) and outer.func is node and outer.args:

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ..code import Hit, ModuleCode, Place, lines_of
+from ..code import Call, Hit, ModuleCode, Place, lines_of
 from ..flow import derived, influences_result, influencing, loaded_names
 from ..index import Scope, self_name
 from ..names import dotted
@@ -24,10 +24,9 @@ _NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Conversions of what is computed from a function's tensors, where the result depends on what they give."""
     flows: dict[Scope, tuple[set[str], set[str]]] = {}
-    for place in code.places():
-        if place.in_header or not isinstance(place.node, ast.Call):
-            continue
-        found = _conversion(rule, place, place.node)
+    for call in code.calls():
+        place = call.place
+        found = None if place.in_header else _conversion(rule, call)
         if found is None:
             continue
         match, subject, detail = found
@@ -36,8 +35,8 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
         tensors, flowing = flows[place.scope]
         named = [name for name in loaded_names(subject) if name in tensors]
         discrete = all(map(_INTEGERS.search, named))  # as nothing at all is
-        if not discrete and influences_result(code.index, place.node, flowing):
-            yield _hit(code, place, place.node, match, detail)
+        if not discrete and influences_result(code.index, call.node, flowing):
+            yield _hit(code, place, call.node, match, detail)
 
 
 def _tensors(scope: Scope) -> list[str]:
@@ -46,15 +45,16 @@ def _tensors(scope: Scope) -> list[str]:
     return [name for name in scope.parameters if name not in _NO_TENSORS and name != instance]
 
 
-def _conversion(rule: Rule, place: Place, call: ast.Call) -> tuple[Match, ast.expr, str] | None:
+def _conversion(rule: Rule, found: Call) -> tuple[Match, ast.expr, str] | None:
     """The table entry that a call fits, and the tensor that it converts."""
+    call = found.node
     for match in rule.matches:
         if match.kind == "method" and isinstance(call.func, ast.Attribute):
-            if call.func.attr in match.names and not place.names.resolve_node(call.func):
+            if call.func.attr in match.names and not found.meanings:
                 return match, call.func.value, ""
         elif match.kind == "function" and len(call.args) >= 1 and not isinstance(call.args[0], ast.Constant):
             name = dotted(call.func)
-            candidates = place.names.resolve(name) or ((name,) if name else ())
+            candidates = found.meanings or ((name,) if name else ())
             if not match.names.isdisjoint(candidates):
                 return match, call.args[0], ambiguity(match.names, candidates)
     return None

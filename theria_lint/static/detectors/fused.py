@@ -17,11 +17,8 @@ from .named import ambiguity
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Calls of fused attention, except where the enclosing code forces an implementation with a second derivative."""
     for match in rule.matches:
-        for place in code.places(match.where):
-            node = place.node
-            if not isinstance(node, ast.Call):
-                continue
-            candidates = place.names.resolve_node(node.func)
+        for call in code.calls(match.where):
+            place, node, candidates = call.place, call.node, call.meanings
             if match.names.isdisjoint(candidates) or _is_forced(code, rule, match, place):
                 continue
             token = f"{dotted(node.func)}()"
@@ -58,24 +55,25 @@ def find_checkpoints(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Reentrant checkpoints in attention code, or of attention wherever the call stands."""
     names = rule.names("function")
     active = code.attention.active
-    for place in code.places("anywhere"):
-        node = place.node
-        if not isinstance(node, ast.Call):
-            continue
-        candidates = place.names.resolve_node(node.func)
+    for call in code.calls("anywhere"):
+        place, node, candidates = call.place, call.node, call.meanings
         if names.isdisjoint(candidates) or not _is_reentrant(node):
             continue
         if place.scope in active or any(_is_attention(code, place.scope, argument) for argument in node.args[:1]):
             yield _checkpoint_hit(code, place, node, ambiguity(names, candidates))
-    for place in code.places():
-        # A decorator: `@checkpoint` wraps all of the function, and is reentrant for want of an argument.
-        node = place.node
-        if place.in_header and node in place.scope.decorators and not isinstance(node, ast.Call):
-            candidates = place.names.resolve_node(node)
-            if not names.isdisjoint(candidates):
-                token, reach = f"@{dotted(node)}", body_lines(place.scope.function)
-                detail = ambiguity(names, candidates)
-                yield Hit(node, code.span(node), token, place.scope, reach, "drop-decorator", None, detail)
+    yield from _decorators(code, names)
+
+
+def _decorators(code: ModuleCode, names: frozenset[str]) -> Iterator[Hit]:
+    """``@checkpoint`` wraps all of a function, and is reentrant for want of an argument."""
+    for named in code.named():
+        place, node = named.place, named.place.node
+        if names.isdisjoint(named.meanings) or not isinstance(node, ast.expr):
+            continue
+        if place.in_header and node in place.scope.decorators:
+            token, reach = f"@{dotted(node)}", body_lines(place.scope.function)
+            detail = ambiguity(names, named.meanings)
+            yield Hit(node, code.span(node), token, place.scope, reach, "drop-decorator", None, detail)
 
 
 def _checkpoint_hit(code: ModuleCode, place: Place, node: ast.Call, detail: str) -> Hit:

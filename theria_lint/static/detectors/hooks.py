@@ -15,11 +15,11 @@ from ..rules import Match, Rule
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Registrations, in attention code and where it is built, of hooks whose result is cut off or lossy."""
     scopes = code.attention.active | code.attention.setup
-    for place in code.places("anywhere"):
-        if place.scope not in scopes or place.in_header or not isinstance(place.node, ast.Call):
+    for call in code.calls("anywhere"):
+        if call.place.scope not in scopes or call.place.in_header:
             continue
         for match in rule.matches:
-            hit = _registration(code, rule, match, place, place.node)
+            hit = _registration(code, rule, match, call.place, call.node)
             if hit is not None:
                 yield hit
 

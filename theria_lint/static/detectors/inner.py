@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ..code import Hit, ModuleCode, Place, lines_of
+from ..code import Call, Hit, ModuleCode, Place, lines_of
 from ..names import dotted
 from ..rules import Rule
 from ..words import word_set, words
@@ -17,24 +17,23 @@ _INNER_LOOPS = word_set("inner maml adapt adaptation metalearn unroll unrolled")
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """``autograd.grad`` and, in a backward, ``.backward()`` without ``create_graph=True``; re-entry after a detach."""
+    names = rule.names("function")
     for place in code.places():
-        yield from _gradient(rule, place, code)
         yield from _reentry(code, place)
     for place in code.places("autograd-function"):
         yield from _backward(code, place)
-    for place in code.places("anywhere"):
-        if place.scope not in code.attention.active and not _INNER_LOOPS.isdisjoint(words(place.scope.name)):
-            yield from _gradient(rule, place, code)
+    for call in code.calls("anywhere"):
+        if not names.isdisjoint(call.meanings) and not _keeps_graph(call.node, 4) and _is_in_reach(code, call.place):
+            yield from _gradient(code, names, call)
 
 
-def _gradient(rule: Rule, place: Place, code: ModuleCode) -> Iterator[Hit]:
-    node = place.node
-    if not isinstance(node, ast.Call):
-        return
-    candidates = place.names.resolve_node(node.func)
-    names = rule.names("function")
-    if names.isdisjoint(candidates) or _keeps_graph(node, 4):
-        return
+def _is_in_reach(code: ModuleCode, place: Place) -> bool:
+    """Whether a place is in attention code or in an inner loop, which differentiates what it computes again."""
+    return place.scope in code.attention.active or not _INNER_LOOPS.isdisjoint(words(place.scope.name))
+
+
+def _gradient(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]:
+    place, node, candidates = call.place, call.node, call.meanings
     token = f"{dotted(node.func)}()"
     detail = ambiguity(names, candidates)
     yield Hit(node, code.span(node), token, place.scope, lines_of(node), "create-graph", None, detail)

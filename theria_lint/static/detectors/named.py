@@ -25,21 +25,18 @@ _NO_TENSORS = word_set(
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Every use of the names of a rule's ``[[match]]`` tables, where each says."""
     for match in rule.matches:
-        for place in code.places(match.where):
-            hit = _FINDERS[match.kind](code, match, place)
-            if hit is not None:
-                yield hit
-
-
-def _meanings(match: Match, place: Place, node: ast.AST) -> str | None:
-    """The detail of the message when a node may mean a listed name, None when it does not.
-
-    Empty when every candidate is listed; otherwise it says that the name is ambiguous.
-    """
-    candidates = place.names.resolve_node(node)
-    if match.names.isdisjoint(candidates):
-        return None
-    return ambiguity(match.names, candidates)
+        if match.kind in _RESOLVED:
+            for named in code.named(match.where):
+                if not match.names.isdisjoint(named.meanings):
+                    detail = ambiguity(match.names, named.meanings)
+                    hit = _RESOLVED[match.kind](code, match, named.place, detail)
+                    if hit is not None:
+                        yield hit
+        else:
+            for place in code.places(match.where):
+                hit = _MEMBERS[match.kind](code, match, place)
+                if hit is not None:
+                    yield hit
 
 
 def ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
@@ -49,13 +46,9 @@ def ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
     return f" (ambiguous: the name may mean {' or '.join(candidates)})"
 
 
-def _context(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+def _context(code: ModuleCode, match: Match, place: Place, detail: str) -> Hit | None:
     node = place.node
-    if not isinstance(node, ast.Name | ast.Attribute):
-        return None
-    detail = _meanings(match, place, node)
-    if detail is None:
-        return None
+    assert isinstance(node, ast.expr)
     call = code.index.parents.get(node)
     if not isinstance(call, ast.Call) or call.func is not node:
         # A bare name acts as a decorator only; elsewhere it is passed around and a call of it shows.
@@ -86,14 +79,12 @@ def _wraps_function(match: Match, call: ast.Call) -> bool:
     return match.when != "false" and len(call.args) == 1 and not isinstance(call.args[0], ast.Constant)
 
 
-def _decorator(code: ModuleCode, match: Match, place: Place) -> Hit | None:
+def _decorator(code: ModuleCode, match: Match, place: Place, detail: str) -> Hit | None:
     node = place.node
-    if not place.in_header or not isinstance(node, ast.Name | ast.Attribute):
-        return None
-    detail = _meanings(match, place, node)
+    assert isinstance(node, ast.expr)
     parent = code.index.parents.get(node)
     whole = parent if isinstance(parent, ast.Call) and parent.func is node else node
-    if detail is None or not _is_decorator(place, whole):
+    if not _is_decorator(place, whole):
         return None
     return _decorator_hit(code, match, place, whole, detail)
 
@@ -160,20 +151,14 @@ def _is_no_tensor(receiver: ast.AST) -> bool:
     return name.strip("_").rpartition("_")[2] in _NO_TENSORS or name in {"self", "cls"}
 
 
-def _function(code: ModuleCode, match: Match, place: Place) -> Hit | None:
-    node = place.node
-    if not isinstance(node, ast.Call):
+def _function(code: ModuleCode, match: Match, place: Place, detail: str) -> Hit | None:
+    call = code.index.parents.get(place.node)
+    if not isinstance(call, ast.Call) or call.func is not place.node:
         return None
-    detail = _meanings(match, place, node.func)
-    if detail is None or not _applies(match.when, node) or _metadata_only(code, node):
+    if not _applies(match.when, call) or _metadata_only(code, call):
         return None
-    return _hit(code, match, place, node, detail, match.neutraliser)
+    return _hit(code, match, place, call, detail, match.neutraliser)
 
 
-_FINDERS = {
-    "context": _context,
-    "decorator": _decorator,
-    "method": _method,
-    "attribute": _attribute,
-    "function": _function,
-}
+_RESOLVED = {"context": _context, "decorator": _decorator, "function": _function}
+_MEMBERS = {"method": _method, "attribute": _attribute}

@@ -91,7 +91,7 @@ class _Keeper:
         return name in derived(self.scope, tensors) and not _DISCRETE.search(name)
 
     def _variant(self, argument: ast.expr) -> str | None:
-        """ "copy" or "intermediate" when backward would get a tensor that is off the graph, None otherwise."""
+        """What is wrong with keeping an argument, "copy" or "intermediate"; None when nothing is."""
         if isinstance(argument, ast.Call):
             return "copy" if self._is_copy(argument) else None
         if not isinstance(argument, ast.Name) or _DISCRETE.search(argument.id):

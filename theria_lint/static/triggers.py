@@ -1,0 +1,134 @@
+"""The words that a suspect needs near it, as patterns that find them in text without parsing it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .rules import Rule, RuleSet
+
+_IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
+_OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
+_ALIAS = r"(?<![\w.])%s[ \t]*=[ \t]*[A-Za-z_][\w.]*[ \t]*(?:\n|if\b|or\b|;|$)"
+# These detectors look outside attention code too.
+_ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
+
+
+@dataclass(frozen=True, slots=True)
+class Triggers:
+    """What makes a piece of code worth parsing.
+
+    ``members``: methods and attributes, behind a dot. ``words``: names that are imported or qualified. ``calls``:
+    builtins, in front of a parenthesis. ``anywhere``: the words that may count outside attention code as well;
+    ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
+    """
+
+    members: re.Pattern[str] | None
+    words: tuple[str, ...]
+    calls: tuple[str, ...]
+    anywhere: frozenset[str]
+    always: frozenset[str]
+    owners: Mapping[str, frozenset[str]]
+    tokens: tuple[bytes, ...]
+    roots: tuple[bytes, ...]
+
+    def find(self, masked: str, extra: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+        """Where a masked text holds a trigger, and which."""
+        if self.members is not None:
+            for match in self.members.finditer(masked):
+                yield match.start(1), match[1]
+        for word in (*self.words, *extra):
+            if word in masked:
+                yield from self._find_word(masked, word)
+        for word in self.calls:
+            if word in masked:
+                for match in _call(word).finditer(masked):
+                    yield match.start(), word
+
+    def _find_word(self, masked: str, word: str) -> Iterator[tuple[int, str]]:
+        """The places of a word; of one with owners, only those that can mean one of the names looked for."""
+        owners = self.owners.get(word)
+        places = [match.start() for match in _word(word).finditer(masked)]
+        if owners is not None:
+            imported = _is_imported(masked, word)
+            places = [start for start in places if _may_mean(masked, start, owners, imported)]
+        for start in places:
+            yield start, word
+
+
+def _is_imported(masked: str, word: str) -> bool:
+    """Whether a module may bind the word itself: it imports it, or everything of something."""
+    if "import *" in masked:
+        return True
+    return any(_word(word).search(names) for names in _IMPORT.findall(masked))
+
+
+def _may_mean(masked: str, start: int, owners: frozenset[str], imported: bool) -> bool:
+    """Whether the word at ``start`` stands behind one of its owners, or behind a name that may be an owner's alias."""
+    owner = _OWNER.search(masked, max(0, start - 80), start)
+    if owner is None:
+        return imported or masked[:start].rstrip(" \t\r\n\\").endswith(".")
+    name = owner[1]
+    return name in owners or f" as {name}" in masked or re.search(_ALIAS % re.escape(name), masked) is not None
+
+
+@lru_cache(maxsize=1024)
+def _word(word: str) -> re.Pattern[str]:
+    # The literal comes first: the engine then skips to it instead of trying every place.
+    return re.compile(rf"{re.escape(word)}(?<![\w]{re.escape(word)})(?!\w)")
+
+
+@lru_cache(maxsize=64)
+def _call(word: str) -> re.Pattern[str]:
+    return re.compile(rf"{re.escape(word)}(?<![\w.]{re.escape(word)})[\s\\]*\(")
+
+
+@lru_cache(maxsize=16)
+def triggers(rules: RuleSet) -> Triggers:
+    """The triggers of a set of rules."""
+    members: set[str] = set()
+    words: set[str] = set()
+    calls: set[str] = set()
+    anywhere: set[str] = set()
+    always: set[str] = set()
+    owners: dict[str, set[str]] = {}
+    for rule in rules.rules:
+        words.update(_plain_tokens(rule))
+        for match in rule.matches:
+            lasts = {name.rpartition(".")[2] for name in match.names}
+            if match.kind in ("method", "attribute"):
+                members |= lasts
+                continue
+            calls |= {name for name in match.names if "." not in name}
+            words |= {name.rpartition(".")[2] for name in match.names if "." in name}
+            for name in match.names:
+                owner, _, last = name.rpartition(".")
+                owners.setdefault(last, set()).add(owner.rpartition(".")[2])
+            if match.where == "anywhere" or rule.detector in _ANYWHERE:
+                anywhere |= lasts
+            if match.where == "anywhere":
+                always |= lasts
+    pattern = re.compile(rf"\.[\s\\]*({'|'.join(sorted(members))})(?!\w)") if members else None
+    return Triggers(
+        pattern,
+        tuple(sorted(words)),
+        tuple(sorted(calls)),
+        frozenset(anywhere),
+        frozenset(always),
+        {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
+        tuple(token.encode() for token in rules.tokens),
+        (b"torch", *(root.encode() for root in rules.extra_roots)),
+    )
+
+
+def _unowned(rules: RuleSet) -> set[str]:
+    """The words that some rule looks for on their own."""
+    return {token for rule in rules.rules for token in _plain_tokens(rule)}
+
+
+def _plain_tokens(rule: Rule) -> set[str]:
+    """The tokens that a rule gives beside the names of its matches."""
+    named = {name.rpartition(".")[2] for match in rule.matches for name in match.names}
+    return set(rule.tokens) - named
