@@ -13,6 +13,7 @@ from theria.verdicts import Verdict, worst
 from theria_lint.dynamic.attribution import Evidence, Ruling, rule_on, verdict_of, worst_run
 from theria_lint.dynamic.pool import Worker, WorkerError
 from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
+from theria_lint.dynamic.reach import Reach
 from theria_lint.model import (
     Disposition,
     Environment,
@@ -119,7 +120,7 @@ class _Confirmer:
         self._worker = worker
         self._progress = progress
         self._sources = {os.path.abspath(file.path): file.source for file in files}
-        self._suspects = {os.path.abspath(file.path): file.suspects for file in files if file.suspects}
+        self._reach = {os.path.abspath(f.path): Reach(f.source, f.suspects) for f in files if f.suspects}
         self._done = 0
         self._known = 0
         self._next = 0
@@ -239,7 +240,7 @@ class _Confirmer:
             path=os.path.abspath(path),
             targets=requests,
             overrides=overrides,
-            watched=tuple(self._suspects),
+            watched=tuple(self._reach),
             device=device,
             timeout=self._settings.timeout,
             memory=self._settings.memory,
@@ -257,13 +258,9 @@ class _Confirmer:
             self._progress(outcome.symbol, self._done, self._known)
 
     def _extend(self, case: _Case, outcome: Outcome) -> None:
-        """Adds the suspects whose lines an outcome shows to have run."""
-        for path, suspects in self._suspects.items():
-            seen = outcome.lines.get(path, ())
-            for suspect in suspects:
-                first, last = suspect.reach
-                if suspect not in case.reached and any(first <= line <= last for line in seen):
-                    case.reached.append(suspect)
+        """Adds the suspects that an outcome shows to have run."""
+        for path, executed in outcome.places.items():
+            case.reached += [s for s in self._reach[path].reached(executed) if s not in case.reached]
 
     def _hints(self, file: SourceFile, target: Target) -> dict[str, Any]:
         for table in self._settings.targets:

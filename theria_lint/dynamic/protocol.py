@@ -26,7 +26,7 @@ class Job:
     """A variant of a file and the targets to run in it.
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
-    ``watched`` lists the absolute paths whose executed lines are wanted back.
+    ``watched`` lists the absolute paths of which the executed places are wanted back.
     """
 
     id: int
@@ -53,14 +53,15 @@ class Job:
 class Outcome:
     """What running one target gave: its runs, or the reason why there are none.
 
-    ``lines`` maps watched paths to the line numbers that the target executed.
+    ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from 1,
+    columns in UTF-8 bytes from 0.
     """
 
     job: int
     symbol: str
     runs: tuple[Run, ...] = ()
     reason: str = ""
-    lines: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    places: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -73,5 +74,5 @@ class Outcome:
         runs = tuple(
             Run(**{**r, "verdict": Verdict(r["verdict"]), "notes": tuple(r.get("notes", ()))}) for r in data["runs"]
         )
-        lines = {path: tuple(numbers) for path, numbers in data["lines"].items()}
-        return cls(**{**data, "runs": runs, "lines": lines, "notes": tuple(data["notes"])})
+        places = {path: tuple((a, b, c, d) for a, b, c, d in found) for path, found in data["places"].items()}
+        return cls(**{**data, "runs": runs, "places": places, "notes": tuple(data["notes"])})

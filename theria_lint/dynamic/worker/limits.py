@@ -68,7 +68,7 @@ def _limit(kind: int, value: int) -> None:
 def _held_memory() -> int:
     """The bytes of private data that this process has mapped; 0 where the platform does not tell."""
     try:
-        with open("/proc/self/statm") as file:  # noqa: PTH123 - a path object would be built for nothing
+        with open("/proc/self/statm") as file:
             pages = int(file.read().split()[5])
     except (OSError, ValueError, IndexError):
         return 0

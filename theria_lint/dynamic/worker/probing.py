@@ -20,7 +20,7 @@ from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
 from theria_lint.dynamic.worker.calls import Call
-from theria_lint.dynamic.worker.lines import Lines
+from theria_lint.dynamic.worker.places import Place, Places
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
 
@@ -39,11 +39,11 @@ def run_target(
         binding = bind(target, kind, device, request.hints, budget)
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
-    lines = _executed_lines(binding, watched)
+    places = _executed(binding, watched)
     sdpa.count = 0
     _try_once(binding)
     runs = tuple(_runs(binding, kind, sdpa, request.hints))
-    return Outcome(job, request.symbol, runs, lines={path: tuple(sorted(seen)) for path, seen in lines.items()})
+    return Outcome(job, request.symbol, runs, places=places)
 
 
 def _try_once(binding: Binding) -> None:
@@ -51,13 +51,13 @@ def _try_once(binding: Binding) -> None:
     call(made.output, made.inputs, binding.scene.seed)
 
 
-def _executed_lines(binding: Binding, watched: Sequence[str]) -> Mapping[str, set[int]]:
-    """The lines that building the target, calling it and differentiating it twice execute."""
-    with Lines(watched) as lines:
+def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
+    """The places that building the target, calling it and differentiating it twice execute."""
+    with Places(watched) as places:
         made = binding.call()
         output = call(made.output, made.inputs, binding.scene.seed)
         differentiate(made.output, place(made.inputs, output, binding.scene.seed), PRIMARY)
-    return lines.seen
+    return places.seen()
 
 
 def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any]) -> Iterator[Run]:
