@@ -84,6 +84,26 @@ def test_an_opaque_triton_kernel_is_not_credited_with_the_heads_second_order(dty
     assert report.meta_gradient_error > 0.1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+def test_an_opaque_triton_kernel_is_not_credited_on_a_gpu_either():
+    report = maml_probe(opaque_attention, dtype=torch.float32, device="cuda")
+    assert report.status is Status.OK
+    assert not report.flags()["second_order_path_attn_any"]
+    assert report.flags()["second_order_path_head_all"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["reference", "custom", "triton"])
+def test_our_backends_have_the_true_meta_gradient_on_a_gpu(backend, dtype):
+    report = maml_probe(on(backend), dtype=dtype, device="cuda")
+    eager = maml_probe(reference, dtype=dtype, device="cpu")
+    assert report.meta_gradient_error < 4 * eager.meta_gradient_error
+    assert all(report.flags().values())
+
+
 def test_the_opaque_kernel_is_right_once_and_its_projections_get_second_order_from_above():
     """What the attribution has to see through: FULL and FO differ at the projections without any help of the kernel."""
     q, k, v = (torch.randn(2, 1, 4, 2, dtype=torch.float64).requires_grad_() for _ in range(3))
