@@ -25,7 +25,8 @@ class Kernel(JITFunction):  # type: ignore[misc]
     """Wraps a function written in ``triton.language``: a kernel to launch, or a helper that kernels call."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        super().__init__(fn)
+        # lengths and head counts change from call to call: no new compilation for each that 16 divides
+        super().__init__(fn, do_not_specialize=["T", "M", "H", "HK"])
 
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         """Launches: interpreted if the tensors are on the CPU, compiled otherwise."""

@@ -1,0 +1,68 @@
+"""Nine Hessian blocks, three cotangent blocks and the mask's, against float64 autograd of an independent attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attention_grid import build, cases, check_blocks
+from attention_oracle import Case
+from hypothesis import HealthCheck, given, settings
+
+BACKENDS = ("reference", "custom", "triton")
+HALVES = (torch.float16, torch.bfloat16)
+
+
+@settings(max_examples=60)
+@given(cases())
+@pytest.mark.parametrize("backend", ["reference", "custom"])
+def test_float64_over_the_grid(backend: str, case: Case) -> None:
+    check_blocks(case, backend)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases(longest=36))
+@pytest.mark.usefixtures("small_tiles")
+def test_float64_over_the_grid_in_tiles(case: Case) -> None:
+    check_blocks(case, "triton")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize("mask", ["none", "causal", "bool", "additive", "hidden"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.usefixtures("small_tiles")
+def test_lower_precision(backend: str, mask: str, dtype: torch.dtype) -> None:
+    causal = mask == "causal"
+    case = build(
+        key_heads=1,
+        queries=19,
+        keys=37,
+        width=20,
+        value_width=17,
+        mask="none" if causal else mask,
+        causal=causal,
+        dtype=dtype,
+    )
+    check_blocks(case, backend)
+
+
+@pytest.mark.parametrize("width", [1, 16, 80, 256])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_head_dimensions(backend: str, width: int) -> None:
+    check_blocks(build(heads=1, key_heads=1, width=width, value_width=257 - width), backend)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 9), (9, 1), (130, 3), (3, 130)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lengths(backend: str, queries: int, keys: int) -> None:
+    check_blocks(build(heads=1, key_heads=1, queries=queries, keys=keys, causal=True), backend)
+
+
+@pytest.mark.parametrize("names", [("q",), ("k",), ("v",), ("mask",), ("q", "v"), ("k", "mask"), ("v", "mask")])
+@pytest.mark.parametrize("w_requires_grad", [True, False])
+@pytest.mark.parametrize("backend", ["custom", "triton"])
+def test_any_subset_may_require_gradients(backend: str, w_requires_grad: bool, names: tuple[str, ...]) -> None:
+    case = build(mask="additive")
+    for name in ("q", "k", "v", "mask"):
+        getattr(case, name).requires_grad_(name in names)
+    case.w.requires_grad_(w_requires_grad)
+    check_blocks(case, backend)
