@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
     """Do what the options say; returns the exit code. Raises UserError."""
     from theria_lint.config import resolve
 
+    _never_fail_to_print()
     given = _standard_input(paths, options["stdin_filename"])
     paths = tuple(given) + tuple(path for path in paths if path != "-") or (".",)
     resolved = resolve(paths, _configured(options), options["config"], options["isolated"])
@@ -99,6 +101,13 @@ def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
             click.echo(text, nl=False)
             return 0
     return _lint(paths, given, settings, options)
+
+
+def _never_fail_to_print() -> None:
+    """Source text and paths may hold what the terminal cannot show: write escapes instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes]:

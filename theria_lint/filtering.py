@@ -57,16 +57,21 @@ def _by_comments(
     report: Report, scanned: Sequence[Scanned], settings: Settings
 ) -> tuple[set[Finding], tuple[LintError, ...]]:
     """Findings under an ignore comment, and comments that cover nothing."""
+    found = [
+        (item.path, cell, ignores)
+        for item in scanned
+        for cell, text in item.texts.items()
+        if "theria:" in text and (ignores := find_ignores(text))
+    ]
+    if not found:
+        return set(), ()
+    rules = [rule.id for rule in load_rules(settings.rule_paths, settings.detach_names).rules]
     silenced: set[Finding] = set()
     unused: list[LintError] = []
-    for item in scanned:
-        for cell, text in item.texts.items():
-            ignores = find_ignores(text) if "theria:" in text else []
-            if ignores:
-                here = [finding for finding in report.findings if _is_in(finding, item.path, cell)]
-                silenced |= ignored(here, ignores)
-                rules = [rule.id for rule in load_rules(settings.rule_paths, settings.detach_names).rules]
-                unused += [LintError(item.path, line, text, cell) for line, text in complaints(here, ignores, rules)]
+    for path, cell, ignores in found:
+        here = [finding for finding in report.findings if _is_in(finding, path, cell)]
+        silenced |= ignored(here, ignores)
+        unused += [LintError(path, line, text, cell) for line, text in complaints(here, ignores, rules)]
     return silenced, tuple(unused)
 
 

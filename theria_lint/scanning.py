@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
-from types import MappingProxyType
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from theria_lint import static
@@ -38,7 +37,7 @@ class Scanned(NamedTuple):
     path: str
     suspects: tuple[Suspect, ...] = ()
     targets: tuple[Target, ...] = ()
-    texts: Mapping[int | None, str] = MappingProxyType({})
+    texts: Mapping[int | None, str] = {}
     errors: tuple[LintError, ...] = ()
 
 
@@ -183,7 +182,6 @@ class Scanner:
         return Scanned(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
 
 
-@lru_cache(maxsize=1)
 def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> RuleSet:
     """`static.load_rules`, with a UserError for a rule that is wrong."""
     try:

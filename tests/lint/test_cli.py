@@ -239,3 +239,12 @@ def test_the_module_can_be_run(folder: Path) -> None:
         [sys.executable, "-m", "theria_lint", "clean.py"], capture_output=True, text=True, env=environment, check=False
     )
     assert (result.stdout, result.stderr, result.returncode) == ("1 file, 0 suspects.\n", "", 0)
+
+
+def test_what_a_terminal_cannot_show_is_escaped(folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.replace("(p @ v)", '("漢" and p @ v)'), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "theria_lint", "--no-confirm", "--no-cache", "kernel.py"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert '("\\u6f22" and p @ v).detach()' in result.stdout

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from theria.verdicts import Verdict
-from theria_lint.model import Disposition, Finding, LintError, Report, TargetResult
+from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
 from theria_lint.report import View
 from theria_lint.report.frame import frame
 from theria_lint.report.heatmap import heatmap
@@ -73,9 +73,26 @@ def _target(result: TargetResult, unexplained: bool, view: View, style: Style) -
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            yield f"  run on {run.backend}, {run.device}, {run.dtype}, against {run.oracle}: {run.verdict.value}"
-            yield from (f"    {row}" for row in heatmap(run, style, view.unicode))
-            yield from (f"    {note}" for note in ([run.error] if run.error else []) + list(run.notes))
+            reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
+            where = f"{run.backend}, {run.device}, {run.dtype}, against {run.oracle}"
+            yield f"  run on {where}: {run.verdict.value}{reason}"
+            yield from (f"    {row}" for row in _measured(run, view, style))
+
+
+def _measured(run: Run, view: View, style: Style) -> Iterator[str]:
+    """What a run found, in numbers and in the target's own words."""
+    if run.gradients:
+        yield f"error of the gradients: {_numbers(run.gradients)}"
+    yield from heatmap(run, style, view.unicode)
+    if run.maml:
+        yield f"under MAML: {_numbers(run.maml)}"
+    if run.error:
+        yield " ".join(run.error.split())
+    yield from run.notes
+
+
+def _numbers(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {f'{item:.1e}' if isinstance(item, float) else item}" for key, item in values.items())
 
 
 def _errors(report: Report, style: Style) -> Iterator[str]:

@@ -20,9 +20,9 @@ def frame(source: str, span: Span, style: Style) -> list[str]:
     gutter = " " * width + " | "
     if last < span.end_line:
         shown.append(f"{gutter}({span.end_line - last} more lines)")
-    marks = _carets(rows[span.line - 1], span)
-    if marks:
-        shown.insert(1, gutter + style.paint(marks, "red", bold=True))
+    before, count = _carets(rows[span.line - 1], span)
+    if before + count <= _WIDEST:
+        shown.insert(1, gutter + " " * before + style.paint("^" * count, "red", bold=True))
     return shown
 
 
@@ -31,12 +31,11 @@ def _row(row: str) -> str:
     return row if len(row) <= _WIDEST else row[: _WIDEST - 3] + "..."
 
 
-def _carets(row: str, span: Span) -> str:
-    """Carets under the first line of a span, as wide as the characters above them."""
+def _carets(row: str, span: Span) -> tuple[int, int]:
+    """Where carets start under the first line of a span, and how many, in columns of a terminal."""
     end = span.end_column - 1 if span.end_line == span.line else len(row.rstrip())
     before = _width(row[: span.column - 1].expandtabs(4))
-    count = max(_width(row[:end].expandtabs(4)) - before, 1)
-    return "" if before + count > _WIDEST else " " * before + "^" * count
+    return before, max(_width(row[:end].expandtabs(4)) - before, 1)
 
 
 def _width(text: str) -> int:

@@ -20,7 +20,8 @@ def _command(item: Item) -> str:
         properties["endColumn"] = item.end_column
     where = f"cell {item.cell}: " if item.cell is not None else ""
     listed = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items())
-    text = _data(f"{where}{item.text} {item.remedy}".rstrip())
+    remedy = f" Remedy: {item.remedy}" if item.remedy else ""
+    text = _data(where + item.text + remedy)
     return f"::{_LEVELS[item.level]} {listed},title={_property(item.title)}::{text}"
 
 

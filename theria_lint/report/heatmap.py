@@ -42,7 +42,7 @@ def _text(block: dict[str, float | None]) -> str:
     if not block.get("oracle_norm") and not block.get("norm"):
         return "zero"
     error = block.get("error")
-    return "?" if error is None else f"{error:.0e}"
+    return "?" if error is None else f"{error:.1e}"
 
 
 def _missing(block: dict[str, float | None]) -> bool:

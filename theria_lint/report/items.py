@@ -56,7 +56,7 @@ def _items(report: Report, view: View) -> Iterator[Item]:
             yield _of_finding(finding, report)
     for result in unexplained_targets(report):
         target = result.target
-        text = f"{target.symbol} is {result.verdict.value}: {result.reason}"
+        text = f"{target.symbol} is {result.verdict.value}: {result.reason}, and no suspect explains it."
         remedy = "Look at what it calls in other files and libraries."
         yield _item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
     for error in report.errors:

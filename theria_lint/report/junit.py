@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from theria.verdicts import Verdict
 from theria_lint.model import Report, TargetResult
 from theria_lint.report import View
-from theria_lint.report.items import ERROR, UNSAFE, Item, items
+from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
 from theria_lint.report.outcome import unsafe_targets
 
 # Characters that XML 1.0 cannot hold at all.
@@ -19,7 +19,7 @@ def render(report: Report, view: View) -> str:
     """A suite; a run with nothing to show holds one test case that passes, as an empty suite reads as a failure."""
     suite = Element("testsuite", name="theria-lint")
     for item in items(report, view):
-        if item.rule != UNSAFE:
+        if item.rule not in (UNSAFE, UNUSED):
             _item(suite, item)
     for result in report.targets:
         _target(suite, result, result in unsafe_targets(report))

@@ -21,7 +21,7 @@ def render(report: Report, view: View) -> str:
         from theria_lint.report import concise
 
         return concise.render(report, view)
-    summary = style.paint(_summary(report), bold=True) + "\n"
+    summary = style.paint(_summary(report), bold=True) + "\n" + (_environment(report) if view.verbose else "")
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
         return summary
     from theria_lint.report.blocks import blocks
@@ -38,6 +38,14 @@ def _summary(report: Report) -> str:
     silenced = [(report.ignored, "silenced by ignore comments"), (report.baselined, "accepted by the baseline")]
     parts += [f"{count} {what}" for count, what in silenced if count]
     return "; ".join(parts) + "."
+
+
+def _environment(report: Report) -> str:
+    ran = report.environment
+    if ran.python is None:
+        return ""
+    versions = [f"Python {ran.python}", f"torch {ran.torch or 'missing'}", f"triton {ran.triton or 'missing'}"]
+    return f"Run with {', '.join(versions)}, on {ran.device or 'no device'}.\n"
 
 
 def _dispositions(report: Report) -> str:
