@@ -93,8 +93,17 @@ def test_parameters_and_task_are_left_as_they_were():
 
 def test_a_parameter_out_of_reach_is_named():
     model, theta, task = case(lambda q, k, v: reference(q.detach(), k, v))
-    with pytest.raises(UnusedParameterError, match=r"does not depend on q_proj\.weight: the attention cuts"):
+    with pytest.raises(
+        UnusedParameterError, match=r"autograd does not reach q_proj\.weight, on which the loss depends"
+    ):
         meta_gradient(model, theta, task, InnerLoop(1, 0.4), Mode.FO)
+
+
+def test_a_parameter_that_truly_does_not_matter_has_a_zero_gradient():
+    model, theta, task = case(lambda q, k, v: v.cumsum(-2))
+    gradient = meta_gradient(model, theta, task, InnerLoop(2, 0.4), Mode.FULL)
+    assert not gradient["q_proj.weight"].any()
+    assert gradient["v_proj.weight"].all()
 
 
 def test_the_error_node_is_found_in_the_graph_where_autograd_grad_would_skip_it():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UnusedParameterError(RuntimeError):
-    """The loss does not reach a parameter that the model uses: the attention cuts the graph to it."""
+    """The loss depends on a parameter, and autograd says that it does not: the attention cuts the graph to it."""
 
 
 class OnceDifferentiableError(RuntimeError):

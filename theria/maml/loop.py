@@ -7,9 +7,10 @@ Hessians in it are where an attention needs its double backward.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from theria.maml.errors import OnceDifferentiableError, UnusedParameterError
 from theria.maml.model import AttentionClassifier
 from theria.maml.tasks import Task
 from theria.probes.derivatives import holds_error_node
+from theria.probes.point import draw
 
 Parameters = dict[str, Tensor]
 
@@ -57,15 +59,14 @@ def adapt(
     """The adapted parameters φ_n after gradient descent on the support loss.
 
     Raises:
-        UnusedParameterError: the support loss does not reach some parameter.
+        UnusedParameterError: the support loss depends on some parameter that autograd does not reach.
         OnceDifferentiableError: mode is FULL and an inner gradient cannot be differentiated again.
     """
     phi = dict(theta)
     for _ in range(loop.steps):
         if mode is Mode.FO_STRICT:
             phi = as_leaves(phi)
-        loss = _loss(model, phi, task.support_x, task.support_y)
-        gradients = _inner_gradients(loss, phi, mode)
+        gradients = _inner_gradients(_Loss(model, task.support_x, task.support_y), phi, mode)
         phi = {name: value - loop.lr * gradients[name] for name, value in phi.items()}
     return as_leaves(phi) if mode is Mode.FO_STRICT else phi
 
@@ -74,7 +75,7 @@ def outer_loss(
     model: AttentionClassifier, theta: Mapping[str, Tensor], task: Task, loop: InnerLoop, mode: Mode
 ) -> Tensor:
     """The query loss at the adapted parameters, a scalar: post-adaptation loss as a function of θ."""
-    return _loss(model, adapt(model, theta, task, loop, mode), task.query_x, task.query_y)
+    return _Loss(model, task.query_x, task.query_y)(adapt(model, theta, task, loop, mode))
 
 
 def meta_gradient(
@@ -87,8 +88,8 @@ def meta_gradient(
     """
     leaves = as_leaves(theta)
     phi = adapt(model, leaves, task, loop, mode)
-    loss = _loss(model, phi, task.query_x, task.query_y)
-    return _gradients(loss, phi if mode is Mode.FO_STRICT else leaves, create_graph=False)
+    loss = _Loss(model, task.query_x, task.query_y)
+    return _gradients(loss, phi, phi if mode is Mode.FO_STRICT else leaves, create_graph=False)
 
 
 def as_leaves(parameters: Mapping[str, Tensor]) -> Parameters:
@@ -101,12 +102,27 @@ def flatten(parameters: Mapping[str, Tensor], names: Iterable[str] | None = None
     return torch.cat([parameters[name].detach().to("cpu", torch.float64).flatten() for name in names or parameters])
 
 
-def _loss(model: AttentionClassifier, parameters: Parameters, x: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(functional_call(model, parameters, (x,)), y)
+class _Loss(NamedTuple):
+    """The mean cross entropy of the model on some sequences, as a function of its parameters."""
+
+    model: AttentionClassifier
+    x: Tensor
+    y: Tensor
+
+    def __call__(self, parameters: Parameters) -> Tensor:
+        return cross_entropy(functional_call(self.model, parameters, (self.x,)), self.y)
+
+    def depends_on(self, name: str, parameters: Parameters) -> bool:
+        """Whether the loss changes with a parameter, asked of the forward alone."""
+        parameter = parameters[name].detach()
+        step = draw(tuple(parameter.shape), torch.Generator().manual_seed(0)).to(parameter)
+        with torch.no_grad():
+            here, there = self(parameters), self({**parameters, name: parameter + 0.1 * step})
+        return bool((there - here).abs() > 64 * torch.finfo(here.dtype).eps * here.abs())
 
 
-def _inner_gradients(loss: Tensor, phi: Parameters, mode: Mode) -> Parameters:
-    gradients = _gradients(loss, phi, create_graph=mode is Mode.FULL)
+def _inner_gradients(loss: _Loss, phi: Parameters, mode: Mode) -> Parameters:
+    gradients = _gradients(loss, phi, phi, create_graph=mode is Mode.FULL)
     if mode is Mode.FULL and holds_error_node(gradients.values()):
         # autograd.grad would prune the node that raises and return a meta-gradient without this term.
         raise OnceDifferentiableError(
@@ -115,12 +131,14 @@ def _inner_gradients(loss: Tensor, phi: Parameters, mode: Mode) -> Parameters:
     return gradients
 
 
-def _gradients(loss: Tensor, parameters: Parameters, *, create_graph: bool) -> Parameters:
-    unused = list(parameters)
-    if loss.requires_grad:
-        found = torch.autograd.grad(loss, list(parameters.values()), create_graph=create_graph, allow_unused=True)
-        gradients = {name: value for name, value in zip(parameters, found, strict=True) if value is not None}
-        unused = [name for name in parameters if name not in gradients]
-        if not unused:
-            return gradients
-    raise UnusedParameterError(f"the loss does not depend on {', '.join(unused)}: the attention cuts the graph to it")
+def _gradients(loss: _Loss, phi: Parameters, variables: Parameters, *, create_graph: bool) -> Parameters:
+    """The gradients of the loss at φ with respect to φ itself or to what it was computed from, by name."""
+    value = loss(phi)
+    found: Sequence[Tensor | None] = [None] * len(variables)
+    if value.requires_grad:
+        found = torch.autograd.grad(value, list(variables.values()), create_graph=create_graph, allow_unused=True)
+    gradients = dict(zip(variables, found, strict=True))
+    cut = [name for name, gradient in gradients.items() if gradient is None and loss.depends_on(name, phi)]
+    if cut:
+        raise UnusedParameterError(f"autograd does not reach {', '.join(cut)}, on which the loss depends")
+    return {name: torch.zeros_like(phi[name]) if g is None else g for name, g in gradients.items()}
