@@ -72,7 +72,8 @@ def maml_probe(
     Returns:
         A report. What the kernel raises is caught and becomes the status. A parameter on which the loss depends and
         that autograd does not reach is HARD_FAIL_UNUSED, the error node of ``@once_differentiable`` in the graph is
-        HARD_FAIL_ONCE_DIFF, any other exception HARD_FAIL_OTHER. The caller's random state, default dtype and grad mode are left alone.
+        HARD_FAIL_ONCE_DIFF, any other exception HARD_FAIL_OTHER. The caller's random state, default dtype and grad
+        mode are left alone.
 
     Raises:
         ValueError: if ``steps`` or ``inner_steps`` is below 1.
