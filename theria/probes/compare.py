@@ -109,6 +109,7 @@ def judge(
         _structural(primary, comparison, others)
         or _raises(primary, comparison, others)
         or _silent(comparison, sums)
+        or _nothing(comparison)
         or _unclear(comparison)
         or Judgement(Verdict.SAFE, Status.OK, _agreement(comparison))
     )
@@ -179,6 +180,13 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
             )
             return Judgement(Verdict.SILENT_CORRUPTION, Status.OK, reason)
     return None
+
+
+def _nothing(comparison: Comparison) -> Judgement | None:
+    if any(block.oracle_norm > 1e-12 for block in comparison.gradients.values()):
+        return None
+    reason = "its output does not depend on its inputs as it was called: there is no derivative to lose"
+    return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
 
 
 def _unclear(comparison: Comparison) -> Judgement | None:

@@ -61,7 +61,7 @@ class Derivatives:
     ``error_node``: the graph of the gradients holds the node that ``@once_differentiable`` leaves there.
     """
 
-    output: Tensor | None = None
+    output: Tensor
     in_graph: bool = True
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     rows: dict[tuple[str, str], Tensor | None] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def isolated(seed: int) -> Iterator[None]:
     Generators are seeded one by one: ``torch.manual_seed`` formats a stack trace for every device it cannot reach yet.
     """
     generators = [torch.default_generator]
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         generators += torch.cuda.default_generators
     states = [generator.get_state() for generator in generators]
     for generator in generators:

@@ -20,7 +20,8 @@ def effective_dtype(output: Tensor, dtype: torch.dtype, forward_error: float) ->
     """The precision that a function computes in, which may be lower than that of its inputs.
 
     Some kernels compute in float32 inside a float64 call: their forward differs from the oracle's by float32's
-    rounding, or every number that they return is a float32 number. ``forward_error`` is relative; 0 where nothing is known.
+    rounding, or every number that they return is a float32 number. ``forward_error`` is relative; 0 where nothing is
+    known.
     """
     by_error = next((d for d, bound in _ROUNDING.items() if forward_error <= bound), torch.bfloat16)
     candidates = [dtype, output.dtype, by_error]

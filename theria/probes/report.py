@@ -12,8 +12,8 @@ class Block:
     """One gradient or block beside the oracle's. ``norm`` is None where autograd found no path.
 
     ``error`` is ‖measured − true‖ / ‖true‖, with a floor under ‖true‖ so that noise in a block as good as
-    zero is not called an error. ``state``: ``right``, ``zero`` (so is the oracle's), ``missing``, ``wrong`` or ``unclear`` (the
-    oracle is too noisy to tell).
+    zero is not called an error. ``state``: ``right``, ``zero`` (so is the oracle's), ``missing``, ``wrong`` or
+    ``unclear`` (the oracle is too noisy to tell).
     """
 
     norm: float | None

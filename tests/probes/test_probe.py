@@ -1,0 +1,191 @@
+"""theria.probe on kernels of every failure class, and what a probe must leave alone."""
+
+from __future__ import annotations
+
+import kernels
+import pytest
+import torch
+
+import theria
+from theria.probes import Shape, Trusted, measure
+from theria.probes.sweep import ODD, draw_qkv
+from theria.testing import SecondOrderError, assert_second_order_safe
+from theria.verdicts import Status, Verdict, worst
+
+
+def name(function: object) -> str:
+    return getattr(function, "__qualname__", None) or str(function.__self__.__name__)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kernel", "verdict"), kernels.VERDICTS.items(), ids=map(name, kernels.VERDICTS))
+def test_verdict(kernel, verdict):
+    report = theria.probe(kernel)
+    assert report.verdict is verdict, str(report)
+
+
+def hessian_by_autograd(function, inputs, cotangent):
+    """All second derivatives of L as one matrix, by torch.autograd.functional: nothing of the probes is used."""
+    sizes = [t.numel() for t in inputs.values()]
+    shapes = [t.shape for t in inputs.values()]
+
+    def loss(flat):
+        parts = [p.view(s) for p, s in zip(flat.split(sizes), shapes, strict=True)]
+        return (cotangent * function(*parts)).sum()
+
+    return torch.autograd.functional.hessian(loss, torch.cat([t.reshape(-1) for t in inputs.values()])).split(sizes, 0)
+
+
+def test_blocks_are_rows_of_the_hessian():
+    inputs = draw_qkv(Shape(1, 1, 3, 4, 2, 2), layout="bhtd", dtype=torch.float64, device="cpu", seed=3)
+    report = measure(kernels.plain, inputs, references=[Trusted("same", kernels.plain)], seed=3)
+    from theria.probes.point import place
+
+    point = place(inputs, kernels.plain(**inputs), 3)
+    rows = dict(zip(inputs, hessian_by_autograd(kernels.plain, inputs, point.cotangent), strict=True))
+    for a, block_rows in rows.items():
+        observed = point.directions[a].reshape(-1) @ block_rows
+        for b, part in zip(inputs, observed.split([t.numel() for t in inputs.values()]), strict=True):
+            norm = report.blocks[f"{a},{b}"].norm or 0.0
+            assert norm == pytest.approx(float(part.norm()), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [kernels.linear, kernels.sigmoid, kernels.cosine, kernels.windowed])
+def test_finite_differences_agree_with_autograd_of_safe_attention(kernel):
+    report = theria.probe(kernel, oracle="finite differences")
+    assert report.verdict is Verdict.SAFE
+    assert report.oracle.startswith("finite differences")
+    assert max(block.error for block in report.blocks.values()) < 1e-7
+
+
+@pytest.mark.parametrize("kernel", [kernels.SavedWeights.apply, kernels.Opaque.apply, kernels.ScaledCurvature.apply])
+def test_both_oracles_give_the_same_verdict(kernel):
+    by_reference, by_differences = theria.probe(kernel), theria.probe(kernel, oracle="finite differences")
+    assert by_reference.oracle == "reference"
+    assert by_reference.verdict is by_differences.verdict
+    for key, block in by_reference.blocks.items():
+        assert by_differences.blocks[key].state == block.state, key
+
+
+def test_ten_per_cent_of_one_term_is_seen_and_located():
+    report = theria.probe(kernels.ScaledCurvature.apply)
+    wrong = {key for key, block in report.blocks.items() if block.state in ("wrong", "missing")}
+    assert wrong == {"q,v", "k,v"}
+
+
+def test_damage_that_needs_strides_names_its_trigger():
+    assert "strided" in theria.probe(kernels.SavedCopyOfStrided.apply).configuration
+
+
+def test_reentrant_checkpointing_tells_both_facts():
+    report = theria.probe(kernels.checkpointed_reentrant)
+    assert report.status is Status.HARD_FAIL_OTHER
+    assert "the first differentiation raises" in report.reason
+    assert "loses every block in silence" in report.reason
+
+
+def test_statuses():
+    assert theria.probe(kernels.OnceDifferentiable.apply).status is Status.HARD_FAIL_ONCE_DIFF
+    assert theria.probe(kernels.detached_output).status is Status.HARD_FAIL_UNUSED
+    assert theria.probe(kernels.fused).status is Status.HARD_FAIL_OTHER
+    assert theria.probe(kernels.Opaque.apply).status is Status.OK
+
+
+def test_half_precision_is_not_called_corruption_and_corruption_not_noise():
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert theria.probe(kernels.plain, dtype=dtype).verdict is Verdict.SAFE, dtype
+        assert theria.probe(kernels.SavedWeights.apply, dtype=dtype).verdict is Verdict.SILENT_CORRUPTION, dtype
+
+
+def test_the_same_answer_twice():
+    assert theria.probe(kernels.linear) == theria.probe(kernels.linear)
+
+
+def test_the_users_state_is_untouched():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        assert theria.probe(kernels.plain).verdict is Verdict.SAFE
+        assert not torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert theria.probe(kernels.plain).verdict is Verdict.SAFE
+        assert torch.get_default_dtype() is torch.float16
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_random_kernels_are_seeded():
+    def noisy(q, k, v):
+        return kernels.plain(q, k, v) + torch.rand(())
+
+    assert theria.probe(noisy).verdict is Verdict.SAFE
+
+
+def test_a_function_of_nothing_is_inconclusive():
+    report = theria.probe(lambda q, k, v: torch.ones_like(q) + 0 * (q + k.mean() + v.mean()))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "does not depend on its inputs" in report.reason
+
+
+def test_not_finite_is_inconclusive():
+    assert theria.probe(lambda q, k, v: q * float("nan")).verdict is Verdict.INCONCLUSIVE
+
+
+def test_layouts():
+    def bthd(q, k, v):
+        return kernels.plain(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2)
+
+    report = theria.probe(bthd, layout="bthd")
+    assert (report.verdict, report.oracle) == (Verdict.SAFE, "reference")
+    assert theria.probe(kernels.plain, layout="btd").oracle == "reference"
+    with pytest.raises(ValueError, match="layout 'bhdt' is unknown; choose bhtd, bthd, btd or td"):
+        theria.probe(kernels.plain, layout="bhdt")
+
+
+def test_what_fn_raises_passes_through_only_if_it_never_runs():
+    def powers_of_two_only(q, k, v):
+        if q.shape[-1] & (q.shape[-1] - 1):
+            raise ValueError("D must be a power of two")
+        return kernels.plain(q, k, v)
+
+    report = theria.probe(powers_of_two_only)
+    assert report.verdict is Verdict.SAFE
+    assert any("D must be a power of two" in note for note in report.notes)
+    with pytest.raises(ValueError, match="D must be a power of two"):
+        theria.probe(powers_of_two_only, shape=ODD)
+
+
+def test_the_backend_that_executed_is_recorded():
+    from theria.attention import attention
+
+    report = theria.probe(lambda q, k, v: attention(q, k, v, backend="custom"))
+    assert report.backends == ("custom",)
+    assert report.verdict is Verdict.SAFE
+
+
+def test_report_prints_a_table_and_a_heat_map():
+    text = str(theria.probe(kernels.SavedWeights.apply))
+    assert text.startswith("silent_corruption: nothing raises, but missing ∂g_q/∂q")
+    assert "∂g_q/∂k" in text
+    grid = text.rsplit("\n\n", 1)[1].splitlines()
+    assert [row.split() for row in grid] == [
+        ["q", "k", "v", "W"],
+        ["∂g_q", "x", "!", "·", "·"],
+        ["∂g_k", "!", "x", "·", "·"],
+        ["∂g_v", "x", "x", "0", "·"],
+    ]
+
+
+def test_the_assertion_fails_with_the_table():
+    assert assert_second_order_safe(kernels.plain).safe
+    with pytest.raises(SecondOrderError, match="not safe to differentiate twice") as caught:
+        assert_second_order_safe(kernels.Opaque.apply)
+    assert "∂g_q/∂k" in str(caught.value)
+    assert caught.value.report.verdict is Verdict.SILENT_COLLAPSE
+
+
+def test_worst_prefers_silence_to_noise_and_anything_to_nothing():
+    assert worst([Verdict.SAFE, Verdict.INCONCLUSIVE]) is Verdict.SAFE
+    assert worst([Verdict.FIRST_ORDER_ONLY, Verdict.SILENT_COLLAPSE]) is Verdict.SILENT_COLLAPSE
+    assert worst([]) is Verdict.INCONCLUSIVE
