@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from theria.attention import attention, backend_names
 from torch import Tensor
+
+from theria.attention import attention, backend_names
 
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -1,13 +1,13 @@
-"""The cases that the backends are compared on: hypothesis draws the shapes, a seed the numbers."""
+"""The cases that the backends are compared on: a seed draws the numbers."""
 
 from __future__ import annotations
 
 import torch
 from attention_oracle import Case, derivative_blocks, eager_attention
-from hypothesis import strategies as st
+from torch import Tensor
+
 from theria.attention import attention
 from theria.attention.tolerances import allowed_error, error
-from torch import Tensor
 
 #: Worst error and worst error over its bound, by (backend, dtype, device): the table at the end of a test run.
 worst: dict[tuple[str, str, str], tuple[float, float, str]] = {}
@@ -19,8 +19,11 @@ def build(
     mask_shape: tuple[bool, ...] = (True, True, True, True), dtype: torch.dtype = torch.float64, strided: bool = False,
     seed: int = 0,
 ) -> Case:  # fmt: skip
-    """A case on the CPU. ``mask`` is none, bool, additive or hidden (additive with −∞); row 0 of a boolean or hidden mask
-    shows no key. ``mask_shape`` says which dimensions of the mask are not broadcast."""
+    """A case on the CPU.
+
+    ``mask`` is none, bool, additive or hidden (additive with −∞); row 0 of a boolean or hidden mask shows no key.
+    ``mask_shape`` says which dimensions of the mask are not broadcast.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -51,28 +54,6 @@ def build(
         attn_mask = attn_mask.requires_grad_()
     q, k, v, w = (x.requires_grad_() for x in tensors)
     return Case(q, k, v, w, attn_mask, causal, scale, heads != key_heads)
-
-
-@st.composite
-def cases(draw: st.DrawFn, *, longest: int = 12) -> Case:
-    """Float64 cases over the whole grid of what attention supports."""
-    key_heads = draw(st.integers(1, 2))
-    mask = draw(st.sampled_from(["none", "causal", "bool", "additive", "hidden"]))
-    return build(
-        batch=draw(st.integers(1, 2)),
-        heads=key_heads * draw(st.integers(1, 2)),
-        key_heads=key_heads,
-        queries=draw(st.integers(1, longest)),
-        keys=draw(st.integers(1, longest)),
-        width=draw(st.integers(1, 9)),
-        value_width=draw(st.integers(1, 9)),
-        mask="none" if mask == "causal" else mask,
-        causal=mask == "causal",
-        scale=draw(st.sampled_from([None, 0.3, 1.0])),
-        mask_shape=tuple(draw(st.booleans()) for _ in range(4)),
-        strided=draw(st.booleans()),
-        seed=draw(st.integers(0, 9)),
-    )
 
 
 def check_blocks(case: Case, backend: str) -> None:

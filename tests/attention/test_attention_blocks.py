@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attention_grid import build, cases, check_blocks
-from attention_oracle import Case
-from hypothesis import HealthCheck, given, settings
+from attention_grid import build, check_blocks
 
 BACKENDS = ("reference", "custom", "triton")
 HALVES = (torch.float16, torch.bfloat16)
-
-
-@settings(max_examples=60)
-@given(cases())
-@pytest.mark.parametrize("backend", ["reference", "custom"])
-def test_float64_over_the_grid(backend: str, case: Case) -> None:
-    check_blocks(case, backend)
-
-
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cases(longest=36))
-@pytest.mark.usefixtures("small_tiles")
-def test_float64_over_the_grid_in_tiles(case: Case) -> None:
-    check_blocks(case, "triton")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)

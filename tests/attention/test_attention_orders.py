@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from attention_grid import build
-from theria.attention import DerivativeOrderError, attention
 from torch import Tensor
 from torch.func import jacfwd
+
+from theria.attention import DerivativeOrderError, attention
 
 ANALYTIC = ("custom", "triton")
 MESSAGE = "has first and second derivatives, and a third was asked for: use backend='reference'"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from attention_oracle import eager_attention
-from theria.attention import attention
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.utils._pytree import tree_leaves
+
+from theria.attention import attention
 
 Run = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ALL = (0, 1, 2, 3)

@@ -62,14 +62,15 @@ def canonical(
         )
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
+    rank = q.dim()
     q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
     settings = Settings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal)
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
-    flat = [x.expand(*lead, *x.shape[-3:]).reshape(-1, *x.shape[-3:]) for x in (q, k, v)]
-    return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1]))
+    flat = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in (q, k, v)]
+    return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1])[-rank:])
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -140,4 +141,4 @@ def _canonical_mask(mask: Tensor, q: Tensor, logits_shape: tuple[int, ...]) -> T
     lead, tail = padded[:-3], padded[-3:]
     if math.prod(lead) == 1:
         return mask.reshape(1, *tail)
-    return mask.expand(*logits_shape[:-3], *tail).reshape(-1, *tail)
+    return mask.expand(*logits_shape[:-3], *tail).reshape(math.prod(logits_shape[:-3]), *tail)

@@ -71,7 +71,7 @@ def _load(name: str) -> Callable[[Problem], Tensor]:
     try:
         from theria.attention.triton import TritonEngine
     except ModuleNotFoundError as error:
-        raise ValueError(f"backend='triton' needs {error.name}: install it, or pass backend='custom'") from error
+        raise ValueError("backend='triton' needs the package triton: install it, or pass backend='custom'") from error
 
     triton = TritonEngine()
     return lambda problem: functions.attend(problem, triton)
