@@ -8,22 +8,21 @@ read is no entry.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import astuple, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theria_lint import __version__
-from theria_lint.files import write_atomically
-from theria_lint.model import Span, Suspect, Target, TargetKind
+
+if TYPE_CHECKING:
+    from theria_lint.model import Suspect, Target
 
 _DAY = 24 * 3600
 _KEPT = 30 * _DAY
-_SUSPECT_FIELDS = tuple(item.name for item in fields(Suspect))
-_TARGET_FIELDS = tuple(item.name for item in fields(Target))
+# What a clean content has: read without loading what the others need.
+_NOTHING = b"[]"
 
 
 def user_cache() -> str:
@@ -56,6 +55,7 @@ class StaticCache:
     def __init__(self, directory: str, stamp: bytes) -> None:
         self._directory = os.path.join(directory, "static")
         self._stamp = stamp
+        self._pruned = False
 
     def _entry(self, kind: str, data: bytes) -> str:
         name = hashlib.blake2b(data, digest_size=16, key=self._stamp).hexdigest()
@@ -79,33 +79,47 @@ class StaticCache:
 
     def store_suspects(self, data: bytes, suspects: Iterable[Suspect]) -> None:
         """Keep the suspects of a content."""
-        self._store("suspects", data, [dict(zip(_SUSPECT_FIELDS, astuple(item), strict=True)) for item in suspects])
+        from dataclasses import asdict
+
+        self._store("suspects", data, [asdict(item) for item in suspects])
 
     def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
         """Keep the targets of a content."""
-        rows = [{name: getattr(item, name) for name in _TARGET_FIELDS} for item in targets]
+        from dataclasses import asdict
+
+        rows = [asdict(item) for item in targets]
         self._store("targets", data, [{**row, "reaches": sorted(row["reaches"])} for row in rows])
 
     def _load(self, kind: str, data: bytes) -> list[dict[str, Any]] | None:
         entry = self._entry(kind, data)
         try:
             with open(entry, "rb") as stream:
-                rows = json.loads(stream.read())
+                text = stream.read()
             os.utime(entry)
+            rows = [] if text == _NOTHING else _parse(text)
         except (OSError, ValueError):
             return None
         return rows if isinstance(rows, list) else None
 
     def _store(self, kind: str, data: bytes, rows: list[dict[str, Any]]) -> None:
+        import json
+
+        from theria_lint.files import write_atomically
+
         entry = self._entry(kind, data)
         try:
             os.makedirs(os.path.dirname(entry), exist_ok=True)
             write_atomically(entry, json.dumps(rows).encode())
         except OSError:
             return
+        if not self._pruned:
+            self._pruned = True
+            self._prune()
 
-    def prune(self) -> None:
+    def _prune(self) -> None:
         """Once a day, drop the entries that no run has read for a month."""
+        from theria_lint.files import write_atomically
+
         marker = os.path.join(self._directory, "pruned")
         try:
             if os.path.exists(marker) and time.time() - os.stat(marker).st_mtime < _DAY:
@@ -123,11 +137,21 @@ def _drop_old(path: str) -> None:
         os.unlink(path)
 
 
+def _parse(text: bytes) -> Any:
+    import json
+
+    return json.loads(text)
+
+
 def _suspect(path: str, row: dict[str, Any]) -> Suspect:
+    from theria_lint.model import Span, Suspect
+
     first, last = row["reach"]
-    return Suspect(**{**row, "path": path, "span": Span(*row["span"]), "reach": (first, last)})
+    return Suspect(**{**row, "path": path, "span": Span(**row["span"]), "reach": (first, last)})
 
 
 def _target(path: str, row: dict[str, Any]) -> Target:
+    from theria_lint.model import Target, TargetKind
+
     kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
     return Target(**{**row, "path": path, "kind": kind, "reaches": reaches})

@@ -25,6 +25,8 @@ _ONLY_PARSE = 0x400
 MARK = b"theria:"
 # Above so many files the processes pay for themselves by reading alone (a file costs about 0.1 ms, a process 30 ms).
 _MANY_FILES = 400
+# Up to so many files the cache is asked before the rules are loaded.
+_FEW_FILES = 8
 # libcst needs about 3 s a megabyte, and a process half a second to import it.
 _MANY_BYTES = 300_000
 # Up to so many bytes in all (0.6 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
@@ -48,6 +50,7 @@ class Plan(NamedTuple):
     detach_names: tuple[str, ...]
     want_targets: bool
     parse_whole: bool
+    few: bool
     cache_dir: str | None
 
 
@@ -71,7 +74,9 @@ def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, byt
 def _plan(paths: Sequence[str], settings: Settings) -> Plan:
     whole = sum(map(_size, paths)) <= PARSED_WHOLE
     cache_dir = settings.cache_dir or "" if settings.cache else None
-    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, whole, cache_dir)
+    return Plan(
+        settings.rule_paths, settings.detach_names, settings.confirm, whole, len(paths) <= _FEW_FILES, cache_dir
+    )
 
 
 def _size(path: str) -> int:
@@ -100,7 +105,9 @@ class Scanner:
             return None
         from theria_lint.cache import StaticCache, stamp, user_cache
 
-        directories = [static.__path__[0], *sorted({str(rule.folder) for rule in self.rules.rules})]
+        package = os.path.dirname(__file__)
+        shipped = (os.path.join(package, "rules"), os.path.join(os.path.dirname(package), "rules"))
+        directories = (*static.__path__, *shipped, *self.plan.rule_paths)
         return StaticCache(self.plan.cache_dir or user_cache(), stamp(directories, self.plan.detach_names))
 
     def read(self, path: str) -> bytes | LintError | None:
@@ -112,12 +119,23 @@ class Scanner:
         return data if self._is_interesting(path, data) else None
 
     def _is_interesting(self, path: str, data: bytes) -> bool:
-        # Rules cost 10 ms to load: most files do not even say torch.
-        if any(root in data for root in self._roots) and static.may_hold_suspects(data, self.rules):
+        # Rules cost 15 ms to load: most files do not even say torch.
+        if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
             return True
         if MARK in data or (self.plan.want_targets and b"torch" in data):
             return True
         return self.plan.parse_whole and (path.endswith(".ipynb") or not _compiles(data))
+
+    def _may_hold_suspects(self, path: str, data: bytes) -> bool:
+        """The prefilter; for a few files the cache is asked first, for many it would be slower than the prefilter."""
+        if self.plan.few and self._cache:
+            known = self._cache.suspects(path, data)
+            if known is not None:
+                return bool(known)
+        may = static.may_hold_suspects(data, self.rules)
+        if self.plan.few and self._cache and not may:
+            self._cache.store_suspects(data, ())
+        return may
 
     def scan(self, path: str, data: bytes | LintError) -> Scanned | None:
         """What a file that `read` returned holds; None for nothing at all."""
@@ -137,28 +155,26 @@ class Scanner:
         text = decode(data)
         if self.plan.parse_whole:
             static.syntax_check(text)
-        suspects = self._suspects(path, text)
-        targets = self._targets(path, text) if self.plan.want_targets else ()
+        suspects = self._suspects(path, data, text)
+        targets = self._targets(path, data, text) if self.plan.want_targets else ()
         if not suspects and not targets and MARK not in data:
             return None
         return Scanned(path, suspects, targets, {None: text})
 
-    def _suspects(self, path: str, text: str) -> tuple[Suspect, ...]:
-        data = text.encode("utf-8", "surrogatepass")
-        if not static.may_hold_suspects(data, self.rules):
-            return ()
+    def _suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
         known = self._cache.suspects(path, data) if self._cache else None
         if known is not None:
             return known
+        if not static.may_hold_suspects(text.encode("utf-8", "surrogatepass"), self.rules):
+            return ()
         found = static.scan(path, text, self.rules)
         if self._cache:
             self._cache.store_suspects(data, found)
         return found
 
-    def _targets(self, path: str, text: str) -> tuple[Target, ...]:
+    def _targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
         if "torch" not in text:
             return ()
-        data = text.encode("utf-8", "surrogatepass")
         known = self._cache.targets(path, data) if self._cache else None
         if known is not None:
             return known
@@ -173,7 +189,7 @@ class Scanner:
         notebook = read_notebook(data)
         try:
             static.syntax_check(notebook.source)
-            suspects = tuple(_in_cell(suspect, notebook) for suspect in self._suspects(path, notebook.source))
+            suspects = tuple(_in_cell(suspect, notebook) for suspect in self._suspects(path, data, notebook.source))
         except static.SourceError as error:
             cell, line = notebook.place(error.line) if error.line else (None, None)
             return Scanned(path, errors=(LintError(path, line, error.message, cell),))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,15 @@ def test_without_a_cache_nothing_is_written(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     lint("--no-cache", "--cache-dir", "cache")
     assert not (folder / "cache").exists()
+
+
+def test_entries_that_nobody_reads_are_dropped(lint: Lint, folder: Path, warm: str) -> None:
+    month = time.time() - 40 * 24 * 3600
+    old = [entry for entry in (folder / "cache").rglob("*") if entry.is_file()]
+    for entry in old:
+        os.utime(entry, (month, month))
+    (folder / "kernel.py").write_text("\n" + UNSAFE)
+    lint("--cache-dir", "cache")
+    left = {entry for entry in (folder / "cache").rglob("*.json")}
+    assert len(left) == 1
+    assert left.isdisjoint(old)

@@ -74,7 +74,8 @@ def _target(result: TargetResult, unexplained: bool, view: View, style: Style) -
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
             reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
-            where = f"{run.backend}, {run.device}, {run.dtype}, against {run.oracle}"
+            oracle = f", against {run.oracle}" if run.oracle else ""
+            where = f"{run.backend}, {run.device}, {run.dtype}{oracle}"
             yield f"  run on {where}: {run.verdict.value}{reason}"
             yield from (f"    {row}" for row in _measured(run, view, style))
 
