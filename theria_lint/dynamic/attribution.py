@@ -28,8 +28,8 @@ def worst_run(outcome: Outcome) -> Run | None:
 class Evidence:
     """What was measured of one target, variant by variant.
 
-    ``clean``: every suspect that can be neutralised is; the baseline itself where none can. ``alone``: every other one is.
-    ``pairs``: every one but two is; only filled where no suspect alone explains the failure.
+    ``clean``: every suspect that can be neutralised is; the baseline itself where none can. ``alone``: every one but
+    that one is. ``pairs``: every one but two is; only filled where no suspect alone explains the failure.
     """
 
     baseline: Outcome
@@ -113,8 +113,9 @@ def _together(evidence: Evidence, suspects: list[Suspect]) -> dict[Suspect, Ruli
     for (first, second), outcome in evidence.pairs.items():
         if verdict_of(outcome).unsafe:
             for one, other in ((first, second), (second, first)):
-                reason = f"together with {other.rule} on line {other.span.line} it makes {evidence.baseline.symbol} {verdict}"
-                guilty[one] = Ruling(Disposition.CONFIRMED, f"{reason} ({_why(outcome)})")
+                blame = f"together with {other.rule} on line {other.span.line} it makes"
+                reason = f"{blame} {evidence.baseline.symbol} {verdict} ({_why(outcome)})"
+                guilty[one] = Ruling(Disposition.CONFIRMED, reason)
     if guilty:
         return guilty
     reason = f"all {len(suspects)} suspects together make {evidence.baseline.symbol} {verdict}, no two of them do"

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 from theria.verdicts import Verdict, worst
@@ -88,7 +88,7 @@ class _Case:
     clean: Outcome | None = None
 
     def request(self, *, counterfactual: bool) -> TargetRequest:
-        """What to ask of the worker. A counterfactual is not run on a backend that told nothing the reference did not."""
+        """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
         hints = self.hints
         if counterfactual:
             told = {run.backend: run.verdict for run in self.baseline.runs}
@@ -179,10 +179,12 @@ class _Confirmer:
             for case in cases
         }
         stuck = [case for case in open_ if self._unexplained(case, evidence[case])]
-        wanted = [(case, pair) for case in stuck for pair in list(combinations(case.neutralisable, 2))[:PAIRS]]
+        wanted: list[tuple[_Case, tuple[Suspect, ...]]] = [
+            (case, pair) for case in stuck for pair in islice(combinations(case.neutralisable, 2), PAIRS)
+        ]
         pairs = self._subsets(wanted)
         for case in stuck:
-            found = {pair: pairs[other, pair] for other, pair in wanted if other is case}
+            found = {(pair[0], pair[1]): pairs[other, pair] for other, pair in wanted if other is case}
             old = evidence[case]
             evidence[case] = Evidence(old.baseline, old.clean, old.alone, found)
         return evidence
@@ -196,7 +198,7 @@ class _Confirmer:
     def _subsets(
         self, wanted: list[tuple[_Case, tuple[Suspect, ...]]]
     ) -> dict[tuple[_Case, tuple[Suspect, ...]], Outcome]:
-        """Each case with only the given suspects left; what equals the baseline or the clean variant is not run again."""
+        """Each case with only the given suspects left; what equals the baseline is not run again."""
         known: dict[tuple[_Case, tuple[Suspect, ...]], Outcome] = {}
         variants: list[Variant] = []
         keys = []

@@ -93,8 +93,8 @@ class Worker:
     def run(self, jobs: Sequence[Job], progress: Callable[[Outcome], None]) -> dict[int, list[Outcome]]:
         """Runs jobs and returns the outcomes of each, in the order of its targets.
 
-        A target may end the process that watches over it and its neighbours: those left without an outcome are run once more,
-        each by itself.
+        A target may end the process that watches over it and its neighbours: those left without an outcome are run
+        once more, each by itself.
         """
         outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
         self._run(jobs, outcomes, progress)

@@ -53,8 +53,8 @@ class Job:
 class Outcome:
     """What running one target gave: its runs, or the reason why there are none.
 
-    ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from 1,
-    columns in UTF-8 bytes from 0.
+    ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
+    1, columns in UTF-8 bytes from 0.
     """
 
     job: int

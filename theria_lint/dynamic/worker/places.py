@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-Tracer = Callable[[FrameType, str, Any], Any]
 Place = tuple[int, int, int, int]
 """Line, column, end line and end column of an instruction: lines from 1, columns in UTF-8 bytes from 0."""
 
@@ -22,7 +21,7 @@ class Places:
         """Watches files by the absolute path that their code objects carry."""
         self._watched = frozenset(watched)
         self._executed: dict[CodeType, set[int]] = {}
-        self._previous: Tracer | None = None
+        self._previous: Any = None
 
     def __enter__(self) -> Places:
         """Starts recording."""
@@ -37,14 +36,14 @@ class Places:
         """Stops recording."""
         sys.settrace(self._previous)
 
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Tracer | None:
+    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
         if code.co_filename not in self._watched:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         executed = self._executed.setdefault(code, set())
 
-        def step(frame: FrameType, event: str, argument: Any) -> Tracer:
+        def step(frame: FrameType, event: str, argument: Any) -> Any:
             if event == "opcode":
                 executed.add(frame.f_lasti // 2)
             return step
