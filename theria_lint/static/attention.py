@@ -14,10 +14,11 @@ FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
 FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
 CALL_ENTRIES = ("forward", "__call__")
-_OPERATION = re.compile(
-    r"^(scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
-    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)$"
+OPERATION = (
+    r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
+    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)"
 )
+_OPERATION = re.compile(OPERATION)
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
 _OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
@@ -90,7 +91,7 @@ def computes_attention(scope: Scope) -> bool:
             products.append(node.lineno)
         elif isinstance(node, ast.Call):
             name = callee_name(node)
-            if _OPERATION.match(name):
+            if _OPERATION.fullmatch(name):
                 return True
             if name in _PRODUCTS:
                 products.append(node.lineno)

@@ -5,27 +5,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import words
+from .attention import OPERATION
 
 # A line that begins in the first column with anything but what can close a bracket begins a top-level statement.
 _TOP = re.compile(r"\n(?=[^\s)\]}\\])")
 _DEFINITION = re.compile(r"(?:async[ \t]+def|def|class)[ \t]+(\w+)")
 _INNER = re.compile(r"def[ \t]+(\w+)\s*(?:\[[^\]]*\]\s*)?\(")
+_CLASS_HEADER = re.compile(r"(?:^|\n)class[ \t]")
+_METHOD = re.compile(r"\n([ \t]+)(?:async[ \t]+)?def[ \t]")
 _CLASS = re.compile(r"class[ \t]+(\w+)")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
-_OPERATIONS = (
-    "scaled_dot_product",
-    "multi_head_attention_forward",
-    "flex_attention",
-    "memory_efficient_attention",
-    "flash_attn",
-    "flash_attention",
-    "sageattn",
-    "xformers_attention",
-)
+_PRODUCTS = ("matmul", "mm", "einsum", "tensordot")
+_DECORATOR = re.compile(r"(?:^|\n)[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
+_HINTS = ("attention", "attn")
+_OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
 
 
 @dataclass(eq=False, slots=True)
@@ -41,13 +39,22 @@ class Chunk:
     names: frozenset[str]
     named: bool
     bases: frozenset[str] = frozenset()
-    mentioned: frozenset[str] | None = None
+    _mentioned: frozenset[str] | None = None
+    _statements: list[int] | None = None
 
     def mentions(self) -> frozenset[str]:
         """Every identifier in the chunk."""
-        if self.mentioned is None:
-            self.mentioned = frozenset(_IDENTIFIER.findall(self.text))
-        return self.mentioned
+        if self._mentioned is None:
+            self._mentioned = frozenset(_IDENTIFIER.findall(self.text))
+        return self._mentioned
+
+    def statements(self) -> list[int]:
+        """Where the statements of a class's body begin in the text; none for anything but a class with methods."""
+        if self._statements is None:
+            method = _METHOD.search(self.text) if _CLASS_HEADER.search(self.text) is not None else None
+            found = _at_indentation(method[1]).finditer(self.text) if method is not None else ()
+            self._statements = [match.end() for match in found]
+        return self._statements
 
 
 class Chunks:
@@ -90,34 +97,75 @@ class Chunks:
             bases = frozenset(_IDENTIFIER.findall(header)) - {name, "class"}
         return Chunk(begin, end, text, frozenset([name]), named=True, bases=bases)
 
+    def method_at(self, chunk: Chunk, offset: int) -> tuple[str, str] | None:
+        """The name and text of the method of a top-level class that holds a place, its decorators included.
+
+        None for a place that no method holds.
+        """
+        text = chunk.text
+        starts = chunk.statements()
+        position = bisect_right(starts, offset - chunk.begin) - 1
+        while 0 <= position < len(starts) and text[starts[position]] == "@":
+            position += 1  # a decorator belongs to the definition that follows it
+        if not 0 <= position < len(starts):
+            return None
+        definition = _DEFINITION.match(text, starts[position])
+        end = starts[position + 1] if position + 1 < len(starts) else len(text)
+        return (definition[1], text[starts[position] : end]) if definition is not None else None
+
     def at(self, offset: int) -> Chunk | None:
         """The chunk that holds a place in the text; None before the first."""
         position = bisect_right(self._starts, offset) - 1
         return self.all[position] if position >= 0 else None
 
 
+@lru_cache(maxsize=32)
+def _at_indentation(indent: str) -> re.Pattern[str]:
+    """The beginnings of the statements at an indentation."""
+    return re.compile(rf"\n{indent}(?=[^\s)\]}}\\])")
+
+
 def may_be_seed(chunk: Chunk) -> bool:
     """Whether a chunk may itself be attention code: never False where the analysis of its tree says that it is."""
-    text = chunk.text
+    if any(words.class_is_attention(name) for name in _CLASS.findall(chunk.text)):
+        return True
+    method = _METHOD.search(chunk.text) if _CLASS_HEADER.search(chunk.text) is not None else None
+    return functions_may_be_seeds(chunk.text, method[1] if method is not None else None)
+
+
+def functions_may_be_seeds(text: str, methods: str | None) -> bool:
+    """Whether a function in a text may be attention code by what it takes and computes, or by its name.
+
+    ``methods`` is the indentation of a class's methods, whose names alone say nothing.
+    """
     if "def" not in text:
         return False
-    if "softmax" in text or "Softmax" in text or "SOFTMAX" in text:
+    if _may_compute(text) or _may_call_operation(text):
         return True
-    if any(operation in text for operation in _OPERATIONS):
-        return True
-    if any(words.class_is_attention(name) for name in _CLASS.findall(text)):
-        return True
-    return any(_may_be_attention(text, match) for match in _INNER.finditer(text))
+    return any(_may_be_attention(text, match, methods) for match in _INNER.finditer(text))
 
 
-def _may_be_attention(text: str, match: re.Match[str]) -> bool:
+def _may_call_operation(text: str) -> bool:
+    return any(hint in text for hint in _HINTS) and _OPERATION.search(text) is not None
+
+
+def _may_compute(text: str) -> bool:
+    """Whether a text multiplies matrices twice and takes a softmax."""
+    if "softmax" not in text and "Softmax" not in text and "SOFTMAX" not in text:
+        return False
+    operators = text.count("@") - len(_DECORATOR.findall(text)) if "@" in text else 0
+    return operators + sum(map(text.count, _PRODUCTS)) >= 2
+
+
+def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> bool:
     """Whether the definition that begins at ``match`` is attention by its name or by its parameters."""
-    if words.function_is_attention(match[1]):
+    is_method = methods is not None and text[: match.start()].endswith(("\n" + methods, "\n" + methods + "async "))
+    if not is_method and words.function_is_attention(match[1]):
         return True
     signature = _SIGNATURE.match(text, match.end())
     # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
     identifiers = _IDENTIFIER.findall(signature[0] if signature else text)
-    if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers):
+    if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers) and ("lambda" in text or words.names_attention(match[1])):
         return True
     found = words.roles(identifiers)
     return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found

@@ -8,18 +8,27 @@ way to it from attention code, what they inherit from, and all code at module le
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator
 
-from .chunks import Chunk, Chunks, may_be_seed
+from .attention import CALL_ENTRIES, FUNCTION_ENTRIES
+from .chunks import Chunk, Chunks, functions_may_be_seeds, may_be_seed
 from .masking import mask
 from .names import NameTable
 from .rules import RuleSet
-from .triggers import Triggers, triggers
+from .triggers import Triggers, triggers, find_word
 from .words import word_set
 
-# These look at what the code around a trigger calls, not only at what calls it.
-_DOWNWARD = word_set("backward compile optimize ctx save_for_backward saved_tensors_hooks checkpoint")
+# These look at what the code around a trigger calls, not only at what calls it; they stand in autograd functions.
+_BACKWARD = word_set("backward ctx save_for_backward saved_tensors_hooks once_differentiable")
+_FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
 _HOOKS = "register_"
+# As much of the text behind `torch.compile` or `checkpoint` as can hold what it is called on.
+_CALL = 600
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+# Methods that run without being named.
+_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, "__init__"})
+_DEFINES = re.compile(r"def[ \t]+$")
 
 
 def reduce(source: str, rules: RuleSet) -> str | None:
@@ -61,28 +70,40 @@ def _aliased(chunks: Chunks, source: str, found: list[tuple[int, str]], wanted: 
 def _needed(chunks: Chunks, found: Iterable[tuple[int, str]], wanted: Triggers) -> set[Chunk] | None:
     """The definitions to keep, None when no trigger can be a suspect."""
     graph = _Graph(chunks)
-    by_chunk: dict[Chunk, set[str]] = {}
+    said: dict[Chunk, list[tuple[int, str]]] = {}
     for offset, word in found:
         chunk = chunks.at(offset)
-        if chunk is not None:
-            by_chunk.setdefault(chunk, set()).add(word)
+        if chunk is not None and not _is_import(chunk) and _counts(graph, chunk, offset, word, wanted):
+            said.setdefault(chunk, []).append((offset, word))
     needed: set[Chunk] = set()
-    for chunk, said in by_chunk.items():
-        if _is_import(chunk):
-            continue
-        if wanted.always.issuperset(said):
-            needed.add(chunk)
-            continue
-        way = graph.way_to(chunk)
-        if way is None and wanted.anywhere.isdisjoint(said):
-            continue
-        needed.add(chunk)
-        needed |= way or set()
-        if not _DOWNWARD.isdisjoint(said) or any(word.startswith(_HOOKS) for word in said):
-            for below in graph.below([chunk]):
-                needed.add(below)
-                needed |= graph.way_to(below) or set()
+    for chunk, places in said.items():
+        needed |= _needed_for(graph, chunk, places, wanted)
     return graph.with_families(needed) if needed else None
+
+
+def _counts(graph: _Graph, chunk: Chunk, offset: int, word: str, wanted: Triggers) -> bool:
+    """Whether a trigger can be a suspect, as far as the method around it tells."""
+    if word in _BACKWARD and not any(hint in chunk.text for hint in _FUNCTION):
+        return False
+    return word in wanted.anywhere or graph.may_run(chunk, offset)
+
+
+def _needed_for(graph: _Graph, chunk: Chunk, places: list[tuple[int, str]], wanted: Triggers) -> set[Chunk]:
+    """The chunks that decide about the triggers of one, itself included; none when no trigger can be a suspect."""
+    words = {word for _, word in places}
+    if wanted.always.issuperset(words):
+        return {chunk}
+    way = graph.way_to(chunk)
+    if way is None and wanted.anywhere.isdisjoint(words):
+        return set()
+    below: set[Chunk] = set()
+    if not _BACKWARD.isdisjoint(words) or any(word.startswith(_HOOKS) for word in words):
+        below = graph.below(chunk)
+    for offset, word in places:
+        if word in wanted.anywhere and word not in wanted.always:
+            below |= graph.subjects(chunk, offset)
+    ways = [graph.way_to(lower) or set() for lower in below]
+    return {chunk}.union(way or set(), below, *ways)
 
 
 def _is_import(chunk: Chunk) -> bool:
@@ -95,12 +116,28 @@ class _Graph:
     def __init__(self, chunks: Chunks) -> None:
         self.chunks = chunks
         self._seeds: dict[Chunk, bool] = {}
-        self._above: dict[Chunk, list[Chunk]] | None = None
+        self._running: dict[tuple[str, str], bool] = {}
+        self._above: dict[Chunk, list[Chunk]] = {}
 
     def is_seed(self, chunk: Chunk) -> bool:
         if chunk not in self._seeds:
             self._seeds[chunk] = may_be_seed(chunk)
         return self._seeds[chunk]
+
+    def may_run(self, chunk: Chunk, offset: int) -> bool:
+        """Whether the method around a place can be attention code: it is an entry, or named, or looks like it."""
+        method = self.chunks.method_at(chunk, offset)
+        if method is None or method[0] in _ENTRIES:
+            return True
+        if method not in self._running:
+            name, text = method
+            self._running[method] = self._is_named(name) or functions_may_be_seeds(text, "")
+        return self._running[method]
+
+    def _is_named(self, name: str) -> bool:
+        """Whether the module says a name other than to define it."""
+        masked = self.chunks.masked
+        return any(not _DEFINES.search(masked, max(0, place - 20), place) for place in find_word(masked, name))
 
     def named(self, chunk: Chunk) -> Iterator[Chunk]:
         """The chunks that define what a chunk names."""
@@ -109,40 +146,35 @@ class _Graph:
                 if found is not chunk:
                     yield found
 
-    def above(self) -> dict[Chunk, list[Chunk]]:
-        """For each chunk those that may run it: they name it, or it inherits from them."""
-        if self._above is None:
-            self._above = {}
-            for chunk in self.chunks.all:
-                for named in self.named(chunk):
-                    self._above.setdefault(named, []).append(chunk)
-                    if not chunk.bases.isdisjoint(named.names):
-                        self._above.setdefault(chunk, []).append(named)
-        return self._above
+    def above(self, chunk: Chunk) -> list[Chunk]:
+        """The chunks that may run this one: they name it, or it inherits from them."""
+        if chunk not in self._above:
+            found = [other for other in self.chunks.all if other is not chunk and _names(other, chunk.names)]
+            found += [base for name in chunk.bases for base in self.chunks.by_name.get(name, ()) if base is not chunk]
+            self._above[chunk] = found
+        return self._above[chunk]
 
     def way_to(self, chunk: Chunk) -> set[Chunk] | None:
         """The chunks on the ways from attention code to this one, itself included; None when no way leads here."""
-        edges = self.above()
-        above = _reach([chunk], edges)
+        above = _reach([chunk], self.above)
         seeds = [upper for upper in above if self.is_seed(upper)]
         if not seeds:
             return None
         down: dict[Chunk, list[Chunk]] = {}
         for lower in above:
-            for upper in edges.get(lower, ()):
+            for upper in self.above(lower):
                 down.setdefault(upper, []).append(lower)
-        return _reach(seeds, down) | {chunk}
+        return _reach(seeds, lambda upper: down.get(upper, [])) | {chunk}
 
-    def below(self, roots: Iterable[Chunk]) -> set[Chunk]:
-        """The chunks that define what ``roots`` name, and what these name."""
-        reached: set[Chunk] = set()
-        queue = list(roots)
-        while queue:
-            for named in self.named(queue.pop()):
-                if named not in reached:
-                    reached.add(named)
-                    queue.append(named)
-        return reached
+    def below(self, chunk: Chunk) -> set[Chunk]:
+        """The chunks that define what a chunk names, and what these name."""
+        return _reach(self.named(chunk), self.named)
+
+    def subjects(self, chunk: Chunk, offset: int) -> set[Chunk]:
+        """The chunks that define what the call at a place may be given."""
+        start = offset - chunk.begin
+        near = _IDENTIFIER.findall(chunk.text, start, start + _CALL)
+        return {found for name in near for found in self.chunks.by_name.get(name, ()) if found is not chunk}
 
     def with_families(self, needed: set[Chunk]) -> set[Chunk]:
         """Add what the classes inherit from."""
@@ -156,15 +188,19 @@ class _Graph:
         return needed
 
 
-def _reach(roots: Iterable[Chunk], edges: Mapping[Chunk, Sequence[Chunk]]) -> set[Chunk]:
+def _names(chunk: Chunk, names: frozenset[str]) -> bool:
+    return any(True for name in names for _ in find_word(chunk.text, name))
+
+
+def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]) -> set[Chunk]:
     """What ``roots`` lead to, themselves included."""
     reached = set(roots)
     queue = list(reached)
     while queue:
-        for following in edges.get(queue.pop(), ()):
-            if following not in reached:
-                reached.add(following)
-                queue.append(following)
+        for chunk in following(queue.pop()):
+            if chunk not in reached:
+                reached.add(chunk)
+                queue.append(chunk)
     return reached
 
 

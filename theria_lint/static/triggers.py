@@ -12,6 +12,7 @@ from .rules import Rule, RuleSet
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
 _OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
 _ALIAS = r"(?<![\w.])%s[ \t]*=[ \t]*[A-Za-z_][\w.]*[ \t]*(?:\n|if\b|or\b|;|$)"
+_STEMS = ("grad", "ttention", "attn", "detach", "checkpoint", "backward")
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
 
@@ -34,23 +35,30 @@ class Triggers:
     tokens: tuple[bytes, ...]
     roots: tuple[bytes, ...]
 
-    def find(self, masked: str, extra: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
+    def find(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
         if self.members is not None:
             for match in self.members.finditer(masked):
                 yield match.start(1), match[1]
-        for word in (*self.words, *extra):
-            if word in masked:
-                yield from self._find_word(masked, word)
+        for stem, words in self.stems:
+            if stem in masked:
+                for word in words:
+                    if word in masked:
+                        yield from self._find_word(masked, word)
         for word in self.calls:
             if word in masked:
                 for match in _call(word).finditer(masked):
                     yield match.start(), word
 
+    @property
+    def stems(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The words by a part that they share: a text without the part is not searched for each of them."""
+        return _stems(self.words)
+
     def _find_word(self, masked: str, word: str) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
         owners = self.owners.get(word)
-        places = [match.start() for match in _word(word).finditer(masked)]
+        places = list(find_word(masked, word))
         if owners is not None:
             imported = _is_imported(masked, word)
             places = [start for start in places if _may_mean(masked, start, owners, imported)]
@@ -62,7 +70,7 @@ def _is_imported(masked: str, word: str) -> bool:
     """Whether a module may bind the word itself: it imports it, or everything of something."""
     if "import *" in masked:
         return True
-    return any(_word(word).search(names) for names in _IMPORT.findall(masked))
+    return any(True for names in _IMPORT.findall(masked) for _ in find_word(names, word))
 
 
 def _may_mean(masked: str, start: int, owners: frozenset[str], imported: bool) -> bool:
@@ -74,15 +82,32 @@ def _may_mean(masked: str, start: int, owners: frozenset[str], imported: bool) -
     return name in owners or f" as {name}" in masked or re.search(_ALIAS % re.escape(name), masked) is not None
 
 
-@lru_cache(maxsize=1024)
-def _word(word: str) -> re.Pattern[str]:
-    # The literal comes first: the engine then skips to it instead of trying every place.
-    return re.compile(rf"{re.escape(word)}(?<![\w]{re.escape(word)})(?!\w)")
+@lru_cache(maxsize=64)
+def _stems(words: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        stem = next((stem for stem in _STEMS if stem in word), word)
+        groups.setdefault(stem, []).append(word)
+    return tuple((stem, tuple(found)) for stem, found in groups.items())
+
+
+def find_word(text: str, word: str) -> Iterator[int]:
+    """Where a text holds a word on its own. A search of the string: most words are looked for once or twice."""
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not _continues(text[start - 1 : start]) and not _continues(text[end : end + 1]):
+            yield start
+        start = text.find(word, end)
+
+
+def _continues(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 @lru_cache(maxsize=64)
 def _call(word: str) -> re.Pattern[str]:
-    return re.compile(rf"{re.escape(word)}(?<![\w.]{re.escape(word)})[\s\\]*\(")
+    return re.compile(rf"{re.escape(word)}(?<![\w.]{re.escape(word)})[\s\\]*\(\s*[^\s)]")
 
 
 @lru_cache(maxsize=16)

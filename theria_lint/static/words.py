@@ -18,6 +18,7 @@ FUNCTION_BYSTANDERS = word_set(
     "validate is has supports support register parse plot show print log get set enable disable available use "
     "metadata shape shapes size sizes flops type types name names prune reset map maps slicing pattern patterns "
     "implementation implementations impl backend backends processor processors dispatcher cache key keys "
+    "kwargs num fuse rotate guidance outputs hidden upcast probs weights scores entropy recorder store "
     "replace swap patch monkeypatch from to update prepare create schedule"
 )
 CLASS_BYSTANDERS = word_set(
