@@ -30,7 +30,12 @@ def _codes(context: click.Context, parameter: click.Parameter, value: str | None
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1)
 @click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
-@click.option("--python", metavar="PATH", help="Interpreter that runs the code; it needs torch.")
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter that runs the code; by default the first with torch of this one, the active environment's and "
+    "the project's.",
+)
 @click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of one run of a target.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")

@@ -6,12 +6,12 @@ import glob
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from theria_lint.errors import UserError
-from theria_lint.model import Disposition, Finding, Report, SourceFile, Suspect
+from theria_lint.model import Disposition, Finding, Report, SourceFile
 from theria_lint.scanning import Scanned
 from theria_lint.settings import Settings
 
@@ -21,34 +21,50 @@ if TYPE_CHECKING:
 
 NOT_RUN = "not run (--no-confirm)"
 NOTEBOOK = "not run: notebooks are checked statically only"
+STANDARD_INPUT = "not run: standard input is checked statically only; save the file to have it run"
 
 
 def with_dispositions(
-    report: Report, scanned: Sequence[Scanned], settings: Settings, progress: Progress | None
+    report: Report,
+    scanned: Sequence[Scanned],
+    settings: Settings,
+    *,
+    given: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Report:
-    """``report`` with a finding for every suspect and, unless settings say no, a result for every target."""
+    """``report`` with a finding for every suspect and, unless settings say no, a result for every target.
+
+    Files in ``given`` are not on the disk as they were scanned: they cannot be imported.
+    """
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
     report = replace(report, sources=sources)
-    if not settings.confirm:
-        return replace(report, findings=_unconfirmed((item.suspects for item in scanned), NOT_RUN))
-    files = [_source_file(item) for item in scanned if None in item.texts and (item.suspects or item.targets)]
-    notebooks = _unconfirmed((item.suspects for item in scanned if None not in item.texts), NOTEBOOK)
+    reasons = {item.path: _reason_not_to_run(item, settings, given) for item in scanned}
+    still = [
+        Finding(suspect, Disposition.UNCONFIRMED, None, reason)
+        for item in scanned
+        if (reason := reasons[item.path])
+        for suspect in item.suspects
+    ]
+    files = [_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
     if not files:
-        return replace(report, findings=notebooks)
+        return replace(report, findings=tuple(sorted(still, key=_place)))
     outcome = _confirm(files, settings, progress)
     return replace(
         report,
         environment=outcome.environment,
-        findings=tuple(sorted((*outcome.findings, *notebooks), key=_place)),
+        findings=tuple(sorted((*outcome.findings, *still), key=_place)),
         targets=tuple(sorted(outcome.targets, key=lambda item: (item.target.path, item.target.line))),
         errors=tuple(sorted((*report.errors, *outcome.errors), key=lambda error: (error.path, error.line or 0))),
         notes=(*report.notes, *outcome.notes),
     )
 
 
-def _unconfirmed(groups: Iterable[tuple[Suspect, ...]], reason: str) -> tuple[Finding, ...]:
-    found = (Finding(suspect, Disposition.UNCONFIRMED, None, reason) for group in groups for suspect in group)
-    return tuple(sorted(found, key=_place))
+def _reason_not_to_run(item: Scanned, settings: Settings, given: Collection[str]) -> str | None:
+    if not settings.confirm:
+        return NOT_RUN
+    if None not in item.texts:
+        return NOTEBOOK
+    return STANDARD_INPUT if item.path in given else None
 
 
 def _place(finding: Finding) -> tuple[object, ...]:

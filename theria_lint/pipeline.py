@@ -36,7 +36,7 @@ def lint(
         from theria_lint.confirming import with_dispositions
         from theria_lint.filtering import without_silenced
 
-        report = with_dispositions(report, scanned, settings, progress)
+        report = with_dispositions(report, scanned, settings, given=given, progress=progress)
         report = without_silenced(report, scanned, settings, files)
     return report
 

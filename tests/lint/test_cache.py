@@ -87,6 +87,6 @@ def test_entries_that_nobody_reads_are_dropped(lint: Lint, folder: Path, warm: s
         os.utime(entry, (month, month))
     (folder / "kernel.py").write_text("\n" + UNSAFE)
     lint("--cache-dir", "cache")
-    left = {entry for entry in (folder / "cache").rglob("*.json")}
+    left = set((folder / "cache").rglob("*.json"))
     assert len(left) == 1
     assert left.isdisjoint(old)

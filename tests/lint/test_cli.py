@@ -204,32 +204,42 @@ def test_version(lint: Lint) -> None:
     assert lint("--version").stdout == f"theria-lint {__version__}\n"
 
 
-@pytest.fixture
-def shell(folder: Path) -> subprocess.CompletedProcess[str]:
-    """A real process, for what only one can show."""
-    (folder / "kernel.py").write_text(UNSAFE)
-    (folder / "clean.py").write_text("import os\n")
+def _modules(folder: Path, *arguments: str) -> set[str]:
+    """What a run of the command line leaves loaded, in a process of its own."""
     code = """
 import sys
 from theria_lint.cli import command
-def loaded(*arguments):
-    try:
-        command(list(arguments), prog_name="theria-lint")
-    except SystemExit as stop:
-        code = stop.code
-    heavy = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "triton", "numpy", "libcst"})
-    return code, heavy
-import theria_lint
-print(loaded("clean.py"), loaded("--no-confirm", "kernel.py", "--quiet", "--no-cache"), sep="\\n", file=sys.stderr)
+try:
+    command(sys.argv[1:])
+finally:
+    print(*sys.modules, file=sys.stderr)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    call = [sys.executable, "-c", code, *arguments]
+    result = subprocess.run(call, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode in (0, 1), result.stderr
+    return set(result.stderr.split())
 
 
-def test_the_static_stage_loads_no_torch_and_a_clean_file_no_libcst(shell: subprocess.CompletedProcess[str]) -> None:
-    clean, static = shell.stderr.splitlines()
-    assert clean == "(0, [])"
-    assert static in ("(1, ['libcst'])", "(1, [])")
+def test_the_static_stage_loads_no_torch(folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    loaded = _modules(folder, "--no-confirm", "--no-cache", "kernel.py")
+    assert {"theria_lint.model", "theria_lint.static.rules"} <= loaded
+    assert loaded.isdisjoint({"torch", "triton", "numpy"})
+
+
+def test_a_clean_file_loads_next_to_nothing(folder: Path) -> None:
+    (folder / "clean.py").write_text("import os\n")
+    loaded = _modules(folder, "clean.py")
+    assert "theria_lint.pipeline" in loaded
+    heavy = {"torch", "triton", "libcst", "multiprocessing", "json", "tomllib", "pathlib", "hashlib", "tempfile"}
+    assert loaded.isdisjoint(heavy | {"theria_lint.model", "theria_lint.static.rules", "theria_lint.dynamic"})
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import theria_lint, sys; assert not {'torch', 'triton', 'libcst', 'click'} & set(sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_the_module_can_be_run(folder: Path) -> None:

@@ -135,6 +135,15 @@ def test_notebooks_are_not_run(lint: Lint, folder: Path, stage: Stage) -> None:
     assert not seen
 
 
+def test_standard_input_is_not_run(lint: Lint, folder: Path, stage: Stage) -> None:
+    seen = stage("confirmed", "silent_collapse")
+    (folder / "kernel.py").write_text(CLEAN)
+    result = lint("-", "--stdin-filename", "kernel.py", stdin=UNSAFE, confirm=True)
+    sentence = "not run: standard input is checked statically only; save the file to have it run"
+    assert f"  evidence: {sentence}\n" in result.stdout
+    assert (result.exit_code, seen) == (1, {})
+
+
 def test_settings_are_handed_over(lint: Lint, folder: Path, stage: Stage) -> None:
     seen = stage("cleared", "safe")
     (folder / "kernel.py").write_text(UNSAFE)
