@@ -189,3 +189,15 @@ def test_worst_prefers_silence_to_noise_and_anything_to_nothing():
     assert worst([Verdict.SAFE, Verdict.INCONCLUSIVE]) is Verdict.SAFE
     assert worst([Verdict.FIRST_ORDER_ONLY, Verdict.SILENT_COLLAPSE]) is Verdict.SILENT_COLLAPSE
     assert worst([]) is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("error", [AssertionError("D must be 64"), ImportError("no apex"), RuntimeError("No CUDA GPUs")])
+def test_a_backward_that_cannot_run_here_is_inconclusive(error):
+    class Refusing(kernels.HandWritten):
+        @staticmethod
+        def backward(ctx, grad):
+            raise error
+
+    report = theria.probe(Refusing.apply)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert f"its backward could not be run here: {type(error).__name__}: {error}" in report.reason

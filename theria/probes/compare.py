@@ -104,15 +104,35 @@ def judge(
     others: Mapping[Route, Derivatives],
     sums: Mapping[Route, dict[str, Block]],
 ) -> Judgement:
-    """The verdict, decided in the order that docs/verdicts.md gives."""
+    """The verdict, decided in the order that docs/architecture.md gives."""
     return (
-        _structural(primary, comparison, others)
+        _unable(primary)
+        or _structural(primary, comparison, others)
         or _raises(primary, comparison, others)
         or _silent(comparison, sums)
         or _nothing(comparison)
         or _unclear(comparison)
         or Judgement(Verdict.SAFE, Status.OK, _agreement(comparison))
     )
+
+
+_AUTOGRADS_OWN = ("RuntimeError", "NotImplementedError")
+"""What autograd raises where a graph is cut or a derivative is not implemented."""
+
+_OF_THE_MACHINE = ("ImportError", "ModuleNotFoundError", "InterpreterError", "CompilationError", "OutOfResources")
+_DEVICE_WORDS = ("CUDA", "NVIDIA", "active driver", "no kernel image", "can't allocate memory")
+
+
+def _unable(primary: Derivatives) -> Judgement | None:
+    """A backward that fails for another reason than autograd's says nothing of the derivatives that it would give."""
+    failure = primary.failure
+    if failure is None:
+        return None
+    machine = failure.kind in _OF_THE_MACHINE or any(word in failure.message for word in _DEVICE_WORDS)
+    if not machine and (failure.order == 2 or failure.kind in _AUTOGRADS_OWN):
+        return None
+    reason = f"its backward could not be run here: {failure.kind}: {failure.message}"
+    return Judgement(Verdict.INCONCLUSIVE, Status.HARD_FAIL_OTHER, reason)
 
 
 def _structural(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
@@ -161,7 +181,9 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
     lost = [key for key, b in comparison.rows.items() if b.state == "missing"]
     gradients = [name for name, b in comparison.gradients.items() if b.state in ("missing", "wrong")]
     if signal and len(missing) == len(signal):
-        reason = f"nothing raises, and all {len(signal)} Hessian blocks that carry signal are missing"
+        all_of_them = "the one Hessian block" if len(signal) == 1 else f"all {len(signal)} Hessian blocks"
+        verb = ("carries", "is") if len(signal) == 1 else ("carry", "are")
+        reason = f"nothing raises, and {all_of_them} that {verb[0]} signal {verb[1]} missing"
         return Judgement(Verdict.SILENT_COLLAPSE, Status.OK, reason + _gradient_note(gradients, comparison))
     if lost or wrong or gradients:
         parts = []

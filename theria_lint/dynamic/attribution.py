@@ -91,11 +91,11 @@ def _alone(evidence: Evidence, suspect: Suspect) -> Ruling:
     if not verdict.unsafe:
         return Ruling(Disposition.CLEARED, f"{symbol} is safe with it as the only suspect left: {_why(outcome)}")
     if not clean.unsafe:
-        reason = f"with it {symbol} is {verdict} ({_why(outcome)}); without it, {clean} ({_why(evidence.clean)})"
+        reason = f"with it {symbol} is {verdict}: {_why(outcome)}; without it {clean}: {_why(evidence.clean)}"
         return Ruling(Disposition.CONFIRMED, reason)
     if verdict is not clean:
         reason = (
-            f"with it {symbol} is {verdict} ({_why(outcome)}); without it, still {clean} ({_why(evidence.clean)}): "
+            f"with it {symbol} is {verdict}: {_why(outcome)}; without it still {clean}: {_why(evidence.clean)}; "
             "the cause lies deeper"
         )
         return Ruling(Disposition.CONFIRMED, reason)
@@ -126,7 +126,7 @@ def _opaque(evidence: Evidence, suspect: Suspect) -> Ruling:
     """No rewrite neutralises it: it is to blame for what is left once all others are neutralised."""
     symbol, clean = evidence.baseline.symbol, verdict_of(evidence.clean)
     if clean.unsafe:
-        reason = f"{symbol} is {clean} with every other suspect neutralised ({_why(evidence.clean)})"
+        reason = f"{symbol} is {clean} with every suspect neutralised that can be: {_why(evidence.clean)}"
         return Ruling(Disposition.CONFIRMED, reason)
     return Ruling(Disposition.CLEARED, f"{symbol} is safe once the other suspects are neutralised")
 
