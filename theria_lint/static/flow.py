@@ -60,6 +60,8 @@ def assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
     for node in scope.nodes:
         if isinstance(node, ast.Assign):
             yield [name for target in node.targets for name in target_names(target)], node.value
+        elif isinstance(node, ast.For | ast.comprehension):
+            yield list(target_names(node.target)), node.iter
         elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             yield list(target_names(node.target)), node.value
 

@@ -25,5 +25,5 @@ def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
 
 
 def mentions_torch(source: str, rules: RuleSet) -> bool:
-    """Whether a text names torch, or a package whose functions the settings list."""
-    return "torch" in source or any(root in source for root in rules.extra_roots)
+    """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
+    return any(root.decode() in source for root in triggers(rules).roots)

@@ -16,7 +16,7 @@ from .chunks import Chunk, Chunks, functions_may_be_seeds, may_be_seed
 from .masking import mask
 from .names import NameTable
 from .rules import RuleSet
-from .triggers import Triggers, triggers, find_word
+from .triggers import Triggers, find_word, triggers
 from .words import word_set
 
 # These look at what the code around a trigger calls, not only at what calls it; they stand in autograd functions.

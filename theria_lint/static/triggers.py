@@ -12,6 +12,8 @@ from .rules import Rule, RuleSet
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
 _OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
 _ALIAS = r"(?<![\w.])%s[ \t]*=[ \t]*[A-Za-z_][\w.]*[ \t]*(?:\n|if\b|or\b|;|$)"
+# A file that speaks of tensors of torch says one of these, though it may import nothing.
+_TORCH = (b"torch", b"detach", b"requires_grad", b"register_hook")
 _STEMS = ("grad", "ttention", "attn", "detach", "checkpoint", "backward")
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
@@ -144,7 +146,7 @@ def triggers(rules: RuleSet) -> Triggers:
         frozenset(always),
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
         tuple(token.encode() for token in rules.tokens),
-        (b"torch", *(root.encode() for root in rules.extra_roots)),
+        (*_TORCH, *(root.encode() for root in rules.extra_roots)),
     )
 
 

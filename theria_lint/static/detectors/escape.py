@@ -6,12 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
+from ..attention import is_autograd_function
 from ..code import Call, Hit, ModuleCode, Place, lines_of
 from ..flow import derived, influences_result, influencing, loaded_names
 from ..index import Scope, self_name
 from ..names import dotted
 from ..rules import Match, Rule
 from .named import ambiguity
+from .opaque import is_once
 
 # Sizes and positions by the names that people give them: no derivative flows through those.
 _INTEGERS = re.compile(
@@ -26,7 +28,7 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     flows: dict[Scope, tuple[set[str], set[str]]] = {}
     for call in code.calls():
         place = call.place
-        found = None if place.in_header else _conversion(rule, call)
+        found = None if place.in_header or _is_unrecorded(code, place.scope) else _conversion(rule, call)
         if found is None:
             continue
         match, subject, detail = found
@@ -37,6 +39,15 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
         discrete = all(map(_INTEGERS.search, named))  # as nothing at all is
         if not discrete and influences_result(code.index, call.node, flowing):
             yield _hit(code, place, call.node, match, detail)
+
+
+def _is_unrecorded(code: ModuleCode, scope: Scope) -> bool:
+    """Whether nothing is recorded here anyway: the forward of an autograd.Function, a once-differentiable backward."""
+    if scope.parent is None or scope.parent.kind != "class" or not is_autograd_function(code.index, scope.parent):
+        return False
+    return scope.name in ("forward", "setup_context") or any(
+        is_once(scope, decorator) for decorator in scope.decorators
+    )
 
 
 def _tensors(scope: Scope) -> list[str]:

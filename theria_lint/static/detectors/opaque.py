@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..attention import callee_name, is_autograd_function
 from ..code import Hit, ModuleCode, lines_of
+from ..flow import derived, loaded_names
 from ..index import Scope, is_device_kernel
 from ..names import dotted
 from ..rules import Rule
@@ -16,15 +17,13 @@ from . import named
 _EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
 _BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")
 _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty", "new_zeros", "empty_strided"})
-# Parts of torch whose "backward" is not a kernel's: differentiable, or THL006's business.
-_TORCH = ("torch.autograd", "torch.func", "torch.nn", "torch.utils", "torch.Tensor")
 
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
     for owner in code.autograd_functions:
         for backward in owner.method("backward"):
-            if any(_is_once(backward, decorator) for decorator in backward.decorators):
+            if any(is_once(backward, decorator) for decorator in backward.decorators):
                 continue
             hit = first_opaque(code, rule, backward)
             if hit is not None:
@@ -44,7 +43,8 @@ def find_decorators(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
             )
 
 
-def _is_once(scope: Scope, decorator: ast.expr) -> bool:
+def is_once(scope: Scope, decorator: ast.expr) -> bool:
+    """Whether a decorator is ``once_differentiable``, by any name."""
     callee = decorator.func if isinstance(decorator, ast.Call) else decorator
     return (dotted(callee) or "").rpartition(".")[2] == "once_differentiable" or any(
         path.endswith(".once_differentiable") for path in scope.names.resolve_node(callee)
@@ -100,6 +100,8 @@ def _reason(code: ModuleCode, scope: Scope, call: ast.Call, libraries: frozenset
         return None
     for path in scope.names.resolve(name) or (name,):
         detail = _library(path, libraries, imported=bool(scope.names.resolve(name)))
+        if path.partition(".")[0] in libraries and not _takes_tensor(scope, call):
+            continue
         if detail is not None:
             return f"{name}()", detail
     if _is_custom_op(code, scope, name):
@@ -109,6 +111,13 @@ def _reason(code: ModuleCode, scope: Scope, call: ast.Call, libraries: frozenset
     if _fills_buffer(code, scope, call):
         return f"{name}()", "a buffer filled in place"
     return None
+
+
+def _takes_tensor(scope: Scope, call: ast.Call) -> bool:
+    """Whether a call is given anything that a function computes from its parameters, sizes apart."""
+    tensors = derived(scope, scope.parameters)
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return any(name in tensors for argument in arguments for name in loaded_names(argument))
 
 
 def _is_launch(code: ModuleCode, scope: Scope, subscript: ast.Subscript) -> bool:
@@ -127,7 +136,7 @@ def _library(path: str, libraries: frozenset[str], *, imported: bool) -> str | N
         return None if compound else "a custom op"
     if root in libraries:
         return f"{root}, which autograd does not record"
-    if path.startswith(_TORCH):
+    if root == "torch":
         return None
     if imported and _EXTENSION.search(path.rpartition(".")[0]):
         return "a compiled extension"

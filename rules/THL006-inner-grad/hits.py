@@ -1,0 +1,21 @@
+"""Backwards that recompute the forward and take a derivative whose graph is not kept."""
+
+import torch
+
+
+def softmax_attention(q, k, v):
+    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+
+
+class RecomputedAttention(torch.autograd.Function):  # verdict: silent_collapse
+    @staticmethod
+    def forward(ctx, q, k, v):
+        ctx.save_for_backward(q, k, v)
+        return softmax_attention(q, k, v)
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        with torch.enable_grad():  # expect: THL001 cleared
+            q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)  # expect: THL006 confirmed
+            out = softmax_attention(q, k, v)
+        return torch.autograd.grad(out, (q, k, v), grad_out)  # expect: THL006 confirmed

@@ -1,0 +1,13 @@
+"""Tensors that become numbers on their way to the output."""
+
+import torch
+
+
+def scaled_by_number(q, k, v):  # verdict: silent_corruption
+    temperature = q.square().mean().sqrt().item()  # expect: THL010 confirmed
+    return (q @ k.transpose(-2, -1) / temperature).softmax(dim=-1) @ v
+
+
+def scaled_by_float(q, k, v):  # verdict: silent_corruption
+    norm = float(k.norm())  # expect: THL010 confirmed
+    return (q @ k.transpose(-2, -1) / norm).softmax(dim=-1) @ v

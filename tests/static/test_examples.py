@@ -1,0 +1,56 @@
+"""Every rule's examples say what must be found; this compares exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from theria_lint.static import find_targets, load_rules, neutralise, scan
+from theria_lint.static.examples import Example, examples
+from theria_lint.static.rules import Rule
+
+RULES = load_rules()
+EXAMPLES = [example for rule in RULES.rules for example in examples(rule)]
+
+
+def name(value: Example | Rule) -> str:
+    return value.id if isinstance(value, Rule) else f"{value.path.parent.name}/{value.path.name}"
+
+
+@pytest.mark.parametrize("prefilter", [True, False], ids=["prefilter", "whole"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_what_is_expected_is_found_and_nothing_else(example: Example, prefilter: bool) -> None:
+    suspects = scan("example.py", example.source, RULES, prefilter=prefilter)
+    found = sorted((suspect.span.line, suspect.rule) for suspect in suspects)
+    assert found == sorted((line, rule) for line, rule, _ in example.expected)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_targets_are_those_with_a_verdict(example: Example) -> None:
+    found = [target.line for target in find_targets("example.py", example.source)]
+    assert found == [line for line, _ in example.verdicts]
+
+
+@pytest.mark.parametrize("rule", RULES.rules, ids=name)
+def test_each_rule_has_hits_and_at_least_as_many_near_misses(rule: Rule) -> None:
+    found = examples(rule)
+    hits = sum(rule.id == expected for example in found for _, expected, _ in example.expected)
+    near_misses = sum(len(example.near_misses) for example in found)
+    assert hits >= 1
+    assert near_misses >= hits
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_neutralised_examples_keep_their_lines_and_hold_nothing_that_can_be_neutralised(example: Example) -> None:
+    suspects = scan("example.py", example.source, RULES)
+    variant = neutralise(example.source, suspects)
+    assert len(variant.splitlines()) == len(example.source.splitlines())
+    left = {(suspect.rule, suspect.span.line, suspect.neutraliser) for suspect in scan("example.py", variant, RULES)}
+    assert all(neutraliser is None for _, _, neutraliser in left)
+    assert left >= {(s.rule, s.span.line, None) for s in suspects if s.neutraliser is None}
+
+
+def test_every_rule_folder_is_named_after_its_rule() -> None:
+    for rule in RULES.rules:
+        assert rule.folder == Path(rule.folder.parent) / f"{rule.id}-{rule.name}"
