@@ -1,0 +1,269 @@
+"""What Triton's interpreter lacks: bfloat16 products, block pointers, library functions, a driver, autotuning.
+
+Everything here replaces attributes of Triton for the whole process; call it in a worker's child only.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.block_pointers import BlockPointer
+from theria_lint.dynamic.worker.libdevice import ASSEMBLY, HINTS, LIBRARY, plain_symbol
+
+CAPABILITY = (8, 0)
+"""The compute capability that the stand-in GPU has: the oldest one that bfloat16 kernels ask for."""
+
+SHARED_MEMORY = 166912
+"""Bytes of shared memory a block of such a GPU can have."""
+
+
+def complete() -> None:
+    """Fills the gaps, as far as the installed Triton has them; does nothing where Triton is not installed."""
+    try:
+        import triton
+        import triton.language as tl
+        from triton.runtime import interpreter
+    except ImportError:
+        return
+    triton.runtime.driver.set_active(Driver())
+    _never_benchmark(triton)
+    builder = interpreter.InterpreterBuilder
+    builder.create_dot = _with_bfloat16(builder.create_dot, tl)
+    builder.create_extern_elementwise = _extern_elementwise(interpreter)
+    builder.create_inline_asm = _inline_assembly(interpreter)
+    interpreter._patch_lang = _patch_once(interpreter._patch_lang)
+    interpreter._loop_tensors = _loop_tensors(interpreter)
+    interpreter.ASTTransformer.visit_For = _visit_for
+    if not hasattr(interpreter, "BlockPointerHandle"):
+        _give_block_pointers(tl)
+
+
+class Driver:
+    """Answers Triton's questions about the GPU in the place of a driver that finds none."""
+
+    launcher_cls = None
+    utils = SimpleNamespace(
+        get_device_properties=lambda device: {
+            "max_shared_mem": SHARED_MEMORY,
+            "multiprocessor_count": 108,
+            "max_num_regs": 65536,
+            "warpSize": 32,
+            "sm_clock_rate": 1410000,
+            "mem_clock_rate": 1593000,
+            "mem_bus_width": 5120,
+        }
+    )
+
+    @staticmethod
+    def is_active() -> bool:
+        """Whether this driver is the one to use."""
+        return True
+
+    def get_current_target(self) -> Any:
+        """The GPU's backend, architecture and warp size."""
+        from triton.backends.compiler import GPUTarget
+
+        helps.give("a stand-in for Triton's GPU driver")
+        return GPUTarget("cuda", 10 * CAPABILITY[0] + CAPABILITY[1], 32)
+
+    def get_current_device(self) -> int:
+        """The index of the current GPU."""
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        """The handle of the current stream."""
+        return 0
+
+    def set_current_device(self, device: int) -> None:
+        """Accepts any GPU."""
+
+    def get_device_interface(self) -> Any:
+        """The module of PyTorch that speaks for the GPU."""
+        import torch
+
+        return torch.cuda
+
+    def get_active_torch_device(self) -> Any:
+        """The device where tensors are."""
+        import torch
+
+        return torch.device("cpu")
+
+    def get_benchmarker(self) -> Callable[..., Any]:
+        """A benchmarker that runs nothing: what interpreted kernels take says nothing of compiled ones."""
+        return lambda kernel, quantiles=None, **options: 1.0 if quantiles is None else [1.0] * len(quantiles)
+
+    def get_empty_cache_for_benchmark(self) -> Any:
+        """A tensor to overwrite between benchmarks."""
+        import torch
+
+        return torch.empty(1, dtype=torch.int32)
+
+    def clear_cache(self, cache: Any) -> None:
+        """There is nothing to clear."""
+
+
+def _never_benchmark(triton: Any) -> None:
+    """Autotuners take the first configuration that is not pruned."""
+    from triton.runtime.autotuner import Autotuner
+
+    def bench(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
+        helps.give("the first of each autotuner's configurations")
+        return [1.0, 1.0, 1.0]
+
+    def check_disk_cache(self: Any, tuning_key: Any, configs: Any, bench_fn: Callable[[], Any]) -> bool:
+        bench_fn()
+        return False
+
+    Autotuner._bench = bench
+    Autotuner.check_disk_cache = check_disk_cache
+
+
+def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:
+    """Products of bfloat16 operands, which the interpreter holds as their raw 16 bits."""
+
+    def widened(handle: Any) -> Any:
+        if handle.dtype.scalar != tl.bfloat16 or handle.data.dtype != np.uint16:
+            return handle
+        helps.give("bfloat16 products of Triton's interpreter put right")
+        data = (handle.data.astype(np.uint32) << 16).view(np.float32)
+        return type(handle)(data, tl.float32)
+
+    def dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
+        return create_dot(self, widened(a), widened(b), d, *rest)
+
+    return dot
+
+
+def _extern_elementwise(interpreter: Any) -> Callable[..., Any]:
+    def call(self: Any, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool) -> Any:
+        function = LIBRARY.get(plain_symbol(symbol))
+        if function is None:
+            raise NotImplementedError(f"Triton's interpreter has no {symbol}: run it on a GPU with --device cuda")
+        helps.give("NumPy in the place of CUDA's math library")
+        return _elementwise(interpreter, function, args, result)
+
+    return call
+
+
+def _inline_assembly(interpreter: Any) -> Callable[..., Any]:
+    def call(
+        self: Any, assembly: str, constraints: str, values: list[Any], types: list[Any], pure: bool, pack: int
+    ) -> Any:
+        if assembly.lstrip().startswith(HINTS) and not values:
+            nothing = interpreter.TensorHandle(np.zeros(1, dtype=np.int32), getattr(types[0], "scalar", types[0]))
+            return SimpleNamespace(get_result=lambda index: nothing)
+        function = next((f for pattern, f in ASSEMBLY if pattern.search(assembly)), None)
+        if function is None or not values or len(types) != 1:
+            start = " ".join(assembly.split())[:60]
+            raise NotImplementedError(f"inline assembly ({start}) needs a GPU: run it there with --device cuda")
+        helps.give("NumPy in the place of inline assembly")
+        result = _elementwise(interpreter, function, values, types[0])
+        return SimpleNamespace(get_result=lambda index: result)
+
+    return call
+
+
+def _elementwise(interpreter: Any, function: Callable[..., Any], args: list[Any], result: Any) -> Any:
+    dtype = interpreter._get_np_dtype(result)
+    with np.errstate(all="ignore"):
+        data = np.asarray(function(*(a.data for a in args))).astype(dtype)
+    return interpreter.TensorHandle(data, getattr(result, "scalar", result))
+
+
+def _patch_once(patch: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Spares the interpreter from replacing ``triton.language`` anew for each helper that a running kernel calls."""
+    active: set[str] = set()
+
+    def patch_once(function: Any) -> Any:
+        languages = {
+            value.__name__
+            for value in function.__globals__.values()
+            if isinstance(value, ModuleType) and value.__name__.startswith("triton.language")
+        }
+        if languages <= active:
+            return SimpleNamespace(restore=lambda: None)
+        scope = patch(function)
+        if active:
+            return scope
+        active.update(languages)
+
+        def restore() -> None:
+            active.clear()
+            scope.restore()
+
+        return SimpleNamespace(restore=restore)
+
+    return patch_once
+
+
+def _loop_tensors(interpreter: Any) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """The numbers of a loop as scalar tensors, which is what a compiled kernel loops over."""
+
+    def tensors(numbers: Iterable[Any]) -> Iterator[Any]:
+        for number in numbers:
+            yield interpreter.interpreter_semantic.to_tensor(number, False)
+
+    return tensors
+
+
+def _visit_for(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
+    """Rewrites ``for i in range(…)`` of an interpreted kernel, ``tl.range`` included, to loop over tensors."""
+    self.generic_visit(node)
+    if isinstance(node.iter, ast.Call):
+        function = node.iter.func
+        name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+        if name == "range":
+            node.iter = ast.Call(ast.Name("_loop_tensors", ast.Load()), [node.iter], [])
+    return node
+
+
+def _give_block_pointers(tl: Any) -> None:
+    """Puts back ``tl.make_block_ptr``, which Triton 3.9 has removed, by ordinary pointers and masks."""
+    load, store = tl.load, tl.store
+
+    def make_block_ptr(
+        base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any, order: Any = None, _semantic: Any = None
+    ) -> BlockPointer:
+        helps.give("block pointers, which this Triton has removed, by ordinary pointers")
+        return BlockPointer.make(base, shape, strides, offsets, block_shape)
+
+    def advance(base: BlockPointer, offsets: Any, _semantic: Any = None) -> BlockPointer:
+        return base.advance(offsets)
+
+    def load_any(
+        pointer: Any,
+        mask: Any = None,
+        other: Any = None,
+        boundary_check: Any = (),
+        padding_option: Any = "",
+        _semantic: Any = None,
+        **options: Any,
+    ) -> Any:
+        if isinstance(pointer, BlockPointer):
+            pointer, mask = pointer.resolve(boundary_check)
+            padding = str(getattr(padding_option, "value", padding_option))
+            other = None if mask is None else (float("nan") if padding == "nan" else 0.0)
+        return load(pointer, mask, other, _semantic=_semantic, **options)
+
+    def store_any(
+        pointer: Any, value: Any, mask: Any = None, boundary_check: Any = (), _semantic: Any = None, **options: Any
+    ) -> Any:
+        if isinstance(pointer, BlockPointer):
+            pointer, mask = pointer.resolve(boundary_check)
+        return store(pointer, value, mask, _semantic=_semantic, **options)
+
+    for name, function in {
+        "make_block_ptr": make_block_ptr,
+        "advance": advance,
+        "load": load_any,
+        "store": store_any,
+    }.items():
+        setattr(function, tl.core.TRITON_BUILTIN, True)
+        setattr(tl, name, function)
