@@ -68,7 +68,9 @@ def check_blocks(case: Case, backend: str) -> None:
             continue
         assert block.dtype == eager[name].dtype
         size = _size(exact, name)
-        bound = allowed_error(exact[name], eager[name], size=size, dtype=dtype, terms=case.terms)
+        bound = allowed_error(
+            exact[name], eager[name], size=size, dtype=dtype, terms=case.terms, largest_logit=case.largest_logit
+        )
         found = error(block, exact[name])
         _remember((backend, str(dtype).removeprefix("torch."), case.q.device.type), name, found / size, found / bound)
         if found > bound:

@@ -29,6 +29,13 @@ class Case:
         """About the length of the longest sum."""
         return self.q.shape[-2] + self.k.shape[-2] + self.q.shape[-1] + self.v.shape[-1]
 
+    @property
+    def largest_logit(self) -> float:
+        """The largest absolute value of scale · q kᵀ."""
+        q, k = self.q.detach().double(), self.k.detach().double()
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        return scale * (q @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).mT).abs().max().item()
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Case:
         """The case with every floating tensor changed; requires_grad is kept."""
 

@@ -43,7 +43,7 @@ def test_eager_backends(backend: str, case: Case) -> None:
     check_blocks(case, backend)
 
 
-@settings(bounded, max_examples=16)
+@settings(bounded, max_examples=12)
 @given(cases(longest=36))
 @pytest.mark.usefixtures("small_tiles")
 def test_triton_in_tiles(case: Case) -> None:
