@@ -9,18 +9,18 @@ from .rules import Rule
 
 _EXPECTATION = re.compile(r"\s*#\s*(expect|verdict|near miss):.*$")
 
+_SECTIONS = {"## Example": "confirmed", "## Found, and cleared": "cleared", "## Not reported": None}
+
 
 def explain(rule: Rule) -> str:
     """The page of a rule: what it does, why it is bad, an example, what is not reported, the remedy, references."""
     found = examples(rule)
     parts = [f"# {rule.id} {rule.name}", f"Severity: {rule.severity}. {_neutralisable(rule)}"]
     parts += ["## What it does", rule.what, "## Why it is bad", rule.why]
-    hit = next((example for example in found if _hits(rule, example)), None)
-    if hit is not None:
-        parts += ["## Example", _listing(rule, hit)]
-    miss = next((example for example in found if example.near_misses and not _hits(rule, example)), None)
-    if miss is not None:
-        parts += ["## Not reported", _listing(rule, miss)]
+    for heading, disposition in _SECTIONS.items():
+        shown = next((example for example in found if _disposition(rule, example) == disposition), None)
+        if shown is not None:
+            parts += [heading, _listing(rule, shown)]
     parts += ["## Remedy", rule.remedy]
     if rule.references:
         parts += ["## References", "\n".join(f"- <{reference}>" for reference in rule.references)]
@@ -35,8 +35,10 @@ def _neutralisable(rule: Rule) -> str:
     return "No rewrite makes it do nothing: it is confirmed when its kernel fails with all other suspects rewritten."
 
 
-def _hits(rule: Rule, example: Example) -> bool:
-    return any(expected == rule.id for _, expected, _ in example.expected)
+def _disposition(rule: Rule, example: Example) -> str | None:
+    """What becomes of the rule's suspects in an example, the worst first; None when it has none."""
+    dispositions = {disposition for _, expected, disposition in example.expected if expected == rule.id}
+    return next((disposition for disposition in _SECTIONS.values() if disposition in dispositions), None)
 
 
 def _listing(rule: Rule, example: Example) -> str:

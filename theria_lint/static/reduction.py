@@ -23,6 +23,7 @@ from .words import word_set
 _BACKWARD = word_set("backward ctx save_for_backward saved_tensors_hooks once_differentiable")
 _FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
 _HOOKS = "register_"
+_CONTINUED = re.compile(r"\\\r?\n(?=\S)")
 # As much of the text behind `torch.compile` or `checkpoint` as can hold what it is called on.
 _CALL = 600
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -35,6 +36,8 @@ def reduce(source: str, rules: RuleSet) -> str | None:
     """The part of a source that can hold a suspect, None when there is none."""
     wanted = triggers(rules)
     masked = mask(source)
+    if _is_odd(masked):
+        return source
     found = list(wanted.find(masked))
     if not found:
         return None
@@ -42,6 +45,17 @@ def reduce(source: str, rules: RuleSet) -> str | None:
     found += _aliased(chunks, source, found, wanted)
     needed = _needed(chunks, found, wanted)
     return None if needed is None else _cut(source, chunks, needed)
+
+
+def _is_odd(masked: str) -> bool:
+    """Whether indentation and names cannot be read off a text as they stand.
+
+    Form feeds before a statement, line ends of old Macs, identifiers that Python normalises, continued lines that
+    begin in the first column.
+    """
+    if not masked.isascii() or "\f" in masked or _CONTINUED.search(masked) is not None:
+        return True
+    return "\r" in masked and masked.count("\r") != masked.count("\r\n")
 
 
 def _aliased(chunks: Chunks, source: str, found: list[tuple[int, str]], wanted: Triggers) -> list[tuple[int, str]]:

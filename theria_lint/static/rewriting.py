@@ -46,7 +46,8 @@ def neutralise(source: str, suspects: Iterable[Suspect]) -> str:
         inside = {span: name for span, name in wanted.items() if first <= span.line <= last}
         if inside:
             chunk = "".join(lines[first - 1 : last])
-            lines[first - 1 : last] = [_rewrite(chunk, first - 1, inside)]
+            body = chunk.rstrip("\r\n")
+            lines[first - 1 : last] = [_rewrite(body, first - 1, inside) + chunk[len(body) :]]
     return "".join(lines)
 
 
@@ -68,12 +69,12 @@ def _rewrite(chunk: str, offset: int, wanted: Mapping[Span, str]) -> str:
     """Rewrite the top-level statements of ``chunk``, which begins after line ``offset`` of its file."""
     try:
         wrapper = MetadataWrapper(cst.parse_module(chunk), unsafe_skip_copy=True)
+        rewriter = _Rewriter(offset, wanted, wrapper.resolve(PositionProvider), wrapper.module)
+        return wrapper.module.visit(rewriter).code
     except cst.ParserSyntaxError as error:
         raise SourceError(offset + error.raw_line, f"cannot be rewritten: {error.message}") from None
     except RecursionError:
         raise SourceError(offset + 1, "cannot be rewritten: it is nested too deeply") from None
-    rewriter = _Rewriter(offset, wanted, wrapper.resolve(PositionProvider), wrapper.module)
-    return wrapper.module.visit(rewriter).code
 
 
 class _Rewriter(cst.CSTTransformer):
