@@ -126,8 +126,8 @@ def test_arbitrary_text_never_raises_anything_else(text: str) -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    ["(" * 5000 + "x" + ")" * 5000, "-" * 100_000 + "x", "x" + ".a" * 20_000, "[" * 150 + "]" * 150, "x" + "+x" * 20_000,
-     "x" + ".detach()" * 3_000, "lambda: " * 3_000 + "x", "not " * 50_000 + "x"],
+    ["(" * 5000 + "x" + ")" * 5000, "-" * 100_000 + "x", "x" + ".a" * 20_000, "[" * 150 + "]" * 150,
+     "x" + "+x" * 20_000, "x" + ".detach()" * 3_000, "lambda: " * 3_000 + "x", "not " * 50_000 + "x"],
     ids=["parentheses", "signs", "attributes", "lists", "sum", "calls", "lambdas", "nots"],
 )  # fmt: skip
 def test_nested_and_long_expressions_end_in_an_answer(expression: str) -> None:

@@ -202,7 +202,7 @@ class _Reader:
             name=self.pattern("name", _NAME, "lower-case words joined by '-'"),
             severity=self.choice(self.table, "severity", SEVERITIES),
             detector=detector,
-            message=self.text("message"),
+            message=self.template("message", self.text("message")),
             what=self.text("what-it-does"),
             why=self.text("why"),
             remedy=self.text("remedy"),
@@ -259,7 +259,16 @@ class _Reader:
         value = self.table.get("messages", {})
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise self.fail("messages", "must be a table of texts")
-        return tuple(sorted(value.items()))
+        return tuple(sorted((name, self.template("messages", text)) for name, text in value.items()))
+
+    def template(self, key: str, text: str) -> str:
+        try:
+            text.format(token="", symbol="")
+        except KeyError as error:
+            raise self.fail(key, f"{{{error.args[0]}}} is not known; use {{token}} and {{symbol}}") from None
+        except (ValueError, IndexError):
+            raise self.fail(key, "a brace that stands for itself is written twice") from None
+        return text
 
     def match(self, number: int, entry: dict[str, Any]) -> Match:
         self.keys(entry, _MATCH_KEYS, f"match[{number}].")

@@ -1,0 +1,174 @@
+"""What is attention code, and what can be run: hits and near misses."""
+
+from __future__ import annotations
+
+import pytest
+
+from theria_lint.model import TargetKind
+from theria_lint.static import find_targets, load_rules, scan
+
+RULES = load_rules()
+HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+
+
+def suspects(code: str) -> list[str]:
+    found = scan("file.py", HEAD + code, RULES)
+    assert found == scan("file.py", HEAD + code, RULES, prefilter=False)
+    return [suspect.symbol for suspect in found]
+
+
+def targets(code: str) -> dict[str, TargetKind]:
+    return {target.symbol: target.kind for target in find_targets("file.py", HEAD + code)}
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["q, k, v", "query, key, value", "self, queries, keys, values", "xq, xk, xv", "mask, q_states, k_states, v_states",
+     "query_layer, key_layer, value_layer", "Q, K, V", "*, q, k, v", "q_, k_, v_"],
+)  # fmt: skip
+def test_parameters_make_a_function_attention(signature: str) -> None:
+    assert suspects(f"def compute({signature}):\n    return torch.ones(3).detach()\n") == ["compute"]
+
+
+@pytest.mark.parametrize(
+    "signature", ["x", "key, value", "q, k", "a, b, c", "queue, kwargs, version", "self, k, v", "quality, kind, volume"]
+)
+def test_other_parameters_do_not(signature: str) -> None:
+    assert suspects(f"def compute({signature}):\n    return torch.ones(3).detach()\n") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(x @ w).softmax(-1) @ x",
+        "torch.bmm(torch.softmax(torch.bmm(x, w), -1), x)",
+        "torch.einsum('ij,jk->ik', F.softmax(torch.einsum('ij,kj->ik', x, w), dim=-1), x)",
+    ],
+)
+def test_matmul_softmax_matmul_makes_a_function_attention(body: str) -> None:
+    assert suspects(f"def mix(x, w):\n    return ({body}).detach()\n") == ["mix"]
+
+
+@pytest.mark.parametrize("body", ["(x @ w).softmax(-1)", "x @ w @ x", "x.softmax(-1)", "((x * w).softmax(-1) * x) @ w"])
+def test_a_part_of_it_does_not(body: str) -> None:
+    assert suspects(f"def mix(x, w):\n    return ({body}).detach()\n") == []
+
+
+def test_helpers_that_attention_calls_are_attention_code_through_every_way() -> None:
+    code = (
+        "def helper(x): return x.detach()\n"
+        "def deeper(x): return helper(x)\n"
+        "class Rotary(nn.Module):\n    def forward(self, x): return x.detach()\n"
+        "class Cut(torch.autograd.Function):\n"
+        "    @staticmethod\n    def forward(ctx, x): return x.detach()\n"
+        "    @staticmethod\n    def backward(ctx, g): return g.detach()\n"
+        "cut = Cut.apply\n"
+        "class Base(nn.Module):\n"
+        "    def forward(self, q, k, v): return self.mix(deeper(self.rotary(cut(q))), k, v)\n"
+        "class Mine(Base):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.rotary = Rotary()\n"
+        "    def mix(self, q, k, v): return self._inner(q)\n"
+        "    def _inner(self, q): return q.detach()\n"
+        "def unrelated(x): return x.detach()\n"
+    )
+    assert suspects(code) == ["helper", "Cut.forward", "Cut.backward", "Mine._inner"]
+
+
+def test_a_submodule_of_the_class_itself_is_followed() -> None:
+    code = (
+        "class Rotary(nn.Module):\n    @torch.no_grad()\n    def forward(self, x): return x\n"
+        "class SelfAttention(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.rotary = Rotary()\n"
+        "    def forward(self, x): return self.rotary(x)\n"
+    )
+    assert suspects(code) == ["Rotary.forward"]
+
+
+@pytest.mark.parametrize("name", ["_init_weights", "reset_parameters", "generate", "load_weights", "extra_repr"])
+def test_methods_outside_the_forward_path_are_not(name: str) -> None:
+    code = (
+        "class SelfAttention(nn.Module):\n    def forward(self, x): return x\n"
+        f"    @torch.no_grad()\n    def {name}(self, x):\n        self.w.data.fill_(x.detach())\n"
+    )
+    assert suspects(code) == []
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["def test_attention(q, k, v):", "@triton.jit\ndef attention(q, k, v):", "def make_attention_mask(x):",
+     "def attention_config(x):", "class AttentionConfig:\n  def forward(self, x):"],
+)  # fmt: skip
+def test_what_only_sounds_like_attention_is_not(definition: str) -> None:
+    assert suspects(f"import triton\n{definition}\n    return x.detach()\n") == []
+
+
+def test_functions_modules_autograd_functions_and_wrappers_are_targets() -> None:
+    code = (
+        "from torch.autograd import Function as Fn\n"
+        "def attention(q, k, v): return q\n"
+        "def packed_attention(qkv): return qkv\n"
+        "class Module(nn.Module): pass\n"
+        "class CrossAttention(Module):\n    def forward(self, x): return x\n"
+        "class Block(nn.Module):\n    def forward(self, query, key, value): return query\n"
+        "class Flash(Fn):\n"
+        "    @staticmethod\n    def forward(ctx, q, k, v): return q\n"
+        "    @staticmethod\n    def backward(ctx, g): return g, g, g\n"
+        "def wrap(attn_fn):\n    def inner(q, k, v): return attn_fn(q, k, v)\n    return inner\n"
+        "def wrap_lambda(base): return lambda q, k, v: base(q, k, v)\n"
+        "def applied(q, k, v, attention_fn): return attention_fn(q, k, v)\n"
+    )
+    assert targets(code) == {
+        "attention": TargetKind.FUNCTION,
+        "packed_attention": TargetKind.FUNCTION,
+        "CrossAttention": TargetKind.MODULE,
+        "Block": TargetKind.MODULE,
+        "Flash": TargetKind.AUTOGRAD_FUNCTION,
+        "wrap": TargetKind.WRAPPER,
+        "wrap_lambda": TargetKind.WRAPPER,
+        "applied": TargetKind.WRAPPER,
+    }
+
+
+def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
+    code = (
+        "import triton\nfrom abc import ABC, abstractmethod\n"
+        "@triton.jit\ndef kernel(q, k, v): pass\n"
+        "def _forward(q, k, v): return _inner(q, k, v)\n"
+        "def _inner(q, k, v): return q\n"
+        "def attention_bwd(q, k, v): return q\n"
+        "def _grads(q, k, v, do): return do\n"
+        "class Flash(torch.autograd.Function):\n"
+        "    @staticmethod\n    def forward(ctx, q, k, v): return _forward(q, k, v)\n"
+        "    @staticmethod\n    def backward(ctx, g): return g, g, g\n"
+        "class ForwardOnly(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, q, k, v): return q\n"
+        "class BaseAttention(nn.Module):\n    def forward(self, x): raise NotImplementedError\n"
+        "class AbstractAttention(nn.Module, ABC):\n    @abstractmethod\n    def forward(self, x): ...\n"
+        "def test_attention(q, k, v): return _forward(q, k, v)\n"
+        "def split_qkv(qkv): return qkv\n"
+    )
+    assert targets(code) == {"Flash": TargetKind.AUTOGRAD_FUNCTION}
+
+
+def test_a_target_knows_what_it_reaches_and_whether_that_is_sdpa() -> None:
+    code = (
+        "def core(q, k, v): return F.scaled_dot_product_attention(q, k, v)\n"
+        "class Attention(nn.Module):\n"
+        "    def __init__(self): super().__init__()\n"
+        "    def forward(self, x): return self.mix(x)\n"
+        "    def mix(self, x): return core(x, x, x)\n"
+        "def linear(q, k, v): return q @ (k @ v)\n"
+    )
+    found = {target.symbol: target for target in find_targets("file.py", HEAD + code)}
+    assert found["Attention"].calls_sdpa
+    assert found["core"].calls_sdpa
+    assert not found["linear"].calls_sdpa
+    assert found["Attention"].reaches == {
+        "Attention", "Attention.__init__", "Attention.forward", "Attention.mix", "core",
+    }  # fmt: skip
+    assert found["linear"].reaches == {"linear"}
+
+
+def test_of_two_definitions_of_a_name_the_last_is_the_target() -> None:
+    code = "def attention(q, k, v): return q\ndef attention(q, k, v): return k\n"
+    (target,) = find_targets("file.py", HEAD + code)
+    assert target.line == 5

@@ -1,0 +1,89 @@
+"""Rule files are validated: each error names the file, the key and the valid choices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from theria_lint.static import RuleError, load_rules, scan
+
+VALID = """
+id = "MYP001"
+name = "my-rule"
+severity = "warning"
+detector = "names"
+message = "`{token}` in `{symbol}`"
+what-it-does = "Finds it."
+why = "It is bad."
+remedy = "Drop it."
+references = []
+
+[[match]]
+kind = "function"
+names = ["mypkg.freeze"]
+neutraliser = "first-argument"
+"""
+
+
+def load(folder: Path, text: str) -> None:
+    (folder / "rule.toml").write_text(text, encoding="utf-8")
+    load_rules([folder])
+
+
+def test_a_new_rule_with_an_existing_detector_needs_only_its_file(tmp_path: Path) -> None:
+    (tmp_path / "MYP001-my-rule").mkdir()
+    (tmp_path / "MYP001-my-rule" / "rule.toml").write_text(VALID, encoding="utf-8")
+    rules = load_rules([tmp_path])
+    source = "import torch, mypkg\ndef attention(q, k, v):\n    return mypkg.freeze(q)\n"
+    (suspect,) = scan("file.py", source, rules)
+    assert (suspect.rule, suspect.name, suspect.severity) == ("MYP001", "my-rule", "warning")
+    assert suspect.message == "`mypkg.freeze()` in `attention`"
+    assert scan("file.py", source, load_rules()) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('severity = "warning"', 'severity = "bad"', "key 'severity': 'bad' is not valid; choose one of error, warning"),
+        ('detector = "names"', 'detector = "nmaes"', "key 'detector': 'nmaes' is not valid; choose one of names"),
+        ('kind = "function"', 'kind = "fun"', "key 'kind': 'fun' is not valid; choose one of context, decorator"),
+        ('neutraliser = "first-argument"', 'neutraliser = "x"', "key 'neutraliser': 'x' is not valid; choose one of drop-"),
+        ('id = "MYP001"', 'id = "my1"', "key 'id': 'my1' is not valid; it must be"),
+        ('id = "MYP001"', 'id = "THL001"', "key 'id': THL001 is taken by"),
+        ('name = "my-rule"', 'name = "My Rule"', "key 'name': 'My Rule' is not valid; it must be"),
+        ('why = "It is bad."', "", "key 'why': missing"),
+        ('why = "It is bad."', 'why = ""', "key 'why': must be a text that is not empty"),
+        ("references = []", "references = [1]", "key 'references': must be a list of texts"),
+        ("references = []", 'references = []\nwhen = "x"', "key 'when': unknown; valid keys are detector, id, match"),
+        ('names = ["mypkg.freeze"]', 'nmaes = ["x"]', "key 'match[0].nmaes': unknown; valid keys are kind, message"),
+        ("references = []", 'references = []\nyields-to = ["THL999"]', "key 'yields-to': no rule THL999; rules are MYP"),
+        ('"`{token}` in `{symbol}`"', '"`{token}` in {place}"', "key 'message': {place} is not known; use {token}"),
+        ("[[match]]", "[match]", "key 'match': must be an array of tables, written [[match]]"),
+        ("id =", "id", "not valid TOML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_rule_file_says_what_is_wrong_where(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    assert old in VALID
+    with pytest.raises(RuleError) as caught:
+        load(tmp_path, VALID.replace(old, new))
+    assert str(caught.value).startswith(f"{tmp_path / 'rule.toml'}: {problem}")
+
+
+def test_a_rule_path_without_rules_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match="no rule here; a rule path is a folder"):
+        load_rules([tmp_path / "missing"])
+
+
+def test_the_twelve_rules_are_there() -> None:
+    assert [rule.id for rule in load_rules().rules] == [f"THL{number:03d}" for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("use", ["pass", "s.load_rules()", "s.scan('f.py', 'import torch\\n', s.load_rules())"])
+def test_importing_and_scanning_load_nothing_heavy(use: str) -> None:
+    code = f"import sys, theria_lint.static as s; {use}; print([m for m in ('libcst', 'torch') if m in sys.modules])"
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert result.stdout == "[]\n"
