@@ -93,7 +93,10 @@ class _Case:
         if counterfactual:
             told = {run.backend: run.verdict for run in self.baseline.runs}
             spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
-            hints = hints | {"backends": [name for name in told if name not in spare or name == "reference"]}
+            hints = hints | {
+                "maml": False,
+                "backends": [name for name in told if name not in spare or name == "reference"],
+            }
         return TargetRequest(self.target.symbol, str(self.target.kind), hints)
 
     @property
