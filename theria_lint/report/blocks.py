@@ -9,23 +9,37 @@ from theria_lint.model import Disposition, Finding, LintError, Report, Run, Targ
 from theria_lint.report import View
 from theria_lint.report.frame import frame
 from theria_lint.report.heatmap import heatmap
-from theria_lint.report.outcome import is_accepted, unexplained_targets
+from theria_lint.report.outcome import explains, is_accepted, unexplained_targets
 from theria_lint.report.style import Style, place
 
 _COLOURS = {"confirmed": "red", "unconfirmed": "yellow", "cleared": "green"}
 
 
 def blocks(report: Report, view: View, style: Style) -> Iterator[str]:
-    """Every block, without the blank line after it."""
-    yield from _findings(report, view, style)
-    yield from _targets(report, view, style)
+    """Every block, without the blank line after it: file by file, then what could not be checked."""
+    findings = [item for item in report.findings if _is_shown(item, view)]
+    targets = [item for item in report.targets if _is_target_shown(item, report, view)]
+    for path in sorted({*(item.suspect.path for item in findings), *(item.target.path for item in targets)}):
+        for finding in findings:
+            if finding.suspect.path == path:
+                yield "\n".join(_finding(finding, report, style))
+        for result in targets:
+            if result.target.path == path:
+                yield "\n".join(_target(result, report, view, style))
     yield from _errors(report, style)
 
 
-def _findings(report: Report, view: View, style: Style) -> Iterator[str]:
-    for finding in report.findings:
-        if finding.disposition is not Disposition.CLEARED or view.show_cleared or view.verbose:
-            yield "\n".join(_finding(finding, report, style))
+def _is_shown(finding: Finding, view: View) -> bool:
+    return finding.disposition is not Disposition.CLEARED or view.show_cleared or view.verbose
+
+
+def _is_target_shown(result: TargetResult, report: Report, view: View) -> bool:
+    """Safe targets are not worth a line, nor one whose findings have said all there is to say."""
+    if view.verbose or result.verdict is Verdict.INCONCLUSIVE:
+        return True
+    if not result.verdict.unsafe or is_accepted(report, result):
+        return False
+    return result in unexplained_targets(report) or any(run.blocks for run in result.runs)
 
 
 def _finding(finding: Finding, report: Report, style: Style) -> Iterator[str]:
@@ -38,19 +52,6 @@ def _finding(finding: Finding, report: Report, style: Style) -> Iterator[str]:
     yield from (f"  {row}" for row in frame(report.sources.get((suspect.path, suspect.cell), ""), suspect.span, style))
     yield f"  evidence: {finding.reason}"
     yield f"  remedy: {suspect.remedy}"
-
-
-def _targets(report: Report, view: View, style: Style) -> Iterator[str]:
-    unexplained = unexplained_targets(report)
-    for result in report.targets:
-        if view.verbose or result in unexplained or _worth_a_map(report, result):
-            yield "\n".join(_target(result, result in unexplained, view, style))
-        elif result.verdict is Verdict.INCONCLUSIVE:
-            yield _head(result, style) + f"\n  reason: {result.reason}"
-
-
-def _worth_a_map(report: Report, result: TargetResult) -> bool:
-    return result.verdict.unsafe and not is_accepted(report, result)
 
 
 def _head(result: TargetResult, style: Style) -> str:
@@ -66,34 +67,40 @@ def _colour(verdict: Verdict) -> str:
     return "red" if verdict.unsafe else "green"
 
 
-def _target(result: TargetResult, unexplained: bool, view: View, style: Style) -> Iterator[str]:
+def _target(result: TargetResult, report: Report, view: View, style: Style) -> Iterator[str]:
     yield _head(result, style)
-    yield f"  reason: {result.reason}"
-    if unexplained:
+    if not any(explains(finding, result) and result.reason in finding.reason for finding in report.findings):
+        yield f"  reason: {result.reason}"
+    if result in unexplained_targets(report):
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
-            oracle = f", against {run.oracle}" if run.oracle else ""
-            where = f"{run.backend}, {run.device}, {run.dtype}{oracle}"
-            yield f"  run on {where}: {run.verdict.value}{reason}"
+            yield f"  {_run_line(run, result)}"
             yield from (f"    {row}" for row in _measured(run, view, style))
+
+
+def _run_line(run: Run, result: TargetResult) -> str:
+    oracle = f", against {run.oracle}" if run.oracle else ""
+    reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
+    verdict = f"run on {run.backend}, {run.device}, {run.dtype}{oracle}: {run.verdict.value}{reason}"
+    return f"{verdict}; relative errors:" if run.gradients or run.blocks else verdict
 
 
 def _measured(run: Run, view: View, style: Style) -> Iterator[str]:
     """What a run found, in numbers and in the target's own words."""
     if run.gradients:
-        yield f"error of the gradients: {_numbers(run.gradients)}"
+        yield f"gradients  {_numbers(run.gradients)}"
     yield from heatmap(run, style, view.unicode)
     if run.maml:
-        yield f"under MAML: {_numbers(run.maml)}"
+        yield f"under MAML  {_numbers(run.maml)}"
     if run.error:
         yield " ".join(run.error.split())
-    yield from run.notes
+    if view.verbose:
+        yield from run.notes
 
 
 def _numbers(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {f'{item:.1e}' if isinstance(item, float) else item}" for key, item in values.items())
+    return "  ".join(f"{key} {f'{item:.1e}' if isinstance(item, float) else item}" for key, item in values.items())
 
 
 def _errors(report: Report, style: Style) -> Iterator[str]:

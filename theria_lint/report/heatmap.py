@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from theria_lint.model import Run
 from theria_lint.report.style import Style
 
-ROWS = ("q", "k", "v")
-COLUMNS = ("q", "k", "v", "out")
+FIRST = ("q", "k", "v")
+LAST = "out"
 # From which relative error on a cell gets which shade, colour and ASCII mark. A display of sizes, not a verdict.
 _SHADES = ((0.1, "█", "red", "#"), (1e-2, "▓", "red", "+"), (1e-4, "▒", "yellow", "-"), (1e-6, "░", "green", "."))
 _CELL = 11
 
 
 def heatmap(run: Run, style: Style, unicode: bool) -> list[str]:
-    """Rows dq, dk, dv, columns what they are differentiated by; each cell a shade and the relative error."""
-    if not run.blocks:
+    """A row for each gradient, a column for what it is differentiated by; in each cell a shade and the error."""
+    rows = _ordered(key.split(",")[0] for key in run.blocks)
+    columns = _ordered(key.split(",")[1] for key in run.blocks)
+    if not rows:
         return []
-    rows = [key.split(",")[0] for key in run.blocks]
-    columns = [key.split(",")[1] for key in run.blocks]
-    heads = [name for name in dict.fromkeys((*COLUMNS, *columns)) if name in columns]
-    lines = ["error of  " + "".join(f"{'d/d' + head:<{_CELL}}" for head in heads).rstrip()]
-    for row in [name for name in dict.fromkeys((*ROWS, *rows)) if name in rows]:
-        cells = [_cell(run.blocks.get(f"{row},{head}"), style, unicode) for head in heads]
-        lines.append(f"  dL/d{row:<4}" + "".join(cells).rstrip())
+    lines = ["blocks     " + "".join(f"{'d/d' + name:<{_CELL}}" for name in columns).rstrip()]
+    for row in rows:
+        cells = [_cell(run.blocks.get(f"{row},{column}"), style, unicode) for column in columns]
+        lines.append(f"  dL/d{row:<5}" + "".join(cells).rstrip())
     return lines
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """q, k, v first, the cotangent last, each once."""
+    found = dict.fromkeys(names)
+    return [
+        *(name for name in FIRST if name in found),
+        *(name for name in found if name not in (*FIRST, LAST)),
+        *(name for name in (LAST,) if name in found),
+    ]
 
 
 def _cell(block: dict[str, float | None] | None, style: Style, unicode: bool) -> str:
