@@ -20,6 +20,7 @@ from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
 from theria_lint.dynamic.worker.calls import Call
+from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.places import Place, Places
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
@@ -98,7 +99,16 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any], twin: Twin | 
             break
     if not reports:
         return _failed_run(binding, backend, notes)
-    return _as_run(summarise(reports, notes), backend)
+    run = _as_run(summarise(reports, notes), backend)
+    return replace(run, maml=_maml(binding)) if hints.get("maml", True) else run
+
+
+def _maml(binding: Binding) -> dict[str, Any] | None:
+    """The MAML measurements where they can be had: they stand beside the verdict and do not decide it."""
+    try:
+        return maml_of(binding)
+    except Exception:  # code that was not written for us, at sizes that were not tried before
+        return None
 
 
 def _configurations(scene: Scene, interpreted: bool) -> Iterator[tuple[str, Scene]]:
