@@ -92,8 +92,9 @@ def _measured(run: Run, view: View, style: Style) -> Iterator[str]:
         yield f"gradients  {_numbers(run.gradients)}"
     yield from heatmap(run, style, view.unicode)
     if run.maml:
-        yield f"under MAML  {_numbers(run.maml)}"
-    if run.error:
+        figures = {key: value for key, value in run.maml.items() if isinstance(value, float)}
+        yield f"under MAML  {_numbers(figures) or run.maml.get('status') or run.maml.get('error')}"
+    if run.error and run.error not in run.reason:
         yield " ".join(run.error.split())
     if view.verbose:
         yield from run.notes
