@@ -5,6 +5,7 @@ norms = []
 
 def watched_attention(q, k, v):  # verdict: safe
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    scores.register_hook(lambda grad: norms.append(grad.norm()))  # near miss: it returns None
-    scores.register_hook(lambda grad: grad * 1.0)  # near miss: it returns a function of the gradient
+    if scores.requires_grad:
+        scores.register_hook(lambda grad: norms.append(grad.norm()))  # near miss: it returns None
+        scores.register_hook(lambda grad: grad * 1.0)  # near miss: it returns a function of the gradient
     return scores.softmax(dim=-1) @ v

