@@ -22,9 +22,10 @@ def _draw(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-INPUTS = (_draw(1, 2, 3, 2), _draw(1, 2, 4, 2), _draw(1, 2, 4, 3), _draw(1, 1, 3, 4))
+# two in the batch share the mask: its gradient has to be summed over them, and over nothing that is mapped
+INPUTS = (_draw(2, 1, 3, 2), _draw(2, 1, 4, 2), _draw(2, 1, 4, 3), _draw(1, 1, 3, 4))
 TANGENTS = tuple(x.roll(1, -1) for x in INPUTS)
-MAPPED_Q, MAPPED_MASK = _draw(3, 1, 2, 3, 2), _draw(1, 1, 3, 3, 4)
+MAPPED_Q, MAPPED_MASK = _draw(3, 2, 1, 3, 2), _draw(1, 1, 3, 3, 4)
 
 
 def _loss(run: Run) -> Run:
@@ -37,7 +38,7 @@ def _sum_of_gradients(run: Run) -> Run:
 
 TRANSFORMS: dict[str, Callable[[Run], Any]] = {
     "jvp": lambda run: jvp(run, INPUTS, TANGENTS),
-    "vjp": lambda run: vjp(run, *INPUTS)[1](torch.ones(1, 2, 3, 3, dtype=torch.float64)),
+    "vjp": lambda run: vjp(run, *INPUTS)[1](torch.ones(2, 1, 3, 3, dtype=torch.float64)),
     "grad": lambda run: grad(_loss(run), ALL)(*INPUTS),
     "grad of grad": lambda run: grad(_sum_of_gradients(run), ALL)(*INPUTS),
     "jvp of grad": lambda run: jvp(grad(_loss(run), ALL), INPUTS, TANGENTS),
