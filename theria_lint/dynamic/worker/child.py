@@ -6,50 +6,82 @@ import json
 import os
 import select
 import signal
-import sys
+import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import NoReturn
 
 from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
-from theria_lint.dynamic.worker import limits
+from theria_lint.dynamic.worker import reasons
+from theria_lint.dynamic.worker.sandbox import enclosure, kernel, limits
+from theria_lint.dynamic.worker.sandbox.attempts import Attempts
+
+LISTENER = b"listener"
+"""The line that comes with the listener's file descriptor."""
+IMPORTED = b"imported"
+"""The line that says that the file has been imported, and that a process for each target will be wanted."""
+
+_LONGEST_ANSWER = 16 << 20
 
 
-def import_time(job: Job) -> float:
-    """Seconds that importing the file may take: packages import more than the one file."""
-    return max(60.0, job.timeout)
+def import_time(timeout: float) -> float:
+    """Seconds that importing a file may take: packages import more than the one file."""
+    return 2 * timeout
 
 
-def serve(job: Job, pipe: int) -> NoReturn:
-    """Answers a job on a pipe, one outcome a line, and exits. Never returns: the caller is the server's fork."""
-    os.setsid()
-    limits.die_with_parent()
-    limits.keep_only(pipe)
-    limits.limit_resources(job.memory, import_time(job))
+def serve(job: Job, channel: socket.socket, folder: str) -> NoReturn:
+    """Answers a job, one outcome a line, and exits. Never returns: the caller is the server's fork.
+
+    ``folder`` is the one place where the code under test may write.
+    """
+    pipe = channel.fileno()
     try:
-        _serve(job, pipe)
-    except BaseException as error:  # the module's own import may raise anything, SystemExit included
-        for target in job.targets:
-            _write(pipe, Outcome(job.id, target.symbol, reason=_import_reason(error)))
+        os.setsid()
+        kernel.die_with_parent()
+        kernel.hide_memory(False)
+        limits.keep_only(pipe)
+        enclosure.settle(folder)
+        limits.limit_resources(job.memory, import_time(job.timeout), device=job.device)
+        attempts = Attempts(folder)
+        attempts.install()
+        listener, _ = enclosure.close_off([job.path, *job.overrides], folder, device=job.device)
+        if listener is not None:
+            socket.send_fds(channel, [LISTENER + b"\n"], [listener])
+            os.close(listener)
+        _answer(job, pipe, attempts)
     finally:
         os._exit(0)
 
 
-def _serve(job: Job, pipe: int) -> None:
+def _answer(job: Job, pipe: int, attempts: Attempts) -> None:
+    try:
+        _serve(job, pipe, attempts)
+    except BaseException as error:  # the module's own import may raise anything, SystemExit included
+        reason = attempts.explain(reasons.failed_import(error), error)
+        for target in job.targets:
+            _write(pipe, Outcome(job.id, target.symbol, reason=reason))
+
+
+def _serve(job: Job, pipe: int, attempts: Attempts) -> None:
     from theria_lint.dynamic.worker import importing
 
     importing.replace_sources(job.overrides)
-    module = _in_time(lambda: importing.import_file(job.path), import_time(job))
+    module = _in_time(lambda: importing.import_file(job.path), import_time(job.timeout))
+    os.write(pipe, IMPORTED + b"\n")
     for target in job.targets:
-        _run_forked(module, job, target, pipe)
+        _run_forked(module, job, target, pipe, attempts)
 
 
 def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
-    """Runs the import under an alarm, so that a module that loops is told from one that is slow to probe."""
+    """Runs the import under an alarm, so that a module that loops is told from one that is slow to probe.
+
+    The server ends an import that no alarm can interrupt.
+    """
 
     def expire(signum: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"importing it took more than {seconds:.0f} s")
+        raise reasons.LateImportError(reasons.late_import(seconds))
 
     signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -59,20 +91,20 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run_forked(module: ModuleType, job: Job, target: TargetRequest, pipe: int) -> None:
+def _run_forked(module: ModuleType, job: Job, target: TargetRequest, pipe: int, attempts: Attempts) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
     token = os.urandom(16).hex()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         limits.keep_only(writer)
-        _probe(module, job, target, writer, token)
+        _probe(module, job, target, writer, token, attempts)
     os.close(writer)
     answer = _read_all(reader, time.monotonic() + job.timeout)
     os.close(reader)
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
-    _write(pipe, _genuine(answer, token) or Outcome(job.id, target.symbol, reason=_death_reason(status, job)))
+    _write(pipe, _genuine(answer, token) or Outcome(job.id, target.symbol, reason=reasons.ended_probe(status, job)))
 
 
 def _genuine(answer: bytes, token: str) -> Outcome | None:
@@ -83,22 +115,25 @@ def _genuine(answer: bytes, token: str) -> Outcome | None:
     return None
 
 
-def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int, token: str) -> NoReturn:
+def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int, token: str, attempts: Attempts) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
-    limits.die_with_parent()
+    kernel.die_with_parent()
     try:
         from theria_lint.dynamic.worker import importing, probing
 
-        limits.limit_resources(job.memory, job.timeout)
-        limits.forbid_processes()
+        limits.limit_resources(job.memory, job.timeout, device=job.device)
+        enclosure.close_off_target(device=job.device)
+        attempts.forget()
         found = importing.resolve(module, target.symbol)
         outcome = probing.run_target(
             found, target, job=job.id, device=job.device, watched=job.watched, budget=job.timeout / 2
         )
+        if outcome.reason:
+            outcome = replace(outcome, reason=attempts.explain(outcome.reason))
     except BaseException as error:
-        outcome = Outcome(job.id, target.symbol, reason=_probe_reason(error, job))
+        outcome = Outcome(job.id, target.symbol, reason=attempts.explain(reasons.failed_probe(error, job), error))
     if os.getpid() == me:
         _write(pipe, outcome, token)
     os._exit(0)
@@ -111,14 +146,15 @@ def _write(pipe: int, outcome: Outcome, token: str = "") -> None:
 
 
 def _read_all(pipe: int, deadline: float) -> bytes:
-    """Everything up to the end of the pipe or the deadline."""
+    """Everything up to the end of the pipe, the deadline or a length that no outcome has."""
     data = b""
-    while True:
+    while len(data) < _LONGEST_ANSWER:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         chunk = os.read(pipe, 1 << 16) if ready else b""
         if not chunk:
-            return data
+            break
         data += chunk
+    return data
 
 
 def kill_group(pid: int) -> None:
@@ -128,33 +164,3 @@ def kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
-
-
-def _import_reason(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        return f"it could not be imported: {package} is missing; install it in the environment of {sys.executable}"
-    if isinstance(error, SystemExit):
-        return "it could not be imported: it exits when it is imported"
-    return f"it could not be imported: {_sentence(error)}"
-
-
-def _probe_reason(error: BaseException, job: Job) -> str:
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return f"it needs more than the {job.memory >> 30} GiB of memory that a probe may take"
-    if isinstance(error, SystemExit):
-        return "it exits the process when it is called"
-    return f"the probe could not run it: {_sentence(error)}"
-
-
-def _death_reason(status: int, job: Job) -> str:
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return f"it did not end within {job.timeout:.0f} s; give it more with --timeout"
-    if os.WIFSIGNALED(status):
-        return f"it ended its process with {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"it ended its process with exit code {os.waitstatus_to_exitcode(status)}"
-
-
-def _sentence(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:240]}" if text else type(error).__name__

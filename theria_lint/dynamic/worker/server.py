@@ -11,114 +11,137 @@ import os
 import selectors
 import signal
 import sys
-import time
-from dataclasses import dataclass
-from typing import BinaryIO
 
 from theria_lint.dynamic.protocol import Job
-from theria_lint.dynamic.worker import child, limits
+from theria_lint.dynamic.worker.running import Running
+from theria_lint.dynamic.worker.sandbox import enclosure, environment, janitor, kernel, namespaces, orphans
 
-
-@dataclass
-class _Running:
-    """A child that serves a job: its process, the pipe it answers on, and what it has answered so far."""
-
-    job: Job
-    pid: int
-    pipe: int
-    deadline: float
-    buffer: bytes = b""
+_TICK = 0.2
 
 
 class Server:
-    """Serves jobs until its standard input closes and the last child has ended."""
+    """Serves jobs until its standard input closes; what runs then is ended."""
 
-    def __init__(self, jobs: BinaryIO, answers: BinaryIO) -> None:
-        """Reads jobs from one stream and answers on the other."""
+    def __init__(self, jobs: int, answers: int, folder: str) -> None:
+        """Reads jobs from one file and answers on the other; jobs write inside a folder."""
         self._jobs = jobs
         self._answers = answers
+        self._folder = folder
+        self._unread = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(jobs, selectors.EVENT_READ)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
 
     def serve(self) -> None:
-        """Runs until there is nothing left to do."""
+        """Runs until there is nobody to answer."""
         open_ = True
-        while open_ or self._running:
-            for key, _ in self._selector.select(timeout=0.2):
-                if key.fileobj is self._jobs:
+        while open_:
+            for key, _ in self._selector.select(timeout=_TICK):
+                if key.data is None:
                     open_ = self._accept()
                 else:
-                    self._read(self._running[key.fd])
-            for running in [r for r in self._running.values() if time.monotonic() > r.deadline]:
+                    self._attend(key.data, key.fd)
+            for running in [r for r in self._running.values() if r.is_overdue() or r.is_too_large()]:
                 self._end(running)
+        for running in list(self._running.values()):
+            self._stop(running)
 
     def _accept(self) -> bool:
-        line = self._jobs.readline()
-        if not line:
-            self._selector.unregister(self._jobs)
-            return False
-        job = Job.from_json(json.loads(line))
-        self._start(job)
-        return True
+        data = os.read(self._jobs, 1 << 20)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._start(Job.from_json(json.loads(line)))
+        return bool(data)
 
     def _start(self, job: Job) -> None:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            child.serve(job, writer)
-        os.close(writer)
-        deadline = time.monotonic() + child.import_time(job) + len(job.targets) * (job.timeout + 1)
-        self._running[reader] = _Running(job, pid, reader, deadline)
-        self._selector.register(reader, selectors.EVENT_READ)
+        running = Running.start(job, self._folder)
+        self._running[running.pid] = running
+        self._selector.register(running.channel, selectors.EVENT_READ, running)
 
-    def _read(self, running: _Running) -> None:
-        data = os.read(running.pipe, 1 << 16)
-        if not data:
-            self._end(running)
+    def _attend(self, running: Running, descriptor: int) -> None:
+        """Reads what a job has said, or decides on the process that it wants to start."""
+        if running.pid not in self._running:
             return
-        *lines, running.buffer = (running.buffer + data).split(b"\n")
-        for line in lines:
-            self._answer({"job": running.job.id, "outcome": line.decode("utf-8", "replace")})
+        deciding = descriptor == running.listener
+        listening = running.listener
+        said, open_ = running.read()
+        for outcome in said:
+            self._answer({"job": running.job.id, "outcome": outcome})
+        if deciding:
+            running.decide()
+        elif running.listener is not None and listening is None:
+            self._selector.register(running.listener, selectors.EVENT_READ, running)
+        if not open_:
+            self._end(running)
 
-    def _end(self, running: _Running) -> None:
-        """Kills what is left of a job and tells the parent that no more will come."""
-        child.kill_group(running.pid)
-        self._selector.unregister(running.pipe)
-        os.close(running.pipe)
-        del self._running[running.pipe]
-        self._reap()
+    def _end(self, running: Running) -> None:
+        """Ends what is left of a job and tells the parent that no more will come."""
+        self._stop(running)
+        for outcome in running.last_words():
+            self._answer({"job": running.job.id, "outcome": outcome})
         self._answer({"job": running.job.id, "end": True})
 
-    def _reap(self) -> None:
-        """Waits for the dead, orphans of children included."""
-        while True:
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    return
-            except ChildProcessError:
+    def _stop(self, running: Running) -> None:
+        self._selector.unregister(running.channel)
+        if running.listener is not None:
+            self._selector.unregister(running.listener)
+        del self._running[running.pid]
+        running.stop()
+        self._bury_orphans()
+        running.clean()
+
+    def _bury_orphans(self) -> None:
+        """Kills what children have left behind, and waits for the dead."""
+        for _ in range(3):
+            left = [pid for pid in orphans.children() if pid not in self._running]
+            if not left:
                 return
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+    def greet(self, greeting: dict[str, object]) -> None:
+        """Says what the jobs will run in."""
+        self._answer(greeting)
 
     def _answer(self, message: dict[str, object]) -> None:
-        self._answers.write(json.dumps(message).encode() + b"\n")
-        self._answers.flush()
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(self._answers, data) :]
 
 
 def main() -> None:
     """Greets with the versions of the environment, or with the reason why nothing can be run, and serves."""
-    answers = os.fdopen(os.dup(1), "wb")
-    jobs = os.fdopen(os.dup(0), "rb", buffering=0)
+    _without_secrets()
+    jobs, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    os.close(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes our input
-    limits.die_with_parent()
-    limits.adopt_orphans()
-    greeting = _greeting(sys.argv[1])
-    answers.write(json.dumps(greeting).encode() + b"\n")
-    answers.flush()
+    kernel.die_with_parent()
+    folder = janitor.make_folder()
+    refused = namespaces.enter()
+    os.setsid()
+    kernel.adopt_orphans()
+    protections = {"namespaces": refused, **enclosure.find_out(folder)}
+    kernel.hide_memory()
+    enclosure.settle(folder)
+    greeting: dict[str, object] = {**_greeting(sys.argv[1]), "protections": protections}
+    server = Server(jobs, answers, folder)
+    server.greet(greeting)
     if "error" not in greeting:
-        Server(jobs, answers).serve()
+        server.serve()
+
+
+def _without_secrets() -> None:
+    """Starts this process anew if its environment holds more than the code under test may see.
+
+    To remove variables would not do: the kernel shows the first environment in /proc/self/environ.
+    """
+    allowed = environment.allowed(os.environ)
+    if len(allowed) < len(os.environ):
+        os.execve(sys.executable, sys.orig_argv, allowed)
 
 
 def _greeting(device: str) -> dict[str, str | None]:

@@ -1,0 +1,62 @@
+"""Why a target has no verdict, in one clause that begins with "it" or names what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from theria_lint.dynamic.protocol import Job
+
+
+def late_import(seconds: float) -> str:
+    """The import took too long."""
+    return f"it could not be imported: that took more than {seconds:.0f} s; give it more with --timeout"
+
+
+def failed_import(error: BaseException) -> str:
+    """The import raised."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        return f"it could not be imported: {package} is missing; install it in the environment of {sys.executable}"
+    if isinstance(error, SystemExit):
+        return "it could not be imported: it exits when it is imported"
+    if isinstance(error, LateImportError):
+        return str(error)
+    return f"it could not be imported: {_sentence(error)}"
+
+
+class LateImportError(BaseException):
+    """The import took too long; not an Exception, which the code that is imported might catch."""
+
+
+def ended_import(status: int) -> str:
+    """The import ended its process; ``status`` as ``os.waitpid`` gives it."""
+    return f"it could not be imported: importing it {_end(status)}"
+
+
+def failed_probe(error: BaseException, job: Job) -> str:
+    """Calling the target raised what no probe expects."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"it needs more than the {job.memory >> 30} GiB of memory that a probe may take"
+    if isinstance(error, SystemExit):
+        return "it exits the process when it is called"
+    return f"the probe could not run it: {_sentence(error)}"
+
+
+def ended_probe(status: int, job: Job) -> str:
+    """The target ended its process, or had to be ended; ``status`` as ``os.waitpid`` gives it."""
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return f"it did not end within {job.timeout:.0f} s; give it more with --timeout"
+    return f"it {_end(status)}"
+
+
+def _end(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"ended its process with {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended its process with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:240]}" if text else type(error).__name__

@@ -1,0 +1,152 @@
+"""A job that runs: its process, what it has said, and the processes that it may start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from theria_lint.dynamic.protocol import Job, Outcome
+from theria_lint.dynamic.worker import child, reasons
+from theria_lint.dynamic.worker.sandbox import listener, namespaces
+
+_LONGEST_LINE = 16 << 20
+_COMPILERS = 64
+"""How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler."""
+
+
+@dataclass(eq=False)
+class Running:
+    """A child that serves a job; ``forks`` counts the processes that it may still start."""
+
+    job: Job
+    pid: int
+    channel: socket.socket
+    folder: str
+    mounted: bool
+    deadline: float
+    listener: int | None = None
+    imported: bool = False
+    forks: int = 0
+    status: int | None = None
+    said: int = 0
+    unread: bytes = b""
+    late: bool = False
+    large: bool = False
+
+    @classmethod
+    def start(cls, job: Job, parent: str) -> Running:
+        """Forks the child, with a folder of its own inside the parent's."""
+        folder = os.path.join(parent, str(job.id))
+        os.mkdir(folder, 0o700)
+        mounted = namespaces.mount_folder(folder)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            child.serve(job, theirs, folder)
+        theirs.close()
+        ours.setblocking(False)
+        return cls(job, pid, ours, folder, mounted, time.monotonic() + child.import_time(job.timeout) + 1)
+
+    def read(self) -> tuple[list[str], bool]:
+        """The outcomes that have been said since, and whether more may come."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.channel, 1 << 16, 1)
+        except BlockingIOError:
+            return [], True
+        except OSError:
+            return [], False
+        for descriptor in descriptors:
+            self._listen(descriptor)
+        *lines, self.unread = (self.unread + data).split(b"\n")
+        open_ = bool(data) and len(self.unread) < _LONGEST_LINE
+        said = [line.decode("utf-8", "replace") for line in lines if not self._is_notice(line)]
+        self.said += len(said)
+        return said, open_
+
+    def _listen(self, descriptor: int) -> None:
+        """Takes the first descriptor for the listener: it is sent before any code under test runs."""
+        if self.listener is None:
+            self.listener = descriptor
+        else:
+            os.close(descriptor)
+
+    def _is_notice(self, line: bytes) -> bool:
+        """Whether a line speaks of the job and not of a target.
+
+        The file can forge the notice of its import: it gains the processes that it would have had anyway.
+        """
+        if line == child.IMPORTED and not self.imported:
+            self.imported = True
+            each = 1 if self.job.device == "cpu" else 1 + _COMPILERS
+            self.forks = len(self.job.targets) * each
+            self.deadline = time.monotonic() + len(self.job.targets) * (self.job.timeout + 1) + 1
+        return line in (child.LISTENER, child.IMPORTED)
+
+    def decide(self) -> None:
+        """Answers the wish to start a process: one for each target, and none while importing."""
+        assert self.listener is not None
+        listener.answer(self.listener, allow=self.forks > 0)
+        self.forks -= 1
+
+    def is_overdue(self) -> bool:
+        """Whether its time is up."""
+        self.late = time.monotonic() > self.deadline
+        return self.late
+
+    def is_too_large(self) -> bool:
+        """Whether its folder has outgrown the limit, where no file system enforces that."""
+        self.large = not self.mounted and _size(self.folder) > namespaces.FOLDER_SIZE
+        return self.large
+
+    def stop(self) -> None:
+        """Ends the child, which may be about to end by itself: then that is how it ended."""
+        for _ in range(20 if not (self.late or self.large) else 0):
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+                break
+            time.sleep(0.001)
+        child.kill_group(self.pid)
+        if self.status is None:
+            _, self.status = os.waitpid(self.pid, 0)
+        self.channel.close()
+        if self.listener is not None:
+            os.close(self.listener)
+
+    def clean(self) -> None:
+        """Removes the folder."""
+        if self.mounted:
+            namespaces.unmount_folder(self.folder)
+        with suppress(OSError, RecursionError):
+            shutil.rmtree(self.folder)
+
+    def last_words(self) -> list[str]:
+        """Outcomes for targets that have none because of how the job ended; the parent keeps those that it has."""
+        reason = self._reason()
+        if reason is None or self.said >= len(self.job.targets):
+            return []
+        return [json.dumps(Outcome(self.job.id, t.symbol, reason=reason).to_json()) for t in self.job.targets]
+
+    def _reason(self) -> str | None:
+        if self.large:
+            return f"its file writes more than {namespaces.FOLDER_SIZE >> 30} GiB to the disk"
+        if self.imported:
+            return None
+        if self.late:
+            return reasons.late_import(child.import_time(self.job.timeout))
+        return reasons.ended_import(self.status or 0)
+
+
+def _size(folder: str) -> int:
+    """The bytes of disk that a folder's files take."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512
+    return total

@@ -1,0 +1,50 @@
+"""Limits on what a process may use, files it may hold open included."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+_FILE_SIZE = 64 << 20
+_OPEN_FILES = 512
+_ROOM = 1 << 30
+"""Address space beyond the memory: stacks and arenas are reserved in large pieces that are hardly used."""
+
+
+def keep_only(descriptor: int) -> None:
+    """Closes every file but the standard streams and one: the server's own pipes are not for the code under test."""
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def limit_resources(memory: int, seconds: float, *, device: str) -> None:
+    """Limits memory (bytes beyond what the process holds), processor time, files and core dumps.
+
+    A GPU's driver reserves address space for all memory that there is, so there only private memory is limited.
+    """
+    space, data = _held_memory()
+    _limit(resource.RLIMIT_DATA, data + memory)
+    if device == "cpu":
+        _limit(resource.RLIMIT_AS, space + memory + _ROOM)
+    _limit(resource.RLIMIT_CPU, int(seconds) + 5)
+    _limit(resource.RLIMIT_FSIZE, _FILE_SIZE)
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    # 1 and not 0: where a program collects core dumps, Linux hands it those of processes that are allowed none.
+    _limit(resource.RLIMIT_CORE, 1)
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _held_memory() -> tuple[int, int]:
+    """The bytes that this process has mapped, and those that are private; 0 where the platform does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            pages = [int(field) for field in file.read().split()]
+    except (OSError, ValueError):
+        return 0, 0
+    size = os.sysconf("SC_PAGE_SIZE")
+    return pages[0] * size, pages[5] * size
