@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from theria_lint.dynamic.protocol import Job, Outcome
+from theria_lint.dynamic.worker.sandbox.environment import allowed
 from theria_lint.model import Environment
 
 # The worker finds theria and theria_lint where this process has them, and nothing else of this environment: the two may
@@ -38,7 +39,10 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time."""
+    """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
+
+    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not.
+    """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
         """Starts the process.
@@ -48,7 +52,7 @@ class Worker:
         """
         self._jobs = max(1, jobs)
         root = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**allowed(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             self._process = subprocess.Popen(
                 [python, "-P", "-c", _BOOT, device, root],
@@ -71,6 +75,7 @@ class Worker:
         self.environment = Environment(
             python=greeting["python"], torch=greeting["torch"], triton=greeting["triton"], device=greeting["device"]
         )
+        self.protections: dict[str, str | None] = greeting.get("protections", {})
 
     def __enter__(self) -> Worker:
         """The worker itself."""

@@ -38,7 +38,7 @@ def ended_import(status: int) -> str:
 def failed_probe(error: BaseException, job: Job) -> str:
     """Calling the target raised what no probe expects."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return f"it needs more than the {job.memory >> 30} GiB of memory that a probe may take"
+        return f"it needs more than the {job.memory / (1 << 30):.3g} GiB of memory that a probe may take"
     if isinstance(error, SystemExit):
         return "it exits the process when it is called"
     return f"the probe could not run it: {_sentence(error)}"

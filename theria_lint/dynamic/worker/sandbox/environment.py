@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CC", "CXX")
+_USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "TMPDIR", "CC", "CXX")
 _LOADER = ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 _NAMES = frozenset((*_USER, *_LOADER))
 _GPU = ("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "HIP_", "ROCM_", "ROCR_", "HSA_")
 _LIBRARIES = ("TORCH_", "PYTORCH_", "TRITON_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "NUMEXPR_")
-_PREFIXES = ("LC_", "CONDA_", "PYTHON", "MALLOC_", *_GPU, *_LIBRARIES)
+_PREFIXES = ("LC_", "VIRTUAL_ENV", "CONDA_", "PYTHON", "MALLOC_", *_GPU, *_LIBRARIES)
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY", "APIKEY")
 
 
