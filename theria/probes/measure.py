@@ -13,7 +13,7 @@ from theria.attention import executed_backends
 from theria.probes.compare import compare_all, compare_sums, judge
 from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, Route, differentiate
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
-from theria.probes.point import Function, Point, call, place
+from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
 from theria.probes.report import Report
 from theria.verdicts import Status, Verdict
@@ -56,7 +56,7 @@ def measure(
         Exception: whatever the function's forward raises; TypeError if it returns no floating-point tensor.
     """
     with executed_backends() as backends:
-        output = call(function, inputs, seed)
+        output = trial(function, inputs, seed)
     point = place(inputs, output, seed)
     dtype = next(iter(inputs.values())).dtype
     empty = Report(

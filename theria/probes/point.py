@@ -72,6 +72,11 @@ def isolated(seed: int) -> Iterator[None]:
             generator.set_state(state)
 
 
+def trial(function: Function, inputs: Mapping[str, Tensor], seed: int) -> Tensor:
+    """What the function returns for copies of the inputs that require grad: code may ask whether they do."""
+    return call(function, {name: copy_strided(t).requires_grad_() for name, t in inputs.items()}, seed).detach()
+
+
 def call(function: Function, arguments: Mapping[str, Tensor], seed: int) -> Tensor:
     """Calls the function as a probe does; TypeError if it does not return a floating-point tensor."""
     with isolated(seed):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from theria.maml import TaskShape, maml_probe
-from theria.probes.point import call
+from theria.probes.point import trial
 from theria.probes.sweep import LAYOUTS, Shape, from_bhtd, to_bhtd
 from theria_lint.dynamic.worker.binding import Binding
 from theria_lint.dynamic.worker.calls import Call
@@ -39,7 +39,7 @@ def maml_of(binding: Binding) -> dict[str, Any] | None:
 def _forward_time(binding: Binding) -> float:
     made = binding.call()
     start = time.perf_counter()
-    call(made.output, made.inputs, binding.scene.seed)
+    trial(made.output, made.inputs, binding.scene.seed)
     return time.perf_counter() - start
 
 

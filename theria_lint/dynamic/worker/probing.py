@@ -12,7 +12,7 @@ from torch import Tensor
 from theria.attention import backend_names
 from theria.probes import Report, measure
 from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate
-from theria.probes.point import call, place
+from theria.probes.point import call, place, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import ODD, ROUND, attention_references, summarise
 from theria.verdicts import Verdict
@@ -49,14 +49,14 @@ def run_target(
 
 def _try_once(binding: Binding) -> None:
     made = binding.call()
-    call(made.output, made.inputs, binding.scene.seed)
+    trial(made.output, made.inputs, binding.scene.seed)
 
 
 def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
     """The places that building the target, calling it and differentiating it twice execute."""
     with Places(watched) as places:
         made = binding.call()
-        output = call(made.output, made.inputs, binding.scene.seed)
+        output = trial(made.output, made.inputs, binding.scene.seed)
         differentiate(made.output, place(made.inputs, output, binding.scene.seed), PRIMARY)
     return places.seen()
 

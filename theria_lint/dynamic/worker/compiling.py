@@ -1,0 +1,30 @@
+"""``torch.compile`` without code generation: a compiler is a process to start, and autograd's part needs none."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from theria_lint.dynamic.worker import helps
+
+WITHOUT_CODE = "aot_eager"
+"""The backend that traces forward and backward like the default one, with the same refusals, and runs them eagerly."""
+
+
+def avoid_code_generation() -> None:
+    """Makes ``torch.compile`` use that backend wherever the code under test leaves the choice to PyTorch."""
+    original = torch.compile
+
+    @functools.wraps(original)
+    def compile_(*args: Any, backend: str | Callable[..., Any] = "inductor", **kwargs: Any) -> Any:
+        if backend != "inductor":
+            return original(*args, backend=backend, **kwargs)
+        kwargs.pop("mode", None)
+        kwargs.pop("options", None)
+        helps.give(f"torch.compile's backend {WITHOUT_CODE} in place of inductor")
+        return original(*args, backend=WITHOUT_CODE, **kwargs)
+
+    torch.compile = compile_
