@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,14 @@ from theria_lint.dynamic.worker import helps
 
 WITHOUT_CODE = "aot_eager"
 """The backend that traces forward and backward like the default one, with the same refusals, and runs them eagerly."""
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Runs compiled code as it was written, so that it can be watched; a PyTorch before 2.6 has no such switch."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    with stance("force_eager") if stance else nullcontext():
+        yield
 
 
 def avoid_code_generation() -> None:

@@ -1,4 +1,4 @@
-"""What a target's second derivatives are worth to MAML: the meta-gradient through a tiny model that holds the target."""
+"""What a target's second derivatives are worth to MAML: the meta-gradient through a tiny model that holds it."""
 
 from __future__ import annotations
 

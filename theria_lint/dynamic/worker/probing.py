@@ -20,6 +20,7 @@ from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
 from theria_lint.dynamic.worker.calls import Call
+from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.places import Place, Places
 from theria_lint.dynamic.worker.scene import Scene
@@ -54,7 +55,7 @@ def _try_once(binding: Binding) -> None:
 
 def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
     """The places that building the target, calling it and differentiating it twice execute."""
-    with Places(watched) as places:
+    with uncompiled(), Places(watched) as places:
         made = binding.call()
         output = trial(made.output, made.inputs, binding.scene.seed)
         differentiate(made.output, place(made.inputs, output, binding.scene.seed), PRIMARY)
