@@ -19,6 +19,8 @@ OPERATION = (
     r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)"
 )
 _OPERATION = re.compile(OPERATION)
+# Frameworks that have modules of their own.
+_FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
 _OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
@@ -123,19 +125,15 @@ class AttentionCode:
         self.setup = {child for owner in owners for child in owner.method("__init__")} - self.active
 
     def _is_seed(self, scope: Scope) -> bool:
-        if is_device_kernel(scope) or scope.parent is None or words.is_test(scope.name):
+        if is_device_kernel(scope) or scope.parent is None or words.is_test(scope.name) or _is_in_test(scope):
             return False
         if scope.parent.kind == "class":
             return self._is_seed_method(scope, scope.parent)
         if words.takes_qkv(scope.parameters) or computes_attention(scope):
             return True
-        if words.function_is_attention(scope.name) and scope.parameters and not self._is_in_test(scope):
+        if words.function_is_attention(scope.name) and scope.parameters:
             return True
         return takes_attention_function(scope) and makes_attention(scope)
-
-    def _is_in_test(self, scope: Scope) -> bool:
-        outer = scope.enclosing("function")
-        return outer is not None and words.is_test(outer.name)
 
     def _is_seed_method(self, scope: Scope, owner: Scope) -> bool:
         if is_autograd_function(self.index, owner):
@@ -146,6 +144,8 @@ class AttentionCode:
 
     def class_is_attention(self, owner: Scope) -> bool:
         """Whether calling an instance of this class computes attention."""
+        if not _FOREIGN.isdisjoint(base.partition(".")[0] for base in bases(owner)):
+            return False
         if words.class_is_attention(owner.name):
             return True
         entries = [entry for name in CALL_ENTRIES for entry in method_of(self.index, owner, name)]
@@ -273,6 +273,11 @@ class AttentionCode:
                 if isinstance(target, ast.Attribute) and dotted(target) == f"{instance}.{target.attr}":
                     for name, attribute in _names_in(node.value):
                         table.setdefault(target.attr, []).extend(self._meaning(method, name, attribute, set()))
+
+
+def _is_in_test(scope: Scope) -> bool:
+    outer = scope.enclosing("function")
+    return outer is not None and words.is_test(outer.name)
 
 
 def takes_attention_function(scope: Scope) -> bool:

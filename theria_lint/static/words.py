@@ -23,9 +23,11 @@ FUNCTION_BYSTANDERS = word_set(
 )
 CLASS_BYSTANDERS = word_set(
     "mask masks config configs cfg test tests tester output outputs metadata builder backend cache type enum error "
-    "kwargs args spec params settings options state mode modes impl interface protocol dispatcher benchmark "
+    "pipeline kwargs args spec params settings options state mode modes impl interface protocol dispatcher benchmark "
     "factory registry loader converter mapping strategy converters test case warning info stats visualizer"
 )
+# Functions of these names make inputs and measure; what they do to tensors is their own affair.
+_TRIALS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _ROLES = {
@@ -78,7 +80,7 @@ def class_is_attention(name: str) -> bool:
 
 def is_test(name: str) -> bool:
     """Whether a function of this name is a test or a benchmark, which runs attention but is none."""
-    return name.startswith(("test_", "bench_", "benchmark_")) or name in {"test", "bench", "benchmark", "main"}
+    return name.startswith("test_") or name in {"test", "main"} or not _TRIALS.isdisjoint(words(name))
 
 
 def role(parameter: str) -> str | None:

@@ -18,9 +18,9 @@ from .opaque import is_once
 # Sizes and positions by the names that people give them: no derivative flows through those.
 _INTEGERS = re.compile(
     r"(^|_)(len|lens|length|lengths|seqlen|seqlens|idx|index|indices|mask|masks|num|count|counts|pos|position|positions|"
-    r"size|sizes|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
+    r"size|sizes|rng|seed|state|philox|heads?|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
 )
-_NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np"})
+_NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np", "module", "layer", "mod"})
 
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
