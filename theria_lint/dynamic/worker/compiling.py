@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -17,8 +18,11 @@ WITHOUT_CODE = "aot_eager"
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Runs compiled code as it was written, so that it can be watched; a PyTorch before 2.6 has no such switch."""
-    stance = getattr(torch.compiler, "set_stance", None)
+    """Runs compiled code as it was written, so that it can be watched; a PyTorch before 2.6 has no such switch.
+
+    The switch imports the compiler, which takes seconds: code that has not done so has compiled nothing.
+    """
+    stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
     with stance("force_eager") if stance else nullcontext():
         yield
 
