@@ -74,8 +74,10 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
         code = run(paths, options)
     except UserError as error:
         raise _Failure(str(error)) from None
-    except (click.ClickException, click.exceptions.Exit, BrokenPipeError, KeyboardInterrupt):
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
+    except KeyboardInterrupt:
+        code = 130
     except Exception as error:
         if options["verbose"]:
             raise
@@ -145,7 +147,10 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
     if writing:
         settings = settings._replace(baseline=None)
-    report = lint(paths, settings, given=given, progress=_progress(options))
+    progress = _progress(options)
+    report = lint(paths, settings, given=given, progress=progress)
+    if progress is not None:
+        progress("", 0, 0)
     if writing or options["add_ignores"]:
         return _accept(report, options)
     from theria_lint.report import render

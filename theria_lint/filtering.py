@@ -81,10 +81,10 @@ def _is_in(finding: Finding, path: str, cell: int | None) -> bool:
 
 def _accepted(report: Report, shown: Sequence[Finding], baseline: Baseline | None) -> frozenset[tuple[str, str]]:
     """Unsafe targets that only silenced findings explain, or that the baseline names."""
-    accepted = set()
+    accepted, loud = set(), set(shown)
     for result in report.targets:
         blamed = [finding for finding in report.findings if explains(finding, result)]
-        silenced = bool(blamed) and not any(finding in shown for finding in blamed)
+        silenced = bool(blamed) and not any(finding in loud for finding in blamed)
         if result.verdict.unsafe and (silenced or (baseline is not None and baseline.accepts(result) and not blamed)):
             accepted.add((result.target.path, result.target.symbol))
     return frozenset(accepted)

@@ -91,6 +91,15 @@ def test_an_internal_error_is_one_sentence(lint: Lint, folder: Path, monkeypatch
     assert (result.stdout, result.stderr, result.exit_code) == ("", expected, 2)
 
 
+def test_an_interrupted_run_has_found_nothing(lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("theria_lint.pipeline.discover", interrupted)
+    result = lint(".")
+    assert (result.stdout, result.stderr, result.exit_code) == ("", "", 130)
+
+
 def test_an_error_inside_one_file_does_not_stop_the_others(
     lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

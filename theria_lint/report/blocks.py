@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
@@ -12,34 +12,41 @@ from theria_lint.report.heatmap import heatmap
 from theria_lint.report.outcome import explains, is_accepted, unexplained_targets
 from theria_lint.report.style import Style, place
 
+# Of a target: path, line, symbol.
+Key = tuple[str, int, str]
 _COLOURS = {"confirmed": "red", "unconfirmed": "yellow", "cleared": "green"}
 
 
 def blocks(report: Report, view: View, style: Style) -> Iterator[str]:
     """Every block, without the blank line after it: file by file, then what could not be checked."""
+    alone = frozenset(map(_key, unexplained_targets(report)))
     findings = [item for item in report.findings if _is_shown(item, view)]
-    targets = [item for item in report.targets if _is_target_shown(item, report, view)]
+    targets = [item for item in report.targets if _is_target_shown(item, report, view, alone)]
     for path in sorted({*(item.suspect.path for item in findings), *(item.target.path for item in targets)}):
         for finding in findings:
             if finding.suspect.path == path:
                 yield "\n".join(_finding(finding, report, style))
         for result in targets:
             if result.target.path == path:
-                yield "\n".join(_target(result, report, view, style))
+                yield "\n".join(_target(result, report, view, style, alone))
     yield from _errors(report, style)
+
+
+def _key(result: TargetResult) -> Key:
+    return result.target.path, result.target.line, result.target.symbol
 
 
 def _is_shown(finding: Finding, view: View) -> bool:
     return finding.disposition is not Disposition.CLEARED or view.show_cleared or view.verbose
 
 
-def _is_target_shown(result: TargetResult, report: Report, view: View) -> bool:
+def _is_target_shown(result: TargetResult, report: Report, view: View, alone: Collection[Key]) -> bool:
     """Safe targets are not worth a line, nor one whose findings have said all there is to say."""
     if view.verbose or result.verdict is Verdict.INCONCLUSIVE:
         return True
     if not result.verdict.unsafe or is_accepted(report, result):
         return False
-    return result in unexplained_targets(report) or any(run.blocks for run in result.runs)
+    return _key(result) in alone or any(run.blocks for run in result.runs)
 
 
 def _finding(finding: Finding, report: Report, style: Style) -> Iterator[str]:
@@ -67,11 +74,11 @@ def _colour(verdict: Verdict) -> str:
     return "red" if verdict.unsafe else "green"
 
 
-def _target(result: TargetResult, report: Report, view: View, style: Style) -> Iterator[str]:
+def _target(result: TargetResult, report: Report, view: View, style: Style, alone: Collection[Key]) -> Iterator[str]:
     yield _head(result, style)
     if not any(explains(finding, result) and result.reason in finding.reason for finding in report.findings):
         yield f"  reason: {result.reason}"
-    if result in unexplained_targets(report):
+    if _key(result) in alone:
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):

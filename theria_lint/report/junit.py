@@ -9,7 +9,7 @@ from theria.verdicts import Verdict
 from theria_lint.model import Report, TargetResult
 from theria_lint.report import View
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
-from theria_lint.report.outcome import unsafe_targets
+from theria_lint.report.outcome import is_accepted
 
 # Characters that XML 1.0 cannot hold at all.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -22,7 +22,7 @@ def render(report: Report, view: View) -> str:
         if item.rule not in (UNSAFE, UNUSED):
             _item(suite, item)
     for result in report.targets:
-        _target(suite, result, result in unsafe_targets(report))
+        _target(suite, result, result.verdict.unsafe and not is_accepted(report, result))
     if not len(suite):
         SubElement(suite, "testcase", classname="theria-lint", name=f"{report.files} files")
     _count(suite)
