@@ -100,13 +100,12 @@ def show(resolved: Resolved) -> str:
     for key in KEYS:
         value = getattr(resolved.settings, key.replace("-", "_"))
         value = dict(value) if key == "per-file-ignores" else value
-        lines.append(f"{key} = {_toml(value)}  # {resolved.sources.get(key, DEFAULT)}")
+        written = f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+        lines.append(f"{written}  # {resolved.sources.get(key, DEFAULT)}")
     return "\n".join(lines) + "\n"
 
 
 def _toml(value: Any) -> str:
-    if value is None:
-        return '""'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -114,5 +113,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        import json  # a JSON string is a TOML string
+
+        return json.dumps(value, ensure_ascii=False)
     return repr(value)

@@ -102,7 +102,18 @@ def test_show_settings_names_the_source_of_each(lint: Lint, folder: Path) -> Non
     assert 'per-file-ignores = {"tests/" = ["THL"]}  # theria-lint.toml' in lines
     assert 'device = "cpu"  # command line' in lines
     assert "timeout = 30.0  # default" in lines
-    assert [line.split(" = ")[0] for line in lines] == list(KEYS)
+    assert "# python is not set  # default" in lines
+    assert [line.removeprefix("# ").split()[0] for line in lines] == list(KEYS)
+
+
+def test_shown_settings_are_a_configuration(lint: Lint, folder: Path) -> None:
+    table = '{target = "a:f", kwargs = {name = "x\\"y\\n", scale = 0.5, on = true}}'
+    (folder / "theria-lint.toml").write_text(f'exclude = ["a\\\\b"]\ntargets = [{table}]\n')
+    shown = lint("--show-settings", confirm=True).stdout
+    before = resolve([], {}, None, False).settings
+    (folder / "theria-lint.toml").write_text(shown)
+    assert resolve([], {}, None, False).settings == before
+    assert before.targets[0]["kwargs"] == {"name": 'x"y\n', "scale": 0.5, "on": True}
 
 
 @pytest.mark.parametrize(
