@@ -134,7 +134,7 @@ class Running:
 
     def _reason(self) -> str | None:
         if self.large:
-            return f"its file writes more than {namespaces.FOLDER_SIZE >> 30} GiB to the disk"
+            return f"its file writes more than {namespaces.FOLDER_SIZE >> 20} MiB to the disk"
         if self.imported:
             return None
         if self.late:

@@ -78,7 +78,7 @@ def find_out(folder: str) -> Protections:
     return {**held, "disk": None if _can_mount(folder) else f"folders are watched, and ended beyond {_SIZE}"}
 
 
-_SIZE = f"{namespaces.FOLDER_SIZE >> 30} GiB"
+_SIZE = f"{namespaces.FOLDER_SIZE >> 20} MiB"
 
 
 def _can_mount(folder: str) -> bool:

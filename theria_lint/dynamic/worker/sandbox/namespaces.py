@@ -17,7 +17,7 @@ _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x20000, 0x8000000, 
 _NO_SUID, _NO_DEVICES, _RECURSIVE, _PRIVATE = 0x2, 0x4, 0x4000, 0x40000
 _DETACH = 2
 
-FOLDER_SIZE = 1 << 30
+FOLDER_SIZE = 512 << 20
 """How many bytes the temporary folder of one job may hold."""
 
 
