@@ -46,9 +46,11 @@ def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, seco
         side = min(128, padded(rows))
         return Blocks(side, side, 4, 1)
     footprint = padded(width) * dtype.itemsize * (2 if second_order else 1)
+    # wide accumulators spill out of the registers of four warps
+    warps = 4 if footprint <= 256 else 8
     if dtype.itemsize > 2:
-        # float32 and float64 products run without tensor cores: small tiles keep registers and compile time in bounds
+        # exact float32 products run without tensor cores, float64 ones fill registers twice as fast: small tiles keep registers and compile time in bounds
         side = 32 if footprint <= 512 else _SMALLEST
-        return Blocks(side, side, 4, 1)
+        return Blocks(side, side, warps, 1)
     side = 64 if footprint <= 512 else 32
-    return Blocks(side, side, 4 if footprint <= 256 else 8, 2 if footprint <= 256 else 1)
+    return Blocks(side, side, warps, 2 if footprint <= 256 else 1)
