@@ -49,7 +49,7 @@ def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, seco
     # wide accumulators spill out of the registers of four warps
     warps = 4 if footprint <= 256 else 8
     if dtype.itemsize > 2:
-        # exact float32 products run without tensor cores, float64 ones fill registers twice as fast: small tiles keep registers and compile time in bounds
+        # exact float32 products run without tensor cores, and float64 takes two registers an entry: small tiles
         side = 32 if footprint <= 512 else _SMALLEST
         return Blocks(side, side, warps, 1)
     side = 64 if footprint <= 512 else 32
