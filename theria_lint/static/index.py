@@ -10,8 +10,25 @@ from .names import NameTable, dotted
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-# Nodes that say nothing: contexts, operators, constants.
-_MARKS = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop, ast.Constant, ast.arguments)
+# Fields that hold no expression or statement, or one that is not run.
+_SILENT = frozenset(
+    {"ctx", "op", "ops", "id", "attr", "arg", "name", "names", "module", "level", "annotation", "returns", "simple"}
+    | {"type_comment", "type_params", "is_async", "conversion", "kind", "kwd_attrs", "cls", "rest"}
+)
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.Lambda: ("body",),
+    ast.Constant: (),
+    ast.MatchSingleton: (),
+    ast.Global: (),
+    ast.Nonlocal: (),
+}
+_DEFINING = frozenset(_DEFINITIONS)
+_BINDING = frozenset({ast.Import, ast.ImportFrom, ast.Assign})
+# The nodes that somebody asks a scope for.
+_KEPT = frozenset(
+    {ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Lambda, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr}
+    | {ast.Return, ast.Yield, ast.For, ast.comprehension}
+)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _JITS = (
     "triton.jit",
@@ -119,40 +136,44 @@ def build(tree: ast.Module) -> Index:
     parents: dict[ast.AST, ast.AST] = dict.fromkeys(tree.body, tree)
     while stack:
         node, scope, nodes = stack.pop()
-        nodes.append(node)
-        if isinstance(node, _DEFINITIONS):
+        kind = type(node)
+        if kind in _KEPT:
+            nodes.append(node)
+        if kind in _DEFINING:
+            assert isinstance(node, _DEFINITIONS)
             inner = _enter(node, scope)
             scopes.append(inner)
             parts: list[_Part] = [(node.body, inner, inner.nodes), (node.decorator_list, scope, inner.header)]
             parts.append((_outside(node), scope, nodes))
-        elif isinstance(node, ast.JoinedStr):
-            continue  # what becomes text influences no gradient
-        else:
-            if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign):
+            for children, owner, target in parts:
+                for child in reversed(children):
+                    parents[child] = node
+                    stack.append((child, owner, target))
+        elif kind is not ast.JoinedStr:  # what becomes text influences no gradient
+            if kind in _BINDING:
                 scope.names.bind(node)
-            parts = [(_own_children(node), scope, nodes)]
-        for children, owner, target in parts:
-            for child in reversed(children):
+            for child in reversed(_own_children(node)):
                 parents[child] = node
-                stack.append((child, owner, target))
+                stack.append((child, scope, nodes))
     by_name: dict[str, list[Scope]] = {}
     for scope in scopes[1:]:
         by_name.setdefault(scope.name, []).append(scope)
     return Index(module, scopes, parents, by_name)
 
 
-def _own_children(node: ast.AST) -> Sequence[ast.AST]:
-    """The children worth a visit: annotations mention types, which run nothing."""
-    if isinstance(node, ast.AnnAssign):
-        return [node.target, node.value] if node.value is not None else [node.target]
+def _own_children(node: ast.AST) -> list[ast.AST]:
+    """The children worth a visit: annotations mention types, operators and constants say nothing."""
+    kind = type(node)
+    fields = _FIELDS.get(kind)
+    if fields is None:
+        fields = _FIELDS[kind] = tuple(name for name in kind._fields if name not in _SILENT)
     children: list[ast.AST] = []
-    for name in node._fields:
+    for name in fields:
         value = getattr(node, name, None)
-        if isinstance(value, ast.AST):
-            if not isinstance(value, _MARKS):
-                children.append(value)
-        elif isinstance(value, list):
-            children += [item for item in value if isinstance(item, ast.AST) and not isinstance(item, _MARKS)]
+        if value.__class__ is list:
+            children += [item for item in value if item is not None and item.__class__ is not ast.Constant]
+        elif value is not None and value.__class__ is not ast.Constant:
+            children.append(value)
     return children
 
 

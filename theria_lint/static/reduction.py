@@ -203,7 +203,8 @@ class _Graph:
 
 
 def _names(chunk: Chunk, names: frozenset[str]) -> bool:
-    return any(True for name in names for _ in find_word(chunk.text, name))
+    text = chunk.text
+    return any(name in text and next(find_word(text, name), None) is not None for name in names)
 
 
 def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]) -> set[Chunk]:

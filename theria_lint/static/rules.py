@@ -93,9 +93,9 @@ class Rule:
         return dict(self.messages).get(variant or "", self.message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RuleSet:
-    """The rules in force, by id."""
+    """The rules in force, by id. Compared by identity: it is looked up for every file."""
 
     rules: tuple[Rule, ...]
     # Names that only a user's settings know make a file interesting even if it never says "torch".

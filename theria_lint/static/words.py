@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -58,6 +59,7 @@ def words(identifier: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(identifier)]
 
 
+@lru_cache(maxsize=8192)
 def names_attention(identifier: str) -> bool:
     """Whether an identifier mentions attention at all: ``flash_attn_func``, ``SelfAttention``, ``mha``."""
     lower = identifier.lower()
@@ -83,6 +85,7 @@ def is_test(name: str) -> bool:
     return name.startswith("test_") or name in {"test", "main"} or not _TRIALS.isdisjoint(words(name))
 
 
+@lru_cache(maxsize=8192)
 def role(parameter: str) -> str | None:
     """Which of q, k, v, qkv, kv a parameter of this name is, None for any other."""
     name = parameter.lower().strip("_")

@@ -18,10 +18,10 @@ _INNER_LOOPS = word_set("inner maml adapt adaptation metalearn unroll unrolled")
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """``autograd.grad`` and, in a backward, ``.backward()`` without ``create_graph=True``; re-entry after a detach."""
     names = rule.names("function")
-    for place in code.places():
-        yield from _reentry(code, place)
-    for place in code.places("autograd-function"):
-        yield from _backward(code, place)
+    for call in code.calls():
+        yield from _reentry(code, call)
+    for call in code.calls("autograd-function"):
+        yield from _backward(code, call)
     for call in code.calls("anywhere"):
         if not names.isdisjoint(call.meanings) and not _keeps_graph(call.node, 4) and _is_in_reach(code, call.place):
             yield from _gradient(code, names, call)
@@ -52,20 +52,20 @@ def _keeps_graph(call: ast.Call, position: int) -> bool:
     return False
 
 
-def _backward(code: ModuleCode, place: Place) -> Iterator[Hit]:
-    node = place.node
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
+def _backward(code: ModuleCode, call: Call) -> Iterator[Hit]:
+    place, node = call.place, call.node
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
         receiver = dotted(node.func.value) or ""
         is_class = receiver.rpartition(".")[2][:1].isupper() or receiver in {"self", "cls"}
-        if not is_class and not place.names.resolve_node(node.func) and not _keeps_graph(node, 2):
+        if not is_class and not call.meanings and not _keeps_graph(node, 2):
             span = code.member_span(node.func, node)
             yield Hit(node, span, ".backward()", place.scope, lines_of(node), "create-graph", "backward")
 
 
-def _reentry(code: ModuleCode, place: Place) -> Iterator[Hit]:
+def _reentry(code: ModuleCode, call: Call) -> Iterator[Hit]:
     """``x.detach().requires_grad_()``: what is computed from it has a graph that ends there."""
-    node = place.node
-    if not isinstance(node, ast.Call) or not _is_method(node, "requires_grad_"):
+    place, node = call.place, call.node
+    if not _is_method(node, "requires_grad_"):
         return
     current: ast.expr = node
     while isinstance(current, ast.Call) and isinstance(current.func, ast.Attribute):
