@@ -192,7 +192,7 @@ ENDED = {
 HARMLESS = [
     line[4 : line.index("(")]
     for line in DAMAGE.splitlines()
-    if line.startswith("def ") and line[4 : line.index("(")] not in ENDED
+    if line.startswith("def ") and line[4 : line.index("(")] not in {*ENDED, "attention_fill_disk"}
 ]
 
 IMPORTS = {
@@ -323,6 +323,11 @@ def test_damage_stays_in_the_target(scene: Scene, symbol: str) -> None:
     verdict, reason = run_of(scene.found, symbol)
     assert verdict is Verdict.INCONCLUSIVE
     assert ENDED[symbol] in reason
+
+
+def test_the_disk_is_not_filled(scene: Scene) -> None:
+    verdict, reason = run_of(scene.found, "attention_fill_disk")
+    assert verdict is Verdict.SAFE or reason == "its file writes more than 512 MiB to the disk"
 
 
 @pytest.mark.parametrize("symbol", HARMLESS)

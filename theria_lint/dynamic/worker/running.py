@@ -126,11 +126,14 @@ class Running:
             shutil.rmtree(self.folder)
 
     def last_words(self) -> list[str]:
-        """Outcomes for targets that have none because of how the job ended; the parent keeps those that it has."""
+        """Outcomes for the targets that have none because of how the job ended.
+
+        Once the file is imported that is the target that ran; the parent asks for those behind it again.
+        """
         reason = self._reason()
-        if reason is None or self.said >= len(self.job.targets):
-            return []
-        return [json.dumps(Outcome(self.job.id, t.symbol, reason=reason).to_json()) for t in self.job.targets]
+        last = self.said + 1 if self.imported else None
+        left = self.job.targets[self.said : last] if reason is not None else ()
+        return [json.dumps(Outcome(self.job.id, target.symbol, reason=reason or "").to_json()) for target in left]
 
     def _reason(self) -> str | None:
         if self.large:
