@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,10 @@ from theria.probes.point import Function, Point, call, draw, isolated
 
 DIRECTIONS = 4
 """Directions along which finite differences observe a gradient or a row: four numbers that all have to agree."""
+
+
+SLOW = 0.03
+"""Seconds a call from which two directions and a shorter search for the step have to do: interpreted kernels."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,16 @@ class FiniteDifferences:
         """Evaluates the ladder: two dozen calls of the function."""
         self._function = function
         self._point = point
+        self._cache: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
+        started = time.perf_counter()
+        self._loss()
+        slow = time.perf_counter() - started > SLOW
+        self._directions, self._ladder = (2, self.LADDER[1:8]) if slow else (DIRECTIONS, self.LADDER)
         generator = torch.Generator().manual_seed(point.seed + 1)
         self._probes = {
-            name: [draw(tuple(t.shape), generator).to(t.device) for _ in range(DIRECTIONS)]
+            name: [draw(tuple(t.shape), generator).to(t.device) for _ in range(self._directions)]
             for name, t in point.inputs.items()
         }
-        self._cache: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
         self.step, self.noise = self._best_step()
 
     def oracle(self, measured: Derivatives, tolerance: float) -> Oracle:
@@ -150,13 +159,13 @@ class FiniteDifferences:
             minus = self._loss(*((n, -1, -h) for n in names))
             return (plus - 2 * self._loss() + minus) / (h * h)
 
-        raw = [curvature(h) for h in self.LADDER]
+        raw = [curvature(h) for h in self._ladder]
         extrapolated = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(raw)]
         gaps = [abs(x - y) for x, y in pairwise(extrapolated)]
         finite = [g if math.isfinite(g) else math.inf for g in gaps]
         best = min(range(len(finite)), key=finite.__getitem__)
         size = max(abs(extrapolated[best]), 1e-300)
-        return self.LADDER[best + 1], finite[best] / size
+        return self._ladder[best + 1], finite[best] / size
 
     def _extrapolated(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
         """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
@@ -168,7 +177,7 @@ class FiniteDifferences:
         probes = self._probes[name]
 
         def estimate(h: float) -> Tensor:
-            losses = [self._loss((name, i, h)) - self._loss((name, i, -h)) for i in range(DIRECTIONS)]
+            losses = [self._loss((name, i, h)) - self._loss((name, i, -h)) for i in range(self._directions)]
             return torch.tensor(losses, dtype=torch.float64) / (2 * h)
 
         return self._projected(probes, *self._extrapolated(estimate))
@@ -178,7 +187,7 @@ class FiniteDifferences:
         for b, probes in self._probes.items():
 
             def estimate(h: float, b: str = b) -> Tensor:
-                values = [self._mixed(a, -1, b, j, h) for j in range(DIRECTIONS)]
+                values = [self._mixed(a, -1, b, j, h) for j in range(self._directions)]
                 return torch.tensor(values, dtype=torch.float64)
 
             rows[a, b] = self._projected(probes, *self._extrapolated(estimate))
@@ -197,6 +206,7 @@ class FiniteDifferences:
         """All first-order gradients of L at the moved point, as autograd gives them, in one float64 vector."""
         leaves = self._moved((shift,))
         output = call(self._function, leaves, self._point.seed)
+        self._cache[(shift,)] = flat(output)
         with isolated(self._point.seed):
             loss = (self._point.cotangent * output.to(torch.float64)).sum()
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)

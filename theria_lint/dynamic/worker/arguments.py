@@ -27,16 +27,27 @@ def _module(name: str, scene: Scene) -> list[Any]:
     return [SimpleNamespace(**attributes, config=Config(scene), scaling=scene.shape.dim**-0.5, layer_idx=0)]
 
 
+def _extra_shapes(scene: Scene) -> list[tuple[int, ...]]:
+    """The shapes that a tensor beside q, k and v has: one number a position, a channel, a value, a head."""
+    k, v = scene.qkv()["k"], scene.qkv()["v"]
+    shapes = [tuple(k.shape[:-1]), tuple(k.shape), tuple(v.shape), (scene.shape.heads,)]
+    shapes.append((scene.shape.heads, scene.shape.dim))
+    return list(dict.fromkeys(shapes))
+
+
 def _gate(name: str, scene: Scene) -> list[Any]:
-    """Log decays: negative numbers, one a position or one a channel."""
-    k = scene.qkv()["k"]
-    return [torch.nn.functional.logsigmoid(scene.tensor(name, tuple(s))) for s in (k.shape[:-1], k.shape)]
+    """Log decays: negative numbers."""
+    return [torch.nn.functional.logsigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(scene)]
 
 
 def _unit(name: str, scene: Scene) -> list[Any]:
-    """Numbers in (0, 1): learning rates and write strengths, one a position or one a channel."""
-    k = scene.qkv()["k"]
-    return [torch.sigmoid(scene.tensor(name, tuple(s))) for s in (k.shape[:-1], k.shape)]
+    """Numbers in (0, 1): learning rates and write strengths."""
+    return [torch.sigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(scene)]
+
+
+def _any(name: str, scene: Scene) -> list[Any]:
+    """Normal numbers."""
+    return [scene.tensor(name, shape) for shape in (tuple(scene.qkv()["q"].shape), *_extra_shapes(scene))]
 
 
 CALL: tuple[tuple[str, Values], ...] = (
@@ -47,6 +58,7 @@ CALL: tuple[tuple[str, Values], ...] = (
     ),
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
     (r"causal", _constant(False, True)),
+    (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _constant(None)),
     (r"mask|bias|alibi|seqlens|lengths|cache|past|initial|state|segment|rng|page|table|sink|slopes", _constant(None)),
     (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs|^(cos|sin)$", _constant(None)),
     (r"^max_?(seq|len)|^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
@@ -61,11 +73,14 @@ CALL: tuple[tuple[str, Values], ...] = (
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
     (r"^(module|layer|self_attn|mod)$", _module),
     (r"^(config|cfg|args|hparams)$", lambda n, s: [Config(s)]),
-    (r"^(g|gk|gv|gate|gates|decay|decays|log_decay|forget.*|f_gate|w|alpha)$", _gate),
-    (r"^(beta|betas|eta|lr|strength)$", _unit),
+    (r"^(g|gk|gv|gs|g_\w+|gate|gates|decay|decays|log_\w*|forget.*|f|f_gate|fg|alpha)$", _gate),
+    (r"^(beta\d?|betas|eta|lr|strength)$", _unit),
     (r"^eps(ilon)?$", _constant(1e-6)),
     (r"^(training|train|deterministic)$", _constant(False)),
-    (r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace)$", _constant(False)),
+    (
+        r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace|reverse|normalize|head_first|varlen|transpose\w*)$",
+        _constant(False),
+    ),
     (r"(layer|depth)_?(idx|id|index|num)?$", _constant(0)),
     (r"scales?$", _constant(None)),
 )
@@ -129,7 +144,7 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     if not values and parameter.name.lower() in words.FUNCTION_PARAMETERS:
         return [scene.base, *by_annotation]
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
-    return fitting or by_annotation or values or [None, scene.tensor(parameter.name, tuple(scene.qkv()["q"].shape)), 1]
+    return fitting or by_annotation or values or [None, *_any(parameter.name, scene)[:2], 1, False]
 
 
 def _by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:
@@ -150,7 +165,7 @@ def _by_annotation(parameter: inspect.Parameter, scene: Scene) -> Iterator[Any]:
     elif "float" in annotation:
         yield 1.0
     elif "tensor" in annotation:
-        yield scene.tensor(parameter.name, tuple(scene.qkv()["q"].shape))
+        yield from _any(parameter.name, scene)
 
 
 def _fits(value: Any, annotation: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,8 +23,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Call:
     """A target bound to everything but its differentiable inputs.
 
-    ``function`` takes the inputs by position; ``expected`` is the shape that the output of attention would have, None where
-    nothing is known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` the module that was built.
+    ``function`` takes the inputs by position; ``expected`` is the shape that the output of attention would have, None
+    where nothing is known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built.
     """
 
     function: Callable[..., Any]
@@ -52,12 +52,40 @@ def select(returned: Any, expected: tuple[int, ...] | None) -> Tensor:
     return next((t for t in tensors if tuple(t.shape) == expected), tensors[0])
 
 
-Way = Callable[[Scene], Call]
-"""Makes the call for a scene; the same way serves several scenes, so that sizes and strides can vary."""
+@dataclass(frozen=True)
+class Way:
+    """One way to call a target: it serves several scenes, so that sizes and strides can vary.
+
+    ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
+    parameters that are chosen for.
+    """
+
+    make: Callable[[Scene, Mapping[str, int]], Call]
+    free: tuple[str, ...]
+    choice: Mapping[str, int] = field(default_factory=dict)
+
+    def __call__(self, scene: Scene) -> Call:
+        """The call in a scene."""
+        return self.make(scene, self.choice)
+
+    def others(self) -> Iterator[Way]:
+        """The ways that differ from this one in one parameter."""
+        for name in self.free:
+            for index in range(CANDIDATES):
+                if index != self.choice.get(name, 0):
+                    yield replace(self, choice={**self.choice, name: index})
+
+
+CANDIDATES = 6
+"""How many values a parameter may be tried with."""
+
+
+class NoSuchChoiceError(LookupError):
+    """A parameter has fewer candidates than the choice asks for: nothing new to try."""
 
 
 def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Way]:
-    """Every way to call a target, the likeliest first; ``fixed`` holds arguments that the user has configured.
+    """The ways to call a target, the likeliest first; ``fixed`` holds arguments that the user has configured.
 
     Raises:
         TypeError: if the object cannot be called as its kind says.
@@ -65,11 +93,11 @@ def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Wa
     if kind is TargetKind.MODULE:
         yield from _module_ways(target, fixed)
     elif kind is TargetKind.AUTOGRAD_FUNCTION:
-        yield from _function_ways(target.apply, _forward_parameters(target), fixed, positional=True)
+        yield _function_way(target.apply, _forward_parameters(target), fixed, positional=True)
     elif kind is TargetKind.WRAPPER and not words.takes_qkv(list(_signature(target))):
-        yield lambda scene: _wrapped(target, scene, fixed)
+        yield Way(lambda scene, choice: _wrapped(target, scene, fixed), ())
     else:
-        yield from _function_ways(target, _signature(target), fixed, positional=False)
+        yield _function_way(target, _signature(target), fixed, positional=False)
 
 
 def _signature(function: Any) -> dict[str, inspect.Parameter]:
@@ -96,25 +124,29 @@ def _wrapped(target: Any, scene: Scene, fixed: Mapping[str, Any]) -> Call:
     return _on_qkv(wrapped, _signature(wrapped), scene, {}, fixed, positional=False)
 
 
-def _function_ways(
+def _function_way(
     function: Callable[..., Any],
     parameters: Mapping[str, inspect.Parameter],
     fixed: Mapping[str, Any],
     *,
     positional: bool,
-) -> Iterator[Way]:
-    for choice in _choices(parameters, CALL):
-        yield lambda scene, choice=choice: _on_qkv(function, parameters, scene, choice, fixed, positional=positional)
+) -> Way:
+    def make(scene: Scene, choice: Mapping[str, int]) -> Call:
+        return _on_qkv(function, parameters, scene, choice, fixed, positional=positional)
+
+    return Way(make, _free(parameters, fixed))
 
 
-def _choices(
-    parameters: Mapping[str, inspect.Parameter], *tables: tuple[tuple[str, Values], ...]
-) -> Iterator[dict[str, int]]:
-    """Which candidate each required parameter takes: the first of all, then one parameter at a time another."""
-    yield {}
-    for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and words.role(name) is None:
-            yield from ({name: index} for index in (1, 2))
+def _free(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that need a value and are not q, k or v."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        and name not in fixed
+        and words.role(name) is None
+    )
 
 
 def _arguments(
@@ -127,7 +159,7 @@ def _arguments(
     """Values for the parameters that need one: required, configured, attention functions, dropout.
 
     Raises:
-        LookupError: where a parameter has no such candidate: the choice repeats another.
+        NoSuchChoiceError: where a parameter has no such candidate.
     """
     arguments: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -136,12 +168,18 @@ def _arguments(
         elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             continue
         elif parameter.default is inspect.Parameter.empty:
-            arguments[name] = candidates(parameter, scene, table)[choice.get(name, 0)]
+            arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
         elif "drop" in name.lower() and isinstance(parameter.default, float):
             arguments[name] = 0.0
         elif name.lower() in words.ATTENTION_PARAMETERS and (parameter.default is None or callable(parameter.default)):
             arguments[name] = scene.base
     return arguments
+
+
+def _pick(values: list[Any], index: int) -> Any:
+    if index >= len(values):
+        raise NoSuchChoiceError
+    return values[index]
 
 
 def _roles(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
@@ -230,12 +268,20 @@ def _module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     build = dict(list(_signature(cls.__init__).items())[1:])
     forward = dict(list(_signature(cls.forward).items())[1:])
     tensors_of = [_x_inputs] if not words.takes_qkv(list(forward)) else [_wide_inputs, _qkv_inputs, _x_inputs]
-    for built in _choices(build, BUILD):
-        for inputs_of in tensors_of:
-            for called in _choices(forward, CALL) if not built else [{}]:
-                yield lambda scene, b=built, i=inputs_of, c=called: _module_call(
-                    cls, build, forward, scene, b, i, c, fixed
-                )
+    free = tuple(f"{BUILT}{name}" for name in _free(build, fixed)) + _free(forward, fixed)
+    for inputs_of in tensors_of:
+
+        def make(scene: Scene, choice: Mapping[str, int], inputs_of: Inputs = inputs_of) -> Call:
+            return _module_call(cls, build, forward, scene, choice, inputs_of, fixed)
+
+        yield Way(make, free)
+
+
+BUILT = "__init__:"
+"""Stands before the names of a constructor's parameters in a choice."""
+
+Inputs = Callable[[Mapping[str, inspect.Parameter], Scene], tuple[dict[str, str], dict[str, Tensor]]]
+"""Names the parameters of forward that are differentiated, and makes their tensors."""
 
 
 def _module_call(
@@ -243,18 +289,18 @@ def _module_call(
     build: Mapping[str, inspect.Parameter],
     forward: Mapping[str, inspect.Parameter],
     scene: Scene,
-    built: Mapping[str, int],
-    inputs_of: Callable[[Mapping[str, inspect.Parameter], Scene], tuple[dict[str, str], dict[str, Tensor]]],
-    called: Mapping[str, int],
+    choice: Mapping[str, int],
+    inputs_of: Inputs,
     fixed: Mapping[str, Any],
 ) -> Call:
     torch.default_generator.manual_seed(scene.seed)
+    built = {name.removeprefix(BUILT): index for name, index in choice.items() if name.startswith(BUILT)}
     module = cls(**_arguments(build, _roomy(build, scene), BUILD, built, fixed))
     scene = _roomy(build, scene)
     _prepare(module, scene)
     names, inputs = inputs_of(forward, scene)
     rest = {n: p for n, p in forward.items() if n not in names}
-    arguments = _arguments(rest, scene, CALL, called, fixed)
+    arguments = _arguments(rest, scene, CALL, choice, fixed)
 
     def bound(*values: Tensor) -> Any:
         return module(**arguments, **dict(zip(names, values, strict=True)))

@@ -65,9 +65,11 @@ def _answer(job: Job, pipe: int, attempts: Attempts) -> None:
 
 
 def _serve(job: Job, pipe: int, attempts: Attempts) -> None:
-    from theria_lint.dynamic.worker import compiling, importing
+    from theria_lint.dynamic.worker import compiling, devices, importing
 
     compiling.avoid_code_generation()
+    if job.device == "cpu":
+        devices.help_along()
     importing.replace_sources(job.overrides)
     module = _in_time(lambda: importing.import_file(job.path), import_time(job.timeout))
     os.write(pipe, IMPORTED + b"\n")

@@ -8,8 +8,10 @@ registered for CUDA alone) always gets an answer. What chooses between paths (``
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
+import re
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from typing import Any
 
 import torch
 
-from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker import helps, importing, interpreter
 from theria_lint.dynamic.worker.interpreter import CAPABILITY, SHARED_MEMORY
 
 _OURS = frozenset({"torch", "triton", "theria", "theria_lint", "importlib"})
@@ -37,10 +39,17 @@ def stand_in() -> None:
     torch.library.custom_op = _for_any_device(torch.library.custom_op)
     real = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
     is_cuda = property(lambda self: True if _chooses("is_cuda") else real(self))
-    torch.Tensor.is_cuda = is_cuda  # type: ignore[assignment, method-assign]
+    torch.Tensor.is_cuda = is_cuda  # type: ignore[assignment]
     available, count = torch.cuda.is_available, torch.cuda.device_count
     torch.cuda.is_available = lambda: _chooses("torch.cuda.is_available()") or available()
     torch.cuda.device_count = lambda: 1 if _chooses("torch.cuda.device_count()") else count()
+
+
+def help_along() -> None:
+    """What a child does before it imports code that may want a GPU where there is none."""
+    interpreter.complete()
+    stand_in()
+    setattr(builtins, importing.DEVICE_TYPE, device_type)
 
 
 def pretend() -> None:
@@ -64,12 +73,17 @@ def device_type(device: Any) -> Any:
     return kind
 
 
+def wants_gpu(reason: str) -> bool:
+    """Whether what stopped a call sounds like the lack of a GPU."""
+    return re.search(r"cuda|\bgpus?\b|nvidia|\bdevice\b", reason, re.IGNORECASE) is not None
+
+
 def _chooses(question: str) -> bool:
     """Records a question of the code under test, and says whether to answer as on a GPU."""
-    package = sys._getframe(2).f_globals.get("__name__", "").partition(".")[0]
-    if package in _OURS:
+    module = sys._getframe(2).f_globals.get("__name__", "")
+    if module.partition(".")[0] in _OURS:
         return False
-    helps.ask(question)
+    helps.ask(question, module)
     if _pretending:
         helps.give(f"{question} answering as on a GPU")
     return _pretending
@@ -175,8 +189,8 @@ def _redirect() -> None:
     for name in _METHODS.split():
         setattr(torch.Tensor, name, _on_cpu(getattr(torch.Tensor, name)))
     torch.nn.Module.to = _on_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[assignment, method-assign]
-    torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[assignment, method-assign]
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
 
 def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:

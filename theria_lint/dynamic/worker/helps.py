@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 _given: dict[str, None] = {}
-_asked: dict[str, None] = {}
+_launches = [0]
+_kernels: set[str] = set()
+_asked: dict[tuple[str, str], None] = {}
 
 
 def give(help_: str) -> None:
@@ -16,17 +18,31 @@ def given() -> tuple[str, ...]:
     return tuple(_given)
 
 
-def ask(question: str) -> None:
-    """Records that the code under test asked whether it runs on a GPU: it may take another path there."""
-    _asked[question] = None
+def ask(question: str, module: str) -> None:
+    """Records that a module asked whether it runs on a GPU: it may take another path there."""
+    _asked[question, module.partition(".")[0]] = None
 
 
-def asked() -> tuple[str, ...]:
-    """The questions asked so far."""
-    return tuple(_asked)
+def asked(module: str) -> tuple[str, ...]:
+    """The questions that the package of a module has asked so far."""
+    return tuple(question for question, package in _asked if package == module.partition(".")[0])
 
 
-def forget() -> None:
-    """Starts a new record."""
-    _given.clear()
-    _asked.clear()
+def kernel(module: str) -> None:
+    """Notes a module that holds kernels for Triton's interpreter."""
+    _kernels.add(module.partition(".")[0])
+
+
+def holds_kernels(module: str) -> bool:
+    """Whether the package of a module, by its dotted name, holds such kernels."""
+    return module.partition(".")[0] in _kernels
+
+
+def launch() -> None:
+    """Counts a kernel of the code under test that Triton's interpreter runs."""
+    _launches[0] += 1
+
+
+def launches() -> int:
+    """How many kernels were launched so far."""
+    return _launches[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import importlib
 import importlib.util
 import linecache
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 
 def replace_sources(overrides: Mapping[str, str]) -> None:
@@ -23,14 +26,59 @@ def replace_sources(overrides: Mapping[str, str]) -> None:
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = os.path.realpath(self.get_filename(fullname))
-        if path not in texts:
+        asks = fullname.partition(".")[0] not in _TRUSTED and _asks_device_type(path)
+        if path not in texts and not asks:
             return original(self, fullname)
-        return compile(texts[path], self.get_filename(fullname), "exec", dont_inherit=True)
+        tree = ast.parse(texts.get(path) or self.get_data(path))
+        if asks and hasattr(builtins, DEVICE_TYPE):
+            tree = ast.fix_missing_locations(_DeviceTypes().visit(tree))
+        return compile(tree, self.get_filename(fullname), "exec", dont_inherit=True)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
     for path, text in overrides.items():
         # An entry without a modification time is never checked against the file.
         linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+
+
+DEVICE_TYPE = "_theria_device_type"
+"""The built-in function that stands for ``.type`` of a device in rewritten code."""
+
+_TRUSTED = frozenset({"torch", "triton", "numpy", "theria", "theria_lint", "transformers", "sympy", "torchvision"})
+
+
+def _asks_device_type(path: str) -> bool:
+    try:
+        return b"device.type" in Path(path).read_bytes()
+    except OSError:
+        return False
+
+
+class _DeviceTypes(ast.NodeTransformer):
+    """Rewrites ``x.device.type`` to a call: ``torch.device`` itself takes no replacement."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """Replaces the attribute where it is read of something called a device."""
+        self.generic_visit(node)
+        owner = node.value
+        name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+        if node.attr != "type" or not isinstance(node.ctx, ast.Load) or not name.endswith("device"):
+            return node
+        call = ast.Call(ast.Name(DEVICE_TYPE, ast.Load()), [owner], [])
+        return ast.copy_location(call, node)
+
+
+def again(target: Any, symbol: str) -> Any:
+    """Imports a target's module, and all of its package, once more: what was decided at import is decided anew.
+
+    Raises:
+        BaseException: whatever the import raises.
+    """
+    name = target.__module__
+    path = sys.modules[name].__file__
+    package = name.partition(".")[0]
+    for known in [m for m in sys.modules if m.partition(".")[0] == package]:
+        del sys.modules[known]
+    return resolve(import_file(str(path)), symbol)
 
 
 def module_name(path: Path) -> tuple[Path, str]:

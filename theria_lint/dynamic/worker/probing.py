@@ -18,10 +18,11 @@ from theria.probes.sweep import ODD, ROUND, attention_references, summarise
 from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
-from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
+from theria_lint.dynamic.worker.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calls import Call
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.meta import maml_of
+from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
@@ -37,15 +38,19 @@ def run_target(
     kind = TargetKind(request.kind)
     sdpa = SdpaCalls()
     sdpa.install()
+    clock = Clock(budget)
     try:
-        binding = bind(target, kind, device, request.hints, budget)
+        binding = bind_anywhere(target, request, device, clock.left)
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
     places = _executed(binding, watched)
     sdpa.count = 0
     _try_once(binding)
-    runs = tuple(_runs(binding, kind, sdpa, request.hints))
-    return Outcome(job, request.symbol, runs, places=places)
+    runs = [told(run, target) for run in _runs(binding, kind, sdpa, request.hints, clock)]
+    other = as_on_gpu(target, request, device, clock)
+    if other is not None:
+        runs += [told(run, target) for run in _runs(other, kind, sdpa, request.hints, clock)]
+    return Outcome(job, request.symbol, tuple(runs), places=places)
 
 
 def _try_once(binding: Binding) -> None:
@@ -62,20 +67,20 @@ def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place
     return places.seen()
 
 
-def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any]) -> Iterator[Run]:
+def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any], clock: Clock) -> Iterator[Run]:
     """One run as the target is, or one on each backend where an attention function belongs under it."""
     wanted = hints.get("backends", (SELF, *backend_names()))
     if kind is TargetKind.WRAPPER:
         on_reference = _on_base(binding, "reference")
         for backend in (name for name in backend_names() if name in wanted):
-            yield _run(_on_base(binding, backend), backend, hints, lambda scene: on_reference.call(scene).output)
+            yield _run(_on_base(binding, backend), backend, hints, clock, lambda scene: on_reference.call(scene).output)
         return
     if SELF in wanted or not sdpa.count:
-        yield _run(binding, SELF, hints)
+        yield _run(binding, SELF, hints, clock)
     if sdpa.count:
         for backend in (name for name in backend_names() if name in wanted):
             sdpa.use(backend)
-            yield _run(binding, backend, hints, lambda scene: sdpa.on_reference(binding.call(scene).output))
+            yield _run(binding, backend, hints, clock, lambda scene: sdpa.on_reference(binding.call(scene).output))
 
 
 def _on_base(binding: Binding, backend: str) -> Binding:
@@ -86,22 +91,25 @@ Twin = Callable[[Scene], Callable[..., Tensor]]
 """Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
 
 
-def _run(binding: Binding, backend: str, hints: Mapping[str, Any], twin: Twin | None = None) -> Run:
-    reports, notes = [], []
+def _run(binding: Binding, backend: str, hints: Mapping[str, Any], clock: Clock, twin: Twin | None = None) -> Run:
+    reports: list[Report] = []
+    notes: list[str] = []
     interpreted = backend == "triton" and binding.scene.device == "cpu"
     for name, scene in _configurations(binding.scene, interpreted):
+        if reports and clock.late():
+            notes.append(f"not probed on {name}: out of time")
+            continue
         try:
             reports.append(_measure(binding, scene, name, hints, twin, SECONDARY[:0] if interpreted else SECONDARY))
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
-            notes.append(
-                f"not probed on {name}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-            )
+            told_first = str(error).splitlines()[0][:160] if str(error) else ""
+            notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:
         return _failed_run(binding, backend, notes)
     run = _as_run(summarise(reports, notes), backend)
-    return replace(run, maml=_maml(binding)) if hints.get("maml", True) else run
+    return replace(run, maml=_maml(binding)) if hints.get("maml", True) and not clock.late() else run
 
 
 def _maml(binding: Binding) -> dict[str, Any] | None:

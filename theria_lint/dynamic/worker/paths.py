@@ -1,0 +1,73 @@
+"""Which path of a target runs on the CPU: the plain one, the one that a GPU would take, or both."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from theria_lint.dynamic.protocol import TargetRequest
+from theria_lint.dynamic.worker import devices, helps, importing
+from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
+from theria_lint.model import Run, TargetKind
+
+
+class Clock:
+    """The time that a probe has; ``left`` is what may go into finding out how to call the target."""
+
+    def __init__(self, budget: float) -> None:
+        """Starts now; ``budget`` in seconds."""
+        self.left = budget
+        self._deadline = time.monotonic() + budget
+
+    def late(self) -> bool:
+        """Whether nothing more should be begun."""
+        return time.monotonic() > self._deadline
+
+
+def bind_anywhere(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
+    """Binds a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
+
+    Raises:
+        CannotCallError: if no way to call it worked.
+    """
+    kind = TargetKind(request.kind)
+    try:
+        return bind(target, kind, device, request.hints, budget)
+    except CannotCallError as error:
+        if device != "cpu" or not (devices.wants_gpu(str(error)) or helps.asked(_module(target))):
+            raise
+        first = error
+    devices.pretend()
+    try:
+        return bind(importing.again(target, request.symbol), kind, device, request.hints, budget)
+    except CannotCallError:
+        raise
+    except Exception:  # its import fails when it sees a GPU: the first refusal tells more
+        raise first from None
+
+
+def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) -> Binding | None:
+    """The target on the path that a GPU would take, where it has asked whether it runs on one and that path runs."""
+    if device != "cpu" or devices.pretending() or clock.late() or not helps.asked(_module(target)):
+        return None
+    devices.pretend()
+    try:
+        return bind(importing.again(target, request.symbol), TargetKind(request.kind), device, request.hints, 5.0)
+    except Exception:  # what needs a real GPU raises anything; the note on the first run says which path it took
+        return None
+
+
+def told(run: Run, target: Any) -> Run:
+    """A run with what it needed to run on the CPU, and with the path it took if its code asks for a GPU."""
+    notes = run.notes
+    if helps.given():
+        notes += (f"ran on the CPU with {'; '.join(helps.given())}",)
+    questions = helps.asked(_module(target))
+    if questions and not devices.pretending() and run.device == "cpu":
+        notes += (f"its code asks for a GPU ({', '.join(questions)}): this is the path that CPU tensors take",)
+    return replace(run, notes=notes)
+
+
+def _module(target: Any) -> str:
+    return getattr(target, "__module__", None) or ""
