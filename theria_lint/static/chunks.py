@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from . import words
 from .attention import OPERATION
@@ -76,7 +77,7 @@ class Chunks:
         if masked and not masked[0].isspace():
             starts.insert(0, 0)
         decorated: int | None = None
-        for start, end in zip(starts, [*starts[1:], len(masked)], strict=True):
+        for start, end in pairwise([*starts, len(masked)]):
             if masked[start] == "@":
                 decorated = start if decorated is None else decorated
                 continue

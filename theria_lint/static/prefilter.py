@@ -19,7 +19,7 @@ def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
         return False
     if not any(token in data for token in wanted.tokens):
         return False
-    if any(word.encode() in data for word in wanted.anywhere):
+    if any(word in data for word in wanted.anywhere_bytes):
         return True
     return any(word in data for word in (*_ATTENTION, *_MORE)) or _Q.search(data) is not None
 

@@ -34,6 +34,7 @@ class Triggers:
     anywhere: frozenset[str]
     always: frozenset[str]
     owners: Mapping[str, frozenset[str]]
+    anywhere_bytes: tuple[bytes, ...]
     tokens: tuple[bytes, ...]
     roots: tuple[bytes, ...]
 
@@ -60,8 +61,8 @@ class Triggers:
     def _find_word(self, masked: str, word: str) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
         owners = self.owners.get(word)
-        places = list(find_word(masked, word))
-        if owners is not None:
+        places = [match.start() for match in _word(word).finditer(masked)]
+        if owners is not None and places:
             imported = _is_imported(masked, word)
             places = [start for start in places if _may_mean(masked, start, owners, imported)]
         for start in places:
@@ -107,6 +108,12 @@ def _continues(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
+@lru_cache(maxsize=256)
+def _word(word: str) -> re.Pattern[str]:
+    # The literal comes first: the engine then skips to it instead of trying every place.
+    return re.compile(rf"{re.escape(word)}(?<!\w{re.escape(word)})(?!\w)")
+
+
 @lru_cache(maxsize=64)
 def _call(word: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(word)}(?<![\w.]{re.escape(word)})[\s\\]*\(\s*[^\s)]")
@@ -145,7 +152,8 @@ def triggers(rules: RuleSet) -> Triggers:
         frozenset(anywhere),
         frozenset(always),
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
-        tuple(token.encode() for token in rules.tokens),
+        tuple(word.encode() for word in sorted(anywhere)),
+        tuple(token.encode() for token in sorted(rules.tokens, key=len)),
         (*_TORCH, *(root.encode() for root in rules.extra_roots)),
     )
 
