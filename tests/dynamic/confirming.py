@@ -15,9 +15,7 @@ def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
     files = []
     for path in paths:
         source = path.read_text()
-        files.append(
-            SourceFile(str(path), source, scan(str(path), source, rules), find_targets(str(path), source))
-        )
+        files.append(SourceFile(str(path), source, scan(str(path), source, rules), find_targets(str(path), source)))
     return confirm(files, ConfirmSettings(**settings))  # type: ignore[arg-type]
 
 

@@ -186,3 +186,11 @@ def test_an_interpreter_without_torch_says_why_nothing_was_run(tmp_path):
 def test_the_same_result_twice(tmp_path):
     source = HEAD + "def attention(q, k, v):\n    return soft(q, k, v.detach() + 0 * v)\n"
     assert confirm_source(tmp_path, source) == confirm_source(tmp_path, source)
+
+
+def test_a_target_that_the_configuration_skips_is_not_run(tmp_path):
+    source = HEAD + "import os\n\n\ndef attention(q, k, v):\n    os._exit(3)\n    return soft(q, k, v).detach()\n"
+    found = confirm_source(tmp_path, source, targets=({"target": "kernel:attention", "skip": True},))
+    target = target_of(found, "attention")
+    assert (target.verdict, target.reason) == ("inconclusive", "the configuration says to skip it")
+    assert finding_of(found, "THL002").disposition == "unconfirmed"

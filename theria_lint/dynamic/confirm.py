@@ -32,6 +32,9 @@ Progress = Callable[[str, int, int], None]
 PAIRS = 10
 """How many pairs of suspects are tried where no suspect alone explains a failure."""
 
+SKIPPED = "the configuration says to skip it"
+"""The reason of a target that was not run because its table says ``skip = true``."""
+
 
 @dataclass(frozen=True)
 class ConfirmSettings:
@@ -144,9 +147,9 @@ class _Confirmer:
     def _baselines(self) -> list[_Case]:
         """Every target as it is."""
         wanted = [(file, target) for file in self._files for target in file.targets]
-        cases = [_Case(f, t, self._hints(f, t), Outcome(-1, t.symbol)) for f, t in wanted]
-        outcomes = self._run([(case, frozenset()) for case in cases])
-        for case, outcome in zip(cases, outcomes, strict=True):
+        cases = [_Case(f, t, self._hints(f, t), Outcome(-1, t.symbol, reason=SKIPPED)) for f, t in wanted]
+        running = [case for case in cases if not case.hints.get("skip")]
+        for case, outcome in zip(running, self._run([(case, frozenset()) for case in running]), strict=True):
             case.baseline = outcome
             self._extend(case, outcome)
         return cases

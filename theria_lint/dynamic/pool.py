@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from queue import Queue
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +30,10 @@ sys.meta_path.insert(0, Finder)
 from theria_lint.dynamic.worker.server import main
 main()
 """
+
+
+STARTUP = 300.0
+"""Seconds until a worker has to greet: a cold disk takes long to import torch."""
 
 
 class WorkerError(Exception):
@@ -65,7 +67,8 @@ class Worker:
             raise WorkerError(
                 f"{python} cannot be started ({error.strerror}): name an interpreter with --python"
             ) from None
-        greeting = self._receive()
+        self._unread = b""
+        greeting = self._receive(STARTUP)
         if greeting is None or "error" in greeting:
             self.close()
             why = greeting["error"] if greeting else "it ended before it answered"
@@ -113,8 +116,9 @@ class Worker:
     ) -> None:
         waiting = iter(jobs)
         running = sum(self._send(job) for job in islice(waiting, self._jobs))
+        patience = max((_longest(job) for job in jobs), default=0.0)
         while running:
-            message = self._receive()
+            message = self._receive(patience)
             if message is None:
                 return
             if "outcome" in message:
@@ -133,11 +137,24 @@ class Worker:
             return 0
         return 1
 
-    def _receive(self) -> dict[str, Any] | None:
-        """The next message; None when the worker has ended."""
+    def _receive(self, patience: float) -> dict[str, Any] | None:
+        """The next message; None when the worker has ended, or said nothing for longer than any job may take."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else None
+        stream = self._process.stdout.fileno()
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stream], [], [], patience)
+            data = os.read(stream, 1 << 16) if ready else b""
+            if not data:
+                return None
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+def _longest(job: Job) -> float:
+    """Seconds after which the worker itself has certainly given a job up."""
+    return 60 + 2 * job.timeout + len(job.targets) * (job.timeout + 1)
 
 
 def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> Outcome | None:
@@ -153,38 +170,3 @@ def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> 
 def _complete(job: Job, outcomes: dict[str, Outcome], symbol: str) -> Outcome:
     reason = "it ended the process that watched over it, or importing its file did"
     return outcomes.get(symbol) or Outcome(job.id, symbol, reason=reason)
-
-
-@contextmanager
-def prestarted(python: str, device: str, jobs: int) -> Iterator[Callable[[], Worker]]:
-    """Starts a worker in the background, so that torch is imported while the static stage runs.
-
-    Yields a function that waits for the worker and returns it, or raises its WorkerError.
-    """
-    queue: Queue[Worker | WorkerError] = Queue()
-
-    def start() -> None:
-        try:
-            queue.put(Worker(python, device, jobs))
-        except WorkerError as error:
-            queue.put(error)
-
-    thread = threading.Thread(target=start, daemon=True)
-    thread.start()
-    held: list[Worker | WorkerError] = []
-
-    def wait() -> Worker:
-        if not held:
-            held.append(queue.get())
-        if isinstance(held[0], WorkerError):
-            raise held[0]
-        return held[0]
-
-    try:
-        yield wait
-    finally:
-        thread.join()
-        if not held:
-            held.append(queue.get())
-        if isinstance(held[0], Worker):
-            held[0].close()
