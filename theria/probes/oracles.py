@@ -83,7 +83,7 @@ class FiniteDifferences:
     step of a ladder, and the step at which neighbours agree best is used for all.
     """
 
-    LADDER = tuple(0.3 * 2.0**-k for k in range(12))
+    LADDER = tuple(0.3 * 2.0**-k for k in range(20))
 
     def __init__(self, function: Function, point: Point) -> None:
         """Evaluates the ladder: two dozen calls of the function."""

@@ -39,6 +39,9 @@ write, what is not theirs; and few programs, for interpreting one takes millisec
 PRECISE = (torch.float64, torch.float32)
 HALF = (torch.bfloat16, torch.float16)
 
+LONG = 0.05
+"""Seconds a call from which smaller sizes are chosen where a constructor lets them be."""
+
 STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
 
@@ -147,6 +150,7 @@ def bind(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], b
             search
         )
         if binding is not None:
+            binding = _smaller(search, binding)
             return _tamed(search, binding, hints) if search.interpreted and not binding.agrees else binding
     raise CannotCallError(search.summary("nothing to try"))
 
@@ -160,6 +164,16 @@ def _tamed(search: _Search, binding: Binding, hints: Mapping[str, Any]) -> Bindi
     scene = binding.scene
     dtype = torch.float32 if scene.dtype is torch.float64 and "dtype" not in hints else scene.dtype
     return search.attempt(binding.way, replace(scene, dtype=dtype)) or binding
+
+
+def _smaller(search: _Search, binding: Binding) -> Binding:
+    """The same call with smaller defaults, where one takes long: finite differences make hundreds."""
+    began = time.monotonic()
+    search.attempt(binding.way, binding.scene)
+    took = time.monotonic() - began
+    if took < LONG:
+        return binding
+    return search.attempt(binding.way, replace(binding.scene, small=True)) or binding
 
 
 def _scenes(
@@ -224,7 +238,7 @@ def _step(search: _Search, best: Refusal) -> tuple[Binding | None, Refusal | Non
     """The first change that runs, or else the one that gets furthest, if that is further than before."""
     further: Refusal | None = None
     scenes = [replace(best.scene, shape=shape) for shape in SIZES[1:] if shape != best.scene.shape]
-    changes = [(way, best.scene) for way in best.way.others()]
+    changes = [(way, best.scene) for way in best.way.others(best.reason)]
     for way, scene in changes + [(best.way, scene) for scene in scenes if best.way.choice]:
         count = len(search.refusals)
         binding = search.attempt(way, scene)

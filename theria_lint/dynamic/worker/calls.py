@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,20 +58,22 @@ class Way:
     """One way to call a target: it serves several scenes, so that sizes and strides can vary.
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
-    parameters that are chosen for.
+    parameters that need a value, ``optional`` those that could be given one.
     """
 
     make: Callable[[Scene, Mapping[str, int]], Call]
     free: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     choice: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""
         return self.make(scene, self.choice)
 
-    def others(self) -> Iterator[Way]:
-        """The ways that differ from this one in one parameter."""
-        for name in self.free:
+    def others(self, complaint: str) -> Iterator[Way]:
+        """The ways that differ from this one in one parameter; the optional ones only if a complaint names them."""
+        mentioned = set(re.findall(r"\w+", complaint))
+        for name in (*self.free, *(n for n in self.optional if n.removeprefix(BUILT) in mentioned)):
             for index in range(CANDIDATES):
                 if index != self.choice.get(name, 0):
                     yield replace(self, choice={**self.choice, name: index})
@@ -78,6 +81,10 @@ class Way:
 
 CANDIDATES = 6
 """How many values a parameter may be tried with."""
+
+
+LARGE = 16
+"""A default size above this is not needed to see what a module's derivatives are worth."""
 
 
 class NoSuchChoiceError(LookupError):
@@ -134,7 +141,7 @@ def _function_way(
     def make(scene: Scene, choice: Mapping[str, int]) -> Call:
         return _on_qkv(function, parameters, scene, choice, fixed, positional=positional)
 
-    return Way(make, _free(parameters, fixed))
+    return Way(make, _free(parameters, fixed), _optional(parameters, fixed))
 
 
 def _free(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
@@ -146,6 +153,15 @@ def _free(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any])
         and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         and name not in fixed
         and words.role(name) is None
+    )
+
+
+def _optional(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that have a default."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty and name not in fixed and words.role(name) is None
     )
 
 
@@ -169,6 +185,10 @@ def _arguments(
             continue
         elif parameter.default is inspect.Parameter.empty:
             arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
+        elif choice.get(name):
+            arguments[name] = _pick(candidates(parameter, scene, table), choice[name] - 1)
+        elif scene.small and table is BUILD and type(parameter.default) is int and parameter.default > LARGE:
+            arguments[name] = candidates(parameter, scene, table)[0]
         elif "drop" in name.lower() and isinstance(parameter.default, float):
             arguments[name] = 0.0
         elif name.lower() in words.ATTENTION_PARAMETERS and (parameter.default is None or callable(parameter.default)):
@@ -269,12 +289,15 @@ def _module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     forward = dict(list(_signature(cls.forward).items())[1:])
     tensors_of = [_x_inputs] if not words.takes_qkv(list(forward)) else [_wide_inputs, _qkv_inputs, _x_inputs]
     free = tuple(f"{BUILT}{name}" for name in _free(build, fixed)) + _free(forward, fixed)
+    optional = tuple(f"{BUILT}{name}" for name in _optional(build, fixed)) + _optional(forward, fixed)
+    if any(_is_context(name) for name in _optional(forward, fixed)) and _context_inputs not in tensors_of:
+        tensors_of.append(_context_inputs)
     for inputs_of in tensors_of:
 
         def make(scene: Scene, choice: Mapping[str, int], inputs_of: Inputs = inputs_of) -> Call:
             return _module_call(cls, build, forward, scene, choice, inputs_of, fixed)
 
-        yield Way(make, free)
+        yield Way(make, free, optional)
 
 
 BUILT = "__init__:"
@@ -303,7 +326,9 @@ def _module_call(
     arguments = _arguments(rest, scene, CALL, choice, fixed)
 
     def bound(*values: Tensor) -> Any:
-        return module(**arguments, **dict(zip(names, values, strict=True)))
+        first, rest = (values[:1], values[1:]) if ANYTHING in names else ((), values)
+        named = [name for name in names if name != ANYTHING]
+        return module(*first, **arguments, **dict(zip(named, rest, strict=True)))
 
     plain = inputs_of is _qkv_inputs
     return Call(bound, inputs, _expected(inputs) if plain else None, scene.layout if plain else None, module)
@@ -334,8 +359,9 @@ def _prepare(module: torch.nn.Module, scene: Scene) -> None:
 def _x_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
     """One tensor for the first parameter, of the shape that the scene's layout means for a module."""
     name = next((n for n, p in forward.items() if p.kind in _POSITIONAL), None)
-    if name is None:
-        raise TypeError("its forward takes no tensor by name")
+    if name is None and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in forward.values()):
+        raise TypeError("its forward takes no tensor by position")
+    name = name or ANYTHING
     s = scene.shape
     shapes = {
         "btd": (s.batch, s.queries, scene.channels),
@@ -350,6 +376,18 @@ def _x_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[d
             names[other] = other
             tensors[other] = scene.tensor(other, (s.batch, s.keys, scene.channels))
     return names, tensors
+
+
+def _context_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """One tensor for the first parameter, and one for what it may attend to."""
+    names, tensors = _x_inputs(forward, scene)
+    other = next(name for name in forward if _is_context(name) and name not in names and words.role(name) is None)
+    context = scene.tensor(other, (scene.shape.batch, scene.shape.keys, scene.channels))
+    return {**names, other: other}, {**tensors, other: context}
+
+
+ANYTHING = "*"
+"""Stands for the first positional argument of a forward that names none."""
 
 
 def _is_context(name: str) -> bool:

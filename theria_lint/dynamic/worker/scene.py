@@ -19,7 +19,7 @@ class Scene:
     """One set of choices: what every value given to the target is made from.
 
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
-    another axis order.
+    another axis order. ``small``: sizes that a constructor has defaults for are chosen too.
     """
 
     shape: Shape
@@ -29,6 +29,7 @@ class Scene:
     base: Callable[..., Any]
     seed: int = 0
     strided: bool = False
+    small: bool = False
 
     @property
     def channels(self) -> int:
