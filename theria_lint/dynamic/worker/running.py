@@ -66,6 +66,8 @@ class Running:
         open_ = bool(data) and len(self.unread) < _LONGEST_LINE
         said = [line.decode("utf-8", "replace") for line in lines if not self._is_notice(line)]
         self.said += len(said)
+        if said:
+            self._grant()
         return said, open_
 
     def _listen(self, descriptor: int) -> None:
@@ -82,13 +84,17 @@ class Running:
         """
         if line == child.IMPORTED and not self.imported:
             self.imported = True
-            each = 1 if self.job.device == "cpu" else 1 + _COMPILERS
-            self.forks = len(self.job.targets) * each
+            self._grant()
             self.deadline = time.monotonic() + len(self.job.targets) * (self.job.timeout + 1) + 1
         return line in (child.LISTENER, child.IMPORTED)
 
+    def _grant(self) -> None:
+        """Lets the next target have its processes, once the file is imported."""
+        left = self.imported and self.said < len(self.job.targets)
+        self.forks = (1 if self.job.device == "cpu" else 1 + _COMPILERS) if left else 0
+
     def decide(self) -> None:
-        """Answers the wish to start a process: one for each target, and none while importing."""
+        """Answers the wish to start a process: none while importing."""
         assert self.listener is not None
         listener.answer(self.listener, allow=self.forks > 0)
         self.forks -= 1

@@ -17,6 +17,8 @@ from theria_lint.dynamic.worker.running import Running
 from theria_lint.dynamic.worker.sandbox import enclosure, environment, janitor, kernel, namespaces, orphans
 
 _TICK = 0.2
+_CLEANED = "THERIA_LINT_CLEANED"
+"""Set in the environment of a worker that has started itself anew."""
 
 
 class Server:
@@ -140,8 +142,11 @@ def _without_secrets() -> None:
     To remove variables would not do: the kernel shows the first environment in /proc/self/environ.
     """
     allowed = environment.allowed(os.environ)
-    if len(allowed) < len(os.environ):
-        os.execve(sys.executable, sys.orig_argv, allowed)
+    left_out = set(os.environ) - set(allowed)
+    if left_out and os.environ.pop(_CLEANED, None) is None:
+        os.execve(sys.executable, sys.orig_argv, {**allowed, _CLEANED: "1"})
+    for name in left_out & set(os.environ):  # the interpreter's own start has set them
+        del os.environ[name]
 
 
 def _greeting(device: str) -> dict[str, str | None]:

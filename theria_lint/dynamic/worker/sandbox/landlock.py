@@ -27,6 +27,8 @@ _KNOWN_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 LIST = _READ_DIR
 READ = _EXECUTE | _READ_FILE | _READ_DIR
 DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEVICE
+SET = _WRITE_FILE | _TRUNCATE
+"""Writing to files that exist."""
 WRITE = (1 << 15) - 1
 """Everything but the control of devices."""
 

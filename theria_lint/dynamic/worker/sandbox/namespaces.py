@@ -14,8 +14,19 @@ from typing import NoReturn
 from theria_lint.dynamic.worker.sandbox import kernel
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-_NO_SUID, _NO_DEVICES, _RECURSIVE, _PRIVATE = 0x2, 0x4, 0x4000, 0x40000
+_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXECUTION = 0x1, 0x2, 0x4, 0x8
+_REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 _DETACH = 2
+
+_SETTINGS = (
+    b"/proc/sys",
+    b"/proc/sysrq-trigger",
+    b"/proc/irq",
+    b"/proc/bus",
+    b"/proc/fs",
+    b"/proc/acpi",
+    b"/proc/scsi",
+)
 
 FOLDER_SIZE = 512 << 20
 """How many bytes the temporary folder of one job may hold."""
@@ -113,10 +124,18 @@ def _wait_outside(child: int) -> NoReturn:
 
 
 def _own_mounts() -> None:
-    """Shows the processes of this namespace in /proc and no others, where the system lets it."""
+    """Shows the processes of this namespace in /proc and no others, and the kernel's settings for reading only.
+
+    Each as far as the system lets it: root could change the settings without any capability.
+    """
     with suppress(OSError):
         kernel.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
-        kernel.call("mount", b"proc", b"/proc", b"proc", _NO_SUID | _NO_DEVICES, None)
+        kernel.call("mount", b"proc", b"/proc", b"proc", _NO_SUID | _NO_DEVICES | _NO_EXECUTION, None)
+    for path in _SETTINGS:
+        with suppress(OSError):
+            kernel.call("mount", path, path, None, _BIND | _RECURSIVE, None)
+            flags = _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_EXECUTION
+            kernel.call("mount", None, path, None, flags, None)
 
 
 def mount_folder(path: str) -> bool:

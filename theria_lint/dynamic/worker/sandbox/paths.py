@@ -37,6 +37,9 @@ def rules(project_files: Iterable[str], temporary: str, *, device: str) -> Itera
     yield temporary, landlock.WRITE
     yield from ((path, landlock.READ) for path in _SYSTEM)
     yield from ((path, landlock.DEVICE) for path in [*_DEVICES, *_gpu_nodes(device)])
+    if device != "cpu":
+        yield from ((path, landlock.READ) for path in _of_compilers())
+        yield "/proc", landlock.SET  # CUDA gives up where it cannot name its threads, in /proc/PID/task/TID/comm
     for path in _of_interpreter():
         yield from _of_folder(path) if _is_broad(path) else [(path, landlock.READ)]
     for file in project_files:
@@ -58,6 +61,16 @@ def _of_interpreter() -> set[str]:
     libraries = {folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder}
     paths = packages | prefixes | libraries | {os.path.dirname(sys.executable), *_editable(), *sys.path}
     return {path for path in paths if os.path.isabs(path)}
+
+
+def _of_compilers() -> Iterator[str]:
+    """Where programs are found: Triton runs a C compiler, which has its parts beside its folder of programs."""
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        above = os.path.dirname(folder)
+        inside_home = os.path.realpath(folder).startswith(_home() + os.sep)
+        whole = os.path.basename(folder) == "bin" and not inside_home and not _is_broad(above)
+        if os.path.isabs(folder) and not _is_broad(folder):
+            yield above if whole else folder
 
 
 def _editable() -> Iterator[str]:
