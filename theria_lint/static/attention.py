@@ -83,7 +83,10 @@ def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
 
 
 def computes_attention(scope: Scope) -> bool:
-    """Whether a function's own code is matmul, softmax, matmul in this order, or calls an attention operation."""
+    """Whether a function's own code is matmul, softmax, matmul in this order, or calls an attention operation.
+
+    Of a function of q and k, a product and a softmax are enough.
+    """
     if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
         return False
     products: list[int] = []
@@ -99,6 +102,8 @@ def computes_attention(scope: Scope) -> bool:
                 products.append(node.lineno)
             elif "softmax" in name.lower():
                 softmaxes.append(node.lineno)
+    if products and softmaxes and {"q", "k"} <= words.roles(scope.parameters):
+        return True  # the weights alone: the values are met elsewhere
     if len(products) < 2 or not softmaxes:
         return False
     return min(products) <= min(softmaxes) and max(softmaxes) <= max(products)

@@ -141,7 +141,7 @@ def functions_may_be_seeds(text: str, methods: str | None) -> bool:
     """
     if "def" not in text:
         return False
-    if _may_compute(text) or _may_call_operation(text):
+    if _products_beside_softmax(text) >= 2 or _may_call_operation(text):
         return True
     return any(_may_be_attention(text, match, methods) for match in _INNER.finditer(text))
 
@@ -150,12 +150,12 @@ def _may_call_operation(text: str) -> bool:
     return any(hint in text for hint in _HINTS) and _OPERATION.search(text) is not None
 
 
-def _may_compute(text: str) -> bool:
-    """Whether a text multiplies matrices twice and takes a softmax."""
+def _products_beside_softmax(text: str) -> int:
+    """How many matrix products a text that takes a softmax may hold; 0 for one that takes none."""
     if "softmax" not in text and "Softmax" not in text and "SOFTMAX" not in text:
-        return False
+        return 0
     operators = text.count("@") - len(_DECORATOR.findall(text)) if "@" in text else 0
-    return operators + sum(map(text.count, _PRODUCTS)) >= 2
+    return operators + sum(map(text.count, _PRODUCTS))
 
 
 def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> bool:
@@ -169,4 +169,6 @@ def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> b
     if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers) and ("lambda" in text or words.names_attention(match[1])):
         return True
     found = words.roles(identifiers)
+    if {"q", "k"} <= found and _products_beside_softmax(text):
+        return True
     return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found

@@ -3,25 +3,64 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
+from . import words
 from .rules import RuleSet
-from .triggers import triggers
+from .triggers import INNER_LOOPS, Triggers, triggers
 
-_ATTENTION = (b"ttention", b"attn", b"Attn", b"oftmax", b"SOFTMAX", b"sdpa", b"SDPA", b"qkv", b"QKV", b"quer", b"Quer")
-_MORE = (b"QUER", b"ttend", b"mha", b"MHA", b"Mha", b"mqa", b"MQA", b"gqa", b"GQA", b"mla", b"MLA", b"base", b"ATT")
-_Q = re.compile(rb"q(?:(?<![A-Za-z0-9]q)|(?<=[xX]q))|Q(?:(?<![A-Za-z0-9]Q)|(?<=[xX]Q))")
+_CLASS = re.compile(rb"class[ \t]+(\w+)")
+_FUNCTION = re.compile(rb"def[ \t]+(\w+)")
+# An identifier that can name a query, whatever follows the first letters: `q`, `q_states`, `query_layer`, `xq`.
+_QUERY = re.compile(rb"[qQ](?:s|ry|RY|uer(?:y|ies)|UER(?:Y|IES))?(?:_\w*|[0-9]*)(?![A-Za-z])")
+_PACKED = (b"qkv", b"QKV", b"Qkv")
+_SOFTMAX = (b"softmax", b"Softmax", b"SOFTMAX")
+# A part of every word for attention, and names that words like "at" do not hold.
+_ATTENTION = (b"ttention", b"TTENTION", b"ttn", b"TTN", b"ttend", b"TTEND", b"sdpa", b"SDPA", b"Sdpa")
+_ACRONYMS = (b"mha", b"MHA", b"Mha", b"mqa", b"MQA", b"Mqa", b"gqa", b"GQA", b"Gqa", b"mla", b"MLA", b"Mla")
 
 
 def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
-    """Whether a file names torch (or a package that the settings list), a trigger, and something of attention."""
+    """Whether a file speaks of torch (or a package that the settings list), holds a trigger, and may hold attention."""
     wanted = triggers(rules)
     if not any(root in data for root in wanted.roots):
         return False
     if not any(token in data for token in wanted.tokens):
         return False
-    if any(word in data for word in wanted.anywhere_bytes):
+    if any(word in data for word in wanted.always_bytes):
         return True
-    return any(word in data for word in (*_ATTENTION, *_MORE)) or _Q.search(data) is not None
+    return _may_hold_attention(data) or _may_use_attention(data, wanted) or _is_normalised_by_python(data)
+
+
+def _is_normalised_by_python(data: bytes) -> bool:
+    """Whether identifiers may be spelt in other characters than those that Python reads: ``ｑ`` is ``q``."""
+    return not data.isascii() and not unicodedata.is_normalized("NFKC", data.decode("utf-8", "replace"))
+
+
+def _may_hold_attention(data: bytes) -> bool:
+    """Whether a function or class of the file may be attention code."""
+    if any(word in data for word in (*_SOFTMAX, *_PACKED)):
+        return True
+    if any(_is_attention(name) for name in (*_CLASS.findall(data), *_FUNCTION.findall(data))):
+        return True
+    return any(_is_whole(data, match.start()) for match in _QUERY.finditer(data))
+
+
+def _is_attention(name: bytes) -> bool:
+    return any(word in name for word in (*_ATTENTION, *_ACRONYMS)) and words.names_attention(name.decode())
+
+
+def _is_whole(data: bytes, start: int) -> bool:
+    """Whether the identifier at a place begins there, or behind one ``x`` or underscores."""
+    before = data[start - 1 : start]
+    return before in b"xX_" or not before.isalnum()
+
+
+def _may_use_attention(data: bytes, wanted: Triggers) -> bool:
+    """Whether a file compiles or checkpoints attention of other files, or has an inner loop."""
+    if not any(word in data for word in wanted.loose_bytes):
+        return False
+    return any(word in data for word in (*_ATTENTION, *_ACRONYMS, *INNER_LOOPS))
 
 
 def mentions_torch(source: str, rules: RuleSet) -> bool:

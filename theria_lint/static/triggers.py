@@ -12,6 +12,20 @@ from .rules import Rule, RuleSet
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
 _OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
 _ALIAS = r"(?<![\w.])%s[ \t]*=[ \t]*[A-Za-z_][\w.]*[ \t]*(?:\n|if\b|or\b|;|$)"
+# Functions of these names differentiate through their own gradients: parts of the names that THL006 asks for.
+INNER_LOOPS = (
+    b"inner",
+    b"Inner",
+    b"INNER",
+    b"maml",
+    b"MAML",
+    b"Maml",
+    b"adapt",
+    b"Adapt",
+    b"ADAPT",
+    b"nroll",
+    b"etalearn",
+)
 # A file that speaks of tensors of torch says one of these, though it may import nothing.
 _TORCH = (b"torch", b"detach", b"requires_grad", b"register_hook")
 _STEMS = ("grad", "ttention", "attn", "detach", "checkpoint", "backward")
@@ -34,7 +48,8 @@ class Triggers:
     anywhere: frozenset[str]
     always: frozenset[str]
     owners: Mapping[str, frozenset[str]]
-    anywhere_bytes: tuple[bytes, ...]
+    always_bytes: tuple[bytes, ...]
+    loose_bytes: tuple[bytes, ...]
     tokens: tuple[bytes, ...]
     roots: tuple[bytes, ...]
 
@@ -152,7 +167,8 @@ def triggers(rules: RuleSet) -> Triggers:
         frozenset(anywhere),
         frozenset(always),
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
-        tuple(word.encode() for word in sorted(anywhere)),
+        tuple(word.encode() for word in sorted(always)),
+        tuple(word.encode() for word in sorted(anywhere - always)),
         tuple(token.encode() for token in sorted(rules.tokens, key=len)),
         (*_TORCH, *(root.encode() for root in rules.extra_roots)),
     )
