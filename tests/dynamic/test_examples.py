@@ -48,9 +48,7 @@ def found():
 
 
 def test_findings(found):
-    seen = {
-        (Path(f.suspect.path).name, f.suspect.rule): (str(f.disposition), str(f.verdict)) for f in found.findings
-    }
+    seen = {(Path(f.suspect.path).name, f.suspect.rule): (str(f.disposition), str(f.verdict)) for f in found.findings}
     assert seen == FINDINGS
 
 
