@@ -9,7 +9,8 @@ from functools import cached_property
 
 from ..model import Span
 from . import words
-from .attention import AttentionCode, is_autograd_function
+from .attention import AttentionCode
+from .classes import is_autograd_function
 from .index import FunctionNode, Index, Scope, build, is_device_kernel
 from .names import NameTable
 from .text import split_lines

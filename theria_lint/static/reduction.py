@@ -11,8 +11,8 @@ import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from .attention import CALL_ENTRIES, FUNCTION_ENTRIES
 from .chunks import Chunk, Chunks, functions_may_be_seeds, may_be_seed
+from .classes import CALL_ENTRIES, FUNCTION_ENTRIES
 from .masking import mask
 from .names import NameTable
 from .rules import RuleSet

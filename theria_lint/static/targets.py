@@ -7,20 +7,8 @@ from collections.abc import Iterator
 
 from ..model import Target, TargetKind
 from . import words
-from .attention import (
-    CALL_ENTRIES,
-    FUNCTION_ENTRIES,
-    AttentionCode,
-    callee_name,
-    computes_attention,
-    inherits,
-    is_autograd_function,
-    is_module,
-    lineage,
-    makes_attention,
-    method_of,
-    takes_attention_function,
-)
+from .attention import AttentionCode, callee_name, computes_attention, makes_attention, takes_attention_function
+from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, inherits, is_autograd_function, is_module, lineage, method_of
 from .index import Index, Scope, build, is_device_kernel
 from .names import dotted
 from .scanner import parse

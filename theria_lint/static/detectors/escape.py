@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ..attention import is_autograd_function
+from ..classes import is_autograd_function
 from ..code import Call, Hit, ModuleCode, Place, lines_of
 from ..flow import derived, influences_result, influencing, loaded_names
 from ..index import Scope, self_name

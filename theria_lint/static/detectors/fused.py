@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from .. import words
-from ..attention import CALL_ENTRIES, method_of
+from ..classes import CALL_ENTRIES, method_of
 from ..code import Hit, ModuleCode, Place, body_lines, lines_of
 from ..index import Scope
 from ..names import NameTable, dotted

@@ -1,0 +1,69 @@
+"""What a class is, as far as its file tells: its bases, its methods, what of PyTorch it descends from."""
+
+from __future__ import annotations
+
+import ast
+
+from .index import Index, Scope
+from .names import dotted
+
+FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
+MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
+FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
+CALL_ENTRIES = ("forward", "__call__")
+
+
+def bases(scope: Scope) -> tuple[str, ...]:
+    """The dotted paths of a class's bases, resolved where they are imported, as written where they are not."""
+    found: list[str] = []
+    assert isinstance(scope.node, ast.ClassDef)
+    assert scope.parent is not None
+    for base in scope.node.bases:
+        path = dotted(base.value if isinstance(base, ast.Subscript) else base)
+        if path is not None:
+            found.extend(scope.parent.names.resolve(path) or [path])
+    return tuple(found)
+
+
+def lineage(index: Index, scope: Scope) -> list[Scope]:
+    """A class and the classes of the same file that it inherits from, nearest first."""
+    line: list[Scope] = []
+    queue = [scope]
+    while queue:
+        current = queue.pop(0)
+        if current in line:
+            continue
+        line.append(current)
+        for base in bases(current):
+            queue.extend(found for found in index.by_name.get(base.rpartition(".")[2], ()) if found.kind == "class")
+    return line
+
+
+def inherits(index: Index, scope: Scope, roots: frozenset[str]) -> bool:
+    """Whether a class descends from one of ``roots``, through other classes of its file too."""
+    return any(not roots.isdisjoint(bases(ancestor)) for ancestor in lineage(index, scope))
+
+
+def is_autograd_function(index: Index, scope: Scope) -> bool:
+    """Whether a class is a ``torch.autograd.Function``, as far as the file tells."""
+    if inherits(index, scope, FUNCTION_BASES):
+        return True
+    return bool(scope.method("backward") and scope.method("forward")) and any(
+        base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in bases(scope)
+    )
+
+
+def is_module(index: Index, scope: Scope) -> bool:
+    """Whether a class is an ``nn.Module``; one with a forward whose base is not known here counts."""
+    if inherits(index, scope, MODULE_BASES):
+        return True
+    return bool(scope.method("forward")) and not is_autograd_function(index, scope)
+
+
+def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
+    """The methods that ``name`` may mean on a class: its own, or else those of the nearest ancestor that has one."""
+    for ancestor in lineage(index, scope):
+        found = ancestor.method(name)
+        if found:
+            return found
+    return []
