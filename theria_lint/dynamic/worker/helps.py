@@ -28,6 +28,11 @@ def asked(module: str) -> tuple[str, ...]:
     return tuple(question for question, package in _asked if package == module.partition(".")[0])
 
 
+def settle() -> None:
+    """Forgets the questions that were asked while modules were imported."""
+    _asked.clear()
+
+
 def kernel(module: str) -> None:
     """Notes a module that holds kernels for Triton's interpreter."""
     _kernels.add(module.partition(".")[0])

@@ -48,8 +48,12 @@ def bind_anywhere(target: Any, request: TargetRequest, device: str, budget: floa
 
 
 def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) -> Binding | None:
-    """The target on the path that a GPU would take, where it has asked whether it runs on one and that path runs."""
-    if device != "cpu" or devices.pretending() or clock.late() or not helps.asked(_module(target)):
+    """The target on the path that a GPU would take, where a call asks whether it runs on one and that path runs.
+
+    Where kernels have run already, the path has been taken.
+    """
+    known = device != "cpu" or devices.pretending() or clock.late() or helps.launches() > 0
+    if known or not helps.asked(_module(target)):
         return None
     devices.pretend()
     try:

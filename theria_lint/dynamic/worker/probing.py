@@ -17,6 +17,7 @@ from theria.probes.precision import relative_error
 from theria.probes.sweep import ODD, ROUND, attention_references, summarise
 from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
+from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calls import Call
@@ -43,6 +44,7 @@ def run_target(
         binding = bind_anywhere(target, request, device, clock.left)
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
+    helps.settle()
     places = _executed(binding, watched)
     sdpa.count = 0
     _try_once(binding)
