@@ -12,6 +12,7 @@ from theria_lint.errors import UserError
 from theria_lint.reading import ReadError, decode, read_bytes
 from theria_lint.result import LintError
 from theria_lint.settings import Settings
+from theria_lint.static.tensors import TENSOR_WORDS
 
 if TYPE_CHECKING:
     from theria_lint.cache import StaticCache
@@ -92,7 +93,7 @@ class Scanner:
     def __init__(self, plan: Plan, given: Mapping[str, bytes]) -> None:
         self.plan = plan
         self._given = given
-        self._roots = [b"torch", *(name.partition(".")[0].encode() for name in plan.detach_names)]
+        self._roots = [*TENSOR_WORDS, *(name.partition(".")[0].encode() for name in plan.detach_names)]
 
     @cached_property
     def rules(self) -> RuleSet:
@@ -122,7 +123,7 @@ class Scanner:
         # Rules cost 15 ms to load: most files do not even say torch.
         if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
             return True
-        if MARK in data or (self.plan.want_targets and b"torch" in data):
+        if MARK in data or (self.plan.want_targets and _speaks_of_tensors(data)):
             return True
         return self.plan.parse_whole and (path.endswith(".ipynb") or not _compiles(data))
 
@@ -173,7 +174,7 @@ class Scanner:
         return found
 
     def _targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
-        if "torch" not in text:
+        if not _speaks_of_tensors(data):
             return ()
         known = self._cache.targets(path, data) if self._cache else None
         if known is not None:
@@ -204,6 +205,10 @@ def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> Ru
         return static.load_rules(rule_paths, detach_names)
     except static.RuleError as error:
         raise UserError(f"{error}.") from None
+
+
+def _speaks_of_tensors(data: bytes) -> bool:
+    return any(word in data for word in TENSOR_WORDS)
 
 
 def _compiles(data: bytes) -> bool:

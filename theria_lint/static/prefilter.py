@@ -19,14 +19,11 @@ _SOFTMAX = (b"softmax", b"Softmax", b"SOFTMAX")
 _ATTENTION = (b"ttention", b"TTENTION", b"ttn", b"TTN", b"ttend", b"TTEND", b"sdpa", b"SDPA", b"Sdpa")
 _ACRONYMS = (b"mha", b"MHA", b"Mha", b"mqa", b"MQA", b"Mqa", b"gqa", b"GQA", b"Gqa", b"mla", b"MLA", b"Mla")
 
-# Frameworks whose tensors have a method of this name too.
-_OTHER_FRAMEWORKS = (b"paddle", b"mindspore", b"oneflow")
-
 
 def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
     """Whether a file speaks of torch (or a package that the settings list), holds a trigger, and may hold attention."""
     wanted = triggers(rules)
-    if not any(root in data for root in wanted.roots) and not _detaches(data):
+    if not any(root in data for root in wanted.roots):
         return False
     if not any(token in data for token in wanted.tokens):
         return False
@@ -68,9 +65,4 @@ def _may_use_attention(data: bytes, wanted: Triggers) -> bool:
 
 def mentions_torch(source: str, rules: RuleSet) -> bool:
     """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
-    return any(root.decode() in source for root in triggers(rules).roots) or _detaches(source.encode())
-
-
-def _detaches(data: bytes) -> bool:
-    """Whether a file cuts graphs by a method alone: a wrapper of attention need not name torch."""
-    return b".detach(" in data and not any(other in data for other in _OTHER_FRAMEWORKS)
+    return any(root.decode() in source for root in triggers(rules).roots)

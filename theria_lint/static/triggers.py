@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .rules import Rule, RuleSet
+from .tensors import TENSOR_WORDS
 
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
 _OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
@@ -26,8 +27,6 @@ INNER_LOOPS = (
     b"nroll",
     b"etalearn",
 )
-# A file that speaks of tensors of torch says one of these, though it may import nothing.
-_TORCH = (b"torch", b"detach", b"requires_grad", b"register_hook")
 _STEMS = ("grad", "ttention", "attn", "detach", "checkpoint", "backward")
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
@@ -170,7 +169,7 @@ def triggers(rules: RuleSet) -> Triggers:
         tuple(word.encode() for word in sorted(always)),
         tuple(word.encode() for word in sorted(anywhere - always)),
         tuple(token.encode() for token in sorted(rules.tokens, key=len)),
-        (*_TORCH, *(root.encode() for root in rules.extra_roots)),
+        (*TENSOR_WORDS, *(root.encode() for root in rules.extra_roots)),
     )
 
 
