@@ -56,6 +56,7 @@ def with_dispositions(
         targets=tuple(sorted(outcome.targets, key=lambda item: (item.target.path, item.target.line))),
         errors=tuple(sorted((*report.errors, *outcome.errors), key=lambda error: (error.path, error.line or 0))),
         notes=(*report.notes, *outcome.notes),
+        protections=outcome.protections,
     )
 
 

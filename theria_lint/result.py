@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Report:
     """Everything that a run of the linter found, sorted by path and place.
 
     ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
+    ``protections`` names what kept the code that was run in its place, with None where it held, else why it did not.
     ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
     of every (path, cell) with a finding.
     """
@@ -48,4 +50,5 @@ class Report:
     ignored: int = 0
     baselined: int = 0
     accepted: frozenset[tuple[str, str]] = frozenset()
+    protections: Mapping[str, str | None] = field(default_factory=dict)
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)

@@ -60,6 +60,7 @@ class Confirmation:
     environment: Environment
     errors: tuple[LintError, ...] = ()
     notes: tuple[str, ...] = ()
+    protections: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None) -> Confirmation:
@@ -142,7 +143,7 @@ class _Confirmer:
             self._finding(suspect, rulings.get(suspect, []), cases) for file in self._files for suspect in file.suspects
         )
         results = tuple(_result(case) for case in cases)
-        return Confirmation(findings, results, self._worker.environment)
+        return Confirmation(findings, results, self._worker.environment, protections=self._worker.protections)
 
     def _baselines(self) -> list[_Case]:
         """Every target as it is."""

@@ -21,7 +21,8 @@ def render(report: Report, view: View) -> str:
         from theria_lint.report import concise
 
         return concise.render(report, view)
-    summary = style.paint(_summary(report), bold=True) + "\n" + (_environment(report) if view.verbose else "")
+    facts = (_environment(report) if view.verbose else "") + _protections(report, view)
+    summary = style.paint(_summary(report), bold=True) + "\n" + facts
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
         return summary
     from theria_lint.report.blocks import blocks
@@ -46,6 +47,15 @@ def _environment(report: Report) -> str:
         return ""
     versions = [f"Python {ran.python}", f"torch {ran.torch or 'missing'}", f"triton {ran.triton or 'missing'}"]
     return f"Run with {', '.join(versions)}, on {ran.device or 'no device'}.\n"
+
+
+def _protections(report: Report, view: View) -> str:
+    """What held the code that was run in its place; without --verbose, only what did not hold."""
+    held = [name for name, refusal in report.protections.items() if refusal is None]
+    missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
+    lines = [f"Protections that held: {', '.join(held)}.\n"] if held and view.verbose else []
+    lines += [f"Protections that this machine did not give: {'; '.join(missing)}.\n"] if missing else []
+    return "".join(lines)
 
 
 def _dispositions(report: Report) -> str:
