@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from attention_grid import build, check_blocks
@@ -39,6 +41,23 @@ def test_head_dimensions(backend: str, width: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_lengths(backend: str, queries: int, keys: int) -> None:
     check_blocks(build(heads=1, key_heads=1, queries=queries, keys=keys, causal=True), backend)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("queries", [1, 9, 300])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_single_key_has_exact_zeros(backend: str, queries: int, dtype: torch.dtype) -> None:
+    """P is 1 whatever q and k are: a rounding that does not cancel is all that their blocks can hold."""
+    check_blocks(build(queries=queries, keys=1, width=32, value_width=24, strided=True, dtype=dtype), backend)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_all_keys_have_in_common_cancels(backend: str, dtype: torch.dtype) -> None:
+    """Equal keys and values: Ṡ is a constant of the row for a direction of q, and so is dP."""
+    case = build(queries=120, keys=4, width=32, value_width=24, dtype=dtype)
+    k, v = (x.detach()[..., :1, :].expand(x.shape).contiguous().requires_grad_() for x in (case.k, case.v))
+    check_blocks(replace(case, k=k, v=v), backend)
 
 
 @pytest.mark.parametrize("names", [("q",), ("k",), ("v",), ("mask",), ("q", "v"), ("k", "mask"), ("v", "mask")])

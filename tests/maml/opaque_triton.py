@@ -24,16 +24,16 @@ def _weights(q, k, scale):
 
 
 @Kernel
-def _forward(q_ptr, k_ptr, v_ptr, out_ptr, scale, T: tl.constexpr, D: tl.constexpr):
-    tile = tl.program_id(0) * T * D + tl.arange(0, T)[:, None] * D + tl.arange(0, D)[None, :]
+def _forward(q_ptr, k_ptr, v_ptr, out_ptr, scale, LENGTH: tl.constexpr, WIDTH: tl.constexpr):
+    tile = tl.program_id(0) * LENGTH * WIDTH + tl.arange(0, LENGTH)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
     q, k, v = tl.load(q_ptr + tile), tl.load(k_ptr + tile), tl.load(v_ptr + tile)
     weights = _weights(q, k, scale)
     tl.store(out_ptr + tile, _sum(weights[:, :, None] * v[None, :, :], 1))
 
 
 @Kernel
-def _backward(q_ptr, k_ptr, v_ptr, dout_ptr, dq_ptr, dk_ptr, dv_ptr, scale, T: tl.constexpr, D: tl.constexpr):
-    tile = tl.program_id(0) * T * D + tl.arange(0, T)[:, None] * D + tl.arange(0, D)[None, :]
+def _backward(q_ptr, k_ptr, v_ptr, dout_ptr, dq_ptr, dk_ptr, dv_ptr, scale, LENGTH: tl.constexpr, WIDTH: tl.constexpr):
+    tile = tl.program_id(0) * LENGTH * WIDTH + tl.arange(0, LENGTH)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
     q, k, v, dout = tl.load(q_ptr + tile), tl.load(k_ptr + tile), tl.load(v_ptr + tile), tl.load(dout_ptr + tile)
     weights = _weights(q, k, scale)
     dweights = _sum(dout[:, None, :] * v[None, :, :], 2)

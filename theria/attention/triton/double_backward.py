@@ -1,10 +1,9 @@
-"""The second and third pass of the double backward; the first is the JVP kernel, which leaves δ, t and r."""
+"""The last pass of the double backward, by key block; the two before it are those of the JVP."""
 
 import triton.language as tl
 
 from theria.attention.triton.kernel import Kernel
 from theria.attention.triton.tiles import (
-    add_to_mask_gradient,
     gather,
     load_lse,
     load_rows,
@@ -16,57 +15,7 @@ from theria.attention.triton.tiles import (
 
 
 @Kernel
-def double_backward_query_kernel(  # type: ignore[no-untyped-def]
-    q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, gq, gmask, gmask_b, gmask_h, gmask_t, gmask_m,
-    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
-    HAS_E: tl.constexpr, MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
-):  # fmt: skip
-    """scale · (X K + dS B) by query block and, if asked for, X as the mask's gradient."""
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    head = (tl.program_id(0) // blocks).to(tl.int64)
-    key_head = (head // H) * HK + (head % H) // (H // HK)
-    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
-    factor = tl.load(scale)
-    mask += (head // H) * mask_b + (head % H) * mask_h
-    e += (head // H) * e_b + (head % H) * e_h
-    gmask += (head // H) * gmask_b + (head % H) * gmask_h
-    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-    a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
-    dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
-    row_lse = load_lse(lse + head * T, rows, T)[:, None]
-    row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[:, None]
-    row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[:, None]
-    row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[:, None]
-    summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
-    end = M
-    if CAUSAL:
-        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
-    for start in range(0, end, BLOCK_M):
-        columns = start + tl.arange(0, BLOCK_M)
-        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-        b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
-        v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
-        c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
-        logits = tile_logits(
-            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
-        )
-        logits_dot = tile_logits_dot(
-            q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m, HAS_E, False
-        )
-        _, dlogits, x = second_order_tile(
-            dout_rows, v_rows, c_rows, logits, logits_dot, row_lse, row_delta, row_t, row_r, False
-        )
-        summed = gather(x, k_rows, summed)
-        summed = gather(dlogits, b_rows, summed)
-        if MASK_GRADIENT:
-            add_to_mask_gradient(gmask, x, rows[:, None], columns[None, :], T, M, gmask_t, gmask_m, WIDE_T, WIDE_M)
-    store_rows(gq + head * T * D, rows, T, D, BLOCK_D, summed * factor)
-
-
-@Kernel
-def double_backward_key_kernel(  # type: ignore[no-untyped-def]
+def double_backward_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, gk, gv,
     scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
     D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, HAS_E: tl.constexpr,
@@ -108,10 +57,11 @@ def double_backward_key_kernel(  # type: ignore[no-untyped-def]
                 q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, head_e, e_t, e_m,
                 HAS_E, True,
             )  # fmt: skip
-            weights_dot, dlogits, x = second_order_tile(
-                dout_rows, v_rows, c_rows, logits, logits_dot, row_lse, row_delta, row_t, row_r, True
+            weights = tl.exp(logits - row_lse)
+            dlogits, x = second_order_tile(
+                dout_rows, v_rows, c_rows, weights, logits_dot, row_delta, row_t, row_r, True
             )
-            gv_rows = gather(weights_dot, dout_rows, gv_rows)
+            gv_rows = gather(weights * (logits_dot - row_t), dout_rows, gv_rows)
             gk_rows = gather(x, q_rows, gk_rows)
             gk_rows = gather(dlogits, a_rows, gk_rows)
     store_rows(gk + key_head * M * D, columns, M, D, BLOCK_D, gk_rows * factor)

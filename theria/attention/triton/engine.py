@@ -12,9 +12,9 @@ from theria.attention.precision import accumulator
 from theria.attention.problem import Settings
 from theria.attention.recording import record
 from theria.attention.triton import blocks
-from theria.attention.triton.double_backward import double_backward_key_kernel, double_backward_query_kernel
+from theria.attention.triton.double_backward import double_backward_kernel
 from theria.attention.triton.forward import forward_kernel
-from theria.attention.triton.jvp import jvp_kernel
+from theria.attention.triton.jvp import jvp_kernel, row_statistics_kernel
 from theria.attention.triton.kernel import interprets
 from theria.attention.triton.operands import Strided, mask_operand, operand, result, strided
 from theria.attention.triton.vjp import vjp_key_kernel, vjp_query_kernel
@@ -57,7 +57,18 @@ class TritonEngine:
     def jvp(self, saved: Saved, directions: Directions, settings: Settings) -> Tensor:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
-        out_dot, _ = self._jvp(launch, saved, directions, None)
+        inputs, statistics = launch.second_order_inputs(saved, directions), launch.row_statistics()
+        flags = {"HAS_E": directions.mask is not None, "GRADIENTS": False}
+        out_dot = result(saved.q, tuple(saved.out.shape))
+        unused = inputs[0]
+        row_statistics_kernel[launch.over_queries](
+            *inputs, unused, *statistics, *launch.common, **flags, **launch.options
+        )
+        _, gmask_operand, wide = launch.mask_gradient(None)
+        jvp_kernel[launch.over_queries](
+            *inputs, unused, *statistics, out_dot, unused, *gmask_operand, *launch.common,
+            MASK_GRADIENT=False, **flags, **wide, **launch.options,
+        )  # fmt: skip
         return out_dot.to(saved.q.dtype)
 
     def double_backward(
@@ -65,45 +76,20 @@ class TritonEngine:
     ) -> tuple[Gradients, Tensor]:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
-        out_dot, statistics = self._jvp(launch, saved, directions, dout)
-        inputs = (
-            *(operand(x) for x in (saved.q, saved.k, saved.v)),
-            saved.lse.contiguous(),
-            *launch.directions(directions),
-        )
-        rows = (operand(dout), *statistics)
-        gq, gk, gv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
-        gmask, gmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
+        inputs = (*launch.second_order_inputs(saved, directions), operand(dout), *launch.row_statistics())
         has_e = directions.mask is not None
-        double_backward_query_kernel[launch.over_queries](
-            *inputs,
-            *rows,
-            gq,
-            *gmask_operand,
-            *launch.common,
-            HAS_E=has_e,
-            MASK_GRADIENT=mask_gradient,
-            **wide,
-            **launch.options,
-        )
-        double_backward_key_kernel[launch.over_keys](
-            *inputs, *rows, gk, gv, *launch.common, HAS_E=has_e, **launch.options
-        )
-        return _cast(saved, gq, gk, gv, gmask), out_dot.to(saved.q.dtype)
-
-    def _jvp(
-        self, launch: _Launch, saved: Saved, directions: Directions, dout: Tensor | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Ȯ, and the statistics (δ, t, r) of the rows, which are filled if there is a dout."""
-        q, k, v, out = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out))
+        gq, gk, gv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
         out_dot = result(saved.q, tuple(saved.out.shape))
-        delta, t, r = (launch.row_statistic() for _ in range(3))
+        gmask, gmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
+        row_statistics_kernel[launch.over_queries](
+            *inputs, *launch.common, HAS_E=has_e, GRADIENTS=True, **launch.options
+        )
         jvp_kernel[launch.over_queries](
-            q, k, v, out, saved.lse.contiguous(), *launch.directions(directions),
-            out if dout is None else operand(dout), out_dot, delta, t, r, *launch.common,
-            HAS_E=directions.mask is not None, STATISTICS=dout is not None, **launch.options,
+            *inputs, out_dot, gq, *gmask_operand, *launch.common,
+            HAS_E=has_e, GRADIENTS=True, MASK_GRADIENT=mask_gradient, **wide, **launch.options,
         )  # fmt: skip
-        return out_dot, (delta, t, r)
+        double_backward_kernel[launch.over_keys](*inputs, gk, gv, *launch.common, HAS_E=has_e, **launch.options)
+        return _cast(saved, gq, gk, gv, gmask), out_dot.to(saved.q.dtype)
 
 
 class _Launch:
@@ -139,10 +125,15 @@ class _Launch:
         """An empty (B, H, T) tensor in the accumulator dtype."""
         return torch.empty(self._shape, dtype=accumulator(self._like.dtype), device=self._like.device)
 
-    def directions(self, directions: Directions) -> tuple[Any, ...]:
-        """A, B, C, then E and its strides."""
+    def row_statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Room for δ, t and r."""
+        return self.row_statistic(), self.row_statistic(), self.row_statistic()
+
+    def second_order_inputs(self, saved: Saved, directions: Directions) -> tuple[Any, ...]:
+        """q, k, v and lse, then A, B, C, E and E's strides."""
         e = self._stand_in() if directions.mask is None else strided(directions.mask.contiguous())
-        return (*(operand(x) for x in (directions.q, directions.k, directions.v)), *e)
+        tensors = (saved.q, saved.k, saved.v, saved.lse, directions.q, directions.k, directions.v)
+        return (*(operand(x) for x in tensors), *e)
 
     def mask_gradient(self, mask: Tensor | None) -> tuple[Tensor | None, Strided, dict[str, bool]]:
         """Zeros of the mask's shape to add to, the same with strides, and which of its last dimensions are not 1."""

@@ -1,13 +1,20 @@
-"""The JVP kernel, which also is the first pass of the double backward: it leaves the statistics of the rows."""
+"""Two passes by query block that the JVP and the double backward share: the statistics of the rows, then Ȯ.
+
+Ȯ = Ṗ V + P C is summed from Ṗ = P∘(Ṡ − t), which takes a pass of its own to know t first. In half precision the sum
+without t, (P∘Ṡ) V − t·O, rounds P∘Ṡ before it cancels, and so does r = dO·Ȯ − t·δ after it.
+"""
 
 import triton.language as tl
 
 from theria.attention.triton.kernel import Kernel
 from theria.attention.triton.tiles import (
+    add_to_mask_gradient,
     gather,
     load_lse,
     load_rows,
+    pair,
     row_sum,
+    second_order_tile,
     store_rows,
     tile_logits,
     tile_logits_dot,
@@ -15,17 +22,16 @@ from theria.attention.triton.tiles import (
 
 
 @Kernel
-def jvp_kernel(  # type: ignore[no-untyped-def]
-    q, k, v, out, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, out_dot, delta, t, r,
+def row_statistics_kernel(  # type: ignore[no-untyped-def]
+    q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r,
     scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
     D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
-    HAS_E: tl.constexpr, STATISTICS: tl.constexpr,
+    HAS_E: tl.constexpr, GRADIENTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
-    """Ȯ = (P∘Ṡ) V + P C − t·O by query block, in one sweep over the keys.
+    """t and, with ``GRADIENTS``, δ and r, each (B, H, T), summed in the dtype of ``lse``.
 
-    With ``STATISTICS`` also δ, t and r = rowsum(P∘G), each (B, H, T). Since dO · (P∘Ṡ) V = rowsum(P∘dP∘Ṡ) and
-    dO · P C = rowsum(P∘dO Cᵀ), r = dO · Ȯ − t·δ: no score-shaped product with dO is needed here.
+    r = rowsum(P∘G) = rowsum(P∘dP∘Ṡ) − 2·t·δ + rowsum(P∘(dO Cᵀ)).
     """
     blocks = (T + BLOCK_T - 1) // BLOCK_T
     head = (tl.program_id(0) // blocks).to(tl.int64)
@@ -36,9 +42,66 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
     e += (head // H) * e_b + (head % H) * e_h
     q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
     a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
+    if GRADIENTS:
+        dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
     row_lse = load_lse(lse + head * T, rows, T)
     row_t = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
-    summed = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
+    row_delta = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
+    row_g = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
+    end = M
+    if CAUSAL:
+        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
+    for start in range(0, end, BLOCK_M):
+        columns = start + tl.arange(0, BLOCK_M)
+        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
+        b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
+        logits = tile_logits(
+            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
+        )
+        logits_dot = tile_logits_dot(
+            q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m, HAS_E, False
+        )
+        weights = tl.exp(logits - row_lse[:, None])
+        row_t += row_sum(weights * logits_dot)
+        if GRADIENTS:
+            v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
+            c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
+            dweights = pair(dout_rows, v_rows, False)
+            row_delta += row_sum(weights * dweights)
+            row_g += row_sum(weights * (dweights * logits_dot + pair(dout_rows, c_rows, False)))
+    tl.store(t + head * T + rows, row_t, mask=rows < T)
+    if GRADIENTS:
+        tl.store(delta + head * T + rows, row_delta, mask=rows < T)
+        tl.store(r + head * T + rows, row_g - 2 * row_t * row_delta, mask=rows < T)
+
+
+@Kernel
+def jvp_kernel(  # type: ignore[no-untyped-def]
+    q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, out_dot,
+    gq, gmask, gmask_b, gmask_h, gmask_t, gmask_m, scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, HAS_E: tl.constexpr,
+    GRADIENTS: tl.constexpr, MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+):  # fmt: skip
+    """Ȯ = Ṗ V + P C by query block; with ``GRADIENTS`` scale · (X K + dS B), with ``MASK_GRADIENT`` also X."""
+    blocks = (T + BLOCK_T - 1) // BLOCK_T
+    head = (tl.program_id(0) // blocks).to(tl.int64)
+    key_head = (head // H) * HK + (head % H) // (H // HK)
+    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    factor = tl.load(scale)
+    mask += (head // H) * mask_b + (head % H) * mask_h
+    e += (head // H) * e_b + (head % H) * e_h
+    gmask += (head // H) * gmask_b + (head % H) * gmask_h
+    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
+    a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
+    row_lse = load_lse(lse + head * T, rows, T)[:, None]
+    row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[:, None]
+    if GRADIENTS:
+        dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
+        row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[:, None]
+        row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[:, None]
+    gq_rows = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
+    out_dot_rows = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
     end = M
     if CAUSAL:
         end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
@@ -54,16 +117,17 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
         logits_dot = tile_logits_dot(
             q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m, HAS_E, False
         )
-        weights = tl.exp(logits - row_lse[:, None])
-        row_t += row_sum(weights * logits_dot)
-        summed = gather(weights * logits_dot, v_rows, summed)
-        summed = gather(weights, c_rows, summed)
-    out_rows = load_rows(out + head * T * DV, rows, T, DV, BLOCK_DV).to(lse.dtype.element_ty)
-    out_dot_rows = summed - row_t[:, None] * out_rows
+        weights = tl.exp(logits - row_lse)
+        out_dot_rows = gather(weights * (logits_dot - row_t), v_rows, out_dot_rows)
+        out_dot_rows = gather(weights, c_rows, out_dot_rows)
+        if GRADIENTS:
+            dlogits, x = second_order_tile(
+                dout_rows, v_rows, c_rows, weights, logits_dot, row_delta, row_t, row_r, False
+            )
+            gq_rows = gather(x, k_rows, gq_rows)
+            gq_rows = gather(dlogits, b_rows, gq_rows)
+            if MASK_GRADIENT:
+                add_to_mask_gradient(gmask, x, rows[:, None], columns[None, :], T, M, gmask_t, gmask_m, WIDE_T, WIDE_M)
     store_rows(out_dot + head * T * DV, rows, T, DV, BLOCK_DV, out_dot_rows)
-    if STATISTICS:
-        dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV).to(lse.dtype.element_ty)
-        row_delta = row_sum(dout_rows * out_rows)
-        tl.store(delta + head * T + rows, row_delta, mask=rows < T)
-        tl.store(t + head * T + rows, row_t, mask=rows < T)
-        tl.store(r + head * T + rows, row_sum(dout_rows * out_dot_rows) - row_t * row_delta, mask=rows < T)
+    if GRADIENTS:
+        store_rows(gq + head * T * D, rows, T, D, BLOCK_D, gq_rows * factor)

@@ -22,7 +22,10 @@ _interpreter_lock = threading.RLock()
 
 
 class Kernel(JITFunction):  # type: ignore[misc]
-    """Wraps a function written in ``triton.language``: a kernel to launch, or a helper that kernels call."""
+    """Wraps a function written in ``triton.language``: a kernel to launch, or a helper that kernels call.
+
+    Its arguments T, M, H and HK, if it has them, are lengths and head counts: the compiler refuses them as constants.
+    """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         # lengths and head counts change from call to call: no new compilation for each that 16 divides

@@ -103,14 +103,12 @@ def first_order_tile(dout, v, logits, lse, delta, KEYS_FIRST: tl.constexpr):  # 
 
 @Kernel
 def second_order_tile(  # type: ignore[no-untyped-def]
-    dout, v, c, logits, logits_dot, lse, delta, t, r, KEYS_FIRST: tl.constexpr
+    dout, v, c, weights, logits_dot, delta, t, r, KEYS_FIRST: tl.constexpr
 ):
-    """(Ṗ, dS, X)."""
-    weights = tl.exp(logits - lse)
+    """(dS, X)."""
     dweights = pair(dout, v, KEYS_FIRST)
-    centred = logits_dot - t
-    g = dweights * centred - delta * logits_dot + pair(dout, c, KEYS_FIRST)
-    return weights * centred, weights * (dweights - delta), weights * (g - r)
+    g = dweights * (logits_dot - t) - delta * logits_dot + pair(dout, c, KEYS_FIRST)
+    return weights * (dweights - delta), weights * (g - r)
 
 
 @Kernel
