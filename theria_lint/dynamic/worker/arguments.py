@@ -124,7 +124,7 @@ class Config:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_attn_implementation"):
             return "eager"
-        values = [] if name.startswith("__") else _by_name(name, BUILD, self._scene)
+        values = [] if name.startswith("__") else by_name(name, BUILD, self._scene)
         if not values:
             raise AttributeError(f"the configuration has no entry {name!r}")
         return values[0]
@@ -141,14 +141,15 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     if parameter.name.lower() in words.ATTENTION_PARAMETERS:
         return [scene.base]
     by_annotation = list(_by_annotation(parameter, scene))
-    values = _by_name(parameter.name, table, scene)
+    values = by_name(parameter.name, table, scene)
     if not values and parameter.name.lower() in words.FUNCTION_PARAMETERS:
         return [scene.base, *by_annotation]
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
     return fitting or by_annotation or values or [None, *_any(parameter.name, scene)[:2], 1, False]
 
 
-def _by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:
+def by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:
+    """The values that a name suggests, none where it says nothing."""
     name = name.lower().strip("_")
     return next((values(name, scene) for pattern, values in table if re.search(pattern, name)), [])
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.arguments import BUILD, CALL, Values, candidates
+from theria_lint.dynamic.worker.arguments import BUILD, CALL, Values, by_name, candidates
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import TargetKind
 from theria_lint.static import words
@@ -188,7 +188,7 @@ def _arguments(
         elif choice.get(name):
             arguments[name] = _pick(candidates(parameter, scene, table), choice[name] - 1)
         elif scene.small and table is BUILD and type(parameter.default) is int and parameter.default > LARGE:
-            arguments[name] = candidates(parameter, scene, table)[0]
+            arguments[name] = next(iter(by_name(name, table, scene)), parameter.default)
         elif "drop" in name.lower() and isinstance(parameter.default, float):
             arguments[name] = 0.0
         elif name.lower() in words.ATTENTION_PARAMETERS and (parameter.default is None or callable(parameter.default)):

@@ -22,6 +22,7 @@ from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calls import Call
 from theria_lint.dynamic.worker.compiling import uncompiled
+from theria_lint.dynamic.worker.fitness import weighed
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
@@ -156,6 +157,7 @@ def _measure(
         seed=scene.seed,
         configuration=name,
     )
+    report = weighed(report)
     if made.module is None or report.verdict is not Verdict.SAFE or not routes:
         return report
     return _with_parameters(made, scene, report)
