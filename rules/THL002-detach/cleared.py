@@ -11,8 +11,10 @@ def stable_attention(q, k, v):  # verdict: safe
     return weights / weights.sum(dim=-1, keepdim=True) @ v
 
 
-def observed_attention(q, k, v, observer=None):  # verdict: safe
+OBSERVED = []
+
+
+def observed_attention(q, k, v):  # verdict: safe
     weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
-    if observer is not None:
-        observer(weights.detach())  # expect: THL002 cleared
+    OBSERVED.append(weights.detach())  # expect: THL002 cleared
     return weights @ v

@@ -7,7 +7,8 @@ import torch
 class NumpyAttention(torch.autograd.Function):  # verdict: silent_collapse
     @staticmethod
     def forward(ctx, q, k, v):
-        ctx.save_for_backward(q, k, v)
+        q = q.contiguous()
+        ctx.save_for_backward(q, k, v)  # near miss: no derivative passes the backward that a copy could lose
         return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
 
     @staticmethod

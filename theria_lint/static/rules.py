@@ -30,7 +30,7 @@ NEUTRALISERS = (
 DETECTORS: Mapping[str, frozenset[str]] = {
     "names": frozenset(),
     "once-differentiable": frozenset(),
-    "opaque-backward": frozenset({"libraries"}),
+    "opaque-backward": frozenset(),
     "saved-intermediate": frozenset({"copies"}),
     "inner-grad": frozenset(),
     "checkpoint": frozenset(),
@@ -88,9 +88,11 @@ class Rule:
         """The detector's data under ``key``."""
         return frozenset(dict(self.data).get(key, ()))
 
-    def text(self, variant: str | None) -> str:
-        """The message template of a variant, the rule's own one where there is none."""
-        return dict(self.messages).get(variant or "", self.message)
+    def message_for(self, variant: str | None, token: str, symbol: str, detail: str) -> str:
+        """The message of a variant, the rule's own one where there is none; a detail it has no place for follows."""
+        template = dict(self.messages).get(variant or "", self.message)
+        text = template.format(token=token, symbol=symbol, detail=detail)
+        return text if "{detail}" in template else text + detail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,9 +265,9 @@ class _Reader:
 
     def template(self, key: str, text: str) -> str:
         try:
-            text.format(token="", symbol="")
+            text.format(token="", symbol="", detail="")
         except KeyError as error:
-            raise self.fail(key, f"{{{error.args[0]}}} is not known; use {{token}} and {{symbol}}") from None
+            raise self.fail(key, f"{{{error.args[0]}}} is not known; use {{token}}, {{symbol}}, {{detail}}") from None
         except (ValueError, IndexError):
             raise self.fail(key, "a brace that stands for itself is written twice") from None
         return text

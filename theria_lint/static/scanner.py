@@ -57,7 +57,7 @@ def _holds(outer: Span, inner: Span) -> bool:
 
 def _suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
     symbol = hit.scope.symbol or "<module>"
-    message = rule.text(hit.variant).format(token=hit.token, symbol=symbol) + hit.detail
+    message = rule.message_for(hit.variant, hit.token, symbol, hit.detail)
     return Suspect(
         rule=rule.id,
         name=rule.name,

@@ -13,7 +13,7 @@ from ..index import Scope, self_name
 from ..names import dotted
 from ..rules import Match, Rule
 from .named import ambiguity
-from .opaque import is_once
+from .opaque import is_guarded
 
 # Sizes and positions by the names that people give them: no derivative flows through those.
 _INTEGERS = re.compile(
@@ -45,9 +45,7 @@ def _is_unrecorded(code: ModuleCode, scope: Scope) -> bool:
     """Whether nothing is recorded here anyway: the forward of an autograd.Function, a once-differentiable backward."""
     if scope.parent is None or scope.parent.kind != "class" or not is_autograd_function(code.index, scope.parent):
         return False
-    return scope.name in ("forward", "setup_context") or any(
-        is_once(scope, decorator) for decorator in scope.decorators
-    )
+    return scope.name in ("forward", "setup_context") or is_guarded(scope)
 
 
 def _tensors(scope: Scope) -> list[str]:

@@ -17,6 +17,8 @@ from . import named
 
 _EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
 _BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")
+# Packages whose computations autograd does not record.
+_LIBRARIES = frozenset({"numpy", "cupy", "numba", "scipy", "ctypes"})
 _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty", "new_zeros", "empty_strided"})
 
 
@@ -24,9 +26,9 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
     for owner in code.autograd_functions:
         for backward in owner.method("backward"):
-            if any(is_once(backward, decorator) for decorator in backward.decorators):
+            if is_guarded(backward):
                 continue
-            hit = first_opaque(code, rule, backward)
+            hit = first_opaque(code, backward)
             if hit is not None:
                 yield hit
 
@@ -34,17 +36,20 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
 def find_decorators(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """The listed decorators; ``variant`` is "opaque" on a backward that computes its gradients off the graph."""
     for hit in named.find(code, rule):
-        guarded = first_opaque(code, rule, hit.scope)
+        guarded = first_opaque(code, hit.scope)
         if guarded is None:
             yield hit
         else:
-            where = f" (line {guarded.span.line})"
-            yield Hit(
-                hit.node, hit.span, hit.token, hit.scope, hit.reach, hit.neutraliser, "opaque", hit.detail + where
-            )
+            where = f"`{guarded.token}`, line {guarded.span.line}{hit.detail}"
+            yield Hit(hit.node, hit.span, hit.token, hit.scope, hit.reach, hit.neutraliser, "opaque", where)
 
 
-def is_once(scope: Scope, decorator: ast.expr) -> bool:
+def is_guarded(backward: Scope) -> bool:
+    """Whether a backward is marked ``@once_differentiable``."""
+    return any(_is_once(backward, decorator) for decorator in backward.decorators)
+
+
+def _is_once(scope: Scope, decorator: ast.expr) -> bool:
     """Whether a decorator is ``once_differentiable``, by any name."""
     callee = decorator.func if isinstance(decorator, ast.Call) else decorator
     return (dotted(callee) or "").rpartition(".")[2] == "once_differentiable" or any(
@@ -52,13 +57,12 @@ def is_once(scope: Scope, decorator: ast.expr) -> bool:
     )
 
 
-def first_opaque(code: ModuleCode, rule: Rule, backward: Scope) -> Hit | None:
+def first_opaque(code: ModuleCode, backward: Scope) -> Hit | None:
     """The first computation off the graph of a backward or of the helpers that it calls, None when there is none."""
-    libraries = rule.values("libraries")
     for scope in _helpers(code, backward):
         for node in scope.nodes:
             if isinstance(node, ast.Call):
-                reason = _reason(code, scope, node, libraries)
+                reason = _reason(code, scope, node)
                 if reason is not None:
                     token, detail = reason
                     return Hit(node, code.span(node), token, backward, lines_of(node), None, None, detail)
@@ -89,7 +93,7 @@ def _is_plain(code: ModuleCode, scope: Scope, backward: Scope) -> bool:
     return owner is backward.parent and scope.name != "forward"
 
 
-def _reason(code: ModuleCode, scope: Scope, call: ast.Call, libraries: frozenset[str]) -> tuple[str, str] | None:
+def _reason(code: ModuleCode, scope: Scope, call: ast.Call) -> tuple[str, str] | None:
     """The token and what it is, when a call computes off the graph."""
     if isinstance(call.func, ast.Subscript):
         name = dotted(call.func.value)
@@ -100,8 +104,8 @@ def _reason(code: ModuleCode, scope: Scope, call: ast.Call, libraries: frozenset
     if name is None:
         return None
     for path in scope.names.resolve(name) or (name,):
-        detail = _library(path, libraries, imported=bool(scope.names.resolve(name)))
-        if path.partition(".")[0] in libraries and not _takes_tensor(scope, call):
+        detail = _library(path, imported=bool(scope.names.resolve(name)))
+        if path.partition(".")[0] in _LIBRARIES and not _takes_tensor(scope, call):
             continue
         if detail is not None:
             return f"{name}()", detail
@@ -129,13 +133,13 @@ def _is_launch(code: ModuleCode, scope: Scope, subscript: ast.Subscript) -> bool
     return "grid" in (dotted(subscript.slice) or "").lower()
 
 
-def _library(path: str, libraries: frozenset[str], *, imported: bool) -> str | None:
+def _library(path: str, *, imported: bool) -> str | None:
     root = path.partition(".")[0]
     last = path.rpartition(".")[2]
     if path.startswith("torch.ops."):
         compound = path.startswith(("torch.ops.aten.", "torch.ops.prims.")) and not last.endswith("_backward")
         return None if compound else "a custom op"
-    if root in libraries:
+    if root in _LIBRARIES:
         return f"{root}, which autograd does not record"
     if root == "torch":
         return None

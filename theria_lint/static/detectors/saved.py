@@ -13,6 +13,7 @@ from ..flow import assignments, derived
 from ..index import Scope
 from ..names import dotted
 from ..rules import Rule
+from .opaque import first_opaque, is_guarded
 
 # Integers, random state and layouts, by the names that people give them: no derivative flows through those.
 _DISCRETE = re.compile(
@@ -24,10 +25,17 @@ _DISCRETE = re.compile(
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Copies of inputs, intermediates, and tensors set as attributes of ctx, where a forward keeps them."""
     for owner in code.autograd_functions:
+        if not _is_differentiable(code, owner):
+            continue
         for name in ("forward", "setup_context"):
             for scope in owner.method(name):
                 if scope.parameters:
                     yield from _Keeper(code, rule, owner, scope).find()
+
+
+def _is_differentiable(code: ModuleCode, owner: Scope) -> bool:
+    """Whether a derivative can pass a backward at all: where none can, nothing is lost by what it is given."""
+    return not any(is_guarded(found) or first_opaque(code, found) for found in owner.method("backward"))
 
 
 class _Keeper:
