@@ -53,9 +53,17 @@ def test_a_single_key_has_exact_zeros(backend: str, queries: int, dtype: torch.d
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_single_key_in_sight_has_exact_zeros(backend: str, dtype: torch.dtype) -> None:
+    case = build(queries=300, keys=40, width=32, value_width=24, dtype=dtype)
+    shown = torch.arange(40) == torch.randint(40, (300, 1), generator=torch.Generator().manual_seed(0))
+    check_blocks(replace(case, mask=shown), backend)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_what_all_keys_have_in_common_cancels(backend: str, dtype: torch.dtype) -> None:
     """Equal keys and values: Ṡ is a constant of the row for a direction of q, and so is dP."""
-    case = build(queries=120, keys=4, width=32, value_width=24, dtype=dtype)
+    case = build(queries=300, keys=2, width=32, value_width=24, scale=1.0, dtype=dtype)
     k, v = (x.detach()[..., :1, :].expand(x.shape).contiguous().requires_grad_() for x in (case.k, case.v))
     check_blocks(replace(case, k=k, v=v), backend)
 

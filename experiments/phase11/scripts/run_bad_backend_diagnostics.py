@@ -161,6 +161,7 @@ def summary(rows: Sequence[Row]) -> str:
         "inner_steps": "inner",
         "status": "status",
         "verdict": "verdict",
+        "attn_second_order_ok": "attn ok",
         "second_order_attn_inputs": "attn",
         "rel_diff_mean": "rel_diff",
         "meta_gradient_error": "error",
