@@ -14,17 +14,10 @@ MISFIT = (
     "its backward gives gradients of other shapes than the inputs that were made up for it; "
     "name its arguments in the configuration"
 )
-FLAT = (
-    "its output does not depend on its inputs as it was called, so there is no derivative to compare; "
-    "name its arguments in the configuration"
-)
 
 
 def weighed(report: Report) -> Report:
     """The report, inconclusive where made-up arguments explain it as well as the target does."""
     if report.verdict is Verdict.HARD_STRUCTURAL and _MISFIT in report.reason:
         return replace(report, verdict=Verdict.INCONCLUSIVE, reason=MISFIT)
-    flat = bool(report.gradients) and all(block.oracle_norm == 0.0 for block in report.gradients.values())
-    if flat and report.verdict is not Verdict.INCONCLUSIVE:
-        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=FLAT)
     return report
