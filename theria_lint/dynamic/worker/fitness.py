@@ -18,6 +18,6 @@ MISFIT = (
 
 def weighed(report: Report) -> Report:
     """The report, inconclusive where made-up arguments explain it as well as the target does."""
-    if report.verdict is Verdict.HARD_STRUCTURAL and _MISFIT in report.reason:
+    if report.verdict.unsafe and _MISFIT in report.reason:
         return replace(report, verdict=Verdict.INCONCLUSIVE, reason=MISFIT)
     return report
