@@ -187,6 +187,31 @@ class ScaledCurvature(torch.autograd.Function):
         return vjp(q, k, stale, weights_of(q, k), grad)
 
 
+class SavedCopyUnderAutocast(HandWritten):
+    """Saves copies in lower precision, which are made under autocast alone."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        if torch.is_autocast_enabled("cpu"):
+            q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
+        ctx.save_for_backward(q, k, v)
+        return weights_of(q, k) @ v
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, v = ctx.saved_tensors
+        return vjp(q, k, v, weights_of(q, k), grad.to(q.dtype))
+
+
+class OpaqueUnlessAllNeedGradients(HandWritten):
+    """Takes a path without derivatives when an input is frozen."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.set_grad_enabled(all(ctx.needs_input_grad)):
+            return HandWritten.backward(ctx, grad)
+
+
 class NoBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v):
@@ -223,5 +248,7 @@ VERDICTS = {
     SavedWeights.apply: CORRUPTION,
     SavedCopyOfStrided.apply: COLLAPSE,
     ScaledCurvature.apply: CORRUPTION,
+    SavedCopyUnderAutocast.apply: COLLAPSE,
+    OpaqueUnlessAllNeedGradients.apply: CORRUPTION,
     NoBackward.apply: HARD,
 }

@@ -191,7 +191,9 @@ def test_worst_prefers_silence_to_noise_and_anything_to_nothing():
     assert worst([]) is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("error", [AssertionError("D must be 64"), ImportError("no apex"), RuntimeError("No CUDA GPUs")])
+@pytest.mark.parametrize(
+    "error", [AssertionError("D must be 64"), ImportError("no apex"), RuntimeError("No CUDA GPUs")]
+)
 def test_a_backward_that_cannot_run_here_is_inconclusive(error):
     class Refusing(kernels.HandWritten):
         @staticmethod
@@ -201,3 +203,19 @@ def test_a_backward_that_cannot_run_here_is_inconclusive(error):
     report = theria.probe(Refusing.apply)
     assert report.verdict is Verdict.INCONCLUSIVE
     assert f"its backward could not be run here: {type(error).__name__}: {error}" in report.reason
+
+
+def test_a_function_with_memory_is_inconclusive():
+    calls = []
+
+    def remembering(q, k, v):
+        calls.append(1)
+        return kernels.plain(q, k, v) * len(calls)
+
+    report = theria.probe(remembering)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "gives another output when it is called again" in report.reason
+
+
+def test_damage_with_frozen_inputs_names_them():
+    assert "only q requiring grad" in theria.probe(kernels.OpaqueUnlessAllNeedGradients.apply).reason

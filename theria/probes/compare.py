@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -68,12 +68,15 @@ def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comp
     return Comparison(gradients, rows)
 
 
-def compare_sums(measured: Derivatives, oracle: Oracle, tolerance: float) -> dict[str, Block]:
-    """The rows of a secondary route, which come summed over a, by differentiated variable."""
+def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance: float) -> dict[str, Block]:
+    """The rows of a secondary route, which come summed over what required grad, by differentiated variable."""
     scales = _row_scales(oracle)
     sums = {}
+    active = [name for name in oracle.gradients if route.only in (None, name)]
+    if not measured.in_graph:
+        measured = replace(measured, rows={("*", name): None for name in (*active, OUT)})
     for source, variable in measured.rows:
-        parts = [truth for (_, b), truth in oracle.rows.items() if b == variable]
+        parts = [truth for (a, b), truth in oracle.rows.items() if b == variable and a in active]
         truth = Observation(
             torch.stack([p.value for p in parts]).sum(0), parts[0].view, sum(p.uncertainty for p in parts)
         )

@@ -27,11 +27,14 @@ class Route(NamedTuple):
     first: str
     second: str
     cotangent_requires_grad: bool
+    only: str | None = None
+    """The one input that requires grad; None for all: some backwards take another path for a frozen input."""
 
     def __str__(self) -> str:
         """The route in the words of PyTorch's API."""
         names = {"grad": "autograd.grad", "backward": ".backward"}
         tail = "" if self.cotangent_requires_grad else ", constant cotangent"
+        tail += f", only {self.only} requiring grad" if self.only else ""
         return f"{names[self.first]} then {names[self.second]}{tail}"
 
 
@@ -42,6 +45,12 @@ SECONDARY = (
     Route("backward", "grad", True),
     Route("backward", "backward", False),
 )
+
+
+def frozen_routes(names: Iterable[str]) -> tuple[Route, ...]:
+    """Routes on which all inputs but one are frozen."""
+    names = list(names)
+    return tuple(Route("grad", "grad", True, name) for name in names) if len(names) > 1 else ()
 
 
 class Failure(NamedTuple):
@@ -71,8 +80,11 @@ class Derivatives:
 
 def differentiate(function: Function, point: Point, route: Route, dtype: torch.dtype | None = None) -> Derivatives:
     """Measures the function's derivatives at a point; exceptions of the function's own forward pass through."""
-    leaves = point.leaves(dtype)
-    output = call(function, leaves, point.seed)
+    arguments = point.leaves(dtype)
+    leaves = {name: leaf for name, leaf in arguments.items() if route.only in (None, name)}
+    for name in arguments.keys() - leaves.keys():
+        arguments[name].requires_grad_(False)
+    output = call(function, arguments, point.seed)
     result = Derivatives(output.detach(), in_graph=output.requires_grad)
     if not output.requires_grad:
         return result

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theria.attention import executed_backends
 from theria.probes.compare import compare_all, compare_sums, judge
-from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, Route, differentiate
+from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, Route, differentiate, frozen_routes
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
@@ -38,6 +38,7 @@ def measure(
     routes: Sequence[Route] = SECONDARY,
     seed: int = 0,
     configuration: str = "",
+    computed_in: torch.dtype | None = None,
 ) -> Report:
     """Probes a function at given inputs.
 
@@ -51,12 +52,14 @@ def measure(
         routes: how to differentiate beside ``autograd.grad`` twice.
         seed: of the probe's own generator, and of the random numbers that the function draws.
         configuration: a name for the inputs, kept in the report.
+        computed_in: the precision that the function computes in, where it is known to be lower than the inputs'.
 
     Raises:
         Exception: whatever the function's forward raises; TypeError if it returns no floating-point tensor.
     """
     with executed_backends() as backends:
         output = trial(function, inputs, seed)
+        again = trial(function, inputs, seed)
     point = place(inputs, output, seed)
     dtype = next(iter(inputs.values())).dtype
     empty = Report(
@@ -70,6 +73,8 @@ def measure(
     )
     if not bool(torch.isfinite(output).all()):
         return empty
+    if again.shape != output.shape or relative_error(again, output) > TOLERANCES[dtype]:
+        return replace(empty, reason="its forward gives another output when it is called again with the same inputs")
     primary = differentiate(function, point, PRIMARY)
     if not primary.in_graph:
         reason = "the output is outside the graph: it does not require grad although every input does"
@@ -77,9 +82,10 @@ def measure(
     # Where autograd.grad refuses the first differentiation, the other routes tell what .backward makes of it.
     refused = primary.failure is not None and primary.failure.order == 1
     others = {route: differentiate(function, point, route) for route in (SECONDARY if refused else routes)}
-    oracle, forward_error, tolerance = _oracle(function, point, primary, references, twin, dtype)
+    others |= _with_frozen_inputs(function, point) if routes else {}
+    oracle, forward_error, tolerance = _oracle(function, point, primary, references, twin, computed_in or dtype)
     comparison = compare_all(primary, oracle, tolerance)
-    sums = {route: compare_sums(d, oracle, tolerance) for route, d in others.items() if not d.failure}
+    sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     judgement = judge(primary, comparison, others, sums)
     failures = [d.failure for d in (primary, *others.values()) if d.failure]
     return replace(
@@ -94,6 +100,12 @@ def measure(
         forward_error=forward_error,
         error=failures[0].message if failures else None,
     )
+
+
+def _with_frozen_inputs(function: Function, point: Point) -> dict[Route, Derivatives]:
+    """The routes on which one input alone requires grad. A first differentiation that raises there is loud enough."""
+    found = {route: differentiate(function, point, route) for route in frozen_routes(point.inputs)}
+    return {route: d for route, d in found.items() if d.failure is None or d.failure.order == 2}
 
 
 def _oracle(

@@ -12,7 +12,7 @@ from theria.attention import attention
 from theria.probes.measure import Trusted, measure
 from theria.probes.point import Function, draw
 from theria.probes.report import Report
-from theria.verdicts import worst
+from theria.verdicts import Verdict, worst
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def probe(
     """Measures whether attention is twice differentiable, and returns the worst of several measurements.
 
     Probed are the gradients of L = ⟨W, fn(q, k, v)⟩, the nine Hessian blocks and the three cotangent blocks, by
-    every route of autograd, on odd and round sizes, contiguous and strided. Sizes or strides that ``fn`` refuses
+    every route of autograd, on odd and round sizes, contiguous and strided, and under autocast. Sizes or strides that ``fn`` refuses
     are left out and noted.
 
     Args:
@@ -141,12 +141,51 @@ def probe(
     if not reports:
         assert refusal is not None
         raise refusal
+    if dtype in (torch.float64, torch.float32) and reports[0].oracle == "reference":
+        inputs = draw_qkv(shape or ODD, layout=layout, dtype=torch.float32, device=device, seed=seed)
+        under_autocast = measure_under_autocast(fn, inputs, references, seed)
+        reports += [under_autocast] if under_autocast else []
     report = summarise(reports, skipped)
     if oracle == "reference" and report.oracle not in ("reference", ""):
         raise ValueError(
             "the forward disagrees with softmax attention: give its scale, or use oracle='finite differences'"
         )
     return report
+
+
+def measure_under_autocast(
+    fn: Function, inputs: Mapping[str, Tensor], references: Sequence[Trusted], seed: int
+) -> Report | None:
+    """The report of softmax attention that loses derivatives in silence under autocast; None for any other.
+
+    Copies that a forward makes there to lower the precision may be what it saves. What raises there does not support
+    autocast, and says so; what is not softmax attention has no oracle that is exact enough.
+
+    Args:
+        fn: the attention.
+        inputs: float32 tensors; autocast leaves float64 alone.
+        references: trusted functions of the same inputs.
+        seed: of the probe's own random numbers.
+    """
+    device = next(iter(inputs.values())).device.type
+
+    def autocast(*arguments: Tensor) -> Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            return fn(*arguments)
+
+    try:
+        report = measure(
+            autocast,
+            inputs,
+            references=references,
+            seed=seed,
+            configuration="autocast to bfloat16",
+            computed_in=torch.bfloat16,
+        )
+    except Exception:  # a forward that refuses autocast is not what is asked here
+        return None
+    silent = report.verdict in (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
+    return report if silent and report.oracle == "reference" else None
 
 
 def summarise(reports: Sequence[Report], notes: Sequence[str] = ()) -> Report:
