@@ -11,12 +11,17 @@ from theria.attention import DerivativeOrderError, attention, executed_backends
 pytestmark = pytest.mark.gpu
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# every head size once, every kind of mask at least twice: each pair is a compilation of six kernels
+# Each triple of head sizes, dtype and kind of mask is a compilation of six kernels, a second or more each: every head
+# size and every kind of mask is there at least once in both sizes of entry; the two half precisions share tile sizes.
 BY_WIDTH = {16: "bool", 32: "additive", 80: "hidden", 128: "causal", 256: "none"}
+MASKS = ("none", "causal", "bool", "additive")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("width", BY_WIDTH)
+@pytest.mark.parametrize(
+    ("width", "dtype"),
+    [*((width, dtype) for width in BY_WIDTH for dtype in DTYPES[:2]), (80, torch.float16), (128, torch.float16)],
+    ids=str,
+)
 def test_head_sizes(width: int, dtype: torch.dtype) -> None:
     mask = BY_WIDTH[width]
     case = build(
@@ -26,17 +31,20 @@ def test_head_sizes(width: int, dtype: torch.dtype) -> None:
     check_blocks(case.to("cuda"), "triton")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("mask", ["none", "causal", "bool", "additive"])
+@pytest.mark.parametrize(
+    ("mask", "dtype"),
+    [*((mask, dtype) for mask in MASKS for dtype in DTYPES[:2]), ("none", torch.float16), ("additive", torch.float16)],
+    ids=str,
+)
 def test_masks_with_grouped_queries(mask: str, dtype: torch.dtype) -> None:
     case = build(
-        batch=2, heads=6, key_heads=3, queries=150, keys=97, width=64, value_width=64, scale=0.2,
+        batch=2, heads=6, key_heads=3, queries=150, keys=97, width=64, value_width=48, scale=0.2,
         mask="none" if mask == "causal" else mask, causal=mask == "causal", dtype=dtype,
     )  # fmt: skip
     check_blocks(case.to("cuda"), "triton")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(True, False, True, False), (False, True, False, True), (False,) * 4])
 def test_broadcast_masks(shape: tuple[bool, ...], dtype: torch.dtype) -> None:
     case = build(batch=2, queries=70, keys=70, width=32, value_width=32, mask="additive", mask_shape=shape, dtype=dtype)
@@ -46,11 +54,11 @@ def test_broadcast_masks(shape: tuple[bool, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 300), (300, 1), (257, 255)])
 def test_odd_lengths_and_strides(queries: int, keys: int, dtype: torch.dtype) -> None:
-    case = build(queries=queries, keys=keys, width=32, value_width=24, strided=True, dtype=dtype)
+    case = build(queries=queries, keys=keys, width=64, value_width=48, strided=True, dtype=dtype)
     check_blocks(case.to("cuda"), "triton")
 
 
-@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize("width", [24, 128])
 def test_float64(width: int) -> None:
     case = build(queries=40, keys=70, width=width, value_width=width, mask="hidden")
     check_blocks(case.to("cuda"), "triton")

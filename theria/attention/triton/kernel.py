@@ -20,16 +20,19 @@ from triton.runtime.jit import JITFunction
 #: The interpreter replaces functions of ``triton.language`` while it runs: one launch at a time.
 _interpreter_lock = threading.RLock()
 
+#: Lengths, head counts, and a mask's strides but the last, whose being 1 lets a row of the mask be read in one go.
+_VARYING = ["T", "M", "H", "HK", *(f"{x}_{dim}" for x in ("mask", "e", "dmask", "gmask", "g") for dim in "bht")]
+
 
 class Kernel(JITFunction):  # type: ignore[misc]
     """Wraps a function written in ``triton.language``: a kernel to launch, or a helper that kernels call.
 
-    Its arguments T, M, H and HK, if it has them, are lengths and head counts: the compiler refuses them as constants.
+    Its arguments named in ``_VARYING``, if it has them, change from call to call: the compiler does not make a variant
+    for each that 16 divides, and refuses them as constants.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        # lengths and head counts change from call to call: no new compilation for each that 16 divides
-        super().__init__(fn, do_not_specialize=["T", "M", "H", "HK"])
+        super().__init__(fn, do_not_specialize=_VARYING)
 
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         """Launches: interpreted if the tensors are on the CPU, compiled otherwise."""
