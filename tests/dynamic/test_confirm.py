@@ -194,3 +194,35 @@ def test_a_target_that_the_configuration_skips_is_not_run(tmp_path):
     target = target_of(found, "attention")
     assert (target.verdict, target.reason) == ("inconclusive", "the configuration says to skip it")
     assert finding_of(found, "THL002").disposition == "unconfirmed"
+
+
+def test_damage_in_evaluation_mode_alone(tmp_path):
+    source = HEAD + (
+        "class Attention(torch.nn.Module):\n"
+        "    def __init__(self, dim):\n"
+        "        super().__init__()\n"
+        "        self.qkv = torch.nn.Linear(dim, 3 * dim)\n\n"
+        "    def forward(self, x):\n"
+        "        q, k, v = self.qkv(x).chunk(3, -1)\n"
+        "        weights = torch.softmax(q @ k.transpose(-1, -2), -1)\n"
+        "        if not self.training:\n"
+        "            weights = weights.detach()\n"
+        "        return weights @ v\n"
+    )
+    found = confirm_source(tmp_path, source)
+    target = target_of(found, "Attention")
+    assert target.verdict.unsafe
+    assert any("evaluation mode" in note for run in target.runs for note in run.notes)
+    assert finding_of(found, "THL002").disposition == "confirmed"
+
+
+def test_damage_under_autocast_alone(tmp_path):
+    source = HEAD + (
+        "def attention(q, k, v):\n"
+        "    if torch.is_autocast_enabled('cpu'):\n"
+        "        k = k.detach() + 0 * k\n"
+        "    return soft(q, k, v)\n"
+    )
+    target = target_of(confirm_source(tmp_path, source), "attention")
+    assert target.verdict == "silent_corruption"
+    assert any("autocast" in note for run in target.runs for note in run.notes)

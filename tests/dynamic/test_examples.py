@@ -16,7 +16,6 @@ FINDINGS = {
     ("no_grad_attention.py", "THL001"): ("confirmed", "hard_structural"),
     ("once_differentiable.py", "THL003"): ("confirmed", "first_order_only"),
     ("opaque_triton.py", "THL004"): ("confirmed", "silent_collapse"),
-    ("opaque_triton.py", "THL005"): ("confirmed", "silent_collapse"),
     ("safe_logging.py", "THL001"): ("cleared", "safe"),
     ("safe_rotary_cache.py", "THL001"): ("cleared", "safe"),
     ("safe_row_max.py", "THL002"): ("cleared", "safe"),

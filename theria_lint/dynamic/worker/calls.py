@@ -344,7 +344,7 @@ def _roomy(build: Mapping[str, inspect.Parameter], scene: Scene) -> Scene:
 
 def _prepare(module: torch.nn.Module, scene: Scene) -> None:
     """Moves a module to the scene, silences its dropout, and shakes parameters that start at a special value."""
-    module.to(device=scene.device, dtype=scene.dtype)
+    module.to(device=scene.device, dtype=scene.dtype).train(not scene.evaluating)
     for part in module.modules():
         if isinstance(part, torch.nn.modules.dropout._DropoutNd):
             part.p = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from theria.probes import Report, measure
 from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate
 from theria.probes.point import call, place, trial
 from theria.probes.precision import relative_error
-from theria.probes.sweep import ODD, ROUND, attention_references, summarise
+from theria.probes.sweep import ODD, ROUND, attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker import helps
@@ -62,11 +63,13 @@ def _try_once(binding: Binding) -> None:
 
 
 def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
-    """The places that building the target, calling it and differentiating it twice execute."""
+    """The places that building the target, calling it and differentiating it twice execute, however it is probed."""
     with uncompiled(), Places(watched) as places:
-        made = binding.call()
-        output = trial(made.output, made.inputs, binding.scene.seed)
-        differentiate(made.output, place(made.inputs, output, binding.scene.seed), PRIMARY)
+        for _, scene in _configurations(binding, interpreted=False):
+            with suppress(Exception):  # a configuration that the target refuses; the probe says so
+                made = binding.call(scene)
+                output = trial(made.output, made.inputs, scene.seed)
+                differentiate(made.output, place(made.inputs, output, scene.seed), PRIMARY)
     return places.seen()
 
 
@@ -98,7 +101,7 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any], clock: Clock,
     reports: list[Report] = []
     notes: list[str] = []
     interpreted = backend == "triton" and binding.scene.device == "cpu"
-    for name, scene in _configurations(binding.scene, interpreted):
+    for name, scene in _configurations(binding, interpreted):
         if reports and clock.late():
             notes.append(f"not probed on {name}: out of time")
             continue
@@ -111,8 +114,20 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any], clock: Clock,
             break
     if not reports:
         return _failed_run(binding, backend, notes)
+    if not reports[-1].verdict.unsafe and twin is None and not clock.late():
+        reports += _under_autocast(binding)
     run = _as_run(summarise(reports, notes), backend)
     return replace(run, maml=_maml(binding)) if hints.get("maml", True) and not clock.late() else run
+
+
+def _under_autocast(binding: Binding) -> list[Report]:
+    """The report of softmax attention that autocast breaks in silence, if it does."""
+    if not binding.agrees or binding.scene.dtype not in (torch.float64, torch.float32):
+        return []
+    made = binding.call(replace(binding.scene, dtype=torch.float32))
+    references = attention_references(made.layout) if made.layout else []
+    report = measure_under_autocast(made.output, made.inputs, references, binding.scene.seed)
+    return [report] if report else []
 
 
 def _maml(binding: Binding) -> dict[str, Any] | None:
@@ -123,16 +138,19 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
         return None
 
 
-def _configurations(scene: Scene, interpreted: bool) -> Iterator[tuple[str, Scene]]:
-    """The scene that worked first, then its strided twin, then sizes of the other kind.
+def _configurations(binding: Binding, interpreted: bool) -> Iterator[tuple[str, Scene]]:
+    """The scene that worked first, then its strided twin, evaluation mode, then sizes of the other kind.
 
     Triton's interpreter is slow: under our own kernels one configuration shows what the target makes of them.
     """
+    scene = binding.scene
     if interpreted:
         yield "the first sizes", replace(scene, shape=replace(scene.shape, batch=1))
         return
     yield "the first sizes", scene
     yield "strided inputs", replace(scene, strided=True)
+    if binding.call().module is not None:
+        yield "evaluation mode", replace(scene, evaluating=True)
     other = ROUND if scene.shape != ROUND else ODD
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)

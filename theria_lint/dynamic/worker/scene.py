@@ -29,6 +29,7 @@ class Scene:
     base: Callable[..., Any]
     seed: int = 0
     strided: bool = False
+    evaluating: bool = False
     small: bool = False
 
     @property
