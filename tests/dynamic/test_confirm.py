@@ -226,3 +226,19 @@ def test_damage_under_autocast_alone(tmp_path):
     target = target_of(confirm_source(tmp_path, source), "attention")
     assert target.verdict == "silent_corruption"
     assert any("autocast" in note for run in target.runs for note in run.notes)
+
+
+def test_damage_under_a_causal_mask_alone(tmp_path):
+    source = HEAD + (
+        "def attention(q, k, v, is_causal=False):\n"
+        "    logits = q @ k.transpose(-1, -2)\n"
+        "    if is_causal:\n"
+        "        hidden = torch.ones_like(logits, dtype=torch.bool).triu(1)\n"
+        "        logits = logits.detach().masked_fill(hidden, -math.inf) + 0 * logits\n"
+        "    return torch.softmax(logits, -1) @ v\n"
+    )
+    found = confirm_source(tmp_path, source)
+    target = target_of(found, "attention")
+    assert target.verdict.unsafe
+    assert any("a causal mask" in note for run in target.runs for note in run.notes)
+    assert finding_of(found, "THL002").disposition == "confirmed"

@@ -108,7 +108,17 @@ def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Wa
 
 
 def _signature(function: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function).parameters)
+    """The parameters by name; those of scripted code stand in its schema."""
+    schema = getattr(function, "schema", None)
+    if schema is None or inspect.isfunction(function):
+        return dict(inspect.signature(function).parameters)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {
+        a.name: inspect.Parameter(
+            a.name, kind, default=a.default_value if a.has_default_value() else inspect.Parameter.empty
+        )
+        for a in schema.arguments
+    }
 
 
 def _forward_parameters(function: Any) -> dict[str, inspect.Parameter]:
@@ -183,6 +193,8 @@ def _arguments(
             arguments[name] = fixed[name]
         elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             continue
+        elif scene.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
+            arguments[name] = True
         elif parameter.default is inspect.Parameter.empty:
             arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
         elif choice.get(name):

@@ -139,7 +139,7 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
 
 
 def _configurations(binding: Binding, interpreted: bool) -> Iterator[tuple[str, Scene]]:
-    """The scene that worked first, then its strided twin, evaluation mode, then sizes of the other kind.
+    """The scene that worked first, then its strided twin, evaluation mode, a causal mask, other sizes.
 
     Triton's interpreter is slow: under our own kernels one configuration shows what the target makes of them.
     """
@@ -151,10 +151,22 @@ def _configurations(binding: Binding, interpreted: bool) -> Iterator[tuple[str, 
     yield "strided inputs", replace(scene, strided=True)
     if binding.call().module is not None:
         yield "evaluation mode", replace(scene, evaluating=True)
+    masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
+    if _differs(binding, masked, replace(masked, masking=False)):
+        yield "a causal mask", masked
     other = ROUND if scene.shape != ROUND else ODD
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
     yield "round sizes" if other.dim == ROUND.dim else "odd sizes", replace(scene, shape=other)
+
+
+def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
+    """Whether both scenes run and give different outputs."""
+    try:
+        outputs = [trial(c.output, c.inputs, scene.seed) for c in (binding.call(scene), binding.call(other))]
+    except Exception:  # the target refuses one of them
+        return False
+    return outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1])
 
 
 def _measure(

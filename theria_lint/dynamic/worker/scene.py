@@ -19,7 +19,8 @@ class Scene:
     """One set of choices: what every value given to the target is made from.
 
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
-    another axis order. ``small``: sizes that a constructor has defaults for are chosen too.
+    another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
+    ``small``: sizes that a constructor has defaults for are chosen too.
     """
 
     shape: Shape
@@ -30,6 +31,7 @@ class Scene:
     seed: int = 0
     strided: bool = False
     evaluating: bool = False
+    masking: bool = False
     small: bool = False
 
     @property
