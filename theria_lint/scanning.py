@@ -93,6 +93,7 @@ class Scanner:
     def __init__(self, plan: Plan, given: Mapping[str, bytes]) -> None:
         self.plan = plan
         self._given = given
+        self._holding: set[str] = set()
         self._roots = [*TENSOR_WORDS, *(name.partition(".")[0].encode() for name in plan.detach_names)]
 
     @cached_property
@@ -122,6 +123,7 @@ class Scanner:
     def _is_interesting(self, path: str, data: bytes) -> bool:
         # Rules cost 15 ms to load: most files do not even say torch.
         if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
+            self._holding.add(path)
             return True
         if MARK in data or (self.plan.want_targets and _speaks_of_tensors(data)):
             return True
@@ -166,7 +168,7 @@ class Scanner:
         known = self._cache.suspects(path, data) if self._cache else None
         if known is not None:
             return known
-        if not static.may_hold_suspects(text.encode("utf-8", "surrogatepass"), self.rules):
+        if path not in self._holding and not static.may_hold_suspects(_utf8(text), self.rules):
             return ()
         found = static.scan(path, text, self.rules)
         if self._cache:
@@ -205,6 +207,10 @@ def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> Ru
         return static.load_rules(rule_paths, detach_names)
     except static.RuleError as error:
         raise UserError(f"{error}.") from None
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _speaks_of_tensors(data: bytes) -> bool:

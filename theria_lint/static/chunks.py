@@ -23,7 +23,11 @@ _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 _PRODUCTS = ("matmul", "mm", "einsum", "tensordot")
 _DECORATOR = re.compile(r"(?:^|\n)[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
-_HINTS = ("attention", "attn")
+# A part of every name that `_OPERATION` finds: a text without any is not searched.
+_HINTS = (
+    *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
+    *("flash_att", "sageattn", "xformers_attention"),
+)
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
 
 

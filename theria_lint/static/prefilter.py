@@ -41,13 +41,12 @@ def _may_hold_attention(data: bytes) -> bool:
     """Whether a function or class of the file may be attention code."""
     if any(word in data for word in (*_SOFTMAX, *_PACKED)):
         return True
-    if any(_is_attention(name) for name in (*_CLASS.findall(data), *_FUNCTION.findall(data))):
+    if any(_is_whole(data, match.start()) for match in _QUERY.finditer(data)):
         return True
-    return any(_is_whole(data, match.start()) for match in _QUERY.finditer(data))
-
-
-def _is_attention(name: bytes) -> bool:
-    return any(word in name for word in (*_ATTENTION, *_ACRONYMS)) and words.names_attention(name.decode())
+    names = b" ".join((*_CLASS.findall(data), *_FUNCTION.findall(data)))
+    if not any(word in names for word in (*_ATTENTION, *_ACRONYMS)):
+        return False
+    return any(map(words.names_attention, names.decode().split()))
 
 
 def _is_whole(data: bytes, start: int) -> bool:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from .chunks import Chunk, Chunks, functions_may_be_seeds, may_be_seed
 from .classes import CALL_ENTRIES, FUNCTION_ENTRIES
 from .masking import mask
+from .meanings import find_word
 from .names import NameTable
 from .rules import RuleSet
-from .triggers import Triggers, find_word, triggers
+from .triggers import Triggers, triggers
 from .words import word_set
 
 # These look at what the code around a trigger calls, not only at what calls it; they stand in autograd functions.
@@ -77,7 +78,7 @@ def _aliased(chunks: Chunks, source: str, found: list[tuple[int, str]], wanted: 
             last = meaning.rpartition(".")[2]
             if last in known and name not in known:
                 extra[name] = last
-    aliases = Triggers(None, tuple(sorted(extra)), (), frozenset(), frozenset(), {}, (), (), (), ())
+    aliases = Triggers((), tuple(sorted(extra)), (), frozenset(), frozenset(), {}, (), (), (), ())
     return [(offset, extra[name]) for offset, name in aliases.find(chunks.masked)]
 
 
@@ -163,7 +164,9 @@ class _Graph:
     def above(self, chunk: Chunk) -> list[Chunk]:
         """The chunks that may run this one: they name it, or it inherits from them."""
         if chunk not in self._above:
-            found = [other for other in self.chunks.all if other is not chunk and _names(other, chunk.names)]
+            places = (place for name in chunk.names for place in find_word(self.chunks.masked, name))
+            naming = dict.fromkeys(map(self.chunks.at, places))
+            found = [other for other in naming if other is not None and other is not chunk]
             found += [base for name in chunk.bases for base in self.chunks.by_name.get(name, ()) if base is not chunk]
             self._above[chunk] = found
         return self._above[chunk]
@@ -200,11 +203,6 @@ class _Graph:
                         needed.add(base)
                         queue.append(base)
         return needed
-
-
-def _names(chunk: Chunk, names: frozenset[str]) -> bool:
-    text = chunk.text
-    return any(name in text and next(find_word(text, name), None) is not None for name in names)
 
 
 def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]) -> set[Chunk]:

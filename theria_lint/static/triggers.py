@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .meanings import Meanings, find_member
 from .rules import Rule, RuleSet
 from .tensors import TENSOR_WORDS
 
-_IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
-_OWNER = re.compile(r"(?<!\w)(\w+)[ \t]*\.[ \t]*$")
-_ALIAS = r"(?<![\w.])%s[ \t]*=[ \t]*[A-Za-z_][\w.]*[ \t]*(?:\n|if\b|or\b|;|$)"
 # Functions of these names differentiate through their own gradients: parts of the names that THL006 asks for.
 INNER_LOOPS = (
     b"inner",
@@ -41,7 +39,7 @@ class Triggers:
     ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
     """
 
-    members: re.Pattern[str] | None
+    members: tuple[str, ...]
     words: tuple[str, ...]
     calls: tuple[str, ...]
     anywhere: frozenset[str]
@@ -54,14 +52,16 @@ class Triggers:
 
     def find(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
-        if self.members is not None:
-            for match in self.members.finditer(masked):
-                yield match.start(1), match[1]
+        for member in self.members:
+            if member in masked:
+                for start in find_member(masked, member):
+                    yield start, member
+        meanings = Meanings(masked)
         for stem, words in self.stems:
             if stem in masked:
                 for word in words:
                     if word in masked:
-                        yield from self._find_word(masked, word)
+                        yield from self._find_word(masked, word, meanings)
         for word in self.calls:
             if word in masked:
                 for match in _call(word).finditer(masked):
@@ -72,31 +72,12 @@ class Triggers:
         """The words by a part that they share: a text without the part is not searched for each of them."""
         return _stems(self.words)
 
-    def _find_word(self, masked: str, word: str) -> Iterator[tuple[int, str]]:
+    def _find_word(self, masked: str, word: str, meanings: Meanings) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
         owners = self.owners.get(word)
-        places = [match.start() for match in _word(word).finditer(masked)]
-        if owners is not None and places:
-            imported = _is_imported(masked, word)
-            places = [start for start in places if _may_mean(masked, start, owners, imported)]
-        for start in places:
-            yield start, word
-
-
-def _is_imported(masked: str, word: str) -> bool:
-    """Whether a module may bind the word itself: it imports it, or everything of something."""
-    if "import *" in masked:
-        return True
-    return any(True for names in _IMPORT.findall(masked) for _ in find_word(names, word))
-
-
-def _may_mean(masked: str, start: int, owners: frozenset[str], imported: bool) -> bool:
-    """Whether the word at ``start`` stands behind one of its owners, or behind a name that may be an owner's alias."""
-    owner = _OWNER.search(masked, max(0, start - 80), start)
-    if owner is None:
-        return imported or masked[:start].rstrip(" \t\r\n\\").endswith(".")
-    name = owner[1]
-    return name in owners or f" as {name}" in masked or re.search(_ALIAS % re.escape(name), masked) is not None
+        for match in _word(word).finditer(masked):
+            if owners is None or meanings.may_mean(match.start(), word, owners):
+                yield match.start(), word
 
 
 @lru_cache(maxsize=64)
@@ -106,20 +87,6 @@ def _stems(words: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
         stem = next((stem for stem in _STEMS if stem in word), word)
         groups.setdefault(stem, []).append(word)
     return tuple((stem, tuple(found)) for stem, found in groups.items())
-
-
-def find_word(text: str, word: str) -> Iterator[int]:
-    """Where a text holds a word on its own. A search of the string: most words are looked for once or twice."""
-    start = text.find(word)
-    while start >= 0:
-        end = start + len(word)
-        if not _continues(text[start - 1 : start]) and not _continues(text[end : end + 1]):
-            yield start
-        start = text.find(word, end)
-
-
-def _continues(character: str) -> bool:
-    return character.isalnum() or character == "_"
 
 
 @lru_cache(maxsize=256)
@@ -158,9 +125,8 @@ def triggers(rules: RuleSet) -> Triggers:
                 anywhere |= lasts
             if match.where == "anywhere":
                 always |= lasts
-    pattern = re.compile(rf"\.[\s\\]*({'|'.join(sorted(members))})(?!\w)") if members else None
     return Triggers(
-        pattern,
+        tuple(sorted(members)),
         tuple(sorted(words)),
         tuple(sorted(calls)),
         frozenset(anywhere),

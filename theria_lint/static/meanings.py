@@ -1,0 +1,114 @@
+"""Where a masked text holds a word, and whether the word can mean one of the names looked for there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
+_MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
+_OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
+_ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)[ \t]*(?:\n|(if\b|or\b)|;|$)")
+# `as` before anything but one blank: rare enough to count as an alias of everything.
+_ODD_AS = ("as\t", "as\n", "as\\", "as  ")
+# As far back as the owner of a word, or the module of an import, is looked for.
+_NEAR = 120
+_SPACE = " \t\r\n\\"
+
+
+def find_word(text: str, word: str) -> Iterator[int]:
+    """Where a text holds a word on its own. A search of the string: most words are looked for once or twice."""
+    start = text.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not _continues(text[start - 1 : start]) and not _continues(text[end : end + 1]):
+            yield start
+        start = text.find(word, end)
+
+
+def find_member(text: str, word: str) -> Iterator[int]:
+    """Where a text holds a word behind a dot: ``x.word``, ``x. word``."""
+    for start in find_word(text, word):
+        before = text[start - 1 : start]
+        if before == "." or (before in _SPACE and text[max(0, start - _NEAR) : start].rstrip(_SPACE).endswith(".")):
+            yield start
+
+
+def _continues(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+class Meanings:
+    """What the words of one masked module can mean, as far as its text tells: never less than its tree."""
+
+    def __init__(self, masked: str) -> None:
+        self._masked = masked
+        self._aliases: dict[tuple[str, frozenset[str]], bool] = {}
+        self._bound: dict[tuple[str, frozenset[str]], bool] = {}
+
+    def may_mean(self, start: int, word: str, owners: frozenset[str]) -> bool:
+        """Whether the word at ``start`` stands behind one of its owners, or an alias of one, or is bound by itself."""
+        masked = self._masked
+        near = masked[max(0, start - _NEAR) : start]
+        if not near.rstrip(_SPACE).endswith("."):
+            return self._is_bound(word, owners)
+        owner = _OWNER.search(near)
+        return owner is not None and self._names_owner(owner[1], owners)
+
+    def _is_alias(self, name: str, owners: frozenset[str]) -> bool:
+        key = name, owners
+        if key not in self._aliases:
+            self._aliases[key] = self._renames(name, owners) or self._assigns(name)
+        return self._aliases[key]
+
+    def _renames(self, name: str, owners: frozenset[str]) -> bool:
+        """Whether an import may give an owner this name."""
+        masked = self._masked
+        if any(odd in masked for odd in _ODD_AS):
+            return True
+        start = masked.find(f"as {name}")
+        while start >= 0:
+            before = masked[max(0, start - _NEAR) : start].rstrip(_SPACE)
+            if not before or before.endswith(tuple(owners)):
+                return True
+            start = masked.find(f"as {name}", start + 1)
+        return False
+
+    def _assigns(self, name: str) -> bool:
+        """Whether another name is assigned to this one."""
+        masked = self._masked
+        return any(
+            masked[start - 1 : start] != "." and _ASSIGNED.match(masked, start + len(name))
+            for start in find_word(masked, name)
+        )
+
+    def _assigns_meaning(self, word: str, owners: frozenset[str]) -> bool:
+        """Whether ``owner.word``, or a plain name that may be an alias of it, is assigned to a word."""
+        for start in find_word(self._masked, word):
+            found = _ASSIGNED.match(self._masked, start + len(word))
+            if found is None or self._masked[start - 1 : start] == ".":
+                continue
+            parts = found[1].split(".")
+            if len(parts) == 1 or found[2] or (parts[-1] == word and self._names_owner(parts[-2], owners)):
+                return True
+        return False
+
+    def _names_owner(self, name: str, owners: frozenset[str]) -> bool:
+        return name in owners or self._is_alias(name, owners)
+
+    def _is_bound(self, word: str, owners: frozenset[str]) -> bool:
+        """Whether the module may bind the word itself: by an import, or by an assignment."""
+        key = word, owners
+        if key not in self._bound:
+            stars = "import *" in self._masked
+            self._bound[key] = stars or self._imports(word, owners) or self._assigns_meaning(word, owners)
+        return self._bound[key]
+
+    def _imports(self, word: str, owners: frozenset[str]) -> bool:
+        masked = self._masked
+        for found in _IMPORT.finditer(masked):
+            if word in found[1] and any(True for _ in find_word(found[1], word)):
+                module = _MODULE.search(masked[max(0, found.start() - _NEAR) : found.start()])
+                if module is not None and module[1] in owners:
+                    return True
+        return False
