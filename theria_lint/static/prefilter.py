@@ -13,11 +13,10 @@ _CLASS = re.compile(rb"class[ \t]+(\w+)")
 _FUNCTION = re.compile(rb"def[ \t]+(\w+)")
 # An identifier that can name a query, whatever follows the first letters: `q`, `q_states`, `query_layer`, `xq`.
 _QUERY = re.compile(rb"[qQ](?:s|ry|RY|uer(?:y|ies)|UER(?:Y|IES))?(?:_\w*|[0-9]*)(?![A-Za-z])")
-_PACKED = (b"qkv", b"QKV", b"Qkv")
-_SOFTMAX = (b"softmax", b"Softmax", b"SOFTMAX")
-# A part of every word for attention, and names that words like "at" do not hold.
-_ATTENTION = (b"ttention", b"TTENTION", b"ttn", b"TTN", b"ttend", b"TTEND", b"sdpa", b"SDPA", b"Sdpa")
-_ACRONYMS = (b"mha", b"MHA", b"Mha", b"mqa", b"MQA", b"Mqa", b"gqa", b"GQA", b"Gqa", b"mla", b"MLA", b"Mla")
+# In lower case, here and below: what computes attention says one of these, or is named after it.
+_COMPUTING = (b"softmax", b"qkv")
+# A part of every word for attention.
+_ATTENTION = (b"attn", b"atten", b"sdpa", b"mha", b"mqa", b"gqa", b"mla")
 
 
 def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
@@ -27,9 +26,15 @@ def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
         return False
     if not any(token in data for token in wanted.tokens):
         return False
-    if any(word in data for word in wanted.always_bytes):
+    lower = data.lower()
+    if any(word in lower for word in _COMPUTING) or any(
+        _is_whole(data, match.start()) for match in _QUERY.finditer(data)
+    ):
         return True
-    return _may_hold_attention(data) or _may_use_attention(data, wanted) or _is_normalised_by_python(data)
+    named = any(word in lower for word in _ATTENTION)
+    if named and _defines_attention(data):
+        return True
+    return _may_use_attention(data, lower, named, wanted) or _is_normalised_by_python(data)
 
 
 def _is_normalised_by_python(data: bytes) -> bool:
@@ -37,16 +42,11 @@ def _is_normalised_by_python(data: bytes) -> bool:
     return not data.isascii() and not unicodedata.is_normalized("NFKC", data.decode("utf-8", "replace"))
 
 
-def _may_hold_attention(data: bytes) -> bool:
-    """Whether a function or class of the file may be attention code."""
-    if any(word in data for word in (*_SOFTMAX, *_PACKED)):
-        return True
-    if any(_is_whole(data, match.start()) for match in _QUERY.finditer(data)):
-        return True
+def _defines_attention(data: bytes) -> bool:
+    """Whether a function or class of the file is named after attention."""
     names = b" ".join((*_CLASS.findall(data), *_FUNCTION.findall(data)))
-    if not any(word in names for word in (*_ATTENTION, *_ACRONYMS)):
-        return False
-    return any(map(words.names_attention, names.decode().split()))
+    lower = names.lower()
+    return any(word in lower for word in _ATTENTION) and any(map(words.names_attention, names.decode().split()))
 
 
 def _is_whole(data: bytes, start: int) -> bool:
@@ -55,11 +55,17 @@ def _is_whole(data: bytes, start: int) -> bool:
     return before in b"xX_" or not before.isalnum()
 
 
-def _may_use_attention(data: bytes, wanted: Triggers) -> bool:
-    """Whether a file compiles or checkpoints attention of other files, or has an inner loop."""
+def _may_use_attention(data: bytes, lower: bytes, named: bool, wanted: Triggers) -> bool:
+    """Whether a file calls, compiles or checkpoints attention of other files, or has an inner loop."""
+    if any(word in data for word in wanted.always_bytes if named or not _says_attention(word)):
+        return True
     if not any(word in data for word in wanted.loose_bytes):
         return False
-    return any(word in data for word in (*_ATTENTION, *_ACRONYMS, *INNER_LOOPS))
+    return named or any(word in lower for word in INNER_LOOPS)
+
+
+def _says_attention(word: bytes) -> bool:
+    return b"attn" in word or b"atten" in word
 
 
 def mentions_torch(source: str, rules: RuleSet) -> bool:

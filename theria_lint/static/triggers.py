@@ -11,21 +11,11 @@ from .meanings import Meanings, find_member
 from .rules import Rule, RuleSet
 from .tensors import TENSOR_WORDS
 
-# Functions of these names differentiate through their own gradients: parts of the names that THL006 asks for.
-INNER_LOOPS = (
-    b"inner",
-    b"Inner",
-    b"INNER",
-    b"maml",
-    b"MAML",
-    b"Maml",
-    b"adapt",
-    b"Adapt",
-    b"ADAPT",
-    b"nroll",
-    b"etalearn",
-)
-_STEMS = ("grad", "ttention", "attn", "detach", "checkpoint", "backward")
+# In lower case: functions of these names differentiate through their own gradients: parts of the names that THL006 asks for.
+INNER_LOOPS = (b"inner", b"maml", b"adapt", b"nroll", b"etalearn")
+_STEMS = ("grad", "scaled_dot_product", "flash_attn", "sageattn", "detach", "checkpoint", "backward", "register_")
+# The most frequent words first, of which one is enough.
+_FREQUENT = ("tensor", "data", "float")
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
 
@@ -52,25 +42,16 @@ class Triggers:
 
     def find(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
-        for member in self.members:
-            if member in masked:
-                for start in find_member(masked, member):
-                    yield start, member
+        for member in _present(masked, self.members):
+            for start in find_member(masked, member):
+                yield start, member
         meanings = Meanings(masked)
-        for stem, words in self.stems:
-            if stem in masked:
-                for word in words:
-                    if word in masked:
-                        yield from self._find_word(masked, word, meanings)
+        for word in _present(masked, self.words):
+            yield from self._find_word(masked, word, meanings)
         for word in self.calls:
             if word in masked:
                 for match in _call(word).finditer(masked):
                     yield match.start(), word
-
-    @property
-    def stems(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The words by a part that they share: a text without the part is not searched for each of them."""
-        return _stems(self.words)
 
     def _find_word(self, masked: str, word: str, meanings: Meanings) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
@@ -78,6 +59,13 @@ class Triggers:
         for match in _word(word).finditer(masked):
             if owners is None or meanings.may_mean(match.start(), word, owners):
                 yield match.start(), word
+
+
+def _present(text: str, words: tuple[str, ...]) -> Iterator[str]:
+    """The words that a text holds; one without the part that some share is not searched for each of them."""
+    for stem, found in _stems(words):
+        if stem in text:
+            yield from (word for word in found if word == stem or word in text)
 
 
 @lru_cache(maxsize=64)
@@ -134,9 +122,13 @@ def triggers(rules: RuleSet) -> Triggers:
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
         tuple(word.encode() for word in sorted(always)),
         tuple(word.encode() for word in sorted(anywhere - always)),
-        tuple(token.encode() for token in sorted(rules.tokens, key=len)),
+        tuple(token.encode() for token in sorted(rules.tokens, key=_rarity)),
         (*TENSOR_WORDS, *(root.encode() for root in rules.extra_roots)),
     )
+
+
+def _rarity(token: str) -> tuple[bool, int]:
+    return token not in _FREQUENT, len(token)
 
 
 def _unowned(rules: RuleSet) -> set[str]:
