@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +11,8 @@ from theria_lint.model import LintError
 from theria_lint.scanning import Plan, Scanned, Scanner
 
 _LARGEST_CHUNK = 32
+# About what the trees of a few large files hold.
+_OBJECTS = 300_000
 _CRASHED = "made the parser crash; it is nested too deeply or needs too much memory: exclude it."
 
 
@@ -20,6 +23,9 @@ class _Process:
 
 
 def _start(plan: Plan) -> None:
+    # Trees are garbage in one piece, a file at a time: looking for it every 700 objects is a tenth of the run.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS)
     _Process.scanner = Scanner(plan, {})
 
 

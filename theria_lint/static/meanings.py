@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)[ \t]*(?:\n|(if\b|or\b)|;|$)")
-# `as` before anything but one blank: rare enough to count as an alias of everything.
-_ODD_AS = ("as\t", "as\n", "as\\", "as  ")
+# `as` between anything but single blanks: rare enough to count as an alias of everything.
+_ODD_AS = (" as\t", " as\n", " as\\", " as  ", "\tas ", "\nas ")
+_CONSTANTS = ("None", "True", "False")
 # As far back as the owner of a word, or the module of an import, is looked for.
 _NEAR = 120
 _SPACE = " \t\r\n\\"
@@ -58,13 +60,14 @@ class Meanings:
     def _is_alias(self, name: str, owners: frozenset[str]) -> bool:
         key = name, owners
         if key not in self._aliases:
-            self._aliases[key] = self._renames(name, owners) or self._assigns(name)
+            self._aliases[key] = False  # of a name that is assigned to itself
+            self._aliases[key] = self._renames(name, owners) or self._assigns(name, owners)
         return self._aliases[key]
 
     def _renames(self, name: str, owners: frozenset[str]) -> bool:
         """Whether an import may give an owner this name."""
         masked = self._masked
-        if any(odd in masked for odd in _ODD_AS):
+        if self._is_odd:
             return True
         start = masked.find(f"as {name}")
         while start >= 0:
@@ -74,22 +77,21 @@ class Meanings:
             start = masked.find(f"as {name}", start + 1)
         return False
 
-    def _assigns(self, name: str) -> bool:
-        """Whether another name is assigned to this one."""
-        masked = self._masked
-        return any(
-            masked[start - 1 : start] != "." and _ASSIGNED.match(masked, start + len(name))
-            for start in find_word(masked, name)
-        )
+    @cached_property
+    def _is_odd(self) -> bool:
+        return any(odd in self._masked for odd in _ODD_AS)
 
-    def _assigns_meaning(self, word: str, owners: frozenset[str]) -> bool:
-        """Whether ``owner.word``, or a plain name that may be an alias of it, is assigned to a word."""
-        for start in find_word(self._masked, word):
-            found = _ASSIGNED.match(self._masked, start + len(word))
-            if found is None or self._masked[start - 1 : start] == ".":
+    def _assigns(self, name: str, wanted: frozenset[str], owners: frozenset[str] | None = None) -> bool:
+        """Whether one of the wanted names may be assigned to this one: bare, behind one of ``owners``, or an alias."""
+        masked = self._masked
+        for start in find_word(masked, name):
+            found = _ASSIGNED.match(masked, start + len(name))
+            if found is None or masked[start - 1 : start] == ".":
                 continue
-            parts = found[1].split(".")
-            if len(parts) == 1 or found[2] or (parts[-1] == word and self._names_owner(parts[-2], owners)):
+            *path, last = found[1].split(".")
+            if found[2] or (not path and last not in _CONSTANTS and (last in wanted or self._is_alias(last, wanted))):
+                return True
+            if path and last in wanted and (owners is None or self._names_owner(path[-1], owners)):
                 return True
         return False
 
@@ -100,8 +102,8 @@ class Meanings:
         """Whether the module may bind the word itself: by an import, or by an assignment."""
         key = word, owners
         if key not in self._bound:
-            stars = "import *" in self._masked
-            self._bound[key] = stars or self._imports(word, owners) or self._assigns_meaning(word, owners)
+            bound = self._imports(word, owners) or self._assigns(word, frozenset([word]), owners)
+            self._bound[key] = bound or "import *" in self._masked
         return self._bound[key]
 
     def _imports(self, word: str, owners: frozenset[str]) -> bool:

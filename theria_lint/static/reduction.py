@@ -78,7 +78,7 @@ def _aliased(chunks: Chunks, source: str, found: list[tuple[int, str]], wanted: 
             last = meaning.rpartition(".")[2]
             if last in known and name not in known:
                 extra[name] = last
-    aliases = Triggers((), tuple(sorted(extra)), (), frozenset(), frozenset(), {}, (), (), (), ())
+    aliases = Triggers((), tuple(sorted(extra)), (), frozenset(), frozenset(), {}, frozenset(), (), (), (), ())
     return [(offset, extra[name]) for offset, name in aliases.find(chunks.masked)]
 
 

@@ -11,11 +11,13 @@ from .meanings import Meanings, find_member
 from .rules import Rule, RuleSet
 from .tensors import TENSOR_WORDS
 
-# In lower case: functions of these names differentiate through their own gradients: parts of the names that THL006 asks for.
+# In lower case, parts of the names that THL006 asks for: of functions that differentiate through their own gradients.
 INNER_LOOPS = (b"inner", b"maml", b"adapt", b"nroll", b"etalearn")
 _STEMS = ("grad", "scaled_dot_product", "flash_attn", "sageattn", "detach", "checkpoint", "backward", "register_")
 # The most frequent words first, of which one is enough.
 _FREQUENT = ("tensor", "data", "float")
+# A call on a number, or on a list of numbers.
+_CONSTANT = re.compile(r"\(\s*(?:-?\d[\w.]*|\[[-\s\d.,\[\]]*\])\s*[,)]")
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
 
@@ -27,6 +29,7 @@ class Triggers:
     ``members``: methods and attributes, behind a dot. ``words``: names that are imported or qualified. ``calls``:
     builtins, in front of a parenthesis. ``anywhere``: the words that may count outside attention code as well;
     ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
+    ``converters``: words that count in front of an argument that is not a number.
     """
 
     members: tuple[str, ...]
@@ -35,6 +38,7 @@ class Triggers:
     anywhere: frozenset[str]
     always: frozenset[str]
     owners: Mapping[str, frozenset[str]]
+    converters: frozenset[str]
     always_bytes: tuple[bytes, ...]
     loose_bytes: tuple[bytes, ...]
     tokens: tuple[bytes, ...]
@@ -56,7 +60,10 @@ class Triggers:
     def _find_word(self, masked: str, word: str, meanings: Meanings) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
         owners = self.owners.get(word)
+        converts = word in self.converters
         for match in _word(word).finditer(masked):
+            if converts and _CONSTANT.match(masked, match.end()):
+                continue
             if owners is None or meanings.may_mean(match.start(), word, owners):
                 yield match.start(), word
 
@@ -120,11 +127,22 @@ def triggers(rules: RuleSet) -> Triggers:
         frozenset(anywhere),
         frozenset(always),
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
+        _converters(rules),
         tuple(word.encode() for word in sorted(always)),
         tuple(word.encode() for word in sorted(anywhere - always)),
         tuple(token.encode() for token in sorted(rules.tokens, key=_rarity)),
         (*TENSOR_WORDS, *(root.encode() for root in rules.extra_roots)),
     )
+
+
+def _converters(rules: RuleSet) -> frozenset[str]:
+    """The functions that turn their argument into a value, and are looked for in no other way."""
+    lasts: dict[bool, set[str]] = {True: set(), False: _unowned(rules)}
+    for rule in rules.rules:
+        for match in rule.matches:
+            converts = rule.detector == "graph-escape" and match.kind == "function"
+            lasts[converts].update(name.rpartition(".")[2] for name in match.names)
+    return frozenset(lasts[True] - lasts[False])
 
 
 def _rarity(token: str) -> tuple[bool, int]:
