@@ -126,7 +126,8 @@ def _opaque(evidence: Evidence, suspect: Suspect) -> Ruling:
     """No rewrite neutralises it: it is to blame for what is left once all others are neutralised."""
     symbol, clean = evidence.baseline.symbol, verdict_of(evidence.clean)
     if clean.unsafe:
-        reason = f"{symbol} is {clean} with every suspect neutralised that can be: {_why(evidence.clean)}"
+        others = "" if evidence.clean is evidence.baseline else " with every other suspect neutralised"
+        reason = f"{symbol} is {clean}{others}: {_why(evidence.clean)}"
         return Ruling(Disposition.CONFIRMED, reason)
     return Ruling(Disposition.CLEARED, f"{symbol} is safe once the other suspects are neutralised")
 
