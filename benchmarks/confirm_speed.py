@@ -2,7 +2,7 @@
 
     python benchmarks/confirm_speed.py [PATH ...] [--runs N]
 
-prints, from interleaved whole-process runs: ``import torch, triton`` alone, the linter cold on each path (no cache), and the
+prints, from interleaved whole-process runs: ``import torch, triton`` alone, the linter cold on each path, and the
 difference divided by the targets and variants that ran.
 """
 
