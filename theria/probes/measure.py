@@ -96,7 +96,7 @@ def measure(
         gradients=comparison.gradients,
         blocks={f"{a},{b}": block for (a, b), block in comparison.rows.items()},
         oracle=oracle.name,
-        tolerance=tolerance,
+        noise_floor=tolerance,
         forward_error=forward_error,
         error=failures[0].message if failures else None,
     )

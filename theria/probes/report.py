@@ -26,7 +26,7 @@ class Block:
 class Report:
     """One measurement of a function.
 
-    ``blocks`` is keyed ``"q,k"`` for ∂g_q/∂k and ``"q,out"`` for the cotangent block ∂g_q/∂W; ``tolerance`` is the
+    ``blocks`` is keyed ``"q,k"`` for ∂g_q/∂k and ``"q,out"`` for the cotangent block ∂g_q/∂W; ``noise_floor`` is the
     relative error that the run's precision allows; ``backend`` lists the backends of ours that executed, if any.
     """
 
@@ -38,7 +38,7 @@ class Report:
     oracle: str = ""
     dtype: str = ""
     device: str = ""
-    tolerance: float = 0.0
+    noise_floor: float = 0.0
     forward_error: float | None = None
     configuration: str = ""
     backends: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Report:
         """The verdict, the reason, the table and the heat map."""
         where = ", ".join(part for part in (self.dtype, self.device, self.configuration) if part)
         head = f"{self.verdict}: {self.reason}"
-        facts = f"status {self.status}; {where}; oracle: {self.oracle or 'none'}; tolerance {self.tolerance:.1e}"
+        facts = f"status {self.status}; {where}; oracle: {self.oracle or 'none'}; noise floor {self.noise_floor:.1e}"
         parts = [head, facts, *self.notes]
         if self.gradients:
             parts += ["", self.table()]
