@@ -15,6 +15,12 @@ CALL_ENTRIES = ("forward", "__call__")
 
 def bases(scope: Scope) -> tuple[str, ...]:
     """The dotted paths of a class's bases, resolved where they are imported, as written where they are not."""
+    if scope.bases is None:
+        scope.bases = _find_bases(scope)
+    return scope.bases
+
+
+def _find_bases(scope: Scope) -> tuple[str, ...]:
     found: list[str] = []
     assert isinstance(scope.node, ast.ClassDef)
     assert scope.parent is not None

@@ -47,6 +47,7 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
+    ``bases`` are a class's, once somebody has asked for them.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Scope:
     nodes: list[ast.AST] = field(default_factory=list)
     header: list[ast.AST] = field(default_factory=list)
     parameters: tuple[str, ...] = ()
+    bases: tuple[str, ...] | None = None
 
     @property
     def function(self) -> FunctionNode:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-_IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n]*(?:\\\n[^\n]*)*)")
+_IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n\\]*(?:\\\r?\n?[^(\n\\]*)*)")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)[ \t]*(?:\n|(if\b|or\b)|;|$)")

@@ -6,7 +6,7 @@ A name maps to every dotted path that it may stand for, in sorted order, so that
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 
 def dotted(node: ast.AST) -> str | None:
@@ -70,9 +70,10 @@ class NameTable:
         if path is None:
             return ()
         root, dot, rest = path.partition(".")
-        return tuple(sorted(meaning + dot + rest for meaning in self._root(root)))
+        meanings = self._root(root)
+        return tuple(sorted(meaning + dot + rest for meaning in meanings)) if meanings else ()
 
-    def _root(self, root: str) -> Iterable[str]:
+    def _root(self, root: str) -> Collection[str]:
         table: NameTable | None = self
         while table is not None:
             if root in table.bound:

@@ -59,9 +59,9 @@ def _may_use_attention(data: bytes, lower: bytes, named: bool, wanted: Triggers)
     """Whether a file calls, compiles or checkpoints attention of other files, or has an inner loop."""
     if any(word in data for word in wanted.always_bytes if named or not _says_attention(word)):
         return True
-    if not any(word in data for word in wanted.loose_bytes):
+    if not named and not any(word in lower for word in INNER_LOOPS):
         return False
-    return named or any(word in lower for word in INNER_LOOPS)
+    return any(word in data and any(found.search(data) for found in spelt) for word, spelt in wanted.loose)
 
 
 def _says_attention(word: bytes) -> bool:

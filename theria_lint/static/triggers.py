@@ -29,7 +29,8 @@ class Triggers:
     ``members``: methods and attributes, behind a dot. ``words``: names that are imported or qualified. ``calls``:
     builtins, in front of a parenthesis. ``anywhere``: the words that may count outside attention code as well;
     ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
-    ``converters``: words that count in front of an argument that is not a number.
+    ``converters``: words that count in front of an argument that is not a number. ``always_bytes`` and ``loose`` are
+    the words of ``always`` and the others of ``anywhere`` as bytes, the latter with what a file of theirs says.
     """
 
     members: tuple[str, ...]
@@ -40,7 +41,7 @@ class Triggers:
     owners: Mapping[str, frozenset[str]]
     converters: frozenset[str]
     always_bytes: tuple[bytes, ...]
-    loose_bytes: tuple[bytes, ...]
+    loose: tuple[tuple[bytes, tuple[re.Pattern[bytes], ...]], ...]
     tokens: tuple[bytes, ...]
     roots: tuple[bytes, ...]
 
@@ -129,10 +130,26 @@ def triggers(rules: RuleSet) -> Triggers:
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
         _converters(rules),
         tuple(word.encode() for word in sorted(always)),
-        tuple(word.encode() for word in sorted(anywhere - always)),
+        tuple((word.encode(), _spelt(word, owners.get(word, set()))) for word in sorted(anywhere - always)),
         tuple(token.encode() for token in sorted(rules.tokens, key=_rarity)),
         (*TENSOR_WORDS, *(root.encode() for root in rules.extra_roots)),
     )
+
+
+def _spelt(word: str, owners: set[str]) -> tuple[re.Pattern[bytes], ...]:
+    """What a file says, an owner each, that can mean ``owner.word``: this, an import of it, or an alias of the owner.
+
+    Each begins with a literal, which the engine skips to.
+    """
+    blank, name = r"[\s\\]", re.escape(word)
+    imported = rf"{blank}+import{blank}*(?:\([\s\S]{{0,4000}}?|(?:[^(\n]|\\\r?\n)*?)(?:{name}|\*)"
+    found: list[re.Pattern[bytes]] = []
+    for owner in map(re.escape, sorted(owners)):
+        # What ends a line may be assigned there, unless it is the import that every file has.
+        assigned = rf"[ \t]*(?:[\r\n;#]|$|if\b|or\b)(?<!import {owner}\n)"
+        told = rf"{owner}(?:{blank}*\.{blank}*{name}|{blank}+as{blank}|{imported}|{assigned})"
+        found.append(re.compile(told.encode()))
+    return tuple(found)
 
 
 def _converters(rules: RuleSet) -> frozenset[str]:
