@@ -17,8 +17,10 @@ from theria.probes.precision import relative_error
 from theria.probes.sweep import ODD, ROUND, Shape, attention_references
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import base_attention
-from theria_lint.dynamic.worker.calls import Call, NoSuchChoiceError, Way, layouts, ways
+from theria_lint.dynamic.worker.calls import Call, Way
 from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.signatures import NoSuchChoiceError
+from theria_lint.dynamic.worker.ways import layouts, ways
 from theria_lint.model import TargetKind
 
 SIZES: tuple[Shape, ...] = (

@@ -1,0 +1,126 @@
+"""The parameters of a target: which of them are q, k, v, and what the others are given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from theria_lint.dynamic.worker.arguments import BUILD, Values, by_name, candidates
+from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.static import words
+
+QKV = ("q", "k", "v")
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+LARGE = 16
+"""A default size above this is not needed to see what a module's derivatives are worth."""
+
+
+class NoSuchChoiceError(LookupError):
+    """A parameter has fewer candidates than the choice asks for: nothing new to try."""
+
+
+def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters by name; those of scripted code stand in its schema."""
+    schema = getattr(function, "schema", None)
+    if schema is None or inspect.isfunction(function):
+        return dict(inspect.signature(function).parameters)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {
+        a.name: inspect.Parameter(
+            a.name, kind, default=a.default_value if a.has_default_value() else inspect.Parameter.empty
+        )
+        for a in schema.arguments
+    }
+
+
+def free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that need a value and are not q, k or v."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        and name not in fixed
+        and words.role(name) is None
+    )
+
+
+def optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that have a default."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty and name not in fixed and words.role(name) is None
+    )
+
+
+def choose_arguments(
+    parameters: Mapping[str, inspect.Parameter],
+    scene: Scene,
+    table: tuple[tuple[str, Values], ...],
+    choice: Mapping[str, int],
+    fixed: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Values for the parameters that need one: required, configured, attention functions, dropout.
+
+    Raises:
+        NoSuchChoiceError: where a parameter has no such candidate.
+    """
+    arguments: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if name in fixed:
+            arguments[name] = fixed[name]
+        elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        elif scene.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
+            arguments[name] = True
+        elif parameter.default is inspect.Parameter.empty:
+            arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
+        elif choice.get(name):
+            arguments[name] = _pick(candidates(parameter, scene, table), choice[name] - 1)
+        elif scene.small and table is BUILD and type(parameter.default) is int and parameter.default > LARGE:
+            arguments[name] = next(iter(by_name(name, table, scene)), parameter.default)
+        elif "drop" in name.lower() and isinstance(parameter.default, float):
+            arguments[name] = 0.0
+        elif name.lower() in words.ATTENTION_PARAMETERS and (parameter.default is None or callable(parameter.default)):
+            arguments[name] = scene.base
+    return arguments
+
+
+def _pick(values: list[Any], index: int) -> Any:
+    if index >= len(values):
+        raise NoSuchChoiceError
+    return values[index]
+
+
+def roles_of(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
+    """The parameters that hold q, k, v (or qkv, kv): by name, else the first three that need a value."""
+    found: dict[str, str] = {}
+    for name in parameters:
+        role = words.role(name)
+        if role is not None and role not in found.values():
+            found[name] = role
+    if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
+        return {name: role for name, role in found.items() if role in _used(set(found.values()))}
+    required = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
+    return dict(zip(required, QKV, strict=False)) if len(required) >= len(QKV) else {}
+
+
+def _used(roles: set[str]) -> set[str]:
+    if set(QKV) <= roles:
+        return set(QKV)
+    return {"qkv"} if "qkv" in roles else {"q", "kv"}
+
+
+def takes_by_position(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a parameter can be given by position alone."""
+    return any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters.values())
+
+
+def by_position(parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]) -> list[Any]:
+    """Arguments by position, up to the last one that is given; defaults fill the gaps."""
+    names = [n for n, p in parameters.items() if p.kind in POSITIONAL]
+    last = max((i for i, name in enumerate(names) if name in by_name), default=-1)
+    return [by_name.get(name, parameters[name].default) for name in names[: last + 1]]

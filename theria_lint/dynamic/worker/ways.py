@@ -1,0 +1,34 @@
+"""Every kind of target, and how it may want to be called: the likeliest way first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from theria_lint.dynamic.worker.calls import Way
+from theria_lint.dynamic.worker.functions import forward_parameters, function_way, wrapped_call
+from theria_lint.dynamic.worker.modules import module_ways
+from theria_lint.dynamic.worker.signatures import parameters_of
+from theria_lint.model import TargetKind
+from theria_lint.static import words
+
+
+def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Way]:
+    """The ways to call a target, the likeliest first; ``fixed`` holds arguments that the user has configured.
+
+    Raises:
+        TypeError: if the object cannot be called as its kind says.
+    """
+    if kind is TargetKind.MODULE:
+        yield from module_ways(target, fixed)
+    elif kind is TargetKind.AUTOGRAD_FUNCTION:
+        yield function_way(target.apply, forward_parameters(target), fixed, positional=True)
+    elif kind is TargetKind.WRAPPER and not words.takes_qkv(list(parameters_of(target))):
+        yield Way(lambda scene, choice: wrapped_call(target, scene, fixed), ())
+    else:
+        yield function_way(target, parameters_of(target), fixed, positional=False)
+
+
+def layouts(kind: TargetKind) -> Sequence[str]:
+    """The layouts to try: modules mostly take (B,T,C), functions (B,H,T,D)."""
+    return ("btd", "bhtd", "bthd", "td") if kind is TargetKind.MODULE else ("bhtd", "bthd", "btd", "td")
