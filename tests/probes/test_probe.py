@@ -219,3 +219,24 @@ def test_a_function_with_memory_is_inconclusive():
 
 def test_damage_with_frozen_inputs_names_them():
     assert "only q requiring grad" in theria.probe(kernels.OpaqueUnlessAllNeedGradients.apply).reason
+
+
+def test_a_scale_that_is_almost_the_references_is_not_taken_for_it():
+    def tempered(q, k, v):
+        return torch.softmax(0.42 * q @ k.transpose(-1, -2), -1) @ v
+
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        report = theria.probe(tempered, dtype=dtype)
+        assert not report.verdict.unsafe, str(report)
+
+
+def test_what_a_cache_remembers_of_other_inputs_is_memory():
+    class Caching:
+        held = None
+
+        def __call__(self, q, k, v):
+            before = self.held or (k, v)
+            self.held = (k.detach(), v.detach())
+            return kernels.plain(q, torch.cat([before[0], k], -2), torch.cat([before[1], v], -2))
+
+    assert theria.probe(Caching()).verdict is Verdict.INCONCLUSIVE

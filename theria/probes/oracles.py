@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +17,11 @@ DIRECTIONS = 4
 """Directions along which finite differences observe a gradient or a row: four numbers that all have to agree."""
 
 
-SLOW = 0.03
-"""Seconds a call from which two directions and a shorter search for the step have to do: interpreted kernels."""
+THRIFTY_DIRECTIONS = 2
+"""As many as a function is worth whose every call is slow, as interpreted kernels are."""
+
+HALF_PRECISION_DOUBT = 0.3
+"""The relative error to expect of differences between half-precision points: their steps are rounded too."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,18 @@ class FiniteDifferences:
 
     LADDER = tuple(0.3 * 2.0**-k for k in range(20))
 
-    def __init__(self, function: Function, point: Point) -> None:
-        """Evaluates the ladder: two dozen calls of the function."""
+    def __init__(self, function: Function, point: Point, *, coarse: bool = False, thrifty: bool = False) -> None:
+        """Evaluates the ladder: some forty calls of the function, or a dozen where it is slow (``thrifty``).
+
+        ``coarse``: the function computes in half precision, so small steps do not move it.
+        """
         self._function = function
         self._point = point
         self._cache: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
-        started = time.perf_counter()
-        self._loss()
-        slow = time.perf_counter() - started > SLOW
-        self._directions, self._ladder = (2, self.LADDER[1:8]) if slow else (DIRECTIONS, self.LADDER)
+        self._directions = THRIFTY_DIRECTIONS if thrifty else DIRECTIONS
+        self._ladder = self.LADDER[1:8] if thrifty else self.LADDER
+        self._coarse = coarse
+        self._doubt = HALF_PRECISION_DOUBT if coarse else 0.0
         generator = torch.Generator().manual_seed(point.seed + 1)
         self._probes = {
             name: [draw(tuple(t.shape), generator).to(t.device) for _ in range(self._directions)]
@@ -162,7 +167,9 @@ class FiniteDifferences:
         raw = [curvature(h) for h in self._ladder]
         extrapolated = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(raw)]
         gaps = [abs(x - y) for x, y in pairwise(extrapolated)]
-        finite = [g if math.isfinite(g) else math.inf for g in gaps]
+        # Below the rounding of half precision a function does not move at all: such steps agree, on nothing.
+        moved = [any(pair) or not self._coarse for pair in pairwise(extrapolated)]
+        finite = [g if math.isfinite(g) and moves else math.inf for g, moves in zip(gaps, moved, strict=True)]
         best = min(range(len(finite)), key=finite.__getitem__)
         size = max(abs(extrapolated[best]), 1e-300)
         return self._ladder[best + 1], finite[best] / size
@@ -171,7 +178,8 @@ class FiniteDifferences:
         """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
         coarse, middle, fine = (estimate(h) for h in (4 * self.step, 2 * self.step, self.step))
         value = (4 * fine - middle) / 3
-        return value, float((value - (4 * middle - coarse) / 3).norm())
+        removed = float((value - (4 * middle - coarse) / 3).norm())
+        return value, max(removed, self._doubt * float(value.norm()))
 
     def _gradient(self, name: str) -> Observation:
         probes = self._probes[name]

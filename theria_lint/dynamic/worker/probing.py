@@ -178,10 +178,13 @@ def _measure(
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
+    launched = helps.launches()
+    trial(made.output, made.inputs, scene.seed)
     report = measure(
         made.output,
         made.inputs,
         references=references,
+        thrifty=helps.launches() > launched,
         twin=twin(scene) if twin else None,
         routes=routes,
         seed=scene.seed,
