@@ -35,11 +35,12 @@ def _state(
     norm: float | None, truth: Observation, distance: float, floor: float, scale: float, tolerance: float
 ) -> str:
     doubt = 3 * truth.uncertainty
+    nothing = (norm or 0.0) <= MISSING * truth.norm
+    if doubt > 0.3 * floor and truth.norm > NEGLIGIBLE * scale:
+        return "missing" if nothing and truth.norm > doubt else "unclear"
     if distance <= tolerance * floor + doubt:
-        if doubt > 0.3 * floor and truth.norm > NEGLIGIBLE * scale:
-            return "unclear"
         return "right" if truth.norm > NEGLIGIBLE * scale else "zero"
-    return "missing" if (norm or 0.0) <= MISSING * truth.norm else "wrong"
+    return "missing" if nothing else "wrong"
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _unclear(comparison: Comparison) -> Judgement | None:
     unclear = [key for key, block in comparison.rows.items() if block.state == "unclear"]
     if not unclear:
         return None
-    reason = f"its forward rounds too coarsely for finite differences to judge {_names(unclear)}; give an exact oracle"
+    reason = f"its forward is too coarse or too steep for finite differences to judge {_names(unclear)}; give an oracle"
     return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
 
 

@@ -105,6 +105,7 @@ class FiniteDifferences:
             for name, t in point.inputs.items()
         }
         self.step, self.noise = self._best_step()
+        self._doubt = max(self._doubt, self.noise)
 
     def oracle(self, measured: Derivatives, tolerance: float) -> Oracle:
         """The oracle by finite differences.
