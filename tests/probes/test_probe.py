@@ -240,3 +240,8 @@ def test_what_a_cache_remembers_of_other_inputs_is_memory():
             return kernels.plain(q, torch.cat([before[0], k], -2), torch.cat([before[1], v], -2))
 
     assert theria.probe(Caching()).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_linear_function_is_not_too_noisy_to_judge():
+    report = theria.probe(lambda q, k, v: q + 2 * k.mean(-2, keepdim=True) + 3 * v.mean(-2, keepdim=True))
+    assert report.verdict is Verdict.SAFE, str(report)

@@ -157,7 +157,10 @@ class FiniteDifferences:
         return sum(s * t * self._loss((a, i, s * h), (b, j, t * h)) for s, t in corners) / (4 * h * h)
 
     def _best_step(self) -> tuple[float, float]:
-        """The step of the ladder whose extrapolated estimates agree best with the next, and how well they do."""
+        """The step of the ladder whose extrapolated estimates agree best with the next, and how well they do.
+
+        How well: their difference over the curvature or the slope, whichever is larger.
+        """
         names = list(self._point.inputs)
 
         def curvature(h: float) -> float:
@@ -172,8 +175,11 @@ class FiniteDifferences:
         moved = [any(pair) or not self._coarse for pair in pairwise(extrapolated)]
         finite = [g if math.isfinite(g) and moves else math.inf for g, moves in zip(gaps, moved, strict=True)]
         best = min(range(len(finite)), key=finite.__getitem__)
-        size = max(abs(extrapolated[best]), 1e-300)
-        return self._ladder[best + 1], finite[best] / size
+        step = self._ladder[best + 1]
+        slope = self._loss(*((n, -1, step) for n in names)) - self._loss(*((n, -1, -step) for n in names))
+        # A function that is all but linear has no curvature for its noise to be measured by.
+        size = max(abs(extrapolated[best]), abs(slope) / (2 * step), 1e-300)
+        return step, finite[best] / size
 
     def _extrapolated(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
         """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
