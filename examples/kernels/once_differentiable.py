@@ -22,7 +22,11 @@ class RecomputedAttention(torch.autograd.Function):
         weights = torch.softmax(q @ k.transpose(-2, -1) * scale, dim=-1)
         grad_weights = grad_output @ v.transpose(-2, -1)
         grad_logits = weights * (grad_weights - (grad_weights * weights).sum(-1, keepdim=True))
-        return grad_logits @ k * scale, grad_logits.transpose(-2, -1) @ q * scale, weights.transpose(-2, -1) @ grad_output
+        return (
+            grad_logits @ k * scale,
+            grad_logits.transpose(-2, -1) @ q * scale,
+            weights.transpose(-2, -1) @ grad_output,
+        )
 
 
 def recomputed_attention(q, k, v):

@@ -68,9 +68,7 @@ class FusedAttention(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         grid, queries, keys, scale, blocks = launch_sizes(q, k)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        backward_kernel[grid](
-            q, k, v, out, lse, grad_output.contiguous(), dq, dk, dv, queries, keys, scale, **blocks
-        )
+        backward_kernel[grid](q, k, v, out, lse, grad_output.contiguous(), dq, dk, dv, queries, keys, scale, **blocks)
         return dq, dk, dv
 
 

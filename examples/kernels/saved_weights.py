@@ -20,7 +20,11 @@ class KeptAttention(torch.autograd.Function):
         scale = 1 / math.sqrt(q.shape[-1])
         grad_weights = grad_output @ v.transpose(-2, -1)
         grad_logits = weights * (grad_weights - (grad_weights * weights).sum(-1, keepdim=True))
-        return grad_logits @ k * scale, grad_logits.transpose(-2, -1) @ q * scale, weights.transpose(-2, -1) @ grad_output
+        return (
+            grad_logits @ k * scale,
+            grad_logits.transpose(-2, -1) @ q * scale,
+            weights.transpose(-2, -1) @ grad_output,
+        )
 
 
 def kept_attention(q, k, v):
