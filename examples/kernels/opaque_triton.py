@@ -6,7 +6,7 @@ import triton.language as tl
 
 
 @triton.jit
-def forward_kernel(Q, K, V, O, LSE, T, M, scale, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):
+def forward_kernel(Q, K, V, OUT, LSE, T, M, scale, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):
     head, rows, columns, d = tl.program_id(0), tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_M), tl.arange(0, D)
     on_t, on_m = rows[:, None] < T, columns[:, None] < M
     q = tl.load(Q + (head * T + rows[:, None]) * D + d, mask=on_t, other=0.0)
@@ -18,19 +18,19 @@ def forward_kernel(Q, K, V, O, LSE, T, M, scale, D: tl.constexpr, BLOCK_T: tl.co
     weights = tl.exp(logits - row_max[:, None])
     total = tl.sum(weights, axis=1)
     out = tl.sum(weights[:, :, None] * v[None, :, :], axis=1) / total[:, None]
-    tl.store(O + (head * T + rows[:, None]) * D + d, out, mask=on_t)
+    tl.store(OUT + (head * T + rows[:, None]) * D + d, out, mask=on_t)
     tl.store(LSE + head * T + rows, row_max + tl.log(total), mask=rows < T)
 
 
 @triton.jit
 def backward_kernel(
-    Q, K, V, O, LSE, DO, DQ, DK, DV, T, M, scale, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr
+    Q, K, V, OUT, LSE, DO, DQ, DK, DV, T, M, scale, D: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr
 ):
     head, rows, columns, d = tl.program_id(0), tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_M), tl.arange(0, D)
     on_t, on_m = rows[:, None] < T, columns[:, None] < M
     at_t, at_m = (head * T + rows[:, None]) * D + d, (head * M + columns[:, None]) * D + d
     q, do = tl.load(Q + at_t, mask=on_t, other=0.0), tl.load(DO + at_t, mask=on_t, other=0.0)
-    out = tl.load(O + at_t, mask=on_t, other=0.0)
+    out = tl.load(OUT + at_t, mask=on_t, other=0.0)
     k, v = tl.load(K + at_m, mask=on_m, other=0.0), tl.load(V + at_m, mask=on_m, other=0.0)
     lse = tl.load(LSE + head * T + rows, mask=rows < T, other=0.0)
     logits = tl.sum(q[:, None, :] * k[None, :, :], axis=2) * scale
