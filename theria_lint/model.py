@@ -18,6 +18,7 @@ __all__ = [
     "Finding",
     "LintError",
     "Report",
+    "Rewrite",
     "Run",
     "SourceFile",
     "Span",
@@ -135,10 +136,22 @@ class TargetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A rewrite of the source that was run: with it ``symbol``, the target that was measured, is safe.
+
+    ``files`` pairs the path of every changed file with its whole new text. Nothing writes it to the user's files.
+    """
+
+    symbol: str
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """A suspect with its disposition: what the report prints."""
+    """A suspect with its disposition: what the report prints. ``rewrite``: what was seen to mend its target, if anything."""
 
     suspect: Suspect
     disposition: Disposition
     verdict: Verdict | None
     reason: str
+    rewrite: Rewrite | None = None
