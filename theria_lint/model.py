@@ -148,7 +148,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A suspect with its disposition: what the report prints. ``rewrite``: what was seen to mend its target, if anything."""
+    """A suspect with its disposition, and the rewrite that was seen to mend a target of it, if there is one."""
 
     suspect: Suspect
     disposition: Disposition
