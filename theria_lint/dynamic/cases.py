@@ -1,0 +1,90 @@
+"""A target on its way to its rulings, and the variants of its code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from theria.verdicts import Verdict
+from theria_lint.dynamic.attribution import verdict_of, worst_run
+from theria_lint.dynamic.protocol import Outcome, TargetRequest
+from theria_lint.model import SourceFile, Suspect, Target, TargetResult
+
+SKIPPED = "the configuration says to skip it"
+"""The reason of a target that was not run because its table says ``skip = true``."""
+
+
+@dataclass(eq=False)
+class Case:
+    """One target; ``reached`` grows as neutralised variants get further, ``clean`` is None until one has run."""
+
+    file: SourceFile
+    target: Target
+    hints: dict[str, Any]
+    baseline: Outcome
+    reached: list[Suspect] = field(default_factory=list)
+    clean: Outcome | None = None
+
+    def request(self, *, counterfactual: bool) -> TargetRequest:
+        """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
+        hints = self.hints
+        if counterfactual:
+            told = {run.backend: run.verdict for run in self.baseline.runs}
+            spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
+            hints = hints | {
+                "maml": False,
+                "backends": [name for name in told if name not in spare or name == "reference"],
+            }
+        return TargetRequest(self.target.symbol, str(self.target.kind), hints)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the target is, as its author wrote it."""
+        return verdict_of(self.baseline)
+
+    @property
+    def neutralisable(self) -> list[Suspect]:
+        """The reached suspects that a rewrite can neutralise."""
+        return [s for s in self.reached if s.neutraliser is not None]
+
+    @property
+    def fixed(self) -> list[Suspect]:
+        """The reached suspects that no rewrite can neutralise."""
+        return [s for s in self.reached if s.neutraliser is None]
+
+    def result(self) -> TargetResult:
+        """The target's row of the report."""
+        run = worst_run(self.baseline)
+        if run is None:
+            return TargetResult(self.target, Verdict.INCONCLUSIVE, self.baseline.reason)
+        return TargetResult(self.target, run.verdict, run.reason or run.error or "", self.baseline.runs)
+
+
+Variant = tuple[Case, frozenset[Suspect]]
+"""A case and the suspects that are neutralised in it."""
+
+
+def cases_of(files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]]) -> list[Case]:
+    """A case for every target, not yet run; ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``."""
+    tables = list(tables)
+    return [
+        Case(file, target, _hints(file, target, tables), Outcome(-1, target.symbol, reason=SKIPPED))
+        for file in files
+        for target in file.targets
+    ]
+
+
+def _hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    for table in tables:
+        module, _, symbol = str(table.get("target", "")).rpartition(":")
+        if symbol == target.symbol and _names_file(module, file.path):
+            return {key: value for key, value in table.items() if key != "target"}
+    return {}
+
+
+def _names_file(module: str, path: str) -> bool:
+    """Whether a dotted module name, or nothing, fits a path."""
+    dotted = os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
+    return not module or dotted == module or dotted.endswith("." + module)
