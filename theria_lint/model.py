@@ -109,7 +109,11 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One probe of a target, on one backend: a row of ``targets[].runs`` in the JSON."""
+    """One probe of a target, on one backend: a row of ``targets[].runs`` in the JSON.
+
+    ``states`` says of each gradient (``"q"``) and block (``"q,k"``) how it compares with the oracle's: ``right``,
+    ``zero``, ``wrong``, ``missing`` or ``unclear``.
+    """
 
     backend: str
     device: str
@@ -121,6 +125,7 @@ class Run:
     error: str | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
     blocks: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     maml: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 

@@ -255,6 +255,7 @@ def _as_run(report: Report, backend: str) -> Run:
             key: {"norm": block.norm, "oracle_norm": block.oracle_norm, "error": _finite(block.error)}
             for key, block in report.blocks.items()
         },
+        states={key: block.state for key, block in (report.gradients | report.blocks).items()},
         notes=(*([f"seen on {report.configuration}"] if report.verdict.unsafe else []), *report.notes),
     )
 
