@@ -221,6 +221,17 @@ def test_damage_with_frozen_inputs_names_them():
     assert "only q requiring grad" in theria.probe(kernels.OpaqueUnlessAllNeedGradients.apply).reason
 
 
+@pytest.mark.parametrize(("create_graph", "verdict"), [(True, Verdict.SAFE), (False, Verdict.HARD_STRUCTURAL)])
+def test_a_force_may_insist_on_an_input_that_requires_grad(create_graph, verdict):
+    def force(q, k, v):
+        energy = kernels.plain(q, k, v).square().sum()
+        return q - torch.autograd.grad(energy, q, create_graph=create_graph)[0]
+
+    with pytest.raises(RuntimeError):
+        force(*(torch.randn(1, 1, 3, 2) for _ in range(3)))
+    assert theria.probe(force).verdict is verdict
+
+
 def test_a_scale_that_is_almost_the_references_is_not_taken_for_it():
     def tempered(q, k, v):
         return torch.softmax(0.42 * q @ k.transpose(-1, -2), -1) @ v

@@ -121,8 +121,17 @@ def closest_reference(
 
 
 def _with_frozen_inputs(function: Function, point: Point) -> dict[Route, Derivatives]:
-    """The routes on which one input alone requires grad. A first differentiation that raises there is loud enough."""
-    found = {route: differentiate(function, point, route) for route in frozen_routes(point.inputs)}
+    """The routes on which one input alone requires grad.
+
+    A forward or a first differentiation that raises there is loud enough: an energy model, which differentiates
+    inside its forward, cannot do without an input that requires grad.
+    """
+    found: dict[Route, Derivatives] = {}
+    for route in frozen_routes(point.inputs):
+        try:
+            found[route] = differentiate(function, point, route)
+        except Exception:  # whatever the forward makes of the frozen input
+            continue
     return {route: d for route, d in found.items() if d.failure is None or d.failure.order == 2}
 
 
