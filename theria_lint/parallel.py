@@ -8,11 +8,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from theria_lint.model import LintError
-from theria_lint.scanning import Plan, Scanned, Scanner
+from theria_lint.scanning import Plan, Scanned, Scanner, collections_seldom
 
 _LARGEST_CHUNK = 32
-# About what the trees of a few large files hold.
-_OBJECTS = 300_000
 _CRASHED = "made the parser crash; it is nested too deeply or needs too much memory: exclude it."
 
 
@@ -23,15 +21,14 @@ class _Process:
 
 
 def _start(plan: Plan) -> None:
-    # Trees are garbage in one piece, a file at a time: looking for it every 700 objects is a tenth of the run.
     gc.freeze()
-    gc.set_threshold(_OBJECTS)
     _Process.scanner = Scanner(plan, {})
 
 
 def _scan_chunk(paths: Sequence[str]) -> list[Scanned]:
     scanner = _Process.scanner
-    results = (scanner.scan(path, data) for path in paths if (data := scanner.read(path)) is not None)
+    with collections_seldom():
+        results = [scanner.scan(path, data) for path in paths if (data := scanner.read(path)) is not None]
     return [found for found in results if found is not None]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,18 +22,18 @@ if TYPE_CHECKING:
     from theria_lint.notebook import Notebook
     from theria_lint.static.rules import RuleSet
 
-# ast.PyCF_ONLY_AST, without the import.
-_ONLY_PARSE = 0x400
 # Of an ignore comment.
 MARK = b"theria:"
-# Above so many files the processes pay for themselves by reading alone (a file costs about 0.1 ms, a process 30 ms).
-_MANY_FILES = 400
+# Above so many bytes processes pay for themselves by what every file costs (0.1 s a megabyte; a process costs 50 ms).
+_MANY_BYTES = 1024 * 1024
+# Above so many, of the files that need a closer look, by that (0.5 s a megabyte).
+_MANY_LOOKED_AT = 300_000
 # Up to so many files the cache is asked before the rules are loaded.
 _FEW_FILES = 8
-# libcst needs about 3 s a megabyte, and a process half a second to import it.
-_MANY_BYTES = 300_000
-# Up to so many bytes in all (0.6 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
+# Up to so many bytes in all (0.4 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
 PARSED_WHOLE = 4 * 1024 * 1024
+# About what the trees of a few large files hold.
+_OBJECTS = 300_000
 
 
 class Scanned(NamedTuple):
@@ -57,27 +59,37 @@ class Plan(NamedTuple):
 
 def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[Scanned]:
     """Scan ``paths``; ``given`` holds the content of those not on disk. Sorted by path, without the clean ones."""
-    scanner = Scanner(_plan(paths, settings), given)
-    processes = settings.jobs or os.cpu_count() or 1
+    size = sum(map(_size, paths))
+    scanner = Scanner(_plan(paths, size, settings), given)
+    processes = 1 if given else settings.jobs or os.cpu_count() or 1
     rest = list(paths)
-    if processes == 1 or given or len(paths) <= _MANY_FILES:
-        survivors = [(path, data) for path in paths if (data := scanner.read(path)) is not None]
-        rest = [path for path, data in survivors if isinstance(data, bytes)]
-        size = sum(len(data) for _, data in survivors if isinstance(data, bytes))
-        if processes == 1 or given or len(rest) <= 1 or size <= _MANY_BYTES:
-            return [found for path, data in survivors if (found := scanner.scan(path, data)) is not None]
+    if processes == 1 or len(paths) == 1 or size <= _MANY_BYTES:
+        with collections_seldom():
+            survivors = [(path, data) for path in paths if (data := scanner.read(path)) is not None]
+            size = sum(len(data) for _, data in survivors if isinstance(data, bytes))
+            if processes == 1 or len(survivors) <= 1 or size <= _MANY_LOOKED_AT:
+                return [found for path, data in survivors if (found := scanner.scan(path, data)) is not None]
         rest = [path for path, _ in survivors]
     from theria_lint.parallel import scan_in_processes
 
     return sorted(scan_in_processes(rest, scanner.plan, processes), key=lambda found: found.path)
 
 
-def _plan(paths: Sequence[str], settings: Settings) -> Plan:
-    whole = sum(map(_size, paths)) <= PARSED_WHOLE
+@contextmanager
+def collections_seldom() -> Iterator[None]:
+    """Trees are garbage in one piece, a file at a time: looking for it every 700 objects would double the run."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _plan(paths: Sequence[str], size: int, settings: Settings) -> Plan:
     cache_dir = settings.cache_dir or "" if settings.cache else None
-    return Plan(
-        settings.rule_paths, settings.detach_names, settings.confirm, whole, len(paths) <= _FEW_FILES, cache_dir
-    )
+    few = len(paths) <= _FEW_FILES
+    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, size <= PARSED_WHOLE, few, cache_dir)
 
 
 def _size(path: str) -> int:
@@ -127,7 +139,7 @@ class Scanner:
             return True
         if MARK in data or (self.plan.want_targets and _speaks_of_tensors(data)):
             return True
-        return self.plan.parse_whole and (path.endswith(".ipynb") or not _compiles(data))
+        return self.plan.parse_whole and (path.endswith(".ipynb") or not static.parses(data))
 
     def _may_hold_suspects(self, path: str, data: bytes) -> bool:
         """The prefilter; for a few files the cache is asked first, for many it would be slower than the prefilter."""
@@ -215,18 +227,6 @@ def _utf8(text: str) -> bytes:
 
 def _speaks_of_tensors(data: bytes) -> bool:
     return any(word in data for word in TENSOR_WORDS)
-
-
-def _compiles(data: bytes) -> bool:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            compile(data, "<file>", "exec", flags=_ONLY_PARSE, dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
 
 
 def _in_cell(suspect: Suspect, notebook: Notebook) -> Suspect:

@@ -24,6 +24,7 @@ __all__ = [
     "load_rules",
     "may_hold_suspects",
     "neutralise",
+    "parses",
     "scan",
     "syntax_check",
 ]
@@ -59,9 +60,16 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
 
 def syntax_check(source: str) -> None:
     """Raise `SourceError` if a file is not valid Python."""
-    from .scanner import syntax_check as check
+    from .syntax import syntax_check as check
 
     check(source)
+
+
+def parses(source: bytes | str) -> bool:
+    """Whether a file is valid Python."""
+    from .syntax import parses as ask
+
+    return ask(source)
 
 
 def find_targets(path: str, source: str) -> tuple[Target, ...]:

@@ -15,7 +15,7 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from ..model import Span, Suspect
 from .errors import SourceError
-from .scanner import parse
+from .syntax import parse
 from .text import kept_lines
 
 _IDENTITY = "(lambda theria_f: theria_f)"

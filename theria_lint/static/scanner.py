@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Iterable
 
 from ..model import Span, Suspect
@@ -13,20 +12,7 @@ from .errors import SourceError
 from .prefilter import mentions_torch
 from .reduction import reduce
 from .rules import Rule, RuleSet
-
-
-def parse(source: str) -> ast.Module:
-    """The tree of a module; `SourceError` for whatever keeps Python from reading it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes and literals of the code that is read
-            return ast.parse(source)
-    except SyntaxError as error:
-        raise SourceError(error.lineno, f"does not parse: {error.msg}") from None
-    except (ValueError, UnicodeError) as error:
-        raise SourceError(None, f"does not parse: {error}") from None
-    except (RecursionError, MemoryError):
-        raise SourceError(None, "does not parse: it is nested too deeply") from None
+from .syntax import parse
 
 
 def _analyse(path: str, source: str, tree: ast.Module, rules: RuleSet) -> tuple[Suspect, ...]:
@@ -85,8 +71,3 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
         except SourceError:
             pass  # the cut was not where Python would cut; or the file does not parse, and the whole tells where
     return _analyse(path, source, parse(source), rules)
-
-
-def syntax_check(source: str) -> None:
-    """Raise `SourceError` if a file is not valid Python."""
-    parse(source)

@@ -11,7 +11,7 @@ from .attention import AttentionCode, callee_name, computes_attention, makes_att
 from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, inherits, is_autograd_function, is_module, lineage, method_of
 from .index import Index, Scope, build, is_device_kernel
 from .names import dotted
-from .scanner import parse
+from .syntax import parse
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
