@@ -3,7 +3,7 @@
 import triton.language as tl
 
 from theria.attention.triton.kernel import Kernel
-from theria.attention.triton.tiles import gather, load_rows, row_max, row_sum, store_rows, tile_logits
+from theria.attention.triton.tiles import gather, load_rows, query_block, row_max, row_sum, store_rows, tile_logits
 
 
 @Kernel
@@ -13,19 +13,13 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """One program a query block and (batch, head). q, out: (B, H, T, ·); k, v: (B, HK, M, ·); lse: (B, H, T)."""
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    head = (tl.program_id(0) // blocks).to(tl.int64)
-    key_head = (head // H) * HK + (head % H) // (H // HK)
-    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
     factor = tl.load(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
     largest = tl.full([BLOCK_T], float("-inf"), lse.dtype.element_ty)
     total = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     summed = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    end = M
-    if CAUSAL:
-        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
     for start in range(0, end, BLOCK_M):
         columns = start + tl.arange(0, BLOCK_M)
         k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)

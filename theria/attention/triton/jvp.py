@@ -13,6 +13,7 @@ from theria.attention.triton.tiles import (
     load_lse,
     load_rows,
     pair,
+    query_block,
     row_sum,
     second_order_tile,
     store_rows,
@@ -33,10 +34,7 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
 
     r = rowsum(P∘G) = rowsum(P∘dP∘Ṡ) − 2·t·δ + rowsum(P∘(dO Cᵀ)).
     """
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    head = (tl.program_id(0) // blocks).to(tl.int64)
-    key_head = (head // H) * HK + (head % H) // (H // HK)
-    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
     factor = tl.load(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     e += (head // H) * e_b + (head % H) * e_h
@@ -48,9 +46,6 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
     row_t = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_delta = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_g = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
-    end = M
-    if CAUSAL:
-        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
     for start in range(0, end, BLOCK_M):
         columns = start + tl.arange(0, BLOCK_M)
         k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
@@ -84,10 +79,7 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Ȯ = Ṗ V + P C by query block; with ``GRADIENTS`` scale · (X K + dS B), with ``MASK_GRADIENT`` also X."""
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    head = (tl.program_id(0) // blocks).to(tl.int64)
-    key_head = (head // H) * HK + (head % H) // (H // HK)
-    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
     factor = tl.load(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     e += (head // H) * e_b + (head % H) * e_h
@@ -102,9 +94,6 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
         row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[:, None]
     gq_rows = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
     out_dot_rows = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    end = M
-    if CAUSAL:
-        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
     for start in range(0, end, BLOCK_M):
         columns = start + tl.arange(0, BLOCK_M)
         k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)

@@ -24,6 +24,19 @@ def row_max(x):  # type: ignore[no-untyped-def]
 
 
 @Kernel
+def query_block(T, M, H, HK, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What a program by query block works on: its head, the key head, its rows, and the end of the keys they see."""
+    blocks = (T + BLOCK_T - 1) // BLOCK_T
+    head = (tl.program_id(0) // blocks).to(tl.int64)
+    key_head = (head // H) * HK + (head % H) // (H // HK)
+    first = (tl.program_id(0) % blocks) * BLOCK_T
+    end = M
+    if CAUSAL:
+        end = tl.minimum(M, first + BLOCK_T)
+    return head, key_head, first + tl.arange(0, BLOCK_T), end
+
+
+@Kernel
 def load_rows(base, rows, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Rows of a contiguous (count, WIDTH) matrix as (R, BLOCK), zero outside."""
     columns = tl.arange(0, BLOCK)

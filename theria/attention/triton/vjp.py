@@ -9,6 +9,7 @@ from theria.attention.triton.tiles import (
     gather,
     load_lse,
     load_rows,
+    query_block,
     row_sum,
     store_rows,
     tile_logits,
@@ -24,10 +25,7 @@ def vjp_query_kernel(  # type: ignore[no-untyped-def]
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """dQ = scale · dS K, δ (B, H, T) for the next kernel and, if asked for, the mask's gradient."""
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    head = (tl.program_id(0) // blocks).to(tl.int64)
-    key_head = (head // H) * HK + (head % H) // (H // HK)
-    rows = (tl.program_id(0) % blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
     factor = tl.load(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     dmask += (head // H) * dmask_b + (head % H) * dmask_h
@@ -38,9 +36,6 @@ def vjp_query_kernel(  # type: ignore[no-untyped-def]
     row_delta = row_sum(dout_rows.to(lse.dtype.element_ty) * out_rows.to(lse.dtype.element_ty))
     tl.store(delta + head * T + rows, row_delta, mask=rows < T)
     summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
-    end = M
-    if CAUSAL:
-        end = tl.minimum(M, (tl.program_id(0) % blocks + 1) * BLOCK_T)
     for start in range(0, end, BLOCK_M):
         columns = start + tl.arange(0, BLOCK_M)
         k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
