@@ -22,6 +22,9 @@ _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 _PRODUCTS = ("matmul", "mm", "einsum", "tensordot")
+# Spelt out: what autograd and the detectors never see inside of, whatever the file imports.
+_KERNEL = re.compile(r"^@triton\.(?:jit|autotune|heuristics)\b", re.MULTILINE)
+_HEADER_END = re.compile(r"\)\s*(?:->[^:\n]+)?:(?=[ \t]*\r?\n)")
 _DECORATOR = re.compile(r"(?:^|\n)[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 # A part of every name that `_OPERATION` finds: a text without any is not searched.
 _HINTS = (
@@ -35,7 +38,8 @@ _OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
 class Chunk:
     """A top-level statement: where it stands in the masked text, and the names that it defines.
 
-    A definition (``named``) can be left out; any other statement is always kept.
+    A definition (``named``) can be left out; any other statement is always kept. ``body`` is where the body of a
+    device kernel begins, which can be left out alone.
     """
 
     begin: int
@@ -44,6 +48,7 @@ class Chunk:
     names: frozenset[str]
     named: bool
     bases: frozenset[str] = frozenset()
+    body: int | None = None
     _mentioned: frozenset[str] | None = None
     _statements: list[int] | None = None
 
@@ -100,7 +105,8 @@ class Chunks:
         if self.masked.startswith("class", start):
             header = self.masked[start:end].partition(":")[0]
             bases = frozenset(_IDENTIFIER.findall(header)) - {name, "class"}
-        return Chunk(begin, end, text, frozenset([name]), named=True, bases=bases)
+        body = _kernel_body(text, begin, start) if begin < start else None
+        return Chunk(begin, end, text, frozenset([name]), named=True, bases=bases, body=body)
 
     def method_at(self, chunk: Chunk, offset: int) -> tuple[str, str] | None:
         """The name and text of the method of a top-level class that holds a place, its decorators included.
@@ -130,8 +136,20 @@ def _at_indentation(indent: str) -> re.Pattern[str]:
     return re.compile(rf"\n{indent}(?=[^\s)\]}}\\])")
 
 
+def _kernel_body(text: str, begin: int, start: int) -> int | None:
+    """Where the body of a kernel begins in the module, None for what is no kernel, or has functions inside."""
+    if _KERNEL.search(text) is None:
+        return None
+    header = _HEADER_END.search(text, start - begin)
+    if header is None or _INNER.search(text, header.end()) is not None:
+        return None
+    return begin + header.end()
+
+
 def may_be_seed(chunk: Chunk) -> bool:
     """Whether a chunk may itself be attention code: never False where the analysis of its tree says that it is."""
+    if chunk.body is not None:
+        return False
     if any(words.class_is_attention(name) for name in _CLASS.findall(chunk.text)):
         return True
     method = _METHOD.search(chunk.text) if _CLASS_HEADER.search(chunk.text) is not None else None

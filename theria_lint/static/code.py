@@ -31,7 +31,7 @@ class Hit:
 
 
 # The nodes that detectors ask about.
-_TELLING = (ast.Call, ast.Attribute, ast.Name, ast.BinOp)
+_TELLING = frozenset({ast.Call, ast.Attribute, ast.Name, ast.BinOp})
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class ModuleCode:
             assert scope.kind == "module" or scope.parent is not None
             if scope.parent is not None and scope.kind == "function":
                 yield from [Place(node, scope, scope.parent.names, True) for node in scope.header]
-            yield from [Place(node, scope, scope.names, False) for node in scope.nodes if isinstance(node, _TELLING)]
+            yield from [Place(node, scope, scope.names, False) for node in scope.nodes if type(node) in _TELLING]
 
     def named(self, where: str = "attention") -> list[Named]:
         """The names and attributes among `places` that an import or assignment gives a meaning."""

@@ -218,12 +218,18 @@ def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]
 
 
 def _cut(source: str, chunks: Chunks, needed: set[Chunk]) -> str:
-    """The source with the definitions that are not needed blanked."""
+    """The source with the definitions that are not needed blanked, and with the bodies of kernels."""
     parts: list[str] = []
     position = 0
     for chunk in chunks.all:
-        if chunk.named and chunk not in needed:
-            parts += (source[position : chunk.begin], "\n" * source.count("\n", chunk.begin, chunk.end))
-            position = chunk.end
+        if not chunk.named or (chunk in needed and chunk.body is None):
+            continue
+        parts.append(source[position : chunk.begin])
+        begin = chunk.begin
+        if chunk in needed and chunk.body is not None:
+            begin = chunk.body
+            parts += (source[chunk.begin : begin], " pass")
+        parts.append("\n" * source.count("\n", begin, chunk.end))
+        position = chunk.end
     parts.append(source[position:])
     return "".join(parts)
