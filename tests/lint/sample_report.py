@@ -62,7 +62,20 @@ _COLLAPSED = Run(
             "v,out": (4.0, 4.0, math.inf),
         }
     ),
-    maml={"rel_diff": 0.93, "meta_gradient_error": 0.41},
+    states={
+        "q": "right", "k": "right", "v": "right",
+        "q,q": "missing", "q,k": "missing", "q,v": "missing", "q,out": "right",
+        "k,q": "wrong", "k,k": "wrong", "k,v": "wrong", "k,out": "right",
+        "v,q": "wrong", "v,k": "unclear", "v,v": "zero", "v,out": "wrong",
+    },
+    maml={
+        "status": "OK", "rel_diff": 0.93, "meta_gradient_error": 0.41,
+        "second_order_path_all": True, "second_order_path_any": True,
+        "second_order_path_attn_all": False, "second_order_path_attn_any": True,
+        "second_order_path_head_all": True, "second_order_path_head_any": True,
+        "second_order_attn_inputs": ["k"], "outer_steps": 2, "inner_steps": 5,
+        "oracle": "reference (float64)", "error": None,
+    },
     notes=("the first order is right",),
 )  # fmt: skip
 _RAISES = Run(

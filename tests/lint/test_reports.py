@@ -66,11 +66,11 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     assert list(document["environment"]) == ["python", "torch", "triton", "device"]
     place = ["path", "line", "column", "end_line", "end_column"]
     names = ["rule", "name", "severity", *place, "message", "symbol", "disposition", "verdict", "reason", "remedy"]
-    assert list(document["findings"][0]) == names
+    assert list(document["findings"][0]) == [*names, "rewrite"]
     assert document["findings"][3]["cell"] == 4
     assert list(document["targets"][0]) == ["path", "line", "symbol", "kind", "verdict", "reason", "runs"]
-    run = ["backend", "device", "dtype", "oracle", "status", "verdict", "error", "gradients", "blocks", "maml"]
-    assert list(document["targets"][0]["runs"][0]) == run
+    run = ["backend", "device", "dtype", "oracle", "status", "verdict", "error", "gradients", "blocks"]
+    assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml"]
     assert list(document["errors"][0]) == ["path", "line", "message"]
     assert document["targets"][0]["runs"][0]["blocks"]["v,q"] == {"norm": 4.0, "oracle_norm": 4.0, "error": None}
 
@@ -93,7 +93,7 @@ def test_sarif_holds_together() -> None:
             region.get("endLine", region["startLine"]), region.get("endColumn", region["startColumn"]),
         )  # fmt: skip
         assert " " not in location["physicalLocation"]["artifactLocation"]["uri"]
-    assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
+    assert len(run["invocations"][0]["toolExecutionNotifications"]) == 3
 
 
 def test_fingerprints_stay_when_lines_move() -> None:

@@ -18,7 +18,10 @@ UNUSED = "unused-ignore"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to report; ``level`` is error, warning or note, ``fingerprint`` stays when lines move."""
+    """One thing to report; ``level`` is error, warning or note, ``fingerprint`` stays when lines move.
+
+    ``finding`` is what the item was made of, None for what is no finding.
+    """
 
     rule: str
     name: str
@@ -33,6 +36,7 @@ class Item:
     text: str
     remedy: str
     fingerprint: str
+    finding: Finding | None = None
 
 
 def items(report: Report, view: View) -> list[Item]:
@@ -85,6 +89,7 @@ def _of_finding(finding: Finding, report: Report) -> Item:
         f"{suspect.message} ({state}: {finding.reason})",
         suspect.remedy,
         "\0".join((suspect.rule, suspect.path, suspect.symbol, source)),
+        finding,
     )
 
 

@@ -1,4 +1,4 @@
-"""``--output-format json``: schema 1, as ``docs/architecture.md`` gives it.
+"""``--output-format json``: schema 1, as ``docs/report-1.schema.json`` gives it.
 
 Lines and columns are 1-based; a finding or error in a notebook has ``cell`` beside them.
 """
@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from theria_lint import __version__
-from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
+from theria_lint.model import Disposition, Finding, LintError, Report, Rewrite, Run, TargetResult
 from theria_lint.report import View
+from theria_lint.report.diff import edits
 
 SCHEMA = 1
 
@@ -29,7 +30,7 @@ def document(report: Report) -> dict[str, Any]:
         "version": __version__,
         "environment": asdict(report.environment),
         "summary": _summary(report),
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [_finding(finding, report) for finding in report.findings],
         "targets": [_target(result) for result in report.targets],
         "errors": [_error(error) for error in report.errors],
     }
@@ -40,7 +41,7 @@ def _summary(report: Report) -> dict[str, int]:
     return {"files": report.files, "suspects": len(report.findings), **counts, "errors": len(report.errors)}
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, report: Report) -> dict[str, Any]:
     suspect = finding.suspect
     return {
         "rule": suspect.rule,
@@ -58,7 +59,15 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "verdict": finding.verdict.value if finding.verdict else None,
         "reason": finding.reason,
         "remedy": suspect.remedy,
+        "rewrite": _rewrite(finding.rewrite, report),
     }
+
+
+def _rewrite(rewrite: Rewrite | None, report: Report) -> dict[str, Any] | None:
+    """The lines that were changed when the target was seen to be safe; ``end_line`` is exclusive."""
+    if rewrite is None:
+        return None
+    return {"symbol": rewrite.symbol, "edits": [asdict(edit) for edit in edits(rewrite, report.sources)]}
 
 
 def _cell(cell: int | None) -> dict[str, int]:
@@ -88,6 +97,7 @@ def _run(run: Run) -> dict[str, Any]:
         "error": run.error,
         "gradients": run.gradients,
         "blocks": run.blocks,
+        "states": run.states,
         "maml": run.maml,
     }
 

@@ -35,7 +35,7 @@ def render(report: Report, view: View) -> str:
 def _item(suite: Element, item: Item) -> None:
     cell = f"cell {item.cell}:" if item.cell is not None else ""
     name = f"{item.title} at {cell}{item.line}:{item.column}"
-    case = SubElement(suite, "testcase", classname=_legal(item.path), name=_legal(name), line=str(item.line))
+    case = _case(suite, item.path, name, item.line)
     if item.rule == ERROR:
         SubElement(case, "error", message=_legal(item.text))
     elif item.level != "note":
@@ -44,13 +44,17 @@ def _item(suite: Element, item: Item) -> None:
 
 def _target(suite: Element, result: TargetResult, unsafe: bool) -> None:
     target = result.target
-    case = SubElement(
-        suite, "testcase", classname=_legal(target.path), name=f"target {target.symbol}", line=str(target.line)
-    )
+    case = _case(suite, target.path, f"target {target.symbol}", target.line)
     if unsafe:
         SubElement(case, "failure", message=_legal(result.reason), type=result.verdict.value)
     elif result.verdict is Verdict.INCONCLUSIVE:
         SubElement(case, "skipped", message=_legal(result.reason))
+
+
+def _case(suite: Element, path: str, name: str, line: int) -> Element:
+    """``file`` and ``line`` are what services link to; the others ignore attributes that they do not know."""
+    place = _legal(path)
+    return SubElement(suite, "testcase", classname=place, name=_legal(name), file=place, line=str(line))
 
 
 def _count(suite: Element) -> None:

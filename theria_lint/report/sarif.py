@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from theria_lint import __version__
-from theria_lint.model import Report
+from theria_lint.model import Finding, Report, Rewrite
 from theria_lint.report import View
-from theria_lint.report.items import ERROR, Item, items
+from theria_lint.report.diff import Edit, edits
+from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
+from theria_lint.static import explain, load_rules
+
+if TYPE_CHECKING:
+    from theria_lint.static.rules import Rule
+
+Sources = Mapping[tuple[str, int | None], str]
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+# What is reported beside the findings of rules, and has no page of its own.
+_OTHERS = {
+    UNSAFE: "A kernel that is not safe to differentiate twice, and no suspect in its file explains it",
+    UNUSED: "An ignore comment that silences nothing",
+}
 
 
 def render(report: Report, view: View) -> str:
@@ -23,28 +37,39 @@ def render(report: Report, view: View) -> str:
     run = {
         "tool": {"driver": {"name": "theria-lint", "version": __version__, "rules": rules}},
         "columnKind": "unicodeCodePoints",
-        "invocations": [_invocation([item for item in everything if item.rule == ERROR])],
-        "results": [_result(item, [rule["id"] for rule in rules]) for item in results],
+        "invocations": [_invocation([item for item in everything if item.rule == ERROR], report.notes)],
+        "results": [_result(item, [rule["id"] for rule in rules], report.sources) for item in results],
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
     return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
 
 
 def _rules(results: Iterable[Item]) -> list[dict[str, Any]]:
-    rules = {item.rule: item for item in results}
-    return [
-        {
-            "id": item.rule,
-            "name": "".join(word.capitalize() for word in item.name.split("-")),
-            "shortDescription": {"text": item.name},
-            **({"help": {"text": item.remedy}} if item.remedy else {}),
-        }
-        for _, item in sorted(rules.items())
-    ]
+    """The rules that have results; those that a user added are described by what their findings say."""
+    shipped = {rule.id: rule for rule in load_rules().rules}
+    reported = {item.rule: item for item in results}
+    return [_rule(item, shipped.get(item.rule)) for _, item in sorted(reported.items())]
 
 
-def _result(item: Item, rules: list[str]) -> dict[str, Any]:
-    return {
+def _rule(item: Item, rule: Rule | None) -> dict[str, Any]:
+    described = {
+        "id": item.rule,
+        "name": "".join(word.capitalize() for word in item.name.split("-")),
+        "shortDescription": {"text": _OTHERS.get(item.rule, item.name)},
+        "defaultConfiguration": {"level": item.finding.suspect.severity if item.finding else item.level},
+    }
+    if rule is not None:
+        described["fullDescription"] = {"text": " ".join(rule.what.split())}
+        described["help"] = {"text": rule.remedy, "markdown": explain(rule)}
+        if rule.references:
+            described["helpUri"] = rule.references[0]
+    elif item.remedy:
+        described["help"] = {"text": item.remedy}
+    return described
+
+
+def _result(item: Item, rules: list[str], sources: Sources) -> dict[str, Any]:
+    result: dict[str, Any] = {
         "ruleId": item.rule,
         "ruleIndex": rules.index(item.rule),
         "level": item.level,
@@ -52,22 +77,61 @@ def _result(item: Item, rules: list[str]) -> dict[str, Any]:
         "locations": [_location(item)],
         "partialFingerprints": {"theriaLint/v1": item.fingerprint},
     }
+    if item.finding is not None:
+        result["properties"] = _properties(item.finding)
+        if item.finding.rewrite is not None:
+            result["fixes"] = [_fix(item.finding.rewrite, sources)]
+    return result
+
+
+def _properties(finding: Finding) -> dict[str, str]:
+    verdict = {"verdict": finding.verdict.value} if finding.verdict else {}
+    return {"disposition": finding.disposition.value, **verdict}
+
+
+def _fix(rewrite: Rewrite, sources: Sources) -> dict[str, Any]:
+    changes: dict[str, list[dict[str, Any]]] = {}
+    for edit in edits(rewrite, sources):
+        changes.setdefault(edit.path, []).append(_replacement(edit, sources[edit.path, None]))
+    return {
+        "description": {"text": f"{rewrite.symbol} was run with this change, and is safe"},
+        "artifactChanges": [
+            {"artifactLocation": {"uri": uri(path)}, "replacements": replacements}
+            for path, replacements in changes.items()
+        ],
+    }
+
+
+def _replacement(edit: Edit, source: str) -> dict[str, Any]:
+    """Whole lines, up to the start of the next one; after a last line without an end there is none."""
+    rows = source.split("\n")
+    region = {"startLine": edit.line, "startColumn": 1, "endLine": edit.end_line, "endColumn": 1}
+    if edit.end_line > len(rows):
+        region |= {"endLine": len(rows), "endColumn": len(rows[-1]) + 1}
+    return {"deletedRegion": region, "insertedContent": {"text": "".join(edit.lines)}}
 
 
 def _location(item: Item) -> dict[str, Any]:
     region = {"startLine": item.line, "startColumn": item.column}
     if (item.end_line, item.end_column) != (item.line, item.column):
         region |= {"endLine": item.end_line, "endColumn": item.end_column}
-    artifact = {"uri": quote(item.path.encode("utf-8", "surrogatepass"))}
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": artifact, "region": region}}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": uri(item.path)}, "region": region}}
     if item.cell is not None:
         location["logicalLocations"] = [{"name": f"cell {item.cell}"}]
     return location
 
 
-def _invocation(errors: Iterable[Item]) -> dict[str, Any]:
+def uri(path: str) -> str:
+    """A path as a URI: a relative one counts from where the tool ran."""
+    if os.path.isabs(path):
+        return Path(path).as_uri()
+    return quote(path.encode("utf-8", "surrogatepass"))
+
+
+def _invocation(errors: Iterable[Item], notes: Iterable[str]) -> dict[str, Any]:
     notifications = [
         {"level": "error", "message": {"text": f"{item.path}: {item.text}"}, "locations": [_location(item)]}
         for item in errors
     ]
+    notifications += [{"level": "note", "message": {"text": note}} for note in notes]
     return {"executionSuccessful": True, "toolExecutionNotifications": notifications}
