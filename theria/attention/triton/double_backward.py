@@ -5,6 +5,7 @@ import triton.language as tl
 from theria.attention.triton.kernel import Kernel
 from theria.attention.triton.tiles import (
     gather,
+    key_block,
     load_lse,
     load_rows,
     second_order_tile,
@@ -22,10 +23,8 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """scale · (Xᵀ Q + dSᵀ A) and Ṗᵀ dO by key block, summed over the query heads that share a key head."""
-    blocks = (M + BLOCK_M - 1) // BLOCK_M
-    key_head = (tl.program_id(0) // blocks).to(tl.int64)
+    key_head, columns, begin = key_block(M, CAUSAL, BLOCK_T, BLOCK_M)
     group = H // HK
-    columns = (tl.program_id(0) % blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
     factor = tl.load(scale)
     k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
     b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
@@ -33,9 +32,6 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
     c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
     gk_rows = tl.full([BLOCK_M, BLOCK_D], 0.0, lse.dtype.element_ty)
     gv_rows = tl.full([BLOCK_M, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    begin = 0
-    if CAUSAL:
-        begin = (tl.program_id(0) % blocks) * BLOCK_M // BLOCK_T * BLOCK_T
     for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h

@@ -37,6 +37,18 @@ def query_block(T, M, H, HK, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr):  # ty
 
 
 @Kernel
+def key_block(M, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What a program by key block works on: its key head, its columns, and the first query block that sees them."""
+    blocks = (M + BLOCK_M - 1) // BLOCK_M
+    key_head = (tl.program_id(0) // blocks).to(tl.int64)
+    first = (tl.program_id(0) % blocks) * BLOCK_M
+    begin = 0
+    if CAUSAL:
+        begin = first // BLOCK_T * BLOCK_T
+    return key_head, first + tl.arange(0, BLOCK_M), begin
+
+
+@Kernel
 def load_rows(base, rows, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Rows of a contiguous (count, WIDTH) matrix as (R, BLOCK), zero outside."""
     columns = tl.arange(0, BLOCK)
