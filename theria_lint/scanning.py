@@ -59,7 +59,8 @@ class Plan(NamedTuple):
 
 def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[Scanned]:
     """Scan ``paths``; ``given`` holds the content of those not on disk. Sorted by path, without the clean ones."""
-    size = sum(map(_size, paths))
+    sizes = {path: _size(path) for path in paths}
+    size = sum(sizes.values())
     scanner = Scanner(_plan(paths, size, settings), given)
     processes = 1 if given else settings.jobs or os.cpu_count() or 1
     rest = list(paths)
@@ -72,6 +73,7 @@ def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, byt
         rest = [path for path, _ in survivors]
     from theria_lint.parallel import scan_in_processes
 
+    rest.sort(key=sizes.__getitem__, reverse=True)  # a large file that came last would be waited for
     return sorted(scan_in_processes(rest, scanner.plan, processes), key=lambda found: found.path)
 
 
