@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from theria_lint.errors import UserError
 from theria_lint.files import write_atomically
@@ -37,11 +37,8 @@ def _add_to_file(path: str, findings: list[Finding]) -> str:
         text = decode(data)
     except ReadError as error:
         raise UserError(f"{path}: {error.message}") from None
-    rows = text.split("\n")
-    for line, codes in sorted(_codes_by_line(findings).items(), reverse=True):
-        _comment(rows, line, codes, _can_end_with_comment(text, line))
-    changed = "\n".join(rows)
-    if ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text)):
+    changed = commented(text, findings)
+    if changed is None:
         return f"{path}: left as it is; a comment would change what the code does."
     try:
         write_atomically(path, _encoded(changed, data))
@@ -50,7 +47,16 @@ def _add_to_file(path: str, findings: list[Finding]) -> str:
     return f"{path}: {counted(len(findings), 'finding')} ignored."
 
 
-def _codes_by_line(findings: list[Finding]) -> dict[int, set[str]]:
+def commented(text: str, findings: Sequence[Finding]) -> str | None:
+    """``text`` with an ignore comment for every finding; None if a comment would change what the code does."""
+    rows = text.split("\n")
+    for line, codes in sorted(_codes_by_line(findings).items(), reverse=True):
+        _comment(rows, line, codes, _can_end_with_comment(text, line))
+    changed = "\n".join(rows)
+    return changed if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(text)) else None
+
+
+def _codes_by_line(findings: Sequence[Finding]) -> dict[int, set[str]]:
     codes: dict[int, set[str]] = defaultdict(set)
     for finding in findings:
         codes[finding.suspect.span.line].add(finding.suspect.rule)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from theria_lint.errors import UserError
@@ -33,28 +33,33 @@ class Discovery:
         self.excluded: list[str] = []
 
 
-def discover(paths: Sequence[str], settings: Settings) -> Discovery:
+def discover(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
     """Files named in ``paths``, and Python files and notebooks in the directories among them.
 
-    A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``.
-    Links to directories are not followed. Raises UserError for a path that does not exist.
+    A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``; those in
+    ``given`` (relative to the working directory) need not exist. Links to directories are not followed. Raises
+    UserError for a path that does not exist.
     """
     found = Discovery()
     exclude = _exclude(settings)
     files: set[str] = set()
     for path in paths:
-        if os.path.isdir(path):
+        if path not in given and os.path.isdir(path):
             files.update(_Walk(path, settings, exclude, found).files())
-        elif not os.path.exists(path):
-            raise UserError(f"{path}: no such file or directory.")
-        elif not os.path.isfile(path):
-            raise UserError(f"{path}: is not a file; pass files, directories, or - for standard input.")
-        elif exclude is not None and exclude.match_within(_relative(path, settings.root)):
-            found.excluded.append(_relative(path, os.getcwd()))
-        else:
-            files.add(_relative(path, os.getcwd()))
+            continue
+        if path not in given:
+            _check_is_file(path)
+        excluded = exclude is not None and exclude.match_within(_relative(path, settings.root))
+        (found.excluded.append if excluded else files.add)(_relative(path, os.getcwd()))
     found.files = sorted(files)
     return found
+
+
+def _check_is_file(path: str) -> None:
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file or directory.")
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: is not a file; pass files, directories, or - for standard input.")
 
 
 def _exclude(settings: Settings) -> Patterns | None:

@@ -26,8 +26,8 @@ def lint(
     for; what is wrong with one file is in ``Report.errors``.
     """
     given = given or {}
-    found = discover([path for path in paths if path not in given], settings)
-    files = sorted({*found.files, *given})
+    found = discover(paths, settings, given)
+    files = found.files
     scanned = scan_files(files, settings, given)
     errors = sorted([*_unlisted(found), *(error for item in scanned for error in item.errors)], key=_place)
     report = Report(Environment(), len(files), (), (), tuple(errors), tuple(_notes(found, files)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -28,10 +28,12 @@ def edits(rewrite: Rewrite, sources: Mapping[tuple[str, int | None], str]) -> li
 
     ``sources`` is ``Report.sources``; line ends there are newlines, whatever the file on the disk has.
     """
-    found = []
-    for path, text in sorted(rewrite.files):
-        old, new = kept_lines(sources[path, None]), kept_lines(text)
-        for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-            if tag != "equal":
-                found.append(Edit(path, first + 1, last + 1, tuple(new[start:end])))
-    return found
+    return [edit for path, text in sorted(rewrite.files) for edit in between(path, sources[path, None], text)]
+
+
+def between(path: str, before: str, after: str) -> Iterator[Edit]:
+    """The changes from one text of a file to another, by line, none overlapping."""
+    old, new = kept_lines(before), kept_lines(after)
+    for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield Edit(path, first + 1, last + 1, tuple(new[start:end]))
