@@ -84,7 +84,6 @@ class Suspect:
 class Target:
     """An attention callable that can be run.
 
-    ``calls_sdpa``: its code, or a helper it calls in the same file, calls PyTorch's scaled_dot_product_attention.
     ``reaches``: symbols of the same file that the target may execute, itself included: the suspects that it can
     confirm or clear stand in those.
     """
@@ -93,7 +92,6 @@ class Target:
     line: int
     symbol: str
     kind: TargetKind
-    calls_sdpa: bool = False
     reaches: frozenset[str] = frozenset()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..model import Target, TargetKind
 from . import words
-from .attention import AttentionCode, callee_name, computes_attention, makes_attention, takes_attention_function
+from .attention import AttentionCode, computes_attention, makes_attention, takes_attention_function
 from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, inherits, is_autograd_function, is_module, lineage, method_of
 from .index import Index, Scope, build, is_device_kernel
 from .names import dotted
@@ -42,10 +42,9 @@ class _Finder:
 
     def target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
         code = self.attention.closure(self._entries(scope, kind))
-        sdpa = any(_calls_sdpa(reached) for reached in code)
         symbols = {reached.symbol for reached in code} | {scope.symbol} | self._constructors(scope, code)
         assert isinstance(scope.node, ast.stmt)
-        return Target(path, scope.node.lineno, scope.symbol, kind, sdpa, frozenset(symbols))
+        return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
 
     def _entries(self, scope: Scope, kind: TargetKind) -> list[Scope]:
         if kind in (TargetKind.FUNCTION, TargetKind.WRAPPER):
@@ -151,14 +150,4 @@ def _is_test_code(scope: Scope) -> bool:
         if words.is_test(current.name) or current.name.startswith("Test"):
             return True
         current = current.parent
-    return False
-
-
-def _calls_sdpa(scope: Scope) -> bool:
-    for node in scope.nodes:
-        if isinstance(node, ast.Call):
-            paths = scope.names.resolve_node(node.func)
-            named = callee_name(node) == "scaled_dot_product_attention"
-            if named or any(path.endswith(".scaled_dot_product_attention") for path in paths):
-                return True
     return False
