@@ -69,6 +69,7 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.
 
     PATHS are files and directories; - is standard input. Without any, the working directory is checked.
+    "theria-lint server" serves editors by the Language Server Protocol.
     """
     try:
         code = run(paths, options)

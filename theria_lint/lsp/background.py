@@ -1,0 +1,37 @@
+"""The dynamic stage beside the server: in a process that can be ended at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+
+from theria_lint.errors import UserError
+from theria_lint.result import Report
+
+
+class RunError(Exception):
+    """The process ended without an answer; the message holds what it wrote to standard error."""
+
+
+async def lint_saved(path: str, folder: str) -> Report:
+    """Lint a file from the disk, run it included, with ``folder`` as the working directory.
+
+    Cancelling ends the process, and with it everything that runs below it. Raises UserError and RunError.
+    """
+    # -P: what lies in the folder must not be imported in place of our modules.
+    program = (sys.executable, "-P", "-m", "theria_lint.lsp.saved", path)
+    process = await asyncio.create_subprocess_exec(*program, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    try:
+        answer, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise RunError(complaints.decode("utf-8", "replace").strip() or f"ended with {process.returncode}")
+    report: Report | UserError = pickle.loads(answer)
+    if isinstance(report, UserError):
+        raise report
+    return report

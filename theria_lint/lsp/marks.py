@@ -1,0 +1,95 @@
+"""What is to be marked in a document, and with which words: a report as the protocol's diagnostics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lsprotocol import types
+
+from theria_lint.lsp.positions import Encoding, range_of, row_span
+from theria_lint.model import Disposition, Finding, LintError, Span, TargetResult
+from theria_lint.report.items import ERROR, UNSAFE, UNUSED, level
+from theria_lint.report.outcome import explains, unsafe_targets
+from theria_lint.result import Report
+
+SOURCE = "theria-lint"
+UNEXPLAINED = "No suspect explains it: look at what it calls in other files and libraries."
+_SEVERITIES = {
+    "error": types.DiagnosticSeverity.Error,
+    "warning": types.DiagnosticSeverity.Warning,
+    "note": types.DiagnosticSeverity.Information,
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A diagnostic, and what it stands for: a finding, an unsafe target, or neither (an error, an unused comment)."""
+
+    diagnostic: types.Diagnostic
+    finding: Finding | None = None
+    target: TargetResult | None = None
+
+
+class Marker:
+    """Marks the document ``uri``, whose text has these rows."""
+
+    def __init__(self, uri: str, rows: Sequence[str], encoding: Encoding) -> None:
+        self._uri = uri
+        self._rows = rows
+        self._encoding = encoding
+
+    def marks(self, report: Report, show_cleared: bool) -> Iterator[Mark]:
+        """Findings (cleared ones if wanted), unsafe targets at their definitions, errors, unused ignore comments."""
+        for finding in report.findings:
+            if finding.disposition is not Disposition.CLEARED or show_cleared:
+                yield self._finding(finding)
+        for result in unsafe_targets(report):
+            yield self._target(result, [finding for finding in report.findings if explains(finding, result)])
+        yield from (self._notice(error, ERROR, types.DiagnosticSeverity.Error) for error in report.errors)
+        yield from (self._notice(it, UNUSED, types.DiagnosticSeverity.Information) for it in report.unused_ignores)
+
+    def _range(self, span: Span) -> types.Range:
+        return range_of(self._rows, span, self._encoding)
+
+    def _finding(self, finding: Finding) -> Mark:
+        suspect = finding.suspect
+        hint = finding.disposition is Disposition.CLEARED
+        severity = types.DiagnosticSeverity.Hint if hint else _SEVERITIES[level(finding)]
+        text = f"{suspect.message}\n{state(finding)}: {finding.reason}"
+        return Mark(_diagnostic(self._range(suspect.span), severity, suspect.rule, text), finding=finding)
+
+    def _target(self, result: TargetResult, causes: Sequence[Finding]) -> Mark:
+        target = result.target
+        text = f"{target.symbol} is {result.verdict.value}: {result.reason}"
+        where = self._range(self._name(target.line, target.symbol))
+        diagnostic = _diagnostic(
+            where, types.DiagnosticSeverity.Error, UNSAFE, text if causes else f"{text}\n{UNEXPLAINED}"
+        )
+        diagnostic.related_information = [self._cause(finding) for finding in causes]
+        return Mark(diagnostic, target=result)
+
+    def _name(self, line: int, symbol: str) -> Span:
+        """Where a definition says its name."""
+        row = self._rows[line - 1] if line <= len(self._rows) else ""
+        found = re.search(rf"\b{re.escape(symbol.rpartition('.')[2])}\b", row)
+        return Span(line, found.start() + 1, line, found.end() + 1) if found else row_span(self._rows, line)
+
+    def _cause(self, finding: Finding) -> types.DiagnosticRelatedInformation:
+        place = types.Location(self._uri, self._range(finding.suspect.span))
+        return types.DiagnosticRelatedInformation(place, f"{finding.suspect.rule} {finding.suspect.message}")
+
+    def _notice(self, notice: LintError, code: str, severity: types.DiagnosticSeverity) -> Mark:
+        diagnostic = _diagnostic(self._range(row_span(self._rows, notice.line or 1)), severity, code, notice.message)
+        diagnostic.tags = [types.DiagnosticTag.Unnecessary] if code == UNUSED else None
+        return Mark(diagnostic)
+
+
+def state(finding: Finding) -> str:
+    """The disposition of a finding, and the verdict if there is one."""
+    return ", ".join(filter(None, (finding.disposition.value, finding.verdict)))
+
+
+def _diagnostic(where: types.Range, severity: types.DiagnosticSeverity, code: str, text: str) -> types.Diagnostic:
+    return types.Diagnostic(where, text, severity=severity, code=code, source=SOURCE)

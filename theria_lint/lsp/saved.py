@@ -1,0 +1,36 @@
+"""The process that lints a saved file for the server: ``python -m theria_lint.lsp.saved PATH``.
+
+Its answer, a pickled Report or UserError, is all that it writes to standard output. It ends with the server.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+from theria_lint.dynamic.worker.sandbox import kernel
+from theria_lint.errors import UserError
+from theria_lint.lsp.checking import settings_for
+from theria_lint.pipeline import lint
+from theria_lint.result import Report
+
+
+def main(path: str) -> None:
+    """Lint ``path`` as the command line would, in the working directory that was chosen for it."""
+    kernel.die_with_parent()
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what anything prints is no answer
+    with open(answers, "wb") as stream:
+        pickle.dump(_answer(path), stream)
+
+
+def _answer(path: str) -> Report | UserError:
+    try:
+        return lint([path], settings_for(path))
+    except UserError as error:
+        return error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
