@@ -92,7 +92,7 @@ _SAFE = Run("reference", "cpu", "float64", "reference", "OK", Verdict.SAFE)
 
 
 def _target(path: str, line: int, symbol: str, kind: TargetKind, *reaches: str) -> Target:
-    return Target(path, line, symbol, kind, False, frozenset(reaches))
+    return Target(path, line, symbol, kind, frozenset(reaches))
 
 
 REPORT = Report(
