@@ -8,10 +8,11 @@ from itertools import combinations
 import pytest
 
 from theria_lint.static import load_rules, neutralise, scan
+from theria_lint.static.examples import examples
+from theria_lint.static.rules import Rule
 
 RULES = load_rules()
 NULL = '__import__("contextlib").nullcontext()'
-IDENTITY = "(lambda theria_f: theria_f)"
 
 
 def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoint import checkpoint\n") -> str:
@@ -38,10 +39,19 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
         ("q.detach_()", "q"),
         ("q.data = k", "q = k"),
         ("q.data.mul_(2)", "q.mul_(2)"),
-        ("with torch.no_grad():\n    return q", f"with {NULL}:\n    return q"),
+        ("with torch.no_grad():\n    return q", "\nreturn q"),
+        ("with torch.no_grad():  # why\n    return q", "# why\nreturn q"),
+        ("with torch.no_grad(): return q", f"with {NULL}: return q"),
+        ("with torch.no_grad():\n    x = q\n    # end\nreturn q", f"with {NULL}:\n    x = q\n    # end\nreturn q"),
+        ("with torch.no_grad(), open('x'):\n    return q", "with open('x'):\n    return q"),
+        ("with (\n    torch.no_grad()\n):\n    return q", f"with (\n    {NULL}\n):\n    return q"),
+        (
+            "if k:\n    with torch.no_grad():\n        # two\n        x = f(\n            q)\n        return x",
+            "if k:\n\n    # two\n    x = f(\n        q)\n    return x",
+        ),
         ("with torch.no_grad() as n, open('x'):\n    return q", f"with {NULL} as n, open('x'):\n    return q"),
         ("torch.set_grad_enabled(False)", NULL),
-        ("with torch.set_grad_enabled(False):\n    return q.data", f"with {NULL}:\n    return q"),
+        ("with torch.set_grad_enabled(False):\n    return q.data", "\nreturn q"),
         ("return torch.no_grad()(torch.mm)(q, k)", "return torch.mm(q, k)"),
         ("return checkpoint(F.relu, q)", "return checkpoint(F.relu, q, use_reentrant=False)"),
         ("return checkpoint(F.relu, q, use_reentrant=True)", "return checkpoint(F.relu, q, use_reentrant=False)"),
@@ -50,9 +60,10 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
         ("return q + (k - q).detach()", "return q + (k - q)"),
         ("x = q.max().item()\nreturn q / x", "x = q.max()\nreturn q / x"),
         ("x = float(q.max())\nreturn q / x", "x = q.max()\nreturn q / x"),
+        ("return torch.detach(q\n    .T)", "return (q\n    .T)"),
         (
             "q.register_hook(lambda g: g.detach())",
-            "q.register_hook((lambda *theria_a, **theria_k: None))",
+            "q.register_hook(lambda *_, **__: None)",
         ),
         ("return torch.compile(F.softmax)(q)", "return F.softmax(q)"),
     ],
@@ -66,12 +77,42 @@ def test_the_lines_that_a_rewrite_drops_are_kept_empty() -> None:
     assert rewritten("x = torch.detach(\n    q\n)\nreturn x").splitlines()[-1] == "return x"
 
 
-def test_decorators_become_the_identity_on_their_line() -> None:
-    source = "import torch\n@torch.no_grad()\n@torch.compile(\n    mode='x'\n)\ndef attention(q, k, v):\n    return q\n"
-    variant = neutralise(source, scan("file.py", source, RULES)).splitlines()
-    assert variant[1] == f"@{IDENTITY}"
-    assert variant[2] == f"@({IDENTITY}"
-    assert variant[5:] == ["def attention(q, k, v):", "    return q"]
+DECORATED = (
+    "import torch\n\n\n@torch.no_grad()  # why\n@cache\n# because\n@torch.compile(\n    mode='x'\n)\n"
+    "def attention(q, k, v):\n    return q\n"
+)
+
+
+def test_decorators_leave_empty_lines_and_their_comments() -> None:
+    variant = neutralise(DECORATED, scan("file.py", DECORATED, RULES))
+    assert variant == ("import torch\n\n\n# why\n@cache\n# because\n\n\n\ndef attention(q, k, v):\n    return q\n")
+
+
+def test_a_tidy_rewrite_has_no_empty_lines() -> None:
+    variant = neutralise(DECORATED, scan("file.py", DECORATED, RULES), tidy=True)
+    assert variant == "import torch\n\n\n# why\n@cache\n# because\ndef attention(q, k, v):\n    return q\n"
+
+
+@pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.id)
+def test_a_tidy_rewrite_is_the_same_program(rule: Rule) -> None:
+    for example in examples(rule):
+        for suspect in scan(str(example.path), example.source, RULES):
+            if suspect.neutraliser not in (None, "math-backend"):
+                tidy = neutralise(example.source, [suspect], tidy=True)
+                assert ast.dump(ast.parse(tidy)) == ast.dump(ast.parse(neutralise(example.source, [suspect])))
+
+
+def test_a_tidy_rewrite_imports_what_it_needs_once() -> None:
+    source = (
+        '"""Text."""\n\nfrom __future__ import annotations\n\nimport torch.nn.functional as F\n\n\n'
+        "def attention(q, k, v):\n    return F.scaled_dot_product_attention(q, k, v)\n"
+    )
+    variant = neutralise(source, scan("file.py", source, RULES), tidy=True)
+    needed = "from torch.nn.attention import SDPBackend, sdpa_kernel\n"
+    assert variant == source.replace("import torch.nn", f"{needed}import torch.nn").replace(
+        "F.scaled_dot_product_attention(", "sdpa_kernel(SDPBackend.MATH)(F.scaled_dot_product_attention)("
+    )
+    assert neutralise(needed + source, scan("file.py", needed + source, RULES), tidy=True).count(needed) == 1
 
 
 def test_any_subset_can_be_neutralised() -> None:
@@ -86,6 +127,7 @@ def test_any_subset_can_be_neutralised() -> None:
             variant = neutralise(source, chosen)
             left = scan("file.py", variant, RULES)
             assert len(left) == len(suspects) - size
+            ast.parse(neutralise(source, chosen, tidy=True))
             assert [s.span.line for s in left] == [s.span.line for s in suspects if s not in chosen]
 
 

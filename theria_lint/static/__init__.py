@@ -79,14 +79,15 @@ def find_targets(path: str, source: str) -> tuple[Target, ...]:
     return find(path, source)
 
 
-def neutralise(source: str, suspects: Iterable[Suspect]) -> str:
+def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False) -> str:
     """The source with each suspect made to do nothing, every line of it where it was.
 
-    A suspect whose ``neutraliser`` is None stays as it is. Any subset of the suspects of a file may be given.
+    A suspect whose ``neutraliser`` is None stays as it is. Any subset of the suspects of a file may be given. With
+    ``tidy`` the lines that fall empty are gone, and names that are needed are imported: as an author would write it.
     """
     from .rewriting import neutralise as rewrite
 
-    return rewrite(source, suspects)
+    return rewrite(source, suspects, tidy=tidy)
 
 
 def explain(rule: Rule) -> str:

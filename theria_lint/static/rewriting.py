@@ -1,54 +1,46 @@
 """Neutralise: rewrite a source in memory so that given suspects do nothing.
 
-Only the top-level statements that hold a suspect go through libcst; all other text stays as it is. Each rewrite keeps
-the number of lines, so that a traceback or a trace of the variant speaks of the author's own lines.
+Only the top-level statements that hold a suspect go through libcst; all other text stays as it is. A rewrite keeps the
+number of lines, so that a traceback or a trace of the variant speaks of the author's own lines; a tidy one is for
+people to read: the same program less the lines that it leaves empty, with imports at the top where it needs any.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from ..model import Span, Suspect
 from .errors import SourceError
+from .replacements import imported, inlined, receiver
 from .syntax import parse
 from .text import kept_lines
 
-_IDENTITY = "(lambda theria_f: theria_f)"
-_NULL_HOOK = "(lambda *theria_a, **theria_k: None)"
-_NULL_CONTEXT = '__import__("contextlib").nullcontext()'
-_ATTENTION = '__import__("torch.nn.attention", fromlist=["SDPBackend"])'
-_MATH = f"{_ATTENTION}.sdpa_kernel({_ATTENTION}.SDPBackend.MATH)"
-_ATOMS = (
-    cst.Name,
-    cst.Attribute,
-    cst.Call,
-    cst.Subscript,
-    cst.Integer,
-    cst.Float,
-    cst.SimpleString,
-    cst.List,
-    cst.Dict,
-)
+_Definition = cst.FunctionDef | cst.ClassDef
 
 
-def neutralise(source: str, suspects: Iterable[Suspect]) -> str:
+def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False) -> str:
     """The source with each suspect's ``neutraliser`` applied; see the package's `neutralise`."""
     wanted = {suspect.span: suspect.neutraliser for suspect in suspects if suspect.neutraliser is not None}
     if not wanted:
         return source
     lines = kept_lines(source)
-    for first, last in reversed(_chunks(parse(source))):
+    tree = parse(source)
+    imports: set[str] = set()
+    for first, last in reversed(_chunks(tree)):
         inside = {span: name for span, name in wanted.items() if first <= span.line <= last}
         if inside:
             chunk = "".join(lines[first - 1 : last])
             body = chunk.rstrip("\r\n")
-            lines[first - 1 : last] = [_rewrite(body, first - 1, inside) + chunk[len(body) :]]
-    return "".join(lines)
+            text, needed = _rewrite(body, first - 1, inside, tidy)
+            lines[first - 1 : last] = [text + chunk[len(body) :]]
+            imports |= needed
+    new = sorted(f"{line}\n" for line in imports if f"{line}\n" not in lines)
+    place = _first_import(tree)
+    return "".join([*lines[:place], *new, *lines[place:]])
 
 
 def _chunks(tree: ast.Module) -> list[tuple[int, int]]:
@@ -65,12 +57,18 @@ def _chunks(tree: ast.Module) -> list[tuple[int, int]]:
     return chunks
 
 
-def _rewrite(chunk: str, offset: int, wanted: Mapping[Span, str]) -> str:
-    """Rewrite the top-level statements of ``chunk``, which begins after line ``offset`` of its file."""
+def _first_import(tree: ast.Module) -> int:
+    """How many lines stand before the first import that is not of ``__future__``."""
+    found = (node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+    return next((node.lineno - 1 for node in found if getattr(node, "module", None) != "__future__"), 0)
+
+
+def _rewrite(chunk: str, offset: int, wanted: Mapping[Span, str], tidy: bool) -> tuple[str, set[str]]:
+    """Top-level statements that begin after line ``offset`` of their file, rewritten, and the imports they now need."""
     try:
         wrapper = MetadataWrapper(cst.parse_module(chunk), unsafe_skip_copy=True)
-        rewriter = _Rewriter(offset, wanted, wrapper.resolve(PositionProvider), wrapper.module)
-        return wrapper.module.visit(rewriter).code
+        rewriter = _Rewriter(offset, wanted, wrapper.resolve(PositionProvider), wrapper.module, tidy)
+        return wrapper.module.visit(rewriter).code, rewriter.imports
     except cst.ParserSyntaxError as error:
         raise SourceError(offset + error.raw_line, f"cannot be rewritten: {error.message}") from None
     except RecursionError:
@@ -86,12 +84,16 @@ class _Rewriter(cst.CSTTransformer):
         wanted: Mapping[Span, str],
         positions: Mapping[cst.CSTNode, CodeRange],
         module: cst.Module,
+        tidy: bool,
     ) -> None:
         super().__init__()
         self.offset = offset
         self.wanted = wanted
         self.positions = positions
         self.module = module
+        self.tidy = tidy
+        self.imports: set[str] = set()
+        self._dropped: set[cst.CSTNode] = set()
 
     def _span(self, start: cst.CSTNode, end: cst.CSTNode) -> Span:
         first, last = self.positions[start].start, self.positions[end].end
@@ -106,108 +108,100 @@ class _Rewriter(cst.CSTTransformer):
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
         neutraliser = self._neutraliser(original_node, original_node.func)
-        if neutraliser is None or neutraliser == "drop-decorator":
+        if neutraliser is None or neutraliser == "drop-decorator" or original_node in self._dropped:
             return updated_node
-        return self._keep_lines(updated_node, _CALLS[neutraliser](updated_node))
+        replace, needed = imported(neutraliser) if self.tidy else (inlined(neutraliser), None)
+        self.imports |= {needed} if needed else set()
+        return self._keep_lines(updated_node, replace(updated_node))
 
     def leave_Attribute(  # noqa: N802
         self, original_node: cst.Attribute, updated_node: cst.Attribute
     ) -> cst.BaseExpression:
         if self._neutraliser(original_node, original_node) != "drop-attribute":
             return updated_node
-        return self._keep_lines(updated_node, _receiver(updated_node, updated_node))
+        return self._keep_lines(updated_node, receiver(updated_node, updated_node))
 
-    def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> cst.Decorator:  # noqa: N802
-        expression = original_node.decorator
-        if self.wanted.get(self._span(expression, expression)) != "drop-decorator":
+    def leave_FunctionDef(  # noqa: N802
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.FunctionDef:
+        return updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+
+    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:  # noqa: N802
+        return updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+
+    def _without_decorators(self, original: _Definition, updated: _Definition) -> dict[str, list[cst.CSTNode]]:
+        """Empty lines, or none, where the unwanted decorators stood; comments stay."""
+        kept: list[cst.CSTNode] = []
+        above: list[cst.CSTNode] = []
+        for old, new in zip(original.decorators, updated.decorators, strict=True):
+            if self.wanted.get(self._span(old.decorator, old.decorator)) == "drop-decorator":
+                above += [*new.leading_lines, *self._emptied(old, new.trailing_whitespace)]
+            else:
+                kept.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))
+                above = []
+        return {"decorators": kept, "lines_after_decorators": [*above, *updated.lines_after_decorators]}
+
+    def visit_With(self, node: cst.With) -> None:  # noqa: N802
+        calls = [item.item for item in node.items if item.asname is None and self._is_null(item.item)]
+        if node.asynchronous is None and calls and self._is_plain(node):
+            self._dropped.update(calls)
+
+    def _is_null(self, node: cst.BaseExpression) -> bool:
+        return isinstance(node, cst.Call) and self._neutraliser(node, node.func) == "null-context"
+
+    def _is_plain(self, node: cst.With) -> bool:
+        """Whether the head stands on one line, and no comment would lose the block that it stands in."""
+        first, last = self.positions[node].start.line, self.positions[node.items[-1]].end.line
+        block = isinstance(node.body, cst.IndentedBlock) and not node.body.footer
+        return first == last and not isinstance(node.lpar, cst.LeftParen) and block
+
+    def leave_With(  # noqa: N802
+        self, original_node: cst.With, updated_node: cst.With
+    ) -> cst.With | cst.FlattenSentinel[cst.BaseStatement]:
+        pairs = zip(original_node.items, updated_node.items, strict=True)
+        items = [new for old, new in pairs if old.item not in self._dropped]
+        if len(items) == len(updated_node.items):
             return updated_node
-        identity = cst.parse_expression(_IDENTITY)
-        return updated_node.with_changes(decorator=self._keep_lines(updated_node.decorator, identity))
+        if items:
+            items[-1] = items[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+            return updated_node.with_changes(items=items)
+        assert isinstance(updated_node.body, cst.IndentedBlock)
+        first, *rest = updated_node.body.body
+        head = [*updated_node.leading_lines, *self._emptied(original_node.items[0], updated_node.body.header)]
+        return cst.FlattenSentinel(
+            [first.with_changes(leading_lines=[*head, *getattr(first, "leading_lines", ())]), *rest]
+        )
+
+    def _emptied(self, node: cst.CSTNode, end: cst.TrailingWhitespace) -> Sequence[cst.EmptyLine]:
+        """What is left of the lines of a node that is dropped: its comment, and empty lines where lines are kept."""
+        place = self.positions[node]
+        count = 0 if self.tidy else place.end.line - place.start.line + (end.comment is None)
+        comment = [cst.EmptyLine(comment=end.comment)] if end.comment is not None else []
+        return [*[cst.EmptyLine(indent=False)] * count, *comment]
 
     def _keep_lines(self, old: cst.BaseExpression, new: cst.BaseExpression) -> cst.BaseExpression:
-        """``new``, in parentheses that hold the line ends that it lost."""
-        lost = self._line_ends(old) - self._line_ends(new)
+        """``new``, in parentheses that hold the line ends that it lost, or that it needs to span its lines."""
+        lost = 0 if self.tidy else self._line_ends(old) - self._line_ends(new)
         if lost <= 0:
-            return new
+            return new if new.lpar or self._stands(new) else _in_parentheses(new, cst.SimpleWhitespace(""))
         first, *rest = [cst.EmptyLine(indent=False)] * lost
         end = cst.TrailingWhitespace(newline=first.newline)
-        space = cst.ParenthesizedWhitespace(first_line=end, indent=False, empty_lines=rest)
-        left = cst.LeftParen()
-        right = cst.RightParen(whitespace_before=space)
-        return new.with_changes(lpar=[left, *new.lpar], rpar=[*new.rpar, right])
+        return _in_parentheses(new, cst.ParenthesizedWhitespace(first_line=end, indent=False, empty_lines=rest))
 
     def _line_ends(self, node: cst.CSTNode) -> int:
         return len(kept_lines(self.module.code_for_node(node) + ".")) - 1
 
-
-def _receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:
-    """What stands before the dot, in the parentheses of the whole as well as its own."""
-    return _within(node, attribute.value)
-
-
-def _within(node: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
-    lpar, rpar = [*node.lpar, *value.lpar], [*value.rpar, *node.rpar]
-    if not lpar and not isinstance(value, _ATOMS):
-        lpar, rpar = [cst.LeftParen()], [cst.RightParen()]
-    return value.with_changes(lpar=lpar, rpar=rpar)
+    def _stands(self, node: cst.BaseExpression) -> bool:
+        """Whether an expression can stand on its own: one that breaks its line needs brackets to do so."""
+        if not self._line_ends(node):
+            return True
+        try:
+            ast.parse(self.module.code_for_node(node))
+        except SyntaxError:
+            return False
+        return True
 
 
-def _drop_call(call: cst.Call) -> cst.BaseExpression:
-    return _receiver(call, call.func) if isinstance(call.func, cst.Attribute) else call
-
-
-def _first_argument(call: cst.Call) -> cst.BaseExpression:
-    if not call.args:
-        return cst.parse_expression(_IDENTITY)
-    return call if call.args[0].star else _within(call, call.args[0].value)
-
-
-def _null_context(call: cst.Call) -> cst.BaseExpression:
-    return cst.parse_expression(_NULL_CONTEXT)
-
-
-def _math_backend(call: cst.Call) -> cst.BaseExpression:
-    wrapper = cst.parse_expression(_MATH)
-    return call.with_changes(func=cst.Call(wrapper, [cst.Arg(call.func)]))
-
-
-def _with_keyword(call: cst.Call, name: str, value: str) -> cst.Call:
-    """The call with ``name=value``, in the place of an argument of that name or as the last one."""
-    expression = cst.Name(value)
-    args = [
-        arg.with_changes(value=expression) if arg.keyword is not None and arg.keyword.value == name else arg
-        for arg in call.args
-    ]
-    if not any(arg.keyword is not None and arg.keyword.value == name for arg in args):
-        if args and not isinstance(args[-1].comma, cst.Comma):
-            args[-1] = args[-1].with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
-        equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-        args.append(cst.Arg(expression, keyword=cst.Name(name), equal=equal))
-    return call.with_changes(args=args)
-
-
-def _non_reentrant(call: cst.Call) -> cst.BaseExpression:
-    return _with_keyword(call, "use_reentrant", "False")
-
-
-def _create_graph(call: cst.Call) -> cst.BaseExpression:
-    return _with_keyword(call, "create_graph", "True")
-
-
-def _null_hook(call: cst.Call) -> cst.BaseExpression:
-    if not call.args:
-        return call
-    hook = call.args[0].with_changes(value=cst.parse_expression(_NULL_HOOK))
-    return call.with_changes(args=[hook, *call.args[1:]])
-
-
-_CALLS = {
-    "drop-call": _drop_call,
-    "drop-attribute": lambda call: cast(cst.BaseExpression, call),
-    "first-argument": _first_argument,
-    "null-context": _null_context,
-    "math-backend": _math_backend,
-    "non-reentrant": _non_reentrant,
-    "create-graph": _create_graph,
-    "null-hook": _null_hook,
-}
+def _in_parentheses(node: cst.BaseExpression, before_end: cst.BaseParenthesizableWhitespace) -> cst.BaseExpression:
+    right = cst.RightParen(whitespace_before=before_end)
+    return node.with_changes(lpar=[cst.LeftParen(), *node.lpar], rpar=[*node.rpar, right])
