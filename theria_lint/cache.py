@@ -1,4 +1,4 @@
-"""Results of the static stage, kept by the content that they were computed from.
+"""Results of the static stage, kept by the content that they were computed from, and the files that hold results.
 
 One small file an entry, written to a temporary file and renamed, so that runs at the same time cannot harm each other.
 The name of an entry holds the content and everything that the result depends on; an entry that cannot be
@@ -49,17 +49,68 @@ def stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
     return digest.digest()
 
 
-class StaticCache:
-    """Entries under ``directory``; every failure to read or write leaves the run as it would be without a cache."""
+class Entries:
+    """JSON data by name under ``directory``; every failure to read or write leaves the run as it would be without."""
 
-    def __init__(self, directory: str, stamp: bytes) -> None:
-        self._directory = os.path.join(directory, "static")
-        self._stamp = stamp
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
         self._pruned = False
 
-    def _entry(self, kind: str, data: bytes) -> str:
-        name = hashlib.blake2b(data, digest_size=16, key=self._stamp).hexdigest()
-        return os.path.join(self._directory, name[:2], f"{name[2:]}.{kind}.json")
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name[:2], f"{name[2:]}.json")
+
+    def load(self, name: str) -> Any:
+        """What was stored under a name; None if nothing was, or nothing that can be read."""
+        path = self._path(name)
+        try:
+            with open(path, "rb") as stream:
+                text = stream.read()
+            os.utime(path)
+            return [] if text == _NOTHING else _parse(text)
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def store(self, name: str, data: Any) -> None:
+        """Keep data under a name."""
+        import json
+
+        from theria_lint.files import write_atomically
+
+        path = self._path(name)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            write_atomically(path, json.dumps(data).encode())
+        except OSError:
+            return
+        if not self._pruned:
+            self._pruned = True
+            self._prune()
+
+    def _prune(self) -> None:
+        """Once a day, drop the entries that no run has read for a month."""
+        from theria_lint.files import write_atomically
+
+        marker = os.path.join(self._directory, "pruned")
+        try:
+            if os.path.exists(marker) and time.time() - os.stat(marker).st_mtime < _DAY:
+                return
+            write_atomically(marker, b"")
+            for parent, _, files in os.walk(self._directory):
+                for name in files:
+                    _drop_old(os.path.join(parent, name))
+        except OSError:
+            return
+
+
+class StaticCache:
+    """What the static stage found, by content."""
+
+    def __init__(self, directory: str, stamp: bytes) -> None:
+        self._entries = Entries(os.path.join(directory, "static"))
+        self._stamp = stamp
+
+    def _name(self, kind: str, data: bytes) -> str:
+        return f"{hashlib.blake2b(data, digest_size=16, key=self._stamp).hexdigest()}.{kind}"
 
     def suspects(self, path: str, data: bytes) -> tuple[Suspect, ...] | None:
         """What was stored for this content, as found in ``path``; None if nothing was."""
@@ -91,45 +142,11 @@ class StaticCache:
         self._store("targets", data, [{**row, "reaches": sorted(row["reaches"])} for row in rows])
 
     def _load(self, kind: str, data: bytes) -> list[dict[str, Any]] | None:
-        entry = self._entry(kind, data)
-        try:
-            with open(entry, "rb") as stream:
-                text = stream.read()
-            os.utime(entry)
-            rows = [] if text == _NOTHING else _parse(text)
-        except (OSError, ValueError):
-            return None
+        rows = self._entries.load(self._name(kind, data))
         return rows if isinstance(rows, list) else None
 
     def _store(self, kind: str, data: bytes, rows: list[dict[str, Any]]) -> None:
-        import json
-
-        from theria_lint.files import write_atomically
-
-        entry = self._entry(kind, data)
-        try:
-            os.makedirs(os.path.dirname(entry), exist_ok=True)
-            write_atomically(entry, json.dumps(rows).encode())
-        except OSError:
-            return
-        if not self._pruned:
-            self._pruned = True
-            self._prune()
-
-    def _prune(self) -> None:
-        """Once a day, drop the entries that no run has read for a month."""
-        from theria_lint.files import write_atomically
-
-        marker = os.path.join(self._directory, "pruned")
-        try:
-            if os.path.exists(marker) and time.time() - os.stat(marker).st_mtime < _DAY:
-                return
-            write_atomically(marker, b"")
-            for parent, _, files in os.walk(self._directory):
-                for name in files:
-                    _drop_old(os.path.join(parent, name))
-        except OSError:
-            return
+        self._entries.store(self._name(kind, data), rows)
 
 
 def _drop_old(path: str) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from theria_lint.pipeline import Progress
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
-that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error."""
+that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error;
+130 interrupted with Ctrl-C, after a report of what was known by then."""
+
+INTERRUPTED = 130
 
 
 def _codes(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
@@ -78,7 +81,7 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     except Exception as error:
         if options["verbose"]:
             raise
@@ -164,7 +167,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
 
         write_text(path, render(report, name, View(verbose=True, show_cleared=options["show_cleared"])))
     _say_notes(report, options)
-    return exit_code(report, settings.fail_on)
+    return INTERRUPTED if report.interrupted else exit_code(report, settings.fail_on)
 
 
 def _output(value: str) -> tuple[str, str]:

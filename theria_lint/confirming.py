@@ -57,6 +57,7 @@ def with_dispositions(
         errors=tuple(sorted((*report.errors, *outcome.errors), key=lambda error: (error.path, error.line or 0))),
         notes=(*report.notes, *outcome.notes),
         protections=outcome.protections,
+        interrupted=outcome.interrupted,
     )
 
 
@@ -86,6 +87,7 @@ def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress
 def confirm_settings(settings: Settings) -> ConfirmSettings:
     """What the dynamic stage needs to know of the settings. Raises UserError for an interpreter that is not there."""
     from theria_lint import dynamic
+    from theria_lint.cache import user_cache
 
     return dynamic.ConfirmSettings(
         python=_program(settings.python) if settings.python else find_python(settings.root),
@@ -93,6 +95,7 @@ def confirm_settings(settings: Settings) -> ConfirmSettings:
         timeout=settings.timeout,
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
+        cache_dir=settings.cache_dir or user_cache() if settings.cache else None,
     )
 
 

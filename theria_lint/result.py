@@ -37,7 +37,7 @@ class Report:
     ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
     ``protections`` names what kept the code that was run in its place, with None where it held, else why it did not.
     ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
-    of every (path, cell) with a finding.
+    of every (path, cell) with a finding. ``interrupted``: the user ended the run before every target had run.
     """
 
     environment: Environment
@@ -52,3 +52,4 @@ class Report:
     accepted: frozenset[tuple[str, str]] = frozenset()
     protections: Mapping[str, str | None] = field(default_factory=dict)
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    interrupted: bool = False

@@ -37,6 +37,10 @@ class Evidence:
     alone: Mapping[Suspect, Outcome] = field(default_factory=dict)
     pairs: Mapping[tuple[Suspect, Suspect], Outcome] = field(default_factory=dict)
 
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Everything that was measured."""
+        return self.baseline, self.clean, *self.alone.values(), *self.pairs.values()
+
 
 @dataclass(frozen=True)
 class Ruling:

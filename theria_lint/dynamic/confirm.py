@@ -10,10 +10,12 @@ from typing import Any
 
 from theria.verdicts import Verdict, worst
 from theria_lint.dynamic.attribution import Ruling, rule_on
+from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import gather
-from theria_lint.dynamic.pool import Worker, WorkerError
-from theria_lint.dynamic.variants import Progress, Variants
+from theria_lint.dynamic.protocol import WorkerError
+from theria_lint.dynamic.runner import INTERRUPTED, Means, Progress, Runner
+from theria_lint.dynamic.variants import Variants
 from theria_lint.model import Disposition, Environment, Finding, LintError, SourceFile, Suspect, TargetResult
 
 
@@ -21,7 +23,8 @@ from theria_lint.model import Disposition, Environment, Finding, LintError, Sour
 class ConfirmSettings:
     """How the dynamic stage runs: whose Python, where, for how long (seconds a target), with how much memory (bytes).
 
-    ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration.
+    ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration; results are kept under
+    ``cache_dir``, unless it is None.
     """
 
     python: str = sys.executable
@@ -30,6 +33,7 @@ class ConfirmSettings:
     jobs: int = os.cpu_count() or 1
     memory: int = 4 << 30
     targets: tuple[Mapping[str, Any], ...] = ()
+    cache_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Confirmation:
     errors: tuple[LintError, ...] = ()
     notes: tuple[str, ...] = ()
     protections: Mapping[str, str | None] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None) -> Confirmation:
@@ -52,39 +57,53 @@ def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Pr
     if not any(file.targets for file in files):
         findings = [_unmet(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
+    means = Means(settings.python, settings.device, settings.jobs, settings.timeout, settings.memory)
+    cache = OutcomeCache(settings.cache_dir, settings.python, settings.device) if settings.cache_dir else None
     try:
-        worker = Worker(settings.python, settings.device, settings.jobs)
+        with Runner(means, cache, progress) as runner:
+            return _confirm(files, settings, runner)
     except WorkerError as error:
         findings = [Finding(s, Disposition.UNCONFIRMED, None, str(error)) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(str(error),))
-    with worker:
-        variants = Variants(files, worker, timeout=settings.timeout, memory=settings.memory, progress=progress)
-        cases = cases_of(files, settings.targets)
-        found = _findings(files, cases, variants)
-        results = tuple(case.result() for case in cases)
-        return Confirmation(found, results, worker.environment, protections=worker.protections)
+
+
+def _confirm(files: Sequence[SourceFile], settings: ConfirmSettings, runner: Runner) -> Confirmation:
+    cases = cases_of(files, settings.targets)
+    findings = _findings(files, cases, Variants(files, runner))
+    results = tuple(case.result() for case in cases)
+    around = runner.surroundings
+    return Confirmation(
+        findings, results, around.environment, protections=around.protections, interrupted=runner.interrupted
+    )
 
 
 def _findings(files: Sequence[SourceFile], cases: Sequence[Case], variants: Variants) -> tuple[Finding, ...]:
     rulings: dict[Suspect, list[tuple[Case, Ruling]]] = {}
     for case, evidence in gather(cases, variants).items():
-        for suspect, ruling in rule_on(evidence, case.neutralisable, case.fixed).items():
+        ruled = rule_on(evidence, case.neutralisable, case.fixed)
+        if any(outcome.reason == INTERRUPTED for outcome in evidence.outcomes()):
+            ruled = dict.fromkeys(ruled, Ruling(Disposition.UNCONFIRMED, INTERRUPTED))
+        for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))
     return tuple(_finding(suspect, rulings.get(suspect, []), cases) for file in files for suspect in file.suspects)
 
 
 def _finding(suspect: Suspect, rulings: Sequence[tuple[Case, Ruling]], cases: Sequence[Case]) -> Finding:
-    """A suspect's disposition over all its targets: confirmed by one is confirmed."""
+    """A suspect's disposition over all its targets: confirmed by one is confirmed.
+
+    Where the run was interrupted, a target that has not run might have confirmed what another clears.
+    """
+    unknown = any(case.baseline.reason == INTERRUPTED for case in _near(suspect, cases))
     for disposition in (Disposition.CONFIRMED, Disposition.CLEARED, Disposition.UNCONFIRMED):
         chosen = [(case, ruling) for case, ruling in rulings if ruling.disposition is disposition]
-        if chosen:
+        if chosen and not (unknown and disposition is Disposition.CLEARED):
             return Finding(suspect, disposition, worst(case.verdict for case, _ in rulings), chosen[0][1].reason)
     return _unreached(suspect, cases)
 
 
 def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
     """No target executed the suspect: says which ones could have."""
-    near = [c for c in cases if c.file.path == suspect.path and suspect.symbol in c.target.reaches]
+    near = _near(suspect, cases)
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
         names = ", ".join(c.target.symbol for c in ran[:3])
@@ -100,6 +119,11 @@ def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
             f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].result().reason}",
         )
     return _unmet(suspect)
+
+
+def _near(suspect: Suspect, cases: Sequence[Case]) -> list[Case]:
+    """The targets that may execute a suspect, by the text of its file."""
+    return [case for case in cases if case.file.path == suspect.path and suspect.symbol in case.target.reaches]
 
 
 def _unmet(suspect: Suspect) -> Finding:

@@ -6,14 +6,14 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from theria_lint.dynamic.protocol import Job, Outcome
+from theria_lint.dynamic.protocol import Job, Outcome, Reads, TargetRequest, WorkerError
 from theria_lint.dynamic.worker.sandbox.environment import allowed
 from theria_lint.model import Environment
 
@@ -36,23 +36,29 @@ STARTUP = 300.0
 """Seconds until a worker has to greet: a cold disk takes long to import torch."""
 
 
-class WorkerError(Exception):
-    """The worker cannot run anything; the message says why, in one sentence, and what to do."""
+Tell = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
+"""Called with an outcome that has just come, None at the start of a job, and with what runs now."""
 
 
 class Worker:
     """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
 
-    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not.
+    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
+    ``reads`` names the files that the interpreter itself is made of.
     """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
-        """Starts the process.
+        """Starts the process; `meet` waits until it is ready.
 
         Raises:
-            WorkerError: if the interpreter cannot be started or lacks what probing needs.
+            WorkerError: if the interpreter cannot be started.
         """
         self._jobs = max(1, jobs)
+        self._python = python
+        self._unread = b""
+        self.environment = Environment()
+        self.protections: dict[str, str | None] = {}
+        self.reads = Reads()
         root = str(Path(__file__).resolve().parents[2])
         environment = {**allowed(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
@@ -67,18 +73,24 @@ class Worker:
             raise WorkerError(
                 f"{python} cannot be started ({error.strerror}): name an interpreter with --python"
             ) from None
-        self._unread = b""
+
+    def meet(self) -> None:
+        """Waits for the greeting: what the worker says of itself.
+
+        Raises:
+            WorkerError: if the interpreter lacks what probing needs.
+        """
         greeting = self._receive(STARTUP)
         if greeting is None or "error" in greeting:
-            self.close()
             why = greeting["error"] if greeting else "it ended before it answered"
             raise WorkerError(
-                f"nothing was run: {why} in {python}; install theria-lint[confirm] there or choose --python"
+                f"nothing was run: {why} in {self._python}; install theria-lint[confirm] there or choose --python"
             )
         self.environment = Environment(
             python=greeting["python"], torch=greeting["torch"], triton=greeting["triton"], device=greeting["device"]
         )
-        self.protections: dict[str, str | None] = greeting.get("protections", {})
+        self.protections = greeting["protections"]
+        self.reads = Reads.from_json(greeting["reads"])
 
     def __enter__(self) -> Worker:
         """The worker itself."""
@@ -90,52 +102,63 @@ class Worker:
         """Ends the process and everything below it."""
         self.close()
 
-    def close(self) -> None:
-        """Kills the process; its children die with it."""
+    def end(self) -> None:
+        """Kills the process, and its children with it; safe in a signal handler."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Ends it and closes the pipes."""
+        self.end()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
 
-    def run(self, jobs: Sequence[Job], progress: Callable[[Outcome], None]) -> dict[int, list[Outcome]]:
-        """Runs jobs and returns the outcomes of each, in the order of its targets.
+    def run(self, jobs: Sequence[Job], tell: Tell) -> dict[int, dict[str, Outcome]]:
+        """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.
 
         A target may end the process that watches over it and its neighbours: those left without an outcome are run
         once more, each by itself.
         """
         outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
-        self._run(jobs, outcomes, progress)
+        self._run(jobs, outcomes, tell)
         left = [(job, t) for job in jobs for t in job.targets if t.symbol not in outcomes[job.id]]
         for job, target in left:
-            self._run([replace(job, targets=(target,))], outcomes, progress)
-        return {job.id: [_complete(job, outcomes[job.id], t.symbol) for t in job.targets] for job in jobs}
+            self._run([replace(job, targets=(target,))], outcomes, tell)
+        return outcomes
 
-    def _run(
-        self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], progress: Callable[[Outcome], None]
-    ) -> None:
+    def _run(self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], tell: Tell) -> None:
         waiting = iter(jobs)
-        running = sum(self._send(job) for job in islice(waiting, self._jobs))
+        running: dict[int, Job] = {}
+        self._fill(running, waiting)
         patience = max((_longest(job) for job in jobs), default=0.0)
+        tell(None, _now(running, outcomes))
         while running:
             message = self._receive(patience)
             if message is None:
                 return
+            outcome = None
             if "outcome" in message:
                 outcome = _parse(message, outcomes)
-                if outcome is not None:
-                    progress(outcome)
             elif message.get("end"):
-                running += sum(self._send(job) for job in islice(waiting, 1)) - 1
+                running.pop(message["job"], None)
+                self._fill(running, waiting)
+            tell(outcome, _now(running, outcomes))
 
-    def _send(self, job: Job) -> int:
+    def _fill(self, running: dict[int, Job], waiting: Iterator[Job]) -> None:
+        """Sends as many of the waiting jobs as may run beside the running ones."""
+        for job in islice(waiting, self._jobs - len(running)):
+            if self._send(job):
+                running[job.id] = job
+
+    def _send(self, job: Job) -> bool:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            return 0
-        return 1
+            return False
+        return True
 
     def _receive(self, patience: float) -> dict[str, Any] | None:
         """The next message; None when the worker has ended, or said nothing for longer than any job may take."""
@@ -152,6 +175,12 @@ class Worker:
         return message
 
 
+def _now(running: Mapping[int, Job], outcomes: Mapping[int, Mapping[str, Outcome]]) -> list[tuple[Job, TargetRequest]]:
+    """What runs: of each job the first target that has no outcome."""
+    left = ((job, [t for t in job.targets if t.symbol not in outcomes[job.id]]) for job in running.values())
+    return [(job, targets[0]) for job, targets in left if targets]
+
+
 def _longest(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
     return 60 + 2 * job.timeout + len(job.targets) * (job.timeout + 1)
@@ -165,8 +194,3 @@ def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> 
         return None
     outcomes[message["job"]].setdefault(outcome.symbol, outcome)
     return outcome
-
-
-def _complete(job: Job, outcomes: dict[str, Outcome], symbol: str) -> Outcome:
-    reason = "it ended the process that watched over it, or importing its file did"
-    return outcomes.get(symbol) or Outcome(job.id, symbol, reason=reason)

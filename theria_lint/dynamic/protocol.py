@@ -12,6 +12,10 @@ from theria.verdicts import Verdict
 from theria_lint.model import Run
 
 
+class WorkerError(Exception):
+    """The worker cannot run anything; the message says why, in one sentence, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetRequest:
     """One target to run: its qualified name, its kind, and the hints that the user's configuration gives for it."""
@@ -50,11 +54,36 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """What a process has read: all paths are absolute.
+
+    ``files`` it opened or imported; ``searched`` has, by folder, the names of modules that it looked for there, found
+    or not.
+    """
+
+    files: tuple[str, ...] = ()
+    searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Reads:
+        """The inverse of ``asdict``; ValueError, TypeError or KeyError for anything else."""
+        searched = {_text(folder): tuple(map(_text, names)) for folder, names in data["searched"].items()}
+        return cls(tuple(map(_text, data["files"])), searched)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What running one target gave: its runs, or the reason why there are none.
 
     ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
-    1, columns in UTF-8 bytes from 0.
+    1, columns in UTF-8 bytes from 0. ``reads`` is what the outcome was made from; None where it depends on the moment
+    too, as on a clock, so that it may not be kept.
     """
 
     job: int
@@ -63,6 +92,7 @@ class Outcome:
     reason: str = ""
     places: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reads: Reads | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON data."""
@@ -75,4 +105,5 @@ class Outcome:
             Run(**{**r, "verdict": Verdict(r["verdict"]), "notes": tuple(r.get("notes", ()))}) for r in data["runs"]
         )
         places = {path: tuple((a, b, c, d) for a, b, c, d in found) for path, found in data["places"].items()}
-        return cls(**{**data, "runs": runs, "places": places, "notes": tuple(data["notes"])})
+        reads = None if data["reads"] is None else Reads.from_json(data["reads"])
+        return cls(**{**data, "runs": runs, "places": places, "notes": tuple(data["notes"]), "reads": reads})

@@ -9,12 +9,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import NoReturn
 
 from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
 from theria_lint.dynamic.worker import reasons
+from theria_lint.dynamic.worker.reads import Reading
 from theria_lint.dynamic.worker.sandbox import enclosure, kernel, limits
 from theria_lint.dynamic.worker.sandbox.attempts import Attempts
 
@@ -31,7 +32,22 @@ def import_time(timeout: float) -> float:
     return 2 * timeout
 
 
-def serve(job: Job, channel: socket.socket, folder: str) -> NoReturn:
+@dataclass(frozen=True)
+class _Duty:
+    """A job, where to answer it, and what watches over the code under test."""
+
+    job: Job
+    pipe: int
+    attempts: Attempts
+    reading: Reading
+
+    def failed(self, target: TargetRequest, reason: str, error: BaseException, *, lasting: bool) -> Outcome:
+        """The outcome of a target that raised; ``lasting``: it would raise another time, too."""
+        reads = self.reading.found() if lasting else None
+        return Outcome(self.job.id, target.symbol, reason=self.attempts.explain(reason, error), reads=reads)
+
+
+def serve(job: Job, channel: socket.socket, folder: str, reading: Reading) -> NoReturn:
     """Answers a job, one outcome a line, and exits. Never returns: the caller is the server's fork.
 
     ``folder`` is the one place where the code under test may write.
@@ -50,31 +66,34 @@ def serve(job: Job, channel: socket.socket, folder: str) -> NoReturn:
         if listener is not None:
             socket.send_fds(channel, [LISTENER + b"\n"], [listener])
             os.close(listener)
-        _answer(job, pipe, attempts)
+        reading.start_anew(folder)
+        _answer(_Duty(job, pipe, attempts, reading))
     finally:
         os._exit(0)
 
 
-def _answer(job: Job, pipe: int, attempts: Attempts) -> None:
+def _answer(duty: _Duty) -> None:
     try:
-        _serve(job, pipe, attempts)
+        _serve(duty)
     except BaseException as error:  # the module's own import may raise anything, SystemExit included
-        reason = attempts.explain(reasons.failed_import(error), error)
-        for target in job.targets:
-            _write(pipe, Outcome(job.id, target.symbol, reason=reason))
+        reason = reasons.failed_import(error)
+        lasting = not isinstance(error, (MemoryError, reasons.LateImportError))
+        for target in duty.job.targets:
+            _write(duty.pipe, duty.failed(target, reason, error, lasting=lasting))
 
 
-def _serve(job: Job, pipe: int, attempts: Attempts) -> None:
+def _serve(duty: _Duty) -> None:
     from theria_lint.dynamic.worker import compiling, devices, importing
 
+    job = duty.job
     compiling.avoid_code_generation()
     if job.device == "cpu":
         devices.help_along()
     importing.replace_sources(job.overrides)
     module = _in_time(lambda: importing.import_file(job.path), import_time(job.timeout))
-    os.write(pipe, IMPORTED + b"\n")
+    os.write(duty.pipe, IMPORTED + b"\n")
     for target in job.targets:
-        _run_forked(module, job, target, pipe, attempts)
+        _run_forked(module, target, duty)
 
 
 def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
@@ -94,20 +113,22 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run_forked(module: ModuleType, job: Job, target: TargetRequest, pipe: int, attempts: Attempts) -> None:
+def _run_forked(module: ModuleType, target: TargetRequest, duty: _Duty) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
+    job = duty.job
     token = os.urandom(16).hex()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         limits.keep_only(writer)
-        _probe(module, job, target, writer, token, attempts)
+        _probe(module, target, replace(duty, pipe=writer), token)
     os.close(writer)
     answer = _read_all(reader, time.monotonic() + job.timeout)
     os.close(reader)
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
-    _write(pipe, _genuine(answer, token) or Outcome(job.id, target.symbol, reason=reasons.ended_probe(status, job)))
+    ended = Outcome(job.id, target.symbol, reason=reasons.ended_probe(status, job))
+    _write(duty.pipe, _genuine(answer, token) or ended)
 
 
 def _genuine(answer: bytes, token: str) -> Outcome | None:
@@ -118,27 +139,28 @@ def _genuine(answer: bytes, token: str) -> Outcome | None:
     return None
 
 
-def _probe(module: ModuleType, job: Job, target: TargetRequest, pipe: int, token: str, attempts: Attempts) -> NoReturn:
+def _probe(module: ModuleType, target: TargetRequest, duty: _Duty, token: str) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
     kernel.die_with_parent()
+    job = duty.job
     try:
-        from theria_lint.dynamic.worker import importing, probing
+        from theria_lint.dynamic.worker import importing, paths, probing
 
         limits.limit_resources(job.memory, job.timeout, device=job.device)
         enclosure.close_off_target(device=job.device)
-        attempts.forget()
+        duty.attempts.forget()
         found = importing.resolve(module, target.symbol)
-        outcome = probing.run_target(
-            found, target, job=job.id, device=job.device, watched=job.watched, budget=job.timeout / 2
-        )
-        if outcome.reason:
-            outcome = replace(outcome, reason=attempts.explain(outcome.reason))
+        clock = paths.Clock(job.timeout / 2)
+        outcome = probing.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
+        reason = duty.attempts.explain(outcome.reason) if outcome.reason else ""
+        outcome = replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())
     except BaseException as error:
-        outcome = Outcome(job.id, target.symbol, reason=attempts.explain(reasons.failed_probe(error, job), error))
+        lasting = not reasons.ran_out_of_memory(error)
+        outcome = duty.failed(target, reasons.failed_probe(error, job), error, lasting=lasting)
     if os.getpid() == me:
-        _write(pipe, outcome, token)
+        _write(duty.pipe, outcome, token)
     os._exit(0)
 
 

@@ -35,13 +35,12 @@ PARAMETERS = "p"
 
 
 def run_target(
-    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], budget: float
+    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: Clock
 ) -> Outcome:
     """Probes a target and reports its runs, or the reason why it could not be called."""
     kind = TargetKind(request.kind)
     sdpa = SdpaCalls()
     sdpa.install()
-    clock = Clock(budget)
     try:
         binding = bind_anywhere(target, request, device, clock.left)
     except CannotCallError as error:

@@ -35,9 +35,14 @@ def ended_import(status: int) -> str:
     return f"it could not be imported: importing it {_end(status)}"
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
 def failed_probe(error: BaseException, job: Job) -> str:
     """Calling the target raised what no probe expects."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if ran_out_of_memory(error):
         return f"it needs more than the {job.memory / (1 << 30):.3g} GiB of memory that a probe may take"
     if isinstance(error, SystemExit):
         return "it exits the process when it is called"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from theria_lint.dynamic.protocol import Job, Outcome
 from theria_lint.dynamic.worker import child, reasons
+from theria_lint.dynamic.worker.reads import Reading
 from theria_lint.dynamic.worker.sandbox import listener, namespaces
 
 _LONGEST_LINE = 16 << 20
@@ -39,15 +40,15 @@ class Running:
     large: bool = False
 
     @classmethod
-    def start(cls, job: Job, parent: str) -> Running:
-        """Forks the child, with a folder of its own inside the parent's."""
+    def start(cls, job: Job, parent: str, reading: Reading) -> Running:
+        """Forks the child, with a folder of its own inside the parent's; ``reading`` is the server's."""
         folder = os.path.join(parent, str(job.id))
         os.mkdir(folder, 0o700)
         mounted = namespaces.mount_folder(folder)
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            child.serve(job, theirs, folder)
+            child.serve(job, theirs, folder, reading)
         theirs.close()
         ours.setblocking(False)
         return cls(job, pid, ours, folder, mounted, time.monotonic() + child.import_time(job.timeout) + 1)

@@ -11,8 +11,10 @@ import os
 import selectors
 import signal
 import sys
+from dataclasses import asdict
 
 from theria_lint.dynamic.protocol import Job
+from theria_lint.dynamic.worker.reads import Reading
 from theria_lint.dynamic.worker.running import Running
 from theria_lint.dynamic.worker.sandbox import enclosure, environment, janitor, kernel, namespaces, orphans
 
@@ -24,11 +26,12 @@ _CLEANED = "THERIA_LINT_CLEANED"
 class Server:
     """Serves jobs until its standard input closes; what runs then is ended."""
 
-    def __init__(self, jobs: int, answers: int, folder: str) -> None:
+    def __init__(self, jobs: int, answers: int, folder: str, reading: Reading) -> None:
         """Reads jobs from one file and answers on the other; jobs write inside a folder."""
         self._jobs = jobs
         self._answers = answers
         self._folder = folder
+        self._reading = reading
         self._unread = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(jobs, selectors.EVENT_READ)
@@ -56,7 +59,7 @@ class Server:
         return bool(data)
 
     def _start(self, job: Job) -> None:
-        running = Running.start(job, self._folder)
+        running = Running.start(job, self._folder, self._reading)
         self._running[running.pid] = running
         self._selector.register(running.channel, selectors.EVENT_READ, running)
 
@@ -129,8 +132,11 @@ def main() -> None:
     protections = {"namespaces": refused, **enclosure.find_out(folder)}
     kernel.hide_memory()
     enclosure.settle(folder)
+    reading = Reading()
+    reading.watch_imports()
     greeting: dict[str, object] = {**_greeting(sys.argv[1]), "protections": protections}
-    server = Server(jobs, answers, folder)
+    greeting["reads"] = asdict(reading.of_interpreter())
+    server = Server(jobs, answers, folder, reading)
     server.greet(greeting)
     if "error" not in greeting:
         server.serve()
