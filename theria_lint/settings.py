@@ -14,7 +14,7 @@ FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
 LAYOUTS = ("BHTD", "BTHD", "BTD", "TD")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ORACLES = ("reference", "finite differences")
-FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit")
+FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "html")
 
 
 class Settings(NamedTuple):

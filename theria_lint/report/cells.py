@@ -1,0 +1,98 @@
+"""A run's gradients and blocks as a grid: what the heat maps of the text and HTML formats draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from theria_lint.model import Run
+
+COTANGENT = "out"
+"""How a run names the cotangent W among the variables; the verdicts' reasons call it W."""
+
+_FIRST = ("q", "k", "v")
+_STATES = ("missing", "wrong", "unclear", "right", "zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A gradient or a block. ``norm`` and ``oracle_norm`` are None for a gradient, of which only the error is kept.
+
+    ``error`` is relative, None where it is not finite or was not measured.
+    """
+
+    name: str
+    state: str
+    error: float | None
+    norm: float | None = None
+    oracle_norm: float | None = None
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether this is a block."""
+        return self.oracle_norm is not None
+
+    @property
+    def label(self) -> str:
+        """The word or number that stands in the grid."""
+        if self.state in ("missing", "zero", "unclear"):
+            return self.state
+        return "not finite" if self.error is None else f"{self.error:.1e}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows are the gradients g_a, columns the variables b of ∂g_a/∂b: q, k, v first, the cotangent last."""
+
+    rows: list[str]
+    columns: list[str]
+    gradients: dict[str, Cell]
+    blocks: dict[tuple[str, str], Cell]
+
+    @classmethod
+    def of(cls, run: Run) -> Grid:
+        """The grid of a run, without rows if nothing was measured."""
+        keys = {key: _parted(key) for key in run.blocks}
+        gradients = {name: Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()}
+        blocks = {
+            (row, column): Cell(
+                f"∂g_{row}/∂{'W' if column == COTANGENT else column}",
+                _state(run, key),
+                run.blocks[key].get("error"),
+                run.blocks[key].get("norm"),
+                run.blocks[key].get("oracle_norm"),
+            )
+            for key, (row, column) in keys.items()
+        }
+        rows = _ordered([*run.gradients, *(row for row, _ in keys.values())])
+        return cls(rows, _ordered(column for _, column in keys.values()), gradients, blocks)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every gradient, then every block, row by row."""
+        yield from (self.gradients[row] for row in self.rows if row in self.gradients)
+        yield from (self.blocks[r, c] for r in self.rows for c in self.columns if (r, c) in self.blocks)
+
+    def summary(self) -> str:
+        """How many blocks are in which state."""
+        found = Counter(cell.state for cell in self.blocks.values())
+        return ", ".join(f"{found[state]} {state}" for state in _STATES if found[state]) or "none measured"
+
+
+def _parted(key: str) -> tuple[str, str]:
+    row, _, column = key.partition(",")
+    return row, column
+
+
+def _state(run: Run, key: str) -> str:
+    return run.states.get(key, "unclear")
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """q, k, v first, the cotangent last, each once."""
+    found = dict.fromkeys(names)
+    return [
+        *(name for name in _FIRST if name in found),
+        *(name for name in found if name not in (*_FIRST, COTANGENT)),
+        *(name for name in (COTANGENT,) if name in found),
+    ]

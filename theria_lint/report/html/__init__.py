@@ -1,0 +1,100 @@
+"""``--output-format html``: one page that needs no network, and no JavaScript to be read."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.resources import files
+
+from theria_lint import __version__
+from theria_lint.model import Report
+from theria_lint.report import View
+from theria_lint.report.html.controls import contents, controls
+from theria_lint.report.html.findings import findings
+from theria_lint.report.html.index import Index
+from theria_lint.report.html.maps import legend
+from theria_lint.report.html.markup import Markup, joined, tag
+from theria_lint.report.html.overview import headline, overview, unchecked
+from theria_lint.report.html.sources import sources
+from theria_lint.report.html.targets import targets
+
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
+    "%3Cpath d='M0 0h8v8H0z' fill='%232f5fc4'/%3E%3Cpath d='M2 6l2-4 2 4z' fill='%23fff'/%3E%3C/svg%3E"
+)
+
+# Anchor, title, how many entries, content.
+Section = tuple[str, str, int | None, Markup]
+
+
+def render(report: Report, view: View) -> str:
+    """The whole report, whatever the view: cleared findings and safe targets are there to be filtered.
+
+    ASCII with character references, so that it reads the same in whatever encoding it is written.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    page = tag("html", _head(report, style, script), _body(report), lang="en")
+    return "<!doctype html>\n" + page.encode("ascii", "xmlcharrefreplace").decode() + "\n"
+
+
+def _asset(name: str) -> Markup:
+    return Markup(files(__name__).joinpath(name).read_text("utf-8"))
+
+
+def _head(report: Report, style: Markup, script: Markup) -> Markup:
+    """Nothing is loaded and nothing runs but what is written here: the policy allows no more."""
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="generator", content=f"theria-lint {__version__}"),
+        tag("title", f"theria-lint: {headline(report)}"),
+        tag("link", rel="icon", href=_ICON),
+        tag("style", style),
+        tag("script", script),
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _body(report: Report) -> Markup:
+    sections = list(_sections(report))
+    theme = tag("button", "Dark", type="button", id="theme", class_="scripted", aria_pressed="false")
+    side = tag(
+        "aside",
+        tag("div", tag("h1", "theria-lint"), theme, class_="brand"),
+        contents((anchor, title, count) for anchor, title, count, _ in sections),
+        controls(report),
+        aria_label="Contents and filters",
+    )
+    main = tag("main", *(_section(*section) for section in sections), id="main", tabindex=-1)
+    return tag("body", tag("a", "Skip to the report", href="#main", class_="skip"), side, main)
+
+
+def _sections(report: Report) -> Iterator[Section]:
+    index = Index(report)
+    yield "overview", "Overview", None, overview(report)
+    if report.findings:
+        yield "findings", "Findings", len(report.findings), findings(index)
+    if report.targets:
+        yield "targets", "Targets", len(report.targets), joined(legend(), targets(index))
+    if report.sources:
+        yield "sources", "Sources", len(report.sources), sources(index)
+    if report.errors or report.unused_ignores:
+        count = len(report.errors) + len(report.unused_ignores)
+        yield "unchecked", "Errors and warnings", count, unchecked(report)
+
+
+def _section(anchor: str, title: str, count: int | None, content: Markup) -> Markup:
+    """A section under its title; one that counts nothing has a heading of its own."""
+    counted = tag("span", str(count), class_="count")
+    heading = None if count is None else tag("h2", title, " ", counted, id=f"{anchor}-title")
+    return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")

@@ -1,0 +1,66 @@
+"""Where everything stands on the page, and what belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from theria.verdicts import Verdict
+from theria_lint.model import Disposition, Finding, Report, TargetResult
+from theria_lint.report.outcome import explains
+
+_ORDER = (Disposition.CONFIRMED, Disposition.UNCONFIRMED, Disposition.CLEARED)
+
+
+class Index:
+    """The anchors of findings, targets and sources, and the links between them."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.findings = sorted(report.findings, key=lambda finding: _ORDER.index(finding.disposition))
+        self.targets = sorted(report.targets, key=lambda result: list(Verdict).index(result.verdict))
+        self._findings = {id(finding): f"f{number}" for number, finding in enumerate(self.findings, 1)}
+        self._targets = {id(result): f"t{number}" for number, result in enumerate(self.targets, 1)}
+        self._sources = {place: f"s{number}" for number, place in enumerate(report.sources, 1)}
+
+    def finding(self, finding: Finding) -> str:
+        """The anchor of a finding of the report."""
+        return self._findings[id(finding)]
+
+    def target(self, result: TargetResult) -> str:
+        """The anchor of a target of the report."""
+        return self._targets[id(result)]
+
+    def source(self, path: str, cell: int | None) -> str | None:
+        """The anchor of a source, None where the report has no text of it."""
+        return self._sources.get((path, cell))
+
+    def line(self, path: str, cell: int | None, line: int) -> str | None:
+        """The anchor of a line, None where the report has no text of it."""
+        source = self.source(path, cell)
+        return f"{source}-{line}" if source else None
+
+    def findings_in(self, path: str, cell: int | None) -> list[Finding]:
+        """The findings of one source, by place."""
+        here = [f for f in self.findings if (f.suspect.path, f.suspect.cell) == (path, cell)]
+        return sorted(here, key=lambda finding: finding.suspect.span)
+
+    def findings_of(self, result: TargetResult) -> list[Finding]:
+        """The findings that a target may execute."""
+        target = result.target
+        return [f for f in self.findings if f.suspect.path == target.path and f.suspect.symbol in target.reaches]
+
+    def targets_of(self, finding: Finding) -> list[TargetResult]:
+        """The targets that a finding breaks, or that cleared it."""
+        suspect = finding.suspect
+        if finding.disposition is Disposition.CONFIRMED:
+            return [result for result in self.targets if explains(finding, result)]
+        return [
+            result
+            for result in self.targets
+            if suspect.path == result.target.path and suspect.symbol in result.target.reaches
+        ]
+
+
+def listed(values: Iterable[str]) -> str:
+    """Values of an attribute, each once, parted by spaces."""
+    return " ".join(dict.fromkeys(values))

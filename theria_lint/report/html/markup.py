@@ -1,0 +1,57 @@
+"""HTML that is escaped by construction: text becomes markup here and nowhere else."""
+
+from __future__ import annotations
+
+from html import escape
+
+# A sign to be seen in place of what browsers drop, act on or hide: control characters, and those that reorder text.
+_VISIBLE: dict[int, int | str] = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), "\ufffd")
+_VISIBLE |= {code: f"\u27e8U+{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_VOID = ("input", "link", "meta")
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+Child = str | None
+Attribute = str | int | bool | None
+
+
+def text(value: str) -> Markup:
+    """``value`` as it is to be read: nothing in it is a tag, an entity or a control character."""
+    return Markup(escape(value.translate(_VISIBLE)))
+
+
+def tag(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
+    """An element. Children that are not Markup are escaped, None is left out.
+
+    An attribute that is None or False is left out, True stands without a value; ``class_`` and ``data_rule`` become
+    ``class`` and ``data-rule``.
+    """
+    opened = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}>"
+    return Markup(opened if name in _VOID else f"{opened}{joined(*children)}</{name}>")
+
+
+def joined(*children: Child, by: str = "") -> Markup:
+    """Children one after the other."""
+    shown = (child if isinstance(child, Markup) else text(child) for child in children if child is not None)
+    return Markup(text(by).join(shown))
+
+
+def prose(value: str) -> Markup:
+    """A sentence in which what stands between backticks is code."""
+    parts = value.split("`")
+    if len(parts) % 2 == 0:
+        return text(value)
+    return joined(*(tag("code", part) if number % 2 else part for number, part in enumerate(parts)))
+
+
+def _attribute(key: str, value: Attribute) -> str:
+    if value is None or value is False:
+        return ""
+    name = key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{text(str(value))}"'

@@ -1,0 +1,97 @@
+"""The top of the page: what it amounts to, verdict by verdict, and how it was found out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from theria.verdicts import Verdict
+from theria_lint.model import Disposition, LintError, Report
+from theria_lint.report.html.markup import Markup, joined, prose, tag
+from theria_lint.report.html.words import VERDICTS, facts, sign
+from theria_lint.report.style import counted, place
+
+
+def overview(report: Report) -> Markup:
+    """The sentence to remember, the verdicts, the run."""
+    return joined(
+        tag("h2", headline(report), class_="headline", id="overview-title"),
+        _verdicts(report),
+        _run(report),
+        _notes(report),
+    )
+
+
+def headline(report: Report) -> str:
+    """What the reader came for, in one sentence."""
+    verdicts = [result.verdict for result in report.targets]
+    unsafe, judged = sum(v.unsafe for v in verdicts), sum(v is not Verdict.INCONCLUSIVE for v in verdicts)
+    blamed = sum(finding.disposition is Disposition.CONFIRMED for finding in report.findings)
+    if not report.findings and not report.targets:
+        return f"No attention code to judge in {counted(report.files, 'file')}."
+    if not report.targets:
+        return f"Nothing was run: {counted(len(report.findings), 'suspect')} in {counted(report.files, 'file')}."
+    if not judged:
+        return f"None of {counted(len(verdicts), 'target')} could be judged."
+    if not unsafe:
+        return (
+            f"No target breaks when it is differentiated twice; {judged} of {counted(len(verdicts), 'target')} judged."
+        )
+    breaks = f"{unsafe} of {counted(len(verdicts), 'target')} {'breaks' if unsafe == 1 else 'break'}"
+    lines = (
+        f"{counted(blamed, 'line')} {'is' if blamed == 1 else 'are'} to blame" if blamed else "no suspect explains it"
+    )
+    return f"{breaks} when differentiated twice; {lines}."
+
+
+def _verdicts(report: Report) -> Markup | None:
+    counts = Counter(result.verdict for result in report.targets)
+    if not counts:
+        return None
+    tiles = (
+        tag("li", tag("strong", sign(VERDICTS[v][0]), " ", str(counts[v])), tag("span", v.value, class_="name"),
+            tag("span", VERDICTS[v][1], class_="soft"), class_=f"tile {v.value}{'' if counts[v] else ' none'}")
+        for v in Verdict
+    )  # fmt: skip
+    return joined(_bar(counts), tag("ul", joined(*tiles), class_="tiles"))
+
+
+def _bar(counts: Counter[Verdict]) -> Markup:
+    """The share of each verdict; the tiles under it say the same in words."""
+    total, pieces, at = sum(counts.values()), [], 0
+    for verdict in Verdict:
+        if counts[verdict]:
+            pieces.append(tag("rect", x=at, y=0, width=counts[verdict], height=1, class_=verdict.value))
+            at += counts[verdict]
+    return tag("svg", *pieces, class_="bar", viewBox=f"0 0 {total} 1", preserveAspectRatio="none", aria_hidden="true")
+
+
+def _run(report: Report) -> Markup:
+    ran = report.environment
+    silenced = [(report.ignored, "by ignore comments"), (report.baselined, "by the baseline")]
+    versions = [("Python", ran.python), ("torch", ran.torch or "missing"), ("triton", ran.triton or "missing"),
+                ("device", ran.device or "none")] if ran.python else []  # fmt: skip
+    return facts(
+        ("files", str(report.files)),
+        ("suspects", str(len(report.findings))),
+        ("silenced", ", ".join(f"{count} {how}" for count, how in silenced if count) or None),
+        *versions,
+        ("protections that held", ", ".join(name for name, why in report.protections.items() if why is None)),
+        ("protections missing", "; ".join(f"{name} ({why})" for name, why in report.protections.items() if why)),
+    )
+
+
+def _notes(report: Report) -> Markup | None:
+    return tag("ul", *(tag("li", prose(note)) for note in report.notes), class_="notes") if report.notes else None
+
+
+def unchecked(report: Report) -> Markup:
+    """What kept a file from being checked, and ignore comments that cover nothing."""
+    notices = [*_notices(report.errors, "error"), *_notices(report.unused_ignores, "warning")]
+    return tag("ul", *notices, class_="notices")
+
+
+def _notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
+    for notice in notices:
+        where = tag("span", place(notice.path, notice.cell, notice.line, None), class_="path")
+        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", prose(notice.message)))
