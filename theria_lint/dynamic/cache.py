@@ -94,6 +94,15 @@ class OutcomeCache:
         entry = {"outcome": asdict(replace(outcome, reads=None)), "watched": sorted(watched), "state": state}
         self._entries.store(self._name("outcome", asked), entry)
 
+    def texts(self, recipe: str) -> dict[str, str] | None:
+        """The texts that a recipe gave."""
+        entry = self._entries.load(self._name("texts", recipe))
+        return entry if isinstance(entry, dict) else None
+
+    def keep_texts(self, recipe: str, texts: Mapping[str, str]) -> None:
+        """Keeps what a recipe gave."""
+        self._entries.store(self._name("texts", recipe), dict(texts))
+
     def _name(self, kind: str, asked: str) -> str:
         around = self._around if kind == "outcome" else ""
         digest = hashlib.blake2b(f"{kind}\0{asked}\0{around}".encode("utf-8", "surrogatepass"), digest_size=16)

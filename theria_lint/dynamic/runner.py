@@ -71,6 +71,7 @@ class Runner:
     interrupted: bool = False
     surroundings: Surroundings = field(default_factory=lambda: Surroundings(Environment(), {}))
     _worker: Worker | None = None
+    _texts: dict[str, dict[str, str]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
     _known: int = 0
     _done: int = 0
@@ -117,6 +118,15 @@ class Runner:
         if left:
             self._work(batches, left, found)
         return [[found[index][target.symbol] for target in batch.targets] for index, batch in enumerate(batches)]
+
+    def remembered(self, recipe: str, rewrite: Callable[[], dict[str, str]]) -> dict[str, str]:
+        """The texts of a variant, which are not made again for the same recipe."""
+        if recipe not in self._texts:
+            kept = self.cache.texts(recipe) if self.cache else None
+            self._texts[recipe] = rewrite() if kept is None else kept
+            if self.cache and kept is None:
+                self.cache.keep_texts(recipe, self._texts[recipe])
+        return self._texts[recipe]
 
     def _recall(self, batch: Batch) -> dict[str, Outcome]:
         if self.cache is None:

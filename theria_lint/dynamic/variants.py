@@ -39,11 +39,10 @@ class Variants:
 
     def _batch(self, path: str, neutralised: frozenset[Suspect], cases: Sequence[Case]) -> Batch:
         """``cases`` of one file in the variant in which some suspects are neutralised."""
-        changed = sorted({os.path.abspath(suspect.path) for suspect in neutralised})
         return Batch(
             path=os.path.abspath(path),
             targets=tuple(case.request(counterfactual=bool(neutralised)) for case in cases),
-            recipe=repr((sorted(map(repr, neutralised)), [self._sources[place] for place in changed])),
+            recipe=self._recipe(neutralised),
             rewrite=partial(self.texts, neutralised),
             watched=tuple(self._reach),
         )
@@ -61,4 +60,13 @@ class Variants:
         by_path: dict[str, list[Suspect]] = {}
         for suspect in neutralised:
             by_path.setdefault(os.path.abspath(suspect.path), []).append(suspect)
-        return {path: neutralise(self._sources[path], suspects, tidy=tidy) for path, suspects in by_path.items()}
+
+        def rewrite() -> dict[str, str]:
+            return {path: neutralise(self._sources[path], suspects, tidy=tidy) for path, suspects in by_path.items()}
+
+        return self._runner.remembered(f"{tidy} {self._recipe(neutralised)}", rewrite) if by_path else {}
+
+    def _recipe(self, neutralised: Iterable[Suspect]) -> str:
+        """All that a variant's texts are made from."""
+        changed = sorted({os.path.abspath(suspect.path) for suspect in neutralised})
+        return repr((sorted(map(repr, neutralised)), [self._sources[path] for path in changed]))
