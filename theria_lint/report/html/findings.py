@@ -9,7 +9,7 @@ from theria_lint.report.html.changes import rewrite
 from theria_lint.report.html.index import Index
 from theria_lint.report.html.markup import Markup, joined, prose, tag
 from theria_lint.report.html.sources import excerpt, line_link
-from theria_lint.report.html.words import DISPOSITIONS, badge
+from theria_lint.report.html.words import DISPOSITIONS, badge, located
 from theria_lint.report.style import place
 
 # So many findings are shown open; of more, none is.
@@ -42,7 +42,7 @@ def _finding(index: Index, finding: Finding, is_open: bool) -> Markup:
         tag(
             "span",
             tag("span", tag("code", suspect.rule), f" {suspect.name}", class_="rule"),
-            tag("span", where, class_="path"),
+            located(where),
             class_="title",
         ),
         tag("span", badge(finding.verdict), class_="trail") if finding.verdict else None,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, LintError, Report
 from theria_lint.report.html.markup import Markup, joined, prose, tag
-from theria_lint.report.html.words import VERDICTS, facts, sign
+from theria_lint.report.html.words import VERDICTS, facts, located, sign
 from theria_lint.report.style import counted, place
 
 
@@ -93,5 +93,5 @@ def unchecked(report: Report) -> Markup:
 
 def _notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
     for notice in notices:
-        where = tag("span", place(notice.path, notice.cell, notice.line, None), class_="path")
+        where = located(place(notice.path, notice.cell, notice.line, None))
         yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", prose(notice.message)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from theria_lint.model import Disposition, Finding, Span
 from theria_lint.report.html.index import Index, listed
 from theria_lint.report.html.markup import Markup, joined, tag, text
-from theria_lint.report.html.words import sign
+from theria_lint.report.html.words import badge, located, sign
 from theria_lint.report.style import counted
 
 # Lines of context around a suspect, and how many lines of a long suspect are shown beside the finding.
@@ -34,11 +34,11 @@ def _source(index: Index, path: str, cell: int | None) -> Markup:
         "summary",
         tag(
             "span",
-            tag("span", name, class_="path"),
+            located(name),
             tag("span", counted(len(rows), "line"), class_="soft"),
             class_="title",
         ),
-        tag("span", *(_pointer(finding) for finding in findings), class_="trail"),
+        tag("span", *_counts(findings), class_="trail"),
     )
     return tag(
         "details",
@@ -53,9 +53,11 @@ def _source(index: Index, path: str, cell: int | None) -> Markup:
     )
 
 
-def _pointer(finding: Finding) -> Markup:
-    kind = finding.disposition.value
-    return tag("span", f"{finding.suspect.rule} {kind}", class_=f"pointer {kind}")
+def _counts(findings: Sequence[Finding]) -> Iterator[Markup]:
+    for kind in _GRAVEST:
+        count = sum(finding.disposition is kind for finding in findings)
+        if count:
+            yield badge(kind, count)
 
 
 def excerpt(index: Index, finding: Finding) -> Markup | None:

@@ -11,7 +11,7 @@ from theria_lint.report.html.index import Index, listed
 from theria_lint.report.html.maps import heat_map, numbers, small_map
 from theria_lint.report.html.markup import Markup, joined, prose, tag
 from theria_lint.report.html.sources import line_link
-from theria_lint.report.html.words import badge, facts
+from theria_lint.report.html.words import badge, facts, located
 from theria_lint.report.outcome import is_accepted, unexplained_targets
 from theria_lint.report.style import counted
 
@@ -33,7 +33,7 @@ def targets(index: Index) -> Markup:
 
 
 def _target(index: Index, result: TargetResult, alone: bool) -> Markup:
-    target, found = result.target, index.findings_of(result)
+    found = index.findings_of(result)
     worst = next((run for run in result.runs if run.verdict is result.verdict and run.blocks), None)
     head = tag(
         "summary",
@@ -57,7 +57,7 @@ def _target(index: Index, result: TargetResult, alone: bool) -> Markup:
 def _title(index: Index, result: TargetResult) -> Iterator[Markup]:
     target = result.target
     yield tag("span", tag("code", target.symbol), class_="symbol")
-    yield tag("span", f"{target.path}:{target.line}", class_="path")
+    yield located(f"{target.path}:{target.line}")
     if is_accepted(index.report, result):
         yield tag("span", "accepted", class_="soft")
 

@@ -28,10 +28,18 @@ STATES = {
 }
 
 
-def badge(kind: Verdict | Disposition) -> Markup:
-    """A verdict or disposition in its colour, after its glyph."""
+def badge(kind: Verdict | Disposition, count: int | None = None) -> Markup:
+    """A verdict or disposition in its colour, after its glyph and how many there are."""
     glyph, _ = VERDICTS[kind] if isinstance(kind, Verdict) else DISPOSITIONS[kind]
-    return tag("span", sign(glyph), kind.value, class_=f"badge {kind.value}")
+    return tag(
+        "span", sign(glyph), kind.value if count is None else f"{count} {kind.value}", class_=f"badge {kind.value}"
+    )
+
+
+def located(where: str) -> Markup:
+    """A path or place, which breaks after a slash where it is too long for its line."""
+    parts = [joined(part, "/", Markup("<wbr>")) for part in where.split("/")]
+    return tag("span", *parts[:-1], where.rpartition("/")[2], class_="path")
 
 
 def sign(glyph: str) -> Markup:
