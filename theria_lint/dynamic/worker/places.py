@@ -10,45 +10,32 @@ from typing import Any
 Place = tuple[int, int, int, int]
 """Line, column, end line and end column of an instruction: lines from 1, columns in UTF-8 bytes from 0."""
 
+_INSTRUCTION = 2
+"""Bytes of an instruction, in which the interpreter counts offsets."""
+
 
 class Places:
-    """A context manager that records what is executed of the watched files, in this thread.
+    """A context manager that records what is executed of the watched files.
 
-    Autograd runs the backward pass of CPU tensors in the calling thread, so backwards are seen too.
+    Before Python 3.12 in this thread only: whoever records a backward pass has to keep it here.
     """
 
     def __init__(self, watched: Iterable[str]) -> None:
         """Watches files by the absolute path that their code objects carry."""
-        self._watched = frozenset(watched)
-        self._executed: dict[CodeType, set[int]] = {}
-        self._previous: Any = None
+        executed: dict[CodeType, set[int]] = {}
+        self._executed = executed
+        self._recorder = _Recorder(frozenset(watched), executed)
 
     def __enter__(self) -> Places:
         """Starts recording."""
-        self._previous = sys.gettrace()
-        if self._watched:
-            sys.settrace(self._call)
+        self._recorder.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stops recording."""
-        sys.settrace(self._previous)
-
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        code = frame.f_code
-        if code.co_filename not in self._watched:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        executed = self._executed.setdefault(code, set())
-
-        def step(frame: FrameType, event: str, argument: Any) -> Any:
-            if event == "opcode":
-                executed.add(frame.f_lasti // 2)
-            return step
-
-        return step
+        self._recorder.stop()
 
     def seen(self) -> dict[str, tuple[Place, ...]]:
         """The places that were executed, by file, sorted."""
@@ -59,3 +46,63 @@ class Places:
                 if index in indices and None not in (line, end_line, column, end_column):
                     places.add((line, column, end_line, end_column))  # type: ignore[arg-type]
         return {path: tuple(sorted(places)) for path, places in found.items()}
+
+
+if sys.version_info >= (3, 12):
+
+    class _Recorder:
+        """Hears of every instruction once, in all threads; a trace function hears of none since Python 3.12."""
+
+        def __init__(self, watched: frozenset[str], executed: dict[CodeType, set[int]]) -> None:
+            self._watched = watched
+            self._executed = executed
+
+        def start(self) -> None:
+            monitoring = sys.monitoring
+            monitoring.use_tool_id(monitoring.COVERAGE_ID, __name__)
+            monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION, self._step)
+            monitoring.restart_events()
+            monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION if self._watched else 0)
+
+        def stop(self) -> None:
+            monitoring = sys.monitoring
+            monitoring.set_events(monitoring.COVERAGE_ID, 0)
+            monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION, None)
+            monitoring.free_tool_id(monitoring.COVERAGE_ID)
+
+        def _step(self, code: CodeType, offset: int) -> Any:
+            if code.co_filename in self._watched:
+                self._executed.setdefault(code, set()).add(offset // _INSTRUCTION)
+            return sys.monitoring.DISABLE
+
+else:
+
+    class _Recorder:
+        """Traces the frames of the watched files in this thread, instruction by instruction."""
+
+        def __init__(self, watched: frozenset[str], executed: dict[CodeType, set[int]]) -> None:
+            self._watched = watched
+            self._executed = executed
+            self._previous: Any = None
+
+        def start(self) -> None:
+            self._previous = sys.gettrace()
+            if self._watched:
+                sys.settrace(self._call)
+
+        def stop(self) -> None:
+            sys.settrace(self._previous)
+
+        def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
+            code = frame.f_code
+            if code.co_filename not in self._watched:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            executed = self._executed.setdefault(code, set())
+
+            def step(frame: FrameType, event: str, argument: Any) -> Any:
+                if event == "opcode":
+                    executed.add(frame.f_lasti // _INSTRUCTION)
+                return step
+
+            return step

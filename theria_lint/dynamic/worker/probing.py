@@ -62,8 +62,12 @@ def _try_once(binding: Binding) -> None:
 
 
 def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
-    """The places that building the target, calling it and differentiating it twice execute, however it is probed."""
-    with uncompiled(), Places(watched) as places:
+    """The places that building the target, calling it and differentiating it twice execute, however it is probed.
+
+    On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
+    """
+    in_this_thread = torch.autograd.set_multithreading_enabled(False)
+    with uncompiled(), in_this_thread, Places(watched) as places:
         for _, scene in _configurations(binding, interpreted=False):
             with suppress(Exception):  # a configuration that the target refuses; the probe says so
                 made = binding.call(scene)
