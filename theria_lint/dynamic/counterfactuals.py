@@ -28,7 +28,7 @@ def _baselines(cases: Sequence[Case], variants: Variants) -> None:
     running = [case for case in cases if not case.hints.get("skip")]
     for case, outcome in zip(running, variants.run([(case, frozenset()) for case in running]), strict=True):
         case.baseline = outcome
-        variants.extend(case, outcome)
+        variants.extend((case, frozenset()), outcome)
 
 
 def _clean(cases: Sequence[Case], variants: Variants) -> None:
@@ -42,10 +42,10 @@ def _clean(cases: Sequence[Case], variants: Variants) -> None:
     growing = [case for case in growing if case.neutralisable]
     while growing:
         before = [len(case.reached) for case in growing]
-        outcomes = variants.run([(case, frozenset(case.neutralisable)) for case in growing])
-        for case, outcome in zip(growing, outcomes, strict=True):
-            case.clean = outcome
-            variants.extend(case, outcome)
+        wanted = [(case, frozenset(case.neutralisable)) for case in growing]
+        for variant, outcome in zip(wanted, variants.run(wanted), strict=True):
+            variant[0].clean = outcome
+            variants.extend(variant, outcome)
         growing = [case for case, size in zip(growing, before, strict=True) if len(case.reached) > size]
 
 

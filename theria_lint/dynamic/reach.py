@@ -30,6 +30,17 @@ class Reach:
         return [s for s, home in self._homes.items() if any(_runs(s, home, place) for place in executed)]
 
 
+def unshifted(executed: Iterable[Place], source: str, variant: str) -> list[Place]:
+    """Places in a variant as places in its source: a rewrite keeps lines, but may have moved them to the left."""
+    pairs = zip(source.splitlines(), variant.splitlines(), strict=False)
+    shifts = [0, *(_indent(old) - _indent(new) if new.strip() else 0 for old, new in pairs)]
+    return [(a, b + shifts[a], c, d + shifts[c]) for a, b, c, d in executed]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def _runs(suspect: Suspect, home: Place | None, place: Place) -> bool:
     if home is None:
         return suspect.reach[0] <= place[0] <= suspect.reach[1]
