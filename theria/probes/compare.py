@@ -108,7 +108,7 @@ def judge(
     others: Mapping[Route, Derivatives],
     sums: Mapping[Route, dict[str, Block]],
 ) -> Judgement:
-    """The verdict, decided in the order that docs/architecture.md gives."""
+    """The verdict, decided in the order that docs/verdicts.md gives."""
     return (
         _unable(primary)
         or _structural(primary, comparison, others)
