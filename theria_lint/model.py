@@ -1,6 +1,7 @@
 """The nouns of the linter, as frozen data: what flows from the static stage to the report.
 
-Vocabulary: ``docs/architecture.md``; the verdicts' definitions: ``docs/verdicts.md``. Nothing here imports libcst or torch.
+Vocabulary: ``docs/architecture.md``; the verdicts' definitions: ``docs/verdicts.md``. Nothing here imports libcst or
+torch.
 """
 
 from __future__ import annotations
