@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NoReturn
 
 import torch
@@ -120,11 +121,15 @@ def _refuse_heads(name: str, count: int, widest: int) -> NoReturn:
 
 
 def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
-    try:
-        return tuple(torch.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3]))  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
-        raise ValueError(f"the batch dimensions of q, k and v do not broadcast: {shapes}") from error
+    """The batch dimensions that those of q, k and v broadcast to: ``torch.broadcast_shapes`` would import sympy."""
+    lead: list[int] = []
+    for sizes in zip_longest(*(reversed(x.shape[:-3]) for x in (q, k, v)), fillvalue=1):
+        wide = [size for size in sizes if size != 1]
+        if any(size != wide[0] for size in wide):
+            shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
+            raise ValueError(f"the batch dimensions of q, k and v do not broadcast: {shapes}")
+        lead.insert(0, wide[0] if wide else 1)
+    return tuple(lead)
 
 
 def _canonical_mask(mask: Tensor, q: Tensor, logits_shape: tuple[int, ...]) -> Tensor:
