@@ -183,7 +183,7 @@ def _now(running: Mapping[int, Job], outcomes: Mapping[int, Mapping[str, Outcome
 
 def _longest(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
-    return 60 + 2 * job.timeout + len(job.targets) * (job.timeout + 1)
+    return 60 + job.import_time + len(job.targets) * (job.target_time + 1)
 
 
 def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> Outcome | None:

@@ -42,6 +42,21 @@ class Job:
     timeout: float
     memory: int
 
+    @property
+    def import_time(self) -> float:
+        """Seconds that importing the file may take: packages import more than the one file."""
+        return 2 * self.timeout
+
+    @property
+    def imports_once(self) -> bool:
+        """Whether all targets share one import: what has used a GPU cannot go on in a fork."""
+        return self.device == "cpu"
+
+    @property
+    def target_time(self) -> float:
+        """Seconds that one target may take."""
+        return self.timeout if self.imports_once else self.import_time + self.timeout
+
     def to_json(self) -> dict[str, Any]:
         """The job as JSON data."""
         return asdict(self)

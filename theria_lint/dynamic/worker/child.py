@@ -27,11 +27,6 @@ IMPORTED = b"imported"
 _LONGEST_ANSWER = 16 << 20
 
 
-def import_time(timeout: float) -> float:
-    """Seconds that importing a file may take: packages import more than the one file."""
-    return 2 * timeout
-
-
 @dataclass(frozen=True)
 class _Duty:
     """A job, where to answer it, and what watches over the code under test."""
@@ -59,7 +54,7 @@ def serve(job: Job, channel: socket.socket, folder: str, reading: Reading) -> No
         kernel.hide_memory(False)
         limits.keep_only(pipe)
         enclosure.settle(folder)
-        limits.limit_resources(job.memory, import_time(job.timeout), device=job.device)
+        limits.limit_resources(job.memory, job.import_time, device=job.device)
         attempts = Attempts(folder)
         attempts.install()
         listener, _ = enclosure.close_off([job.path, *job.overrides], folder, device=job.device)
@@ -76,10 +71,13 @@ def _answer(duty: _Duty) -> None:
     try:
         _serve(duty)
     except BaseException as error:  # the module's own import may raise anything, SystemExit included
-        reason = reasons.failed_import(error)
-        lasting = not isinstance(error, (MemoryError, reasons.LateImportError))
         for target in duty.job.targets:
-            _write(duty.pipe, duty.failed(target, reason, error, lasting=lasting))
+            _write(duty.pipe, _not_imported(duty, target, error))
+
+
+def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> Outcome:
+    lasting = not isinstance(error, (MemoryError, reasons.LateImportError))
+    return duty.failed(target, reasons.failed_import(error), error, lasting=lasting)
 
 
 def _serve(duty: _Duty) -> None:
@@ -90,10 +88,14 @@ def _serve(duty: _Duty) -> None:
     if job.device == "cpu":
         devices.help_along()
     importing.replace_sources(job.overrides)
-    module = _in_time(lambda: importing.import_file(job.path), import_time(job.timeout))
+
+    def load() -> ModuleType:
+        return _in_time(lambda: importing.import_file(job.path), job.import_time)
+
+    module = load() if job.imports_once else None
     os.write(duty.pipe, IMPORTED + b"\n")
     for target in job.targets:
-        _run_forked(module, target, duty)
+        _run_forked(lambda: module or load(), target, duty)
 
 
 def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
@@ -113,7 +115,7 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run_forked(module: ModuleType, target: TargetRequest, duty: _Duty) -> None:
+def _run_forked(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
     job = duty.job
     token = os.urandom(16).hex()
@@ -121,9 +123,9 @@ def _run_forked(module: ModuleType, target: TargetRequest, duty: _Duty) -> None:
     pid = os.fork()
     if pid == 0:
         limits.keep_only(writer)
-        _probe(module, target, replace(duty, pipe=writer), token)
+        _probe(load, target, replace(duty, pipe=writer), token)
     os.close(writer)
-    answer = _read_all(reader, time.monotonic() + job.timeout)
+    answer = _read_all(reader, time.monotonic() + job.target_time)
     os.close(reader)
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
@@ -139,29 +141,37 @@ def _genuine(answer: bytes, token: str) -> Outcome | None:
     return None
 
 
-def _probe(module: ModuleType, target: TargetRequest, duty: _Duty, token: str) -> NoReturn:
+def _probe(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty, token: str) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
     kernel.die_with_parent()
-    job = duty.job
     try:
-        from theria_lint.dynamic.worker import importing, paths, probing
-
-        limits.limit_resources(job.memory, job.timeout, device=job.device)
-        enclosure.close_off_target(device=job.device)
-        duty.attempts.forget()
-        found = importing.resolve(module, target.symbol)
-        clock = paths.Clock(job.timeout / 2)
-        outcome = probing.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
-        reason = duty.attempts.explain(outcome.reason) if outcome.reason else ""
-        outcome = replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())
+        outcome = _outcome(load, target, duty)
     except BaseException as error:
         lasting = not reasons.ran_out_of_memory(error)
-        outcome = duty.failed(target, reasons.failed_probe(error, job), error, lasting=lasting)
+        outcome = duty.failed(target, reasons.failed_probe(error, duty.job), error, lasting=lasting)
     if os.getpid() == me:
         _write(duty.pipe, outcome, token)
     os._exit(0)
+
+
+def _outcome(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> Outcome:
+    from theria_lint.dynamic.worker import importing, paths, probing
+
+    job = duty.job
+    limits.limit_resources(job.memory, job.target_time, device=job.device)
+    enclosure.close_off_target(device=job.device)
+    try:
+        module = load()
+    except BaseException as error:
+        return _not_imported(duty, target, error)
+    duty.attempts.forget()
+    found = importing.resolve(module, target.symbol)
+    clock = paths.Clock(job.timeout / 2)
+    outcome = probing.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
+    reason = duty.attempts.explain(outcome.reason) if outcome.reason else ""
+    return replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())
 
 
 def _write(pipe: int, outcome: Outcome, token: str = "") -> None:

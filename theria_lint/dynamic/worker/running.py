@@ -51,7 +51,7 @@ class Running:
             child.serve(job, theirs, folder, reading)
         theirs.close()
         ours.setblocking(False)
-        return cls(job, pid, ours, folder, mounted, time.monotonic() + child.import_time(job.timeout) + 1)
+        return cls(job, pid, ours, folder, mounted, time.monotonic() + job.import_time + 1)
 
     def read(self) -> tuple[list[str], bool]:
         """The outcomes that have been said since, and whether more may come."""
@@ -86,7 +86,7 @@ class Running:
         if line == child.IMPORTED and not self.imported:
             self.imported = True
             self._grant()
-            self.deadline = time.monotonic() + len(self.job.targets) * (self.job.timeout + 1) + 1
+            self.deadline = time.monotonic() + len(self.job.targets) * (self.job.target_time + 1) + 1
         return line in (child.LISTENER, child.IMPORTED)
 
     def _grant(self) -> None:
@@ -148,7 +148,7 @@ class Running:
         if self.imported:
             return None
         if self.late:
-            return reasons.late_import(child.import_time(self.job.timeout))
+            return reasons.late_import(self.job.import_time)
         return reasons.ended_import(self.status or 0)
 
 
