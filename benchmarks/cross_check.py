@@ -1,0 +1,257 @@
+"""Checks verdicts of theria-lint by other means: double backward against differences, on inputs made by hand.
+
+    PYTHON benchmarks/cross_check.py REPORT.json ...
+
+runs with the Python of an environment that holds the packages (benchmarks/field_report.py makes one and writes the
+reports), and prints one line for every callable of cross_check_cases.py whose package is installed there: how many
+blocks are right, wrong and missing, the worst relative errors, the class that follows, and what the reports say. At the
+end it names the `safe` and `silent_*` targets of the reports for which there is no case. It exits with 1 where both
+disagree.
+
+It shares no code with the linter. L = ⟨W, f(inputs)⟩; a first gradient is held against central differences of L along
+random directions u; a block of second derivatives, ∂⟨u, g_a⟩/∂b by double backward, against central differences of
+g_b along u in a (of L, twice, where the first gradient is wrong already); ∂⟨u, g_a⟩/∂W against those of f. Steps are
+tried from large to small and the best counts: no wrong derivative agrees with differences at any step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+EXACT, ROUGH = 1e-4, 3e-2
+"""Relative error up to which a derivative is right, for code that computes in float64 and for any other."""
+
+NOTHING = 1e-6
+"""A derivative below this fraction of the largest one of its kind carries no signal; below it of its own truth, it is missing."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function to differentiate, its inputs, and the relative error that is rounding."""
+
+    function: Callable[..., Tensor]
+    inputs: Mapping[str, Tensor]
+    tolerance: float = EXACT
+
+
+@dataclass
+class Found:
+    """What a check found: blocks by state, the worst errors, the message of whatever was raised at an order."""
+
+    first: float = 0.0
+    worst: float = 0.0
+    right: int = 0
+    wrong: int = 0
+    missing: int = 0
+    hessian: list[str] = field(default_factory=list)
+    raised: tuple[int, str] | None = None
+
+    def verdict(self) -> str:
+        """The class that follows, in the linter's words."""
+        if self.raised:
+            return "first_order_only" if self.raised[0] == 2 else "hard_structural"
+        if self.hessian and set(self.hessian) == {"missing"}:
+            return "silent_collapse"
+        return "silent_corruption" if self.wrong or self.missing or self.first > 1.0 else "safe"
+
+
+def run(function: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
+    """The function with the random numbers that it always draws."""
+    torch.manual_seed(7)
+    return function(*inputs)
+
+
+def normal(like: Tensor, seed: int) -> Tensor:
+    """Numbers of a tensor's shape and dtype that depend on nothing else."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like.dtype)
+
+
+class Check:
+    """One case under examination."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.names = list(case.inputs)
+        self.point = [t.detach() for t in case.inputs.values()]
+        self.directions = [normal(t, 100 + i) for i, t in enumerate(self.point)]
+        self.cotangent = normal(run(case.function, self.leaves()).detach(), 99)
+        self.found = Found()
+
+    def leaves(self, moved: int = -1, step: float = 0.0) -> list[Tensor]:
+        """Fresh inputs, the one of an index moved along its direction."""
+        values = [t + step * self.directions[i] if i == moved else t.clone() for i, t in enumerate(self.point)]
+        return [value.detach().requires_grad_() for value in values]
+
+    def output(self, moved: int, step: float) -> Tensor:
+        return run(self.case.function, self.leaves(moved, step)).detach()
+
+    def gradients(self, moved: int = -1, step: float = 0.0) -> list[Tensor]:
+        """The first gradients of L at a moved point, without a graph behind them."""
+        leaves = self.leaves(moved, step)
+        loss = (self.cotangent * run(self.case.function, leaves)).sum()
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        return [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves, strict=True)]
+
+    def examine(self) -> Found:
+        """First gradients, then every block."""
+        leaves = self.leaves()
+        cotangent = self.cotangent.clone().requires_grad_()
+        order = 1
+        try:
+            loss = (cotangent * run(self.case.function, leaves)).sum()
+            first = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+            order = 2
+            rows = [self._row(g, i, [*leaves, cotangent]) for i, g in enumerate(first)]
+            torch.autograd.backward([g.sum() for g in first if g is not None and g.requires_grad])
+        except Exception as error:
+            self.found.raised = (order, f"{type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            return self.found
+        right = self._first([torch.zeros_like(x) if g is None else g.detach() for g, x in zip(first, leaves, strict=True)])
+        self._blocks(rows, right)
+        return self.found
+
+    def _row(self, gradient: Tensor | None, index: int, variables: list[Tensor]) -> list[Tensor]:
+        zeros = [torch.zeros_like(v) for v in variables]
+        if gradient is None or not gradient.requires_grad:
+            return zeros
+        scalar = (self.directions[index] * gradient).sum()
+        rows = torch.autograd.grad(scalar, variables, retain_graph=True, allow_unused=True)
+        return [z if r is None else r.detach() for r, z in zip(rows, zeros, strict=True)]
+
+    def _first(self, gradients: list[Tensor]) -> bool:
+        """Whether every first gradient fits the forward; ``found.first`` is the worst error in units of the tolerance."""
+        slopes = [float((g * u).sum()) for g, u in zip(gradients, self.directions, strict=True)]
+        sizes = [float(g.norm()) for g in gradients]
+        errors = []
+        for index, slope in enumerate(slopes):
+            steps = [abs(self._slope(index, h) - slope) for h in STEPS]
+            errors.append(min(steps) / max(abs(slope), sizes[index], NOTHING * max(sizes), 1e-300))
+        self.found.first = max(errors) / self.case.tolerance
+        return self.found.first <= 1.0
+
+    def _slope(self, index: int, h: float) -> float:
+        return float((self.cotangent * (self.output(index, h) - self.output(index, -h))).sum()) / (2 * h)
+
+    def _blocks(self, rows: list[list[Tensor]], by_gradient: bool) -> None:
+        truths = [self._truth(a, rows[a], by_gradient) for a in range(len(rows))]
+        for kind in (slice(0, -1), slice(-1, None)):
+            largest = max((float(t.norm()) for row, _ in truths for t in row[kind]), default=0.0)
+            for (truth, seen), _ in zip(truths, rows, strict=True):
+                for t, s in zip(truth[kind], seen[kind], strict=True):
+                    self._count(t, s, largest, hessian=kind.stop == -1)
+
+    def _truth(self, a: int, row: list[Tensor], by_gradient: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """A row by differences with, for each block, the step that fits best; and what was measured, likewise seen."""
+        blocks: list[tuple[float, Tensor, Tensor]] = []
+        for h in STEPS:
+            found = [(x, y) for x, y in zip(self._differences(a, row, h, by_gradient), self._seen(row, by_gradient), strict=True)]
+            scored = [(float((x - y).norm()), x, y) for x, y in found]
+            blocks = [min(pair, key=lambda s: s[0]) for pair in zip(blocks, scored, strict=True)] if blocks else scored
+        return [x for _, x, _ in blocks], [y for _, _, y in blocks]
+
+    def _seen(self, row: list[Tensor], by_gradient: bool) -> list[Tensor]:
+        if by_gradient:
+            return row
+        return [(r * u).sum()[None] for r, u in zip(row, self.directions, strict=False)] + row[-1:]
+
+    def _differences(self, a: int, row: list[Tensor], h: float, by_gradient: bool) -> list[Tensor]:
+        out = (self.output(a, h) - self.output(a, -h)) / (2 * h)
+        if by_gradient:
+            pairs = zip(self.gradients(a, h), self.gradients(a, -h), strict=True)
+            return [*[(x - y) / (2 * h) for x, y in pairs], out]
+        return [*[self._mixed(a, b, h)[None] for b in range(len(row) - 1)], out]
+
+    def _mixed(self, a: int, b: int, h: float) -> Tensor:
+        """The second difference of L along the directions of two inputs."""
+        total = torch.zeros((), dtype=self.cotangent.dtype)
+        for s in (1, -1):
+            for t in (1, -1):
+                values = [x.clone() for x in self.point]
+                values[a] += s * h * self.directions[a]
+                values[b] += t * h * self.directions[b]
+                moved = run(self.case.function, [v.requires_grad_() for v in values]).detach()
+                total += s * t * (self.cotangent * moved).sum()
+        return total / (4 * h * h)
+
+    def _count(self, truth: Tensor, seen: Tensor, largest: float, *, hessian: bool) -> None:
+        size, error = float(truth.norm()), float((seen - truth).norm())
+        if max(size, error) <= 100 * NOTHING * largest:
+            return
+        relative = error / max(size, 100 * NOTHING * largest, 1e-300)
+        nothing = float(seen.norm()) <= NOTHING * size
+        state = "right" if relative <= self.case.tolerance else "missing" if nothing else "wrong"
+        self.found.worst = max(self.found.worst, relative)
+        setattr(self.found, state, getattr(self.found, state) + 1)
+        if hessian:
+            self.found.hessian.append(state)
+
+
+def verdicts(reports: list[str]) -> dict[str, str]:
+    """What the linter's JSON reports say, by ``package/module.py:symbol``."""
+    found = {}
+    for name in reports:
+        for target in json.loads(Path(name).read_text())["targets"]:
+            place = target["path"].replace(os.sep, "/").rpartition("site-packages/")[2]
+            found[f"{place}:{target['symbol']}"] = target["verdict"]
+    return found
+
+
+def resolve(key: str) -> Any:
+    """The object that ``package/module.py:symbol`` names; ImportError where its package is not installed."""
+    path, _, symbol = key.partition(":")
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return getattr(importlib.import_module(module), symbol)
+
+
+def line(key: str, found: Found, said: str) -> str:
+    """A row of the table."""
+    ours = found.verdict()
+    known = {"": "not in the reports", "inconclusive": "no verdict", ours: "agree"}
+    agrees = known.get(said, f"DISAGREE: the linter says {said}")
+    counts = f"right {found.right} wrong {found.wrong} missing {found.missing}"
+    raised = f" ({found.raised[1]})" if found.raised else ""
+    return f"{key:95} {counts:27} worst {found.worst:.0e} first {found.first:.0e} {ours:18} {agrees}{raised}"
+
+
+def main() -> None:
+    """Prints the table, and what it does not cover."""
+    import cross_check_cases
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    reports = [name for name in sys.argv[1:] if name.endswith(".json")]
+    wanted = [name for name in sys.argv[1:] if not name.endswith(".json")]
+    said, disagree = verdicts(reports), 0
+    for key, make in cross_check_cases.CASES.items():
+        if wanted and not any(name in key for name in wanted):
+            continue
+        try:
+            target = resolve(key)
+            torch.manual_seed(3)
+            check = Check(make(target))
+        except Exception as error:
+            print(f"{key:95} not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            continue
+        found = check.examine()
+        disagree += said.get(key, "inconclusive") not in ("inconclusive", found.verdict())
+        print(line(key, found, said.get(key, "")), flush=True)
+    checked = ("safe", "silent_collapse", "silent_corruption")
+    open_ = [f"{key} ({verdict})" for key, verdict in said.items() if verdict in checked and key not in cross_check_cases.CASES]
+    print(f"{disagree} disagree; without a case: {', '.join(open_) or 'none'}")
+    sys.exit(bool(disagree))
+
+
+if __name__ == "__main__":
+    main()
