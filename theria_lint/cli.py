@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -184,12 +184,22 @@ def _view(options: dict[str, Any]) -> View:
     colour = wanted == "always" or (wanted == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     return View(
         colour=colour,
-        unicode=_can_write("░▒▓█…", sys.stdout.encoding),
+        unicode=_can_write("░▒▓█·∂…", sys.stdout.encoding),
         quiet=options["quiet"],
         verbose=options["verbose"],
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],
+        width=_columns(sys.stdout),
     )
+
+
+def _columns(stream: TextIO) -> int:
+    """How wide the terminal is that a stream goes to; 0 where it goes to none."""
+    if not stream.isatty():
+        return 0
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 def _can_write(text: str, encoding: str | None) -> bool:
@@ -206,8 +216,9 @@ def _progress(options: dict[str, Any]) -> Progress | None:
         return None
 
     def show(what: str, done: int, total: int) -> None:
-        line = f"[{done}/{total}] {what}"[:78] if done < total else ""
-        click.echo(f"\r{line:<79}\r{line}", nl=False, err=True)
+        room = max(_columns(sys.stderr) - 1, 20)
+        line = f"[{done}/{total}] {what}"[:room] if done < total else ""
+        click.echo(f"\r{line:<{room}}\r{line}", nl=False, err=True)
 
     return show
 

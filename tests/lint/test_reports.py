@@ -148,7 +148,7 @@ def test_a_frame_cuts_what_is_long() -> None:
 
     source = "\n".join(["x = (" + "1 + " * 100] + ["    2 +"] * 20 + ["0)"])
     rows = frame(source, Span(1, 5, 22, 2), Style(False))
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert rows[0].endswith("...")
     assert rows[-1] == "  | (16 more lines)"
     assert frame("", Span(1, 1, 1, 2), Style(False)) == []

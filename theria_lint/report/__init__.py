@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class View(NamedTuple):
-    """How much to show: ``colour`` and ``unicode`` say what the reader's terminal can do."""
+    """How much to show: ``colour``, ``unicode`` and ``width`` say what the reader's terminal can do.
+
+    ``width`` 0 leaves lines as long as they are.
+    """
 
     colour: bool = False
     unicode: bool = True
@@ -18,6 +21,7 @@ class View(NamedTuple):
     verbose: bool = False
     show_cleared: bool = False
     statistics: bool = False
+    width: int = 0
 
 
 def render(report: Report, name: str, view: View) -> str:

@@ -7,13 +7,16 @@ from collections.abc import Collection, Iterator, Mapping
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
 from theria_lint.report import View
+from theria_lint.report.changes import changes
 from theria_lint.report.frame import frame
-from theria_lint.report.heatmap import heatmap
+from theria_lint.report.heatmap import gradients, heatmap
 from theria_lint.report.outcome import explains, is_accepted, unexplained_targets
-from theria_lint.report.style import Style, place
+from theria_lint.report.style import Style, place, printable, wrapped
 
 # Of a target: path, line, symbol.
 Key = tuple[str, int, str]
+# What a file's runs have shown so far: the rows, and the run that showed them.
+Measured = dict[tuple[str, ...], str]
 _COLOURS = {"confirmed": "red", "unconfirmed": "yellow", "cleared": "green"}
 
 
@@ -25,10 +28,11 @@ def blocks(report: Report, view: View, style: Style) -> Iterator[str]:
     for path in sorted({*(item.suspect.path for item in findings), *(item.target.path for item in targets)}):
         for finding in findings:
             if finding.suspect.path == path:
-                yield "\n".join(_finding(finding, report, style))
+                yield "\n".join(_finding(finding, report, view, style))
+        measured: Measured = {}
         for result in targets:
             if result.target.path == path:
-                yield "\n".join(_target(result, report, view, style, alone))
+                yield "\n".join(_target(result, report, view, style, alone, measured))
     yield from _errors(report, style)
 
 
@@ -49,23 +53,27 @@ def _is_target_shown(result: TargetResult, report: Report, view: View, alone: Co
     return _key(result) in alone or any(run.blocks for run in result.runs)
 
 
-def _finding(finding: Finding, report: Report, style: Style) -> Iterator[str]:
-    suspect = finding.suspect
-    disposition = style.paint(finding.disposition.value, _COLOURS[finding.disposition.value], bold=True)
+def _finding(finding: Finding, report: Report, view: View, style: Style) -> Iterator[str]:
+    suspect, colour = finding.suspect, _COLOURS[finding.disposition.value]
+    disposition = style.paint(finding.disposition.value, colour, bold=True)
     verdict = f", {finding.verdict.value}" if finding.verdict else ""
     where = style.paint(place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column), bold=True)
     yield f"{where}: {suspect.rule} {suspect.name}: {disposition}{verdict} ({suspect.severity})"
-    yield f"  {suspect.message}"
-    yield from (f"  {row}" for row in frame(report.sources.get((suspect.path, suspect.cell), ""), suspect.span, style))
-    yield f"  evidence: {finding.reason}"
-    yield f"  remedy: {suspect.remedy}"
+    yield from wrapped(suspect.message, "  ", view.width)
+    widest = {"widest": view.width - 2} if view.width else {}
+    source = report.sources.get((suspect.path, suspect.cell), "")
+    yield from (f"  {row}" for row in frame(source, suspect.span, style, colour, **widest))
+    yield from wrapped(f"evidence: {finding.reason}", "  ", view.width)
+    yield from wrapped(f"remedy: {suspect.remedy}", "  ", view.width)
+    if finding.rewrite:
+        yield from (f"  {row}" for row in changes(finding.rewrite, suspect.path, report, view, style))
 
 
 def _head(result: TargetResult, style: Style) -> str:
     target = result.target
     where = style.paint(place(target.path, None, target.line, 1), bold=True)
     verdict = style.paint(result.verdict.value, _colour(result.verdict), bold=True)
-    return f"{where}: target {target.symbol}: {verdict}"
+    return f"{where}: target {printable(target.symbol)}: {verdict}"
 
 
 def _colour(verdict: Verdict) -> str:
@@ -74,37 +82,47 @@ def _colour(verdict: Verdict) -> str:
     return "red" if verdict.unsafe else "green"
 
 
-def _target(result: TargetResult, report: Report, view: View, style: Style, alone: Collection[Key]) -> Iterator[str]:
+def _target(
+    result: TargetResult, report: Report, view: View, style: Style, alone: Collection[Key], measured: Measured
+) -> Iterator[str]:
     yield _head(result, style)
     if not any(explains(finding, result) and result.reason in finding.reason for finding in report.findings):
-        yield f"  reason: {result.reason}"
+        yield from wrapped(f"reason: {result.reason}", "  ", view.width)
     if _key(result) in alone:
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            yield f"  {_run_line(run, result)}"
-            yield from (f"    {row}" for row in _measured(run, view, style))
+            seen = measured.setdefault(tuple(_errors_of(run, view, style)), f"{result.target.symbol} on {run.backend}")
+            is_new = view.verbose or not run.blocks or seen == f"{result.target.symbol} on {run.backend}"
+            yield from wrapped(_run_line(run, result, None if is_new else seen), "  ", view.width)
+            yield from (f"    {row}" for row in (_measured(run, view, style) if is_new else ()))
 
 
-def _run_line(run: Run, result: TargetResult) -> str:
+def _run_line(run: Run, result: TargetResult, before: str | None) -> str:
     oracle = f", against {run.oracle}" if run.oracle else ""
     reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
     verdict = f"run on {run.backend}, {run.device}, {run.dtype}{oracle}: {run.verdict.value}{reason}"
+    if before:
+        return f"{verdict}; the same errors as {before}"
     return f"{verdict}; relative errors:" if run.gradients or run.blocks else verdict
 
 
 def _measured(run: Run, view: View, style: Style) -> Iterator[str]:
     """What a run found, in numbers and in the target's own words."""
-    if run.gradients:
-        yield f"gradients  {_numbers(run.gradients)}"
-    yield from heatmap(run, style, view.unicode)
+    yield from _errors_of(run, view, style)
     if run.maml:
         figures = {key: value for key, value in run.maml.items() if isinstance(value, float)}
         yield f"under MAML  {_numbers(figures) or run.maml.get('status') or run.maml.get('error')}"
     if run.error and run.error not in run.reason:
-        yield " ".join(run.error.split())
+        yield from wrapped(run.error, "", view.width)
     if view.verbose:
-        yield from run.notes
+        yield from (line for note in run.notes for line in wrapped(note, "", view.width))
+
+
+def _errors_of(run: Run, view: View, style: Style) -> Iterator[str]:
+    if run.gradients:
+        yield gradients(run, style, view.unicode)
+    yield from heatmap(run, style, view.unicode)
 
 
 def _numbers(values: Mapping[str, object]) -> str:
@@ -119,4 +137,4 @@ def _errors(report: Report, style: Style) -> Iterator[str]:
 
 
 def _notice(notice: LintError, kind: str) -> str:
-    return f"{place(notice.path, notice.cell, notice.line, None)}: {kind}: {notice.message}"
+    return f"{place(notice.path, notice.cell, notice.line, None)}: {kind}: {printable(notice.message)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from theria_lint.model import Disposition, Finding, LintError, Report, TargetResult
 from theria_lint.report import View
 from theria_lint.report.outcome import unexplained_targets
-from theria_lint.report.style import place
+from theria_lint.report.style import place, printable
 
 
 def render(report: Report, view: View) -> str:
@@ -33,7 +33,8 @@ def _finding(finding: Finding) -> str:
 
 def _target(result: TargetResult) -> str:
     target = result.target
-    return f"{target.path}:{target.line}:1: unsafe [{result.verdict.value}] {target.symbol}: {_one_line(result.reason)}"
+    where = place(target.path, None, target.line, 1)
+    return f"{where}: unsafe [{result.verdict.value}] {printable(target.symbol)}: {_one_line(result.reason)}"
 
 
 def _notice(notice: LintError, kind: str) -> str:
@@ -41,4 +42,4 @@ def _notice(notice: LintError, kind: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

@@ -3,46 +3,73 @@
 from __future__ import annotations
 
 from theria_lint.model import Span
-from theria_lint.report.style import Style
+from theria_lint.report.style import Style, printable
 
 _WIDEST = 160
 _TALLEST = 6
+_CUT = "..."
 
 
-def frame(source: str, span: Span, style: Style) -> list[str]:
-    """The lines of ``span``, numbered, and carets under a span of one line; nothing without the source."""
+def frame(source: str, span: Span, style: Style, colour: str = "red", widest: int = _WIDEST) -> list[str]:
+    """The lines of ``span``, numbered, with carets under the first; nothing without the source.
+
+    Of lines longer than ``widest`` the part is shown in which the suspect stands.
+    """
     rows = source.split("\n")
     if not 1 <= span.line <= len(rows) or not source:
         return []
     last = min(span.end_line, span.line + _TALLEST - 1, len(rows))
     width = len(str(last))
-    shown = [f"{number:>{width}} | {_row(rows[number - 1])}".rstrip() for number in range(span.line, last + 1)]
-    gutter = " " * width + " | "
+    gutter = style.paint(" " * width + " |", "blue")
+    room = max(widest - width - 3, 20)
+    before, marked = _carets(rows[span.line - 1], span)
+    start = max(0, min(before - room // 3, before + marked - room + len(_CUT)) if before + marked > room else 0)
+    shown = []
+    for number in range(span.line, last + 1):
+        row = _cut(_row(rows[number - 1]), start if number == span.line else 0, room)
+        shown.append(f"{style.paint(f'{number:>{width}} |', 'blue')} {row}".rstrip())
+    carets = "^" * min(marked, room - before + start)
+    shown.insert(1, f"{gutter} {' ' * (before - start)}{style.paint(carets, colour, bold=True)}")
     if last < span.end_line:
-        shown.append(f"{gutter}({span.end_line - last} more lines)")
-    before, count = _carets(rows[span.line - 1], span)
-    if before + count <= _WIDEST:
-        shown.insert(1, gutter + " " * before + style.paint("^" * count, "red", bold=True))
+        shown.append(f"{gutter} ({span.end_line - last} more lines)")
     return shown
 
 
+def fitted(row: str, room: int) -> str:
+    """A line of source as a terminal shows it in ``room`` columns."""
+    return _cut(_row(row), 0, max(room, 20))
+
+
 def _row(row: str) -> str:
-    row = row.expandtabs(4)
-    return row if len(row) <= _WIDEST else row[: _WIDEST - 3] + "..."
+    return printable(row.rstrip().expandtabs(4))
+
+
+def _cut(row: str, start: int, room: int) -> str:
+    """Columns ``start`` to ``start + room`` of a row, with dots where something is left out."""
+    if start == 0 and width(row) <= room:
+        return row
+    kept, at = [], 0
+    for character in row:
+        if start <= at and at + width(character) <= start + room:
+            kept.append(character)
+        at += width(character)
+    text = "".join(kept)
+    text = _CUT + text[len(_CUT) :] if start else text
+    return text if at <= start + room else text[: -len(_CUT)] + _CUT
 
 
 def _carets(row: str, span: Span) -> tuple[int, int]:
     """Where carets start under the first line of a span, and how many, in columns of a terminal."""
     end = span.end_column - 1 if span.end_line == span.line else len(row.rstrip())
-    before = _width(row[: span.column - 1].expandtabs(4))
-    return before, max(_width(row[:end].expandtabs(4)) - before, 1)
+    before = width(_row(row[: span.column - 1] + "|")) - 1
+    return before, max(width(_row(row[:end])) - before, 1)
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """Columns on a terminal: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
     import unicodedata
 
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+    return len(text) + wide - sum(unicodedata.category(character) in ("Mn", "Me", "Cf") for character in text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What a terminal would act on: control characters, and those that reorder text.
+_ACTIVE = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _ACTIVE}
 _CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
 
@@ -19,10 +22,26 @@ class Style:
         return f"\033[{';'.join(map(str, codes))}m{text}\033[0m"
 
 
+def wrapped(text: str, indent: str, width: int) -> list[str]:
+    """``text`` on lines of at most ``width`` columns, all but the first further in; on one line if ``width`` is 0."""
+    line = f"{indent}{printable(' '.join(text.split()))}"
+    if not width or len(line) <= width:
+        return [line]
+    from textwrap import wrap
+
+    further = f"{indent}    "
+    return wrap(line, max(width, 40), subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+
+
 def place(path: str, cell: int | None, line: int | None, column: int | None) -> str:
     """``path:line:column``, with the cell of a notebook after the path."""
     parts = [path, f"cell {cell}" if cell is not None else None, line, column]
-    return ":".join(str(part) for part in parts if part is not None)
+    return ":".join(printable(str(part)) for part in parts if part is not None)
+
+
+def printable(text: str) -> str:
+    """One line of text in which nothing moves the cursor: other people's code and errors may hold anything."""
+    return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 def counted(count: int, noun: str) -> str:

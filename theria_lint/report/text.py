@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from theria_lint.report.style import Style, counted
+from theria_lint.report.style import Style, counted, wrapped
 
 if TYPE_CHECKING:
     from theria_lint.report import View
@@ -22,7 +22,7 @@ def render(report: Report, view: View) -> str:
 
         return concise.render(report, view)
     facts = (_environment(report) if view.verbose else "") + _protections(report, view)
-    summary = style.paint(_summary(report), bold=True) + "\n" + facts
+    summary = style.paint("\n".join(wrapped(_summary(report), "", view.width)), bold=True) + "\n" + facts
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
         return summary
     from theria_lint.report.blocks import blocks
