@@ -67,6 +67,16 @@ class AttentionClassifier(nn.Module):
         return attended.squeeze(1).to(x.dtype)
 
 
+class _BlankLinear(nn.Linear):
+    """A linear layer whose parameters hold whatever the memory held.
+
+    nn.Linear's own initialisation would use the global generator, and ``skip_init`` imports sympy.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draws nothing."""
+
+
 def _linear(
     inputs: int,
     outputs: int,
@@ -77,13 +87,11 @@ def _linear(
     bias: bool = False,
     gain: float = 1.0,
 ) -> nn.Linear:
-    """A linear layer drawn from the generator alone: nn.Linear's own initialisation would use the global one.
+    """A linear layer drawn from the generator alone.
 
     ``gain`` above 1 for q and k keeps the softmax away from uniform, where second derivatives are small.
     """
-    layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, inputs, outputs, bias=bias, dtype=dtype, device=torch.device(device)
-    )
+    layer = _BlankLinear(inputs, outputs, bias=bias, dtype=dtype, device=torch.device(device))
     with torch.no_grad():
         layer.weight.copy_(draw((outputs, inputs), generator) * (gain / math.sqrt(inputs)))
         if bias:
