@@ -49,8 +49,9 @@ class _Severed(torch.autograd.Function):
         if not output.requires_grad:
             return (None,) * (1 + len(leaves))
         # The graph is kept: an unrolled loop comes through here once for the inner and once for the outer gradient.
-        found = torch.autograd.grad(
-            output, wanted, cotangents[0].detach(), retain_graph=True, create_graph=False, allow_unused=True
-        )
+        # The product stands for a cotangent given to autograd.grad, which imports sympy to check that one.
+        with torch.enable_grad():
+            loss = (output * cotangents[0].detach()).sum()
+        found = torch.autograd.grad(loss, wanted, retain_graph=True, create_graph=False, allow_unused=True)
         gradients = iter(found)
         return (None, *(next(gradients) if leaf.requires_grad else None for leaf in leaves))
