@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from theria_lint.model import Suspect
 
@@ -21,7 +21,7 @@ class Reach:
     def __init__(self, source: str, suspects: Iterable[Suspect]) -> None:
         """Parses the file once; ``source`` is the text that the suspects were found in."""
         lines = source.splitlines(keepends=True)
-        places = [_place(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.expr)]
+        places = list(_places(ast.parse(source)))
         self._homes = {suspect: _home(suspect, lines, places) for suspect in suspects}
 
     def reached(self, executed: Iterable[Place]) -> list[Suspect]:
@@ -56,6 +56,19 @@ def _home(suspect: Suspect, lines: list[str], places: list[Place]) -> Place | No
     end = (span.end_line, _bytes(lines, span.end_line, span.end_column))
     around = [place for place in places if place[:2] <= start and end <= place[2:]]
     return min(around, key=lambda p: (p[2] - p[0], p[3] - p[1]), default=None)
+
+
+def _places(tree: ast.AST) -> Iterator[Place]:
+    """The places of expressions that have instructions of their own.
+
+    A bare name need not: since Python 3.13 two neighbours share one, which has the place of the first. It runs with the
+    expression around it, unless that is a branch.
+    """
+    for parent in ast.walk(tree):
+        branching = isinstance(parent, (ast.IfExp, ast.BoolOp))
+        for node in ast.iter_child_nodes(parent):
+            if isinstance(node, ast.expr) and (branching or not isinstance(node, (ast.Name, ast.Constant))):
+                yield _place(node)
 
 
 def _place(node: ast.expr) -> Place:
