@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import Evidence, rule_on
+from theria_lint.dynamic.attribution import Attribution, inquire
+from theria_lint.dynamic.evidence import Evidence
 from theria_lint.dynamic.protocol import Outcome
 from theria_lint.model import Run, Span, Suspect
 
@@ -23,73 +28,184 @@ def outcome(verdict: str, **errors: float) -> Outcome:
     return Outcome(1, "f", (run,))
 
 
-ONE, TWO, THREE, OPAQUE = suspect(1), suspect(2), suspect(3), suspect(9, None)
+ONE, TWO, THREE, FOUR, OPAQUE = suspect(1), suspect(2), suspect(3), suspect(4), suspect(9, None)
+BAD, SAFE, NOTHING = outcome("silent_corruption", q_q=1.0), outcome("safe", q_q=0.0), outcome("inconclusive")
+
+Left = Collection[Suspect]
+"""The suspects that a variant leaves in: what the tables below decide by."""
 
 
-def dispositions(evidence: Evidence, suspects: list[Suspect], fixed: list[Suspect] | None = None) -> list[str]:
-    rulings = rule_on(evidence, suspects, fixed or [])
-    return [str(rulings[s].disposition) for s in [*suspects, *(fixed or [])]]
+def attribution(
+    table: Callable[[Left], Outcome], suspects: list[Suspect], fixed: Collection[Suspect] = ()
+) -> Attribution:
+    """What an inquiry says whose every question is answered from a table."""
+    evidence = Evidence(suspects, list(fixed), {frozenset(): table(set(suspects))})
+    inquiry = inquire(evidence)
+    while True:
+        try:
+            asked = next(inquiry)
+        except StopIteration as end:
+            return end.value
+        for neutralised in asked:
+            evidence.outcomes.setdefault(neutralised, table(set(suspects) - neutralised))
+
+
+def dispositions(
+    table: Callable[[Left], Outcome], suspects: list[Suspect], fixed: Collection[Suspect] = ()
+) -> list[str]:
+    rulings = attribution(table, suspects, fixed).rulings
+    return [str(rulings[s].disposition) for s in [*suspects, *fixed]]
 
 
 def test_every_suspect_of_a_safe_target_is_cleared():
-    safe = outcome("safe")
-    assert dispositions(Evidence(safe, safe), [ONE, TWO], [OPAQUE]) == ["cleared"] * 3
+    assert dispositions(lambda left: SAFE, [ONE, TWO], [OPAQUE]) == ["cleared"] * 3
 
 
 def test_every_suspect_of_an_inconclusive_target_is_unconfirmed_with_its_reason():
-    nothing = outcome("inconclusive")
-    rulings = rule_on(Evidence(nothing, nothing), [ONE], [])
-    assert rulings[ONE].disposition == "unconfirmed"
-    assert "it does not run" in rulings[ONE].reason
+    ruling = attribution(lambda left: NOTHING, [ONE]).rulings[ONE]
+    assert ruling.disposition == "unconfirmed"
+    assert "it does not run" in ruling.reason
 
 
 @pytest.mark.parametrize("verdict", ["silent_collapse", "silent_corruption", "first_order_only", "hard_structural"])
 def test_the_suspect_that_is_enough_alone_is_confirmed_and_the_other_cleared(verdict):
-    bad, safe = outcome(verdict), outcome("safe")
-    evidence = Evidence(bad, safe, {ONE: bad, TWO: safe})
-    assert dispositions(evidence, [ONE, TWO]) == ["confirmed", "cleared"]
+    found = attribution(lambda left: outcome(verdict) if ONE in left else SAFE, [ONE, TWO])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["confirmed", "cleared"]
+    assert found.mended == {ONE}
 
 
 def test_two_that_are_enough_alone_are_both_confirmed():
-    bad = outcome("silent_collapse")
-    assert dispositions(Evidence(bad, outcome("safe"), {ONE: bad, TWO: bad}), [ONE, TWO]) == ["confirmed"] * 2
+    found = attribution(lambda left: BAD if left else SAFE, [ONE, TWO])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["confirmed"] * 2
+    assert found.mended == {ONE, TWO}
+
+
+def test_the_evidence_says_what_changes_and_by_how_much():
+    bad, safe = (
+        outcome("silent_corruption", q_q=0.77, q_k=1e-9, k_k=2.0, v_k=1.0),
+        outcome("safe", **dict.fromkeys(("q_q", "q_k", "k_k", "v_k"), 2e-16)),
+    )
+    reason = attribution(lambda left: bad if left else safe, [ONE]).rulings[ONE].reason
+    assert "(errors: ∂g_q/∂q from 0.77 to 2e-16, ∂g_k/∂k from 2 to 2e-16 and 1 more)" in reason
 
 
 def test_a_harmless_suspect_beside_an_opaque_backward_is_cleared():
-    bad = outcome("silent_collapse", q_q=1.0)
-    assert dispositions(Evidence(bad, bad, {ONE: bad}), [ONE], [OPAQUE]) == ["cleared", "confirmed"]
+    found = attribution(lambda left: BAD, [ONE], [OPAQUE])
+    assert [str(found.rulings[s].disposition) for s in (ONE, OPAQUE)] == ["cleared", "confirmed"]
+    assert not found.mended
 
 
 def test_a_suspect_that_makes_an_unsafe_target_worse_is_confirmed_and_names_the_blocks():
     bad, clean = outcome("silent_corruption", q_q=1.0, q_k=0.8), outcome("silent_corruption", q_q=1.0, q_k=0.1)
-    rulings = rule_on(Evidence(bad, clean, {ONE: bad}), [ONE], [OPAQUE])
-    assert rulings[ONE].disposition == "confirmed"
-    assert "∂g_q/∂k" in rulings[ONE].reason
-    assert "∂g_q/∂q" not in rulings[ONE].reason
+    ruling = attribution(lambda left: bad if left else clean, [ONE], [OPAQUE]).rulings[ONE]
+    assert ruling.disposition == "confirmed"
+    assert "∂g_q/∂k from 0.8 to 0.1" in ruling.reason
+    assert "∂g_q/∂q" not in ruling.reason
 
 
 def test_removing_once_differentiable_that_guards_an_opaque_backward_says_that_the_cause_lies_deeper():
     loud, silent = outcome("first_order_only"), outcome("silent_collapse")
-    rulings = rule_on(Evidence(loud, silent, {ONE: loud}), [ONE], [OPAQUE])
-    assert [str(rulings[s].disposition) for s in (ONE, OPAQUE)] == ["confirmed", "confirmed"]
-    assert "still silent_collapse" in rulings[ONE].reason
+    found = attribution(lambda left: loud if left else silent, [ONE], [OPAQUE])
+    assert [str(found.rulings[s].disposition) for s in (ONE, OPAQUE)] == ["confirmed", "confirmed"]
+    assert "still silent_collapse" in found.rulings[ONE].reason
+    assert not found.mended
 
 
 def test_an_opaque_suspect_is_cleared_once_the_others_explain_everything():
-    bad, safe = outcome("hard_structural"), outcome("safe")
-    assert dispositions(Evidence(bad, safe, {ONE: bad}), [ONE], [OPAQUE]) == ["confirmed", "cleared"]
+    assert dispositions(lambda left: BAD if left else SAFE, [ONE], [OPAQUE]) == ["confirmed", "cleared"]
 
 
-def test_a_counterfactual_that_does_not_run_is_no_evidence():
-    bad, nothing = outcome("silent_collapse"), outcome("inconclusive")
-    assert dispositions(Evidence(bad, nothing, {ONE: bad}), [ONE]) == ["unconfirmed"]
-    evidence = Evidence(bad, outcome("safe"), {ONE: nothing, TWO: bad})
-    assert dispositions(evidence, [ONE, TWO]) == ["unconfirmed", "confirmed"]
+def test_two_opaque_suspects_are_not_told_apart_and_it_says_so():
+    other = suspect(8, None)
+    rulings = attribution(lambda left: BAD, [], [OPAQUE, other]).rulings
+    assert rulings[OPAQUE].reason.endswith("no rewrite tells it apart from THL002 on line 8")
 
 
-def test_pairs_are_blamed_where_no_suspect_is_enough_alone():
-    bad, safe = outcome("silent_corruption"), outcome("safe")
-    alone = dict.fromkeys([ONE, TWO, THREE], safe)
-    pairs = {(ONE, TWO): bad, (ONE, THREE): safe, (TWO, THREE): safe}
-    assert dispositions(Evidence(bad, safe, alone, pairs), [ONE, TWO, THREE]) == ["confirmed", "confirmed", "cleared"]
-    assert dispositions(Evidence(bad, safe, alone), [ONE, TWO, THREE]) == ["confirmed"] * 3
+def test_two_that_do_harm_only_together_are_both_confirmed_and_a_third_is_cleared():
+    found = attribution(lambda left: BAD if {ONE, THREE} <= left else SAFE, [ONE, TWO, THREE])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["confirmed", "cleared", "confirmed"]
+    assert "together with THL002 on line 3" in found.rulings[ONE].reason
+    assert found.mended == {ONE, THREE}
+
+
+def test_three_that_do_harm_only_together_are_all_confirmed():
+    assert dispositions(lambda left: BAD if len(left) == 3 else SAFE, [ONE, TWO, THREE]) == ["confirmed"] * 3
+
+
+def test_a_pair_that_does_harm_together_is_found_beside_one_that_does_harm_alone():
+    found = attribution(lambda left: BAD if ONE in left or {TWO, FOUR} <= left else SAFE, [ONE, TWO, THREE, FOUR])
+    states = [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE, FOUR)]
+    assert states == ["confirmed", "confirmed", "cleared", "confirmed"]
+    assert found.mended == {ONE, TWO, FOUR}
+
+
+@given(st.sets(st.frozensets(st.sampled_from([ONE, TWO, THREE, FOUR]), min_size=1), min_size=1))
+def test_whoever_does_harm_in_company_is_found_and_nobody_else(companies):
+    least = [some for some in companies if not any(other < some for other in companies)]
+    found = attribution(lambda left: BAD if any(some <= set(left) for some in least) else SAFE, [ONE, TWO, THREE, FOUR])
+    confirmed = {s for s, ruling in found.rulings.items() if ruling.disposition == "confirmed"}
+    assert confirmed == found.mended
+    assert all(some & confirmed for some in least)
+    assert confirmed <= frozenset().union(*least)
+    assert {s for some in least if len(some) == 1 for s in some} <= confirmed
+
+
+def test_a_lone_suspect_without_which_nothing_runs_is_unconfirmed_and_says_what_to_do():
+    ruling = attribution(lambda left: BAD if left else NOTHING, [ONE]).rulings[ONE]
+    assert ruling.disposition == "unconfirmed"
+    assert "does not run (it does not run)" in ruling.reason
+    assert "lint again" in ruling.reason
+
+
+def test_where_not_all_can_be_left_out_the_one_whose_absence_is_enough_is_confirmed():
+    found = attribution(lambda left: NOTHING if TWO not in left else BAD if ONE in left else SAFE, [ONE, TWO, THREE])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["confirmed", "cleared", "cleared"]
+    assert "it is enough" not in found.rulings[TWO].reason
+    assert found.mended == {ONE}
+
+
+def test_where_not_all_can_be_left_out_the_pair_whose_absence_is_enough_is_confirmed():
+    def table(left: Left) -> Outcome:
+        return NOTHING if THREE not in left else BAD if {ONE, TWO} & set(left) else SAFE
+
+    assert dispositions(table, [ONE, TWO, THREE]) == ["confirmed", "confirmed", "cleared"]
+
+
+def test_where_not_all_can_be_left_out_and_nothing_mends_it_only_what_stays_in_is_unconfirmed():
+    found = attribution(lambda left: NOTHING if TWO not in left else BAD, [ONE, TWO], [OPAQUE])
+    states = [str(found.rulings[s].disposition) for s in (ONE, TWO, OPAQUE)]
+    assert states == ["cleared", "unconfirmed", "unconfirmed"]
+
+
+def test_one_that_does_not_run_alone_is_judged_beside_a_harmless_one():
+    def table(guilty: bool) -> Callable[[Left], Outcome]:
+        def measured(left: Left) -> Outcome:
+            if set(left) == {ONE}:
+                return NOTHING
+            return BAD if (guilty and ONE in left) or THREE in left else SAFE
+
+        return measured
+
+    assert dispositions(table(True), [ONE, TWO, THREE]) == ["confirmed", "cleared", "confirmed"]
+    assert dispositions(table(False), [ONE, TWO, THREE]) == ["cleared", "cleared", "confirmed"]
+
+
+def test_one_that_does_not_run_alone_is_confirmed_where_it_makes_blocks_worse_beside_a_harmful_one():
+    worse = outcome("silent_corruption", q_q=1.0, q_k=0.5)
+    lone = outcome("silent_corruption", q_q=1.0, q_k=0.0)
+
+    def table(left: Left) -> Outcome:
+        if set(left) == {ONE}:
+            return NOTHING
+        return SAFE if not left else worse if ONE in left else lone
+
+    assert dispositions(table, [ONE, TWO]) == ["confirmed", "confirmed"]
+
+
+def test_one_of_which_nothing_is_known_is_unconfirmed():
+    def table(left: Left) -> Outcome:
+        return NOTHING if set(left) == {ONE} else BAD if left else SAFE
+
+    found = attribution(table, [ONE, TWO])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["unconfirmed", "confirmed"]
+    assert "lint again" in found.rulings[ONE].reason

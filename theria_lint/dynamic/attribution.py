@@ -1,45 +1,31 @@
-"""Which suspects are to blame: dispositions from what the counterfactual variants of a target measured."""
+"""Which suspects are to blame: dispositions from what the counterfactual variants of a target measure.
+
+An inquiry is a generator: it yields the variants that it has to know of next, and goes on once they have run. So the
+inquiries of many targets go side by side, and a test needs no kernel to hold one against a table of verdicts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations, islice
+from typing import TypeVar
 
-from theria.verdicts import Verdict, worst
-from theria_lint.dynamic.protocol import Outcome
-from theria_lint.model import Disposition, Run, Suspect
+from theria.verdicts import Verdict
+from theria_lint.dynamic.evidence import Evidence, Neutralised, changes, listed, why
+from theria_lint.model import Disposition, Suspect
 
-_LESS = 1.05
-_BARELY = 1e-3
+_Answer = TypeVar("_Answer")
+Inquiry = Generator[list[Neutralised], None, _Answer]
 
+FEW = 10
+"""How many sets of suspects of one size are tried where the variant without any suspect does not run."""
 
-def verdict_of(outcome: Outcome) -> Verdict:
-    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none."""
-    return worst(run.verdict for run in outcome.runs)
+COMPANIONS = 3
+"""Beside how many others a suspect is tried that does not run as the only one left."""
 
-
-def worst_run(outcome: Outcome) -> Run | None:
-    """The run that decided the outcome's verdict."""
-    verdict = verdict_of(outcome)
-    return next((run for run in outcome.runs if run.verdict is verdict), None)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured of one target, variant by variant.
-
-    ``clean``: every suspect that can be neutralised is; the baseline itself where none can. ``alone``: every one but
-    that one is. ``pairs``: every one but two is; only filled where no suspect alone explains the failure.
-    """
-
-    baseline: Outcome
-    clean: Outcome
-    alone: Mapping[Suspect, Outcome] = field(default_factory=dict)
-    pairs: Mapping[tuple[Suspect, Suspect], Outcome] = field(default_factory=dict)
-
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """Everything that was measured."""
-        return self.baseline, self.clean, *self.alone.values(), *self.pairs.values()
+BY_HAND = "replace it by hand with code that autograd records, and lint again"
+"""What to do where no variant tells whether a suspect is to blame."""
 
 
 @dataclass(frozen=True)
@@ -50,118 +36,198 @@ class Ruling:
     reason: str
 
 
-def rule_on(evidence: Evidence, neutralisable: list[Suspect], fixed: list[Suspect]) -> dict[Suspect, Ruling]:
-    """The disposition of every suspect that one target reaches.
+@dataclass(frozen=True)
+class Attribution:
+    """The rulings on a target's suspects; ``mended``: the confirmed ones, if the target was safe without them."""
 
-    Args:
-        evidence: the target's measurements.
-        neutralisable: its suspects that a rewrite can neutralise.
-        fixed: its suspects that no rewrite can.
-    """
-    symbol, verdict = evidence.baseline.symbol, verdict_of(evidence.baseline)
-    everyone = [*neutralisable, *fixed]
+    rulings: Mapping[Suspect, Ruling] = field(default_factory=dict)
+    mended: Neutralised = frozenset()
+
+
+def inquire(evidence: Evidence) -> Inquiry[Attribution]:
+    """Rules on every suspect of a target, of which the baseline is known."""
+    symbol, verdict = evidence.baseline.symbol, evidence.verdict(frozenset())
+    everyone = [*evidence.suspects, *evidence.fixed]
     if verdict is Verdict.INCONCLUSIVE:
-        reason = f"{symbol} is inconclusive: {_why(evidence.baseline)}"
-        return {s: Ruling(Disposition.UNCONFIRMED, reason) for s in everyone}
+        reason = f"{symbol} is inconclusive: {why(evidence.baseline)}"
+        return Attribution({s: Ruling(Disposition.UNCONFIRMED, reason) for s in everyone})
     if verdict is Verdict.SAFE:
-        reason = f"{symbol} is safe with it: {_why(evidence.baseline)}"
-        return {s: Ruling(Disposition.CLEARED, reason) for s in everyone}
-    if verdict_of(evidence.clean) is Verdict.INCONCLUSIVE:
-        return _without_counterfactual(evidence, everyone)
-    rulings = {s: _alone(evidence, s) for s in neutralisable}
-    if not verdict_of(evidence.clean).unsafe and not any(_blamed(r) for r in rulings.values()):
-        rulings |= _together(evidence, neutralisable)
-    return rulings | {s: _opaque(evidence, s) for s in fixed}
+        reason = f"{symbol} is safe with it: {why(evidence.baseline)}"
+        return Attribution({s: Ruling(Disposition.CLEARED, reason) for s in everyone})
+    base = yield from _base(evidence)
+    if base is None:
+        return Attribution({s: _not_told(evidence) for s in everyone})
+    rulings = yield from _one_by_one(evidence, base)
+    if evidence.is_safe(base):
+        rulings |= yield from _together(evidence, base, rulings)
+    rulings |= {s: _left_in(evidence, base, s) for s in evidence.suspects if s not in base}
+    rulings |= {s: _fixed(evidence, base, s) for s in evidence.fixed}
+    return Attribution(rulings, (yield from _mended(evidence, base, rulings)))
 
 
-def _without_counterfactual(evidence: Evidence, suspects: list[Suspect]) -> dict[Suspect, Ruling]:
-    """The neutralised variant does not run; a lone suspect of an unsafe target stays the best explanation, unproven."""
-    verdict = verdict_of(evidence.baseline)
-    reason = (
-        f"{evidence.baseline.symbol} is {verdict}, but without it the code does not run "
-        f"({_why(evidence.clean)}), so nothing shows whether it is to blame"
-    )
-    return {s: Ruling(Disposition.UNCONFIRMED, reason) for s in suspects}
+def _base(evidence: Evidence) -> Inquiry[Neutralised | None]:
+    """The variant that the others are compared with: every suspect neutralised, if that runs.
+
+    Otherwise the smallest set of suspects without which the target is safe, or the largest without which it runs.
+    """
+    everything = frozenset(evidence.suspects)
+    yield [everything]
+    if evidence.verdict(everything) is not Verdict.INCONCLUSIVE:
+        return everything
+    tried: list[Neutralised] = []
+    for size in sorted({1, 2, len(everything) - 1} & set(range(1, len(everything)))):
+        sets = [frozenset(chosen) for chosen in islice(combinations(evidence.suspects, size), FEW)]
+        yield sets
+        tried += [some for some in sets if evidence.verdict(some) is not Verdict.INCONCLUSIVE]
+        safe = [some for some in sets if evidence.is_safe(some)]
+        if safe:
+            return safe[0]
+    return max(tried, key=len, default=None)
 
 
-def _alone(evidence: Evidence, suspect: Suspect) -> Ruling:
+def _one_by_one(evidence: Evidence, base: Neutralised) -> Inquiry[dict[Suspect, Ruling]]:
+    """Each suspect as the only one left in; where that does not run, beside others or as the only one left out."""
+    members = [s for s in evidence.suspects if s in base]
+    alone = {s: base - {s} for s in members}
+    yield list(alone.values())
+    runs = [s for s in members if evidence.verdict(alone[s]) is not Verdict.INCONCLUSIVE]
+    runs.sort(key=lambda s: evidence.verdict(alone[s]).unsafe)
+    doubtful = [s for s in members if s not in runs]
+    others = runs[:COMPANIONS]
+    yield [base - {s, other} for s in doubtful for other in others] + [frozenset({s}) for s in doubtful]
+    return {s: _beside(evidence, base, s, others) if s in doubtful else _alone(evidence, base, s) for s in members}
+
+
+def _alone(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     """A suspect is confirmed if the target, with it as the only one left, is worse than with none."""
-    symbol, clean = evidence.baseline.symbol, verdict_of(evidence.clean)
-    outcome = evidence.alone[suspect]
-    verdict = verdict_of(outcome)
-    if verdict is Verdict.INCONCLUSIVE:
-        reason = f"the variant of {symbol} in which it is the only suspect left does not run ({_why(outcome)})"
-        return Ruling(Disposition.UNCONFIRMED, reason)
+    symbol, outcome, clean = evidence.baseline.symbol, evidence[base - {suspect}], evidence[base]
+    verdict, without = evidence.verdict(base - {suspect}), evidence.verdict(base)
     if not verdict.unsafe:
-        return Ruling(Disposition.CLEARED, f"{symbol} is safe with it as the only suspect left: {_why(outcome)}")
-    if not clean.unsafe:
-        reason = f"with it {symbol} is {verdict}: {_why(outcome)}; without it {clean}: {_why(evidence.clean)}"
+        return Ruling(Disposition.CLEARED, f"{symbol} is safe with it as the only suspect left: {why(outcome)}")
+    found = changes(outcome, clean)
+    numbers = f" (errors: {listed(found)})" if found else ""
+    if not without.unsafe:
+        reason = f"with it {symbol} is {verdict}: {why(outcome)}; without it {without}: {why(clean)}{numbers}"
         return Ruling(Disposition.CONFIRMED, reason)
-    if verdict is not clean:
+    if verdict is not without:
         reason = (
-            f"with it {symbol} is {verdict}: {_why(outcome)}; without it still {clean}: {_why(evidence.clean)}; "
+            f"with it {symbol} is {verdict}: {why(outcome)}; without it still {without}: {why(clean)}{numbers}; "
             "the cause lies deeper"
         )
         return Ruling(Disposition.CONFIRMED, reason)
-    changes = worse_blocks(outcome, evidence.clean)
-    if changes:
-        reason = f"{symbol} is {verdict} without it too, but it makes {', '.join(changes[:4])} worse"
+    if found:
+        reason = f"{symbol} is {verdict} without it too, but worse with it (errors: {listed(found)} without it)"
         return Ruling(Disposition.CONFIRMED, reason)
     return Ruling(Disposition.CLEARED, f"{symbol} is {verdict} with and without it: it changes no block")
 
 
-def _together(evidence: Evidence, suspects: list[Suspect]) -> dict[Suspect, Ruling]:
-    """No suspect alone breaks the target and none is needed to break it: pairs, or all of them, do."""
-    verdict = verdict_of(evidence.baseline)
-    guilty: dict[Suspect, Ruling] = {}
-    for (first, second), outcome in evidence.pairs.items():
-        if verdict_of(outcome).unsafe:
-            for one, other in ((first, second), (second, first)):
-                blame = f"together with {other.rule} on line {other.span.line} it makes"
-                reason = f"{blame} {evidence.baseline.symbol} {verdict} ({_why(outcome)})"
-                guilty[one] = Ruling(Disposition.CONFIRMED, reason)
-    if guilty:
-        return guilty
-    reason = f"all {len(suspects)} suspects together make {evidence.baseline.symbol} {verdict}, no two of them do"
-    return {s: Ruling(Disposition.CONFIRMED, reason) for s in suspects}
+def _beside(evidence: Evidence, base: Neutralised, suspect: Suspect, others: Iterable[Suspect]) -> Ruling:
+    """A suspect without which no other can be left out: what it changes beside others is all that can be known."""
+    symbol = evidence.baseline.symbol
+    for other in others:
+        pair, lone = base - {suspect, other}, base - {other}
+        found = changes(evidence[pair], evidence[lone])
+        numbers = f" (errors: {listed(found)})" if found else ""
+        if evidence.verdict(pair).unsafe and (evidence.is_safe(lone) or found):
+            reason = (
+                f"beside {_named([other])} it makes {symbol} {evidence.verdict(pair)}: {why(evidence[pair])}; "
+                f"without it {evidence.verdict(lone)}{numbers}"
+            )
+            return Ruling(Disposition.CONFIRMED, reason)
+        if evidence.is_safe(pair):
+            return Ruling(Disposition.CLEARED, f"{symbol} is safe with it beside {_named([other])}")
+    if evidence.is_safe(frozenset({suspect})):
+        return _sufficient(evidence, suspect)
+    reason = (
+        f"the variant of {symbol} in which it is the only suspect left does not run ({why(evidence[base - {suspect}])})"
+    )
+    return Ruling(Disposition.UNCONFIRMED, f"{reason}: {BY_HAND}")
 
 
-def _opaque(evidence: Evidence, suspect: Suspect) -> Ruling:
+def _sufficient(evidence: Evidence, suspect: Suspect) -> Ruling:
+    symbol, without = evidence.baseline.symbol, evidence[frozenset({suspect})]
+    found = changes(evidence.baseline, without)
+    numbers = f" (errors: {listed(found)})" if found else ""
+    reason = f"to leave it out is enough to make {symbol} safe: {why(without)}{numbers}"
+    return Ruling(Disposition.CONFIRMED, reason)
+
+
+def _together(
+    evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]
+) -> Inquiry[dict[Suspect, Ruling]]:
+    """Suspects that do harm only beside others: a target that is unsafe without all that do it alone has some."""
+    found: dict[Suspect, Ruling] = {}
+    guilty = frozenset(s for s in base if rulings[s].disposition is Disposition.CONFIRMED)
+    while True:
+        yield [guilty]
+        if not evidence.verdict(guilty).unsafe:
+            return found
+        accomplices = yield from _least(evidence, base, base - guilty)
+        found |= {s: _accomplice(evidence, base, s, accomplices) for s in accomplices}
+        guilty |= accomplices
+
+
+def _least(evidence: Evidence, base: Neutralised, left: Neutralised) -> Inquiry[Neutralised]:
+    """Of suspects that make the target unsafe when they are left in, as few as still do."""
+    for suspect in [s for s in evidence.suspects if s in left]:
+        fewer = left - {suspect}
+        yield [base - fewer]
+        if evidence.verdict(base - fewer).unsafe:
+            left = fewer
+    return left
+
+
+def _accomplice(evidence: Evidence, base: Neutralised, suspect: Suspect, accomplices: Neutralised) -> Ruling:
+    symbol, outcome = evidence.baseline.symbol, evidence[base - accomplices]
+    others = [s for s in evidence.suspects if s in accomplices and s is not suspect]
+    reason = (
+        f"together with {_named(others)} it makes {symbol} {evidence.verdict(base - accomplices)}: {why(outcome)}; "
+        f"without them {evidence.verdict(base)} (errors: {listed(changes(outcome, evidence[base]))})"
+    )
+    return Ruling(Disposition.CONFIRMED, reason)
+
+
+def _left_in(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
+    """A suspect that the variant to compare with holds, because without it the code does not run."""
+    if not evidence.is_safe(base):
+        return _not_told(evidence)
+    if evidence.is_safe(frozenset({suspect})):
+        return _sufficient(evidence, suspect)
+    symbol, others = evidence.baseline.symbol, [s for s in evidence.suspects if s in base]
+    return Ruling(Disposition.CLEARED, f"{symbol} is safe with it once {_named(others)} is out: {why(evidence[base])}")
+
+
+def _not_told(evidence: Evidence) -> Ruling:
+    """Nothing runs without a suspect, or nothing that is safe: an unsafe target alone is no evidence."""
+    symbol, verdict = evidence.baseline.symbol, evidence.verdict(frozenset())
+    reason = (
+        f"{symbol} is {verdict}, but without it the code does not run ({why(evidence[frozenset(evidence.suspects)])}), "
+        f"so nothing shows whether it is to blame: {BY_HAND}"
+    )
+    return Ruling(Disposition.UNCONFIRMED, reason)
+
+
+def _fixed(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     """No rewrite neutralises it: it is to blame for what is left once all others are neutralised."""
-    symbol, clean = evidence.baseline.symbol, verdict_of(evidence.clean)
-    if clean.unsafe:
-        others = "" if evidence.clean is evidence.baseline else " with every other suspect neutralised"
-        reason = f"{symbol} is {clean}{others}: {_why(evidence.clean)}"
-        return Ruling(Disposition.CONFIRMED, reason)
-    return Ruling(Disposition.CLEARED, f"{symbol} is safe once the other suspects are neutralised")
+    symbol, clean = evidence.baseline.symbol, evidence.verdict(base)
+    if not clean.unsafe:
+        return Ruling(Disposition.CLEARED, f"{symbol} is safe once the other suspects are neutralised")
+    if len(base) < len(evidence.suspects):
+        return _not_told(evidence)
+    others = " with every suspect neutralised that can be" if base else ""
+    peers = [s for s in evidence.fixed if s is not suspect]
+    apart = f"; no rewrite tells it apart from {_named(peers)}" if peers else ""
+    return Ruling(Disposition.CONFIRMED, f"{symbol} is {clean}{others}: {why(evidence[base])}{apart}")
 
 
-def worse_blocks(outcome: Outcome, clean: Outcome) -> list[str]:
-    """The gradients and blocks in which a variant is worse than the clean one, on the same backend."""
-    found: dict[str, None] = {}
-    cleaner = {run.backend: run for run in clean.runs}
-    for run in outcome.runs:
-        other = cleaner.get(run.backend)
-        if other is None:
-            continue
-        errors = {f"∂g_{k.replace(',', '/∂')}": b.get("error") for k, b in run.blocks.items()}
-        errors |= {f"∂L/∂{k}": e for k, e in run.gradients.items()}
-        before = {f"∂g_{k.replace(',', '/∂')}": b.get("error") for k, b in other.blocks.items()}
-        before |= {f"∂L/∂{k}": e for k, e in other.gradients.items()}
-        for name, error in errors.items():
-            if name in before and _number(error) > _LESS * _number(before[name]) + _BARELY:
-                found[name] = None
-    return list(found)
+def _mended(evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]) -> Inquiry[Neutralised]:
+    """The confirmed suspects, or as many of them as are known to be enough, if the target is safe without them."""
+    confirmed = frozenset(s for s, ruling in rulings.items() if ruling.disposition is Disposition.CONFIRMED)
+    if not confirmed or not evidence.is_safe(base) or not confirmed.isdisjoint(evidence.fixed):
+        return frozenset()
+    yield [confirmed]
+    return next((some for some in (confirmed, base) if some <= confirmed and evidence.is_safe(some)), frozenset())
 
 
-def _number(error: float | None) -> float:
-    return float("inf") if error is None else error
-
-
-def _blamed(ruling: Ruling) -> bool:
-    return ruling.disposition is not Disposition.CLEARED
-
-
-def _why(outcome: Outcome) -> str:
-    run = worst_run(outcome)
-    return (run.error or run.reason if run.verdict is Verdict.INCONCLUSIVE else run.reason) if run else outcome.reason
+def _named(suspects: Collection[Suspect]) -> str:
+    return " and ".join(f"{s.rule} on line {s.span.line}" for s in suspects)

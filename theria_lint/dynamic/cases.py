@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import verdict_of, worst_run
+from theria_lint.dynamic.evidence import Neutralised, verdict_of, worst_run
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult
 
@@ -18,14 +18,18 @@ SKIPPED = "the configuration says to skip it"
 
 @dataclass(eq=False)
 class Case:
-    """One target; ``reached`` grows as neutralised variants get further, ``clean`` is None until one has run."""
+    """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run."""
 
     file: SourceFile
     target: Target
     hints: dict[str, Any]
-    baseline: Outcome
+    outcomes: dict[Neutralised, Outcome]
     reached: list[Suspect] = field(default_factory=list)
-    clean: Outcome | None = None
+
+    @property
+    def baseline(self) -> Outcome:
+        """The target as its author wrote it."""
+        return self.outcomes[frozenset()]
 
     def request(self, *, counterfactual: bool) -> TargetRequest:
         """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
@@ -62,15 +66,19 @@ class Case:
         return TargetResult(self.target, run.verdict, run.reason or run.error or "", self.baseline.runs)
 
 
-Variant = tuple[Case, frozenset[Suspect]]
-"""A case and the suspects that are neutralised in it."""
+class Variant(NamedTuple):
+    """A case and the suspects that are neutralised in it; ``tidy`` as in `neutralise`."""
+
+    case: Case
+    neutralised: Neutralised = frozenset()
+    tidy: bool = False
 
 
 def cases_of(files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]]) -> list[Case]:
     """A case for every target, not yet run; ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``."""
     tables = list(tables)
     return [
-        Case(file, target, _hints(file, target, tables), Outcome(-1, target.symbol, reason=SKIPPED))
+        Case(file, target, _hints(file, target, tables), {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)})
         for file in files
         for target in file.targets
     ]

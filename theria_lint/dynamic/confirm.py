@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from theria.verdicts import Verdict, worst
-from theria_lint.dynamic.attribution import Ruling, rule_on
+from theria_lint.dynamic.attribution import Ruling
 from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
-from theria_lint.dynamic.counterfactuals import gather
+from theria_lint.dynamic.counterfactuals import attribute
 from theria_lint.dynamic.protocol import WorkerError
 from theria_lint.dynamic.runner import INTERRUPTED, Means, Progress, Runner
 from theria_lint.dynamic.variants import Variants
@@ -79,9 +79,9 @@ def _confirm(files: Sequence[SourceFile], settings: ConfirmSettings, runner: Run
 
 def _findings(files: Sequence[SourceFile], cases: Sequence[Case], variants: Variants) -> tuple[Finding, ...]:
     rulings: dict[Suspect, list[tuple[Case, Ruling]]] = {}
-    for case, evidence in gather(cases, variants).items():
-        ruled = rule_on(evidence, case.neutralisable, case.fixed)
-        if any(outcome.reason == INTERRUPTED for outcome in evidence.outcomes()):
+    for case, attribution in attribute(cases, variants).items():
+        ruled = attribution.rulings
+        if any(outcome.reason == INTERRUPTED for outcome in case.outcomes.values()):
             ruled = dict.fromkeys(ruled, Ruling(Disposition.UNCONFIRMED, INTERRUPTED))
         for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from theria_lint.dynamic.cases import Case, Variant
+from theria_lint.dynamic.cases import Variant
+from theria_lint.dynamic.evidence import Neutralised
 from theria_lint.dynamic.protocol import Outcome
 from theria_lint.dynamic.reach import Reach, unshifted
 from theria_lint.dynamic.runner import Batch, Runner
@@ -25,31 +26,29 @@ class Variants:
 
     def run(self, variants: Sequence[Variant]) -> list[Outcome]:
         """The outcome of each; those of one file with the same sources share a batch, so that it is imported once."""
-        groups: dict[tuple[str, frozenset[Suspect]], list[int]] = {}
-        for index, (case, neutralised) in enumerate(variants):
-            groups.setdefault((case.file.path, neutralised), []).append(index)
-        batches = [
-            self._batch(path, neutralised, [variants[i][0] for i in indices])
-            for (path, neutralised), indices in groups.items()
-        ]
+        groups: dict[tuple[str, Neutralised, bool], list[int]] = {}
+        for index, (case, neutralised, tidy) in enumerate(variants):
+            groups.setdefault((case.file.path, neutralised, tidy), []).append(index)
+        batches = [self._batch([variants[index] for index in indices]) for indices in groups.values()]
         outcomes: dict[int, Outcome] = {}
         for indices, results in zip(groups.values(), self._runner.run(batches), strict=True):
             outcomes |= dict(zip(indices, results, strict=True))
         return [outcomes[index] for index in range(len(variants))]
 
-    def _batch(self, path: str, neutralised: frozenset[Suspect], cases: Sequence[Case]) -> Batch:
-        """``cases`` of one file in the variant in which some suspects are neutralised."""
+    def _batch(self, variants: Sequence[Variant]) -> Batch:
+        """Variants that differ in nothing but the target."""
+        case, neutralised, tidy = variants[0]
         return Batch(
-            path=os.path.abspath(path),
-            targets=tuple(case.request(counterfactual=bool(neutralised)) for case in cases),
-            recipe=self._recipe(neutralised),
-            rewrite=partial(self.texts, neutralised),
+            path=os.path.abspath(case.file.path),
+            targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
+            recipe=self._recipe(neutralised, tidy),
+            rewrite=partial(self.texts, neutralised, tidy=tidy),
             watched=tuple(self._reach),
         )
 
     def extend(self, variant: Variant, outcome: Outcome) -> None:
         """Adds to a case the suspects that the outcome of a variant shows to have run."""
-        case, neutralised = variant
+        case, neutralised, _ = variant
         texts = self.texts(neutralised) if outcome.places else {}
         for path, executed in outcome.places.items():
             places = unshifted(executed, self._sources[path], texts.get(path, self._sources[path]))
@@ -64,9 +63,9 @@ class Variants:
         def rewrite() -> dict[str, str]:
             return {path: neutralise(self._sources[path], suspects, tidy=tidy) for path, suspects in by_path.items()}
 
-        return self._runner.remembered(f"{tidy} {self._recipe(neutralised)}", rewrite) if by_path else {}
+        return self._runner.remembered(self._recipe(neutralised, tidy), rewrite) if by_path else {}
 
-    def _recipe(self, neutralised: Iterable[Suspect]) -> str:
+    def _recipe(self, neutralised: Iterable[Suspect], tidy: bool) -> str:
         """All that a variant's texts are made from."""
         changed = sorted({os.path.abspath(suspect.path) for suspect in neutralised})
-        return repr((sorted(map(repr, neutralised)), [self._sources[path] for path in changed]))
+        return repr((tidy, sorted(map(repr, neutralised)), [self._sources[path] for path in changed]))

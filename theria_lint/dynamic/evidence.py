@@ -1,0 +1,98 @@
+"""What was measured of one target, variant by variant, and what it says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from theria.verdicts import Verdict, worst
+from theria_lint.dynamic.protocol import Outcome
+from theria_lint.model import Run, Suspect
+
+_LESS = 1.05
+_BARELY = 1e-3
+
+Neutralised = frozenset[Suspect]
+"""The suspects that are neutralised in a variant; none in the baseline."""
+
+
+def verdict_of(outcome: Outcome) -> Verdict:
+    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none."""
+    return worst(run.verdict for run in outcome.runs)
+
+
+def worst_run(outcome: Outcome) -> Run | None:
+    """The run that decided the outcome's verdict."""
+    verdict = verdict_of(outcome)
+    return next((run for run in outcome.runs if run.verdict is verdict), None)
+
+
+def why(outcome: Outcome) -> str:
+    """The reason of an outcome's verdict."""
+    run = worst_run(outcome)
+    if run is None:
+        return outcome.reason
+    return (run.error or run.reason) if run.verdict is Verdict.INCONCLUSIVE else run.reason
+
+
+@dataclass(eq=False)
+class Evidence:
+    """A target's suspects, and the outcomes of the variants that have run.
+
+    ``suspects`` can be neutralised by a rewrite, ``fixed`` cannot. Indexed by the suspects that are neutralised.
+    """
+
+    suspects: Sequence[Suspect]
+    fixed: Sequence[Suspect] = ()
+    outcomes: dict[Neutralised, Outcome] = field(default_factory=dict)
+
+    def __getitem__(self, neutralised: Neutralised) -> Outcome:
+        """The outcome of a variant that has run."""
+        return self.outcomes[neutralised]
+
+    @property
+    def baseline(self) -> Outcome:
+        """The target as its author wrote it."""
+        return self.outcomes[frozenset()]
+
+    def verdict(self, neutralised: Neutralised) -> Verdict:
+        """What the target is in a variant that has run."""
+        return verdict_of(self.outcomes[neutralised])
+
+    def is_safe(self, neutralised: Neutralised) -> bool:
+        """Whether a variant has run and is safe."""
+        return neutralised in self.outcomes and self.verdict(neutralised) is Verdict.SAFE
+
+
+def changes(worse: Outcome, better: Outcome) -> list[tuple[str, float, float]]:
+    """The gradients and blocks in which an outcome is worse than another on the same backend, with both errors."""
+    found: dict[str, tuple[str, float, float]] = {}
+    others = {run.backend: dict(_errors(run)) for run in better.runs}
+    for run in worse.runs:
+        before = others.get(run.backend, {})
+        for name, error in _errors(run):
+            if name in before and error > _LESS * before[name] + _BARELY:
+                found.setdefault(name, (name, error, before[name]))
+    return list(found.values())
+
+
+def listed(found: Sequence[tuple[str, float, float]]) -> str:
+    """Changes in words: ``∂g_q/∂k from 0.77 to 3.1e-16 and 2 more blocks``."""
+    shown = ", ".join(f"{name} from {_figure(old)} to {_figure(new)}" for name, old, new in found[:2])
+    more = len(found) - 2
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def _figure(error: float) -> str:
+    return "no number" if error == float("inf") else f"{error:.2g}"
+
+
+def _errors(run: Run) -> Iterator[tuple[str, float]]:
+    for key, block in run.blocks.items():
+        yield f"∂g_{key.replace(',', '/∂')}", _number(block.get("error"))
+    for key, error in run.gradients.items():
+        yield f"∂L/∂{key}", _number(error)
+
+
+def _number(error: float | None) -> float:
+    return float("inf") if error is None else error
