@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# What a terminal would act on: control characters, and those that reorder text.
+# How to show what a terminal or a browser would act on: control characters, and those that reorder text.
 _ACTIVE = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_ESCAPES = {code: repr(chr(code))[1:-1] for code in _ACTIVE}
+ESCAPES = {code: repr(chr(code))[1:-1] for code in _ACTIVE}
 _CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
 
@@ -41,7 +41,7 @@ def place(path: str, cell: int | None, line: int | None, column: int | None) -> 
 
 def printable(text: str) -> str:
     """One line of text in which nothing moves the cursor: other people's code and errors may hold anything."""
-    return text if text.isprintable() else text.translate(_ESCAPES)
+    return text if text.isprintable() else text.translate(ESCAPES)
 
 
 def counted(count: int, noun: str) -> str:

@@ -37,7 +37,8 @@ class Index:
     def line(self, path: str, cell: int | None, line: int) -> str | None:
         """The anchor of a line, None where the report has no text of it."""
         source = self.source(path, cell)
-        return f"{source}-{line}" if source else None
+        is_there = source and line <= self.report.sources[path, cell].count("\n") + 1
+        return f"{source}-{line}" if is_there else None
 
     def findings_in(self, path: str, cell: int | None) -> list[Finding]:
         """The findings of one source, by place."""

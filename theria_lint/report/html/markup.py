@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-# A sign to be seen in place of what browsers drop, act on or hide: control characters, and those that reorder text.
-_VISIBLE: dict[int, int | str] = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
-_VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), "\ufffd")
-_VISIBLE |= {code: f"\u27e8U+{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+from theria_lint.report.style import ESCAPES
+
+# What browsers drop, act on or hide is written out, and half a character is a character that is not there.
+_VISIBLE: dict[int, int | str] = {code: escaped for code, escaped in ESCAPES.items() if chr(code) not in "\t\n"}
+_VISIBLE |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 _VOID = ("input", "link", "meta")
 
 

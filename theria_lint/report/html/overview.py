@@ -82,7 +82,9 @@ def _run(report: Report) -> Markup:
 
 
 def _notes(report: Report) -> Markup | None:
-    return tag("ul", *(tag("li", prose(note)) for note in report.notes), class_="notes") if report.notes else None
+    cut = ["The run was ended before every target had run."] if report.interrupted else []
+    notes = [*cut, *report.notes]
+    return tag("ul", *(tag("li", prose(note)) for note in notes), class_="notes") if notes else None
 
 
 def unchecked(report: Report) -> Markup:

@@ -113,7 +113,7 @@
       if (place.closest("[hidden]")) reset();
       for (let at = place; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
       place.scrollIntoView({ block: place.matches(".row") ? "center" : "start" });
-      place.querySelector("a, summary")?.focus({ preventScroll: true });
+      (place.matches("[tabindex]") ? place : place.querySelector("a, summary"))?.focus({ preventScroll: true });
     };
     addEventListener("hashchange", follow);
     document.addEventListener("click", (event) => {

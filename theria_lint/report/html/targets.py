@@ -90,7 +90,7 @@ def _run(run: Run, result: TargetResult) -> Markup:
     measured = [heat_map(grid), numbers(run)] if grid.rows else []
     return tag(
         "section",
-        tag("h4", f"Run on {run.backend} ", badge(run.verdict) if len(result.runs) > 1 else None),
+        tag("h3", f"Run on {run.backend} ", badge(run.verdict) if len(result.runs) > 1 else None),
         *_said(run, result),
         *measured,
         *_beside(run),
@@ -109,7 +109,7 @@ def _said(run: Run, result: TargetResult) -> Iterator[Markup]:
 def _beside(run: Run) -> Iterator[Markup]:
     """What was measured beside the verdict, and the notes."""
     if run.maml:
-        yield tag("h5", "Under MAML")
+        yield tag("h4", "Under MAML")
         yield facts(*_maml(run.maml))
     if run.notes:
         yield tag("ul", *(tag("li", prose(note)) for note in run.notes), class_="notes")
