@@ -46,9 +46,9 @@ class Document:
 
 def python_path(document: types.TextDocumentItem) -> str | None:
     """The path of a Python file; None for what is none, or no file: a notebook, its cells, a buffer without a name."""
-    path = to_fs_path(document.uri)
-    is_python = document.language_id == "python" and not str(path).endswith(".ipynb")
-    return path if path and (is_python or path.endswith(".py")) else None
+    path = os.path.normpath(to_fs_path(document.uri) or "")
+    is_python = document.language_id == "python" and not path.endswith(".ipynb")
+    return path if path != "." and (is_python or path.endswith(".py")) else None
 
 
 def folder_around(path: str, folders: Iterable[str]) -> str | None:

@@ -1,16 +1,15 @@
-"""What the editor shows over a marked place, as Markdown: the evidence, and the rule's own page."""
+"""What the editor shows over a marked place, as Markdown: the evidence, and what its rule is about."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from theria_lint import static
 from theria_lint.lsp.marks import Mark, state
 from theria_lint.model import Finding, Run, TargetResult
 from theria_lint.report.heatmap import heatmap
 from theria_lint.report.style import Style
-from theria_lint.static.rules import RuleSet
+from theria_lint.static.rules import Rule, RuleSet
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-!|~&])")
 
@@ -20,7 +19,7 @@ def hover(marks: Sequence[Mark], rules: Callable[[], RuleSet]) -> str:
     parts = [_finding(mark.finding) for mark in marks if mark.finding]
     parts += [_target(mark.target) for mark in marks if mark.target]
     wanted = {mark.finding.suspect.rule for mark in marks if mark.finding}
-    parts += [static.explain(rule) for rule in rules().rules if rule.id in wanted] if wanted else []
+    parts += [_explanation(rule) for rule in rules().rules if rule.id in wanted] if wanted else []
     return "\n\n---\n\n".join(parts)
 
 
@@ -29,6 +28,12 @@ def _finding(finding: Finding) -> str:
     head = f"**{suspect.rule} {suspect.name}: {_plain(state(finding))}**"
     evidence, remedy = f"Evidence: {_plain(finding.reason)}", f"Remedy: {suspect.remedy}"
     return "\n\n".join((head, suspect.message, evidence, remedy))
+
+
+def _explanation(rule: Rule) -> str:
+    """What the rule says of itself, short enough to be read in passing."""
+    references = [f"<{reference}>" for reference in rule.references]
+    return "\n\n".join((f"**{rule.id} {rule.name}.** {rule.what}", rule.why, *references))
 
 
 def _target(result: TargetResult) -> str:

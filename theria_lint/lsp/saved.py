@@ -1,6 +1,7 @@
-"""The process that lints a saved file for the server: ``python -m theria_lint.lsp.saved PATH``.
+"""The process that lints a saved file for the server: ``python -m theria_lint.lsp.saved PATH SERVER``.
 
-Its answer, a pickled Report or UserError, is all that it writes to standard output. It ends with the server.
+Its answer, a pickled Report or UserError, is all that it writes to standard output. It ends with the server, whose
+process number it is told.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from theria_lint.pipeline import lint
 from theria_lint.result import Report
 
 
-def main(path: str) -> None:
+def main(path: str, server: int) -> None:
     """Lint ``path`` as the command line would, in the working directory that was chosen for it."""
-    kernel.die_with_parent()
+    if kernel.die_with_parent() and os.getppid() != server:
+        return  # it has ended before we asked
     answers = os.dup(1)
     os.dup2(2, 1)  # what anything prints is no answer
     with open(answers, "wb") as stream:
@@ -33,4 +35,4 @@ def _answer(path: str) -> Report | UserError:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
