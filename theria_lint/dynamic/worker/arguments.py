@@ -27,28 +27,47 @@ def _module(name: str, scene: Scene) -> list[Any]:
     return [SimpleNamespace(**attributes, config=Config(scene), scaling=scene.shape.dim**-0.5, layer_idx=0)]
 
 
-def _extra_shapes(scene: Scene) -> list[tuple[int, ...]]:
-    """The shapes that a tensor beside q, k and v has: one number a position, a channel, a value, a head."""
+def _extra_shapes(name: str, scene: Scene) -> list[tuple[int, ...]]:
+    """The shapes that a tensor beside q, k and v may have: one number a position, a channel, a value, a head.
+
+    The shape that the target's text gives comes first.
+    """
     k, v = scene.qkv()["k"], scene.qkv()["v"]
     shapes = [tuple(k.shape[:-1]), tuple(k.shape), tuple(v.shape), (scene.shape.heads,)]
     shapes.append((scene.shape.heads, scene.shape.dim))
-    return list(dict.fromkeys(shapes))
+    written = scene.written_shape(name)
+    return list(dict.fromkeys(([written] if written else []) + shapes))
 
 
 def _gate(name: str, scene: Scene) -> list[Any]:
     """Log decays: negative numbers."""
-    return [torch.nn.functional.logsigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(scene)]
+    return [torch.nn.functional.logsigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(name, scene)]
 
 
 def _unit(name: str, scene: Scene) -> list[Any]:
     """Numbers in (0, 1): learning rates and write strengths."""
-    return [torch.sigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(scene)]
+    return [torch.sigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(name, scene)]
 
 
 def _any(name: str, scene: Scene) -> list[Any]:
     """Normal numbers."""
-    return [scene.tensor(name, shape) for shape in (tuple(scene.qkv()["q"].shape), *_extra_shapes(scene))]
+    shapes = _extra_shapes(name, scene)
+    shapes.insert(1 if scene.written_shape(name) else 0, tuple(scene.qkv()["q"].shape))
+    return [scene.tensor(name, shape) for shape in dict.fromkeys(shapes)]
 
+
+def _state(name: str, scene: Scene) -> list[Any]:
+    """None, or what a recurrence remembers: a matrix a head."""
+    shape = scene.shape
+    found = scene.written_shape(name) or (shape.batch, shape.heads, shape.dim, shape.value_dim)
+    return [None, scene.tensor(name, found).to(torch.float32)]
+
+
+_GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
+_RATES = r"^(beta\d?|betas|eta|theta|lr|strength)$"
+_CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
+_LEARNED = (_GATES, _RATES)
+"""What the names of gates, decays and rates look like: inputs as much as q, k and v are."""
 
 CALL: tuple[tuple[str, Values], ...] = (
     (r"drop|^p$", _constant(0.0)),
@@ -59,7 +78,9 @@ CALL: tuple[tuple[str, Values], ...] = (
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
     (r"causal", _constant(False, True)),
     (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _constant(None)),
-    (r"mask|bias|alibi|seqlens|lengths|cache|past|initial|state|segment|rng|page|table|sink|slopes", _constant(None)),
+    (r"mask|bias|alibi|seqlens|lengths|cache|past|segment|rng|page|table|sink|slopes", _constant(None)),
+    (r"^(output|return|store|save)_\w*state", _constant(False)),
+    (r"initial|state|^h0$", _state),
     (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs|^(cos|sin)$", _constant(None)),
     (r"^max_?(seq|len)|^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
     (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
@@ -73,8 +94,8 @@ CALL: tuple[tuple[str, Values], ...] = (
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
     (r"^(module|layer|self_attn|mod)$", _module),
     (r"^(config|cfg|args|hparams)$", lambda n, s: [Config(s)]),
-    (r"^(g|gk|gv|gs|g_\w+|gate|gates|decay|decays|log_\w*|forget.*|f|f_gate|fg|alpha)$", _gate),
-    (r"^(beta\d?|betas|eta|lr|strength)$", _unit),
+    (_GATES, _gate),
+    (_RATES, _unit),
     (r"^eps(ilon)?$", _constant(1e-6)),
     (r"^(training|train|deterministic)$", _constant(False)),
     (
@@ -144,8 +165,24 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     values = by_name(parameter.name, table, scene)
     if not values and parameter.name.lower() in words.FUNCTION_PARAMETERS:
         return [scene.base, *by_annotation]
+    if scene.written_shape(parameter.name) and not _tensors(values) and None not in values:
+        values = _any(parameter.name, scene)
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
     return fitting or by_annotation or values or [None, *_any(parameter.name, scene)[:2], 1, False]
+
+
+def may_be_differentiated(name: str) -> bool:
+    """Whether a tensor of this name is learned or computed from what is: not a mask, positions or a table of angles."""
+    return re.search(_CONSTANTS, name.lower().strip("_")) is None
+
+
+def is_learned(name: str) -> bool:
+    """Whether a tensor of this name is a gate, a decay or a rate."""
+    return any(re.search(pattern, name.lower().strip("_")) for pattern in _LEARNED)
+
+
+def _tensors(values: list[Any]) -> bool:
+    return any(isinstance(value, torch.Tensor) for value in values)
 
 
 def by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:

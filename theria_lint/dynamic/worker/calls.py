@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,8 +23,9 @@ BUILT = "__init__:"
 class Call:
     """A target bound to everything but its differentiable inputs.
 
-    ``function`` takes the inputs by position; ``expected`` is the shape that the output of attention would have, None
-    where nothing is known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built.
+    ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
+    called with otherwise. ``expected`` is the shape that the output of attention would have, None where nothing is
+    known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built.
     """
 
     function: Callable[..., Any]
@@ -32,10 +33,24 @@ class Call:
     expected: tuple[int, ...] | None = None
     layout: str | None = None
     module: torch.nn.Module | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
         return select(self.function(*arguments), self.expected)
+
+    def joined(self, names: Sequence[str]) -> Call:
+        """The call with some of its extras among its inputs."""
+        names = [name for name in names if name in self.extras]
+        if not names:
+            return self
+        function, count = self.function, len(self.inputs)
+
+        def joint(*values: Tensor) -> Any:
+            return function(*values[:count], **dict(zip(names, values[count:], strict=True)))
+
+        inputs = {**self.inputs, **{name: self.extras[name] for name in names}}
+        return replace(self, function=joint, inputs=inputs, layout=None, extras={})
 
 
 def select(returned: Any, expected: tuple[int, ...] | None) -> Tensor:
@@ -57,22 +72,30 @@ class Way:
     """One way to call a target: it serves several scenes, so that sizes and strides can vary.
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
-    parameters that need a value, ``optional`` those that could be given one.
+    parameters that need a value, ``optional`` those that could be given one, ``tensors`` those of the optional ones
+    that look like tensors; ``joined`` names the extras that are inputs.
     """
 
     make: Callable[[Scene, Mapping[str, int]], Call]
     free: tuple[str, ...]
     optional: tuple[str, ...] = ()
     choice: Mapping[str, int] = field(default_factory=dict)
+    tensors: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""
-        return self.make(scene, self.choice)
+        return self.make(scene, self.choice).joined(self.joined)
 
     def others(self, complaint: str) -> Iterator[Way]:
-        """The ways that differ from this one in one parameter; the optional ones only if a complaint names them."""
+        """The ways that differ from this one in one parameter.
+
+        The optional ones only if a complaint names them or, for tensors, if something that is needed is None.
+        """
         mentioned = set(re.findall(r"\w+", complaint))
-        for name in (*self.free, *(n for n in self.optional if n.removeprefix(BUILT) in mentioned)):
+        named = [n for n in self.optional if n.removeprefix(BUILT) in mentioned]
+        missing = [n for n in self.tensors if n not in named] if "NoneType" in complaint else []
+        for name in (*self.free, *named, *missing):
             for index in range(CANDIDATES):
                 if index != self.choice.get(name, 0):
                     yield replace(self, choice={**self.choice, name: index})

@@ -10,10 +10,17 @@ from theria.verdicts import Verdict
 _MISFIT = "returned an invalid gradient at index"
 """How PyTorch complains of a gradient that has another shape than its input."""
 
+_OF_KERNELS = ("InterpreterError", "OutsideError", "CompilationError")
+
 MISFIT = (
     "its backward gives gradients of other shapes than the inputs that were made up for it; "
     "name its arguments in the configuration"
 )
+
+
+def is_misfit(error: Exception) -> bool:
+    """Whether a backward that raised says that its forward had the wrong arguments, more likely than anything else."""
+    return _MISFIT in str(error) or type(error).__name__ in _OF_KERNELS
 
 
 def weighed(report: Report) -> Report:

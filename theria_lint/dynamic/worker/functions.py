@@ -17,6 +17,7 @@ from theria_lint.dynamic.worker.signatures import (
     by_position,
     choose_arguments,
     free_parameters,
+    looks_like_tensor,
     optional_parameters,
     parameters_of,
     roles_of,
@@ -57,7 +58,9 @@ def function_way(
     def make(scene: Scene, choice: Mapping[str, int]) -> Call:
         return on_qkv(function, parameters, scene, choice, fixed, positional=positional)
 
-    return Way(make, free_parameters(parameters, fixed), optional_parameters(parameters, fixed))
+    optional = optional_parameters(parameters, fixed)
+    tensors = tuple(name for name in optional if looks_like_tensor(parameters[name]))
+    return Way(make, free_parameters(parameters, fixed), optional, tensors=tensors)
 
 
 def on_qkv(
@@ -80,8 +83,8 @@ def on_qkv(
     arguments = choose_arguments(rest, scene, CALL, choice, fixed)
     inputs = {role: _packed(role, tensors, scene) for role in roles.values()}
 
-    def bound(*values: Tensor) -> Any:
-        by_name = {**arguments, **dict(zip(roles, values, strict=True))}
+    def bound(*values: Tensor, **others: Tensor) -> Any:
+        by_name = {**arguments, **others, **dict(zip(roles, values, strict=True))}
         if not positional:
             return (
                 function(**by_name)
@@ -91,7 +94,10 @@ def on_qkv(
         return function(*by_position(parameters, by_name))
 
     plain = set(inputs) == set(QKV)
-    return Call(bound, inputs, expected_shape(tensors), scene.layout if plain else None)
+    extras = {
+        name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    return Call(bound, inputs, expected_shape(tensors), scene.layout if plain else None, extras=extras)
 
 
 def expected_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker import bounds, helps
 from theria_lint.dynamic.worker.block_pointers import BlockPointer
 from theria_lint.dynamic.worker.libdevice import ASSEMBLY, HINTS, LIBRARY, plain_symbol
 
@@ -34,11 +34,13 @@ def complete() -> None:
     triton.runtime.driver.set_active(Driver())
     _never_benchmark(triton)
     _count_launches(interpreter.InterpretedFunction)
+    bounds.watch(interpreter)
     builder = interpreter.InterpreterBuilder
     builder.create_dot = _with_bfloat16(builder.create_dot, tl)
     builder.create_extern_elementwise = _extern_elementwise(interpreter)
     builder.create_inline_asm = _inline_assembly(interpreter)
-    interpreter._patch_lang = _patch_once(interpreter._patch_lang)
+    _give_library(interpreter, tl)
+    interpreter._patch_lang = _patch_once(interpreter._patch_lang, tl)
     interpreter._loop_tensors = _loop_tensors(interpreter)
     interpreter.ASTTransformer.visit_For = _visit_for
     if not hasattr(interpreter, "BlockPointerHandle"):
@@ -169,6 +171,31 @@ def _extern_elementwise(interpreter: Any) -> Callable[..., Any]:
     return call
 
 
+def _give_library(interpreter: Any, tl: Any) -> None:
+    """Lets kernels call CUDA's math library: as such, and by the names that stand for that of any GPU.
+
+    Those have no bodies, for a compiler replaces them; the interpreter would take the None that they return.
+    """
+    try:
+        from triton.language.extra import libdevice as stubs
+        from triton.language.extra.cuda import libdevice
+    except ImportError:
+        return
+    semantic = interpreter.interpreter_semantic
+    for name, member in list(vars(libdevice).items()):
+        if tl.core.is_builtin(member):
+            function = _with_semantic(member, semantic)
+            setattr(libdevice, name, function)
+            setattr(stubs, name, function)
+
+
+def _with_semantic(member: Callable[..., Any], semantic: Any) -> Callable[..., Any]:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return member(*args, **{**kwargs, "_semantic": semantic})
+
+    return function
+
+
 def _inline_assembly(interpreter: Any) -> Callable[..., Any]:
     def call(
         self: Any, assembly: str, constraints: str, values: list[Any], types: list[Any], pure: bool, pack: int
@@ -194,28 +221,18 @@ def _elementwise(interpreter: Any, function: Callable[..., Any], args: list[Any]
     return interpreter.TensorHandle(data, getattr(result, "scalar", result))
 
 
-def _patch_once(patch: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Spares the interpreter from replacing ``triton.language`` anew for each helper that a running kernel calls."""
-    active: set[str] = set()
+def _patch_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
+    """Replaces ``triton.language`` for good when the first kernel runs.
+
+    The interpreter does it anew for every launch and every helper that a kernel calls, a quarter of the time; what it
+    restores in between is of use to a compiler only.
+    """
+    patched: list[Any] = []
 
     def patch_once(function: Any) -> Any:
-        languages = {
-            value.__name__
-            for value in function.__globals__.values()
-            if isinstance(value, ModuleType) and value.__name__ in ("triton.language", "triton.language.core")
-        }
-        if languages <= active:
-            return SimpleNamespace(restore=lambda: None)
-        scope = patch(function)
-        if active:
-            return scope
-        active.update(languages)
-
-        def restore() -> None:
-            active.clear()
-            scope.restore()
-
-        return SimpleNamespace(restore=restore)
+        if not patched:
+            patched.extend(patch(SimpleNamespace(__globals__={"tl": module})) for module in (tl, tl.core))
+        return SimpleNamespace(restore=lambda: None)
 
     return patch_once
 

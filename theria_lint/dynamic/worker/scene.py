@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from theria.probes.point import draw
 from theria.probes.sweep import Shape, draw_qkv
+from theria_lint.dynamic.worker.written import Symbols, sizes_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Scene:
 
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
-    ``small``: sizes that a constructor has defaults for are chosen too.
+    ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
+    the shapes of its arguments, by name. ``gentle``: keys of length one and small gates, for recurrences that diverge.
     """
 
     shape: Shape
@@ -33,6 +35,8 @@ class Scene:
     evaluating: bool = False
     masking: bool = False
     small: bool = False
+    written: Mapping[str, Symbols] = field(default_factory=dict)
+    gentle: bool = False
 
     @property
     def channels(self) -> int:
@@ -41,7 +45,7 @@ class Scene:
 
     def qkv(self) -> dict[str, Tensor]:
         """Random q, k, v in the scene's layout."""
-        return draw_qkv(
+        tensors = draw_qkv(
             self.shape,
             layout=self.layout,
             dtype=self.dtype,
@@ -49,6 +53,14 @@ class Scene:
             seed=self.seed,
             strided=self.strided,
         )
+        if self.gentle:
+            tensors["k"] /= tensors["k"].norm(dim=-1, keepdim=True).clamp_min(1e-3)
+        return tensors
+
+    def written_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape that the target's text gives to an argument, in the scene's sizes."""
+        symbols = self.written.get(name)
+        return sizes_of(symbols, self.shape) if symbols else None
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A random tensor that depends on its name, so that two arguments differ."""

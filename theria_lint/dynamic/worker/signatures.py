@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from theria_lint.dynamic.worker.arguments import BUILD, Values, by_name, candidates
+from theria_lint.dynamic.worker.arguments import BUILD, Values, by_name, candidates, may_be_differentiated
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.static import words
 
@@ -54,6 +54,14 @@ def optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapp
         for name, parameter in parameters.items()
         if parameter.default is not inspect.Parameter.empty and name not in fixed and words.role(name) is None
     )
+
+
+def looks_like_tensor(parameter: inspect.Parameter) -> bool:
+    """Whether an optional parameter may be a tensor that is learned or computed: by its annotation, or its name."""
+    if parameter.default is not None or not may_be_differentiated(parameter.name):
+        return False
+    annotation = str(parameter.annotation).lower()
+    return "tensor" in annotation if parameter.annotation is not inspect.Parameter.empty else True
 
 
 def choose_arguments(

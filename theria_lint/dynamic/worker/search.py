@@ -1,0 +1,203 @@
+"""Attempts at calling a target: what came of each, and how far it got."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import call, copy_strided, isolated, trial
+from theria.probes.precision import relative_error
+from theria.probes.sweep import attention_references
+from theria_lint.dynamic.worker import helps, memory
+from theria_lint.dynamic.worker.calls import Call, Way
+from theria_lint.dynamic.worker.fitness import is_misfit
+from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.signatures import NoSuchChoiceError
+
+_OURS = (str(Path(__file__).parents[2]), str(Path(trial.__code__.co_filename).parents[1]))
+
+_STABLE = 1e-3
+"""The relative difference between two calls of an interpreted kernel from which it reads what nobody wrote."""
+
+_PATTERNS = (0x3F, 0x40)
+"""The bytes that new memory is filled with before each of the two: in every floating dtype, numbers of ordinary size,
+for many a kernel reads more than it has written and multiplies it by zero."""
+
+
+class CannotCallError(Exception):
+    """No way to call the target worked; the message is what stopped the attempt that got furthest."""
+
+
+class PartError(CannotCallError):
+    """The target runs outside the graph wherever it is called: the other half of its work is an opaque backward."""
+
+    def __init__(self) -> None:
+        """Says what the target is, after "no way to call it worked"."""
+        super().__init__("its package runs it outside the graph only, inside the forward of an autograd.Function")
+
+
+class GarbageError(ValueError):
+    """The target ran, and what it returned says nothing: the arguments that were made up do not fit it."""
+
+
+GARBAGE = 2
+"""How far an attempt got that returned numbers which say nothing."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A way to call a target, and a scene in which it worked. ``agrees``: its forward is softmax attention."""
+
+    way: Way
+    scene: Scene
+    agrees: bool
+
+    def call(self, scene: Scene | None = None) -> Call:
+        """The call, in the scene that worked or in another."""
+        return self.way(scene or self.scene)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An attempt that raised: what, and how far it had come.
+
+    ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward, `GARBAGE` if
+    that is what came out of it, 3 in the backward; and then the lines at which the frames stood, from the outermost
+    inwards: later lines of the same code are further.
+    """
+
+    way: Way
+    scene: Scene
+    reason: str
+    progress: tuple[int, ...]
+
+    def rank(self) -> tuple[tuple[int, ...], bool]:
+        """Sorts refusals by how far they got, and those with as many keys as queries after the others."""
+        return self.progress, self.scene.shape.queries == self.scene.shape.keys
+
+
+@dataclass
+class Search:
+    """The attempts so far. ``interpreted``: Triton's interpreter ran a kernel of the target."""
+
+    deadline: float
+    refusals: list[Refusal] = field(default_factory=list)
+    interpreted: bool = False
+
+    def furthest(self) -> list[Refusal]:
+        """The refusals, those that got furthest first; among equals those with as many keys as queries first."""
+        return sorted(self.refusals, key=Refusal.rank, reverse=True)
+
+    def attempt(self, way: Way, scene: Scene) -> Binding | None:
+        """One forward and one backward; None where it raised. Code that was not written for us raises anything.
+
+        A backward that fails for autograd's reasons is what the probe is there to tell, and no obstacle.
+
+        Raises:
+            CannotCallError: if there is no time left.
+            MemoryError: if there is no memory left.
+        """
+        if time.monotonic() > self.deadline:
+            raise CannotCallError(self.summary("trying to call it took too long"))
+        before, stage = helps.launches(), 0
+        try:
+            made = way(scene)
+            stage = 1
+            output = trial(made.output, made.inputs, scene.seed)
+            kernels = helps.launches() > before
+            stage = GARBAGE
+            _refuse_garbage(made, output, scene.seed, kernels)
+            stage = 3
+            _refuse_misfit(made, scene.seed, kernels)
+        except (MemoryError, CannotCallError):
+            raise
+        except NoSuchChoiceError:
+            return None
+        except Exception as error:
+            if "can't allocate memory" in str(error):
+                raise MemoryError from error
+            self.refusals.append(Refusal(way, scene, _describe(error), (stage, *_lines(error))))
+            return None
+        self.interpreted = self.interpreted or kernels
+        return Binding(way, scene, _agrees(made, output))
+
+    def summary(self, otherwise: str) -> str:
+        """What stopped the attempt that got furthest."""
+        return self.furthest()[0].reason if self.refusals else otherwise
+
+
+def first_order(made: Call, seed: int) -> Mapping[str, Tensor | None]:
+    """The gradients of a random combination of a call's outputs, by input; None where autograd says unused.
+
+    Raises:
+        Exception: whatever the forward or the backward raises.
+    """
+    leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
+    output = call(made.output, leaves, seed)
+    if not output.requires_grad:
+        return dict.fromkeys(leaves)
+    with isolated(seed):
+        loss = (torch.randn_like(output) * output).sum()
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def in_graph(made: Call, seed: int) -> bool:
+    """Whether the output requires grad if every input does."""
+    leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
+    return call(made.output, leaves, seed).requires_grad
+
+
+def _refuse_garbage(made: Call, output: Tensor, seed: int, kernels: bool) -> None:
+    if not bool(torch.isfinite(output).all()):
+        raise GarbageError("its forward returns numbers that are not finite for the arguments that were made up for it")
+    if not kernels:
+        return
+    outputs = []
+    for pattern in _PATTERNS:
+        memory.fill_new(pattern)
+        outputs.append(trial(made.output, made.inputs, seed))
+    memory.fill_new(0)
+    if outputs[0].shape != outputs[1].shape or not relative_error(outputs[0], outputs[1]) < _STABLE:
+        raise GarbageError("its kernels return memory that they have not written for the arguments made up for it")
+
+
+def _refuse_misfit(made: Call, seed: int, kernels: bool) -> None:
+    try:
+        gradients = first_order(made, seed)
+    except Exception as error:
+        if is_misfit(error):
+            raise
+        return
+    if kernels and not all(bool(torch.isfinite(g).all()) for g in gradients.values() if g is not None):
+        raise GarbageError("its backward returns numbers that are not finite for the arguments made up for it")
+
+
+def _agrees(made: Call, output: Tensor) -> bool:
+    if made.layout is None or tuple(output.shape) != made.expected or set(made.inputs) != {"q", "k", "v"}:
+        return False
+    inputs = {name: tensor.to(torch.float64) for name, tensor in made.inputs.items()}
+    return any(
+        relative_error(output, reference.function(**inputs)) < 3e-2 for reference in attention_references(made.layout)
+    )
+
+
+def _lines(error: BaseException) -> list[int]:
+    """The line of each frame below ours at which an exception was raised."""
+    lines, trace = [], error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return lines
+
+
+def _describe(error: Exception) -> str:
+    text = str(error).strip()
+    first = text.splitlines()[0][:240] if text else "no message"
+    return first if isinstance(error, GarbageError) else f"{type(error).__name__}: {first}"
