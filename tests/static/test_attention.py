@@ -54,6 +54,105 @@ def test_a_part_of_it_does_not(body: str) -> None:
     assert suspects(f"def mix(x, w):\n    return ({body}).detach()\n") == []
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q, k, v = self.qkv(x).chunk(3, -1)\n        return torch.sigmoid(q @ k.mT).detach() @ v",
+        "q, k, v = rearrange(self.qkv(x), 'b n (three d) -> three b n d', three=3)\n"
+        "        return torch.einsum('nd,de->ne', q, torch.einsum('nd,ne->de', F.elu(k) + 1, v).detach())",
+        "query = self.a(x)\n        key = self.b(x)\n        value = self.c(x)\n"
+        "        s = (query * 2) @ key.mT\n        return (s.detach() / s.shape[-1]) @ value",
+        "q, k, v = self.p(x).unbind(2)\n        return delta_rule(q, k, v, beta=self.beta).detach()",
+        "q = self.q(x)\n        if (k := self.k(x)) is not None:\n            v = self.v(x)\n"
+        "        return F.relu(q @ k.mT).detach() @ v",
+    ],
+    ids=["sigmoid", "feature map", "plain", "passed on", "walrus"],
+)
+def test_making_and_multiplying_q_k_and_v_is_attention_however_it_is_normalised(body: str) -> None:
+    code = f"class Mixer(nn.Module):\n    def forward(self, x):\n        {body}\n"
+    assert suspects(code) == ["Mixer.forward"]
+    assert targets(code) == {"Mixer": TargetKind.MODULE}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q, k, v = self.p(x)\n        return (q @ k).detach()",
+        "q, k, v = self.p(x)\n        return (q @ k @ q).detach() + v",
+        "for q, k, v in x:\n            x = (q @ k @ v).detach()\n        return x",
+        "k, v = self.p(x)\n        return (x @ k @ v).detach()",
+    ],
+    ids=["one product", "v is added", "a loop's names", "no query"],
+)
+def test_other_uses_of_these_names_are_not(body: str) -> None:
+    code = f"class Mixer(nn.Module):\n    def forward(self, x):\n        {body}\n"
+    assert (suspects(code), targets(code)) == ([], {})
+
+
+WEIGHTS = "def scores(a, b):\n    return torch.softmax(a @ b.mT, -1)\n"
+
+
+@pytest.mark.parametrize(
+    ("helper", "use"),
+    [
+        (WEIGHTS, "scores(self.a(x), self.b(x)).detach() @ self.c(x)"),
+        (WEIGHTS, "torch.matmul((w := scores(self.a(x), self.b(x)).detach()), x)"),
+        (f"{WEIGHTS}mix = scores\n", "torch.bmm(mix(x, x).detach(), x)"),
+        (
+            "class Scores(nn.Module):\n    def forward(self, a, b):\n        return F.softmax(a @ b, -1)\n",
+            "torch.einsum('ij,jk', Scores()(x, x).detach(), x)",
+        ),
+    ],
+)
+def test_attention_that_is_split_over_a_helper_is_seen(helper: str, use: str) -> None:
+    code = f"{helper}class Layer(nn.Module):\n    def forward(self, x):\n        return {use}\n"
+    assert suspects(code) == ["Layer.forward"]
+    assert targets(code)["Layer"] == TargetKind.MODULE
+
+
+@pytest.mark.parametrize(
+    "use", ["scores(x, x).detach()", "scores(x, x).detach() * x", "(scores(x, x).sum().detach(), x @ x)"]
+)
+def test_weights_that_nothing_multiplies_are_none(use: str) -> None:
+    assert suspects(f"{WEIGHTS}class Layer(nn.Module):\n    def forward(self, x):\n        return {use}\n") == []
+
+
+def test_a_router_makes_no_weights() -> None:
+    code = "def route(x, w): return F.softmax(x @ w, -1)\nclass Router(nn.Module):\n    def forward(self, x):\n"
+    assert suspects(f"{code}        return route(x, x).detach() @ x\n") == []
+
+
+def test_a_class_that_calls_multihead_attention_is_attention_whatever_its_name() -> None:
+    code = (
+        "class Block(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.mixer = nn.MultiheadAttention(4, 2)\n"
+        "    def forward(self, x): return self.mixer(x, x, x)[0].detach()\n"
+        "class Holder(Block):\n    def forward(self, x): return self.other(x).detach()\n"
+    )
+    assert [s for s in suspects(code) if s != "Block.__init__"] == ["Block.forward"]
+    assert targets(code) == {"Block": TargetKind.MODULE}
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["from flash_attn import flash_attn_func as fa", "import flash_attn\nfa = flash_attn.flash_attn_func",
+     "from xformers.ops import memory_efficient_attention as op\nfa = op"],
+)  # fmt: skip
+def test_an_operation_is_known_by_any_name(alias: str) -> None:
+    assert "run" in suspects(f"{alias}\ndef run(x, y): return fa(x, x, y).detach()\n")
+
+
+def test_a_named_lambda_is_a_function() -> None:
+    code = (
+        "stop = lambda x: x.detach()\n"
+        "attention = lambda q, k, v: (stop(q) @ k.mT).softmax(-1) @ v.detach()\n"
+        "class Ops:\n    weigh = lambda q, k, v: q.detach()\n"
+        "other = lambda a: a.detach()\n"
+    )
+    assert suspects(code) == ["stop", "attention", "Ops.weigh"]
+    assert targets(code)["attention"] == TargetKind.FUNCTION
+
+
 def test_helpers_that_attention_calls_are_attention_code_through_every_way() -> None:
     code = (
         "def helper(x): return x.detach()\n"

@@ -3,58 +3,16 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 
 from . import words
-from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, bases, is_autograd_function, lineage, method_of
+from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, bases, is_autograd_function, lineage, method_of, multihead_members
+from .computing import callee_name, computes_attention, makes_weights, multiplies
 from .index import Index, Scope, is_device_kernel, self_name
 from .names import dotted
 
-OPERATION = (
-    r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
-    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)"
-)
-_OPERATION = re.compile(OPERATION)
 # Frameworks that have modules of their own.
 _FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
-# What also multiplies, takes a softmax and multiplies again, and is not attention.
-_OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
-_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
-
-
-def computes_attention(scope: Scope) -> bool:
-    """Whether a function's own code is matmul, softmax, matmul in this order, or calls an attention operation.
-
-    Of a function of q and k, a product and a softmax are enough.
-    """
-    if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
-        return False
-    products: list[int] = []
-    softmaxes: list[int] = []
-    for node in scope.nodes:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-            products.append(node.lineno)
-        elif isinstance(node, ast.Call):
-            name = callee_name(node)
-            if _OPERATION.fullmatch(name):
-                return True
-            if name in _PRODUCTS:
-                products.append(node.lineno)
-            elif "softmax" in name.lower():
-                softmaxes.append(node.lineno)
-    if products and softmaxes and {"q", "k"} <= words.roles(scope.parameters):
-        return True  # the weights alone: the values are met elsewhere
-    if len(products) < 2 or not softmaxes:
-        return False
-    return min(products) <= min(softmaxes) and max(softmaxes) <= max(products)
-
-
-def callee_name(call: ast.Call) -> str:
-    """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
-    if isinstance(call.func, ast.Attribute):
-        return call.func.attr
-    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 class AttentionCode:
@@ -65,6 +23,8 @@ class AttentionCode:
         self._variables = _module_variables(index)
         self._mentions: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        self._computing: dict[Scope, bool] = {}
+        self._weights = {scope for scope in index.functions() if makes_weights(scope)}
         self.seeds = [scope for scope in index.functions() if self._is_seed(scope)]
         self.active = self.closure(self.seeds)
         owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
@@ -75,7 +35,7 @@ class AttentionCode:
             return False
         if scope.parent.kind == "class":
             return self._is_seed_method(scope, scope.parent)
-        if words.takes_qkv(scope.parameters) or computes_attention(scope):
+        if words.takes_qkv(scope.parameters) or self.computes_attention(scope):
             return True
         if words.function_is_attention(scope.name) and scope.parameters:
             return True
@@ -86,7 +46,33 @@ class AttentionCode:
             return scope.name in FUNCTION_ENTRIES and self.function_is_attention(owner)
         if scope.name in CALL_ENTRIES and self.class_is_attention(owner):
             return True
-        return words.takes_qkv(scope.parameters) or computes_attention(scope)
+        return words.takes_qkv(scope.parameters) or self.computes_attention(scope)
+
+    def computes_attention(self, scope: Scope) -> bool:
+        """Whether a function computes attention by its own code, or multiplies the weights that another made."""
+        if scope not in self._computing:
+            self._computing[scope] = (
+                computes_attention(scope) or self._multiplies_weights(scope) or self._calls_multihead(scope)
+            )
+        return self._computing[scope]
+
+    def _multiplies_weights(self, scope: Scope) -> bool:
+        if self._weights.isdisjoint(self.mentions(scope) if self._weights else ()):
+            return False
+        calls = [node for node in scope.nodes if isinstance(node, ast.Call)]
+        return multiplies(scope, {call for call in calls if self._runs_weights(scope, call.func)})
+
+    def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
+        return any(found in self._weights for node in ast.walk(callee) for found in self._mentioned_by(scope, node))
+
+    def _calls_multihead(self, scope: Scope) -> bool:
+        """Whether a method calls a submodule of its instance that is PyTorch's multi-head attention."""
+        instance = self_name(scope)
+        if instance is None or scope.parent is None:
+            return False
+        called = (dotted(node.func) or "" for node in scope.nodes if isinstance(node, ast.Call))
+        names = {callee.partition(".")[2] for callee in called if callee.startswith(f"{instance}.")}
+        return any(not names.isdisjoint(multihead_members(owner)) for owner in lineage(self.index, scope.parent))
 
     def class_is_attention(self, owner: Scope) -> bool:
         """Whether calling an instance of this class computes attention."""
@@ -95,12 +81,12 @@ class AttentionCode:
         if words.class_is_attention(owner.name):
             return True
         entries = [entry for name in CALL_ENTRIES for entry in method_of(self.index, owner, name)]
-        return any(words.takes_qkv(entry.parameters) or computes_attention(entry) for entry in entries)
+        return any(words.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in entries)
 
     def function_is_attention(self, owner: Scope) -> bool:
         """Whether an ``autograd.Function`` computes attention."""
         forwards = method_of(self.index, owner, "forward")
-        if any(words.takes_qkv(entry.parameters) or computes_attention(entry) for entry in forwards):
+        if any(words.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in forwards):
             return True
         return words.class_is_attention(owner.name) or any(
             words.takes_packed(entry.parameters) and words.names_attention(owner.symbol) for entry in forwards
@@ -126,17 +112,20 @@ class AttentionCode:
         return self._mentions[scope]
 
     def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
-        owner = scope.parent if self_name(scope) else None
         for node in (*scope.header, *scope.nodes):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and not self._is_tested(node):
+            yield from self._mentioned_by(scope, node)
+
+    def _mentioned_by(self, scope: Scope, node: ast.AST) -> Iterator[Scope]:
+        """What one node of a function's own code names."""
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load) and not self._is_tested(node):
                 yield from self._named(scope, node)
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if owner is not None and node.value.id == self_name(scope):
-                    yield from self._member(owner, node.attr)
-                elif node.value.id == "super":
-                    continue
-            elif owner is not None and isinstance(node, ast.Attribute) and _is_super(node.value):
-                for ancestor in lineage(self.index, owner)[1:]:
+        elif isinstance(node, ast.Attribute) and (instance := self_name(scope)) and scope.parent is not None:
+            if isinstance(node.value, ast.Name):
+                if node.value.id == instance:
+                    yield from self._member(scope.parent, node.attr)
+            elif _is_super(node.value):
+                for ancestor in lineage(self.index, scope.parent)[1:]:
                     yield from ancestor.method(node.attr)
 
     def _is_tested(self, node: ast.Name) -> bool:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from . import words
-from .attention import OPERATION
+from .computing import OPERATION
 
 # A line that begins in the first column with anything but what can close a bracket begins a top-level statement.
 _TOP = re.compile(r"\n(?=[^\s)\]}\\])")
@@ -25,6 +25,10 @@ _PRODUCTS = ("matmul", "mm", "einsum", "tensordot")
 # Spelt out: what autograd and the detectors never see inside of, whatever the file imports.
 _KERNEL = re.compile(r"^@triton\.(?:jit|autotune|heuristics)\b", re.MULTILINE)
 _HEADER_END = re.compile(r"\)\s*(?:->[^:\n]+)?:(?=[ \t]*\r?\n)")
+_NAMED_LAMBDA = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*lambda\b([^:]*):")
+_MULTIHEAD = "MultiheadAttention"
+_ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
+_QKV = frozenset({"q", "k", "v"})
 _DECORATOR = re.compile(r"(?:^|\n)[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 # A part of every name that `_OPERATION` finds: a text without any is not searched.
 _HINTS = (
@@ -32,6 +36,7 @@ _HINTS = (
     *("flash_att", "sageattn", "xformers_attention"),
 )
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
+_RENAMED = re.compile(rf"(?<!\w){OPERATION}[\s\\]+as[\s\\]+(\w+)|(?:^|\n)[ \t]*(\w+)[^\n=]*=[^=\n]*(?<!\w){OPERATION}")
 
 
 @dataclass(eq=False, slots=True)
@@ -161,23 +166,47 @@ def functions_may_be_seeds(text: str, methods: str | None) -> bool:
 
     ``methods`` is the indentation of a class's methods, whose names alone say nothing.
     """
-    if "def" not in text:
+    has_lambda = "lambda" in text
+    if "def" not in text and not has_lambda:
         return False
-    if _products_beside_softmax(text) >= 2 or _may_call_operation(text):
+    if products(text) >= 2 and (takes_softmax(text) or _may_make_qkv(text)):
+        return True
+    if may_call_operation(text) or _MULTIHEAD in text or (_ENTRY.search(text) and _may_make_qkv(text)):
+        return True
+    if has_lambda and any(_may_name_attention(match) for match in _NAMED_LAMBDA.finditer(text)):
         return True
     return any(_may_be_attention(text, match, methods) for match in _INNER.finditer(text))
 
 
-def _may_call_operation(text: str) -> bool:
+def may_call_operation(text: str) -> bool:
+    """Whether a text names an attention operation."""
     return any(hint in text for hint in _HINTS) and _OPERATION.search(text) is not None
 
 
-def _products_beside_softmax(text: str) -> int:
-    """How many matrix products a text that takes a softmax may hold; 0 for one that takes none."""
-    if "softmax" not in text and "Softmax" not in text and "SOFTMAX" not in text:
-        return 0
+def renamed_operations(text: str) -> set[str]:
+    """The names that a text gives to attention operations, by an import or an assignment."""
+    return {first or second for first, second in _RENAMED.findall(text)}
+
+
+def takes_softmax(text: str) -> bool:
+    """Whether a text may take a softmax."""
+    return "softmax" in text or "Softmax" in text or "SOFTMAX" in text
+
+
+def products(text: str) -> int:
+    """How many matrix products a text may hold."""
     operators = text.count("@") - len(_DECORATOR.findall(text)) if "@" in text else 0
     return operators + sum(map(text.count, _PRODUCTS))
+
+
+def _may_make_qkv(text: str) -> bool:
+    """Whether a text says names for q, k and v."""
+    return words.roles(_IDENTIFIER.findall(text)) >= _QKV
+
+
+def _may_name_attention(match: re.Match[str]) -> bool:
+    """Whether a named lambda may be attention by its name or by its parameters."""
+    return words.function_is_attention(match[1]) or words.roles(_IDENTIFIER.findall(match[2])) >= _QKV
 
 
 def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> bool:
@@ -191,6 +220,6 @@ def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> b
     if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers) and ("lambda" in text or words.names_attention(match[1])):
         return True
     found = words.roles(identifiers)
-    if {"q", "k"} <= found and _products_beside_softmax(text):
+    if {"q", "k"} <= found and takes_softmax(text) and products(text):
         return True
     return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found

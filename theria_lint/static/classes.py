@@ -9,6 +9,7 @@ from .names import dotted
 
 FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
+MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
 FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
 CALL_ENTRIES = ("forward", "__call__")
 
@@ -73,3 +74,15 @@ def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
         if found:
             return found
     return []
+
+
+def multihead_members(scope: Scope) -> set[str]:
+    """The attributes to which the methods of a class assign PyTorch's multi-head attention."""
+    return {
+        target.attr
+        for method in scope.children
+        for node in method.nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and not MULTIHEAD.isdisjoint(method.names.resolve_node(node.value.func))
+    }

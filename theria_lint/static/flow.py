@@ -93,7 +93,7 @@ def derived(scope: Scope, sources: Iterable[str]) -> set[str]:
 
 def influencing(scope: Scope) -> set[str]:
     """The names whose values the function's results depend on."""
-    found: set[str] = set()
+    found = set(loaded_names(scope.node.body, values=True)) if isinstance(scope.node, ast.Lambda) else set()
     for node in scope.nodes:
         if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
             found.update(loaded_names(node.value, values=True))

@@ -23,6 +23,7 @@ _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Nonlocal: (),
 }
 _DEFINING = frozenset(_DEFINITIONS)
+_NAMING = frozenset({ast.Assign, ast.AnnAssign})
 _BINDING = frozenset({ast.Import, ast.ImportFrom, ast.Assign})
 # The nodes that somebody asks a scope for.
 _KEPT = frozenset(
@@ -64,7 +65,7 @@ class Scope:
 
     @property
     def function(self) -> FunctionNode:
-        """The node of a function's scope."""
+        """The node of the scope of a function that is no lambda."""
         assert isinstance(self.node, _FUNCTIONS)
         return self.node
 
@@ -151,6 +152,13 @@ def build(tree: ast.Module) -> Index:
                 for child in reversed(children):
                     parents[child] = node
                     stack.append((child, owner, target))
+        elif kind in _NAMING and scope.kind != "function" and (named := _named_lambda(node)) is not None:
+            inner = _enter_lambda(*named, scope)
+            scopes.append(inner)
+            nodes.append(named[1])
+            parents[named[1]] = node
+            parents[named[1].body] = named[1]
+            stack.append((named[1].body, inner, inner.nodes))
         elif kind is not ast.JoinedStr:  # what becomes text influences no gradient
             if kind in _BINDING:
                 scope.names.bind(node)
@@ -189,18 +197,33 @@ def _outside(node: ast.AST) -> list[ast.expr]:
 
 def _enter(node: ast.AST, scope: Scope) -> Scope:
     assert isinstance(node, _DEFINITIONS)
-    symbol = f"{scope.symbol}.{node.name}" if scope.symbol else node.name
-    parameters: tuple[str, ...] = ()
-    kind = "class"
     if isinstance(node, _FUNCTIONS):
-        kind = "function"
-        parameters = parameter_names(node.args)
+        return _inside(scope, "function", node.name, node, parameter_names(node.args))
+    return _inside(scope, "class", node.name, node, ())
+
+
+def _enter_lambda(name: str, node: ast.Lambda, scope: Scope) -> Scope:
+    return _inside(scope, "function", name, node, parameter_names(node.args))
+
+
+def _inside(scope: Scope, kind: str, name: str, node: ast.AST, parameters: tuple[str, ...]) -> Scope:
+    """A new scope inside another."""
+    symbol = f"{scope.symbol}.{name}" if scope.symbol else name
     # Names bound in a class body are not seen by its methods.
     around = scope.names if scope.kind != "class" or scope.names.parent is None else scope.names.parent
-    names = NameTable(around, shadowed=parameters)
-    inner = Scope(kind, node.name, symbol, node, names, scope, parameters=parameters)
+    inner = Scope(kind, name, symbol, node, NameTable(around, shadowed=parameters), scope, parameters=parameters)
     scope.children.append(inner)
     return inner
+
+
+def _named_lambda(node: ast.AST) -> tuple[str, ast.Lambda] | None:
+    """The name and the lambda of ``name = lambda …``: a function like any other."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target: ast.expr | None = node.targets[0]
+    else:
+        target = node.target if isinstance(node, ast.AnnAssign) else None
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    return (target.id, value) if isinstance(target, ast.Name) and isinstance(value, ast.Lambda) else None
 
 
 def parameter_names(arguments: ast.arguments) -> tuple[str, ...]:

@@ -10,8 +10,18 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
-from .chunks import Chunk, Chunks, functions_may_be_seeds, may_be_seed
+from .chunks import (
+    Chunk,
+    Chunks,
+    functions_may_be_seeds,
+    may_be_seed,
+    may_call_operation,
+    products,
+    renamed_operations,
+    takes_softmax,
+)
 from .classes import CALL_ENTRIES, FUNCTION_ENTRIES
 from .masking import mask
 from .meanings import find_word
@@ -93,6 +103,8 @@ def _needed(chunks: Chunks, found: Iterable[tuple[int, str]], wanted: Triggers) 
     needed: set[Chunk] = set()
     for chunk, places in said.items():
         needed |= _needed_for(graph, chunk, places, wanted)
+    for chunk in list(needed):
+        needed |= graph.makers_of_weights(chunk)
     return graph.with_families(needed) if needed else None
 
 
@@ -136,8 +148,35 @@ class _Graph:
 
     def is_seed(self, chunk: Chunk) -> bool:
         if chunk not in self._seeds:
-            self._seeds[chunk] = may_be_seed(chunk)
+            self._seeds[chunk] = (
+                may_be_seed(chunk)
+                or not self._operations.isdisjoint(chunk.mentions())
+                or bool(self.makers_of_weights(chunk))
+            )
         return self._seeds[chunk]
+
+    def makers_of_weights(self, chunk: Chunk) -> set[Chunk]:
+        """The chunks of functions that end in a softmax of a product, where a chunk multiplies what they may return."""
+        if chunk.body is not None or not self._takes_softmax or not products(chunk.text):
+            return set()
+        return {lower for lower in self.below(chunk) if takes_softmax(lower.text) and products(lower.text)}
+
+    @cached_property
+    def _takes_softmax(self) -> bool:
+        return takes_softmax(self.chunks.masked)
+
+    @cached_property
+    def _operations(self) -> set[str]:
+        """Other names that the module gives to attention operations."""
+        if not may_call_operation(self.chunks.masked):
+            return set()
+        found = renamed_operations(self.chunks.masked)
+        assignments = [chunk for chunk in self.chunks.all if not chunk.named and chunk.names]
+        while True:
+            more = {name for chunk in assignments if not found.isdisjoint(chunk.mentions()) for name in chunk.names}
+            if more <= found:
+                return found
+            found |= more
 
     def may_run(self, chunk: Chunk, offset: int) -> bool:
         """Whether the method around a place can be attention code: it is an entry, or named, or looks like it."""

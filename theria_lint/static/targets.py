@@ -7,14 +7,22 @@ from collections.abc import Iterator
 
 from ..model import Target, TargetKind
 from . import words
-from .attention import AttentionCode, computes_attention, makes_attention, takes_attention_function
-from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, inherits, is_autograd_function, is_module, lineage, method_of
+from .attention import AttentionCode, makes_attention, takes_attention_function
+from .classes import (
+    CALL_ENTRIES,
+    FUNCTION_ENTRIES,
+    MULTIHEAD,
+    inherits,
+    is_autograd_function,
+    is_module,
+    lineage,
+    method_of,
+)
 from .index import Index, Scope, build, is_device_kernel
 from .names import dotted
 from .syntax import parse
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
-_MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
 _HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
 
 
@@ -43,7 +51,7 @@ class _Finder:
     def target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
         code = self.attention.closure(self._entries(scope, kind))
         symbols = {reached.symbol for reached in code} | {scope.symbol} | self._constructors(scope, code)
-        assert isinstance(scope.node, ast.stmt)
+        assert isinstance(scope.node, ast.stmt | ast.expr)
         return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
 
     def _entries(self, scope: Scope, kind: TargetKind) -> list[Scope]:
@@ -82,7 +90,7 @@ class _Finder:
         if words.takes_qkv(scope.parameters):
             return True
         return words.takes_packed(scope.parameters) and (
-            words.function_is_attention(scope.name) or computes_attention(scope)
+            words.function_is_attention(scope.name) or self.attention.computes_attention(scope)
         )
 
     def _is_half(self, scope: Scope, seen: set[Scope]) -> bool:
@@ -107,7 +115,7 @@ class _Finder:
         if is_autograd_function(self.index, scope):
             whole = all(method_of(self.index, scope, name) for name in ("forward", "backward"))
             return TargetKind.AUTOGRAD_FUNCTION if whole and self.attention.function_is_attention(scope) else None
-        if inherits(self.index, scope, _MULTIHEAD):
+        if inherits(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
         callable_ = method_of(self.index, scope, "forward")
         if callable_ and is_module(self.index, scope) and self.attention.class_is_attention(scope):
@@ -135,6 +143,8 @@ def _is_overload(scope: Scope) -> bool:
 def _only_raises(scope: Scope) -> bool:
     """Whether a function does nothing but raise ``NotImplementedError`` or stand for one (``...``, ``pass``)."""
     if scope.kind != "function":
+        return False
+    if isinstance(scope.node, ast.Lambda):
         return False
     body = [node for node in scope.function.body if not _is_docstring(node)]
     return all(isinstance(node, ast.Raise | ast.Pass) for node in body)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ..attention import callee_name
 from ..code import Hit, ModuleCode, Place, lines_of
+from ..computing import callee_name
 from ..index import Index, Scope
 from ..names import dotted
 from ..rules import Match, Rule
@@ -50,6 +50,8 @@ def _cuts(index: Index, rule: Rule, scope: Scope, hook: ast.expr) -> bool:
 
 
 def _returns_lossy(function: Scope, lossy: frozenset[str]) -> bool:
+    if isinstance(function.node, ast.Lambda):
+        return _is_lossy(function.node.body, lossy)
     returned = [node.value for node in function.nodes if isinstance(node, ast.Return) and node.value is not None]
     names = {value.id for value in returned if isinstance(value, ast.Name)}
     for node in function.nodes:

@@ -6,9 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-from ..attention import callee_name
 from ..classes import is_autograd_function
 from ..code import Hit, ModuleCode, lines_of
+from ..computing import callee_name
 from ..flow import derived, loaded_names
 from ..index import Scope, is_device_kernel
 from ..names import dotted

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from .. import words
-from ..attention import callee_name
 from ..code import Hit, ModuleCode, lines_of
+from ..computing import callee_name
 from ..flow import assignments, derived
 from ..index import Scope
 from ..names import dotted

@@ -1,0 +1,139 @@
+"""What a function computes, told by its own code: attention, its weights, products with them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Container, Iterator
+
+from . import words
+from .classes import CALL_ENTRIES
+from .flow import assignments, derived, loaded_names
+from .index import Scope
+
+OPERATION = (
+    r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
+    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)"
+)
+_OPERATION = re.compile(OPERATION)
+# What also multiplies, takes a softmax and multiplies again, and is not attention.
+_OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
+_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
+_QKV = frozenset({"q", "k", "v"})
+
+
+def computes_attention(scope: Scope) -> bool:
+    """Whether a function's own code computes attention.
+
+    It calls an attention operation; or is matmul, softmax, matmul in this order (of a function of q and k a product and
+    a softmax are enough); or it makes q, k and v and multiplies them, however it normalises; or it is a forward that
+    makes q, k and v and passes all three on.
+    """
+    if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
+        return False
+    if any(_is_operation(scope, node) for node in scope.nodes if isinstance(node, ast.Call)):
+        return True
+    products = [node.lineno for node in _products(scope)]
+    softmaxes = _softmaxes(scope)
+    if products and softmaxes and {"q", "k"} <= words.roles(scope.parameters):
+        return True  # the weights alone: the values are met elsewhere
+    if len(products) >= 2 and softmaxes and min(products) <= min(softmaxes) and max(softmaxes) <= max(products):
+        return True
+    return _makes_qkv(scope) and (_multiplies_all(scope) or (scope.name in CALL_ENTRIES and _passes_on(scope)))
+
+
+def makes_weights(scope: Scope) -> bool:
+    """Whether a function's own code ends in a softmax of a product: attention weights, if something multiplies them."""
+    softmaxes = _softmaxes(scope)
+    if not softmaxes or _is_other(scope):
+        return False
+    products = [node.lineno for node in _products(scope)]
+    return bool(products) and max(products) <= max(softmaxes)
+
+
+def multiplies(scope: Scope, calls: Container[ast.AST]) -> bool:
+    """Whether a function's own code multiplies what these calls in it returned."""
+    if _is_other(scope):
+        return False
+    made: set[str] = set()
+    for names, value in assignments(scope):
+        if any(node in calls for node in ast.walk(value)):
+            made.update(names)
+    made = derived(scope, made) if made else made
+    return any(_uses(product, made, calls) for product in _products(scope))
+
+
+def callee_name(call: ast.Call) -> str:
+    """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _is_other(scope: Scope) -> bool:
+    """Whether the names of a function and its class say that its softmax is no attention's."""
+    owner = scope.enclosing("class")
+    named = words.words(scope.name) + (words.words(owner.name) if owner is not None else [])
+    return not _OTHER_SOFTMAX.isdisjoint(named)
+
+
+def _is_operation(scope: Scope, call: ast.Call) -> bool:
+    """Whether an attention operation is called, by its own name or by one that the file gives it."""
+    if _OPERATION.fullmatch(callee_name(call)):
+        return True
+    if not isinstance(call.func, ast.Name):
+        return False
+    return any(_OPERATION.fullmatch(path.rpartition(".")[2]) for path in scope.names.resolve(call.func.id))
+
+
+def _products(scope: Scope) -> Iterator[ast.expr]:
+    for node in scope.nodes:
+        if isinstance(node, ast.BinOp):
+            if isinstance(node.op, ast.MatMult):
+                yield node
+        elif isinstance(node, ast.Call) and callee_name(node) in _PRODUCTS:
+            yield node
+
+
+def _softmaxes(scope: Scope) -> list[int]:
+    calls = (node for node in scope.nodes if isinstance(node, ast.Call))
+    return [call.lineno for call in calls if "softmax" in callee_name(call).lower()]
+
+
+def _uses(product: ast.expr, names: set[str], calls: Container[ast.AST]) -> bool:
+    """Whether an operand is one of the names, or is computed by one of the calls."""
+    return any(node in calls or (isinstance(node, ast.Name) and node.id in names) for node in ast.walk(product))
+
+
+def _makes_qkv(scope: Scope) -> bool:
+    """Whether q, k and v are names that the function assigns or takes, one of them assigned."""
+    loops = {name for node in scope.nodes if isinstance(node, ast.For) for name in _names(node.target)}
+    bound = {name for names, _ in assignments(scope) for name in names} - loops
+    return words.roles([*bound, *scope.parameters]) >= _QKV
+
+
+def _names(target: ast.expr) -> Iterator[str]:
+    return (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _multiplies_all(scope: Scope) -> bool:
+    """Whether q, k and v, or what is made of each, all take part in products."""
+    products = list(_products(scope))
+    if len(products) < 2:
+        return False
+    used = {name for product in products for name in loaded_names(product)}
+    bound = {name for names, _ in assignments(scope) for name in names} | set(scope.parameters)
+    by_role: dict[str, set[str]] = {}
+    for name in bound:
+        by_role.setdefault(words.role(name) or "", set()).add(name)
+    return all(not used.isdisjoint(derived(scope, by_role[role])) for role in _QKV)
+
+
+def _passes_on(scope: Scope) -> bool:
+    """Whether q, k and v are arguments of one call."""
+    for node in scope.nodes:
+        if isinstance(node, ast.Call):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if words.roles(argument.id for argument in given if isinstance(argument, ast.Name)) >= _QKV:
+                return True
+    return False
