@@ -54,6 +54,7 @@ def _codes(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("-q", "--quiet", is_flag=True, help="Only the findings, one line each.")
 @click.option("-v", "--verbose", is_flag=True, help="Every run and every target, and tracebacks.")
 @click.option("--show-cleared", is_flag=True, help="Show cleared suspects too.")
+@click.option("--diff", is_flag=True, help="Print the rewrites that were verified, as a patch, instead of the report.")
 @click.option("--statistics", is_flag=True, help="Count suspects by rule and disposition instead of listing them.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="When to use colours.")
 @click.option("--stdin-filename", metavar="PATH", help="Name of what standard input (-) holds.")
@@ -161,7 +162,10 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     from theria_lint.report.outcome import exit_code
 
     view = _view(options)
-    click.echo(render(report, settings.output_format, view), nl=False, color=view.colour)
+    if options["diff"]:
+        report = _print_patch(report)
+    else:
+        click.echo(render(report, settings.output_format, view), nl=False, color=view.colour)
     for name, path in outputs:
         from theria_lint.files import write_text
 
@@ -227,6 +231,21 @@ def _say_notes(report: Report, options: dict[str, Any]) -> None:
     """What is worth knowing about the run, beside the report: on standard error, one line each."""
     for note in () if options["quiet"] else report.notes:
         click.echo(f"Note: {note}", err=True)
+
+
+def _print_patch(report: Report) -> Report:
+    """Print what was verified; the report with what there is to say about it as notes."""
+    from dataclasses import replace
+
+    from theria_lint.model import Disposition
+    from theria_lint.report.patch import patch
+
+    text, left_out = patch(report)
+    click.echo(text, nl=False)
+    confirmed = [finding for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
+    mended = sum(finding.rewrite is not None for finding in confirmed)
+    said = f"{mended} of {len(confirmed)} confirmed findings have a rewrite that was verified; no file was changed."
+    return replace(report, notes=(*report.notes, *left_out, said))
 
 
 def _accept(report: Report, options: dict[str, Any]) -> int:

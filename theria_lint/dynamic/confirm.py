@@ -14,9 +14,10 @@ from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import attribute
 from theria_lint.dynamic.protocol import WorkerError
+from theria_lint.dynamic.rewrites import verified
 from theria_lint.dynamic.runner import INTERRUPTED, Means, Progress, Runner
 from theria_lint.dynamic.variants import Variants
-from theria_lint.model import Disposition, Environment, Finding, LintError, SourceFile, Suspect, TargetResult
+from theria_lint.model import Disposition, Environment, Finding, LintError, Rewrite, SourceFile, Suspect, TargetResult
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,23 @@ def _confirm(files: Sequence[SourceFile], settings: ConfirmSettings, runner: Run
 
 
 def _findings(files: Sequence[SourceFile], cases: Sequence[Case], variants: Variants) -> tuple[Finding, ...]:
+    attributions = attribute(cases, variants)
+    rewrites = verified(attributions, variants)
     rulings: dict[Suspect, list[tuple[Case, Ruling]]] = {}
-    for case, attribution in attribute(cases, variants).items():
+    for case, attribution in attributions.items():
         ruled = attribution.rulings
         if any(outcome.reason == INTERRUPTED for outcome in case.outcomes.values()):
             ruled = dict.fromkeys(ruled, Ruling(Disposition.UNCONFIRMED, INTERRUPTED))
         for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))
-    return tuple(_finding(suspect, rulings.get(suspect, []), cases) for file in files for suspect in file.suspects)
+    return tuple(
+        _finding(suspect, rulings.get(suspect, []), cases, rewrites) for file in files for suspect in file.suspects
+    )
 
 
-def _finding(suspect: Suspect, rulings: Sequence[tuple[Case, Ruling]], cases: Sequence[Case]) -> Finding:
+def _finding(
+    suspect: Suspect, rulings: Sequence[tuple[Case, Ruling]], cases: Sequence[Case], rewrites: Mapping[Case, Rewrite]
+) -> Finding:
     """A suspect's disposition over all its targets: confirmed by one is confirmed.
 
     Where the run was interrupted, a target that has not run might have confirmed what another clears.
@@ -97,7 +104,10 @@ def _finding(suspect: Suspect, rulings: Sequence[tuple[Case, Ruling]], cases: Se
     for disposition in (Disposition.CONFIRMED, Disposition.CLEARED, Disposition.UNCONFIRMED):
         chosen = [(case, ruling) for case, ruling in rulings if ruling.disposition is disposition]
         if chosen and not (unknown and disposition is Disposition.CLEARED):
-            return Finding(suspect, disposition, worst(case.verdict for case, _ in rulings), chosen[0][1].reason)
+            verdict = worst(case.verdict for case, _ in rulings)
+            mended = [rewrites[case] for case, _ in chosen if case in rewrites]
+            rewrite = mended[0] if mended and disposition is Disposition.CONFIRMED else None
+            return Finding(suspect, disposition, verdict, chosen[0][1].reason, rewrite)
     return _unreached(suspect, cases)
 
 

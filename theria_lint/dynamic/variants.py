@@ -13,6 +13,7 @@ from theria_lint.dynamic.reach import Reach, unshifted
 from theria_lint.dynamic.runner import Batch, Runner
 from theria_lint.model import SourceFile, Suspect
 from theria_lint.static import neutralise
+from theria_lint.static.text import INLINED
 
 
 class Variants:
@@ -64,6 +65,11 @@ class Variants:
             return {path: neutralise(self._sources[path], suspects, tidy=tidy) for path, suspects in by_path.items()}
 
         return self._runner.remembered(self._recipe(neutralised, tidy), rewrite) if by_path else {}
+
+    def is_another_program(self, neutralised: Iterable[Suspect]) -> bool:
+        """Whether the tidy texts of a variant are another program than the texts that ran: they import at the top."""
+        texts = self.texts(neutralised)
+        return any(text.count(INLINED) > self._sources[path].count(INLINED) for path, text in texts.items())
 
     def _recipe(self, neutralised: Iterable[Suspect], tidy: bool) -> str:
         """All that a variant's texts are made from."""

@@ -7,9 +7,11 @@ from typing import cast
 
 import libcst as cst
 
+from .text import INLINED
+
 IDENTITY = "(lambda f: f)"
 _NULL_HOOK = "lambda *_, **__: None"
-_ATTENTION = '__import__("torch.nn.attention", fromlist=["SDPBackend"])'
+_ATTENTION = f'{INLINED}"torch.nn.attention", fromlist=["SDPBackend"])'
 _ATOMS = (
     cst.Name,
     cst.Attribute,
@@ -95,7 +97,7 @@ _CALLS: dict[str, Replacement] = {
     "drop-call": _drop_call,
     "drop-attribute": lambda call: cast(cst.BaseExpression, call),
     "first-argument": _first_argument,
-    "null-context": _constant('__import__("contextlib").nullcontext()'),
+    "null-context": _constant(f'{INLINED}"contextlib").nullcontext()'),
     "math-backend": _wrapped(f"{_ATTENTION}.sdpa_kernel({_ATTENTION}.SDPBackend.MATH)"),
     "non-reentrant": _with_keyword("use_reentrant", "False"),
     "create-graph": _with_keyword("create_graph", "True"),

@@ -1,0 +1,100 @@
+"""``--diff``: the verified rewrites as one patch, for ``patch -p1`` and ``git apply``. Nothing is written to a file."""
+
+from __future__ import annotations
+
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from difflib import diff_bytes, unified_diff
+
+from theria_lint.model import Report, Rewrite
+from theria_lint.reading import ReadError, decode, encoding_of, read_bytes
+from theria_lint.report.diff import Edit, edits
+
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+
+
+def patch(report: Report) -> tuple[bytes, list[str]]:
+    """The patch, and a sentence for each rewrite that it had to leave out.
+
+    Each distinct rewrite is in it once. They follow each other: one that shares lines with those before it adds what
+    is still missing, and one that contradicts them is left out.
+    """
+    done: set[Edit] = set()
+    parts: list[bytes] = []
+    left_out: list[str] = []
+    for rewrite in _distinct(report):
+        wanted = {part for edit in edits(rewrite, report.sources) for part in _apart(edit)}
+        refusal = _refusal(wanted - done, done, report)
+        if refusal:
+            left_out.append(f"The rewrite that makes {rewrite.symbol} safe is left out: {refusal}.")
+        elif not wanted <= done:
+            parts.append(f"With this change {rewrite.symbol} was run, and is safe.\n".encode())
+            parts += [_diff(path, done, done | wanted) for path, _ in sorted(rewrite.files)]
+            done |= wanted
+    return b"".join(parts), left_out
+
+
+def _distinct(report: Report) -> list[Rewrite]:
+    """Rewrites that differ in what they change, the larger ones first."""
+    found: dict[object, Rewrite] = {}
+    for finding in report.findings:
+        if finding.rewrite:
+            found.setdefault(finding.rewrite.files, finding.rewrite)
+    return sorted(found.values(), key=lambda rewrite: -len(edits(rewrite, report.sources)))
+
+
+def _apart(edit: Edit) -> Iterator[Edit]:
+    """Lines that go, or are replaced one by one, as an edit each: so that rewrites can share some of them."""
+    count = edit.end_line - edit.line
+    if edit.lines and len(edit.lines) != count:
+        yield edit
+    else:
+        for step in range(count):
+            yield Edit(edit.path, edit.line + step, edit.line + step + 1, edit.lines[step : step + 1])
+
+
+def _refusal(new: set[Edit], done: set[Edit], report: Report) -> str | None:
+    """Why edits cannot be made after those that are done."""
+    if any(_meet(one, other) for one in new for other in done):
+        return "it changes lines that another one changes; apply that first and lint again"
+    for path in sorted({edit.path for edit in new}):
+        try:
+            data = read_bytes(path)
+            if decode(data) != report.sources[path, None]:
+                return f"{path} has changed since it was read"
+        except ReadError as error:
+            return f"{path} {error.message.rstrip('.')}"
+        if b"\r" in data.replace(b"\r\n", b"\n"):
+            return f"{path} has lines that end in a carriage return alone, which no patch can hold"
+    return None
+
+
+def _meet(one: Edit, other: Edit) -> bool:
+    if one.path != other.path:
+        return False
+    return one.line == other.line or (one.line < other.end_line and other.line < one.end_line)
+
+
+def _diff(path: str, before: set[Edit], after: set[Edit]) -> bytes:
+    """The unified diff of a file with some edits made and with more."""
+    data = read_bytes(path)
+    name = os.fsencode(path)
+    end = b"\t" if b" " in name else b""
+    rows = diff_bytes(
+        unified_diff, _edited(path, data, before), _edited(path, data, after), b"a/" + name + end, b"b/" + name + end
+    )
+    return b"".join(row if row.endswith(b"\n") else row + b"\n\\ No newline at end of file\n" for row in rows)
+
+
+def _edited(path: str, data: bytes, made: set[Edit]) -> list[bytes]:
+    """The lines of a file in its own encoding and with its own line ends."""
+    mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
+    encoding = "utf-8" if mark else encoding_of(data)
+    end = "\r\n" if b"\r\n" in data else "\n"
+    lines: list[bytes] = _LINE.findall(data.removeprefix(mark))
+    for edit in sorted((edit for edit in made if edit.path == path), reverse=True):
+        new = [line.replace("\n", end).encode(encoding) for line in edit.lines]
+        lines[edit.line - 1 : edit.end_line - 1] = new
+    return [mark + lines[0], *lines[1:]] if lines else lines
