@@ -37,7 +37,7 @@ while (walker.nextNode()) {
 return [...poor];
 """
 UNNAMED = """
-return [...document.querySelectorAll('a, button, input, summary, [role=img], [role=region], [role=group]')]
+return [...document.querySelectorAll('a, button, input, summary, [role=img], [role=group]')]
   .filter(e => !(e.ariaLabel || e.textContent.trim() || e.labels?.length || e.getAttribute('aria-labelledby')))
   .map(e => e.outerHTML.slice(0, 80));
 """

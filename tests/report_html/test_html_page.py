@@ -199,8 +199,10 @@ def test_the_headline_says_what_it_amounts_to() -> None:
     def headline(report: Report) -> str:
         return re.findall(r"<title>theria-lint: (.*?)</title>", page_of(report))[0]
 
-    assert headline(REPORT) == "2 of 4 targets break when differentiated twice; 2 lines are to blame."
-    assert headline(EMPTY) == "No attention code to judge in 0 files."
+    assert headline(REPORT) == (
+        "2 of 4 targets break when differentiated twice; 2 lines are to blame, and 1 target no suspect explains."
+    )
+    assert headline(EMPTY) == "No attention code found in 0 files."
     assert headline(replace(REPORT, targets=())) == "Nothing was run: 4 suspects in 5 files."
     assert headline(replace(REPORT, targets=REPORT.targets[3:])) == "None of 1 target could be judged."
     safe = replace(REPORT, targets=REPORT.targets[2:])

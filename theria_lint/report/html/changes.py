@@ -25,7 +25,7 @@ def _file(path: str, old: str | None, new: str) -> Iterator[Markup]:
         return
     lines = list(unified_diff(old.splitlines(), new.splitlines(), n=2, lineterm=""))[2:]
     code = tag("code", joined(*(_line(line) for line in lines)))
-    yield tag("pre", code, class_="code diff", tabindex=0, role="region", aria_label=f"Changes in {path}")
+    yield tag("pre", code, class_="code diff", tabindex=0, role="group", aria_label=f"Changes in {path}")
 
 
 def _line(line: str) -> Markup:

@@ -27,7 +27,7 @@ def heat_map(grid: Grid) -> Markup:
     rows = (tag("tr", tag("th", f"g_{name}", scope="row"), *_cells(grid, name)) for name in grid.rows)
     caption = tag("caption", "Relative errors of the gradients g and of their derivatives", class_="hidden")
     table = tag("table", caption, tag("thead", head), tag("tbody", *rows), class_="map")
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Heat map")
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Heat map")
 
 
 def _cells(grid: Grid, row: str) -> Iterator[Markup]:
@@ -46,12 +46,17 @@ def _cell(cell: Cell | None, place: str) -> Markup:
 
 
 def _numbers(cell: Cell) -> str:
-    norms = f"norm {_number(cell.norm)}, oracle's {_number(cell.oracle_norm)}, " if cell.has_norms else ""
-    return f"{norms}relative error {_number(cell.error)}"
+    norm, oracle_norm, error = _figures(cell)
+    norms = f"norm {norm}, oracle's {oracle_norm}, " if cell.has_norms else ""
+    return f"{norms}relative error {error}"
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"
+def _figures(cell: Cell) -> tuple[str, str, str]:
+    """The norm (None where autograd gave no tensor), the oracle's and the relative error, which is all of a gradient."""
+    error = "not known" if cell.error is None else f"{cell.error:.3g}"
+    if cell.oracle_norm is None:
+        return "", "", error
+    return "None" if cell.norm is None else f"{cell.norm:.3g}", f"{cell.oracle_norm:.3g}", error
 
 
 def _shade(cell: Cell) -> str:
@@ -81,12 +86,12 @@ def numbers(run: Run) -> Markup:
             "tr",
             tag("th", cell.name, scope="row"),
             tag("td", sign(STATES[cell.state][0]), " ", cell.state, class_=f"state {cell.state}"),
-            *(tag("td", _number(value), class_="number") for value in (cell.norm, cell.oracle_norm, cell.error)),
+            *(tag("td", figure, class_="number") for figure in _figures(cell)),
         )
         for cell in grid.cells()
     )
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="numbers")
-    body = tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Numbers")
+    body = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Numbers")
     return tag("details", tag("summary", "Norms and errors"), body, class_="more")
 
 

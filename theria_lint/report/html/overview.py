@@ -9,6 +9,7 @@ from theria.verdicts import Verdict
 from theria_lint.model import Disposition, LintError, Report
 from theria_lint.report.html.markup import Markup, joined, prose, tag
 from theria_lint.report.html.words import VERDICTS, facts, located, sign
+from theria_lint.report.outcome import unexplained_targets
 from theria_lint.report.style import counted, place
 
 
@@ -25,23 +26,29 @@ def overview(report: Report) -> Markup:
 def headline(report: Report) -> str:
     """What the reader came for, in one sentence."""
     verdicts = [result.verdict for result in report.targets]
-    unsafe, judged = sum(v.unsafe for v in verdicts), sum(v is not Verdict.INCONCLUSIVE for v in verdicts)
-    blamed = sum(finding.disposition is Disposition.CONFIRMED for finding in report.findings)
-    if not report.findings and not report.targets:
-        return f"No attention code to judge in {counted(report.files, 'file')}."
-    if not report.targets:
-        return f"Nothing was run: {counted(len(report.findings), 'suspect')} in {counted(report.files, 'file')}."
-    if not judged:
-        return f"None of {counted(len(verdicts), 'target')} could be judged."
-    if not unsafe:
-        return (
-            f"No target breaks when it is differentiated twice; {judged} of {counted(len(verdicts), 'target')} judged."
-        )
-    breaks = f"{unsafe} of {counted(len(verdicts), 'target')} {'breaks' if unsafe == 1 else 'break'}"
-    lines = (
-        f"{counted(blamed, 'line')} {'is' if blamed == 1 else 'are'} to blame" if blamed else "no suspect explains it"
+    files, suspects, targets = (
+        counted(count, noun)
+        for count, noun in ((report.files, "file"), (len(report.findings), "suspect"), (len(verdicts), "target"))
     )
-    return f"{breaks} when differentiated twice; {lines}."
+    judged = sum(verdict is not Verdict.INCONCLUSIVE for verdict in verdicts)
+    if not verdicts:
+        return f"Nothing was run: {suspects} in {files}." if report.findings else f"No attention code found in {files}."
+    if not judged:
+        return f"None of {targets} could be judged."
+    unsafe = sum(verdict.unsafe for verdict in verdicts)
+    if not unsafe:
+        return f"No target breaks when it is differentiated twice; {judged} of {targets} judged."
+    return f"{unsafe} of {targets} {'breaks' if unsafe == 1 else 'break'} when differentiated twice; {_blame(report)}."
+
+
+def _blame(report: Report) -> str:
+    confirmed = [finding.suspect for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
+    lines = len({(suspect.path, suspect.cell, suspect.span.line) for suspect in confirmed})
+    if not lines:
+        return "no suspect explains it"
+    alone = len(unexplained_targets(report))
+    others = f", and {counted(alone, 'target')} no suspect explains" if alone else ""
+    return f"{counted(lines, 'line')} {'is' if lines == 1 else 'are'} to blame{others}"
 
 
 def _verdicts(report: Report) -> Markup | None:

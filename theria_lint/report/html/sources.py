@@ -67,7 +67,8 @@ def excerpt(index: Index, finding: Finding) -> Markup | None:
     if not 1 <= suspect.span.line <= len(rows):
         return None
     last = min(suspect.span.end_line, suspect.span.line + _TALLEST - 1, len(rows))
-    lines = _without_blank_ends(rows, max(1, suspect.span.line - _AROUND), min(len(rows), last + _AROUND))
+    after = _AROUND if last == suspect.span.end_line else 0
+    lines = _without_blank_ends(rows, max(1, suspect.span.line - _AROUND), min(len(rows), last + after))
     shown = _listing(index, rows, [finding], lines, f"Source around line {suspect.span.line}", None)
     left = suspect.span.end_line - lines[-1]
     return joined(shown, tag("p", f"and {counted(left, 'more line')}", class_="soft") if left > 0 else None)
@@ -96,7 +97,7 @@ def _listing(
         place = f"{anchor}-{number}" if anchor else None
         shown.append(tag("span", content, Markup("\n"), class_=name, id=place, data_n=number))
     code = tag("code", *shown)
-    return tag("pre", code, class_="code", tabindex=0, role="region", aria_label=label)
+    return tag("pre", code, class_="code", tabindex=0, role="group", aria_label=label)
 
 
 def _marked(index: Index, row: str, number: int, findings: Sequence[Finding], link: bool) -> Markup:

@@ -103,7 +103,7 @@ def _said(run: Run, result: TargetResult) -> Iterator[Markup]:
     if run.reason and run.reason != result.reason:
         yield tag("p", prose(run.reason))
     if run.error and run.error not in run.reason:
-        yield tag("pre", run.error, class_="error", tabindex=0, role="region", aria_label="Error")
+        yield tag("pre", run.error, class_="error", tabindex=0, role="group", aria_label="Error")
 
 
 def _beside(run: Run) -> Iterator[Markup]:
