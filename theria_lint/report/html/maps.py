@@ -52,7 +52,7 @@ def _numbers(cell: Cell) -> str:
 
 
 def _figures(cell: Cell) -> tuple[str, str, str]:
-    """The norm (None where autograd gave no tensor), the oracle's and the relative error, which is all of a gradient."""
+    """The norm (None where autograd gave no tensor), the oracle's, the relative error: of a gradient only the last."""
     error = "not known" if cell.error is None else f"{cell.error:.3g}"
     if cell.oracle_norm is None:
         return "", "", error
