@@ -10,13 +10,17 @@ from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, bases, is_autograd_function
 from .computing import callee_name, computes_attention, makes_weights, multiplies
 from .index import Index, Scope, is_device_kernel, self_name
 from .names import dotted
+from .operators import registered_derivatives
 
 # Frameworks that have modules of their own.
 _FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
 
 
 class AttentionCode:
-    """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it."""
+    """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it.
+
+    ``registered_backwards`` are those of custom ops that compute attention.
+    """
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -24,10 +28,13 @@ class AttentionCode:
         self._mentions: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._computing: dict[Scope, bool] = {}
+        self._registered = registered_derivatives(index)
         self._weights = {scope for scope in index.functions() if makes_weights(scope)}
         self.seeds = [scope for scope in index.functions() if self._is_seed(scope)]
         self.active = self.closure(self.seeds)
         owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
+        halves = (found for operator, found in self._registered.items() if operator in self.active)
+        self.registered_backwards = [found[0] for found in halves if found]
         self.setup = {child for owner in owners for child in owner.method("__init__")} - self.active
 
     def _is_seed(self, scope: Scope) -> bool:
@@ -112,6 +119,7 @@ class AttentionCode:
         return self._mentions[scope]
 
     def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
+        yield from self._registered.get(scope, ())
         for node in (*scope.header, *scope.nodes):
             yield from self._mentioned_by(scope, node)
 

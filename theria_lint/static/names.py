@@ -8,6 +8,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator
 
+# What these return does what their first argument does.
+WRAPPERS = frozenset({"functools.partial", "torch.compile", "torch.jit.script"})
+# What these return is a module of compiled code.
+LOADERS = frozenset({"torch.utils.cpp_extension.load", "torch.utils.cpp_extension.load_inline"})
+
 
 def dotted(node: ast.AST) -> str | None:
     """``a.b.c`` of a chain of attributes on a name, None for any other expression."""
@@ -57,10 +62,20 @@ class NameTable:
     def _assign(self, target: ast.AST, value: ast.AST) -> None:
         if isinstance(target, ast.Name):
             for candidate in _alternatives(value):
-                path = dotted(candidate)
-                if path is not None and path != target.id:
-                    for meaning in self.resolve(path):
-                        self._add(target.id, meaning)
+                for meaning in self._meanings(candidate, target.id):
+                    self._add(target.id, meaning)
+
+    def _meanings(self, value: ast.AST, name: str) -> Iterable[str]:
+        """What a name stands for that is assigned a value: a compiled or partly applied function is that function."""
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name | ast.Attribute):
+            callee = self.resolve_node(value.func)
+            if not LOADERS.isdisjoint(callee):
+                return callee
+            if WRAPPERS.isdisjoint(callee) or not value.args:
+                return ()
+            value = value.args[0]
+        path = dotted(value)
+        return self.resolve(path) if path is not None and path != name else ()
 
     def _add(self, name: str, path: str) -> None:
         self.bound.setdefault(name, set()).add(path)

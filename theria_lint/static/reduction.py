@@ -35,6 +35,8 @@ _BACKWARD = word_set("backward ctx save_for_backward saved_tensors_hooks once_di
 _FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
 _HOOKS = "register_"
 _CONTINUED = re.compile(r"\\\r?\n(?=\S)")
+# Members that a string names, which `mask` blanks.
+_SPELT = re.compile(r"getattr[\s\\]*\([^()]*,\s*[\"'](?:detach_?|data)[\"']\s*\)")
 # As much of the text behind `torch.compile` or `checkpoint` as can hold what it is called on.
 _CALL = 600
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -47,7 +49,7 @@ def reduce(source: str, rules: RuleSet) -> str | None:
     """The part of a source that can hold a suspect, None when there is none."""
     wanted = triggers(rules)
     masked = mask(source)
-    if _is_odd(masked):
+    if _is_odd(masked) or ("getattr" in source and _SPELT.search(source) is not None):
         return source
     found = list(wanted.find(masked))
     if not found:
@@ -59,12 +61,12 @@ def reduce(source: str, rules: RuleSet) -> str | None:
 
 
 def _is_odd(masked: str) -> bool:
-    """Whether indentation and names cannot be read off a text as they stand.
+    """Whether indentation and names, or what calls what, cannot be read off a text as they stand.
 
     Form feeds before a statement, line ends of old Macs, identifiers that Python normalises, continued lines that
-    begin in the first column.
+    begin in the first column, ops that are known by a string.
     """
-    if not masked.isascii() or "\f" in masked or _CONTINUED.search(masked) is not None:
+    if not masked.isascii() or "\f" in masked or "register_autograd" in masked or _CONTINUED.search(masked) is not None:
         return True
     return "\r" in masked and masked.count("\r") != masked.count("\r\n")
 

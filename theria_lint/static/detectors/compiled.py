@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from .. import words
 from ..code import Call, Hit, ModuleCode, body_lines, lines_of
 from ..index import Scope
-from ..names import dotted
+from ..names import NameTable, dotted
 from ..rules import Rule
 from .fused import refers_to_attention
 from .named import ambiguity
@@ -32,13 +32,21 @@ def _attention_classes(code: ModuleCode) -> list[Scope]:
 def _decorators(code: ModuleCode, names: frozenset[str], scope: Scope) -> Iterator[Hit]:
     assert scope.parent is not None
     for decorator in scope.decorators:
-        callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+        callee = _compiler(scope.parent.names, decorator)
         candidates = scope.parent.names.resolve_node(callee)
         if not names.isdisjoint(candidates):
             token = f"@{dotted(callee)}"
             reach = body_lines(scope.function) if scope.kind == "function" else lines_of(scope.node)
             detail = ambiguity(names, candidates)
             yield Hit(decorator, code.span(decorator), token, scope, reach, "drop-decorator", None, detail)
+
+
+def _compiler(names: NameTable, decorator: ast.expr) -> ast.expr:
+    """What a decorator calls: ``torch.compile`` of ``@torch.compile(…)`` and of ``@partial(torch.compile, …)``."""
+    if not isinstance(decorator, ast.Call):
+        return decorator
+    partial = decorator.args and "functools.partial" in names.resolve_node(decorator.func)
+    return decorator.args[0] if partial else decorator.func
 
 
 def _calls(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .. import words
 from ..classes import CALL_ENTRIES, method_of
-from ..code import Hit, ModuleCode, Place, body_lines, lines_of
+from ..code import Call, Hit, ModuleCode, Place, body_lines, lines_of
 from ..index import Scope
 from ..names import NameTable, dotted
 from ..rules import Match, Rule
@@ -55,13 +55,39 @@ def find_checkpoints(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Reentrant checkpoints in attention code, or of attention wherever the call stands."""
     names = rule.names("function")
     active = code.attention.active
+    settled = list(_settled(code, names))
+    for call, name in settled:
+        if _is_reentrant(call.node) and _is_used(code, call.place.scope, name):
+            yield _checkpoint_hit(code, call.place, call.node, "")
     for call in code.calls("anywhere"):
         place, node, candidates = call.place, call.node, call.meanings
-        if names.isdisjoint(candidates) or not _is_reentrant(node):
+        if (
+            names.isdisjoint(candidates)
+            or not _is_reentrant(node)
+            or dotted(node.func) in {name for _, name in settled}
+        ):
             continue
         if place.scope in active or any(_is_attention(code, place.scope, argument) for argument in node.args[:1]):
             yield _checkpoint_hit(code, place, node, ambiguity(names, candidates))
     yield from _decorators(code, names)
+
+
+def _settled(code: ModuleCode, names: frozenset[str]) -> Iterator[tuple[Call, str]]:
+    """The ``name = partial(checkpoint, use_reentrant=…)`` of a module: the call, and the name."""
+    for call in code.calls("anywhere"):
+        if "functools.partial" not in call.meanings or not call.node.args:
+            continue
+        checkpoints = not names.isdisjoint(call.place.names.resolve_node(call.node.args[0]))
+        statement = code.index.parents.get(call.node)
+        if checkpoints and isinstance(statement, ast.Assign) and "use_reentrant" in dict(_keywords(call.node)):
+            yield call, dotted(statement.targets[0]) or ""
+
+
+def _is_used(code: ModuleCode, scope: Scope, name: str) -> bool:
+    """Whether attention code calls what ``scope`` gives a name."""
+    if scope in code.attention.active or scope in code.attention.setup:
+        return True
+    return any(isinstance(node, ast.Name) and node.id == name for user in code.active for node in user.nodes)
 
 
 def _decorators(code: ModuleCode, names: frozenset[str]) -> Iterator[Hit]:
@@ -78,16 +104,28 @@ def _decorators(code: ModuleCode, names: frozenset[str]) -> Iterator[Hit]:
 
 def _checkpoint_hit(code: ModuleCode, place: Place, node: ast.Call, detail: str) -> Hit:
     token = f"{dotted(node.func)}()"
-    return Hit(node, code.span(node), token, place.scope, lines_of(node), "non-reentrant", None, detail)
+    # A second ``use_reentrant`` beside ``**{"use_reentrant": True}`` would be an error.
+    neutraliser = None if any(keyword.arg is None for keyword in node.keywords) else "non-reentrant"
+    return Hit(node, code.span(node), token, place.scope, lines_of(node), neutraliser, None, detail)
 
 
 def _is_reentrant(call: ast.Call) -> bool:
-    for keyword in call.keywords:
-        if keyword.arg is None:
+    for name, value in _keywords(call):
+        if name is None:
             return False
-        if keyword.arg == "use_reentrant":
-            return isinstance(keyword.value, ast.Constant) and keyword.value.value is not False
+        if name == "use_reentrant":
+            return isinstance(value, ast.Constant) and value.value is not False
     return True
+
+
+def _keywords(call: ast.Call) -> Iterator[tuple[str | None, ast.expr]]:
+    """The keyword arguments of a call, those of ``**{"name": value}`` too; None for what cannot be told."""
+    for keyword in call.keywords:
+        if keyword.arg is None and isinstance(keyword.value, ast.Dict):
+            for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                yield (key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None), value
+        else:
+            yield keyword.arg, keyword.value
 
 
 def _is_attention(code: ModuleCode, scope: Scope, argument: ast.expr) -> bool:

@@ -110,6 +110,10 @@ def _hit(code: ModuleCode, match: Match, place: Place, node: ast.expr, detail: s
 
 def _method(code: ModuleCode, match: Match, place: Place) -> Hit | None:
     node = place.node
+    if isinstance(node, ast.Call) and _spelt(node.func) in match.names:
+        return Hit(
+            node, code.span(node), f"{ast.unparse(node.func)}()", place.scope, lines_of(node), None, match.message
+        )
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in match.names:
         return None
     # A function of a module: a [[match]] of kind "function" says which of those count.
@@ -118,6 +122,14 @@ def _method(code: ModuleCode, match: Match, place: Place) -> Hit | None:
     span = code.member_span(node.func, node)
     token = f".{node.func.attr}()"
     return Hit(node, span, token, place.scope, lines_of(node), match.neutraliser, match.message)
+
+
+def _spelt(node: ast.AST) -> str | None:
+    """The member that ``getattr(x, "member")`` gives."""
+    if not isinstance(node, ast.Call) or len(node.args) != 2 or dotted(node.func) != "getattr":
+        return None
+    name = node.args[1]
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
 
 
 def _is_super(node: ast.AST) -> bool:
@@ -153,11 +165,24 @@ def _is_no_tensor(receiver: ast.AST) -> bool:
 
 def _function(code: ModuleCode, match: Match, place: Place, detail: str) -> Hit | None:
     call = code.index.parents.get(place.node)
-    if not isinstance(call, ast.Call) or call.func is not place.node:
+    if not isinstance(call, ast.Call):
+        return None
+    if any(argument is place.node for argument in call.args):
+        return _passed(code, match, place, detail)
+    if call.func is not place.node:
         return None
     if not _applies(match.when, call) or _metadata_only(code, call):
         return None
     return _hit(code, match, place, call, detail, match.neutraliser)
+
+
+def _passed(code: ModuleCode, match: Match, place: Place, detail: str) -> Hit | None:
+    """A function that is given to another, which calls it: ``map(torch.detach, tensors)``."""
+    node = place.node
+    assert isinstance(node, ast.expr)
+    if match.when != "always":
+        return None
+    return Hit(node, code.span(node), f"{dotted(node)}", place.scope, lines_of(node), None, match.message, detail)
 
 
 _RESOLVED = {"context": _context, "decorator": _decorator, "function": _function}

@@ -11,7 +11,7 @@ from ..code import Hit, ModuleCode, lines_of
 from ..computing import callee_name
 from ..flow import derived, loaded_names
 from ..index import Scope, is_device_kernel
-from ..names import dotted
+from ..names import LOADERS, dotted
 from ..rules import Rule
 from . import named
 
@@ -24,13 +24,13 @@ _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty",
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
-    for owner in code.autograd_functions:
-        for backward in owner.method("backward"):
-            if is_guarded(backward):
-                continue
-            hit = first_opaque(code, backward)
-            if hit is not None:
-                yield hit
+    methods = [backward for owner in code.autograd_functions for backward in owner.method("backward")]
+    for backward in (*methods, *code.attention.registered_backwards):
+        if is_guarded(backward):
+            continue
+        hit = first_opaque(code, backward)
+        if hit is not None:
+            yield hit
 
 
 def find_decorators(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
@@ -139,6 +139,8 @@ def _library(path: str, *, imported: bool) -> str | None:
     if path.startswith("torch.ops."):
         compound = path.startswith(("torch.ops.aten.", "torch.ops.prims.")) and not last.endswith("_backward")
         return None if compound else "a custom op"
+    if path.startswith(tuple(LOADERS)):
+        return "a compiled extension"
     if root in _LIBRARIES:
         return f"{root}, which autograd does not record"
     if root == "torch":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from .. import words
 from ..code import Hit, ModuleCode, lines_of
 from ..computing import callee_name
-from ..flow import assignments, derived
+from ..flow import assignments, derived, loaded_names
 from ..index import Scope
 from ..names import dotted
 from ..rules import Rule
@@ -20,6 +20,8 @@ _DISCRETE = re.compile(
     r"(^|_)(rng|seed|state|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|block|blocks|"
     r"ids?|pos|positions?|bias_shape|philox|cu|counts?|num|kernel|meta|grid|order|perm)(_|$)"
 )
+# What these return is a tensor.
+_COMPUTED = words.word_set("softmax log_softmax logsumexp matmul bmm einsum exp log sum amax tril triu masked_fill")
 
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
@@ -88,10 +90,18 @@ class _Keeper:
         for target in node.targets:
             if not isinstance(target, ast.Attribute) or dotted(target) != f"{self.context}.{target.attr}":
                 continue
-            if isinstance(node.value, ast.Name) and self._is_tensor(node.value.id):
-                variant = self._variant(node.value)
-                if variant is not None:
-                    yield self._hit(node.value, node, "attribute")
+            for value in node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else [node.value]:
+                if self._is_intermediate(value):
+                    yield self._hit(value, node, "attribute")
+
+    def _is_intermediate(self, value: ast.expr) -> bool:
+        """Whether a value is a tensor that is neither input nor output, computed before or on the spot."""
+        if isinstance(value, ast.Name):
+            return self._is_tensor(value.id) and self._variant(value) is not None
+        computed = isinstance(value, ast.BinOp) and isinstance(value.op, ast.MatMult)
+        if isinstance(value, ast.Call):
+            computed = callee_name(value) in _COMPUTED or self._is_copy(value)
+        return computed and any(self._is_tensor(name) for name in loaded_names(value))
 
     def _is_tensor(self, name: str) -> bool:
         """Whether a local name holds something computed from q, k and v, as far as assignments tell."""

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from ..code import Hit, ModuleCode, Place, lines_of
+from ..names import dotted
 from ..rules import Rule
 
 
@@ -26,8 +27,12 @@ def _surrogates(code: ModuleCode, place: Place, node: ast.AST) -> Iterator[Hit]:
     for _, call in detached:
         assert isinstance(call, ast.Call)
         assert isinstance(call.func, ast.Attribute)
-        span = code.member_span(call.func, call)
-        yield Hit(call, span, ".detach()", place.scope, lines_of(call), "drop-call")
+        if call.args:
+            token = f"{dotted(call.func)}()"
+            yield Hit(call, code.span(call), token, place.scope, lines_of(call), "first-argument")
+        else:
+            span = code.member_span(call.func, call)
+            yield Hit(call, span, ".detach()", place.scope, lines_of(call), "drop-call")
 
 
 def _cancels(terms: list[tuple[int, ast.AST]], sign: int, call: ast.AST) -> bool:
@@ -35,7 +40,8 @@ def _cancels(terms: list[tuple[int, ast.AST]], sign: int, call: ast.AST) -> bool
     assert isinstance(call, ast.Call)
     assert isinstance(call.func, ast.Attribute)
     plain = {(other, ast.dump(term)) for other, term in terms if not _is_detach(term)}
-    return any((-sign * inner, ast.dump(part)) in plain for inner, part in _terms(call.func.value, 1))
+    cut = call.args[0] if call.args else call.func.value
+    return any((-sign * inner, ast.dump(part)) in plain for inner, part in _terms(cut, 1))
 
 
 def _is_sum(node: ast.AST | None) -> bool:
@@ -55,4 +61,5 @@ def _terms(node: ast.AST, sign: int) -> Iterator[tuple[int, ast.AST]]:
 
 
 def _is_detach(term: ast.AST) -> bool:
+    """Whether a term is ``x.detach()`` or ``torch.detach(x)``."""
     return isinstance(term, ast.Call) and isinstance(term.func, ast.Attribute) and term.func.attr == "detach"
