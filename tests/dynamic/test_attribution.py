@@ -64,7 +64,9 @@ def test_every_suspect_of_a_safe_target_is_cleared():
 def test_every_suspect_of_an_inconclusive_target_is_unconfirmed_with_its_reason():
     ruling = attribution(lambda left: NOTHING, [ONE]).rulings[ONE]
     assert ruling.disposition == "unconfirmed"
-    assert "it does not run" in ruling.reason
+    assert ruling.reason == (
+        "f is inconclusive: it does not run; mend that, or say how to call it in [[tool.theria-lint.targets]]"
+    )
 
 
 @pytest.mark.parametrize("verdict", ["silent_collapse", "silent_corruption", "first_order_only", "hard_structural"])
@@ -137,6 +139,15 @@ def test_a_pair_that_does_harm_together_is_found_beside_one_that_does_harm_alone
     states = [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE, FOUR)]
     assert states == ["confirmed", "confirmed", "cleared", "confirmed"]
     assert found.mended == {ONE, TWO, FOUR}
+
+
+def test_two_that_cancel_out_are_cleared_beside_one_that_does_harm():
+    found = attribution(
+        lambda left: BAD if THREE in left or len({ONE, TWO} & set(left)) == 1 else SAFE, [ONE, TWO, THREE]
+    )
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["cleared", "cleared", "confirmed"]
+    assert found.rulings[ONE].reason.startswith("f is safe with it and THL002 on line 2 once THL002 on line 3 is out")
+    assert found.mended == {THREE}
 
 
 @given(st.sets(st.frozensets(st.sampled_from([ONE, TWO, THREE, FOUR]), min_size=1), min_size=1))

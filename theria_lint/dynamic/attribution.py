@@ -49,7 +49,7 @@ def inquire(evidence: Evidence) -> Inquiry[Attribution]:
     symbol, verdict = evidence.baseline.symbol, evidence.verdict(frozenset())
     everyone = [*evidence.suspects, *evidence.fixed]
     if verdict is Verdict.INCONCLUSIVE:
-        reason = f"{symbol} is inconclusive: {why(evidence.baseline)}"
+        reason = advised(f"{symbol} is inconclusive: {why(evidence.baseline)}")
         return Attribution({s: Ruling(Disposition.UNCONFIRMED, reason) for s in everyone})
     if verdict is Verdict.SAFE:
         reason = f"{symbol} is safe with it: {why(evidence.baseline)}"
@@ -60,9 +60,16 @@ def inquire(evidence: Evidence) -> Inquiry[Attribution]:
     rulings = yield from _one_by_one(evidence, base)
     if evidence.is_safe(base):
         rulings |= yield from _together(evidence, base, rulings)
+        rulings |= yield from _cancelling(evidence, base, rulings)
     rulings |= {s: _left_in(evidence, base, s) for s in evidence.suspects if s not in base}
     rulings |= {s: _fixed(evidence, base, s) for s in evidence.fixed}
     return Attribution(rulings, (yield from _mended(evidence, base, rulings)))
+
+
+def advised(reason: str) -> str:
+    """The reason why a target has no verdict, and what to do unless it says so itself."""
+    says = any(word in reason for word in ("install ", "--", "configuration", "tool.theria-lint"))
+    return reason if says else f"{reason}; mend that, or say how to call it in [[tool.theria-lint.targets]]"
 
 
 def _base(evidence: Evidence) -> Inquiry[Neutralised | None]:
@@ -185,6 +192,28 @@ def _accomplice(evidence: Evidence, base: Neutralised, suspect: Suspect, accompl
         f"without them {evidence.verdict(base)} (errors: {listed(changes(outcome, evidence[base]))})"
     )
     return Ruling(Disposition.CONFIRMED, reason)
+
+
+def _cancelling(
+    evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]
+) -> Inquiry[dict[Suspect, Ruling]]:
+    """Pairs that do no harm as they stand, though one without the other does, as a row max detached in two places."""
+    guilty = frozenset(s for s in base if rulings[s].disposition is Disposition.CONFIRMED)
+    alone = [s for s in evidence.suspects if s in guilty and evidence.verdict(base - {s}).unsafe]
+    pairs = list(islice(combinations(alone, 2), FEW)) if len(guilty) > 2 else []
+    yield [guilty.difference(pair) for pair in pairs]
+    found: dict[Suspect, Ruling] = {}
+    for one, other in pairs:
+        rest = guilty - {one, other}
+        if evidence.is_safe(rest) and found.keys().isdisjoint({one, other}):
+            found |= {one: _cancelled(evidence, rest, other), other: _cancelled(evidence, rest, one)}
+    return found
+
+
+def _cancelled(evidence: Evidence, rest: Neutralised, other: Suspect) -> Ruling:
+    symbol, named = evidence.baseline.symbol, _named([s for s in evidence.suspects if s in rest])
+    reason = f"{symbol} is safe with it and {_named([other])} once {named} is out: {why(evidence[rest])}"
+    return Ruling(Disposition.CLEARED, reason)
 
 
 def _left_in(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:

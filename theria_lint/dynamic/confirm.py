@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from theria.verdicts import Verdict, worst
-from theria_lint.dynamic.attribution import Ruling
+from theria_lint.dynamic.attribution import Ruling, advised
 from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import attribute
@@ -126,7 +126,7 @@ def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
             suspect,
             Disposition.UNCONFIRMED,
             Verdict.INCONCLUSIVE,
-            f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].result().reason}",
+            advised(f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].result().reason}"),
         )
     return _unmet(suspect)
 
