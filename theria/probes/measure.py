@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ def measure(
     seed: int = 0,
     configuration: str = "",
     computed_in: torch.dtype | None = None,
-    thrifty: bool = False,
+    is_slow: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Probes a function at given inputs.
 
@@ -53,7 +53,7 @@ def measure(
         routes: how to differentiate beside ``autograd.grad`` twice.
         seed: of the probe's own generator, and of the random numbers that the function draws.
         configuration: a name for the inputs, kept in the report.
-        thrifty: whether finite differences, if they are needed, are to spare calls of a slow function.
+        is_slow: asked once the function has been called: whether finite differences are to spare calls of it.
         computed_in: the precision that the function computes in, where it is known to be lower than the inputs'.
 
     Raises:
@@ -87,7 +87,7 @@ def measure(
     others = {route: differentiate(function, point, route) for route in (SECONDARY if refused else routes)}
     others |= _with_frozen_inputs(function, point) if routes else {}
     oracle, forward_error, tolerance = _oracle(
-        function, point, primary, references, twin, computed_in or dtype, thrifty
+        function, point, primary, references, twin, computed_in or dtype, is_slow
     )
     comparison = compare_all(primary, oracle, tolerance)
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
@@ -142,7 +142,7 @@ def _oracle(
     references: Sequence[Trusted],
     twin: Function | None,
     dtype: torch.dtype,
-    thrifty: bool,
+    is_slow: Callable[[], bool],
 ) -> tuple[Oracle, float | None, float]:
     """The oracle, the forward's error against it (None for finite differences) and the tolerance that follows."""
     closest, error = closest_reference(primary.output, point.inputs, references, point.seed)
@@ -153,7 +153,7 @@ def _oracle(
         function, primary = twin, differentiate(twin, point, PRIMARY)
     precision = effective_dtype(primary.output, dtype, 0.0)
     coarse = precision in (torch.float16, torch.bfloat16)
-    differences = FiniteDifferences(function, point, coarse=coarse, thrifty=thrifty)
+    differences = FiniteDifferences(function, point, coarse=coarse, thrifty=is_slow())
     if differences.noise > 1e-6:
         precision = max(precision, torch.float32, key=TOLERANCES.__getitem__)
     tolerance = TOLERANCES[precision]

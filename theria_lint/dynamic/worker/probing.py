@@ -33,6 +33,11 @@ from theria_lint.model import Run, TargetKind
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
 
+_FIRST = "the first sizes"
+
+Configurations = Mapping[str, Scene]
+"""The scenes that a target is probed in, by what is said of them; it refuses some."""
+
 
 def run_target(
     target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: Clock
@@ -46,13 +51,14 @@ def run_target(
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
     helps.settle()
-    places = _executed(binding, watched)
+    scenes = _configurations(binding)
+    places = _executed(binding, scenes, watched)
     sdpa.count = 0
     _try_once(binding)
-    runs = [told(run, target) for run in _runs(binding, kind, sdpa, request.hints, clock)]
+    runs = [told(run, target) for run in _runs(binding, scenes, kind, sdpa, request.hints, clock)]
     other = as_on_gpu(target, request, device, clock)
     if other is not None:
-        runs += [told(run, target) for run in _runs(other, kind, sdpa, request.hints, clock)]
+        runs += [told(run, target) for run in _runs(other, _configurations(other), kind, sdpa, request.hints, clock)]
     return Outcome(job, request.symbol, tuple(runs), places=places)
 
 
@@ -61,14 +67,14 @@ def _try_once(binding: Binding) -> None:
     trial(made.output, made.inputs, binding.scene.seed)
 
 
-def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
+def _executed(binding: Binding, scenes: Configurations, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
     """The places that building the target, calling it and differentiating it twice execute, however it is probed.
 
     On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
     """
     in_this_thread = torch.autograd.set_multithreading_enabled(False)
     with uncompiled(), in_this_thread, Places(watched) as places:
-        for _, scene in _configurations(binding, interpreted=False):
+        for scene in scenes.values():
             with suppress(Exception):  # a configuration that the target refuses; the probe says so
                 made = binding.call(scene)
                 output = trial(made.output, made.inputs, scene.seed)
@@ -76,35 +82,49 @@ def _executed(binding: Binding, watched: Sequence[str]) -> dict[str, tuple[Place
     return places.seen()
 
 
-def _runs(binding: Binding, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any], clock: Clock) -> Iterator[Run]:
+def _runs(
+    binding: Binding, scenes: Configurations, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any], clock: Clock
+) -> Iterator[Run]:
     """One run as the target is, or one on each backend where an attention function belongs under it."""
     wanted = hints.get("backends", (SELF, *backend_names()))
     if kind is TargetKind.WRAPPER:
-        on_reference = _on_base(binding, "reference")
+        reference = base_attention("reference")
         for backend in (name for name in backend_names() if name in wanted):
-            yield _run(_on_base(binding, backend), backend, hints, clock, lambda scene: on_reference.call(scene).output)
+            base = base_attention(backend)
+            based = replace(binding, scene=replace(binding.scene, base=base))
+            on_base = {name: replace(scene, base=base) for name, scene in scenes.items()}
+            yield _run(
+                based, on_base, backend, hints, clock, lambda scene: binding.call(replace(scene, base=reference)).output
+            )
         return
     if SELF in wanted or not sdpa.count:
-        yield _run(binding, SELF, hints, clock)
+        yield _run(binding, scenes, SELF, hints, clock)
     if sdpa.count:
         for backend in (name for name in backend_names() if name in wanted):
             sdpa.use(backend)
-            yield _run(binding, backend, hints, clock, lambda scene: sdpa.on_reference(binding.call(scene).output))
-
-
-def _on_base(binding: Binding, backend: str) -> Binding:
-    return replace(binding, scene=replace(binding.scene, base=base_attention(backend)))
+            yield _run(
+                binding, scenes, backend, hints, clock, lambda scene: sdpa.on_reference(binding.call(scene).output)
+            )
 
 
 Twin = Callable[[Scene], Callable[..., Tensor]]
 """Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
 
 
-def _run(binding: Binding, backend: str, hints: Mapping[str, Any], clock: Clock, twin: Twin | None = None) -> Run:
+def _run(
+    binding: Binding,
+    scenes: Configurations,
+    backend: str,
+    hints: Mapping[str, Any],
+    clock: Clock,
+    twin: Twin | None = None,
+) -> Run:
     reports: list[Report] = []
     notes: list[str] = []
     interpreted = backend == "triton" and binding.scene.device == "cpu"
-    for name, scene in _configurations(binding, interpreted):
+    if interpreted:
+        scenes = _only_first(scenes)
+    for name, scene in scenes.items():
         if reports and clock.late():
             notes.append(f"not probed on {name}: out of time")
             continue
@@ -120,7 +140,8 @@ def _run(binding: Binding, backend: str, hints: Mapping[str, Any], clock: Clock,
     if not reports[-1].verdict.unsafe and twin is None and not clock.late():
         reports += _under_autocast(binding)
     run = _as_run(summarise(reports, notes), backend)
-    return replace(run, maml=_maml(binding)) if hints.get("maml", True) and not clock.late() else run
+    affordable = hints.get("maml", True) and not interpreted and not clock.late()
+    return replace(run, maml=_maml(binding)) if affordable else run
 
 
 def _under_autocast(binding: Binding) -> list[Report]:
@@ -141,26 +162,26 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
         return None
 
 
-def _configurations(binding: Binding, interpreted: bool) -> Iterator[tuple[str, Scene]]:
-    """The scene that worked first, then its strided twin, evaluation mode, a causal mask, other sizes.
-
-    Triton's interpreter is slow: under our own kernels one configuration shows what the target makes of them.
-    """
+def _configurations(binding: Binding) -> Configurations:
+    """The scene that worked first, then its strided twin, evaluation mode, a causal mask, other sizes."""
     scene = binding.scene
-    if interpreted:
-        yield "the first sizes", replace(scene, shape=replace(scene.shape, batch=1))
-        return
-    yield "the first sizes", scene
-    yield "strided inputs", replace(scene, strided=True)
+    found = {_FIRST: scene, "strided inputs": replace(scene, strided=True)}
     if binding.call().module is not None:
-        yield "evaluation mode", replace(scene, evaluating=True)
+        found["evaluation mode"] = replace(scene, evaluating=True)
     masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
     if _differs(binding, masked, replace(masked, masking=False)):
-        yield "a causal mask", masked
+        found["a causal mask"] = masked
     other = ROUND if scene.shape != ROUND else ODD
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
-    yield "round sizes" if other.dim == ROUND.dim else "odd sizes", replace(scene, shape=other)
+    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
+    return found
+
+
+def _only_first(scenes: Configurations) -> Configurations:
+    """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
+    first = scenes[_FIRST]
+    return {_FIRST: replace(first, shape=replace(first.shape, batch=1))}
 
 
 def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
@@ -182,12 +203,11 @@ def _measure(
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
     launched = helps.launches()
-    trial(made.output, made.inputs, scene.seed)
     report = measure(
         made.output,
         made.inputs,
         references=references,
-        thrifty=helps.launches() > launched,
+        is_slow=lambda: helps.launches() > launched,
         twin=twin(scene) if twin else None,
         routes=routes,
         seed=scene.seed,
