@@ -85,10 +85,14 @@ class Editor:
         assert found is None or isinstance(found.contents, types.MarkupContent)
         return found.contents.value if found else None
 
-    async def actions(self, name: str, line: int, character: int) -> dict[str, types.CodeAction]:
+    async def actions(
+        self, name: str, line: int, character: int, only: Sequence[types.CodeActionKind] | None = None
+    ) -> dict[str, types.CodeAction]:
         """The quick fixes at a place, by their titles."""
         place = types.Position(line, character)
-        parameters = types.CodeActionParams(self.name(name), types.Range(place, place), types.CodeActionContext([]))
+        parameters = types.CodeActionParams(
+            self.name(name), types.Range(place, place), types.CodeActionContext([], only=only)
+        )
         found = await self.client.text_document_code_action_async(parameters)
         return {action.title: action for action in found or () if isinstance(action, types.CodeAction)}
 

@@ -98,11 +98,6 @@ def test_there_is_something_of_every_kind(project: Project) -> None:
     assert heads[3][3].startswith("warning: unused `theria: ignore[THL002")
 
 
-def test_the_page_shows_what_is_printed(project: Project) -> None:
-    (shown,) = re.findall(r"^kernel\.py:.*…$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert project.lines[0].startswith(shown.removesuffix("…"))
-
-
 def matched_in_vim(project: Project, commands: list[str], tmp_path: Path, editor: str = "vim") -> list[Place]:
     """The quickfix list after some commands."""
     compilers = tmp_path / "vim" / "compiler"

@@ -197,6 +197,8 @@ async def test_an_ignore_comment_is_a_quick_fix(editor: Editor) -> None:
     assert actions["Ignore THL002 here"].kind == types.CodeActionKind.QuickFix
     assert actions["Ignore THL002 here"].diagnostics == (found,)
     assert await editor.actions("kernel.py", 1, 0) == {}
+    assert await editor.actions("kernel.py", 5, 20, only=[types.CodeActionKind.SourceOrganizeImports]) == {}
+    assert await editor.actions("kernel.py", 5, 20, only=[types.CodeActionKind.QuickFix]) == actions
     assert editor.apply("kernel.py", actions["Ignore THL002 here"]) == KERNEL.replace(
         ".detach()", ".detach()  # theria: ignore[THL002]"
     )

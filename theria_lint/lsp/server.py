@@ -140,7 +140,9 @@ def _answer(server: Server) -> None:
         types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
     )
     def acted(params: types.CodeActionParams) -> list[types.CodeAction]:
-        uri = params.text_document.uri
+        uri, wanted = params.text_document.uri, params.context.only
+        if wanted is not None and types.CodeActionKind.QuickFix not in wanted:
+            return []
         return _actions(server, uri, session.marks_at(uri, params.range))
 
 
