@@ -22,6 +22,9 @@ from theria_lint.dynamic.states import States, TooNewError
 from theria_lint.dynamic.worker.sandbox.environment import allowed
 from theria_lint.result import Environment
 
+_BROKEN = (TypeError, KeyError, ValueError, AttributeError, IndexError)
+"""What reading an entry raises that is not what was written."""
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -55,7 +58,7 @@ class OutcomeCache:
             if not self._states.are_still(entry["state"]):
                 return None
             found = Surroundings(Environment(**entry["environment"]), dict(entry["protections"]))
-        except (TypeError, KeyError, ValueError):
+        except _BROKEN:
             return None
         self._around = json.dumps(entry)
         return found
@@ -80,7 +83,7 @@ class OutcomeCache:
             if not new.isdisjoint(entry["state"]["files"]) or not self._states.are_still(entry["state"]):
                 return None
             return Outcome.from_json(entry["outcome"])
-        except (TypeError, KeyError, ValueError):
+        except _BROKEN:
             return None
 
     def keep(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:

@@ -190,7 +190,7 @@ def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> 
     """Files an outcome; what is no outcome was written by the code under test and is dropped."""
     try:
         outcome = Outcome.from_json(json.loads(message["outcome"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     outcomes[message["job"]].setdefault(outcome.symbol, outcome)
     return outcome

@@ -1,0 +1,234 @@
+"""Outcomes are kept by everything that they were made from, and nothing less counts as the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from confirming import confirm_source
+
+from theria.verdicts import Verdict
+from theria_lint import dynamic
+from theria_lint.dynamic import pool
+from theria_lint.dynamic.cache import OutcomeCache, Surroundings
+from theria_lint.dynamic.protocol import Outcome, Reads
+from theria_lint.dynamic.states import States, TooNewError
+from theria_lint.model import Run
+from theria_lint.result import Environment
+
+AROUND = Surroundings(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
+RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,q": {"norm": 1.0, "error": 0.5}})
+SAFE = Outcome(3, "attention", (RUN,), places={"/k.py": ((1, 0, 1, 5),)})
+
+READER = """
+import json, sys
+from dataclasses import asdict
+from theria_lint.dynamic.worker import importing
+from theria_lint.dynamic.worker.reads import Reading
+reading = Reading()
+reading.watch_imports()
+reading.start_anew(sys.argv[2])
+try:
+    module = importing.import_file(sys.argv[1])
+    getattr(module, "call", lambda: None)()
+except Exception:
+    pass
+print(json.dumps(asdict(reading.found())))
+"""
+
+
+def reads_of(kernel: Path, temporary: Path) -> Reads:
+    """What importing a file, and calling its ``call``, reads: in a Python of its own, as in the worker."""
+    temporary.mkdir(exist_ok=True)
+    command = [sys.executable, "-P", "-c", READER, str(kernel), str(temporary)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(dynamic.__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, check=True, env=environment, cwd=temporary)
+    return Reads.from_json(json.loads(done.stdout))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A kernel with a helper, an optional dependency, an import when it is called and a file of settings."""
+    (tmp_path / "project").mkdir()
+    files = {
+        "kernel.py": "import json, helper\ntry:\n    import absent_package\nexcept ImportError:\n    pass\n"
+        "def call():\n    import late\n    return open(helper.SETTINGS).read()\n",
+        "helper.py": "import os\nSETTINGS = os.path.join(os.path.dirname(__file__), 'settings.txt')\n",
+        "late.py": "",
+        "settings.txt": "causal",
+        "unrelated.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / "project" / name).write_text(text)
+    return tmp_path / "project"
+
+
+Again = Callable[[], Outcome | None]
+
+
+@pytest.fixture
+def again(project: Path, tmp_path: Path) -> Again:
+    """Keeps the outcome of the project's kernel; called, it asks a new run's cache for it."""
+    cache = new_cache(tmp_path)
+    time.sleep(0.02)  # the clock that stamps files is a coarse one
+    cache.begin()
+    cache.keep_surroundings(AROUND, Reads())
+    cache.keep("kernel", ["/k.py"], replace(SAFE, reads=reads_of(project / "kernel.py", tmp_path / "job")))
+
+    def ask() -> Outcome | None:
+        later = new_cache(tmp_path)
+        return later.outcome("kernel", ["/k.py"]) if later.surroundings() else None
+
+    assert ask() == SAFE
+    return ask
+
+
+def new_cache(tmp_path: Path) -> OutcomeCache:
+    return OutcomeCache(str(tmp_path / "cache"), sys.executable, "cpu")
+
+
+@pytest.mark.parametrize("name", ["kernel.py", "helper.py", "late.py", "settings.txt"])
+def test_a_change_of_anything_that_was_read_counts(project: Path, again: Again, name: str) -> None:
+    with (project / name).open("a") as stream:
+        stream.write("\n")
+    assert again() is None
+
+
+def test_a_change_that_hides_its_time_and_size_counts(project: Path, again: Again) -> None:
+    before = (project / "settings.txt").stat()
+    (project / "settings.txt").write_text("masked")
+    os.utime(project / "settings.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert again() is None
+
+
+def test_the_same_content_written_anew_is_the_same(project: Path, again: Again) -> None:
+    for path in project.iterdir():
+        text = path.read_text()
+        path.unlink()
+        path.write_text(text)
+    assert again() == SAFE
+
+
+def test_what_was_not_read_does_not_count(project: Path, again: Again) -> None:
+    (project / "unrelated.py").write_text("changed = True")
+    (project / "new.py").touch()
+    assert again() == SAFE
+
+
+@pytest.mark.parametrize(
+    "name", ["absent_package.py", "absent_package", "late", "helper.cpython-311-x86_64-linux-gnu.so"]
+)
+def test_a_module_that_would_be_found_now_counts(project: Path, again: Again, name: str) -> None:
+    """A missing dependency that is installed, and what takes the place of a module that was found."""
+    (project / name).mkdir() if "." not in name else (project / name).touch()
+    assert again() is None
+
+
+def test_a_module_that_is_gone_counts(project: Path, again: Again) -> None:
+    (project / "late.py").unlink()
+    assert again() is None
+
+
+def test_a_missing_import_is_outlived_by_its_installation(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text("import absent_package\n")
+    reads = reads_of(tmp_path / "kernel.py", tmp_path / "job")
+    assert any("absent_package" in names for names in reads.searched.values())
+    snapshot = States().take(reads, time.time_ns() + 10**9)
+    assert States().are_still(snapshot)
+    (tmp_path / "absent_package.py").touch()
+    assert not States().are_still(snapshot)
+
+
+def test_what_changes_during_the_run_is_not_kept(tmp_path: Path) -> None:
+    before = time.time_ns() - 10**9
+    (tmp_path / "kernel.py").touch()
+    with pytest.raises(TooNewError):
+        States().take(Reads((str(tmp_path / "kernel.py"),)), before)
+
+
+def test_what_depends_on_the_moment_is_not_kept(tmp_path: Path) -> None:
+    cache = new_cache(tmp_path)
+    cache.begin()
+    cache.keep_surroundings(AROUND, Reads())
+    cache.keep("kernel", [], SAFE)
+    assert cache.outcome("kernel", []) is None
+    cache.keep("kernel", [], replace(SAFE, reads=Reads()))
+    assert cache.outcome("kernel", []) == SAFE
+
+
+def test_a_file_that_has_come_under_watch_counts_if_it_was_read(project: Path, again: Again, tmp_path: Path) -> None:
+    cache = new_cache(tmp_path)
+    assert cache.surroundings() == AROUND
+    assert cache.outcome("kernel", ["/k.py", str(project / "unrelated.py")]) == SAFE
+    assert cache.outcome("kernel", ["/k.py", str(project / "helper.py")]) is None
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"[]", b"{", b"{}", b'{"state": 1}', b'{"state": {"files": 7}}', b"\xff", b"null"]
+)
+def test_a_broken_entry_reads_as_none(tmp_path: Path, again: Again, junk: bytes) -> None:
+    for entry in (tmp_path / "cache" / "dynamic").rglob("*.json"):
+        entry.write_bytes(junk)
+    assert again() is None
+    assert new_cache(tmp_path).outcome("kernel", []) is None
+
+
+def test_another_environment_knows_nothing(tmp_path: Path, again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert again() is None
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.delenv("PYTHONPATH")
+    other = OutcomeCache(str(tmp_path / "cache"), "/usr/bin/another", "cpu")
+    assert other.surroundings() is None
+    assert OutcomeCache(str(tmp_path / "cache"), sys.executable, "cuda").surroundings() is None
+
+
+def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("old")
+    time.sleep(0.02)
+    cache = new_cache(tmp_path)
+    cache.begin()
+    cache.keep_surroundings(AROUND, Reads((str(program),)))
+    assert new_cache(tmp_path).surroundings() == AROUND
+    program.write_text("new")
+    assert new_cache(tmp_path).surroundings() is None
+
+
+KERNEL = """
+import torch
+from helper import FACTOR
+
+def attention(q, k, v):
+    p = torch.softmax(q @ k.transpose(-2, -1) * FACTOR, dim=-1)
+    return p.detach() @ v
+"""
+
+
+def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "helper.py").write_text("FACTOR = 0.5\n")
+    settings = {"device": "cpu", "cache_dir": str(tmp_path / "cache")}
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    cold = confirm_source(tmp_path, KERNEL, **settings)
+    assert cold.targets[0].verdict is Verdict.HARD_STRUCTURAL
+    assert cold.environment.torch
+    assert cold.protections
+    started: list[object] = []
+    start = pool.Worker.__init__
+    monkeypatch.setattr(pool.Worker, "__init__", lambda *a: [started.append(a), start(*a)][1])
+    assert confirm_source(tmp_path, KERNEL, **settings) == cold
+    assert not started
+    hints = {"target": "attention", "dtype": "float32"}
+    asked = confirm_source(tmp_path, KERNEL, targets=(hints,), **settings)
+    assert asked.targets[0].runs[0].dtype == "float32"
+    assert len(started) == 1
+    (tmp_path / "helper.py").write_text("FACTOR = 0.25\n")
+    assert confirm_source(tmp_path, KERNEL, **settings).targets != cold.targets
+    assert len(started) == 2
