@@ -36,7 +36,7 @@ _FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
 _HOOKS = "register_"
 _CONTINUED = re.compile(r"\\\r?\n(?=\S)")
 # Members that a string names, which `mask` blanks.
-_SPELT = re.compile(r"getattr[\s\\]*\([^()]*,\s*[\"'](?:detach_?|data)[\"']\s*\)")
+_SPELT = re.compile(r",\s*[\"'](?:detach_?|data)[\"']\s*\)")
 # As much of the text behind `torch.compile` or `checkpoint` as can hold what it is called on.
 _CALL = 600
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
