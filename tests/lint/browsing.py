@@ -48,6 +48,8 @@ class Page:
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.driver.get(self.file.as_uri())
+        if scripts:
+            self.wait("return document.readyState === 'complete'")
 
     def command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)

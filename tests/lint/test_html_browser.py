@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from browsing import Page
+from browsing import Page, chromium
 from html_case import EMPTY, REWRITTEN, hostile, large
+
+from theria_lint.model import Report
 
 CONTRAST = """
 const channels = (colour) => {
@@ -45,8 +49,21 @@ LEVELS = "return [...document.querySelectorAll('main h1, main h2, main h3, main 
 OPEN_ALL = "for (const e of document.querySelectorAll('details')) e.open = true"
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
+    session = chromium(browser, driver, tmp_path_factory.mktemp("profile"))
+    try:
+        yield Page(session, tmp_path_factory.mktemp("pages"))
+    finally:
+        session.quit()
+
+
 @pytest.mark.parametrize("report", [REWRITTEN, EMPTY, hostile()], ids=["sample", "nothing", "hostile"])
-def test_it_opens_in_silence_and_asks_for_nothing(page: Page, report) -> None:
+def test_it_opens_in_silence_and_asks_for_nothing(page: Page, report: Report) -> None:
     page.open(report)
     page.run(OPEN_ALL)
     assert page.console() == []
