@@ -152,12 +152,21 @@ async def test_the_client_may_switch_confirming_off_and_on(editor: Editor) -> No
     await editor.start(options={"confirm": False})
     editor.open("kernel.py", KERNEL)
     await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
+    for others in ({}, {"python": {"confirm": True}}):
+        editor.client.workspace_did_change_configuration(types.DidChangeConfigurationParams(others))
     on = types.DidChangeConfigurationParams({"theria-lint": {"confirm": True}})
     editor.client.workspace_did_change_configuration(on)
     await editor.until("kernel.py", lambda found: found and "not run yet" in found[0].message)
+    assert editor.client.messages == []
+
+
+async def test_nothing_is_run_when_a_setting_is_wrong(editor: Editor) -> None:
+    await editor.start()
+    editor.open("kernel.py", KERNEL)
+    await editor.until("kernel.py", lambda found: found and "not run yet" in found[0].message)
     wrong = types.DidChangeConfigurationParams({"theria-lint": {"confirm": "no"}})
     editor.client.workspace_did_change_configuration(wrong)
-    await editor.client.wait_for_notification(types.WINDOW_SHOW_MESSAGE)
+    await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
     assert editor.client.messages[-1].message == "The client sets confirm to 'no'; expected true or false."
 
 

@@ -99,7 +99,7 @@ async def test_a_run_does_not_hold_up_typing_and_a_newer_save_ends_it(editor: Ed
     assert processes_that_name(editor.folder) == []
 
 
-@pytest.mark.parametrize("how", ["close", "quit", "kill"])
+@pytest.mark.parametrize("how", ["close", "quit", "hang up", "kill"])
 async def test_nothing_runs_on_when_the_editor_has_gone(editor: Editor, how: str) -> None:
     await editor.start()
     editor.open("kernel.py", STUCK)
@@ -113,7 +113,8 @@ async def test_nothing_runs_on_when_the_editor_has_gone(editor: Editor, how: str
     else:
         server = editor.client._server
         assert server is not None
-        server.kill()
+        assert server.stdin is not None
+        server.stdin.close() if how == "hang up" else server.kill()
         await server.wait()
         await editor.client.stop()
     async with asyncio.timeout(20):
@@ -128,7 +129,7 @@ async def test_nothing_runs_where_confirming_is_off(editor: Editor) -> None:
     (found,) = await editor.until("kernel.py", len)
     assert "confirming is switched off" in found.message
     (editor.folder / "theria-lint.toml").write_text("confirm = false\n")
-    on = types.DidChangeConfigurationParams({"confirm": True})
+    on = types.DidChangeConfigurationParams({"theria-lint": {"confirm": True}})
     editor.client.workspace_did_change_configuration(on)
     editor.save("kernel.py")
     await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
@@ -140,11 +141,11 @@ async def test_a_file_without_a_workspace_is_run_and_nothing_beside_it_taken_for
         (editor.folder / name).write_text(f"open({str(editor.folder / 'imported')!r}, 'w')\n")
     window = types.WindowClientCapabilities(work_done_progress=True)
     await editor.start(in_folder=False, capabilities=types.ClientCapabilities(window=window))
-    editor.open("kernel.py", CLEARED)
-    await editor.until("kernel.py", len)
-    editor.save("kernel.py")
-    assert not await editor.until("kernel.py", lambda found: not found)
+    editor.open("kernel é.py", CLEARED)
+    await editor.until("kernel é.py", len)
+    editor.save("kernel é.py")
+    assert not await editor.until("kernel é.py", lambda found: not found)
     assert not (editor.folder / "imported").exists()
     ((begin, end),) = editor.client.progress_reports.values()
-    assert begin.title == "theria-lint runs kernel.py"
+    assert begin.title == "theria-lint runs kernel é.py"
     assert isinstance(end, types.WorkDoneProgressEnd)

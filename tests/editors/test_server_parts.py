@@ -137,8 +137,7 @@ def test_markup_of_the_code_under_test_is_shown_as_it_is() -> None:
         (None, Options()),
         ({}, Options()),
         ({"confirm": False}, Options(confirm=False)),
-        ({"theria-lint": {"showCleared": True}}, Options(show_cleared=True)),
-        ({"theria-lint": None}, Options()),
+        ({"showCleared": True, "confirm": True}, Options(show_cleared=True)),
         ({"confirm": 1}, "The client sets confirm to 1; expected true or false."),
         ({"colour": True}, "The client sets 'colour', which is unknown; the settings are confirm, showCleared."),
         ([], "The client's settings are []; expected an object with confirm, showCleared."),
@@ -146,11 +145,16 @@ def test_markup_of_the_code_under_test_is_shown_as_it_is() -> None:
 )
 def test_what_a_client_sets_is_validated(raw: object, expected: Options | str) -> None:
     if isinstance(expected, Options):
-        assert read_options(raw) == expected
+        assert read_options(raw, Options()) == expected
     else:
         with pytest.raises(UserError) as raised:
-            read_options(raw)
+            read_options(raw, Options())
         assert str(raised.value) == expected
+
+
+def test_what_a_client_does_not_set_stays_as_it_was() -> None:
+    assert read_options({"showCleared": True}, Options(confirm=False)) == Options(confirm=False, show_cleared=True)
+    assert read_options({}, Options(confirm=False)) == Options(confirm=False)
 
 
 def test_the_innermost_folder_around_a_path() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-NAME = "server"
 MISSING = (
     "theria-lint server needs pygls 2 and lsprotocol ({reason}); install them with: pip install 'theria-lint[lsp]'."
 )
 
 
-@click.command(name=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--stdio", is_flag=True, help="Speak over standard input and output, which it always does.")
 def command(stdio: bool) -> None:
     """Serve an editor by the Language Server Protocol, over standard input and output.

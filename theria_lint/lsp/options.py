@@ -8,6 +8,7 @@ from typing import NamedTuple
 from theria_lint.errors import UserError
 
 SECTION = "theria-lint"
+"""The key under which a client keeps our settings beside those of others."""
 
 
 class Options(NamedTuple):
@@ -20,14 +21,13 @@ class Options(NamedTuple):
 KEYS = {"confirm": "confirm", "showCleared": "show_cleared"}
 
 
-def read_options(raw: object) -> Options:
-    """The options in a JSON object, which may be wrapped in one with the key `SECTION`; the defaults for None.
+def read_options(table: object, before: Options) -> Options:
+    """The options of a JSON object; what it does not set stays as it was ``before``.
 
     Raises UserError that names the key, the value and what is valid.
     """
-    table = raw.get(SECTION, raw) if isinstance(raw, Mapping) else raw
     if table is None:
-        return Options()
+        return before
     if not isinstance(table, Mapping):
         raise UserError(f"The client's settings are {table!r}; expected an object with {', '.join(KEYS)}.")
     for key, value in table.items():
@@ -35,4 +35,4 @@ def read_options(raw: object) -> Options:
             raise UserError(f"The client sets {key!r}, which is unknown; the settings are {', '.join(KEYS)}.")
         if not isinstance(value, bool):
             raise UserError(f"The client sets {key} to {value!r}; expected true or false.")
-    return Options(**{KEYS[key]: value for key, value in table.items()})
+    return before._replace(**{KEYS[key]: value for key, value in table.items()})

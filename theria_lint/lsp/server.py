@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException, PyglsError
@@ -15,7 +16,7 @@ from theria_lint.lsp.checking import settings_for
 from theria_lint.lsp.edits import text_edits
 from theria_lint.lsp.hover import hover
 from theria_lint.lsp.marks import Mark
-from theria_lint.lsp.options import SECTION, Options, read_options
+from theria_lint.lsp.options import SECTION, read_options
 from theria_lint.lsp.session import Session
 from theria_lint.scanning import load_rules
 from theria_lint.static.rules import RuleSet
@@ -88,12 +89,8 @@ def _follow_settings(server: Server) -> None:
 
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def configured(params: types.DidChangeConfigurationParams) -> None:
-        raw = params.settings
-        workspace = server.client_capabilities.workspace
-        if raw is None and workspace is not None and workspace.configuration:
-            wanted = types.ConfigurationParams([types.ConfigurationItem(section=SECTION)])
-            (raw,) = await server.workspace_configuration_async(wanted)
-        _set_options(session, raw)
+        sent = params.settings
+        _set_options(session, sent.get(SECTION) if isinstance(sent, Mapping) else await _wanted_settings(server))
         session.reconsider()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
@@ -105,13 +102,22 @@ def _follow_settings(server: Server) -> None:
             session.reconsider()
 
 
-def _set_options(session: Session, raw: object) -> None:
-    """Take over what the client sets; what is wrong with it is shown, and the defaults hold."""
+def _set_options(session: Session, table: object) -> None:
+    """Take over what the client sets. What is wrong with it is shown, and nothing is run until it is mended."""
     try:
-        session.options = read_options(raw)
+        session.options = read_options(table, session.options)
     except UserError as error:
-        session.options = Options()
+        session.options = session.options._replace(confirm=False)
         session.complain(error)
+
+
+async def _wanted_settings(server: Server) -> object:
+    """Our settings, from a client that only says that some have changed; None if it cannot be asked."""
+    workspace = server.client_capabilities.workspace
+    if workspace is None or not workspace.configuration:
+        return None
+    wanted = types.ConfigurationParams([types.ConfigurationItem(section=SECTION)])
+    return next(iter(await server.workspace_configuration_async(wanted)), None)
 
 
 async def _watch_files(server: Server) -> None:

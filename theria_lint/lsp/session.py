@@ -92,6 +92,7 @@ class Session:
     def reconsider(self) -> None:
         """Settings have changed: what was said of the documents may no longer be so."""
         for document in self.documents.values():
+            document.cancel()
             document.ran = None
             self._check_soon(document, 0.0)
 
@@ -171,9 +172,17 @@ class Session:
             report = await lint_saved(document.path, folder)
         # What was run is what was on the disk, should the two differ.
         document.ran = Ran(next(iter(report.sources.values()), text), report)
+        self._log_run(report)
+        await self._check(document, 0.0)
+
+    def _log_run(self, report: Report) -> None:
+        """What is worth knowing about a run, beside what it found."""
         for note in report.notes:
             self.log(note)
-        await self._check(document, 0.0)
+        missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
+        if missing:
+            text = f"Protections that this machine did not give: {'; '.join(missing)}."
+            self.log(text, types.MessageType.Warning)
 
     def _folder(self, document: Document) -> str | None:
         """The folder of the workspace that a document lies in, its own where there is none; None if it is outside."""
