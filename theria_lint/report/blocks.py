@@ -8,7 +8,7 @@ from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, LintError, Report, Run, TargetResult
 from theria_lint.report import View
 from theria_lint.report.changes import changes
-from theria_lint.report.frame import frame
+from theria_lint.report.frame import WIDEST, frame
 from theria_lint.report.heatmap import gradients, heatmap
 from theria_lint.report.outcome import explains, is_accepted, unexplained_targets
 from theria_lint.report.style import Style, place, printable, wrapped
@@ -60,9 +60,9 @@ def _finding(finding: Finding, report: Report, view: View, style: Style) -> Iter
     where = style.paint(place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column), bold=True)
     yield f"{where}: {suspect.rule} {suspect.name}: {disposition}{verdict} ({suspect.severity})"
     yield from wrapped(suspect.message, "  ", view.width)
-    widest = {"widest": view.width - 2} if view.width else {}
+    widest = view.width - 2 if view.width else WIDEST
     source = report.sources.get((suspect.path, suspect.cell), "")
-    yield from (f"  {row}" for row in frame(source, suspect.span, style, colour, **widest))
+    yield from (f"  {row}" for row in frame(source, suspect.span, style, colour, widest))
     yield from wrapped(f"evidence: {finding.reason}", "  ", view.width)
     yield from wrapped(f"remedy: {suspect.remedy}", "  ", view.width)
     if finding.rewrite:
@@ -92,8 +92,9 @@ def _target(
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            seen = measured.setdefault(tuple(_errors_of(run, view, style)), f"{result.target.symbol} on {run.backend}")
-            is_new = view.verbose or not run.blocks or seen == f"{result.target.symbol} on {run.backend}"
+            name = f"{result.target.symbol} on {run.backend}"
+            seen = measured.setdefault(tuple(_errors_of(run, view, style)), name)
+            is_new = view.verbose or not run.blocks or seen == name
             yield from wrapped(_run_line(run, result, None if is_new else seen), "  ", view.width)
             yield from (f"    {row}" for row in (_measured(run, view, style) if is_new else ()))
 

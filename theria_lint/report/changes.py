@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from theria_lint.model import Report, Rewrite
 from theria_lint.report import View
 from theria_lint.report.diff import Edit, edits
-from theria_lint.report.frame import fitted
+from theria_lint.report.frame import WIDEST, fitted
 from theria_lint.report.style import Style, counted, place
 
 _LONGEST = 12
@@ -29,4 +29,6 @@ def _rows(edit: Edit, path: str, report: Report, view: View, style: Style) -> It
     for sign, colour, lines in (("-", "red", old), ("+", "green", edit.lines)):
         for number, line in enumerate(lines, edit.line):
             head = f"{sign} {where}{number:>{width}} | "
-            yield style.paint(head + fitted(line, (view.width or 164) - len(head) - 4), colour).rstrip()
+            yield style.paint(
+                head + fitted(line, (view.width - 4 if view.width else WIDEST) - len(head)), colour
+            ).rstrip()

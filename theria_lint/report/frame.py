@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from theria_lint.model import Span
-from theria_lint.report.style import Style, printable
+from theria_lint.report.style import Style, counted, printable
 
-_WIDEST = 160
+WIDEST = 160
+"""Columns that a frame takes where no terminal says how many there are."""
+
 _TALLEST = 6
 _CUT = "..."
+"""What stands for the part of a line that is left out."""
 
 
-def frame(source: str, span: Span, style: Style, colour: str = "red", widest: int = _WIDEST) -> list[str]:
+def frame(source: str, span: Span, style: Style, colour: str = "red", widest: int = WIDEST) -> list[str]:
     """The lines of ``span``, numbered, with carets under the first; nothing without the source.
 
     Of lines longer than ``widest`` the part is shown in which the suspect stands.
@@ -19,19 +22,19 @@ def frame(source: str, span: Span, style: Style, colour: str = "red", widest: in
     if not 1 <= span.line <= len(rows) or not source:
         return []
     last = min(span.end_line, span.line + _TALLEST - 1, len(rows))
-    width = len(str(last))
-    gutter = style.paint(" " * width + " |", "blue")
-    room = max(widest - width - 3, 20)
+    digits = len(str(last))
+    gutter = style.paint(" " * digits + " |", "blue")
+    room = max(widest - digits - 3, 20)
     before, marked = _carets(rows[span.line - 1], span)
     start = max(0, min(before - room // 3, before + marked - room + len(_CUT)) if before + marked > room else 0)
     shown = []
     for number in range(span.line, last + 1):
         row = _cut(_row(rows[number - 1]), start if number == span.line else 0, room)
-        shown.append(f"{style.paint(f'{number:>{width}} |', 'blue')} {row}".rstrip())
+        shown.append(f"{style.paint(f'{number:>{digits}} |', 'blue')} {row}".rstrip())
     carets = "^" * min(marked, room - before + start)
     shown.insert(1, f"{gutter} {' ' * (before - start)}{style.paint(carets, colour, bold=True)}")
     if last < span.end_line:
-        shown.append(f"{gutter} ({span.end_line - last} more lines)")
+        shown.append(f"{gutter} ({counted(span.end_line - last, 'more line')})")
     return shown
 
 

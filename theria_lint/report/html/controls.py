@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from theria.verdicts import Verdict
-from theria_lint.model import Disposition, Report
+from theria_lint.model import Report
 from theria_lint.report.html.markup import Markup, joined, tag
 from theria_lint.report.html.words import DISPOSITIONS, VERDICTS, sign
 
@@ -51,7 +51,7 @@ def _groups(report: Report) -> Iterator[Markup | None]:
     yield _group("verdict", [(v.value, v.value, VERDICTS[v][0], verdicts[v]) for v in Verdict if v in verdicts])
     yield _group(
         "disposition",
-        [(d.value, d.value, DISPOSITIONS[d][0], dispositions[d]) for d in Disposition if d in dispositions],
+        [(d.value, d.value, DISPOSITIONS[d][0], dispositions[d]) for d in DISPOSITIONS if d in dispositions],
     )
     yield _group("rule", [(rule, f"{rule} {name}", None, count) for (rule, name), count in sorted(rules.items())])
 

@@ -18,9 +18,7 @@ _OPEN = 25
 
 def findings(index: Index) -> Markup:
     """Confirmed ones first and open, as long as they are few; cleared ones last."""
-    return joined(
-        *(_group(index, kind) for kind in (Disposition.CONFIRMED, Disposition.UNCONFIRMED, Disposition.CLEARED))
-    )
+    return joined(*(_group(index, kind) for kind in DISPOSITIONS))
 
 
 def _group(index: Index, kind: Disposition) -> Markup | None:

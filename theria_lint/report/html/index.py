@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, Report, TargetResult
+from theria_lint.report.html.words import DISPOSITIONS
 from theria_lint.report.outcome import explains
-
-_ORDER = (Disposition.CONFIRMED, Disposition.UNCONFIRMED, Disposition.CLEARED)
 
 
 class Index:
@@ -16,7 +15,7 @@ class Index:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.findings = sorted(report.findings, key=lambda finding: _ORDER.index(finding.disposition))
+        self.findings = sorted(report.findings, key=lambda finding: list(DISPOSITIONS).index(finding.disposition))
         self.targets = sorted(report.targets, key=lambda result: list(Verdict).index(result.verdict))
         self._findings = {id(finding): f"f{number}" for number, finding in enumerate(self.findings, 1)}
         self._targets = {id(result): f"t{number}" for number, result in enumerate(self.targets, 1)}

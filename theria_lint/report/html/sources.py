@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from theria_lint.model import Disposition, Finding, Span
+from theria_lint.model import Finding, Span
 from theria_lint.report.html.index import Index, listed
 from theria_lint.report.html.markup import Markup, joined, tag, text
-from theria_lint.report.html.words import badge, located, sign
+from theria_lint.report.html.words import DISPOSITIONS, badge, located, sign
 from theria_lint.report.style import counted
 
 # Lines of context around a suspect, and how many lines of a long suspect are shown beside the finding.
 _AROUND = 2
 _TALLEST = 6
-_GRAVEST = (Disposition.CONFIRMED, Disposition.UNCONFIRMED, Disposition.CLEARED)
 
 
 def sources(index: Index) -> Markup:
@@ -32,12 +31,7 @@ def _source(index: Index, path: str, cell: int | None) -> Markup:
     name = path if cell is None else f"{path}, cell {cell}"
     head = tag(
         "summary",
-        tag(
-            "span",
-            located(name),
-            tag("span", counted(len(rows), "line"), class_="soft"),
-            class_="title",
-        ),
+        tag("span", located(name), tag("span", counted(len(rows), "line"), class_="soft"), class_="title"),
         tag("span", *_counts(findings), class_="trail"),
     )
     return tag(
@@ -54,7 +48,7 @@ def _source(index: Index, path: str, cell: int | None) -> Markup:
 
 
 def _counts(findings: Sequence[Finding]) -> Iterator[Markup]:
-    for kind in _GRAVEST:
+    for kind in DISPOSITIONS:
         count = sum(finding.disposition is kind for finding in findings)
         if count:
             yield badge(kind, count)
@@ -91,7 +85,7 @@ def _listing(
     shown = []
     for number in lines:
         here = [f for f in findings if f.suspect.span.line <= number <= f.suspect.span.end_line]
-        kind = min((f.disposition for f in here), key=_GRAVEST.index, default=None)
+        kind = min((f.disposition for f in here), key=list(DISPOSITIONS).index, default=None)
         content = _marked(index, rows[number - 1], number, here, anchor is not None) if here else text(rows[number - 1])
         name = f"row {kind.value}" if kind else "row"
         place = f"{anchor}-{number}" if anchor else None

@@ -14,6 +14,7 @@ VERDICTS = {
     Verdict.SAFE: ("\u2713", "Every gradient and every block agrees with the oracle."),
     Verdict.INCONCLUSIVE: ("?", "It could not be imported, called or compared."),
 }
+# The gravest first.
 DISPOSITIONS = {
     Disposition.CONFIRMED: ("\u25cf", "The target breaks with it, and is better without it."),
     Disposition.UNCONFIRMED: ("\u25d0", "Nothing that ran gave evidence."),
