@@ -200,7 +200,7 @@ def test_the_headline_says_what_it_amounts_to() -> None:
         return re.findall(r"<title>theria-lint: (.*?)</title>", page_of(report))[0]
 
     assert headline(REPORT) == (
-        "2 of 4 targets break when differentiated twice; 2 lines are to blame, and 1 target no suspect explains."
+        "2 of 4 targets break when differentiated twice; 2 lines are to blame, and 1 target stays unexplained."
     )
     assert headline(EMPTY) == "No attention code found in 0 files."
     assert headline(replace(REPORT, targets=())) == "Nothing was run: 4 suspects in 5 files."

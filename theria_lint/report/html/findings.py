@@ -75,7 +75,7 @@ def _links(index: Index, finding: Finding) -> Markup | None:
     suspect = finding.suspect
     links = [line_link(index, suspect.path, suspect.cell, suspect.span.line, "In the source")]
     for result in index.targets_of(finding):
-        verdict = badge(result.verdict) if result.verdict is not finding.verdict else None
-        links.append(tag("a", "Target ", tag("code", result.target.symbol), verdict, href=f"#{index.target(result)}"))
+        verdict = (" ", badge(result.verdict)) if result.verdict is not finding.verdict else ()
+        links.append(tag("a", "Target ", tag("code", result.target.symbol), *verdict, href=f"#{index.target(result)}"))
     items = [tag("li", link) for link in links if link]
     return tag("ul", tag("li", suspect.severity, class_="soft"), *items, class_="links") if items else None

@@ -47,7 +47,7 @@ def _blame(report: Report) -> str:
     if not lines:
         return "no suspect explains it"
     alone = len(unexplained_targets(report))
-    others = f", and {counted(alone, 'target')} no suspect explains" if alone else ""
+    others = f", and {counted(alone, 'target')} {'stays' if alone == 1 else 'stay'} unexplained" if alone else ""
     return f"{counted(lines, 'line')} {'is' if lines == 1 else 'are'} to blame{others}"
 
 

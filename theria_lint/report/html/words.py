@@ -16,7 +16,7 @@ VERDICTS = {
 }
 # The gravest first.
 DISPOSITIONS = {
-    Disposition.CONFIRMED: ("\u25cf", "The target breaks with it, and is better without it."),
+    Disposition.CONFIRMED: ("\u25cf", "It makes a target unsafe."),
     Disposition.UNCONFIRMED: ("\u25d0", "Nothing that ran gave evidence."),
     Disposition.CLEARED: ("\u25cb", "Its target is no worse with it than without."),
 }
