@@ -182,6 +182,12 @@ def test_sarif_tells_what_the_run_noted_and_could_not_check() -> None:
     ]
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_sarif_says_whether_the_run_came_to_its_end(interrupted: bool) -> None:
+    (run,) = json.loads(render(replace(REPORT, interrupted=interrupted), "sarif", View()))["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is not interrupted
+
+
 def test_a_path_outside_the_working_directory_is_a_uri() -> None:
     suspect = replace(REPORT.findings[0].suspect, path="/opt/a b/c:d#e.py")
     log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", View()))

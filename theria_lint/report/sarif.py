@@ -37,7 +37,7 @@ def render(report: Report, view: View) -> str:
     run = {
         "tool": {"driver": {"name": "theria-lint", "version": __version__, "rules": rules}},
         "columnKind": "unicodeCodePoints",
-        "invocations": [_invocation([item for item in everything if item.rule == ERROR], report.notes)],
+        "invocations": [_invocation([item for item in everything if item.rule == ERROR], report)],
         "results": [_result(item, [rule["id"] for rule in rules], report.sources) for item in results],
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
@@ -128,10 +128,11 @@ def uri(path: str) -> str:
     return quote(path.encode("utf-8", "surrogatepass"))
 
 
-def _invocation(errors: Iterable[Item], notes: Iterable[str]) -> dict[str, Any]:
+def _invocation(errors: Iterable[Item], report: Report) -> dict[str, Any]:
+    """A file that cannot be checked is no failure of the run; that the user ended it is one."""
     notifications = [
         {"level": "error", "message": {"text": f"{item.path}: {item.text}"}, "locations": [_location(item)]}
         for item in errors
     ]
-    notifications += [{"level": "note", "message": {"text": note}} for note in notes]
-    return {"executionSuccessful": True, "toolExecutionNotifications": notifications}
+    notifications += [{"level": "note", "message": {"text": note}} for note in report.notes]
+    return {"executionSuccessful": not report.interrupted, "toolExecutionNotifications": notifications}
