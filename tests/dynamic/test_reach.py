@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.dynamic.reach import Reach
+from theria_lint.dynamic.reach import Reach, unshifted
 from theria_lint.model import Span, Suspect
 
 SOURCE = """
@@ -36,3 +36,24 @@ def reached(number: int, text: str, executed: tuple[int, int, int, int]) -> bool
 )
 def test_a_suspect_is_reached_by_what_runs_inside_it(line, text, executed, expected):
     assert reached(line, text, executed) is expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text", "expected"),
+    [
+        ("    return q @ k", "    return q @ k", "q", "q"),
+        ("        return q @ k", "    return q @ k", "k", "k"),
+        ("    return q.detach() @ k.data", "    return q @ k.data", "k.data", "k.data"),
+        ("    return q.detach() @ k.data", "    return q.detach() @ k", "q.detach()", "q.detach()"),
+        ("        é = torch.detach(q) if k else v.data", "    é = q if k else v.data", "v.data", "v.data"),
+        ("    f(q.detach(), k, v.detach())", "    f(q, k, v)", "k", None),
+        ("    f(q.detach(), k, v.detach())", "    f(q, k, v)", "f(q, k, v)", "f(q.detach(), k, v.detach())"),
+    ],
+)
+def test_a_place_in_a_variant_is_found_in_its_source(old, new, text, expected):
+    def place(line, text):
+        start = line.encode().rindex(text.encode())
+        return 1, start, 1, start + len(text.encode())
+
+    found = unshifted([place(new, text)], old, new)
+    assert found == ([] if expected is None else [place(old, expected)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from theria_lint.model import Suspect
 
@@ -31,14 +32,39 @@ class Reach:
 
 
 def unshifted(executed: Iterable[Place], source: str, variant: str) -> list[Place]:
-    """Places in a variant as places in its source: a rewrite keeps lines, but may have moved them to the left."""
-    pairs = zip(source.splitlines(), variant.splitlines(), strict=False)
-    shifts = [0, *(_indent(old) - _indent(new) if new.strip() else 0 for old, new in pairs)]
-    return [(a, b + shifts[a], c, d + shifts[c]) for a, b, c, d in executed]
+    """Places in a variant as places in its source.
+
+    A rewrite keeps lines, but not columns: it may dedent a block, and drop something within a line. What begins or
+    ends in the midst of the text that it changed has no place in the source.
+    """
+    old, new = source.encode().split(b"\n"), variant.encode().split(b"\n")
+    found = []
+    for line, column, last, end in executed:
+        start = _column(old[line - 1], new[line - 1], column)
+        stop = _column(old[last - 1], new[last - 1], end)
+        if start is not None and stop is not None:
+            found.append((line, start, last, stop))
+    return found
 
 
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
+def _column(old: bytes, new: bytes, column: int) -> int | None:
+    """A column of a rewritten line in the line as it was: by the text that both begin with, or that both end with."""
+    if old == new:
+        return column
+    before, after = old.lstrip(), new.lstrip()
+    column -= len(new) - len(after)
+    head = _shared(before, after)
+    tail = _shared(before[head:][::-1], after[head:][::-1])
+    if column > head:
+        if column < len(after) - tail:
+            return None
+        column += len(before) - len(after)
+    return column + len(old) - len(before)
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """How many bytes two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _runs(suspect: Suspect, home: Place | None, place: Place) -> bool:
