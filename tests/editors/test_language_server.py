@@ -160,14 +160,15 @@ async def test_the_client_may_switch_confirming_off_and_on(editor: Editor) -> No
     assert editor.client.messages == []
 
 
-async def test_nothing_is_run_when_a_setting_is_wrong(editor: Editor) -> None:
-    await editor.start()
-    editor.open("kernel.py", KERNEL)
-    await editor.until("kernel.py", lambda found: found and "not run yet" in found[0].message)
-    wrong = types.DidChangeConfigurationParams({"theria-lint": {"confirm": "no"}})
-    editor.client.workspace_did_change_configuration(wrong)
-    await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
+async def test_nothing_is_run_while_a_setting_is_wrong(editor: Editor) -> None:
+    await editor.start(options={"confirm": "no"})
     assert editor.client.messages[-1].message == "The client sets confirm to 'no'; expected true or false."
+    editor.client.workspace_did_change_configuration(types.DidChangeConfigurationParams({}))
+    editor.open("kernel.py", KERNEL)
+    await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
+    right = types.DidChangeConfigurationParams({"theria-lint": {"showCleared": True}})
+    editor.client.workspace_did_change_configuration(right)
+    await editor.until("kernel.py", lambda found: found and "not run yet" in found[0].message)
 
 
 async def test_settings_are_asked_for_where_the_client_does_not_send_them(editor: Editor) -> None:
@@ -215,6 +216,7 @@ async def test_an_ignore_comment_is_a_quick_fix(editor: Editor) -> None:
     editor.type("kernel.py", editor.texts["kernel.py"].replace(".detach()", ""))
     (unused,) = await editor.until("kernel.py", len)
     assert (unused.code, unused.tags) == ("unused-ignore", (types.DiagnosticTag.Unnecessary,))
+    assert columns([unused]) == (20, 44)
 
 
 async def test_an_edit_names_the_version_where_the_client_can_tell(editor: Editor) -> None:

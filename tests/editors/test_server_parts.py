@@ -134,7 +134,6 @@ def test_markup_of_the_code_under_test_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        (None, Options()),
         ({}, Options()),
         ({"confirm": False}, Options(confirm=False)),
         ({"showCleared": True, "confirm": True}, Options(show_cleared=True)),

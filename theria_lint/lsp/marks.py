@@ -47,8 +47,8 @@ class Marker:
                 yield self._finding(finding)
         for result in unsafe_targets(report):
             yield self._target(result, [finding for finding in report.findings if explains(finding, result)])
-        yield from (self._notice(error, ERROR, types.DiagnosticSeverity.Error) for error in report.errors)
-        yield from (self._notice(it, UNUSED, types.DiagnosticSeverity.Information) for it in report.unused_ignores)
+        yield from map(self._error, report.errors)
+        yield from map(self._unused, report.unused_ignores)
 
     def _range(self, span: Span) -> types.Range:
         return range_of(self._rows, span, self._encoding)
@@ -72,17 +72,25 @@ class Marker:
 
     def _name(self, line: int, symbol: str) -> Span:
         """Where a definition says its name."""
-        row = self._rows[line - 1] if line <= len(self._rows) else ""
-        found = re.search(rf"\b{re.escape(symbol.rpartition('.')[2])}\b", row)
+        return self._found(line, rf"\b{re.escape(symbol.rpartition('.')[2])}\b")
+
+    def _found(self, line: int, pattern: str) -> Span:
+        """Where a line has what a pattern describes; the whole line if it has not."""
+        found = re.search(pattern, self._rows[line - 1]) if line <= len(self._rows) else None
         return Span(line, found.start() + 1, line, found.end() + 1) if found else row_span(self._rows, line)
 
     def _cause(self, finding: Finding) -> types.DiagnosticRelatedInformation:
         place = types.Location(self._uri, self._range(finding.suspect.span))
         return types.DiagnosticRelatedInformation(place, f"{finding.suspect.rule} {finding.suspect.message}")
 
-    def _notice(self, notice: LintError, code: str, severity: types.DiagnosticSeverity) -> Mark:
-        diagnostic = _diagnostic(self._range(row_span(self._rows, notice.line or 1)), severity, code, notice.message)
-        diagnostic.tags = [types.DiagnosticTag.Unnecessary] if code == UNUSED else None
+    def _error(self, error: LintError) -> Mark:
+        where = self._range(row_span(self._rows, error.line or 1))
+        return Mark(_diagnostic(where, types.DiagnosticSeverity.Error, ERROR, error.message))
+
+    def _unused(self, comment: LintError) -> Mark:
+        where = self._range(self._found(comment.line or 1, r"#\s*theria:.*"))
+        diagnostic = _diagnostic(where, types.DiagnosticSeverity.Information, UNUSED, comment.message)
+        diagnostic.tags = [types.DiagnosticTag.Unnecessary]
         return Mark(diagnostic)
 
 

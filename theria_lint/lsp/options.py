@@ -26,8 +26,6 @@ def read_options(table: object, before: Options) -> Options:
 
     Raises UserError that names the key, the value and what is valid.
     """
-    if table is None:
-        return before
     if not isinstance(table, Mapping):
         raise UserError(f"The client's settings are {table!r}; expected an object with {', '.join(KEYS)}.")
     for key, value in table.items():

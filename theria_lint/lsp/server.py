@@ -103,11 +103,13 @@ def _follow_settings(server: Server) -> None:
 
 
 def _set_options(session: Session, table: object) -> None:
-    """Take over what the client sets. What is wrong with it is shown, and nothing is run until it is mended."""
+    """Take over what the client sets, if anything. What is wrong is shown, and nothing is run until it is mended."""
+    if table is None:
+        return
     try:
-        session.options = read_options(table, session.options)
+        session.options = session.accepted = read_options(table, session.accepted)
     except UserError as error:
-        session.options = session.options._replace(confirm=False)
+        session.options = session.accepted._replace(confirm=False)
         session.complain(error)
 
 

@@ -31,11 +31,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class Session:
-    """The documents that are open. Everything here runs on the server's event loop but the static stage itself."""
+    """The documents that are open, and the client's options: those in force, and the last that were valid.
+
+    Everything here runs on the server's event loop but the static stage itself.
+    """
 
     def __init__(self, server: LanguageServer) -> None:
         self._server = server
-        self.options = Options()
+        self.options = self.accepted = Options()
         self.documents: dict[str, Document] = {}
         # One at a time: the static stage computes, and torch would take every core twice.
         self._static = ThreadPoolExecutor(1)
