@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from theria_lint.dynamic.worker.arguments import BUILD, CALL
-from theria_lint.dynamic.worker.calls import Call, Way
+from theria_lint.dynamic.worker.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.dynamic.worker.signatures import (
     QKV,
@@ -61,6 +61,21 @@ def function_way(
     optional = optional_parameters(parameters, fixed)
     tensors = tuple(name for name in optional if looks_like_tensor(parameters[name]))
     return Way(make, free_parameters(parameters, fixed), optional, tensors=tensors)
+
+
+def object_way(cls: Any, fixed: Mapping[str, Any]) -> Way:
+    """The way to build an object that is no module, and to call it as a function of q, k, v."""
+    build = dict(list(parameters_of(cls.__init__).items())[1:]) if cls.__init__ is not object.__init__ else {}
+    called = dict(list(parameters_of(cls.__call__).items())[1:])
+
+    def make(scene: Scene, choice: Mapping[str, int]) -> Call:
+        built = {name.removeprefix(BUILT): index for name, index in choice.items() if name.startswith(BUILT)}
+        made = cls(**choose_arguments(build, scene, BUILD, built, fixed))
+        return on_qkv(made, called, scene, choice, fixed, positional=False)
+
+    free = tuple(f"{BUILT}{name}" for name in free_parameters(build, fixed)) + free_parameters(called, fixed)
+    optional = tuple(f"{BUILT}{name}" for name in optional_parameters(build, fixed))
+    return Way(make, free, optional + optional_parameters(called, fixed))
 
 
 def on_qkv(

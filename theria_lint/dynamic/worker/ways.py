@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from theria_lint.dynamic.worker.calls import Way
-from theria_lint.dynamic.worker.functions import forward_parameters, function_way, wrapped_call
+from theria_lint.dynamic.worker.functions import forward_parameters, function_way, object_way, wrapped_call
 from theria_lint.dynamic.worker.modules import module_ways
 from theria_lint.dynamic.worker.signatures import parameters_of
 from theria_lint.model import TargetKind
@@ -25,6 +26,8 @@ def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Wa
         yield function_way(target.apply, forward_parameters(target), fixed, positional=True)
     elif kind is TargetKind.WRAPPER and not words.takes_qkv(list(parameters_of(target))):
         yield Way(lambda scene, choice: wrapped_call(target, scene, fixed), ())
+    elif inspect.isclass(target):
+        yield object_way(target, fixed)
     else:
         yield function_way(target, parameters_of(target), fixed, positional=False)
 
