@@ -20,6 +20,9 @@ DIRECTIONS = 4
 THRIFTY_DIRECTIONS = 2
 """As many as a function is worth whose every call is slow, as interpreted kernels are."""
 
+CLEAR = 1e-3
+"""The relative error of differences from which smaller steps are tried."""
+
 HALF_PRECISION_DOUBT = 0.3
 """The relative error to expect of differences between half-precision points: their steps are rounded too."""
 
@@ -181,9 +184,25 @@ class FiniteDifferences:
         size = max(abs(extrapolated[best]), abs(slope) / (2 * step), 1e-300)
         return step, finite[best] / size
 
-    def _extrapolated(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
+    def _refined(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
+        """The extrapolation of first differences, with smaller steps where larger ones straddle a kink.
+
+        Where many ReLUs follow each other, every step of the size that suits second differences crosses one. First
+        differences bear smaller ones; where rounding is too large for them they disagree, and none is taken.
+        """
+        best, error = self._extrapolated(estimate)
+        for k in range(1, 1 if self._coarse else 6):
+            if error <= CLEAR * float(best.norm()):
+                break
+            value, removed = self._extrapolated(estimate, self.step / 4**k)
+            if removed < error and float(value.norm()) > 0:
+                best, error = value, removed
+        return best, error
+
+    def _extrapolated(self, estimate: Callable[[float], Tensor], step: float | None = None) -> tuple[Tensor, float]:
         """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
-        coarse, middle, fine = (estimate(h) for h in (4 * self.step, 2 * self.step, self.step))
+        step = step or self.step
+        coarse, middle, fine = (estimate(h) for h in (4 * step, 2 * step, step))
         value = (4 * fine - middle) / 3
         removed = float((value - (4 * middle - coarse) / 3).norm())
         return value, max(removed, self._doubt * float(value.norm()))
@@ -212,7 +231,7 @@ class FiniteDifferences:
         def estimate(h: float) -> Tensor:
             return (self._gradient_at((a, -1, h)) - self._gradient_at((a, -1, -h))) / (2 * h)
 
-        value, uncertainty = self._extrapolated(estimate)
+        value, uncertainty = self._refined(estimate)
         sizes = [t.numel() for t in self._point.inputs.values()]
         parts = torch.split(value, sizes)
         return {(a, b): Observation(part, flat, uncertainty) for b, part in zip(self._point.inputs, parts, strict=True)}
@@ -233,7 +252,7 @@ class FiniteDifferences:
         def estimate(h: float) -> Tensor:
             return (self._output((a, -1, h)) - self._output((a, -1, -h))) / (2 * h)
 
-        value, uncertainty = self._extrapolated(estimate)
+        value, uncertainty = self._refined(estimate)
         return Observation(value, flat, uncertainty)
 
     @staticmethod

@@ -3,150 +3,153 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from theria_lint.dynamic.worker.arguments import BUILD, CALL
+from theria_lint.dynamic.worker.building import build, constructor, made_by, prepare, roomy, shake
 from theria_lint.dynamic.worker.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.functions import expected_shape
+from theria_lint.dynamic.worker.inputs import (
+    ANYTHING,
+    FEATURES,
+    FORWARD,
+    Given,
+    Recipe,
+    heads_apart,
+    recipes,
+    token_ids,
+)
+from theria_lint.dynamic.worker.mixing import attending
+from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.dynamic.worker.signatures import (
-    POSITIONAL,
     choose_arguments,
     free_parameters,
     optional_parameters,
     parameters_of,
-    roles_of,
 )
-from theria_lint.static import words
 
 
 def module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     """Ways to build a module, times ways to call its forward."""
-    build = dict(list(parameters_of(cls.__init__).items())[1:])
-    forward = dict(list(parameters_of(cls.forward).items())[1:])
-    tensors_of = [_x_inputs] if not words.takes_qkv(list(forward)) else [_wide_inputs, _qkv_inputs, _x_inputs]
-    free = tuple(f"{BUILT}{name}" for name in free_parameters(build, fixed)) + free_parameters(forward, fixed)
-    optional = tuple(f"{BUILT}{name}" for name in optional_parameters(build, fixed)) + optional_parameters(
-        forward, fixed
-    )
-    if any(_is_context(name) for name in optional_parameters(forward, fixed)) and _context_inputs not in tensors_of:
-        tensors_of.append(_context_inputs)
-    for inputs_of in tensors_of:
-
-        def make(scene: Scene, choice: Mapping[str, int], inputs_of: Inputs = inputs_of) -> Call:
-            return _module_call(cls, build, forward, scene, choice, inputs_of, fixed)
-
-        yield Way(make, free, optional)
+    target = _Target(cls, constructor(cls), dict(list(parameters_of(cls.forward).items())[1:]), fixed)
+    known = list(recipes(target.forward))
+    for recipe in known:
+        yield target.way(partial(target.call, recipe))
+    for recipe in known:
+        yield target.way(partial(target.call_small, recipe))
+    yield target.way(target.call_with_ids)
 
 
-Inputs = Callable[[Mapping[str, inspect.Parameter], Scene], tuple[dict[str, str], dict[str, Tensor]]]
-"""Names the parameters of forward that are differentiated, and makes their tensors."""
+@dataclass(frozen=True)
+class _Target:
+    """A class, the parameters of its constructor and its forward, and the arguments that the user has configured.
+
+    ``complaints``: what the constructor raised, by what it was given.
+    """
+
+    cls: Any
+    parameters: Mapping[str, inspect.Parameter]
+    forward: Mapping[str, inspect.Parameter]
+    fixed: Mapping[str, Any]
+    complaints: dict[Hashable, Exception] = field(default_factory=dict)
+
+    def way(self, make: Callable[[Scene, Mapping[str, int]], Call]) -> Way:
+        """A way with the parameters of both signatures to choose."""
+        free = [BUILT + name for name in free_parameters(self.parameters, self.fixed)]
+        optional = [BUILT + name for name in optional_parameters(self.parameters, self.fixed)]
+        return Way(
+            make,
+            (*free, *free_parameters(self.forward, self.fixed)),
+            (*optional, *optional_parameters(self.forward, self.fixed)),
+        )
+
+    def built(self, scene: Scene, choice: Mapping[str, int]) -> Any:
+        """The module, with weights that depend on nothing but the scene's seed.
+
+        What it is built from is the same for every recipe and layout, and so is what its constructor complains of.
+        """
+        of_constructor = {name.removeprefix(BUILT): i for name, i in choice.items() if name.startswith(BUILT)}
+        key = (scene.shape, scene.dtype, scene.small, scene.masking, tuple(of_constructor.items()))
+        if key in self.complaints:
+            raise self.complaints[key]
+        torch.default_generator.manual_seed(scene.seed)
+        try:
+            module = build(self.cls, self.parameters, scene, of_constructor, self.fixed)
+        except Exception as error:
+            self.complaints[key] = error
+            raise
+        prepare(module, roomy(self.parameters, scene))
+        return module
+
+    def call(self, recipe: Recipe, scene: Scene, choice: Mapping[str, int]) -> Call:
+        """The module bound to all but what a recipe makes."""
+        module = self.built(scene, choice)
+        scene = roomy(self.parameters, scene)
+        given = recipe(self.forward, scene)
+        rest = {name: p for name, p in self.forward.items() if name not in given.names}
+        others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
+        function = _Forward(module, given, others, scene)
+        plain = recipe is heads_apart and set(given.tensors) == {"q", "k", "v"}
+        expected = expected_shape(given.tensors) if plain else None
+        return Call(function, given.tensors, expected, scene.layout if plain else None, module)
+
+    def call_small(self, recipe: Recipe, scene: Scene, choice: Mapping[str, int]) -> Call:
+        """The same with smaller defaults."""
+        return self.call(recipe, replace(scene, small=True), choice)
+
+    def call_with_ids(self, scene: Scene, choice: Mapping[str, int]) -> Call:
+        """The module as a function of its parameters: token numbers have no derivative."""
+        module = self.built(scene, choice)
+        scene = roomy(self.parameters, scene)
+        ids = token_ids(self.forward, scene)
+        rest = {name: p for name, p in self.forward.items() if name not in ids}
+        others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
+        numbers = ids.pop(ANYTHING, None)
+        positional = () if numbers is None else (numbers,)
+        found = in_parameters(module, lambda: made_by(partial(module, *positional, **ids, **others)))
+        if found is None:
+            raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
+        return Call(found[0], {PARAMETERS: found[1]})
 
 
-def _module_call(
-    cls: Any,
-    build: Mapping[str, inspect.Parameter],
-    forward: Mapping[str, inspect.Parameter],
-    scene: Scene,
-    choice: Mapping[str, int],
-    inputs_of: Inputs,
-    fixed: Mapping[str, Any],
-) -> Call:
-    torch.default_generator.manual_seed(scene.seed)
-    built = {name.removeprefix(BUILT): index for name, index in choice.items() if name.startswith(BUILT)}
-    module = cls(**choose_arguments(build, _roomy(build, scene), BUILD, built, fixed))
-    scene = _roomy(build, scene)
-    _prepare(module, scene)
-    names, inputs = inputs_of(forward, scene)
-    rest = {n: p for n, p in forward.items() if n not in names}
-    arguments = choose_arguments(rest, scene, CALL, choice, fixed)
+class _Forward:
+    """A module's forward as a function of tensors; its first call makes sure that what comes out means something."""
 
-    def bound(*values: Tensor) -> Any:
-        first, rest = (values[:1], values[1:]) if ANYTHING in names else ((), values)
-        named = [name for name in names if name != ANYTHING]
-        return module(*first, **arguments, **dict(zip(named, rest, strict=True)))
+    def __init__(self, module: nn.Module, given: Given, others: Mapping[str, Any], scene: Scene) -> None:
+        """Binds all arguments but the tensors."""
+        self._module, self._given, self._others, self._scene = module, given, others, scene
+        self._known = {name for name, p in module.named_parameters() if not nn.parameter.is_lazy(p)}
+        self._called = False
 
-    plain = inputs_of is _qkv_inputs
-    return Call(bound, inputs, expected_shape(inputs) if plain else None, scene.layout if plain else None, module)
+    def __call__(self, *values: Tensor) -> Any:
+        """What the module returns."""
+        if self._called:
+            return self._run(*values)
+        self._called = True
+        if list(self._given.tensors) == ["x"] and self._known:
+            return attending(self._settled, values[0], FEATURES[self._scene.layout])
+        return self._settled(*values)
 
+    def _settled(self, *values: Tensor) -> Any:
+        """What it returns once it has made all of its parameters, which may start at zero like others."""
+        state = torch.get_rng_state()
+        returned = self._run(*values)
+        made = {name: p for name, p in self._module.named_parameters() if name not in self._known}
+        if not made:
+            return returned
+        self._known |= made.keys()
+        self._module.to(device=self._scene.device, dtype=self._scene.dtype)
+        shake(made, self._scene)
+        torch.set_rng_state(state)
+        return self._run(*values)
 
-def _roomy(build: Mapping[str, inspect.Parameter], scene: Scene) -> Scene:
-    """The scene with as many heads as the constructor's default asks for, so that the width divides by them."""
-    for name, parameter in build.items():
-        if "head" in name.lower() and "dim" not in name.lower() and type(parameter.default) is int:
-            return replace(scene, shape=replace(scene.shape, heads=max(1, parameter.default)))
-    return scene
-
-
-def _prepare(module: torch.nn.Module, scene: Scene) -> None:
-    """Moves a module to the scene, silences its dropout, and shakes parameters that start at a special value."""
-    module.to(device=scene.device, dtype=scene.dtype).train(not scene.evaluating)
-    for part in module.modules():
-        if isinstance(part, torch.nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.is_floating_point():
-                noise = scene.tensor(name, tuple(parameter.shape))
-                spread = float(parameter.float().std()) if parameter.numel() > 1 else 0.0
-                parameter.add_(0.3 * (spread or 0.5) * noise)
-
-
-def _x_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """One tensor for the first parameter, of the shape that the scene's layout means for a module."""
-    name = next((n for n, p in forward.items() if p.kind in POSITIONAL), None)
-    if name is None and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in forward.values()):
-        raise TypeError("its forward takes no tensor by position")
-    name = name or ANYTHING
-    s = scene.shape
-    shapes = {
-        "btd": (s.batch, s.queries, scene.channels),
-        "bhtd": (s.batch, scene.channels, 4, 4),
-        "bthd": (s.batch, scene.channels, s.queries),
-        "td": (s.queries, scene.channels),
-    }
-    names = {name: "x"}
-    tensors = {"x": scene.tensor("x", shapes[scene.layout])}
-    for other, parameter in forward.items():
-        if other != name and parameter.default is inspect.Parameter.empty and _is_context(other):
-            names[other] = other
-            tensors[other] = scene.tensor(other, (s.batch, s.keys, scene.channels))
-    return names, tensors
-
-
-def _context_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """One tensor for the first parameter, and one for what it may attend to."""
-    names, tensors = _x_inputs(forward, scene)
-    other = next(name for name in forward if _is_context(name) and name not in names and words.role(name) is None)
-    context = scene.tensor(other, (scene.shape.batch, scene.shape.keys, scene.channels))
-    return {**names, other: other}, {**tensors, other: context}
-
-
-ANYTHING = "*"
-"""Stands for the first positional argument of a forward that names none."""
-
-
-def _is_context(name: str) -> bool:
-    fragments = ("context", "memory", "encoder_hidden", "cond", "kv", "source", "key", "value", "other")
-    return any(fragment in name.lower() for fragment in fragments) or name in ("y", "z", "c")
-
-
-def _qkv_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """q, k, v with the scene's heads."""
-    return roles_of(forward), _ordered(roles_of(forward).values(), scene.qkv())
-
-
-def _wide_inputs(forward: Mapping[str, inspect.Parameter], scene: Scene) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """q, k, v as wide as the module, all heads side by side."""
-    wide = replace(scene.shape, heads=1, dim=scene.channels, value_dim=scene.channels)
-    tensors = replace(scene, shape=wide, layout="btd" if scene.layout != "td" else "td").qkv()
-    return roles_of(forward), _ordered(roles_of(forward).values(), tensors)
-
-
-def _ordered(names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[name] for name in names}
+    def _run(self, *values: Tensor) -> Any:
+        arguments = self._given.arguments(values)
+        positional = (arguments.pop(ANYTHING),) if ANYTHING in arguments else ()
+        return made_by(partial(self._module, *positional, **self._others, **arguments))

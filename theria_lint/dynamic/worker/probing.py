@@ -25,15 +25,16 @@ from theria_lint.dynamic.worker.calls import Call
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.fitness import weighed
 from theria_lint.dynamic.worker.meta import maml_of
+from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
 
-PARAMETERS = "p"
-"""The name of a module's parameters, laid end to end, among the inputs of a probe."""
-
 _FIRST = "the first sizes"
+
+_SMALL = replace(ROUND, dim=6, value_dim=6)
+"""With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
 
 Configurations = Mapping[str, Scene]
 """The scenes that a target is probed in, by what is said of them; it refuses some."""
@@ -163,11 +164,12 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
 
 
 def _configurations(binding: Binding) -> Configurations:
-    """The scene that worked first, then its strided twin, evaluation mode, a causal mask, other sizes."""
+    """The scene that worked first, its strided twin, evaluation mode, smaller defaults, a causal mask, other sizes."""
     scene = binding.scene
     found = {_FIRST: scene, "strided inputs": replace(scene, strided=True)}
     if binding.call().module is not None:
         found["evaluation mode"] = replace(scene, evaluating=True)
+        found |= {} if scene.small else {"smaller defaults": replace(scene, small=True, shape=_SMALL)}
     masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
     if _differs(binding, masked, replace(masked, masking=False)):
         found["a causal mask"] = masked
@@ -214,47 +216,14 @@ def _measure(
         configuration=name,
     )
     report = weighed(report)
-    if made.module is None or report.verdict is not Verdict.SAFE or not routes:
-        return report
-    return _with_parameters(made, scene, report)
+    # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
+    return with_parameters(made, scene, report, both=hints.get("maml", True)) if routes else report
 
 
 def _same_output(binding: Binding, scene: Scene, made: Call) -> bool:
     plain = binding.call(replace(scene, strided=False))
     outputs = [call(c.output, c.inputs, scene.seed) for c in (plain, made)]
     return outputs[0].shape == outputs[1].shape and relative_error(outputs[1], outputs[0]) < 1e-2
-
-
-def _with_parameters(made: Call, scene: Scene, report: Report) -> Report:
-    """The report of a module that is safe in its input, or of the same module in its parameters where it is not."""
-    function, flat = _by_parameters(made)
-    if flat is None:
-        return report
-    joint = measure(function, {**made.inputs, PARAMETERS: flat}, seed=scene.seed, configuration=report.configuration)
-    if not joint.verdict.unsafe:
-        return replace(report, notes=(*report.notes, f"its parameters (p): {joint.verdict}"))
-    names = ", ".join(made.inputs)
-    return replace(joint, notes=(*joint.notes, f"in {names} alone it is safe; in its parameters (p) it is not"))
-
-
-def _by_parameters(made: Call) -> tuple[Callable[..., Tensor], Tensor | None]:
-    """The module as a function of its inputs and one vector of all its parameters."""
-    module = made.module
-    assert module is not None
-    parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point() and p.requires_grad}
-    if not parameters:
-        return made.output, None
-    sizes = [p.numel() for p in parameters.values()]
-    shapes = [p.shape for p in parameters.values()]
-
-    def function(*values: Tensor) -> Tensor:
-        *inputs, vector = values
-        parts = (part.view(shape) for part, shape in zip(torch.split(vector, sizes), shapes, strict=True))
-        replaced = dict(zip(parameters, parts, strict=True))
-        with torch.nn.utils.stateless._reparametrize_module(module, replaced):
-            return made.output(*inputs)
-
-    return function, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
 
 
 def _failed_run(binding: Binding, backend: str, notes: Sequence[str]) -> Run:

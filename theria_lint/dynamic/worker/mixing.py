@@ -1,0 +1,70 @@
+"""Whether anything attends: whether some position of a module's output depends on another position of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria_lint.dynamic.worker.search import GarbageError
+
+
+class NothingAttendsError(GarbageError):
+    """As it was called, every position of the output depends on the same position of the input alone."""
+
+    def __init__(self) -> None:
+        """Says what was seen, after "no way to call it worked"."""
+        super().__init__("no position of its output depends on another position of its input as it was called")
+
+
+def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
+    """What the function returns for ``x``, once it is known that something attends.
+
+    Some positions are moved, in several patterns, and the output has to change at another: an attention that is
+    switched off leaves the layers around it, which say nothing of it. An output of another shape has positions of its
+    own and tells nothing.
+
+    Args:
+        function: a module as a function of ``x`` alone, with the random numbers of the present state.
+        x: its input, features along one axis, positions along the others.
+        features: that axis.
+
+    Raises:
+        NothingAttendsError: if the output changes nowhere but where ``x`` does.
+    """
+    state = torch.get_rng_state()
+    output = function(x)
+    if not isinstance(output, Tensor) or _positions(output, features) != _positions(x, features):
+        return output
+    for moved in _patterns(x, features):
+        with torch.random.fork_rng([]), torch.no_grad():
+            torch.set_rng_state(state)
+            other = function(torch.where(moved, x + 1.0, x))
+        changed = (other != output).any(dim=features)
+        if bool((changed & ~moved.select(features, 0)).any()):
+            return output
+    raise NothingAttendsError
+
+
+def _positions(tensor: Tensor, features: int) -> list[int]:
+    shape = list(tensor.shape)
+    if -len(shape) <= features < len(shape):
+        del shape[features]
+    return shape
+
+
+def _patterns(x: Tensor, features: int) -> Iterator[Tensor]:
+    """Positions of the first sequence, as masks of ``x``'s shape: either half, then every other one.
+
+    Between halves everything attends but windows, between neighbours everything but what is dilated.
+    """
+    axes = [axis for axis in range(x.dim()) if axis != features % x.dim()]
+    axis = axes[min(1, len(axes) - 1)]
+    length = x.shape[axis]
+    for chosen in (slice(0, length // 2), slice(length // 2, None), slice(0, None, 2), slice(1, None, 2)):
+        moved = torch.zeros_like(x, dtype=torch.bool)
+        first = moved.narrow(axes[0], 0, 1) if axis != axes[0] else moved
+        first.movedim(axis, 0)[chosen] = True
+        yield moved
