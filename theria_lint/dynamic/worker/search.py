@@ -121,6 +121,7 @@ class Search:
         except Exception as error:
             if "can't allocate memory" in str(error):
                 raise MemoryError from error
+            stage = GARBAGE if isinstance(error, GarbageError) else stage
             self.refusals.append(Refusal(way, scene, _describe(error), (stage, *_lines(error))))
             return None
         self.interpreted = self.interpreted or kernels

@@ -8,6 +8,7 @@ from typing import Any
 
 from theria_lint.dynamic.worker.calls import Way
 from theria_lint.dynamic.worker.functions import forward_parameters, function_way, object_way, wrapped_call
+from theria_lint.dynamic.worker.inputs import FEATURES
 from theria_lint.dynamic.worker.modules import module_ways
 from theria_lint.dynamic.worker.signatures import parameters_of
 from theria_lint.model import TargetKind
@@ -34,4 +35,4 @@ def ways(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[Wa
 
 def layouts(kind: TargetKind) -> Sequence[str]:
     """The layouts to try: modules mostly take (B,T,C), functions (B,H,T,D)."""
-    return ("btd", "bhtd", "bthd", "td") if kind is TargetKind.MODULE else ("bhtd", "bthd", "btd", "td")
+    return tuple(FEATURES) if kind is TargetKind.MODULE else ("bhtd", "bthd", "btd", "td")
