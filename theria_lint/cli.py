@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -152,11 +153,9 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
     if writing:
         settings = settings._replace(baseline=None)
-    progress = _progress(options)
-    report = lint(paths, settings, given=given, progress=progress)
-    if progress is not None:
-        progress("", 0, 0)
-    if writing or options["add_ignores"]:
+    with _progress(options) as progress:
+        report = lint(paths, settings, given=given, progress=progress)
+    if (writing or options["add_ignores"]) and not report.interrupted:
         return _accept(report, options)
     from theria_lint.report import render
     from theria_lint.report.outcome import exit_code
@@ -214,17 +213,13 @@ def _can_write(text: str, encoding: str | None) -> bool:
     return True
 
 
-def _progress(options: dict[str, Any]) -> Progress | None:
-    """A line on the terminal that counts targets; none where nobody watches."""
+def _progress(options: dict[str, Any]) -> AbstractContextManager[Progress | None]:
+    """A line on the terminal that says what runs; none where nobody watches."""
     if options["quiet"] or not sys.stderr.isatty():
-        return None
+        return nullcontext()
+    from theria_lint.progress import ProgressLine
 
-    def show(what: str, done: int, total: int) -> None:
-        room = max(_columns(sys.stderr) - 1, 20)
-        line = f"[{done}/{total}] {what}"[:room] if done < total else ""
-        click.echo(f"\r{line:<{room}}\r{line}", nl=False, err=True)
-
-    return show
+    return ProgressLine(sys.stderr)
 
 
 def _say_notes(report: Report, options: dict[str, Any]) -> None:

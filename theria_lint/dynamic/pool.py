@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -112,7 +113,8 @@ class Worker:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # a job may be left that nobody has read
+                    stream.close()
 
     def run(self, jobs: Sequence[Job], tell: Tell) -> dict[int, dict[str, Outcome]]:
         """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.

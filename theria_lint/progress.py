@@ -1,0 +1,57 @@
+"""One line on a terminal that says how far a run is and what runs now, and is gone at the end."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TextIO
+
+_CELLS = 20
+_NARROWEST = 20
+_USUAL = 80
+
+
+class ProgressLine:
+    """Called with what runs, how many runs are done and how many are known of; more may become known.
+
+    Used as a context manager, because what is printed next has to find the line empty.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Writes to a stream that is a terminal."""
+        self._stream = stream
+        self._shown = 0
+
+    def __call__(self, what: str, done: int, known: int) -> None:
+        """Shows the line anew."""
+        filled = _CELLS * done // max(known, 1)
+        self._show(f"[{'#' * filled}{'.' * (_CELLS - filled)}] {done}/{known} {what}")
+
+    def _show(self, line: str) -> None:
+        """Writes over what was shown; a line as wide as the terminal would begin a new one."""
+        room = max(self._columns() - 1, _NARROWEST)
+        if len(line) > room:
+            line = line[: room - 3] + "..."
+        line = line.encode(self._stream.encoding or "ascii", "replace").decode(self._stream.encoding or "ascii")
+        self._stream.write(f"\r{line}{' ' * min(self._shown - len(line), room - len(line))}")
+        self._stream.flush()
+        self._shown = len(line)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL
+        except (OSError, ValueError):
+            return _USUAL
+
+    def __enter__(self) -> ProgressLine:
+        """The line, not shown yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Takes the line away."""
+        if self._shown:
+            self._show("")
+            self._stream.write("\r")
+            self._stream.flush()
