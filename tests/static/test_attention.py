@@ -228,6 +228,30 @@ def test_functions_modules_autograd_functions_and_wrappers_are_targets() -> None
     }
 
 
+def test_objects_static_methods_assigned_forwards_and_heirs_are_targets() -> None:
+    code = (
+        "from elsewhere import BaseAttention, Thing\n"
+        "class Scaled:\n    def __init__(self, scale): self.scale = scale\n    def __call__(self, q, k, v): return q\n"
+        "class Ops:\n"
+        "    @staticmethod\n    def run(q, k, v): return q\n"
+        "    @classmethod\n    def other(cls, query, key, value): return query\n"
+        "    def bound(self, q, k, v): return q\n"
+        "def _forward(self, x):\n    q, k, v = self.p(x)\n    return (q @ k).relu() @ v\n"
+        "class Mixer(nn.Module):\n    forward = _forward\n"
+        "class Mine(BaseAttention):\n    def mix(self, q, k, v): return q\n"
+        "class Same(BaseAttention):\n    pass\n"
+        "class Other(Thing):\n    def mix(self, q, k, v): return q\n"
+        "class Called:\n    def __call__(self, x): return x\n"
+    )
+    assert targets(code) == {
+        "Scaled": TargetKind.FUNCTION,
+        "Ops.run": TargetKind.FUNCTION,
+        "Ops.other": TargetKind.FUNCTION,
+        "Mixer": TargetKind.MODULE,
+        "Mine": TargetKind.MODULE,
+    }
+
+
 def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
     code = (
         "import triton\nfrom abc import ABC, abstractmethod\n"

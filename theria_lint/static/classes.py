@@ -70,10 +70,21 @@ def is_module(index: Index, scope: Scope) -> bool:
 def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
     """The methods that ``name`` may mean on a class: its own, or else those of the nearest ancestor that has one."""
     for ancestor in lineage(index, scope):
-        found = ancestor.method(name)
+        found = ancestor.method(name) or _assigned(index, ancestor, name)
         if found:
             return found
     return []
+
+
+def _assigned(index: Index, scope: Scope, name: str) -> list[Scope]:
+    """The functions of the file that the body of a class assigns to a name: ``forward = _forward``."""
+    assigned = (node for node in scope.nodes if isinstance(node, ast.Assign) and _is_named(node.targets[0], name))
+    named = (found for node in assigned for found in index.by_name.get(dotted(node.value) or "", ()))
+    return [found for found in named if found.kind == "function"]
+
+
+def _is_named(target: ast.expr, name: str) -> bool:
+    return isinstance(target, ast.Name) and target.id == name
 
 
 def multihead_members(scope: Scope) -> set[str]:

@@ -12,6 +12,7 @@ from .classes import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
     MULTIHEAD,
+    bases,
     inherits,
     is_autograd_function,
     is_module,
@@ -23,6 +24,7 @@ from .names import dotted
 from .syntax import parse
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
+_STATIC = frozenset({"staticmethod", "classmethod"})
 _HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
 
 
@@ -47,6 +49,16 @@ class _Finder:
             kind = self._kind_of_class(scope) if scope.kind == "class" else self._kind_of_function(scope)
             if kind is not None:
                 yield scope.symbol, scope, kind
+            if scope.kind == "class" and not is_autograd_function(self.index, scope):
+                yield from self._static_methods(scope)
+
+    def _static_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
+        """The functions that a class holds: methods that need no instance."""
+        for method in owner.children:
+            if method.kind == "function" and any(dotted(decorator) in _STATIC for decorator in method.decorators):
+                kind = self._kind_of_function(method)
+                if kind is not None:
+                    yield method.symbol, method, kind
 
     def target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
         code = self.attention.closure(self._entries(scope, kind))
@@ -55,7 +67,7 @@ class _Finder:
         return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
 
     def _entries(self, scope: Scope, kind: TargetKind) -> list[Scope]:
-        if kind in (TargetKind.FUNCTION, TargetKind.WRAPPER):
+        if scope.kind == "function":
             return [scope]
         names = FUNCTION_ENTRIES if kind is TargetKind.AUTOGRAD_FUNCTION else CALL_ENTRIES
         return [entry for name in names for entry in method_of(self.index, scope, name)]
@@ -117,10 +129,20 @@ class _Finder:
             return TargetKind.AUTOGRAD_FUNCTION if whole and self.attention.function_is_attention(scope) else None
         if inherits(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
-        callable_ = method_of(self.index, scope, "forward")
-        if callable_ and is_module(self.index, scope) and self.attention.class_is_attention(scope):
+        if method_of(self.index, scope, "forward"):
+            is_attention = is_module(self.index, scope) and self.attention.class_is_attention(scope)
+            return TargetKind.MODULE if is_attention else None
+        if self._inherits_attention(scope):
             return TargetKind.MODULE
-        return None
+        called = method_of(self.index, scope, "__call__")
+        return TargetKind.FUNCTION if any(words.takes_qkv(found.parameters) for found in called) else None
+
+    def _inherits_attention(self, scope: Scope) -> bool:
+        """Whether a class changes attention of another file: its base is named so, and its methods compute some."""
+        last = (base.rpartition(".")[2] for base in bases(scope))
+        return any(map(words.class_is_attention, last)) and any(
+            child in self.attention.active for child in scope.children if child.name != "__call__"
+        )
 
     def _is_abstract(self, scope: Scope) -> bool:
         assert isinstance(scope.node, ast.ClassDef)
