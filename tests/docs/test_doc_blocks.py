@@ -36,7 +36,7 @@ def test_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
     if script:
         (session.folder / "script.py").write_text(script, encoding="utf-8")
         code, printed = session.run("python script.py")
-        assert code == 0, f"{page}: its Python blocks fail:\n{printed}"
+        assert code == 0, f"{page}: its Python blocks fail (one with a title is a file instead):\n{printed}"
 
 
 def parse(block: Block) -> None:
