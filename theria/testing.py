@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from theria.probes import Report, probe
 from theria.probes.point import Function
+
+Adapter = TypeVar("Adapter", bound=Callable[..., Any])
+
+ADAPTERS: dict[str, Callable[..., Any]] = {}
+"""The adapters that were imported, by the target that each of them calls."""
+
+
+def target(name: str) -> Callable[[Adapter], Adapter]:
+    """Marks a function of q, k, v as the way to call an attention callable that theria-lint cannot call by itself.
+
+    The file that holds the function is named by ``adapters`` in the linter's configuration. Where the target is linted,
+    the function is probed in its place; it may take and return what `theria.probe` allows.
+
+    Args:
+        name: the target, as ``package.module:symbol``.
+
+    Raises:
+        ValueError: if the name has no symbol.
+    """
+    if not name.rpartition(":")[2]:
+        raise ValueError(f"{name!r} names no target: write package.module:symbol")
+
+    def mark(function: Adapter) -> Adapter:
+        ADAPTERS[name] = function
+        return function
+
+    return mark
 
 
 class SecondOrderError(AssertionError):

@@ -95,6 +95,7 @@ def confirm_settings(settings: Settings) -> ConfirmSettings:
         timeout=settings.timeout,
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
+        adapters=settings.adapters,
         cache_dir=settings.cache_dir or user_cache() if settings.cache else None,
     )
 

@@ -43,6 +43,7 @@ class Settings(NamedTuple):
     cache_dir: str | None = None
     output_format: str = "text"
     targets: tuple[dict[str, Any], ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 # A reader turns a raw value into the setting, or raises ValueError with what was expected.
@@ -170,6 +171,7 @@ KEYS: dict[str, Reader] = {
     "cache-dir": _path,
     "output-format": _choice(*FORMATS),
     "targets": _several(_target),
+    "adapters": _several(_path),
 }
 
 

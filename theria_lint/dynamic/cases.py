@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -74,11 +74,23 @@ class Variant(NamedTuple):
     tidy: bool = False
 
 
-def cases_of(files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]]) -> list[Case]:
-    """A case for every target, not yet run; ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``."""
+def cases_of(
+    files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]], adapters: Sequence[str] = ()
+) -> list[Case]:
+    """A case for every target, not yet run.
+
+    ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``, ``adapters`` its files of functions that call
+    targets.
+    """
     tables = list(tables)
+    common = {"adapters": list(adapters)} if adapters else {}
     return [
-        Case(file, target, _hints(file, target, tables), {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)})
+        Case(
+            file,
+            target,
+            common | _hints(file, target, tables),
+            {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)},
+        )
         for file in files
         for target in file.targets
     ]

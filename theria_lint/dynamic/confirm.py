@@ -24,7 +24,8 @@ from theria_lint.model import Disposition, Environment, Finding, LintError, Rewr
 class ConfirmSettings:
     """How the dynamic stage runs: whose Python, where, for how long (seconds a target), with how much memory (bytes).
 
-    ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration; results are kept under
+    ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration, ``adapters`` the files of
+    functions that call targets; results are kept under
     ``cache_dir``, unless it is None.
     """
 
@@ -34,6 +35,7 @@ class ConfirmSettings:
     jobs: int = os.cpu_count() or 1
     memory: int = 4 << 30
     targets: tuple[Mapping[str, Any], ...] = ()
+    adapters: tuple[str, ...] = ()
     cache_dir: str | None = None
 
 
@@ -69,7 +71,7 @@ def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Pr
 
 
 def _confirm(files: Sequence[SourceFile], settings: ConfirmSettings, runner: Runner) -> Confirmation:
-    cases = cases_of(files, settings.targets)
+    cases = cases_of(files, settings.targets, settings.adapters)
     findings = _findings(files, cases, Variants(files, runner))
     results = tuple(case.result() for case in cases)
     around = runner.surroundings

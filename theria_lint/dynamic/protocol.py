@@ -43,6 +43,12 @@ class Job:
     memory: int
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files whose projects the job may read: its own, those that it replaces, and those of adapters."""
+        adapters = (path for target in self.targets for path in target.hints.get("adapters", ()))
+        return tuple(dict.fromkeys((self.path, *self.overrides, *adapters)))
+
+    @property
     def import_time(self) -> float:
         """Seconds that importing the file may take: packages import more than the one file."""
         return 2 * self.timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ def bind(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], b
         CannotCallError: if nothing ran.
     """
     part = None
-    if kind in (TargetKind.FUNCTION, TargetKind.AUTOGRAD_FUNCTION) and not hints.get("kwargs"):
+    if _is_handed_on(target, kind) and not hints.get("kwargs"):
         try:
             binding = _as_called(target, kind, device, hints, budget / 2)
         except PartError as error:
@@ -95,6 +96,11 @@ def bind(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], b
     if part is not None and not in_graph(binding.call(), binding.scene.seed):
         raise part
     return binding
+
+
+def _is_handed_on(target: Any, kind: TargetKind) -> bool:
+    """Whether a target is one that functions call, and not an object that is built first."""
+    return kind is TargetKind.AUTOGRAD_FUNCTION or (kind is TargetKind.FUNCTION and not inspect.isclass(target))
 
 
 def _as_called(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float) -> Binding | None:
@@ -140,8 +146,9 @@ def _directly(target: Any, kind: TargetKind, device: str, hints: Mapping[str, An
         scenes = ([replace(plain, dtype=d, shape=s, layout=n) for n in names] for d in dtypes for s in sizes)
         binding = _found(search, known, scenes, sure)
         if binding is not None:
-            return _widened(search, _smaller(search, binding, kind))
-    raise CannotCallError(search.summary("nothing to try"))
+            precise_enough = binding if "dtype" in hints else _tamed(search, binding)
+            return _widened(search, _smaller(search, precise_enough, kind))
+    raise search.refusal("nothing to try")
 
 
 def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]], sure: bool) -> Binding | None:
@@ -222,6 +229,13 @@ def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
         yield other, scene
     if way.choice:
         yield from ((way, replace(scene, shape=shape)) for shape in SIZES[1:] if shape != scene.shape)
+
+
+def _tamed(search: Search, binding: Binding) -> Binding:
+    """The same call in float32 where a kernel of another package turned out to run in float64."""
+    if not search.interpreted or binding.scene.dtype is not torch.float64:
+        return binding
+    return search.attempt(binding.way, replace(binding.scene, dtype=torch.float32)) or binding
 
 
 def _smaller(search: Search, binding: Binding, kind: TargetKind) -> Binding:

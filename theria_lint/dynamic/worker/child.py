@@ -57,7 +57,7 @@ def serve(job: Job, channel: socket.socket, folder: str, reading: Reading) -> No
         limits.limit_resources(job.memory, job.import_time, device=job.device)
         attempts = Attempts(folder)
         attempts.install()
-        listener, _ = enclosure.close_off([job.path, *job.overrides], folder, device=job.device)
+        listener, _ = enclosure.close_off(job.files, folder, device=job.device)
         if listener is not None:
             socket.send_fds(channel, [LISTENER + b"\n"], [listener])
             os.close(listener)

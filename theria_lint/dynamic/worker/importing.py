@@ -43,6 +43,9 @@ def replace_sources(overrides: Mapping[str, str]) -> None:
 DEVICE_TYPE = "_theria_device_type"
 """The built-in function that stands for ``.type`` of a device in rewritten code."""
 
+LINTED = "_linted_"
+"""Stands before the name of a module that is imported beside another of its name."""
+
 _TRUSTED = frozenset({"torch", "triton", "numpy", "theria", "theria_lint", "transformers", "sympy", "torchvision"})
 
 
@@ -103,7 +106,7 @@ def import_file(path: str) -> ModuleType:
     if "." in name or file.name == "__init__.py":
         return importlib.import_module(name)
     if name in sys.modules or name in sys.stdlib_module_names or not name.isidentifier():
-        name = f"_linted_{name}"
+        name = f"{LINTED}{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file.name} is not a Python source file")

@@ -8,7 +8,9 @@ from typing import Any
 
 from theria_lint.dynamic.protocol import TargetRequest
 from theria_lint.dynamic.worker import devices, helps, importing
+from theria_lint.dynamic.worker.adapters import adapter_of, request_for
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
+from theria_lint.dynamic.worker.search import PartError
 from theria_lint.model import Run, TargetKind
 
 
@@ -29,18 +31,27 @@ def bind_anywhere(target: Any, request: TargetRequest, device: str, budget: floa
     """Binds a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
 
     Raises:
-        CannotCallError: if no way to call it worked.
+        CannotCallError: if no way to call it worked; the message ends with the lines that would tell how.
     """
-    kind = TargetKind(request.kind)
     try:
-        return bind(target, kind, device, request.hints, budget)
+        return _bind_anywhere(target, request, device, budget)
+    except PartError:
+        raise
+    except CannotCallError as error:
+        raise CannotCallError(f"{error}; {request_for(target, request.symbol, error.guessed)}") from None
+
+
+def _bind_anywhere(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
+    device = _device(request, device)
+    try:
+        return _bind(target, request, device, budget)
     except CannotCallError as error:
         if device != "cpu" or not (devices.wants_gpu(str(error)) or helps.asked(_module(target))):
             raise
         first = error
     devices.pretend()
     try:
-        return bind(importing.again(target, request.symbol), kind, device, request.hints, budget)
+        return _bind(importing.again(target, request.symbol), request, device, budget)
     except CannotCallError:
         raise
     except Exception:  # its import fails when it sees a GPU: the first refusal tells more
@@ -57,9 +68,25 @@ def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) ->
         return None
     devices.pretend()
     try:
-        return bind(importing.again(target, request.symbol), TargetKind(request.kind), device, request.hints, 5.0)
+        return _bind(importing.again(target, request.symbol), request, device, 5.0)
     except Exception:  # what needs a real GPU raises anything; the note on the first run says which path it took
         return None
+
+
+def _bind(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
+    """Binds the adapter that the user wrote for a target, or else the target."""
+    adapter = adapter_of(target, request.symbol, request.hints.get("adapters", ()))
+    if adapter is not None:
+        return bind(adapter, TargetKind.FUNCTION, device, request.hints, budget)
+    return bind(target, TargetKind(request.kind), device, request.hints, budget)
+
+
+def _device(request: TargetRequest, device: str) -> str:
+    """Where the configuration wants the target to run, in a worker that runs on ``device``."""
+    wanted = str(request.hints.get("device", "auto"))
+    if wanted == "cuda" and device == "cpu":
+        raise CannotCallError("the configuration wants it on a GPU: run with --device cuda where there is one")
+    return device if wanted == "auto" else wanted
 
 
 def told(run: Run, target: Any) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references
 from theria_lint.dynamic.worker import helps, memory
-from theria_lint.dynamic.worker.calls import Call, Way
+from theria_lint.dynamic.worker.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.fitness import is_misfit
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.dynamic.worker.signatures import NoSuchChoiceError
@@ -30,7 +30,15 @@ for many a kernel reads more than it has written and multiplies it by zero."""
 
 
 class CannotCallError(Exception):
-    """No way to call the target worked; the message is what stopped the attempt that got furthest."""
+    """No way to call the target worked; the message is what stopped the attempt that got furthest.
+
+    ``guessed``: the parameters that it was given a made-up value for.
+    """
+
+    def __init__(self, message: str, guessed: Iterable[str] = ()) -> None:
+        """Keeps the message as it is."""
+        super().__init__(message)
+        self.guessed = tuple(guessed)
 
 
 class PartError(CannotCallError):
@@ -126,6 +134,11 @@ class Search:
             return None
         self.interpreted = self.interpreted or kernels
         return Binding(way, scene, _agrees(made, output))
+
+    def refusal(self, otherwise: str) -> CannotCallError:
+        """What to raise where nothing worked."""
+        guessed = self.furthest()[0].way.free if self.refusals else ()
+        return CannotCallError(self.summary(otherwise), [name for name in guessed if not name.startswith(BUILT)])
 
     def summary(self, otherwise: str) -> str:
         """What stopped the attempt that got furthest."""

@@ -1,0 +1,71 @@
+"""What a user says of a target: tables of the configuration, and functions that call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confirming import confirm_source, target_of
+
+import theria.testing
+
+ODD_ONE = """import torch
+
+
+class Gates:
+    def __init__(self, gate):
+        self.gate = gate
+
+
+def attention(q, k, v, gates):
+    if not isinstance(gates, Gates):
+        raise TypeError("attention() takes a Gates object")
+    return torch.softmax(q @ k.mT + gates.gate, -1) @ v.detach()
+"""
+
+ADAPTERS = """import torch
+
+import theria.testing
+from kernel import Gates, attention
+
+
+@theria.testing.target("kernel:attention")
+def adapter(q, k, v):
+    return attention(q, k, v, Gates(torch.zeros(q.shape[-2], k.shape[-2], dtype=q.dtype)))
+"""
+
+
+def test_what_cannot_be_called_says_which_lines_would_tell(tmp_path: Path) -> None:
+    result = target_of(confirm_source(tmp_path, ODD_ONE), "attention")
+    assert result.verdict == "inconclusive"
+    assert "takes a Gates object" in result.reason
+    assert '[[tool.theria-lint.targets]] target = "kernel:attention", kwargs = { gates = … }' in result.reason
+    assert '@theria.testing.target("kernel:attention")' in result.reason
+
+
+def test_an_adapter_calls_it(tmp_path: Path) -> None:
+    path = tmp_path / "adapters.py"
+    path.write_text(ADAPTERS)
+    result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
+    assert result.verdict == "hard_structural", result.reason
+    assert "v is unused" in result.reason
+
+
+def test_an_adapter_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "adapters.py"
+    path.write_text("import no_such_package\n")
+    result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
+    assert "adapters.py could not be imported: ModuleNotFoundError: No module named 'no_such_package'" in result.reason
+
+
+def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
+    source = "import torch\n\n\ndef attention(q, k, v):\n    return torch.softmax(q @ k.mT, -1) @ v\n"
+    table = {"target": "attention", "device": "cuda"}
+    result = target_of(confirm_source(tmp_path, source, device="cpu", targets=(table,)), "attention")
+    assert result.verdict == "inconclusive"
+    assert "the configuration wants it on a GPU" in result.reason
+
+
+def test_the_name_of_an_adapter_is_checked() -> None:
+    with pytest.raises(ValueError, match=r"names no target: write package\.module:symbol"):
+        theria.testing.target("kernel:")
