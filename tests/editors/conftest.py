@@ -1,4 +1,4 @@
-"""An environment with ``theria-lint`` in it, and an editor that speaks to its server."""
+"""An environment with ``theria-lint`` in it, an editor that speaks to its server, and a project to run editors in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from editor_page import environment
+from editor_project import Project, make_project
 from lsp_editor import Editor
 
 
@@ -21,6 +22,11 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "workspace"
     place.mkdir()
     return place
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("home"))
 
 
 @pytest_asyncio.fixture
