@@ -70,7 +70,8 @@ class AttentionCode:
         return multiplies(scope, {call for call in calls if self._runs_weights(scope, call.func)})
 
     def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
-        return any(found in self._weights for node in ast.walk(callee) for found in self._mentioned_by(scope, node))
+        nodes, instance = ast.walk(callee), self_name(scope)
+        return any(found in self._weights for node in nodes for found in self._mentioned_by(scope, node, instance))
 
     def _calls_multihead(self, scope: Scope) -> bool:
         """Whether a method calls a submodule of its instance that is PyTorch's multi-head attention."""
@@ -120,15 +121,16 @@ class AttentionCode:
 
     def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())
+        instance = self_name(scope)
         for node in (*scope.header, *scope.nodes):
-            yield from self._mentioned_by(scope, node)
+            yield from self._mentioned_by(scope, node, instance)
 
-    def _mentioned_by(self, scope: Scope, node: ast.AST) -> Iterator[Scope]:
+    def _mentioned_by(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
         """What one node of a function's own code names."""
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Load) and not self._is_tested(node):
                 yield from self._named(scope, node)
-        elif isinstance(node, ast.Attribute) and (instance := self_name(scope)) and scope.parent is not None:
+        elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance:
                     yield from self._member(scope.parent, node.attr)
