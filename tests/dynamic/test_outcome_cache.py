@@ -16,12 +16,15 @@ from confirming import confirm_source
 
 from theria.verdicts import Verdict
 from theria_lint import dynamic
+from theria_lint.cache import user_cache
+from theria_lint.confirming import confirm_settings
 from theria_lint.dynamic import pool
 from theria_lint.dynamic.cache import OutcomeCache, Surroundings
 from theria_lint.dynamic.protocol import Outcome, Reads
 from theria_lint.dynamic.states import States, TooNewError
 from theria_lint.model import Run
 from theria_lint.result import Environment
+from theria_lint.settings import Settings
 
 AROUND = Surroundings(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,q": {"norm": 1.0, "error": 0.5}})
@@ -232,3 +235,11 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     (tmp_path / "helper.py").write_text("FACTOR = 0.25\n")
     assert confirm_source(tmp_path, KERNEL, **settings).targets != cold.targets
     assert len(started) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [(Settings(cache=False), None), (Settings(cache_dir="/kept"), "/kept"), (Settings(), user_cache())],
+)
+def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: str | None) -> None:
+    assert confirm_settings(settings).cache_dir == where

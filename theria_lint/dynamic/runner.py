@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from itertools import count
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,7 @@ class Runner:
             self._worker = Worker(self.means.python, self.means.device, self.means.jobs)
             if self.interrupted:  # before there was a worker to end
                 self._worker.end()
+            import_module("theria_lint.static.rewriting")  # takes a while, and the worker is busy importing PyTorch
             try:
                 self._worker.meet()
             except WorkerError:
