@@ -36,7 +36,7 @@ _SHARES = 4
 class Batch:
     """Targets of one file to run in one variant of it.
 
-    ``recipe`` says what the variant is made from, in any form that is equal only for equal variants; ``rewrite`` makes
+    ``recipe`` has what the variant is made from, in any form that is equal only for equal variants; ``rewrite`` makes
     the texts that take the place of files, by absolute path, and is called only if something has to be run.
     ``watched`` lists the absolute paths of which the executed places are wanted.
     """

@@ -42,7 +42,8 @@ class Variants:
         return Batch(
             path=os.path.abspath(case.file.path),
             targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
-            recipe=self._recipe(neutralised, tidy),
+            # Its own text too: a file may lie about what it has read, but not beyond its next change.
+            recipe=self._recipe(neutralised, tidy) + self._sources[os.path.abspath(path)],
             rewrite=partial(self.texts, neutralised, tidy=tidy),
             watched=tuple(self._reach),
         )
