@@ -164,12 +164,16 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
 
 
 def _configurations(binding: Binding) -> Configurations:
-    """The scene that worked first, its strided twin, evaluation mode, smaller defaults, a causal mask, other sizes."""
+    """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
+
+    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, and other sizes.
+    """
     scene = binding.scene
-    found = {_FIRST: scene, "strided inputs": replace(scene, strided=True)}
+    found = {_FIRST: scene}
     if binding.call().module is not None:
-        found["evaluation mode"] = replace(scene, evaluating=True)
         found |= {} if scene.small else {"smaller defaults": replace(scene, small=True, shape=_SMALL)}
+        found["evaluation mode"] = replace(scene, evaluating=True)
+    found["strided inputs"] = replace(scene, strided=True)
     masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
     if _differs(binding, masked, replace(masked, masking=False)):
         found["a causal mask"] = masked
@@ -177,7 +181,7 @@ def _configurations(binding: Binding) -> Configurations:
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
-    return found
+    return {name: replace(s, seed=s.seed + number) for number, (name, s) in enumerate(found.items())}
 
 
 def _only_first(scenes: Configurations) -> Configurations:

@@ -28,5 +28,5 @@ def part(scene: Scene) -> int:
 
 
 def few(scene: Scene) -> int:
-    """Some of the positions, never all: what selects tokens has to select."""
-    return max(1, scene.shape.queries // 2)
+    """Some of the positions of a part, never all: what selects tokens has to select."""
+    return max(1, part(scene) // 2)
