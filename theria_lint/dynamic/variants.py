@@ -43,7 +43,7 @@ class Variants:
             path=os.path.abspath(case.file.path),
             targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
             # Its own text too: a file may lie about what it has read, but not beyond its next change.
-            recipe=self._recipe(neutralised, tidy) + self._sources[os.path.abspath(path)],
+            recipe=self._recipe(neutralised, tidy) + case.file.source,
             rewrite=partial(self.texts, neutralised, tidy=tidy),
             watched=tuple(self._reach),
         )
