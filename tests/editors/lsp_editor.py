@@ -13,7 +13,7 @@ from typing import Any
 from lsprotocol import types
 from pytest_lsp.client import make_test_lsp_client
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 SERVER = (sys.executable, "-P", "-m", "theria_lint", "server")
 
 Diagnostics = Sequence[types.Diagnostic]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from editor_page import KERNEL
-from lsp_editor import Diagnostics, Editor
+from lsp_editor import PATIENCE, Diagnostics, Editor
 from lsprotocol import types
 
 pytestmark = pytest.mark.asyncio
+needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="what runs is read from /proc")
 
 CLEARED = """\
 import torch
@@ -29,17 +31,32 @@ def severities(found: Diagnostics) -> list[tuple[object, object, int]]:
     return [(item.code, item.severity, item.range.start.line) for item in found]
 
 
-def processes_that_name(place: Path) -> list[str]:
-    """The processes that have a path in their arguments, less those that are ending."""
-    found = []
+def runs_in(place: Path) -> set[str]:
+    """The numbers of the processes that lint a saved file in a folder, less those that are ending."""
+    found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if str(place).encode() in arguments:
-            found.append(arguments.decode())
+        if b"theria_lint.lsp.saved" in arguments and str(place).encode() in arguments:
+            found.add(process.name)
     return found
+
+
+async def until_runs(place: Path, holds: Callable[[set[str]], bool]) -> set[str]:
+    async with asyncio.timeout(PATIENCE):
+        while not holds(found := runs_in(place)):
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def start_stuck(editor: Editor) -> set[str]:
+    """Save a file whose run outlasts every test."""
+    (editor.folder / "theria-lint.toml").write_text("timeout = 600\n")
+    editor.open("kernel.py", STUCK)
+    editor.save("kernel.py")
+    return await until_runs(editor.folder, lambda found: len(found) == 1)
 
 
 async def test_saving_confirms_and_a_verified_rewrite_mends(editor: Editor) -> None:
@@ -85,27 +102,26 @@ async def test_what_is_cleared_vanishes_or_is_a_hint(editor: Editor, shown: bool
     assert severities(await editor.until("kernel.py", lambda found: True)) == expected
 
 
+@needs_proc
 async def test_a_run_does_not_hold_up_typing_and_a_newer_save_ends_it(editor: Editor) -> None:
     await editor.start()
-    editor.open("kernel.py", STUCK)
-    editor.save("kernel.py")
-    while not processes_that_name(editor.folder):
-        await asyncio.sleep(0.05)
+    first = await start_stuck(editor)
     editor.type("kernel.py", "\n\n" + STUCK)
     await editor.until("kernel.py", lambda found: found and found[0].range.start.line == 10)
+    assert runs_in(editor.folder) == first
+    editor.save("kernel.py")
+    await until_runs(editor.folder, lambda found: len(found) == 1 and found != first)
     editor.type("kernel.py", CLEARED)
     editor.save("kernel.py")
     assert not await editor.until("kernel.py", lambda found: not found)
-    assert processes_that_name(editor.folder) == []
+    assert runs_in(editor.folder) == set()
 
 
+@needs_proc
 @pytest.mark.parametrize("how", ["close", "quit", "hang up", "kill"])
 async def test_nothing_runs_on_when_the_editor_has_gone(editor: Editor, how: str) -> None:
     await editor.start()
-    editor.open("kernel.py", STUCK)
-    editor.save("kernel.py")
-    while not processes_that_name(editor.folder):
-        await asyncio.sleep(0.05)
+    await start_stuck(editor)
     if how == "close":
         editor.close("kernel.py")
     elif how == "quit":
@@ -117,11 +133,10 @@ async def test_nothing_runs_on_when_the_editor_has_gone(editor: Editor, how: str
         server.stdin.close() if how == "hang up" else server.kill()
         await server.wait()
         await editor.client.stop()
-    async with asyncio.timeout(20):
-        while processes_that_name(editor.folder):
-            await asyncio.sleep(0.05)
+    await until_runs(editor.folder, lambda found: not found)
 
 
+@needs_proc
 async def test_nothing_runs_where_confirming_is_off(editor: Editor) -> None:
     await editor.start(options={"confirm": False})
     editor.open("kernel.py", STUCK)
@@ -133,7 +148,7 @@ async def test_nothing_runs_where_confirming_is_off(editor: Editor) -> None:
     editor.client.workspace_did_change_configuration(on)
     editor.save("kernel.py")
     await editor.until("kernel.py", lambda found: found and "confirming is switched off" in found[0].message)
-    assert processes_that_name(editor.folder) == []
+    assert runs_in(editor.folder) == set()
 
 
 async def test_a_file_without_a_workspace_is_run_and_nothing_beside_it_taken_for_ours(editor: Editor) -> None:
