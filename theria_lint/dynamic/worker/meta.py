@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -37,10 +38,14 @@ def maml_of(binding: Binding) -> dict[str, Any] | None:
 
 
 def _forward_time(binding: Binding) -> float:
+    """Seconds; the shorter of two calls that are slow, for another process may have had the processor meanwhile."""
     made = binding.call()
-    start = time.perf_counter()
-    trial(made.output, made.inputs, binding.scene.seed)
-    return time.perf_counter() - start
+    times: list[float] = []
+    while len(times) < 2 and min(times, default=math.inf) > SLOWEST:
+        start = time.perf_counter()
+        trial(made.output, made.inputs, binding.scene.seed)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 class _Attention:
