@@ -63,6 +63,9 @@ def _state(name: str, scene: Scene) -> list[Any]:
     return [None, scene.tensor(name, found).to(torch.float32)]
 
 
+CHUNKS = r"block|chunk|bucket|tile"
+"""What the names of lengths look like that a sequence is cut into."""
+
 _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
 _RATES = r"^(beta\d?|betas|eta|theta|lr|strength)$"
 _CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
@@ -89,7 +92,7 @@ CALL: tuple[tuple[str, Values], ...] = (
     (r"heads?$|^h$|^nh$", lambda n, s: [s.shape.heads]),
     (r"^(b|bs|bsz|batch|batch_size)$", lambda n, s: [s.shape.batch]),
     (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
-    (r"block|chunk|bucket|tile", _constant(16, 4, 64)),
+    (CHUNKS, _constant(16, 4, 64)),
     (r"softcap|soft_cap|tanh", _constant(0.0, None)),
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
     (r"^(module|layer|self_attn|mod)$", _module),

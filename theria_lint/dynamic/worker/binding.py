@@ -15,7 +15,7 @@ import torch
 from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND, Shape
 from theria_lint.dynamic.worker import helps, observing
-from theria_lint.dynamic.worker.arguments import is_learned, may_be_differentiated
+from theria_lint.dynamic.worker.arguments import CHUNKS, is_learned, may_be_differentiated
 from theria_lint.dynamic.worker.base import base_attention
 from theria_lint.dynamic.worker.calls import Way
 from theria_lint.dynamic.worker.layouts import keeps_heads_apart, layout_by_text, layouts_of
@@ -51,6 +51,9 @@ milliseconds."""
 
 ONE_PROGRAM = Shape(1, 1, 6, 6, 8, 8)
 """The size that is tried first where it is known which axis is that of heads."""
+
+SEVERAL_CHUNKS = SIZES[2]
+"""A length that is a multiple of the length of short chunks."""
 
 PRECISE = (torch.float64, torch.float32)
 FOR_KERNELS = (torch.float32, torch.float64)
@@ -92,7 +95,10 @@ def bind(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], b
         else:
             if binding is not None:
                 return binding
-    binding = _directly(target, kind, device, hints, budget / 2 if part else budget)
+    try:
+        binding = _directly(target, kind, device, hints, budget / 2 if part else budget)
+    except CannotCallError as error:
+        raise part or error from None
     if part is not None and not in_graph(binding.call(), binding.scene.seed):
         raise part
     return binding
@@ -239,7 +245,10 @@ def _tamed(search: Search, binding: Binding) -> Binding:
 
 
 def _smaller(search: Search, binding: Binding, kind: TargetKind) -> Binding:
-    """The same call with smaller sizes, where one takes long: finite differences make hundreds."""
+    """The same call with smaller sizes, where one takes long: finite differences make hundreds.
+
+    A function that works in chunks gets short ones, for what is lost between two does not show in one.
+    """
     scene = binding.scene
     if kind is TargetKind.MODULE:
         made, began = binding.call(), time.monotonic()
@@ -248,6 +257,8 @@ def _smaller(search: Search, binding: Binding, kind: TargetKind) -> Binding:
         return (search.attempt(binding.way, replace(scene, small=True)) if late else None) or binding
     if search.interpreted and binding.agrees and scene.shape.heads > 1:
         return search.attempt(binding.way, replace(scene, shape=replace(scene.shape, heads=1))) or binding
+    if not search.interpreted and any(re.search(CHUNKS, name) for name in binding.way.optional):
+        return search.attempt(binding.way, replace(scene, small=True, shape=SEVERAL_CHUNKS)) or binding
     return binding
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from theria_lint.dynamic.worker.arguments import BUILD, Values, by_name, candidates, may_be_differentiated
+from theria_lint.dynamic.worker.arguments import BUILD, CALL, CHUNKS, Values, by_name, candidates, may_be_differentiated
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.static import words
 
@@ -15,6 +16,10 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 LARGE = 16
 """A default size above this is not needed to see what a module's derivatives are worth."""
+
+
+CHUNK = 4
+"""A length of chunks that lets a short sequence have several."""
 
 
 class NoSuchChoiceError(LookupError):
@@ -64,6 +69,13 @@ def looks_like_tensor(parameter: inspect.Parameter) -> bool:
     return "tensor" in annotation if parameter.annotation is not inspect.Parameter.empty else True
 
 
+def is_long_chunk(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is a length of chunks or blocks whose default makes one chunk of a short sequence."""
+    return (
+        re.search(CHUNKS, parameter.name) is not None and type(parameter.default) is int and parameter.default > CHUNK
+    )
+
+
 def choose_arguments(
     parameters: Mapping[str, inspect.Parameter],
     scene: Scene,
@@ -88,6 +100,8 @@ def choose_arguments(
             arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
         elif choice.get(name):
             arguments[name] = _pick(candidates(parameter, scene, table), choice[name] - 1)
+        elif scene.small and table is CALL and is_long_chunk(parameter):
+            arguments[name] = CHUNK
         elif scene.small and table is BUILD and type(parameter.default) is int and parameter.default > LARGE:
             arguments[name] = next(iter(by_name(name, table, scene)), parameter.default)
         elif "drop" in name.lower() and isinstance(parameter.default, float):
