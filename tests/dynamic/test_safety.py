@@ -408,5 +408,6 @@ def _until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
 
 def test_the_worker_says_what_protects() -> None:
     with Worker(sys.executable, "cpu", 1) as worker:
+        worker.meet()
         assert set(worker.protections) == {"namespaces", "privileges", "files", "processes", "calls", "disk"}
         assert all(why is None or len(why) > 10 for why in worker.protections.values())
