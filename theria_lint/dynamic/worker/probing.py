@@ -33,7 +33,7 @@ from theria_lint.model import Run, TargetKind
 
 _FIRST = "the first sizes"
 
-_SMALL = replace(ROUND, dim=6, value_dim=6)
+_SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
 """With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
 
 Configurations = Mapping[str, Scene]
