@@ -34,7 +34,7 @@ def computes_attention(scope: Scope) -> bool:
     if any(_is_operation(scope, node) for node in scope.nodes if isinstance(node, ast.Call)):
         return True
     products = [node.lineno for node in _products(scope)]
-    softmaxes = _softmaxes(scope)
+    softmaxes = [] if _is_other(scope) else _softmaxes(scope)
     if products and softmaxes and {"q", "k"} <= words.roles(scope.parameters):
         return True  # the weights alone: the values are met elsewhere
     if len(products) >= 2 and softmaxes and min(products) <= min(softmaxes) and max(softmaxes) <= max(products):
@@ -73,7 +73,9 @@ def callee_name(call: ast.Call) -> str:
 def _is_other(scope: Scope) -> bool:
     """Whether the names of a function and its class say that its softmax is no attention's."""
     owner = scope.enclosing("class")
-    named = words.words(scope.name) + (words.words(owner.name) if owner is not None else [])
+    named = words.words(scope.name)
+    if owner is not None and not words.names_attention(owner.name):
+        named += words.words(owner.name)
     return not _OTHER_SOFTMAX.isdisjoint(named)
 
 
@@ -121,7 +123,7 @@ def _multiplies_all(scope: Scope) -> bool:
     products = list(_products(scope))
     if len(products) < 2:
         return False
-    used = {name for product in products for name in loaded_names(product)}
+    used = {name for product in products for name in loaded_names(product, values=True)}
     bound = {name for names, _ in assignments(scope) for name in names} | set(scope.parameters)
     by_role: dict[str, set[str]] = {}
     for name in bound:

@@ -57,6 +57,8 @@ def _calls(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]
         whole, subject = outer, outer.args[0]
     if subject is None:
         return
+    if isinstance(subject, ast.Call):  # an instance: what counts is its class
+        subject = subject.func
     inside = place.scope in code.attention.active
     if inside or _names_attention(subject) or refers_to_attention(code, place.scope, subject):
         token = f"{dotted(node.func)}()"
