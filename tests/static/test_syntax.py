@@ -26,6 +26,7 @@ VALID = [
 BROKEN = ["def f(:\n", "x = (\n", b"\xff = 1\n", "x = 1\x00\n", "  x\n y\n", "if x:\npass\n", b"# coding: nothing\n"]
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("source", VALID)
 def test_what_has_a_tree_parses(source: str | bytes) -> None:
     ast.parse(source)
