@@ -118,7 +118,9 @@ class Check:
         except Exception as error:
             self.found.raised = (order, f"{type(error).__name__}: {str(error).splitlines()[0][:90]}")
             return self.found
-        right = self._first([torch.zeros_like(x) if g is None else g.detach() for g, x in zip(first, leaves, strict=True)])
+        right = self._first(
+            [torch.zeros_like(x) if g is None else g.detach() for g, x in zip(first, leaves, strict=True)]
+        )
         self._blocks(rows, right)
         return self.found
 
@@ -156,7 +158,10 @@ class Check:
         """A row by differences with, for each block, the step that fits best; and what was measured, likewise seen."""
         blocks: list[tuple[float, Tensor, Tensor]] = []
         for h in STEPS:
-            found = [(x, y) for x, y in zip(self._differences(a, row, h, by_gradient), self._seen(row, by_gradient), strict=True)]
+            found = [
+                (x, y)
+                for x, y in zip(self._differences(a, row, h, by_gradient), self._seen(row, by_gradient), strict=True)
+            ]
             scored = [(float((x - y).norm()), x, y) for x, y in found]
             blocks = [min(pair, key=lambda s: s[0]) for pair in zip(blocks, scored, strict=True)] if blocks else scored
         return [x for _, x, _ in blocks], [y for _, _, y in blocks]
@@ -248,7 +253,11 @@ def main() -> None:
         disagree += said.get(key, "inconclusive") not in ("inconclusive", found.verdict())
         print(line(key, found, said.get(key, "")), flush=True)
     checked = ("safe", "silent_collapse", "silent_corruption")
-    open_ = [f"{key} ({verdict})" for key, verdict in said.items() if verdict in checked and key not in cross_check_cases.CASES]
+    open_ = [
+        f"{key} ({verdict})"
+        for key, verdict in said.items()
+        if verdict in checked and key not in cross_check_cases.CASES
+    ]
     print(f"{disagree} disagree; without a case: {', '.join(open_) or 'none'}")
     sys.exit(bool(disagree))
 

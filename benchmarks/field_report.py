@@ -1,19 +1,24 @@
-"""Lints published attention packages and prints the table of docs/field-report.md.
+"""Lints published attention packages and prints the tables of docs/field-report.md.
 
-    python benchmarks/field_report.py FOLDER [PACKAGE ...]
+    python benchmarks/field_report.py FOLDER [--reports REPORTS] [PACKAGE ...]
 
 makes a virtual environment in FOLDER, installs the pinned packages there with pip, runs theria-lint on each (once, with
-a 60 s limit a target) and prints one row a package, then the inconclusive targets with their reasons.
+a 60 s limit a target) and prints one row a package, the share of targets with a verdict among those that can run on a
+CPU, and the inconclusive targets with their reasons. With --reports it leaves the JSON reports in that folder, which
+benchmarks/cross_check.py reads.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 import time
 import venv
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +39,31 @@ PACKAGES = {
     "linear-attention-transformer==0.19.1": "linear_attention_transformer",
     "flash-cosine-sim-attention==0.2.2": "flash_cosine_sim_attention",
     "routing-transformer==1.6.1": "routing_transformer",
+    "agent-attention-pytorch==0.1.7": "agent_attention_pytorch",
+    "infini-transformer-pytorch==0.2.1": "infini_transformer_pytorch",
+    "Mega-pytorch==0.1.0": "mega_pytorch",
+    "recurrent-memory-transformer-pytorch==0.7.0": "recurrent_memory_transformer_pytorch",
+    "slot-attention==1.5.2": "slot_attention",
+    "native-sparse-attention-pytorch==0.2.3": "native_sparse_attention_pytorch",
+    "titans-pytorch==0.5.5": "titans_pytorch",
+    "CoLT5-attention==0.11.2": "colt5_attention",
+    "reformer-pytorch==1.4.4": "reformer_pytorch",
+    "sinkhorn-transformer==0.11.4": "sinkhorn_transformer",
+    "vit-pytorch==1.26.11": "vit_pytorch",
 }
 VERDICTS = ("safe", "silent_collapse", "silent_corruption", "first_order_only", "hard_structural", "inconclusive")
+
+_IMPORT = "could not be imported: "
+IMPOSSIBLE = {
+    "another package is missing, or it exits for want of one": (
+        rf"{_IMPORT}.*(is missing|No module named)|ModuleNotFoundError|exits (the process|when)"
+    ),
+    "it cannot be imported as published": rf"{_IMPORT}(ImportError|AttributeError|NameError)",
+    "a CUDA extension, or a GPU": r"CUDA extension|not support backwards?|NVIDIA|no CUDA",
+    "a process group": r"process group",
+    "a name that its own code does not define": r"NameError: name",
+}
+"""What keeps a callable from running on a CPU at all, whoever calls it: by what its reason says."""
 
 
 def environment(folder: Path) -> Path:
@@ -63,31 +91,74 @@ def lint(python: Path, folder: Path) -> dict[str, Any]:
     return {**report, "seconds": time.monotonic() - began}
 
 
-def row(name: str, report: dict[str, Any]) -> str:
+def obstacle(target: Mapping[str, Any]) -> str | None:
+    """Why a target cannot run on a CPU; None if it can, as far as its reason tells."""
+    if target["verdict"] != "inconclusive":
+        return None
+    return next((name for name, pattern in IMPOSSIBLE.items() if re.search(pattern, target["reason"])), None)
+
+
+def row(name: str, report: Mapping[str, Any]) -> str:
     """A line of the table."""
-    counts = Counter(target["verdict"] for target in report["targets"])
-    cells = [name, report["summary"]["suspects"], len(report["targets"])]
-    cells += [counts.get(verdict, 0) for verdict in VERDICTS]
-    return "| " + " | ".join(map(str, [*cells, f"{report['seconds']:.0f}"])) + " |"
+    targets = report["targets"]
+    counts = Counter(target["verdict"] for target in targets)
+    summary = report["summary"]
+    suspects = f"{summary['suspects']} ({summary['confirmed']}/{summary['cleared']}/{summary['unconfirmed']})"
+    cells = [name, suspects, len(targets), *(counts.get(verdict, 0) for verdict in VERDICTS)]
+    return "| " + " | ".join(map(str, [*cells, share(targets), f"{report['seconds']:.0f}"])) + " |"
+
+
+def share(targets: Iterable[Mapping[str, Any]]) -> str:
+    """How many of the targets that can run on a CPU have a verdict."""
+    able = [target for target in targets if obstacle(target) is None]
+    known = sum(target["verdict"] != "inconclusive" for target in able)
+    return f"{known} of {len(able)}" + (f" ({100 * known / len(able):.0f} %)" if able else "")
+
+
+def reasons(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """One line for each inconclusive target: those that cannot run on a CPU last, by what they lack."""
+    lines = [
+        (obstacle(target) or "", f"- {name}, `{target['symbol']}`: {target['reason']}")
+        for name, report in reports.items()
+        for target in report["targets"]
+        if target["verdict"] == "inconclusive"
+    ]
+    for kind in dict.fromkeys(["", *IMPOSSIBLE]):
+        found = [line for of_kind, line in lines if of_kind == kind]
+        if found:
+            yield f"\nCounted out, {kind}: {len(found)}" if kind else f"\nWithout a verdict: {len(found)}"
+            yield from found
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the virtual environment is, or is made")
+    parser.add_argument("packages", nargs="*", help="names of packages; all by default")
+    parser.add_argument("--reports", type=Path, help="a folder for the JSON reports")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Prints the table and the reasons."""
-    folder, *wanted = sys.argv[1:]
-    python = environment(Path(folder).absolute())
-    reasons = []
-    print("| package | suspects | targets | " + " | ".join(VERDICTS) + " | s |")
-    print("| --- " * (4 + len(VERDICTS)) + "|")
+    """Prints the tables."""
+    given = arguments()
+    python = environment(given.folder.absolute())
+    reports = {}
+    print("| package | suspects (confirmed/cleared/unconfirmed) | targets | " + " | ".join(VERDICTS), end="")
+    print(" | verdict, of those that can run on a CPU | s |\n" + "| --- " * (5 + len(VERDICTS)) + "|")
     for requirement, place in PACKAGES.items():
-        if wanted and requirement.partition("==")[0] not in wanted:
+        name = requirement.partition("==")[0]
+        if given.packages and name not in given.packages:
             continue
         install(python, requirement)
-        (modules,) = Path(folder).absolute().glob(f"lib/python*/site-packages/{place}")
-        report = lint(python, modules)
+        (modules,) = given.folder.absolute().glob(f"lib/python*/site-packages/{place}")
+        report = reports[requirement] = lint(python, modules)
+        if given.reports:
+            given.reports.mkdir(parents=True, exist_ok=True)
+            (given.reports / f"{name}.json").write_text(json.dumps(report))
         print(row(requirement, report), flush=True)
-        unknown = [target for target in report["targets"] if target["verdict"] == "inconclusive"]
-        reasons += [f"- {requirement}, `{target['symbol']}`: {target['reason']}" for target in unknown]
-    print("\n" + "\n".join(reasons))
+    print(f"\nIn all: {share(target for report in reports.values() for target in report['targets'])}")
+    print("\n".join(reasons(reports)))
 
 
 if __name__ == "__main__":
