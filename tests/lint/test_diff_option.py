@@ -52,9 +52,9 @@ FILES: dict[str, bytes] = {
         "def attention(q, k, v):\n    return _attention(q, k.detach(), v)\n\n\n"
         "@torch.no_grad()\ndef causal_attention(q, k, v):\n    return _attention(q, k, v)\n"
     ).encode(),
-    # a rewrite that needs an import
+    # a rewrite that needs an import, above a byte order mark
     "fused.py": (
-        b'"""Fused."""\n\nimport torch.nn.functional as F\n\n\n'
+        b"\xef\xbb\xbfimport torch.nn.functional as F\n\n\n"
         b"def attention(q, k, v):\n    return F.scaled_dot_product_attention(q, k, v)\n"
     ),
 }
@@ -120,7 +120,8 @@ def test_what_is_printed_is_minimal_and_looks_like_its_file(printed):
         b"+    # cheap\r",
         b"+    logits = q @ k.mT\r",
         b"+    weights = torch.softmax(logits, -1)\r",
-        b"+from torch.nn.attention import SDPBackend, sdpa_kernel",
+        b"+\xef\xbb\xbffrom torch.nn.attention import SDPBackend, sdpa_kernel",
+        b"+import torch.nn.functional as F",
         b"+    return sdpa_kernel(SDPBackend.MATH)(F.scaled_dot_product_attention)(q, k, v)",
         b"+    return torch.softmax(attention_logits(q, k), -1) @ v",
         b"+    return (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[-1])",
