@@ -83,7 +83,9 @@ async def test_columns_count_in_the_units_that_were_agreed_on(
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r"])
 async def test_other_line_ends_and_form_feeds_move_nothing(editor: Editor, newline: str) -> None:
-    await editor.start()
+    capabilities = (await editor.start()).capabilities
+    assert isinstance(capabilities.text_document_sync, types.TextDocumentSyncOptions)
+    assert capabilities.text_document_sync.change == types.TextDocumentSyncKind.Full
     text = KERNEL.replace("\n\n", "\n\x0c\n").replace("\n", newline)
     editor.open("kernel.py", text)
     assert (await editor.until("kernel.py", len))[0].range.start == types.Position(5, 19)
