@@ -68,7 +68,7 @@ def inquire(evidence: Evidence) -> Inquiry[Attribution]:
 
 def advised(reason: str) -> str:
     """The reason why a target has no verdict, and what to do unless it says so itself."""
-    says = any(word in reason for word in ("install ", "--", "configuration", "tool.theria-lint"))
+    says = any(word in reason for word in ("install ", "--", "again", "configuration", "tool.theria-lint"))
     return reason if says else f"{reason}; mend that, or say how to call it in [[tool.theria-lint.targets]]"
 
 

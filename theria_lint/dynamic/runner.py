@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with what runs now, how many runs are done and how many are known of."""
 
-INTERRUPTED = "interrupted"
+INTERRUPTED = "interrupted: run theria-lint again"
 """The reason of a target that was not run, or not to its end, because the user ended the run."""
 
 ENDED = "it ended the process that watched over it, or importing its file did"
