@@ -42,12 +42,14 @@ def _counts(name: str, scene: Scene) -> list[Any]:
 
 MODULE_BUILD: Table = (
     (r"drop", lambda n, s: [0.0]),
+    (r"^(in|out|input|output|embed)_?(features|channels|planes)$|^(in)?planes$", lambda n, s: [s.channels]),
     (r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$", _sides),
     (r"resolution|(img|image|input|spatial)_size|grid", _sides),
     (r"window", _windows),
     (r"^num_\w*tokens(_\w+)?$|^num_(selected|routed|heavy)|top_?k|capacity|num_keep", _counts),
     (r"seg(ment)?_|segment", lambda n, s: [part(s), s.shape.queries]),
     (r"temperature|^(temp|tau)$", lambda n, s: [1.0]),
+    (r"iter(s|ations?)?$", lambda n, s: [3]),
     (r"^chans?$|_chans?$", lambda n, s: [s.channels]),
     (r"norm(_?(layer|fn|cls|class))?$", lambda n, s: [nn.LayerNorm, nn.Identity, False]),
     (r"act(ivation)?(_?(layer|fn|func|function))?$|nonlinearity", lambda n, s: [nn.GELU, nn.functional.gelu, "gelu"]),

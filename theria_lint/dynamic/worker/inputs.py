@@ -22,7 +22,7 @@ Parameters = Mapping[str, inspect.Parameter]
 ANYTHING = "*"
 """Stands for the first positional argument of a forward that names none."""
 
-FEATURES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1}
+FEATURES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
 """The layouts of a module's input, the likeliest first, and the axis of the features in each."""
 
 
@@ -70,8 +70,8 @@ def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
 def x_shape(scene: Scene) -> tuple[int, ...]:
     """The shape of a module's input in the scene's layout.
 
-    A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), or
-    windows of an image (B,2,2,S,S,C).
+    A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), windows of
+    an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
     """
     b, t, c, s = scene.shape.batch, scene.shape.queries, scene.channels, side(scene)
     return {
@@ -82,6 +82,7 @@ def x_shape(scene: Scene) -> tuple[int, ...]:
         "bhwc": (b, s, s, c),
         "bcfhw": (b, c, 2, s, s),
         "bxywwc": (b, 2, 2, s // 2 or 1, s // 2 or 1, c),
+        "bhwtd": (b, scene.shape.heads, 2, t, scene.shape.dim),
     }[scene.layout]
 
 

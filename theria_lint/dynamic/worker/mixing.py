@@ -1,8 +1,8 @@
-"""Whether anything attends: whether some position of a module's output depends on another position of its input."""
+"""Whether anything attends: whether a position of a module's output depends on other positions of its input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,20 @@ from torch import Tensor
 from theria_lint.dynamic.worker.search import GarbageError
 
 
-class NothingAttendsError(GarbageError):
-    """As it was called, every position of the output depends on the same position of the input alone."""
+def depending(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
+    """What the function returns for some tensors, once it is known to depend on them.
 
-    def __init__(self) -> None:
-        """Says what was seen, after "no way to call it worked"."""
-        super().__init__("no position of its output depends on another position of its input as it was called")
+    Raises:
+        GarbageError: if it does not.
+    """
+    state = torch.get_rng_state()
+    output = function(*values)
+    with torch.random.fork_rng([]), torch.no_grad():
+        torch.set_rng_state(state)
+        other = function(*(value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values))
+    if isinstance(output, Tensor) and isinstance(other, Tensor) and torch.equal(output, other):
+        raise GarbageError("its output does not depend on its inputs as it was called")
+    return output
 
 
 def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
@@ -32,7 +40,7 @@ def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> An
         features: that axis.
 
     Raises:
-        NothingAttendsError: if the output changes nowhere but where ``x`` does.
+        GarbageError: if the output changes nowhere but where ``x`` does.
     """
     state = torch.get_rng_state()
     output = function(x)
@@ -45,7 +53,7 @@ def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> An
         changed = (other != output).any(dim=features)
         if bool((changed & ~moved.select(features, 0)).any()):
             return output
-    raise NothingAttendsError
+    raise GarbageError("no position of its output depends on another position of its input as it was called")
 
 
 def _positions(tensor: Tensor, features: int) -> list[int]:

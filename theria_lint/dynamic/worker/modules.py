@@ -24,7 +24,7 @@ from theria_lint.dynamic.worker.inputs import (
     recipes,
     token_ids,
 )
-from theria_lint.dynamic.worker.mixing import attending
+from theria_lint.dynamic.worker.mixing import attending, depending
 from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.dynamic.worker.signatures import (
@@ -134,7 +134,7 @@ class _Forward:
         self._called = True
         if list(self._given.tensors) == ["x"] and self._known:
             return attending(self._settled, values[0], FEATURES[self._scene.layout])
-        return self._settled(*values)
+        return depending(self._settled, values)
 
     def _settled(self, *values: Tensor) -> Any:
         """What it returns once it has made all of its parameters, which may start at zero like others."""
