@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from theria_lint.dynamic.worker import bounds, helps
+from theria_lint.dynamic.worker import bounds, externals, helps
 from theria_lint.dynamic.worker.block_pointers import BlockPointer
-from theria_lint.dynamic.worker.libdevice import ASSEMBLY, HINTS, LIBRARY, plain_symbol
 
 CAPABILITY = (8, 0)
 """The compute capability that the stand-in GPU has: the oldest one that bfloat16 kernels ask for."""
@@ -34,12 +33,12 @@ def complete() -> None:
     triton.runtime.driver.set_active(Driver())
     _never_benchmark(triton)
     _count_launches(interpreter.InterpretedFunction)
-    bounds.watch(interpreter)
     builder = interpreter.InterpreterBuilder
+    for name, place in (("create_masked_load", 1), ("create_masked_store", 2)):
+        setattr(builder, name, _with_boolean_mask(getattr(builder, name), place, tl))
+    bounds.watch(interpreter)
     builder.create_dot = _with_bfloat16(builder.create_dot, tl)
-    builder.create_extern_elementwise = _extern_elementwise(interpreter)
-    builder.create_inline_asm = _inline_assembly(interpreter)
-    _give_library(interpreter, tl)
+    externals.give(interpreter, tl)
     interpreter._patch_lang = _patch_once(interpreter._patch_lang, tl)
     interpreter._loop_tensors = _loop_tensors(interpreter)
     interpreter.ASTTransformer.visit_For = _visit_for
@@ -160,65 +159,16 @@ def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any
     return dot
 
 
-def _extern_elementwise(interpreter: Any) -> Callable[..., Any]:
-    def call(self: Any, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool) -> Any:
-        function = LIBRARY.get(plain_symbol(symbol))
-        if function is None:
-            raise NotImplementedError(f"Triton's interpreter has no {symbol}: run it on a GPU with --device cuda")
-        helps.give("NumPy in the place of CUDA's math library")
-        return _elementwise(interpreter, function, args, result)
+def _with_boolean_mask(access: Callable[..., Any], place: int, tl: Any) -> Callable[..., Any]:
+    """A load or store that takes for a mask what the interpreter made of a comparison of numbers: integers too."""
 
-    return call
+    def run(self: Any, *args: Any) -> Any:
+        mask = args[place]
+        if mask.data.dtype != np.bool_:
+            args = (*args[:place], type(mask)(mask.data != 0, tl.int1), *args[place + 1 :])
+        return access(self, *args)
 
-
-def _give_library(interpreter: Any, tl: Any) -> None:
-    """Lets kernels call CUDA's math library: as such, and by the names that stand for that of any GPU.
-
-    Those have no bodies, for a compiler replaces them; the interpreter would take the None that they return.
-    """
-    try:
-        from triton.language.extra import libdevice as stubs
-        from triton.language.extra.cuda import libdevice
-    except ImportError:
-        return
-    semantic = interpreter.interpreter_semantic
-    for name, member in list(vars(libdevice).items()):
-        if tl.core.is_builtin(member):
-            function = _with_semantic(member, semantic)
-            setattr(libdevice, name, function)
-            setattr(stubs, name, function)
-
-
-def _with_semantic(member: Callable[..., Any], semantic: Any) -> Callable[..., Any]:
-    def function(*args: Any, **kwargs: Any) -> Any:
-        return member(*args, **{**kwargs, "_semantic": semantic})
-
-    return function
-
-
-def _inline_assembly(interpreter: Any) -> Callable[..., Any]:
-    def call(
-        self: Any, assembly: str, constraints: str, values: list[Any], types: list[Any], pure: bool, pack: int
-    ) -> Any:
-        if assembly.lstrip().startswith(HINTS) and not values:
-            nothing = interpreter.TensorHandle(np.zeros(1, dtype=np.int32), getattr(types[0], "scalar", types[0]))
-            return SimpleNamespace(get_result=lambda index: nothing)
-        function = next((f for pattern, f in ASSEMBLY if pattern.search(assembly)), None)
-        if function is None or not values or len(types) != 1:
-            start = " ".join(assembly.split())[:60]
-            raise NotImplementedError(f"inline assembly ({start}) needs a GPU: run it there with --device cuda")
-        helps.give("NumPy in the place of inline assembly")
-        result = _elementwise(interpreter, function, values, types[0])
-        return SimpleNamespace(get_result=lambda index: result)
-
-    return call
-
-
-def _elementwise(interpreter: Any, function: Callable[..., Any], args: list[Any], result: Any) -> Any:
-    dtype = interpreter._get_np_dtype(result)
-    with np.errstate(all="ignore"):
-        data = np.asarray(function(*(a.data for a in args))).astype(dtype)
-    return interpreter.TensorHandle(data, getattr(result, "scalar", result))
+    return run
 
 
 def _patch_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:

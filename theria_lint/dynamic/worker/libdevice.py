@@ -1,9 +1,8 @@
-"""NumPy bodies for the functions of CUDA's math library and the PTX instructions that kernels use most."""
+"""NumPy bodies for the functions of CUDA's math library that kernels use most."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,25 +60,3 @@ def plain_symbol(symbol: str) -> str:
     """``__nv_fast_expf`` and ``__nv_exp`` are both ``exp``."""
     name = symbol.removeprefix("__nv_").removeprefix("fast_")
     return name if name in LIBRARY else name.removesuffix("f")
-
-
-def _alone(instruction: str) -> re.Pattern[str]:
-    """Matches assembly that holds this one instruction and nothing else."""
-    return re.compile(r"^\s*\{?\s*" + instruction + r"\s+\$0\s*,\s*\$1(\s*,\s*\$2)?\s*;?\s*\}?\s*$")
-
-
-ASSEMBLY: tuple[tuple[re.Pattern[str], Function], ...] = (
-    (_alone(r"mov\.\w+"), lambda x: x),
-    (_alone(r"tanh\.approx\.\w+"), np.tanh),
-    (_alone(r"ex2\.approx(\.ftz)?\.\w+"), np.exp2),
-    (_alone(r"lg2\.approx(\.ftz)?\.\w+"), np.log2),
-    (_alone(r"sin\.approx(\.ftz)?\.\w+"), np.sin),
-    (_alone(r"cos\.approx(\.ftz)?\.\w+"), np.cos),
-    (_alone(r"rcp\.(approx|rn)(\.ftz)?\.\w+"), lambda x: 1.0 / x),
-    (_alone(r"rsqrt\.approx(\.ftz)?\.\w+"), lambda x: 1.0 / np.sqrt(x)),
-    (_alone(r"sqrt\.(approx|rn)(\.ftz)?\.\w+"), np.sqrt),
-)
-"""Single instructions on one register; the first pattern that matches serves."""
-
-HINTS = ("griddepcontrol", "prefetch")
-"""Instructions that say when to run and not what to compute: nothing is to be done for them."""
