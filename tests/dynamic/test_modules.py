@@ -113,6 +113,19 @@ class AttentionLM(nn.Module):
         return attend(*self.qkv(self.embed(x)).chunk(3, -1))
 
 
+class SortedAttention(nn.Module):
+    def __init__(self, bucket_size, temperature, sort_iter):
+        super().__init__()
+        self.bucket_size, self.temperature, self.iterations = bucket_size, temperature, sort_iter
+
+    def forward(self, q, k, topk=1):
+        sums = [t.unflatten(1, (-1, self.bucket_size)).sum(2) for t in (q, k)]
+        scores = sums[0] @ sums[1].mT / self.temperature
+        for _ in range(self.iterations):
+            scores = scores - scores.logsumexp(-1, keepdim=True)
+        return scores.tril(-1)
+
+
 class ZeroGateAttention(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -179,6 +192,7 @@ SAFE = [
     "KindedAttention",
     "ExitingAttention",
     "AttentionLM",
+    "SortedAttention",
 ]
 UNSAFE = ["ZeroGateAttention", "LateZeroAttention", "RoutedAttention", "BucketedAttention"]
 
