@@ -28,6 +28,7 @@ from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
+from theria_lint.dynamic.worker.points import telling_point
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
 
@@ -171,7 +172,9 @@ def _configurations(binding: Binding) -> Configurations:
     scene = binding.scene
     found = {_FIRST: scene}
     if binding.call().module is not None:
-        found |= {} if scene.small else {"smaller defaults": replace(scene, small=True, shape=_SMALL)}
+        found["smaller defaults"] = telling_point(
+            binding, replace(scene, small=True, shape=_SMALL, seed=scene.seed + 1)
+        )
         found["evaluation mode"] = replace(scene, evaluating=True)
     found["strided inputs"] = replace(scene, strided=True)
     masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
@@ -181,7 +184,7 @@ def _configurations(binding: Binding) -> Configurations:
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
-    return {name: replace(s, seed=s.seed + number) for number, (name, s) in enumerate(found.items())}
+    return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
 
 
 def _only_first(scenes: Configurations) -> Configurations:
@@ -191,9 +194,10 @@ def _only_first(scenes: Configurations) -> Configurations:
 
 
 def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
-    """Whether both scenes run and give different outputs."""
+    """Whether both scenes run and give different outputs; nothing is compiled for their sizes before it is measured."""
     try:
-        outputs = [trial(c.output, c.inputs, scene.seed) for c in (binding.call(scene), binding.call(other))]
+        with uncompiled():
+            outputs = [trial(c.output, c.inputs, scene.seed) for c in (binding.call(scene), binding.call(other))]
     except Exception:  # the target refuses one of them
         return False
     return outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1])
