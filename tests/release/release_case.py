@@ -59,8 +59,9 @@ def need_git() -> None:
 
 def need_index(scratch: Path) -> None:
     """Skip unless pip can reach a package index: what is built here is built as users build it."""
-    fetch = ["download", "--quiet", "--no-deps", "--retries", "1", "--timeout", "10", "--dest", str(scratch), "hatchling"]
-    if subprocess.run([sys.executable, "-m", "pip", *fetch], capture_output=True, check=False).returncode:
+    patience = ["--quiet", "--retries", "1", "--timeout", "10"]
+    fetch = ["pip", "download", *patience, "--no-deps", "--dest", str(scratch), "hatchling"]
+    if subprocess.run([sys.executable, "-m", *fetch], capture_output=True, check=False).returncode:
         pytest.skip("needs a package index")
 
 
