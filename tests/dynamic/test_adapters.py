@@ -66,6 +66,22 @@ def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
     assert "the configuration wants it on a GPU" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("output", "oracle", "verdict"),
+    [
+        ("torch.softmax(q @ k.mT, -1) @ v", "reference", "safe"),
+        ("torch.sigmoid(q @ k.mT) @ v", "reference", "inconclusive"),
+        ("torch.sigmoid(q @ k.mT) @ v", "finite differences", "safe"),
+    ],
+)
+def test_a_target_may_ask_for_an_oracle(tmp_path: Path, output: str, oracle: str, verdict: str) -> None:
+    source = f"import torch\n\n\ndef attention(q, k, v):\n    return {output}\n"
+    table = {"target": "attention", "oracle": oracle}
+    result = target_of(confirm_source(tmp_path, source, targets=(table,)), "attention")
+    assert result.verdict == verdict, result.reason
+    assert result.runs[0].oracle.startswith(oracle) or verdict == "inconclusive"
+
+
 def test_the_name_of_an_adapter_is_checked() -> None:
     with pytest.raises(ValueError, match=r"names no target: write package\.module:symbol"):
         theria.testing.target("kernel:")

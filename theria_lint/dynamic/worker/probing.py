@@ -223,7 +223,7 @@ def _measure(
         seed=scene.seed,
         configuration=name,
     )
-    report = weighed(report)
+    report = weighed(report, hints.get("oracle"))
     # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
     return with_parameters(made, scene, report, both=hints.get("maml", True)) if routes else report
 

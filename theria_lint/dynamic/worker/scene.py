@@ -22,7 +22,7 @@ class Scene:
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
-    the shapes of its arguments, by name. ``gentle``: keys of length one and small gates, for recurrences that diverge.
+    the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
     """
 
     shape: Shape
