@@ -170,6 +170,16 @@ class RoutedAttention(nn.Module):
         return out * (scores + (1 - scores).detach())
 
 
+class SaturatedAttention(nn.Module):
+    def __init__(self, dim, heads=2):
+        super().__init__()
+        self.qkv, self.score = nn.Linear(dim, 3 * dim), nn.Linear(dim, 1)
+
+    def forward(self, x):
+        scores = (3 * self.score(x[:, :1])).clamp(0, 1)
+        return attend(*self.qkv(x).chunk(3, -1)) * (scores + (1 - scores).detach())
+
+
 class BucketedAttention(nn.Module):
     def __init__(self, dim, bucket_size=64):
         super().__init__()
@@ -194,7 +204,7 @@ SAFE = [
     "AttentionLM",
     "SortedAttention",
 ]
-UNSAFE = ["ZeroGateAttention", "LateZeroAttention", "RoutedAttention", "BucketedAttention"]
+UNSAFE = ["ZeroGateAttention", "LateZeroAttention", "RoutedAttention", "BucketedAttention", "SaturatedAttention"]
 
 
 @pytest.fixture(scope="module")
