@@ -3,7 +3,7 @@
     PYTHON benchmarks/cross_check.py REPORT.json ...
 
 runs with the Python of an environment that holds the packages (benchmarks/field_report.py makes one and writes the
-reports), and prints one line for every callable of cross_check_cases.py whose package is installed there: how many
+reports), and prints one line for every callable of cross_check_cases.py and cross_check_vit.py: how many
 blocks are right, wrong and missing, the worst relative errors, the class that follows, and what the reports say. At the
 end it names the `safe` and `silent_*` targets of the reports for which there is no case. It exits with 1 where both
 disagree.
@@ -256,6 +256,7 @@ def stand_in_for_gpu() -> None:
 def main() -> None:
     """Prints the table, and what it does not cover."""
     import cross_check_cases
+    import cross_check_vit
 
     warnings.simplefilter("ignore")
     stand_in_for_gpu()
@@ -263,7 +264,8 @@ def main() -> None:
     reports = [name for name in sys.argv[1:] if name.endswith(".json")]
     wanted = [name for name in sys.argv[1:] if not name.endswith(".json")]
     said, disagree = verdicts(reports), 0
-    for key, make in cross_check_cases.CASES.items():
+    cases = cross_check_cases.CASES | cross_check_vit.CASES
+    for key, make in cases.items():
         if wanted and not any(name in key for name in wanted):
             continue
         try:
@@ -271,17 +273,13 @@ def main() -> None:
             torch.manual_seed(3)
             check = Check(make(target))
         except Exception as error:
-            print(f"{key:95} not run: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            print(f"{key:104} not run: {type(error).__name__}: {str(error)[:90]}")
             continue
         found = check.examine()
         disagree += said.get(key, "inconclusive") not in ("inconclusive", found.verdict())
         print(line(key, found, said.get(key, "")), flush=True)
     checked = ("safe", "silent_collapse", "silent_corruption")
-    open_ = [
-        f"{key} ({verdict})"
-        for key, verdict in said.items()
-        if verdict in checked and key not in cross_check_cases.CASES
-    ]
+    open_ = [f"{key} ({verdict})" for key, verdict in said.items() if verdict in checked and key not in cases]
     print(f"{disagree} disagree; without a case: {', '.join(open_) or 'none'}")
     sys.exit(bool(disagree))
 
