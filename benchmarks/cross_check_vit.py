@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from cross_check import ROUGH
 from cross_check_cases import HEADS, Make, function, module, qkv, x
 
 TOKENS = x(2, 6, 12)
@@ -66,7 +67,7 @@ OTHERS: dict[str, Make] = {
     ),
     "cct.py:Attention": module(12, num_heads=3, attention_dropout=0.0, projection_dropout=0.0, inputs=TOKENS),
     "cct_3d.py:Attention": module(12, num_heads=3, attention_dropout=0.0, projection_dropout=0.0, inputs=TOKENS),
-    "crossformer.py:Attention": module(12, "short", 2, dim_head=4, inputs=IMAGE),
+    "crossformer.py:Attention": module(12, "short", 2, dim_head=4, inputs=IMAGE, dtype=torch.float32, tolerance=ROUGH),
     "cvt.py:Attention": module(12, 3, 2, **HEADS, inputs=IMAGE),
     "jet_vit.py:linear_attn": function(inputs=qkv(), call=lambda f, q, k, v: f(q.exp(), k.exp(), v)),
     "jet_vit.py:JetViTLinearAttention": module(12, 2, 3, **HEADS, inputs=TOKENS),
@@ -92,10 +93,7 @@ OTHERS: dict[str, Make] = {
     "twins_svt.py:GlobalAttention": module(12, **HEADS, k=2, inputs=IMAGE),
     "twins_svt.py:LocalAttention": module(12, **HEADS, patch_size=2, inputs=IMAGE),
     "vit_with_patch_merger.py:PatchMerger": module(12, 4, inputs=TOKENS),
-    "wwt.py:MutualAttention": module(
-        12, 3, 3, 4, 16, inputs={"tokens": (2, 6, 12), "slots": (2, 3, 12)}, call=lambda m, a, b: m(a, b, None)
-    ),
-    "xcit.py:XCAttention": module(12, **HEADS, inputs=IMAGE),
+    "xcit.py:XCAttention": module(12, **HEADS, inputs=x(2, 3, 5, 12)),
 }
 
 CASES = {f"vit_pytorch/{file}.py:Attention": module(12, heads=3, dim_head=4, inputs=TOKENS) for file in PLAIN}
