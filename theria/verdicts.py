@@ -38,3 +38,17 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of some verdicts; ``inconclusive`` when there is none, or nothing else."""
     order = list(Verdict)
     return min(verdicts, key=order.index, default=Verdict.INCONCLUSIVE)
+
+
+COTANGENT = "out"
+"""The name of W among the variables of a block, as in ``"q,out"``."""
+
+
+def variable(name: str) -> str:
+    """A variable as it is written in a formula."""
+    return "W" if name == COTANGENT else name
+
+
+def block_name(gradient: str, by: str) -> str:
+    """The block that differentiates an input's gradient by a variable: ``∂g_q/∂W``."""
+    return f"∂g_{gradient}/∂{variable(by)}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from theria.probes.derivatives import OUT, Derivatives, Failure, Route
+from theria.probes.derivatives import Derivatives, Failure, Route
 from theria.probes.oracles import Observation, Oracle
 from theria.probes.report import Block
-from theria.verdicts import Status, Verdict
+from theria.verdicts import COTANGENT, Status, Verdict, block_name
 
 MISSING = 1e-6
 """A block smaller than this fraction of the oracle's is missing: autograd found a path that carries nothing."""
@@ -52,7 +52,7 @@ class Comparison:
 
     def hessian(self) -> dict[tuple[str, str], Block]:
         """The blocks ∂g_a/∂b, cotangent blocks left out."""
-        return {key: block for key, block in self.rows.items() if key[1] != OUT}
+        return {key: block for key, block in self.rows.items() if key[1] != COTANGENT}
 
 
 def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comparison:
@@ -63,7 +63,7 @@ def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comp
     }
     scales = _row_scales(oracle)
     rows = {
-        key: compare(measured.rows.get(key), truth, scales[key[1] == OUT], tolerance)
+        key: compare(measured.rows.get(key), truth, scales[key[1] == COTANGENT], tolerance)
         for key, truth in oracle.rows.items()
     }
     return Comparison(gradients, rows)
@@ -75,20 +75,20 @@ def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance:
     sums = {}
     active = [name for name in oracle.gradients if route.only in (None, name)]
     if not measured.in_graph:
-        measured = replace(measured, rows={("*", name): None for name in (*active, OUT)})
+        measured = replace(measured, rows={("*", name): None for name in (*active, COTANGENT)})
     for source, variable in measured.rows:
         parts = [truth for (a, b), truth in oracle.rows.items() if b == variable and a in active]
         truth = Observation(
             torch.stack([p.value for p in parts]).sum(0), parts[0].view, sum(p.uncertainty for p in parts)
         )
-        sums[variable] = compare(measured.rows[source, variable], truth, scales[variable == OUT], tolerance)
+        sums[variable] = compare(measured.rows[source, variable], truth, scales[variable == COTANGENT], tolerance)
     return sums
 
 
 def _row_scales(oracle: Oracle) -> dict[bool, float]:
     """The largest true norm among Hessian blocks (False) and among cotangent blocks (True)."""
     return {
-        kind: max((o.norm for (_, b), o in oracle.rows.items() if (b == OUT) == kind), default=0.0)
+        kind: max((o.norm for (_, b), o in oracle.rows.items() if (b == COTANGENT) == kind), default=0.0)
         for kind in (False, True)
     }
 
@@ -231,7 +231,7 @@ def _gradient_note(names: list[str], comparison: Comparison) -> str:
 
 
 def _names(keys: list[tuple[str, str]]) -> str:
-    return ", ".join(f"∂g_{a}/∂{'W' if b == OUT else b}" for a, b in keys)
+    return ", ".join(block_name(a, b) for a, b in keys)
 
 
 def _count(items: list[Block], noun: str) -> str:

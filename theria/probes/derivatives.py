@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import Function, Point, call, isolated
-
-OUT = "out"
-"""The name of the cotangent W where it stands for a differentiated variable."""
+from theria.verdicts import COTANGENT
 
 
 class Route(NamedTuple):
@@ -97,7 +95,7 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
             result.gradients = _first(loss, leaves, route)
             order = 2
             result.error_node = holds_error_node(result.gradients.values())
-            variables = {**leaves, OUT: cotangent} if route.cotangent_requires_grad else leaves
+            variables = {**leaves, COTANGENT: cotangent} if route.cotangent_requires_grad else leaves
             for source, scalar in _scalars(result.gradients, point, route):
                 for name, row in _second(scalar, variables, route).items():
                     result.rows[source, name] = row

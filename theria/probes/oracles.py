@@ -10,8 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from theria.probes.derivatives import OUT, PRIMARY, Derivatives, differentiate
+from theria.probes.derivatives import PRIMARY, Derivatives, differentiate
 from theria.probes.point import Function, Point, call, draw, isolated
+from theria.verdicts import COTANGENT
 
 DIRECTIONS = 4
 """Directions along which finite differences observe a gradient or a row: four numbers that all have to agree."""
@@ -68,7 +69,7 @@ def trusted(function: Function, point: Point, name: str) -> Oracle:
     truth = differentiate(function, point, PRIMARY, torch.float64)
     if truth.failure:
         raise RuntimeError(f"the oracle {name} cannot be differentiated twice: {truth.failure.message}")
-    shapes = {**point.inputs, OUT: point.cotangent}
+    shapes = {**point.inputs, COTANGENT: point.cotangent}
     gradients = {a: _whole(truth.gradients.get(a), tensor) for a, tensor in point.inputs.items()}
     rows = {(a, b): _whole(truth.rows.get((a, b)), tensor) for a in point.inputs for b, tensor in shapes.items()}
     return Oracle(name, gradients, rows)
@@ -122,7 +123,7 @@ class FiniteDifferences:
         by_gradient = self._gradients_are_right(measured, gradients, tolerance)
         for a in self._point.inputs:
             rows.update(self._rows_by_gradient(a) if by_gradient else self._rows_by_forward(a))
-            rows[a, OUT] = self._cotangent_row(a)
+            rows[a, COTANGENT] = self._cotangent_row(a)
         source = "first differences of its gradient" if by_gradient else "second differences of its forward"
         return Oracle(f"finite differences ({source})", gradients, rows)
 

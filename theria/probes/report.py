@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from theria.verdicts import Status, Verdict
+from theria.verdicts import Status, Verdict, block_name, variable
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class Report:
         rows = [("", "norm", "oracle", "error", "")]
         rows += [(f"∂L/∂{name}", *_cells(block)) for name, block in self.gradients.items()]
         for key, block in self.blocks.items():
-            a, b = key.split(",")
-            rows.append((f"∂g_{a}/∂{'W' if b == 'out' else b}", *_cells(block)))
+            rows.append((block_name(*key.split(",")), *_cells(block)))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = (
             "  ".join((row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3)), row[4])) for row in rows
@@ -69,7 +68,7 @@ class Report:
         sources = list(dict.fromkeys(key.split(",")[0] for key in self.blocks))
         columns = list(dict.fromkeys(key.split(",")[1] for key in self.blocks))
         width = max((len(n) for n in (*sources, *columns)), default=1) + 1
-        lines = [" " * (width + 3) + "".join(("W" if c == "out" else c).rjust(width) for c in columns)]
+        lines = [" " * (width + 3) + "".join(variable(c).rjust(width) for c in columns)]
         for a in sources:
             cells = (marks[self.blocks[f"{a},{b}"].state] if f"{a},{b}" in self.blocks else " " for b in columns)
             lines.append(f"∂g_{a}".ljust(width + 3) + "".join(cell.rjust(width) for cell in cells))

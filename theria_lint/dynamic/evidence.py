@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from theria.verdicts import Verdict, worst
+from theria.verdicts import Verdict, block_name, worst
 from theria_lint.dynamic.protocol import Outcome
 from theria_lint.model import Run, Suspect
 
@@ -89,7 +89,7 @@ def _figure(error: float) -> str:
 
 def _errors(run: Run) -> Iterator[tuple[str, float]]:
     for key, block in run.blocks.items():
-        yield f"∂g_{key.replace(',', '/∂')}", _number(block.get("error"))
+        yield block_name(*key.split(",")), _number(block.get("error"))
     for key, error in run.gradients.items():
         yield f"∂L/∂{key}", _number(error)
 

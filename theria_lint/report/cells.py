@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from theria.verdicts import COTANGENT, block_name
 from theria_lint.model import Run
-
-COTANGENT = "out"
-"""How a run names the cotangent W among the variables; the verdicts' reasons call it W."""
 
 _FIRST = ("q", "k", "v")
 _STATES = ("missing", "wrong", "unclear", "right", "zero")
@@ -57,7 +55,7 @@ class Grid:
         gradients = {name: Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()}
         blocks = {
             (row, column): Cell(
-                f"∂g_{row}/∂{'W' if column == COTANGENT else column}",
+                block_name(row, column),
                 _state(run, key),
                 run.blocks[key].get("error"),
                 run.blocks[key].get("norm"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from theria.verdicts import variable
 from theria_lint.model import Run
-from theria_lint.report.cells import COTANGENT, Cell, Grid
+from theria_lint.report.cells import Cell, Grid
 from theria_lint.report.style import Style
 
 # State or, for what is wrong, from which relative error on: mark, colour and ASCII mark. The more ink, the worse.
@@ -25,7 +26,7 @@ def heatmap(run: Run, style: Style, unicode: bool) -> list[str]:
         return []
     d = "∂" if unicode else "d"
     first = max(len("blocks"), *(len(row) + 4 for row in grid.rows)) + 2
-    heads = ((f"{d}/{d}{'W' if name == COTANGENT else name}", name) for name in grid.columns)
+    heads = ((f"{d}/{d}{variable(name)}", name) for name in grid.columns)
     lines = ["blocks".ljust(first) + "".join(head.ljust(_width(name)) for head, name in heads).rstrip()]
     for row in grid.rows:
         cells = [_cell(grid.blocks.get((row, name)), style, unicode, _width(name)) for name in grid.columns]

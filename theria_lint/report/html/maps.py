@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from theria.verdicts import COTANGENT, variable
 from theria_lint.model import Run
-from theria_lint.report.cells import COTANGENT, Cell, Grid
+from theria_lint.report.cells import Cell, Grid
 from theria_lint.report.html.markup import Markup, joined, tag
 from theria_lint.report.html.words import STATES, sign
 
@@ -22,7 +23,7 @@ def heat_map(grid: Grid) -> Markup:
         "tr",
         tag("td"),
         *([tag("th", "gradient", scope="col", class_="first")] if grid.gradients else []),
-        *(tag("th", f"\u2202/\u2202{_variable(name)}", scope="col", class_=_place(name)) for name in grid.columns),
+        *(tag("th", f"\u2202/\u2202{variable(name)}", scope="col", class_=_place(name)) for name in grid.columns),
     )
     rows = (tag("tr", tag("th", f"g_{name}", scope="row"), *_cells(grid, name)) for name in grid.rows)
     caption = tag("caption", "Relative errors of the gradients g and of their derivatives", class_="hidden")
@@ -70,10 +71,6 @@ def _shade(cell: Cell) -> str:
 
 def _place(column: str) -> str:
     return "last" if column == COTANGENT else ""
-
-
-def _variable(column: str) -> str:
-    return "W" if column == COTANGENT else column
 
 
 def numbers(run: Run) -> Markup:
