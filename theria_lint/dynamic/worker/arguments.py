@@ -67,7 +67,7 @@ CHUNKS = r"block|chunk|bucket|tile"
 """What the names of lengths look like that a sequence is cut into."""
 
 _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
-_RATES = r"^(beta\d?|betas|eta|theta|lr|strength)$"
+_RATES = r"^(beta\w*|\w+_beta|eta|theta|lr|strength)$"
 _CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
 _LEARNED = (_GATES, _RATES)
 """What the names of gates, decays and rates look like: inputs as much as q, k and v are."""

@@ -149,24 +149,26 @@ def _directly(target: Any, kind: TargetKind, device: str, hints: Mapping[str, An
     precise = FOR_KERNELS if kernels else PRECISE
     for dtypes in [(getattr(torch, hints["dtype"]),)] if "dtype" in hints else [precise, HALF]:
         plain = Scene(ODD, names[0], dtypes[0], device, base_attention("reference"), written=written)
-        scenes = ([replace(plain, dtype=d, shape=s, layout=n) for n in names] for d in dtypes for s in sizes)
-        binding = _found(search, known, scenes, sure)
+        binding = None
+        for layouts in filter(None, [names[:1], names[1:]] if sure else [names]):
+            scenes = ([replace(plain, dtype=d, shape=s, layout=n) for n in layouts] for d in dtypes for s in sizes)
+            binding = binding or _found(search, known, scenes)
         if binding is not None:
             precise_enough = binding if "dtype" in hints else _tamed(search, binding)
             return _widened(search, _smaller(search, precise_enough, kind))
     raise search.refusal("nothing to try")
 
 
-def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]], sure: bool) -> Binding | None:
+def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]]) -> Binding | None:
     """Each way with its likeliest arguments, in each scene; with other arguments where other sizes get no further.
 
-    ``groups``: scenes that differ in layout alone; ``sure``: the first of them has the layout that is meant.
+    ``groups``: scenes that differ in layout alone.
     """
     stuck: tuple[Any, ...] = ()
     climbed = False
     for scenes in groups:
         count = len(search.refusals)
-        binding = _plainly(search, known, scenes, sure)
+        binding = _plainly(search, known, scenes)
         if binding is None and not climbed:
             last, stuck = stuck, _complaints(search.refusals[count:])
             climbed = stuck == last
@@ -181,13 +183,13 @@ def _complaints(refusals: Iterable[Refusal]) -> tuple[Any, ...]:
     return tuple((refusal.scene.layout, refusal.progress, re.sub(r"\d+", "", refusal.reason)) for refusal in refusals)
 
 
-def _plainly(search: Search, known: Sequence[Way], scenes: list[Scene], sure: bool) -> Binding | None:
+def _plainly(search: Search, known: Sequence[Way], scenes: list[Scene]) -> Binding | None:
     """The first way that runs: in the layout that agrees with the reference, else in one that keeps heads apart."""
     for way in known:
         found = []
         for scene in scenes:
             binding = search.attempt(way, scene)
-            if binding is not None and (binding.agrees or (sure and scene is scenes[0])):
+            if binding is not None and binding.agrees:
                 return binding
             found += [binding] if binding is not None else []
         if found:
