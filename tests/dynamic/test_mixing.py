@@ -45,6 +45,11 @@ def test_what_treats_positions_alike_does_not(function: object) -> None:
         attending(function, X, -1)
 
 
+def test_windows_may_stand_beside_each_other() -> None:
+    windows = X.view(2, 2, 4, 6)
+    assert attending(attend, windows, -1).shape == windows.shape
+
+
 def test_features_may_stand_first() -> None:
     assert attending(lambda x: attend(x.mT).mT, X, 1).shape == X.shape
     with pytest.raises(GarbageError):

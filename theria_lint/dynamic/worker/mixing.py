@@ -64,15 +64,15 @@ def _positions(tensor: Tensor, features: int) -> list[int]:
 
 
 def _patterns(x: Tensor, features: int) -> Iterator[Tensor]:
-    """Positions of the first sequence, as masks of ``x``'s shape: either half, then every other one.
+    """Positions of the first sequence, as masks of ``x``'s shape: along each axis either half, then every other one.
 
     Between halves everything attends but windows, between neighbours everything but what is dilated.
     """
-    axes = [axis for axis in range(x.dim()) if axis != features % x.dim()]
-    axis = axes[min(1, len(axes) - 1)]
-    length = x.shape[axis]
-    for chosen in (slice(0, length // 2), slice(length // 2, None), slice(0, None, 2), slice(1, None, 2)):
-        moved = torch.zeros_like(x, dtype=torch.bool)
-        first = moved.narrow(axes[0], 0, 1) if axis != axes[0] else moved
-        first.movedim(axis, 0)[chosen] = True
-        yield moved
+    first, *others = [axis for axis in range(x.dim()) if axis != features % x.dim()]
+    for axis in others or [first]:
+        length = x.shape[axis]
+        for chosen in (slice(0, length // 2), slice(length // 2, None), slice(0, None, 2), slice(1, None, 2)):
+            moved = torch.zeros_like(x, dtype=torch.bool)
+            sequence = moved.narrow(first, 0, 1) if others else moved
+            sequence.movedim(axis, 0)[chosen] = True
+            yield moved
