@@ -272,6 +272,17 @@ def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
     assert targets(code) == {"Flash": TargetKind.AUTOGRAD_FUNCTION}
 
 
+def test_attention_named_after_what_it_does_to_the_graph_is_a_target() -> None:
+    code = (
+        "def no_grad_attention(q, k, v, mask): return q\n"
+        "def attention_in_grad_mode(q, k, v, scale=None): return q\n"
+        "def attention_with_a_wrong_backward(q, k, v): return q\n"
+        "def attention_backward(q, k, v, out): return q\n"
+        "def attention_grad(q, k, v, g): return q\n"
+    )
+    assert set(targets(code)) == {"no_grad_attention", "attention_in_grad_mode", "attention_with_a_wrong_backward"}
+
+
 def test_a_target_knows_what_it_reaches() -> None:
     code = (
         "def core(q, k, v): return F.scaled_dot_product_attention(q, k, v)\n"

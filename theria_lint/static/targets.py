@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ..model import Target, TargetKind
 from . import words
@@ -25,7 +26,11 @@ from .syntax import parse
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
-_HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
+_HALVES = frozenset({"bwd", "vjp", "jvp"})
+_PERHAPS_HALVES = frozenset({"backward", "grad"})
+"""What a half may be named after; so may attention that cuts its graph (``no_grad_attention``), which takes no more
+than q, k and v."""
+_SWITCHES = frozenset({"no", "enable", "disable", "set", "stop", "without", "requires"})
 
 
 def find_targets(path: str, source: str) -> tuple[Target, ...]:
@@ -109,7 +114,7 @@ class _Finder:
         """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
         if any(words.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
             return True
-        if not _HALVES.isdisjoint(words.words(scope.name)):
+        if _names_a_half(scope):
             return True
         callers = {caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)} - seen
         seen = seen | {scope}
@@ -152,6 +157,26 @@ class _Finder:
             return True
         forwards = method_of(self.index, scope, "forward")
         return bool(forwards) and all(_only_raises(forward) for forward in forwards)
+
+
+def _names_a_half(scope: Scope) -> bool:
+    """Whether the name of a function is that of a backward; one that is about the graph takes no cotangent."""
+    said = words.words(scope.name)
+    if not _HALVES.isdisjoint(said):
+        return True
+    perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
+    return any(before not in _SWITCHES for before in perhaps) and any(
+        words.role(parameter) is None for parameter in _required(scope)
+    )
+
+
+def _required(scope: Scope) -> list[str]:
+    """The parameters by position that have no default."""
+    assert isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    arguments = scope.node.args
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    required = positional[: len(positional) - len(arguments.defaults)]
+    return [name for name in required if name not in ("self", "cls", "ctx")]
 
 
 def _is_abstract_method(scope: Scope) -> bool:
