@@ -37,6 +37,11 @@ _FIRST = "the first sizes"
 _SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
 """With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
 
+_LONGER = "a longer sequence"
+
+_LENGTHS = (129, 256)
+"""Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
+
 Configurations = Mapping[str, Scene]
 """The scenes that a target is probed in, by what is said of them; it refuses some."""
 
@@ -131,7 +136,8 @@ def _run(
             notes.append(f"not probed on {name}: out of time")
             continue
         try:
-            reports.append(_measure(binding, scene, name, hints, twin, SECONDARY[:0] if interpreted else SECONDARY))
+            routes = SECONDARY[:0] if interpreted or name == _LONGER else SECONDARY
+            reports.append(_measure(binding, scene, name, hints, twin, routes))
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
             notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
@@ -167,9 +173,11 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
 def _configurations(binding: Binding) -> Configurations:
     """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
 
-    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, and other sizes.
+    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, other sizes, and a longer
+    sequence where no kernel is interpreted.
     """
     scene = binding.scene
+    launched = helps.launches()
     found = {_FIRST: scene}
     if binding.call().module is not None:
         found["smaller defaults"] = telling_point(
@@ -184,6 +192,11 @@ def _configurations(binding: Binding) -> Configurations:
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
+    for length in _LENGTHS if helps.launches() == launched else ():
+        longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
+        if _outputs(binding, longer):
+            found[_LONGER] = longer
+            break
     return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
 
 
@@ -194,13 +207,18 @@ def _only_first(scenes: Configurations) -> Configurations:
 
 
 def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
-    """Whether both scenes run and give different outputs; nothing is compiled for their sizes before it is measured."""
+    """Whether both scenes run and give different outputs."""
+    outputs = _outputs(binding, scene, other)
+    return bool(outputs) and (outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1]))
+
+
+def _outputs(binding: Binding, *scenes: Scene) -> list[Tensor]:
+    """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
     try:
         with uncompiled():
-            outputs = [trial(c.output, c.inputs, scene.seed) for c in (binding.call(scene), binding.call(other))]
-    except Exception:  # the target refuses one of them
-        return False
-    return outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1])
+            return [trial(made.output, made.inputs, scenes[0].seed) for made in map(binding.call, scenes)]
+    except Exception:  # code that was not written for us, at sizes that were not tried before
+        return []
 
 
 def _measure(
@@ -217,7 +235,7 @@ def _measure(
         made.output,
         made.inputs,
         references=references,
-        is_slow=lambda: helps.launches() > launched,
+        is_slow=lambda: name == _LONGER or helps.launches() > launched,
         twin=twin(scene) if twin else None,
         routes=routes,
         seed=scene.seed,
