@@ -272,6 +272,24 @@ def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
     assert targets(code) == {"Flash": TargetKind.AUTOGRAD_FUNCTION}
 
 
+def test_a_function_that_only_backwards_run_is_no_target() -> None:
+    apply = "    @staticmethod\n    def {}(ctx, {}): return {}\n"
+    code = (
+        "class Grad(torch.autograd.Function):\n"
+        + apply.format("forward", "q, k, v, g", "q")
+        + apply.format("backward", "*a", "a")
+        + "def by_hand(q, k, v, do): return Grad.apply(q, k, v, do)\n"
+        "class Attention(torch.autograd.Function):\n"
+        + apply.format("forward", "q, k, v", "q")
+        + apply.format("backward", "g", "Grad.apply(*ctx.saved_tensors, g), by_hand(*ctx.saved_tensors, g)")
+        + "def test(): Grad.apply()\n"
+    )
+    assert set(targets(code)) == {"Attention"}
+    assert set(targets(code + "def attention(q, k, v): return Grad.apply(q, k, v, v)\n")) == {
+        "Grad", "Attention", "attention",
+    }  # fmt: skip
+
+
 def test_attention_named_after_what_it_does_to_the_graph_is_a_target() -> None:
     code = (
         "def no_grad_attention(q, k, v, mask): return q\n"

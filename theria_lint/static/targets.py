@@ -126,12 +126,26 @@ class _Finder:
             return True
         return scope.kind == "function" and owner is None and self._is_half(scope, seen)
 
+    def _is_backward_of_another(self, scope: Scope) -> bool:
+        """Whether an ``autograd.Function`` runs in backwards only: its own second derivative is nobody's second."""
+        forwards = method_of(self.index, scope, "forward")
+        callers = {caller for forward in forwards for caller in self.callers.get(forward, ())}
+        callers = {caller for caller in callers if not _is_test_code(caller) and caller.enclosing("class") is not scope}
+        return bool(callers) and all(self._is_backward(caller) for caller in callers)
+
+    def _is_backward(self, scope: Scope) -> bool:
+        owner = scope.enclosing("class") if scope.kind != "module" else None
+        if owner is None:
+            return scope.kind == "function" and self._is_half(scope, set())
+        return is_autograd_function(self.index, owner) and scope.name in FUNCTION_ENTRIES and scope.name != "forward"
+
     def _kind_of_class(self, scope: Scope) -> TargetKind | None:
         if self._is_abstract(scope):
             return None
         if is_autograd_function(self.index, scope):
             whole = all(method_of(self.index, scope, name) for name in ("forward", "backward"))
-            return TargetKind.AUTOGRAD_FUNCTION if whole and self.attention.function_is_attention(scope) else None
+            is_target = whole and self.attention.function_is_attention(scope)
+            return TargetKind.AUTOGRAD_FUNCTION if is_target and not self._is_backward_of_another(scope) else None
         if inherits(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
         if method_of(self.index, scope, "forward"):
