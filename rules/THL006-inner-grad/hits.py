@@ -19,3 +19,18 @@ class RecomputedAttention(torch.autograd.Function):  # verdict: silent_collapse
             q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)  # expect: THL006 confirmed
             out = softmax_attention(q, k, v)
         return torch.autograd.grad(out, (q, k, v), grad_out)  # expect: THL006 confirmed
+
+
+class CheckpointedAttention(torch.autograd.Function):  # verdict: silent_collapse
+    @staticmethod
+    def forward(ctx, q, k, v):
+        ctx.save_for_backward(q, k, v)
+        return softmax_attention(q, k, v)
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)  # expect: THL006 cleared
+        with torch.enable_grad():  # expect: THL001 cleared
+            out = softmax_attention(q, k, v)
+        torch.autograd.backward(out, grad_out)  # expect: THL006 confirmed
+        return q.grad, k.grad, v.grad

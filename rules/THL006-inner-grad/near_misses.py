@@ -26,3 +26,9 @@ def penalty(model, x):
     x = x.detach().requires_grad_()  # near miss: the input of a model, in no attention
     (slope,) = torch.autograd.grad(model(x).sum(), x)  # near miss: a first derivative for its own sake
     return slope.square().sum()
+
+
+def train_step(model, x, optimiser):
+    loss = model(x).square().mean()
+    torch.autograd.backward(loss)  # near miss: the end of a step, in no attention
+    optimiser.step()

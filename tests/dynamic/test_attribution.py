@@ -220,3 +220,17 @@ def test_one_of_which_nothing_is_known_is_unconfirmed():
     found = attribution(table, [ONE, TWO])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["unconfirmed", "confirmed"]
     assert "lint again" in found.rulings[ONE].reason
+
+
+def test_a_rewrite_that_makes_a_silent_target_raise_tells_nothing():
+    loud = outcome("first_order_only")
+
+    def needed(left: Left) -> Outcome:  # TWO is an enable_grad without which the backward raises, ONE does the harm
+        return loud if TWO not in left else BAD if ONE in left else SAFE
+
+    def hopeless(left: Left) -> Outcome:  # and here the harm is done by what is no suspect
+        return loud if TWO not in left else BAD
+
+    assert dispositions(needed, [ONE, TWO, THREE]) == ["confirmed", "cleared", "cleared"]
+    assert dispositions(hopeless, [ONE, TWO]) == ["unconfirmed", "unconfirmed"]
+    assert dispositions(hopeless, [ONE, TWO], [OPAQUE]) == ["unconfirmed", "unconfirmed", "confirmed"]

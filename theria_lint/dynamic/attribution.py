@@ -76,10 +76,13 @@ def _base(evidence: Evidence) -> Inquiry[Neutralised | None]:
     """The variant that the others are compared with: every suspect neutralised, if that runs.
 
     Otherwise the smallest set of suspects without which the target is safe, or the largest without which it runs.
+    So it is where that raises and the target as it is does not: then a rewrite broke it, as one does that takes
+    ``enable_grad`` from a backward which needs it.
     """
     everything = frozenset(evidence.suspects)
     yield [everything]
-    if evidence.verdict(everything) is not Verdict.INCONCLUSIVE:
+    runs = evidence.verdict(everything) is not Verdict.INCONCLUSIVE
+    if runs and not evidence.is_broken(everything):
         return everything
     tried: list[Neutralised] = []
     for size in sorted({1, 2, len(everything) - 1} & set(range(1, len(everything)))):
@@ -89,7 +92,7 @@ def _base(evidence: Evidence) -> Inquiry[Neutralised | None]:
         safe = [some for some in sets if evidence.is_safe(some)]
         if safe:
             return safe[0]
-    return max(tried, key=len, default=None)
+    return everything if runs else max(tried, key=len, default=None)
 
 
 def _one_by_one(evidence: Evidence, base: Neutralised) -> Inquiry[dict[Suspect, Ruling]]:
@@ -111,6 +114,8 @@ def _alone(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     verdict, without = evidence.verdict(base - {suspect}), evidence.verdict(base)
     if not verdict.unsafe:
         return Ruling(Disposition.CLEARED, f"{symbol} is safe with it as the only suspect left: {why(outcome)}")
+    if evidence.is_broken(base):
+        return _not_told(evidence)
     found = changes(outcome, clean)
     numbers = f" (errors: {listed(found)})" if found else ""
     if not without.unsafe:
@@ -229,8 +234,9 @@ def _left_in(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
 def _not_told(evidence: Evidence) -> Ruling:
     """Nothing runs without a suspect, or nothing that is safe: an unsafe target alone is no evidence."""
     symbol, verdict = evidence.baseline.symbol, evidence.verdict(frozenset())
+    failure = "fails otherwise" if evidence.is_broken(frozenset(evidence.suspects)) else "does not run"
     reason = (
-        f"{symbol} is {verdict}, but without it the code does not run ({why(evidence[frozenset(evidence.suspects)])}), "
+        f"{symbol} is {verdict}, but without it the code {failure} ({why(evidence[frozenset(evidence.suspects)])}), "
         f"so nothing shows whether it is to blame: {BY_HAND}"
     )
     return Ruling(Disposition.UNCONFIRMED, reason)

@@ -12,6 +12,9 @@ from theria_lint.model import Run, Suspect
 _LESS = 1.05
 _BARELY = 1e-3
 
+_LOUD = (Verdict.HARD_STRUCTURAL, Verdict.FIRST_ORDER_ONLY)
+_SILENT = (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
+
 Neutralised = frozenset[Suspect]
 """The suspects that are neutralised in a variant; none in the baseline."""
 
@@ -62,6 +65,10 @@ class Evidence:
     def is_safe(self, neutralised: Neutralised) -> bool:
         """Whether a variant has run and is safe."""
         return neutralised in self.outcomes and self.verdict(neutralised) is Verdict.SAFE
+
+    def is_broken(self, neutralised: Neutralised) -> bool:
+        """Whether a variant fails loudly where the target as it is fails in silence."""
+        return self.verdict(neutralised) in _LOUD and self.verdict(frozenset()) in _SILENT
 
 
 def changes(worse: Outcome, better: Outcome) -> list[tuple[str, float, float]]:

@@ -14,9 +14,14 @@ from .named import ambiguity
 # Functions of these names differentiate through their own gradients.
 _INNER_LOOPS = word_set("inner maml adapt adaptation metalearn unroll unrolled")
 
+_BACKWARDS = frozenset({"torch.autograd.backward"})
+
 
 def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
-    """``autograd.grad`` and, in a backward, ``.backward()`` without ``create_graph=True``; re-entry after a detach."""
+    """``autograd.grad`` and, in a backward, ``.backward()`` without ``create_graph=True``; re-entry after a detach.
+
+    No rewrite makes up for ``.backward()``: it leaves its gradients in leaves, which are off the outer graph.
+    """
     names = rule.names("function")
     for call in code.calls():
         yield from _reentry(code, call)
@@ -54,12 +59,15 @@ def _keeps_graph(call: ast.Call, position: int) -> bool:
 
 def _backward(code: ModuleCode, call: Call) -> Iterator[Hit]:
     place, node = call.place, call.node
-    if isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
+    if not _BACKWARDS.isdisjoint(call.meanings) and not _keeps_graph(node, 3):
+        token = f"{dotted(node.func)}()"
+        yield Hit(node, code.span(node), token, place.scope, lines_of(node), None, "backward")
+    elif isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
         receiver = dotted(node.func.value) or ""
         is_class = receiver.rpartition(".")[2][:1].isupper() or receiver in {"self", "cls"}
         if not is_class and not call.meanings and not _keeps_graph(node, 2):
             span = code.member_span(node.func, node)
-            yield Hit(node, span, ".backward()", place.scope, lines_of(node), "create-graph", "backward")
+            yield Hit(node, span, ".backward()", place.scope, lines_of(node), None, "backward")
 
 
 def _reentry(code: ModuleCode, call: Call) -> Iterator[Hit]:
