@@ -205,6 +205,18 @@ def test_a_backward_that_cannot_run_here_is_inconclusive(error):
     assert f"its backward could not be run here: {type(error).__name__}: {error}" in report.reason
 
 
+def test_an_oracle_that_is_not_finite_calls_nothing_wrong():
+    def walled(q, k, v):
+        wall = torch.where(k.abs().amax() > kept, torch.inf, 0.0)
+        return torch.sigmoid(q @ k.transpose(-1, -2)) @ v + wall
+
+    inputs = draw_qkv(Shape(), layout="bhtd", dtype=torch.float64, device="cpu", seed=0)
+    kept = inputs["k"].abs().amax()
+    report = measure(walled, inputs, seed=0)
+    assert report.verdict is Verdict.INCONCLUSIVE, str(report)
+    assert "not finite a short way from where it was probed" in report.reason
+
+
 def test_a_function_with_memory_is_inconclusive():
     calls = []
 

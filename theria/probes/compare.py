@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +34,8 @@ def compare(measured: Tensor | None, truth: Observation, scale: float, tolerance
 def _state(
     norm: float | None, truth: Observation, distance: float, floor: float, scale: float, tolerance: float
 ) -> str:
+    if not math.isfinite(truth.norm):
+        return "unclear"
     doubt = 3 * truth.uncertainty
     nothing = (norm or 0.0) <= MISSING * truth.norm
     if doubt > 0.3 * floor and truth.norm > NEGLIGIBLE * scale:
@@ -57,7 +59,7 @@ class Comparison:
 
 def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comparison:
     """Every gradient, Hessian block and cotangent block of the primary route."""
-    scale = max((o.norm for o in oracle.gradients.values()), default=0.0)
+    scale = _largest(oracle.gradients.values())
     gradients = {
         a: compare(measured.gradients.get(a), truth, scale, tolerance) for a, truth in oracle.gradients.items()
     }
@@ -88,9 +90,12 @@ def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance:
 def _row_scales(oracle: Oracle) -> dict[bool, float]:
     """The largest true norm among Hessian blocks (False) and among cotangent blocks (True)."""
     return {
-        kind: max((o.norm for (_, b), o in oracle.rows.items() if (b == COTANGENT) == kind), default=0.0)
-        for kind in (False, True)
+        kind: _largest(o for (_, b), o in oracle.rows.items() if (b == COTANGENT) == kind) for kind in (False, True)
     }
+
+
+def _largest(truths: Iterable[Observation]) -> float:
+    return max((truth.norm for truth in truths if math.isfinite(truth.norm)), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -216,10 +221,14 @@ def _nothing(comparison: Comparison) -> Judgement | None:
 
 
 def _unclear(comparison: Comparison) -> Judgement | None:
-    unclear = [key for key, block in comparison.rows.items() if block.state == "unclear"]
+    unclear = {key: block for key, block in comparison.rows.items() if block.state == "unclear"}
     if not unclear:
         return None
-    reason = f"its forward is too coarse or too steep for finite differences to judge {_names(unclear)}; give an oracle"
+    if all(math.isfinite(block.oracle_norm) for block in unclear.values()):
+        judged = _names(list(unclear))
+        reason = f"its forward is too coarse or too steep for finite differences to judge {judged}; give an oracle"
+    else:
+        reason = "its forward is not finite a short way from where it was probed; give other arguments or an oracle"
     return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
 
 

@@ -69,8 +69,12 @@ CHUNKS = r"block|chunk|bucket|tile"
 _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
 _RATES = r"^(beta\w*|\w+_beta|eta|theta|lr|strength)$"
 _CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
-_LEARNED = (_GATES, _RATES)
-"""What the names of gates, decays and rates look like: inputs as much as q, k and v are."""
+_PARAMETERS = (
+    r"^(attn_|attention_)?sinks?$|^(rel|relative)\w*_(bias|table|emb\w*)$|^(logit_scale|temperatures?|lam|lambda_\w+)$"
+    r"|bias_table$|^pos(ition)?_bias$"
+)
+_LEARNED = (_GATES, _RATES, _PARAMETERS)
+"""What the names of gates, decays, rates and of learned logits look like: inputs as much as q, k and v are."""
 
 CALL: tuple[tuple[str, Values], ...] = (
     (r"drop|^p$", _constant(0.0)),
@@ -176,7 +180,7 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
 
 def may_be_differentiated(name: str) -> bool:
     """Whether a tensor of this name is learned or computed from what is: not a mask, positions or a table of angles."""
-    return re.search(_CONSTANTS, name.lower().strip("_")) is None
+    return is_learned(name) or re.search(_CONSTANTS, name.lower().strip("_")) is None
 
 
 def is_learned(name: str) -> bool:

@@ -18,13 +18,29 @@ WITHOUT_CODE = "aot_eager"
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Runs compiled code as it was written, so that it can be watched; a PyTorch before 2.6 has no such switch.
+    """Runs compiled and scripted code as it was written, so that it can be watched.
 
-    The switch imports the compiler, which takes seconds: code that has not done so has compiled nothing.
+    The switch of a PyTorch before 2.6 is missing. It imports the compiler, which takes seconds: code that has not done
+    so has compiled nothing.
     """
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
-    with stance("force_eager") if stance else nullcontext():
-        yield
+    scripted = torch.jit.ScriptFunction.__call__
+    torch.jit.ScriptFunction.__call__ = _call_as_written(scripted)
+    try:
+        with stance("force_eager") if stance else nullcontext():
+            yield
+    finally:
+        torch.jit.ScriptFunction.__call__ = scripted
+
+
+def _call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
+    """A call of a scripted function that runs what it was made from, which PyTorch keeps for its compiler."""
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        written = getattr(function, "_torchdynamo_inline", None)
+        return written(*args, **kwargs) if written is not None else scripted(function, *args, **kwargs)
+
+    return call
 
 
 def avoid_code_generation() -> None:

@@ -99,7 +99,7 @@ def on_qkv(
     inputs = {role: _packed(role, tensors, scene) for role in roles.values()}
 
     def bound(*values: Tensor, **others: Tensor) -> Any:
-        by_name = {**arguments, **others, **dict(zip(roles, values, strict=True))}
+        by_name = {**_fresh(arguments), **others, **dict(zip(roles, values, strict=True))}
         if not positional:
             return (
                 function(**by_name)
@@ -113,6 +113,11 @@ def on_qkv(
         name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.is_floating_point()
     }
     return Call(bound, inputs, expected_shape(tensors), scene.layout if plain else None, extras=extras)
+
+
+def _fresh(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with copies of the tensors: a call may write its output into one."""
+    return {name: v.clone() if isinstance(v, Tensor) else v for name, v in arguments.items()}
 
 
 def expected_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:

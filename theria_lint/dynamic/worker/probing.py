@@ -12,7 +12,7 @@ from torch import Tensor
 
 from theria.attention import backend_names
 from theria.probes import Report, measure
-from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate
+from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate, frozen_routes
 from theria.probes.point import call, place, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import ODD, ROUND, attention_references, measure_under_autocast, summarise
@@ -80,13 +80,26 @@ def _executed(binding: Binding, scenes: Configurations, watched: Sequence[str]) 
     On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
     """
     in_this_thread = torch.autograd.set_multithreading_enabled(False)
+    launched = helps.launches()
     with uncompiled(), in_this_thread, Places(watched) as places:
         for scene in scenes.values():
-            with suppress(Exception):  # a configuration that the target refuses; the probe says so
-                made = binding.call(scene)
-                output = trial(made.output, made.inputs, scene.seed)
-                differentiate(made.output, place(made.inputs, output, scene.seed), PRIMARY)
+            _differentiate(binding, scene, lambda inputs: [PRIMARY])
+        if helps.launches() == launched:
+            _differentiate(binding, binding.scene, frozen_routes)
+        if _is_probed_under_autocast(binding):
+            with torch.autocast(binding.scene.device, dtype=torch.bfloat16):
+                _differentiate(binding, replace(binding.scene, dtype=torch.float32), lambda inputs: [PRIMARY])
     return places.seen()
+
+
+def _differentiate(binding: Binding, scene: Scene, routes: Callable[[Mapping[str, Tensor]], Sequence[Route]]) -> None:
+    """Goes some routes in a scene, as far as the target does; where it refuses, the probe says so."""
+    with suppress(Exception):
+        made = binding.call(scene)
+        point = place(made.inputs, trial(made.output, made.inputs, scene.seed), scene.seed)
+        for route in routes(point.inputs):
+            with suppress(Exception):
+                differentiate(made.output, point, route)
 
 
 def _runs(
@@ -154,12 +167,16 @@ def _run(
 
 def _under_autocast(binding: Binding) -> list[Report]:
     """The report of softmax attention that autocast breaks in silence, if it does."""
-    if not binding.agrees or binding.scene.dtype not in (torch.float64, torch.float32):
+    if not _is_probed_under_autocast(binding):
         return []
     made = binding.call(replace(binding.scene, dtype=torch.float32))
     references = attention_references(made.layout) if made.layout else []
     report = measure_under_autocast(made.output, made.inputs, references, binding.scene.seed)
     return [report] if report else []
+
+
+def _is_probed_under_autocast(binding: Binding) -> bool:
+    return binding.agrees and binding.scene.dtype in (torch.float64, torch.float32)
 
 
 def _maml(binding: Binding) -> dict[str, Any] | None:
@@ -270,7 +287,7 @@ def _as_run(report: Report, backend: str) -> Run:
         error=report.error,
         gradients={name: _finite(block.error) for name, block in report.gradients.items()},
         blocks={
-            key: {"norm": block.norm, "oracle_norm": block.oracle_norm, "error": _finite(block.error)}
+            key: {name: _finite(getattr(block, name)) for name in ("norm", "oracle_norm", "error")}
             for key, block in report.blocks.items()
         },
         states={key: block.state for key, block in (report.gradients | report.blocks).items()},
@@ -278,6 +295,6 @@ def _as_run(report: Report, backend: str) -> Run:
     )
 
 
-def _finite(number: float) -> float | None:
-    """JSON has no infinity: an error that is not finite is null."""
-    return number if abs(number) < float("inf") else None
+def _finite(number: float | None) -> float | None:
+    """JSON has no infinity: a number that is not finite is null."""
+    return number if number is not None and abs(number) < float("inf") else None
