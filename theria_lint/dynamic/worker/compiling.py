@@ -24,13 +24,14 @@ def uncompiled() -> Iterator[None]:
     so has compiled nothing.
     """
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
-    scripted = torch.jit.ScriptFunction.__call__
-    torch.jit.ScriptFunction.__call__ = _call_as_written(scripted)
+    kind: Any = torch.jit.ScriptFunction
+    scripted = kind.__call__
+    kind.__call__ = _call_as_written(scripted)
     try:
         with stance("force_eager") if stance else nullcontext():
             yield
     finally:
-        torch.jit.ScriptFunction.__call__ = scripted
+        kind.__call__ = scripted
 
 
 def _call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
