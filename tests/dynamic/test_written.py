@@ -36,6 +36,10 @@ def test_docstrings() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "symbols"),
     [
+        ('    """q, k, v (B, H, T, D); sinks (H,): learned."""\n', "k", ("B", "H", "T", "D")),
+        ('    """q, k, v (B, H, T, D); sinks (H,): learned."""\n', "sinks", ("H",)),
+        ('    """q, k, v: (B, H, T, D); pre, post: (H, H)."""\n', "post", ("H", "H")),
+        ('    """q (B, T, H, D), kv (B, M, 2, H, D)."""\n', "q", ("B", "T", "H", "D")),
         ("    B, H, T, D = q.shape\n", "q", ("B", "H", "T", "D")),
         ("    B, T, H, K, V = *k.shape, v.shape[-1]\n", "k", ("B", "T", "H", "K")),
         ("    b, n, d = x.size()\n", "x", ("b", "n", "d")),

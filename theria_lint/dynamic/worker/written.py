@@ -24,6 +24,9 @@ _LIST = re.compile(rf"[\[(]\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*[\])]"
 _ENTRY = re.compile(
     r"^[ \t]*[`*]*([A-Za-z_]\w*(?:[`*]*\s*[,/]\s*[`*]*[A-Za-z_]\w*)*)[`*]*\s*(\([^()\n]*\))?\s*[:,]", re.M
 )
+_INLINE = re.compile(
+    rf"(?<![\w.])([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)(?:\s*:\s*|\s+)\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*\s*,?)\s*\)"
+)
 _UNPACKED = re.compile(rf"^[ \t]*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))+)\s*=\s*(\*?)(\w+)\.(?:shape|size\(\))(.*)$", re.M)
 _ASSERTED = re.compile(rf"\b(\w+)\.shape\s*==\s*\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*\)")
 _COMPLAINT = re.compile(rf"\b(\w+)\b[`'\"]?\s+(?:must|should|to|has to|needs to)\b[^\[(]*{_LIST.pattern}")
@@ -40,6 +43,7 @@ def shapes_in(text: str) -> dict[str, Symbols]:
 
 
 def _statements(text: str) -> Iterator[tuple[str, Symbols]]:
+    yield from _in_a_row(text)
     yield from _described(text)
     for pattern in (_ASSERTED, _COMPLAINT):
         yield from ((match.group(1), _split(match.group(2))) for match in pattern.finditer(text))
@@ -60,6 +64,13 @@ def _described(text: str) -> Iterator[tuple[str, Symbols]]:
         symbols = _split(said.group(1))
         if len(symbols) > 1 or re.search(r"shape\W*$", text[entry.end() : said.start()]):
             yield from ((name, symbols) for name in re.findall(r"\w+", entry.group(1)))
+
+
+def _in_a_row(text: str) -> Iterator[tuple[str, Symbols]]:
+    """``q (B, H, T, D); k, v: (B, M, D); sinks (H,)``, as short docstrings have it."""
+    for match in _INLINE.finditer(text):
+        if "," in match.group(2):
+            yield from ((name, _split(match.group(2).rstrip(", "))) for name in re.findall(r"\w+", match.group(1)))
 
 
 def _split(sizes: str) -> Symbols:
