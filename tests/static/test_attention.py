@@ -290,6 +290,19 @@ def test_a_function_that_only_backwards_run_is_no_target() -> None:
     }  # fmt: skip
 
 
+def test_a_module_that_attends_in_a_method_of_its_own_is_a_target() -> None:
+    code = (
+        "class Layer(nn.Module):\n"
+        "    def _mix(self, x):\n        q, k, v = self.qkv(x).chunk(3)\n        return (q @ k.mT).softmax(-1) @ v\n"
+        "    def forward(self, x): return x + self._mix(x)\n"
+        "class Recomputed(Layer):\n    def forward(self, x): return checkpoint(self._mix, x)\n"
+        "class Plain(Layer):\n    def forward(self, x): return self.qkv(x)\n"
+        "class Model(nn.Module):\n    def __init__(self): self.layer = Layer()\n"
+        "    def forward(self, x): return self.layer(x)\n"
+    )
+    assert set(targets(code)) == {"Layer", "Recomputed"}
+
+
 def test_attention_named_after_what_it_does_to_the_graph_is_a_target() -> None:
     code = (
         "def no_grad_attention(q, k, v, mask): return q\n"

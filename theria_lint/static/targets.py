@@ -149,12 +149,17 @@ class _Finder:
         if inherits(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
         if method_of(self.index, scope, "forward"):
-            is_attention = is_module(self.index, scope) and self.attention.class_is_attention(scope)
-            return TargetKind.MODULE if is_attention else None
+            attends = self.attention.class_is_attention(scope) or self._attends_in_a_method(scope)
+            return TargetKind.MODULE if is_module(self.index, scope) and attends else None
         if self._inherits_attention(scope):
             return TargetKind.MODULE
         called = method_of(self.index, scope, "__call__")
         return TargetKind.FUNCTION if any(words.takes_qkv(found.parameters) for found in called) else None
+
+    def _attends_in_a_method(self, scope: Scope) -> bool:
+        """Whether a forward runs a method of its own instance that computes attention."""
+        line, methods = lineage(self.index, scope), self.attention.closure(method_of(self.index, scope, "forward"))
+        return any(method.parent in line and method in self.attention.seeds for method in methods)
 
     def _inherits_attention(self, scope: Scope) -> bool:
         """Whether a class changes attention of another file: its base is named so, and its methods compute some."""
