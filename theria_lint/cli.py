@@ -41,7 +41,7 @@ def _codes(context: click.Context, parameter: click.Parameter, value: str | None
     "the project's.",
 )
 @click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of one run of a target.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
 @click.option("--select", metavar="RULES", callback=_codes, help="Report only these rules (prefixes, with commas).")
 @click.option("--ignore", metavar="RULES", callback=_codes, help="Leave these rules out (prefixes, with commas).")

@@ -59,9 +59,14 @@ class Job:
         return self.device == "cpu"
 
     @property
+    def probing_time(self) -> float:
+        """Seconds that probing a target may take: on a GPU its kernels are compiled first, for every size and dtype."""
+        return self.timeout if self.device == "cpu" else 4 * self.timeout
+
+    @property
     def target_time(self) -> float:
-        """Seconds that one target may take."""
-        return self.timeout if self.imports_once else self.import_time + self.timeout
+        """Seconds that one target may take, with the import where it is not shared."""
+        return self.probing_time if self.imports_once else self.import_time + self.probing_time
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON data."""

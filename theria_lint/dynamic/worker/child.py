@@ -81,10 +81,11 @@ def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> O
 
 
 def _serve(duty: _Duty) -> None:
-    from theria_lint.dynamic.worker import compiling, devices, importing
+    from theria_lint.dynamic.worker import autotuning, compiling, devices, importing
 
     job = duty.job
     compiling.avoid_code_generation()
+    autotuning.take_first()
     if job.device == "cpu":
         devices.help_along()
     importing.replace_sources(job.overrides)
@@ -168,7 +169,7 @@ def _outcome(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty)
         return _not_imported(duty, target, error)
     duty.attempts.forget()
     found = importing.resolve(module, target.symbol)
-    clock = paths.Clock(job.timeout / 2)
+    clock = paths.Clock(job.probing_time / 2)
     outcome = probing.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
     reason = duty.attempts.explain(outcome.reason) if outcome.reason else ""
     return replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())

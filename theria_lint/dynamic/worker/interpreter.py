@@ -1,4 +1,4 @@
-"""What Triton's interpreter lacks: bfloat16 products, block pointers, library functions, a driver, autotuning.
+"""What Triton's interpreter lacks: bfloat16 products, block pointers, library functions, a driver.
 
 Everything here replaces attributes of Triton for the whole process; call it in a worker's child only.
 """
@@ -31,7 +31,6 @@ def complete() -> None:
     except ImportError:
         return
     triton.runtime.driver.set_active(Driver())
-    _never_benchmark(triton)
     _count_launches(interpreter.InterpretedFunction)
     builder = interpreter.InterpreterBuilder
     for name, place in (("create_masked_load", 1), ("create_masked_store", 2)):
@@ -125,22 +124,6 @@ class Driver:
 
     def clear_cache(self, cache: Any) -> None:
         """There is nothing to clear."""
-
-
-def _never_benchmark(triton: Any) -> None:
-    """Autotuners take the first configuration that is not pruned."""
-    from triton.runtime.autotuner import Autotuner
-
-    def bench(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
-        helps.give("the first of each autotuner's configurations")
-        return [1.0, 1.0, 1.0]
-
-    def check_disk_cache(self: Any, tuning_key: Any, configs: Any, bench_fn: Callable[[], Any]) -> bool:
-        bench_fn()
-        return False
-
-    Autotuner._bench = bench
-    Autotuner.check_disk_cache = check_disk_cache
 
 
 def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:

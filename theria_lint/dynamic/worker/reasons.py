@@ -52,7 +52,7 @@ def failed_probe(error: BaseException, job: Job) -> str:
 def ended_probe(status: int, job: Job) -> str:
     """The target ended its process, or had to be ended; ``status`` as ``os.waitpid`` gives it."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return f"it did not end within {job.timeout:.0f} s; give it more with --timeout"
+        return f"it did not end within {job.probing_time:.0f} s; give it more with --timeout"
     return f"it {_end(status)}"
 
 
