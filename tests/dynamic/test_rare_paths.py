@@ -78,6 +78,43 @@ def test_a_learned_logit_is_an_input(tmp_path: Path, name: str) -> None:
     assert finding_of(found, "THL002", 11).disposition == "confirmed"
 
 
+def test_a_parameter_keeps_its_hooks(tmp_path: Path) -> None:
+    body = (
+        "class Attention(torch.nn.Module):\n    def __init__(self, dim):\n        super().__init__()\n"
+        "        self.qkv = torch.nn.Linear(dim, 3 * dim)\n"
+        "        self.qkv.weight.register_hook(lambda g: g.detach())\n"
+        "    def forward(self, x):\n        return attend(*self.qkv(x).chunk(3, -1))\n"
+    )
+    found = confirm_source(tmp_path, HEAD + body, device="cpu")
+    assert target_of(found, "Attention").verdict == "silent_corruption"
+    assert finding_of(found, "THL011").disposition == "confirmed"
+
+
+def test_a_tensor_made_of_numbers_is_to_blame(tmp_path: Path) -> None:
+    body = (
+        "def attention(q, k, v):\n    s = torch.tensor((q @ k.mT).tolist(), dtype=q.dtype)\n"
+        "    return s.softmax(-1) @ v\n"
+    )
+    found = confirm_source(tmp_path, HEAD + body, device="cpu")
+    made, _ = (finding for finding in found.findings if finding.suspect.symbol == "attention")
+    assert made.disposition == "confirmed"
+
+
+def test_a_table_of_biases_says_how_many_positions_there_are(tmp_path: Path) -> None:
+    body = (
+        "class WindowAttention(torch.nn.Module):\n"
+        "    def __init__(self, dim, window_size):\n        super().__init__()\n"
+        "        self.qkv = torch.nn.Linear(dim, 3 * dim)\n        size = window_size[0] * window_size[1]\n"
+        "        self.table = torch.nn.Parameter(torch.zeros(size, size))\n"
+        "    def forward(self, x):\n        q, k, v = self.qkv(x).chunk(3, -1)\n"
+        "        return (q @ k.mT + self.table).softmax(-1) @ v\n"
+        "class NearAttention(WindowAttention):\n"
+        "    def __init__(self, dim):\n        super().__init__(dim, (3, 3))\n"
+    )
+    found = confirm_source(tmp_path, HEAD + body, device="cpu")
+    assert {target.verdict for target in found.targets if "Attention" in target.target.symbol} == {"safe"}
+
+
 def test_a_buffer_that_a_call_adds_to_is_a_new_one_each_time(tmp_path: Path) -> None:
     body = (
         "class Attention(torch.autograd.Function):\n"

@@ -67,6 +67,11 @@ LONG = 0.05
 STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
 
+LONGEST = 256
+"""The most positions that a complaint is believed to want."""
+
+_MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
+
 __all__ = ["Binding", "CannotCallError", "bind"]
 
 
@@ -233,10 +238,19 @@ def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
         yield way, replace(scene, written={**scene.written, **asked})
     if best.progress[0] == GARBAGE and not scene.gentle:
         yield way, replace(scene, gentle=True)
+    yield from ((way, replace(scene, shape=shape)) for shape in _asked_lengths(scene.shape, best.reason))
     for other in way.others(best.reason):
         yield other, scene
     if way.choice:
         yield from ((way, replace(scene, shape=shape)) for shape in SIZES[1:] if shape != scene.shape)
+
+
+def _asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:
+    """As many positions as a complaint wants: a window's table of biases fits one number of them."""
+    for one, other in _MISMATCH.findall(reason):
+        for given, wanted in ((int(one), int(other)), (int(other), int(one))):
+            if given in (shape.queries, shape.keys) and 1 < wanted <= LONGEST:
+                yield replace(shape, queries=wanted, keys=wanted)
 
 
 def _tamed(search: Search, binding: Binding) -> Binding:

@@ -31,11 +31,19 @@ def in_parameters(module: nn.Module, function: Callable[..., Any]) -> tuple[Call
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
         parts = torch.split(vector, sizes)
-        replaced = {name: part.view(p.shape) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+        replaced = {name: _stand_in(p, part) for (name, p), part in zip(parameters.items(), parts, strict=True)}
         with torch.nn.utils.stateless._reparametrize_module(module, replaced):
             return function(*inputs)
 
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+
+
+def _stand_in(parameter: nn.Parameter, part: Tensor) -> Tensor:
+    """A part of the vector in a parameter's shape, with the hooks that change the parameter's gradient."""
+    made = part.view(parameter.shape)
+    for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
+        made.register_hook(hook)  # type: ignore[no-untyped-call]
+    return made
 
 
 def with_parameters(made: Call, scene: Scene, report: Report, *, both: bool) -> Report:
