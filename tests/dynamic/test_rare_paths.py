@@ -115,6 +115,12 @@ def test_a_table_of_biases_says_how_many_positions_there_are(tmp_path: Path) -> 
     assert {target.verdict for target in found.targets if "Attention" in target.target.symbol} == {"safe"}
 
 
+def test_star_arguments_are_three_tensors(tmp_path: Path) -> None:
+    body = "def attention(*qkv, **options):\n    q, k, v = qkv\n    return attend(q, k, v.detach())\n"
+    found = confirm_source(tmp_path, HEAD + body, device="cpu")
+    assert target_of(found, "attention").verdict == "hard_structural"
+
+
 def test_a_buffer_that_a_call_adds_to_is_a_new_one_each_time(tmp_path: Path) -> None:
     body = (
         "class Attention(torch.autograd.Function):\n"

@@ -120,9 +120,10 @@ def _pick(values: list[Any], index: int) -> Any:
 def roles_of(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
     """The parameters that hold q, k, v (or qkv, kv): by name, else the first three that need a value."""
     found: dict[str, str] = {}
-    for name in parameters:
+    for name, parameter in parameters.items():
         role = words.role(name)
-        if role is not None and role not in found.values():
+        takes_many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if role is not None and role not in found.values() and not takes_many:
             found[name] = role
     if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
         return {name: role for name, role in found.items() if role in _used(set(found.values()))}
