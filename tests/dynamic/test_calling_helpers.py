@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 from confirming import confirm_source, target_of
 
-from theria.probes.report import Block, Report
-from theria.verdicts import Status, Verdict
-from theria_lint.dynamic.worker.fitness import weighed
 from theria_lint.model import TargetResult
 
 HEAD = '''"""Kernels for a test."""
@@ -167,10 +164,3 @@ def sigmoid_attention(queries, keys, values):
 def test_the_axis_of_time_is_found_by_running(tmp_path: Path, s: str, verdict: str) -> None:
     result = result_of(tmp_path, TIME_FIRST.format(s=s), "sigmoid_attention")
     assert result.verdict == verdict, result.reason
-
-
-@pytest.mark.parametrize(("norm", "verdict"), [(1.0, Verdict.SILENT_CORRUPTION), (float("nan"), Verdict.INCONCLUSIVE)])
-def test_an_oracle_that_is_not_finite_calls_nothing_wrong(norm: float, verdict: Verdict) -> None:
-    block = Block(norm=1.0, oracle_norm=norm, error=float("inf"), state="wrong")
-    report = Report(Status.OK, Verdict.SILENT_CORRUPTION, "wrong", gradients={"q": block}, blocks={"q,q": block})
-    assert weighed(report, None).verdict is verdict

@@ -81,11 +81,11 @@ def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> O
 
 
 def _serve(duty: _Duty) -> None:
-    from theria_lint.dynamic.worker import autotuning, compiling, devices, importing
+    from theria_lint.dynamic.worker import compiling, devices, importing, launching
 
     job = duty.job
     compiling.avoid_code_generation()
-    autotuning.take_first()
+    launching.watch()
     if job.device == "cpu":
         devices.help_along()
     importing.replace_sources(job.overrides)

@@ -34,7 +34,7 @@ def settle() -> None:
 
 
 def kernel(module: str) -> None:
-    """Notes a module that holds kernels for Triton's interpreter."""
+    """Notes a module that holds Triton kernels."""
     _kernels.add(module.partition(".")[0])
 
 
@@ -44,7 +44,7 @@ def holds_kernels(module: str) -> bool:
 
 
 def launch() -> None:
-    """Counts a kernel of the code under test that Triton's interpreter runs."""
+    """Counts a kernel that the code under test launches."""
     _launches[0] += 1
 
 

@@ -31,7 +31,6 @@ def complete() -> None:
     except ImportError:
         return
     triton.runtime.driver.set_active(Driver())
-    _count_launches(interpreter.InterpretedFunction)
     builder = interpreter.InterpreterBuilder
     for name, place in (("create_masked_load", 1), ("create_masked_store", 2)):
         setattr(builder, name, _with_boolean_mask(getattr(builder, name), place, tl))
@@ -43,22 +42,6 @@ def complete() -> None:
     interpreter.ASTTransformer.visit_For = _visit_for
     if not hasattr(interpreter, "BlockPointerHandle"):
         _give_block_pointers(tl)
-
-
-def _count_launches(function: Any) -> None:
-    """Lets it be known who has kernels, and when one runs."""
-    run, init = function.run, function.__init__
-
-    def noted(self: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
-        helps.kernel(getattr(fn, "__module__", None) or "")
-        init(self, fn, *args, **kwargs)
-
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        helps.launch()
-        return run(self, *args, **kwargs)
-
-    function.run = counted
-    function.__init__ = noted
 
 
 class Driver:

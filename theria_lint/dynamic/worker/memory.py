@@ -1,15 +1,38 @@
-"""Lets memory that nobody has written be seen: new memory is filled with a pattern, where the C library can do that."""
+"""Lets memory that nobody has written be seen."""
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-_PERTURB = -6
-"""glibc's number for the setting of ``mallopt`` that fills new memory with the complement of a byte."""
+import torch
+from torch.overrides import TorchFunctionMode
+
+_UNWRITTEN = frozenset(
+    {torch.empty, torch.empty_like, torch.empty_strided, torch.Tensor.new_empty, torch.Tensor.new_empty_strided}
+)
 
 
-def fill_new(byte: int) -> None:
-    """From now on most new memory is filled with a byte (0: not any more), where the C library is glibc."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_PERTURB, byte and byte ^ 0xFF)
+class Filled(TorchFunctionMode):
+    """A context in which new tensors that nobody has written yet hold one number.
+
+    A finite one, where PyTorch's own deterministic mode writes NaN: many a kernel reads more than it has written and
+    multiplies it by zero.
+    """
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self._number = number
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Calls the function, and fills what it has made if that is its only job."""
+        made = function(*arguments, **(named or {}))
+        if function in _UNWRITTEN and made.is_floating_point():
+            made.detach().fill_(self._number)
+        return made

@@ -191,7 +191,7 @@ def _configurations(binding: Binding) -> Configurations:
     """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, other sizes, and a longer
-    sequence where no kernel is interpreted.
+    sequence where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
     """
     scene = binding.scene
     launched = helps.launches()

@@ -13,9 +13,10 @@ from torch import Tensor
 from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references
-from theria_lint.dynamic.worker import helps, memory
+from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.fitness import is_misfit
+from theria_lint.dynamic.worker.memory import Filled
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.dynamic.worker.signatures import NoSuchChoiceError
 
@@ -24,9 +25,8 @@ _OURS = (str(Path(__file__).parents[2]), str(Path(trial.__code__.co_filename).pa
 _STABLE = 1e-3
 """The relative difference between two calls of an interpreted kernel from which it reads what nobody wrote."""
 
-_PATTERNS = (0x3F, 0x40)
-"""The bytes that new memory is filled with before each of the two: in every floating dtype, numbers of ordinary size,
-for many a kernel reads more than it has written and multiplies it by zero."""
+_NUMBERS = (0.7, -3.0)
+"""What new memory is filled with for each of the two."""
 
 
 class CannotCallError(Exception):
@@ -173,10 +173,9 @@ def _refuse_garbage(made: Call, output: Tensor, seed: int, kernels: bool) -> Non
     if not kernels:
         return
     outputs = []
-    for pattern in _PATTERNS:
-        memory.fill_new(pattern)
-        outputs.append(trial(made.output, made.inputs, seed))
-    memory.fill_new(0)
+    for number in _NUMBERS:
+        with Filled(number):
+            outputs.append(trial(made.output, made.inputs, seed))
     if outputs[0].shape != outputs[1].shape or not relative_error(outputs[0], outputs[1]) < _STABLE:
         raise GarbageError("its kernels return memory that they have not written for the arguments made up for it")
 
