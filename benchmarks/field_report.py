@@ -136,7 +136,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="where the virtual environment is, or is made")
     parser.add_argument("packages", nargs="*", help="names of packages; all by default")
     parser.add_argument("--reports", type=Path, help="a folder for the JSON reports")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main() -> None:
