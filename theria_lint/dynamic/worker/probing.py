@@ -15,7 +15,7 @@ from theria.probes import Report, measure
 from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate, frozen_routes
 from theria.probes.point import call, place, trial
 from theria.probes.precision import relative_error
-from theria.probes.sweep import ODD, ROUND, attention_references, measure_under_autocast, summarise
+from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker import helps
@@ -23,27 +23,14 @@ from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calls import Call
 from theria_lint.dynamic.worker.compiling import uncompiled
+from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first, refuse_slow
 from theria_lint.dynamic.worker.fitness import weighed
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
-from theria_lint.dynamic.worker.points import telling_point
 from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
-
-_FIRST = "the first sizes"
-
-_SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
-"""With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
-
-_LONGER = "a longer sequence"
-
-_LENGTHS = (129, 256)
-"""Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
-
-Configurations = Mapping[str, Scene]
-"""The scenes that a target is probed in, by what is said of them; it refuses some."""
 
 
 def run_target(
@@ -58,14 +45,14 @@ def run_target(
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
     helps.settle()
-    scenes = _configurations(binding)
+    scenes = configurations(binding)
     places = _executed(binding, scenes, watched)
     sdpa.count = 0
     _try_once(binding)
     runs = [told(run, target) for run in _runs(binding, scenes, kind, sdpa, request.hints, clock)]
     other = as_on_gpu(target, request, device, clock)
     if other is not None:
-        runs += [told(run, target) for run in _runs(other, _configurations(other), kind, sdpa, request.hints, clock)]
+        runs += [told(run, target) for run in _runs(other, configurations(other), kind, sdpa, request.hints, clock)]
     return Outcome(job, request.symbol, tuple(runs), places=places)
 
 
@@ -143,13 +130,15 @@ def _run(
     notes: list[str] = []
     interpreted = backend == "triton" and binding.scene.device == "cpu"
     if interpreted:
-        scenes = _only_first(scenes)
+        scenes = only_first(scenes)
     for name, scene in scenes.items():
         if reports and clock.late():
             notes.append(f"not probed on {name}: out of time")
             continue
         try:
-            routes = SECONDARY[:0] if interpreted or name == _LONGER else SECONDARY
+            if name == LONGER:
+                refuse_slow(binding, scene)
+            routes = SECONDARY[:0] if interpreted or name == LONGER else SECONDARY
             reports.append(_measure(binding, scene, name, hints, twin, routes))
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
@@ -187,57 +176,6 @@ def _maml(binding: Binding) -> dict[str, Any] | None:
         return None
 
 
-def _configurations(binding: Binding) -> Configurations:
-    """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
-
-    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, other sizes, and a longer
-    sequence where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
-    """
-    scene = binding.scene
-    launched = helps.launches()
-    found = {_FIRST: scene}
-    if binding.call().module is not None:
-        found["smaller defaults"] = telling_point(
-            binding, replace(scene, small=True, shape=_SMALL, seed=scene.seed + 1)
-        )
-        found["evaluation mode"] = replace(scene, evaluating=True)
-    found["strided inputs"] = replace(scene, strided=True)
-    masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
-    if _differs(binding, masked, replace(masked, masking=False)):
-        found["a causal mask"] = masked
-    other = ROUND if scene.shape != ROUND else ODD
-    if scene.shape.queries == scene.shape.keys:
-        other = replace(other, keys=other.queries)
-    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
-    for length in _LENGTHS if helps.launches() == launched else ():
-        longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
-        if _outputs(binding, longer):
-            found[_LONGER] = longer
-            break
-    return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
-
-
-def _only_first(scenes: Configurations) -> Configurations:
-    """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
-    first = scenes[_FIRST]
-    return {_FIRST: replace(first, shape=replace(first.shape, batch=1))}
-
-
-def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
-    """Whether both scenes run and give different outputs."""
-    outputs = _outputs(binding, scene, other)
-    return bool(outputs) and (outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1]))
-
-
-def _outputs(binding: Binding, *scenes: Scene) -> list[Tensor]:
-    """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
-    try:
-        with uncompiled():
-            return [trial(made.output, made.inputs, scenes[0].seed) for made in map(binding.call, scenes)]
-    except Exception:  # code that was not written for us, at sizes that were not tried before
-        return []
-
-
 def _measure(
     binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any], twin: Twin | None, routes: Sequence[Route]
 ) -> Report:
@@ -252,7 +190,7 @@ def _measure(
         made.output,
         made.inputs,
         references=references,
-        is_slow=lambda: name == _LONGER or helps.launches() > launched,
+        is_slow=lambda: name == LONGER or helps.launches() > launched,
         twin=twin(scene) if twin else None,
         routes=routes,
         seed=scene.seed,

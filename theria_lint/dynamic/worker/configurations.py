@@ -1,0 +1,96 @@
+"""What a target is probed in beside the scene that worked: each shows damage that the others do not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import trial
+from theria.probes.sweep import ODD, ROUND
+from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.binding import Binding
+from theria_lint.dynamic.worker.compiling import uncompiled
+from theria_lint.dynamic.worker.points import telling_point
+from theria_lint.dynamic.worker.scene import Scene
+
+_FIRST = "the first sizes"
+
+_SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
+"""With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
+
+LONGER = "a longer sequence"
+
+_SLOW = 0.1
+"""Seconds of processor time a call from which a longer sequence, which takes a hundred calls, is left out."""
+
+_LENGTHS = (129, 256)
+"""Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
+
+Configurations = Mapping[str, Scene]
+"""The scenes that a target is probed in, by what is said of them; it refuses some."""
+
+
+def configurations(binding: Binding) -> Configurations:
+    """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
+
+    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, other sizes, and a longer
+    sequence where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
+    """
+    scene = binding.scene
+    launched = helps.launches()
+    found = {_FIRST: scene}
+    if binding.call().module is not None:
+        found["smaller defaults"] = telling_point(
+            binding, replace(scene, small=True, shape=_SMALL, seed=scene.seed + 1)
+        )
+        found["evaluation mode"] = replace(scene, evaluating=True)
+    found["strided inputs"] = replace(scene, strided=True)
+    masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
+    if _differs(binding, masked, replace(masked, masking=False)):
+        found["a causal mask"] = masked
+    other = ROUND if scene.shape != ROUND else ODD
+    if scene.shape.queries == scene.shape.keys:
+        other = replace(other, keys=other.queries)
+    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
+    for length in _LENGTHS if helps.launches() == launched else ():
+        longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
+        if _outputs(binding, longer):
+            found[LONGER] = longer
+            break
+    return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
+
+
+def only_first(scenes: Configurations) -> Configurations:
+    """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
+    first = scenes[_FIRST]
+    return {_FIRST: replace(first, shape=replace(first.shape, batch=1))}
+
+
+def refuse_slow(binding: Binding, scene: Scene) -> None:
+    """Raises ValueError if the target is too slow to be probed in a scene."""
+    with uncompiled():
+        made = binding.call(scene)
+        began = time.process_time()
+        trial(made.output, made.inputs, scene.seed)
+        took = time.process_time() - began
+    if took > _SLOW:
+        raise ValueError("a call of it takes too long")
+
+
+def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
+    """Whether both scenes run and give different outputs."""
+    outputs = _outputs(binding, scene, other)
+    return bool(outputs) and (outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1]))
+
+
+def _outputs(binding: Binding, *scenes: Scene) -> list[Tensor]:
+    """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
+    try:
+        with uncompiled():
+            return [trial(made.output, made.inputs, scenes[0].seed) for made in map(binding.call, scenes)]
+    except Exception:  # code that was not written for us, at sizes that were not tried before
+        return []
