@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from . import words
-from .computing import OPERATION
+from .computing import OPERATION, PRODUCTS
 
 # A line that begins in the first column with anything but what can close a bracket begins a top-level statement.
 _TOP = re.compile(r"\n(?=[^\s)\]}\\])")
@@ -21,7 +21,8 @@ _CLASS = re.compile(r"class[ \t]+(\w+)")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
-_PRODUCTS = ("matmul", "mm", "einsum", "tensordot")
+# The literal comes first: the engine then skips to it instead of trying every place.
+_PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
 # Spelt out: what autograd and the detectors never see inside of, whatever the file imports.
 _KERNEL = re.compile(r"^@triton\.(?:jit|autotune|heuristics)\b", re.MULTILINE)
 _HEADER_END = re.compile(r"\)\s*(?:->[^:\n]+)?:(?=[ \t]*\r?\n)")
@@ -29,14 +30,16 @@ _NAMED_LAMBDA = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*lambda\b([^:]*
 _MULTIHEAD = "MultiheadAttention"
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 _QKV = frozenset({"q", "k", "v"})
-_DECORATOR = re.compile(r"(?:^|\n)[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
+_DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 # A part of every name that `_OPERATION` finds: a text without any is not searched.
 _HINTS = (
     *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
     *("flash_att", "sageattn", "xformers_attention"),
 )
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
-_RENAMED = re.compile(rf"(?<!\w){OPERATION}[\s\\]+as[\s\\]+(\w+)|(?:^|\n)[ \t]*(\w+)[^\n=]*=[^=\n]*(?<!\w){OPERATION}")
+_NAMES_OPERATION = re.compile(rf"(?<!\w){OPERATION}")
+_RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
+_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[^=]*=[^=]*")
 
 
 @dataclass(eq=False, slots=True)
@@ -185,7 +188,12 @@ def may_call_operation(text: str) -> bool:
 
 def renamed_operations(text: str) -> set[str]:
     """The names that a text gives to attention operations, by an import or an assignment."""
-    return {first or second for first, second in _RENAMED.findall(text)}
+    found: set[str] = set()
+    for match in _NAMES_OPERATION.finditer(text):
+        renamed = _RENAMED.match(text, match.end())
+        assigned = _ASSIGNED_TO.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start())
+        found.update(told[1] for told in (renamed, assigned) if told is not None)
+    return found
 
 
 def takes_softmax(text: str) -> bool:
@@ -195,8 +203,8 @@ def takes_softmax(text: str) -> bool:
 
 def products(text: str) -> int:
     """How many matrix products a text may hold."""
-    operators = text.count("@") - len(_DECORATOR.findall(text)) if "@" in text else 0
-    return operators + sum(map(text.count, _PRODUCTS))
+    operators = text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0
+    return operators + sum(len(found.findall(text)) for word, found in _PRODUCTS if word in text)
 
 
 def _may_make_qkv(text: str) -> bool:

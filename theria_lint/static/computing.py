@@ -18,7 +18,7 @@ OPERATION = (
 _OPERATION = re.compile(OPERATION)
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
 _OTHER_SOFTMAX = words.word_set("loss entropy ce router routing gate gating experts moe sample sampler generate")
-_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
+PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 _QKV = frozenset({"q", "k", "v"})
 
 
@@ -93,7 +93,7 @@ def _products(scope: Scope) -> Iterator[ast.expr]:
         if isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.MatMult):
                 yield node
-        elif isinstance(node, ast.Call) and callee_name(node) in _PRODUCTS:
+        elif isinstance(node, ast.Call) and callee_name(node) in PRODUCTS:
             yield node
 
 
