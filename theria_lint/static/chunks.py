@@ -30,6 +30,10 @@ _NAMED_LAMBDA = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*lambda\b([^:]*
 _MULTIHEAD = "MultiheadAttention"
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 _QKV = frozenset({"q", "k", "v"})
+# Names that can be for q, k or v.
+_VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
+_ARGUMENT = re.compile(rf"{_VARIABLE.pattern}(?=[\s\\]*[,)])")
+_METHOD_BEGINS = ("", "async ")
 _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 # A part of every name that `_OPERATION` finds: a text without any is not searched.
 _HINTS = (
@@ -59,6 +63,7 @@ class Chunk:
     body: int | None = None
     _mentioned: frozenset[str] | None = None
     _statements: list[int] | None = None
+    _makes_weights: bool | None = None
 
     def mentions(self) -> frozenset[str]:
         """Every identifier in the chunk."""
@@ -73,6 +78,20 @@ class Chunk:
             found = _at_indentation(method[1]).finditer(self.text) if method is not None else ()
             self._statements = [match.end() for match in found]
         return self._statements
+
+    def pieces(self) -> list[str]:
+        """The text in pieces of which each holds the functions that it holds in whole: a class's methods apart."""
+        starts = self.statements()
+        if not starts:
+            return [self.text]
+        return [self.text[start:end] for start, end in pairwise([0, *starts, len(self.text)])]
+
+    def may_make_weights(self) -> bool:
+        """Whether one function of the chunk may take a softmax of a product."""
+        if self._makes_weights is None:
+            pieces = self.pieces() if takes_softmax(self.text) and products(self.text) else []
+            self._makes_weights = any(takes_softmax(piece) and products(piece) for piece in pieces)
+        return self._makes_weights
 
 
 class Chunks:
@@ -160,25 +179,26 @@ def may_be_seed(chunk: Chunk) -> bool:
         return False
     if any(words.class_is_attention(name) for name in _CLASS.findall(chunk.text)):
         return True
-    method = _METHOD.search(chunk.text) if _CLASS_HEADER.search(chunk.text) is not None else None
-    return functions_may_be_seeds(chunk.text, method[1] if method is not None else None)
+    # The name of a method alone says nothing: of a class's pieces, those behind its header.
+    is_method = bool(chunk.statements())
+    return _MULTIHEAD in chunk.text or any(functions_may_be_seeds(piece, is_method) for piece in chunk.pieces())
 
 
-def functions_may_be_seeds(text: str, methods: str | None) -> bool:
+def functions_may_be_seeds(text: str, is_method: bool) -> bool:
     """Whether a function in a text may be attention code by what it takes and computes, or by its name.
 
-    ``methods`` is the indentation of a class's methods, whose names alone say nothing.
+    Of a method the name alone says nothing.
     """
     has_lambda = "lambda" in text
     if "def" not in text and not has_lambda:
         return False
     if products(text) >= 2 and (takes_softmax(text) or _may_make_qkv(text)):
         return True
-    if may_call_operation(text) or _MULTIHEAD in text or (_ENTRY.search(text) and _may_make_qkv(text)):
+    if may_call_operation(text) or (_ENTRY.search(text) and _may_pass_on(text)):
         return True
     if has_lambda and any(_may_name_attention(match) for match in _NAMED_LAMBDA.finditer(text)):
         return True
-    return any(_may_be_attention(text, match, methods) for match in _INNER.finditer(text))
+    return any(_may_be_attention(text, match, is_method) for match in _INNER.finditer(text))
 
 
 def may_call_operation(text: str) -> bool:
@@ -208,8 +228,13 @@ def products(text: str) -> int:
 
 
 def _may_make_qkv(text: str) -> bool:
-    """Whether a text says names for q, k and v."""
-    return words.roles(_IDENTIFIER.findall(text)) >= _QKV
+    """Whether a text says names for q, k and v that are no attributes."""
+    return words.roles(_VARIABLE.findall(text)) >= _QKV
+
+
+def _may_pass_on(text: str) -> bool:
+    """Whether names for q, k and v may be arguments."""
+    return words.roles(_ARGUMENT.findall(text)) >= _QKV
 
 
 def _may_name_attention(match: re.Match[str]) -> bool:
@@ -217,10 +242,9 @@ def _may_name_attention(match: re.Match[str]) -> bool:
     return words.function_is_attention(match[1]) or words.roles(_IDENTIFIER.findall(match[2])) >= _QKV
 
 
-def _may_be_attention(text: str, match: re.Match[str], methods: str | None) -> bool:
+def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
     """Whether the definition that begins at ``match`` is attention by its name or by its parameters."""
-    is_method = methods is not None and text[: match.start()].endswith(("\n" + methods, "\n" + methods + "async "))
-    if not is_method and words.function_is_attention(match[1]):
+    if not (is_method and text[: match.start()] in _METHOD_BEGINS) and words.function_is_attention(match[1]):
         return True
     signature = _SIGNATURE.match(text, match.end())
     # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.

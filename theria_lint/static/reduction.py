@@ -159,13 +159,16 @@ class _Graph:
 
     def makers_of_weights(self, chunk: Chunk) -> set[Chunk]:
         """The chunks of functions that end in a softmax of a product, where a chunk multiplies what they may return."""
-        if chunk.body is not None or not self._takes_softmax or not products(chunk.text):
+        if chunk.body is not None or not self._makers or not products(chunk.text):
             return set()
-        return {lower for lower in self.below(chunk) if takes_softmax(lower.text) and products(lower.text)}
+        return self._makers & self.below(chunk)
 
     @cached_property
-    def _takes_softmax(self) -> bool:
-        return takes_softmax(self.chunks.masked)
+    def _makers(self) -> set[Chunk]:
+        """The chunks of all functions that may make attention weights."""
+        if not takes_softmax(self.chunks.masked):
+            return set()
+        return {chunk for chunk in self.chunks.all if chunk.may_make_weights()}
 
     @cached_property
     def _operations(self) -> set[str]:
@@ -187,7 +190,7 @@ class _Graph:
             return True
         if method not in self._running:
             name, text = method
-            self._running[method] = self._is_named(name) or functions_may_be_seeds(text, "")
+            self._running[method] = self._is_named(name) or functions_may_be_seeds(text, is_method=False)
         return self._running[method]
 
     def _is_named(self, name: str) -> bool:
