@@ -14,6 +14,8 @@ from .operators import registered_derivatives
 
 # Frameworks that have modules of their own.
 _FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
+# The nodes that can name a function.
+_NAMING = frozenset({ast.Name, ast.Attribute})
 
 
 class AttentionCode:
@@ -28,6 +30,7 @@ class AttentionCode:
         self._mentions: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._computing: dict[Scope, bool] = {}
+        self._multihead: dict[Scope, set[str]] = {}
         self._registered = registered_derivatives(index)
         self._weights = {scope for scope in index.functions() if makes_weights(scope)}
         self.seeds = [scope for scope in index.functions() if self._is_seed(scope)]
@@ -66,8 +69,7 @@ class AttentionCode:
     def _multiplies_weights(self, scope: Scope) -> bool:
         if self._weights.isdisjoint(self.mentions(scope) if self._weights else ()):
             return False
-        calls = [node for node in scope.nodes if isinstance(node, ast.Call)]
-        return multiplies(scope, {call for call in calls if self._runs_weights(scope, call.func)})
+        return multiplies(scope, {call for call in scope.of(ast.Call) if self._runs_weights(scope, call.func)})
 
     def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
         nodes, instance = ast.walk(callee), self_name(scope)
@@ -78,9 +80,14 @@ class AttentionCode:
         instance = self_name(scope)
         if instance is None or scope.parent is None:
             return False
-        called = (dotted(node.func) or "" for node in scope.nodes if isinstance(node, ast.Call))
-        names = {callee.partition(".")[2] for callee in called if callee.startswith(f"{instance}.")}
-        return any(not names.isdisjoint(multihead_members(owner)) for owner in lineage(self.index, scope.parent))
+        owners = lineage(self.index, scope.parent)
+        members = {f"{instance}.{name}" for owner in owners for name in self._multihead_members(owner)}
+        return bool(members) and any(dotted(call.func) in members for call in scope.of(ast.Call))
+
+    def _multihead_members(self, owner: Scope) -> set[str]:
+        if owner not in self._multihead:
+            self._multihead[owner] = multihead_members(owner)
+        return self._multihead[owner]
 
     def class_is_attention(self, owner: Scope) -> bool:
         """Whether calling an instance of this class computes attention."""
@@ -123,12 +130,14 @@ class AttentionCode:
         yield from self._registered.get(scope, ())
         instance = self_name(scope)
         for node in (*scope.header, *scope.nodes):
-            yield from self._mentioned_by(scope, node, instance)
+            if type(node) in _NAMING:
+                yield from self._mentioned_by(scope, node, instance)
 
     def _mentioned_by(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
         """What one node of a function's own code names."""
         if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Load) and not self._is_tested(node):
+            known = node.id in self.index.by_name or node.id in self._variables
+            if known and isinstance(node.ctx, ast.Load) and not self._is_tested(node):
                 yield from self._named(scope, node)
         elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):

@@ -78,7 +78,7 @@ def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
 
 def _assigned(index: Index, scope: Scope, name: str) -> list[Scope]:
     """The functions of the file that the body of a class assigns to a name: ``forward = _forward``."""
-    assigned = (node for node in scope.nodes if isinstance(node, ast.Assign) and _is_named(node.targets[0], name))
+    assigned = (node for node in scope.of(ast.Assign) if _is_named(node.targets[0], name))
     named = (found for node in assigned for found in index.by_name.get(dotted(node.value) or "", ()))
     return [found for found in named if found.kind == "function"]
 
@@ -92,8 +92,8 @@ def multihead_members(scope: Scope) -> set[str]:
     return {
         target.attr
         for method in scope.children
-        for node in method.nodes
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for node in method.of(ast.Assign)
+        if isinstance(node.value, ast.Call)
         for target in node.targets
         if isinstance(target, ast.Attribute) and not MULTIHEAD.isdisjoint(method.names.resolve_node(node.value.func))
     }

@@ -121,11 +121,17 @@ class ModuleCode:
         """The calls among `places`, with what the callee's name may mean."""
         if where not in self._calls:
             self._calls[where] = [
-                Call(place, place.node, place.names.resolve_node(place.node.func))
-                for place in self.places(where)
-                if isinstance(place.node, ast.Call)
+                Call(place, node, place.names.resolve_node(node.func)) for place, node in self._find_calls(where)
             ]
         return self._calls[where]
+
+    def _find_calls(self, where: str) -> Iterator[tuple[Place, ast.Call]]:
+        for scope in self._scopes(where):
+            if scope.parent is not None and scope.kind == "function":
+                for node in scope.header:
+                    if isinstance(node, ast.Call):
+                        yield Place(node, scope, scope.parent.names, True), node
+            yield from ((Place(call, scope, scope.names, False), call) for call in scope.of(ast.Call))
 
     def _scopes(self, where: str) -> list[Scope]:
         if where == "anywhere":

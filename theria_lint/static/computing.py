@@ -31,7 +31,7 @@ def computes_attention(scope: Scope) -> bool:
     """
     if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
         return False
-    if any(_is_operation(scope, node) for node in scope.nodes if isinstance(node, ast.Call)):
+    if any(_is_operation(scope, call) for call in scope.of(ast.Call)):
         return True
     products = [node.lineno for node in _products(scope)]
     softmaxes = [] if _is_other(scope) else _softmaxes(scope)
@@ -39,7 +39,10 @@ def computes_attention(scope: Scope) -> bool:
         return True  # the weights alone: the values are met elsewhere
     if len(products) >= 2 and softmaxes and min(products) <= min(softmaxes) and max(softmaxes) <= max(products):
         return True
-    return _makes_qkv(scope) and (_multiplies_all(scope) or (scope.name in CALL_ENTRIES and _passes_on(scope)))
+    may_pass_on = scope.name in CALL_ENTRIES
+    if len(products) < 2 and not may_pass_on:
+        return False
+    return _makes_qkv(scope) and (_multiplies_all(scope) or (may_pass_on and _passes_on(scope)))
 
 
 def makes_weights(scope: Scope) -> bool:
@@ -89,17 +92,12 @@ def _is_operation(scope: Scope, call: ast.Call) -> bool:
 
 
 def _products(scope: Scope) -> Iterator[ast.expr]:
-    for node in scope.nodes:
-        if isinstance(node, ast.BinOp):
-            if isinstance(node.op, ast.MatMult):
-                yield node
-        elif isinstance(node, ast.Call) and callee_name(node) in PRODUCTS:
-            yield node
+    yield from (node for node in scope.of(ast.BinOp) if isinstance(node.op, ast.MatMult))
+    yield from (call for call in scope.of(ast.Call) if callee_name(call) in PRODUCTS)
 
 
 def _softmaxes(scope: Scope) -> list[int]:
-    calls = (node for node in scope.nodes if isinstance(node, ast.Call))
-    return [call.lineno for call in calls if "softmax" in callee_name(call).lower()]
+    return [call.lineno for call in scope.of(ast.Call) if "softmax" in callee_name(call).lower()]
 
 
 def _uses(product: ast.expr, names: set[str], calls: Container[ast.AST]) -> bool:
@@ -109,7 +107,7 @@ def _uses(product: ast.expr, names: set[str], calls: Container[ast.AST]) -> bool
 
 def _makes_qkv(scope: Scope) -> bool:
     """Whether q, k and v are names that the function assigns or takes, one of them assigned."""
-    loops = {name for node in scope.nodes if isinstance(node, ast.For) for name in _names(node.target)}
+    loops = {name for node in scope.of(ast.For) for name in _names(node.target)}
     bound = {name for names, _ in assignments(scope) for name in names} - loops
     return words.roles([*bound, *scope.parameters]) >= _QKV
 
@@ -133,9 +131,8 @@ def _multiplies_all(scope: Scope) -> bool:
 
 def _passes_on(scope: Scope) -> bool:
     """Whether q, k and v are arguments of one call."""
-    for node in scope.nodes:
-        if isinstance(node, ast.Call):
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
-            if words.roles(argument.id for argument in given if isinstance(argument, ast.Name)) >= _QKV:
-                return True
+    for call in scope.of(ast.Call):
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if words.roles(argument.id for argument in given if isinstance(argument, ast.Name)) >= _QKV:
+            return True
     return False

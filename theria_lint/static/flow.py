@@ -55,8 +55,14 @@ def _name(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
+def assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
     """The plain names that each assignment of a function's own code binds, with what is bound to them."""
+    if scope.assigned is None:
+        scope.assigned = list(_find_assignments(scope))
+    return scope.assigned
+
+
+def _find_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
     for node in scope.nodes:
         if isinstance(node, ast.Assign):
             yield [name for target in node.targets for name in target_names(target)], node.value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from .names import NameTable, dotted
 
+_Node = TypeVar("_Node", bound=ast.AST)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # Fields that hold no expression or statement, or one that is not run.
@@ -48,7 +50,7 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
-    ``bases`` are a class's, once somebody has asked for them.
+    ``bases`` are a class's, ``assigned`` what `flow.assignments` finds, once somebody has asked for them.
     """
 
     kind: str
@@ -62,6 +64,8 @@ class Scope:
     header: list[ast.AST] = field(default_factory=list)
     parameters: tuple[str, ...] = ()
     bases: tuple[str, ...] | None = None
+    assigned: list[tuple[list[str], ast.expr]] | None = None
+    _by_kind: dict[type[ast.AST], list[ast.AST]] | None = None
 
     @property
     def function(self) -> FunctionNode:
@@ -73,6 +77,14 @@ class Scope:
     def decorators(self) -> list[ast.expr]:
         """The decorators of a function or class, outermost first."""
         return self.node.decorator_list if isinstance(self.node, _DEFINITIONS) else []
+
+    def of(self, kind: type[_Node]) -> list[_Node]:
+        """The nodes of one kind, in the order of ``nodes``."""
+        if self._by_kind is None:
+            self._by_kind = {}
+            for node in self.nodes:
+                self._by_kind.setdefault(type(node), []).append(node)
+        return cast("list[_Node]", self._by_kind.get(kind, []))
 
     def enclosing(self, kind: str) -> Scope | None:
         """The nearest scope of this kind around this one, itself excluded."""

@@ -14,7 +14,7 @@ _DEFINE = "torch.library.custom_op"
 
 def registered_derivatives(index: Index) -> dict[Scope, list[Scope]]:
     """For each custom op of a file the backward, and the ``setup_context``, that the file registers for it."""
-    calls = [node for scope in index.scopes for node in scope.nodes if isinstance(node, ast.Call)]
+    calls = [call for scope in index.scopes for call in scope.of(ast.Call)]
     found: dict[Scope, list[Scope]] = {}
     for call in calls:
         if callee_name(call) != _REGISTER:
