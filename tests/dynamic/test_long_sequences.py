@@ -29,6 +29,11 @@ def detached_carry_attention(q, k, v):
     return torch.cat(outputs, -2)
 
 
+def kinked_attention(q, k, v):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    return torch.sigmoid(scores - scores.amax(-1, keepdim=True)) @ v
+
+
 def whole_chunks_attention(q, k, v):
     size = min(128, q.shape[-2])
     assert q.shape[-2] % size == 0
@@ -48,6 +53,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
     ("symbol", "verdict"),
     [
         ("chunked_attention", "safe"),
+        ("kinked_attention", "safe"),
         ("detached_carry_attention", "silent_corruption"),
         ("whole_chunks_attention", "silent_corruption"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from theria.probes.sweep import Shape
-from theria_lint.dynamic.worker.written import layout_of, shapes_in, sizes_of
+from theria_lint.dynamic.worker.calling.written import layout_of, shapes_in, sizes_of
 
 DOCSTRING = '''
 def gated(q, k, v, g, beta, scale=None, chunk_size=64):

@@ -81,7 +81,8 @@ def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> O
 
 
 def _serve(duty: _Duty) -> None:
-    from theria_lint.dynamic.worker import compiling, devices, importing, launching
+    from theria_lint.dynamic.worker import compiling, devices, importing
+    from theria_lint.dynamic.worker.kernels import launching
 
     job = duty.job
     compiling.avoid_code_generation()

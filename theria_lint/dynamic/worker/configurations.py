@@ -12,10 +12,10 @@ from torch import Tensor
 from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND
 from theria_lint.dynamic.worker import helps
-from theria_lint.dynamic.worker.binding import Binding
+from theria_lint.dynamic.worker.calling.binding import Binding
+from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.points import telling_point
-from theria_lint.dynamic.worker.scene import Scene
 
 _FIRST = "the first sizes"
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from theria_lint.dynamic.worker import helps, importing, interpreter
-from theria_lint.dynamic.worker.interpreter import CAPABILITY, SHARED_MEMORY
+from theria_lint.dynamic.worker import helps, importing
+from theria_lint.dynamic.worker.kernels import interpreter
+from theria_lint.dynamic.worker.kernels.interpreter import CAPABILITY, SHARED_MEMORY
 
 _OURS = frozenset({"torch", "triton", "theria", "theria_lint", "importlib"})
 _FACTORIES = (

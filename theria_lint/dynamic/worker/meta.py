@@ -12,9 +12,9 @@ from torch import Tensor
 from theria.maml import TaskShape, maml_probe
 from theria.probes.point import trial
 from theria.probes.sweep import LAYOUTS, Shape, from_bhtd, to_bhtd
-from theria_lint.dynamic.worker.binding import Binding
-from theria_lint.dynamic.worker.calls import Call
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.binding import Binding
+from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.scene import Scene
 
 SLOWEST = 0.01
 """Seconds a forward may take: the probe calls it some two hundred times, which interpreted kernels cannot afford."""

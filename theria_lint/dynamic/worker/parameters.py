@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from theria.probes import Report, measure
 from theria.verdicts import Verdict
-from theria_lint.dynamic.worker.calls import Call
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.scene import Scene
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from theria_lint.dynamic.protocol import TargetRequest
 from theria_lint.dynamic.worker import devices, helps, importing
-from theria_lint.dynamic.worker.adapters import adapter_of, request_for
-from theria_lint.dynamic.worker.binding import Binding, CannotCallError, bind
-from theria_lint.dynamic.worker.search import PartError
+from theria_lint.dynamic.worker.calling.adapters import adapter_of, request_for
+from theria_lint.dynamic.worker.calling.binding import Binding, CannotCallError, bind
+from theria_lint.dynamic.worker.calling.search import PartError
 from theria_lint.model import Run, TargetKind
 
 

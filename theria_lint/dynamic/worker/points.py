@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from theria.probes.point import call, draw, isolated
-from theria_lint.dynamic.worker.calls import Call
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.search import Binding
+from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.search import Binding
 
 POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""

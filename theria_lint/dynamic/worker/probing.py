@@ -20,16 +20,16 @@ from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import Outcome, TargetRequest
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
-from theria_lint.dynamic.worker.binding import Binding, CannotCallError
-from theria_lint.dynamic.worker.calls import Call
+from theria_lint.dynamic.worker.calling.binding import Binding, CannotCallError
+from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.fitness import weighed
+from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first, refuse_slow
-from theria_lint.dynamic.worker.fitness import weighed
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
 from theria_lint.dynamic.worker.places import Place, Places
-from theria_lint.dynamic.worker.scene import Scene
 from theria_lint.model import Run, TargetKind
 
 
@@ -139,7 +139,10 @@ def _run(
             if name == LONGER:
                 refuse_slow(binding, scene)
             routes = SECONDARY[:0] if interpreted or name == LONGER else SECONDARY
-            reports.append(_measure(binding, scene, name, hints, twin, routes))
+            report = _measure(binding, scene, name, hints, twin, routes)
+            if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
+                report = _measure(binding, scene, name, hints, twin, SECONDARY)
+            reports.append(report)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
             notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
@@ -190,7 +193,7 @@ def _measure(
         made.output,
         made.inputs,
         references=references,
-        is_slow=lambda: name == LONGER or helps.launches() > launched,
+        is_slow=lambda: (name == LONGER and not routes) or helps.launches() > launched,
         twin=twin(scene) if twin else None,
         routes=routes,
         seed=scene.seed,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from theria_lint.dynamic.worker import helps
-from theria_lint.dynamic.worker.assembly import UnknownAssemblyError, evaluate
-from theria_lint.dynamic.worker.libdevice import LIBRARY, plain_symbol
+from theria_lint.dynamic.worker.kernels.assembly import UnknownAssemblyError, evaluate
+from theria_lint.dynamic.worker.kernels.libdevice import LIBRARY, plain_symbol
 
 _HINTS = ("griddepcontrol", "prefetch")
 """Instructions that say when to run and not what to compute: nothing is to be done for them."""

@@ -12,11 +12,11 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from theria_lint.dynamic.worker.arguments import BUILD, Config, Values, by_name
-from theria_lint.dynamic.worker.literals import compared_strings
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.signatures import choose_arguments, parameters_of
-from theria_lint.dynamic.worker.sizes import few, part, side
+from theria_lint.dynamic.worker.calling.arguments import BUILD, Config, Values, by_name
+from theria_lint.dynamic.worker.calling.literals import compared_strings
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import choose_arguments, parameters_of
+from theria_lint.dynamic.worker.calling.sizes import few, part, side
 
 Table = tuple[tuple[str, Values], ...]
 

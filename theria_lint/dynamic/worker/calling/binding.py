@@ -14,13 +14,14 @@ import torch
 
 from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND, Shape
-from theria_lint.dynamic.worker import helps, observing
-from theria_lint.dynamic.worker.arguments import CHUNKS, is_learned, may_be_differentiated
+from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import base_attention
-from theria_lint.dynamic.worker.calls import Way
-from theria_lint.dynamic.worker.layouts import keeps_heads_apart, layout_by_text, layouts_of
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.search import (
+from theria_lint.dynamic.worker.calling import observing
+from theria_lint.dynamic.worker.calling.arguments import CHUNKS, is_learned, may_be_differentiated
+from theria_lint.dynamic.worker.calling.calls import Way
+from theria_lint.dynamic.worker.calling.layouts import keeps_heads_apart, layout_by_text, layouts_of
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.search import (
     GARBAGE,
     Binding,
     CannotCallError,
@@ -30,8 +31,8 @@ from theria_lint.dynamic.worker.search import (
     first_order,
     in_graph,
 )
-from theria_lint.dynamic.worker.ways import ways
-from theria_lint.dynamic.worker.written import shapes_in, source_of
+from theria_lint.dynamic.worker.calling.ways import ways
+from theria_lint.dynamic.worker.calling.written import shapes_in, source_of
 from theria_lint.model import TargetKind
 
 SIZES: tuple[Shape, ...] = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.static import words
 
 Values = Callable[[str, Scene], list[Any]]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.arguments import BUILD, CALL
-from theria_lint.dynamic.worker.calls import BUILT, Call, Way
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.signatures import (
+from theria_lint.dynamic.worker.calling.arguments import BUILD, CALL
+from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import (
     QKV,
     by_position,
     choose_arguments,

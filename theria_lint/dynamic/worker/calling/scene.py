@@ -12,7 +12,7 @@ from torch import Tensor
 
 from theria.probes.point import draw
 from theria.probes.sweep import Shape, draw_qkv
-from theria_lint.dynamic.worker.written import Symbols, sizes_of
+from theria_lint.dynamic.worker.calling.written import Symbols, sizes_of
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.arguments import CALL, Values
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.signatures import POSITIONAL, roles_of
-from theria_lint.dynamic.worker.sizes import grid, side
+from theria_lint.dynamic.worker.calling.arguments import CALL, Values
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import POSITIONAL, roles_of
+from theria_lint.dynamic.worker.calling.sizes import grid, side
 from theria_lint.static import words
 
 Parameters = Mapping[str, inspect.Parameter]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isqrt
 
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.scene import Scene
 
 SIDES = {64: 8, 128: 14}
 """The side of an image by the number of queries: windows of 7 and 8 are common defaults."""

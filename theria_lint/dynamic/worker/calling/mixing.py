@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.search import GarbageError
+from theria_lint.dynamic.worker.calling.search import GarbageError
 
 
 def depending(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.dynamic.worker.building import build, constructor, made_by, prepare, roomy, shake
-from theria_lint.dynamic.worker.calls import BUILT, Call, Way
-from theria_lint.dynamic.worker.functions import expected_shape
-from theria_lint.dynamic.worker.inputs import (
+from theria_lint.dynamic.worker.calling.building import build, constructor, made_by, prepare, roomy, shake
+from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
+from theria_lint.dynamic.worker.calling.functions import expected_shape
+from theria_lint.dynamic.worker.calling.inputs import (
     ANYTHING,
     FEATURES,
     FORWARD,
@@ -24,15 +24,15 @@ from theria_lint.dynamic.worker.inputs import (
     recipes,
     token_ids,
 )
-from theria_lint.dynamic.worker.mixing import attending, depending
-from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.signatures import (
+from theria_lint.dynamic.worker.calling.mixing import attending, depending
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import (
     choose_arguments,
     free_parameters,
     optional_parameters,
     parameters_of,
 )
+from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
 
 
 def module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from theria import testing
 from theria_lint.dynamic.worker import importing
-from theria_lint.dynamic.worker.search import CannotCallError
+from theria_lint.dynamic.worker.calling.search import CannotCallError
 
 
 def adapter_of(target: Any, symbol: str, files: Iterable[str]) -> Callable[..., Any] | None:

@@ -7,8 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from theria_lint.dynamic.worker.arguments import BUILD, CALL, CHUNKS, Values, by_name, candidates, may_be_differentiated
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.arguments import (
+    BUILD,
+    CALL,
+    CHUNKS,
+    Values,
+    by_name,
+    candidates,
+    may_be_differentiated,
+)
+from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.static import words
 
 QKV = ("q", "k", "v")

@@ -14,13 +14,13 @@ from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references
 from theria_lint.dynamic.worker import helps
-from theria_lint.dynamic.worker.calls import BUILT, Call, Way
-from theria_lint.dynamic.worker.fitness import is_misfit
-from theria_lint.dynamic.worker.memory import Filled
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.signatures import NoSuchChoiceError
+from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
+from theria_lint.dynamic.worker.calling.fitness import is_misfit
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import NoSuchChoiceError
+from theria_lint.dynamic.worker.kernels.memory import Filled
 
-_OURS = (str(Path(__file__).parents[2]), str(Path(trial.__code__.co_filename).parents[1]))
+_OURS = (str(Path(__file__).parents[3]), str(Path(trial.__code__.co_filename).parents[1]))
 
 _STABLE = 1e-3
 """The relative difference between two calls of an interpreted kernel from which it reads what nobody wrote."""

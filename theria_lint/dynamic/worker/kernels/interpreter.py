@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from theria_lint.dynamic.worker import bounds, externals, helps
-from theria_lint.dynamic.worker.block_pointers import BlockPointer
+from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.kernels import bounds, externals
+from theria_lint.dynamic.worker.kernels.block_pointers import BlockPointer
 
 CAPABILITY = (8, 0)
 """The compute capability that the stand-in GPU has: the oldest one that bfloat16 kernels ask for."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from theria.probes.point import trial
-from theria_lint.dynamic.worker.search import Binding
-from theria_lint.dynamic.worker.ways import layouts
-from theria_lint.dynamic.worker.written import Symbols, layout_of, source_of
+from theria_lint.dynamic.worker.calling.search import Binding
+from theria_lint.dynamic.worker.calling.ways import layouts
+from theria_lint.dynamic.worker.calling.written import Symbols, layout_of, source_of
 from theria_lint.model import TargetKind
 from theria_lint.static import words
 

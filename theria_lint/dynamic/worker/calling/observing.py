@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import copy_strided, trial
-from theria_lint.dynamic.worker.calls import Call, Way
-from theria_lint.dynamic.worker.functions import forward_parameters
-from theria_lint.dynamic.worker.scene import Scene
-from theria_lint.dynamic.worker.search import Binding, PartError
-from theria_lint.dynamic.worker.signatures import parameters_of
+from theria_lint.dynamic.worker.calling.calls import Call, Way
+from theria_lint.dynamic.worker.calling.functions import forward_parameters
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.search import Binding, PartError
+from theria_lint.dynamic.worker.calling.signatures import parameters_of
 from theria_lint.model import TargetKind
 from theria_lint.static import words
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from theria_lint.dynamic.worker.calls import Way
-from theria_lint.dynamic.worker.functions import forward_parameters, function_way, object_way, wrapped_call
-from theria_lint.dynamic.worker.inputs import FEATURES
-from theria_lint.dynamic.worker.modules import module_ways
-from theria_lint.dynamic.worker.signatures import parameters_of
+from theria_lint.dynamic.worker.calling.calls import Way
+from theria_lint.dynamic.worker.calling.functions import forward_parameters, function_way, object_way, wrapped_call
+from theria_lint.dynamic.worker.calling.inputs import FEATURES
+from theria_lint.dynamic.worker.calling.modules import module_ways
+from theria_lint.dynamic.worker.calling.signatures import parameters_of
 from theria_lint.model import TargetKind
 from theria_lint.static import words
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.scene import Scene
+from theria_lint.dynamic.worker.calling.scene import Scene
 
 CANDIDATES = 6
 """How many values a parameter may be tried with."""

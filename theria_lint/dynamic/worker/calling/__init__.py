@@ -1,0 +1,1 @@
+"""Finds by running how a target wants to be called: arguments, layout, sizes, dtype."""
