@@ -25,7 +25,7 @@ from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.fitness import weighed
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.compiling import uncompiled
-from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first, refuse_slow
+from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
@@ -136,8 +136,6 @@ def _run(
             notes.append(f"not probed on {name}: out of time")
             continue
         try:
-            if name == LONGER:
-                refuse_slow(binding, scene)
             routes = SECONDARY[:0] if interpreted or name == LONGER else SECONDARY
             report = _measure(binding, scene, name, hints, twin, routes)
             if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
