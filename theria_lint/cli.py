@@ -17,7 +17,7 @@ from theria_lint.settings import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
 
 if TYPE_CHECKING:
     from theria_lint.model import Report
-    from theria_lint.pipeline import Progress
+    from theria_lint.result import Progress
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
 that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error;

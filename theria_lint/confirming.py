@@ -17,7 +17,7 @@ from theria_lint.settings import Settings
 
 if TYPE_CHECKING:
     from theria_lint.dynamic import Confirmation, ConfirmSettings
-    from theria_lint.pipeline import Progress
+    from theria_lint.result import Progress
 
 NOT_RUN = "not run (--no-confirm)"
 NOTEBOOK = "not run: notebooks are checked statically only"

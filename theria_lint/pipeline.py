@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from theria_lint.discovery import Discovery, discover
-from theria_lint.result import Environment, LintError, Report
+from theria_lint.result import Environment, LintError, Progress, Report
 from theria_lint.scanning import scan_files
 from theria_lint.settings import Settings
-
-Progress = Callable[[str, int, int], None]
 
 
 def lint(

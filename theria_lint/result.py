@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from theria_lint.model import Finding, TargetResult
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what runs now, how many runs are done and how many are known of."""
 
 
 @dataclass(frozen=True, slots=True)

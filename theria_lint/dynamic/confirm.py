@@ -15,9 +15,10 @@ from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import attribute
 from theria_lint.dynamic.protocol import WorkerError
 from theria_lint.dynamic.rewrites import verified
-from theria_lint.dynamic.runner import INTERRUPTED, Means, Progress, Runner
+from theria_lint.dynamic.runner import INTERRUPTED, Means, Runner
 from theria_lint.dynamic.variants import Variants
 from theria_lint.model import Disposition, Environment, Finding, LintError, Rewrite, SourceFile, Suspect, TargetResult
+from theria_lint.result import Progress
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from theria_lint.dynamic.cache import OutcomeCache, Surroundings
 from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest, WorkerError
-from theria_lint.result import Environment
+from theria_lint.result import Environment, Progress
 
 if TYPE_CHECKING:
     from theria_lint.dynamic.pool import Worker
-
-Progress = Callable[[str, int, int], None]
-"""Called with what runs now, how many runs are done and how many are known of."""
 
 INTERRUPTED = "interrupted: run theria-lint again"
 """The reason of a target that was not run, or not to its end, because the user ended the run."""
