@@ -144,7 +144,7 @@ def probe(
     if dtype in (torch.float64, torch.float32) and reports[0].oracle == "reference":
         inputs = draw_qkv(shape or ODD, layout=layout, dtype=torch.float32, device=device, seed=seed)
         under_autocast = measure_under_autocast(fn, inputs, references, seed)
-        reports += [under_autocast] if under_autocast else []
+        reports += [under_autocast] if under_autocast and under_autocast.verdict.unsafe else []
     report = summarise(reports, skipped)
     if oracle == "reference" and report.oracle not in ("reference", ""):
         raise ValueError(
@@ -156,7 +156,7 @@ def probe(
 def measure_under_autocast(
     fn: Function, inputs: Mapping[str, Tensor], references: Sequence[Trusted], seed: int
 ) -> Report | None:
-    """The report of softmax attention that loses derivatives in silence under autocast; None for any other.
+    """The report of softmax attention that is safe or loses derivatives in silence under autocast; None for any other.
 
     Copies that a forward makes there to lower the precision may be what it saves. What raises there does not support
     autocast, and says so; what is not softmax attention has no oracle that is exact enough.
@@ -188,8 +188,8 @@ def measure_under_autocast(
         )
     except Exception:  # a forward that refuses autocast is not what is asked here
         return None
-    silent = report.verdict in (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
-    return report if silent and report.oracle == "reference" else None
+    telling = report.verdict in (Verdict.SAFE, Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
+    return report if telling and report.oracle == "reference" else None
 
 
 def summarise(reports: Sequence[Report], notes: Sequence[str] = ()) -> Report:

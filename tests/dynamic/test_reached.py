@@ -1,0 +1,76 @@
+"""A suspect counts as reached only where it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from theria_lint.dynamic.protocol import Outcome, TargetRequest
+from theria_lint.dynamic.worker import base, importing, probing
+from theria_lint.dynamic.worker.paths import Clock
+
+SOURCE = """
+import torch
+
+
+def attention(q, k, v):
+    s = q @ k.mT / q.shape[-1] ** 0.5
+    if q.shape[-2] > 100:
+        s = s.detach()
+    return s.softmax(-1) @ v
+
+
+def damaged_attention(q, k, v):
+    s = q @ k.mT / q.shape[-1] ** 0.5
+    if not q.is_contiguous():
+        s = s.detach()
+    return s.softmax(-1).detach() @ v
+
+
+def fused_attention(q, k, v):
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe replaces the function for good: its process ends soon."""
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base.ORIGINAL)
+
+
+class Spent(Clock):
+    """A clock that has time for the first measurement only."""
+
+    def late(self) -> bool:
+        return True
+
+
+def outcome_of(folder: Path, symbol: str, clock: Clock) -> tuple[Outcome, set[int]]:
+    """The outcome of a target, and the lines that were reached."""
+    path = folder / "kernel.py"
+    path.write_text(SOURCE)
+    target = importing.resolve(importing.import_file(str(path)), symbol)
+    request = TargetRequest(symbol, "function", {"maml": False})
+    found = probing.run_target(target, request, job=0, device="cpu", watched=(str(path),), clock=clock)
+    return found, {place[0] for place in found.places[str(path)]}
+
+
+@pytest.mark.parametrize(("clock", "reached"), [(Clock(60), True), (Spent(60), False)])
+def test_what_only_a_configuration_left_out_for_want_of_time_executes_is_not_reached(tmp_path, clock, reached):
+    found, lines = outcome_of(tmp_path, "attention", clock)
+    assert [run.backend for run in found.runs] == ["self"]
+    assert found.runs[0].verdict == ("hard_structural" if reached else "safe")
+    assert (8 in lines) is reached
+
+
+def test_what_only_a_configuration_behind_the_damage_executes_is_not_reached(tmp_path):
+    _, lines = outcome_of(tmp_path, "damaged_attention", Clock(60))
+    assert 16 in lines
+    assert 15 not in lines
+
+
+def test_the_first_run_tells_whether_backends_belong_under_a_target(tmp_path):
+    backends = [run.backend for run in outcome_of(tmp_path, "fused_attention", Clock(60))[0].runs]
+    assert backends == ["self", "reference", "custom", "triton"]
