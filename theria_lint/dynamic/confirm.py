@@ -13,7 +13,7 @@ from theria_lint.dynamic.attribution import Ruling, advised
 from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import attribute
-from theria_lint.dynamic.protocol import WorkerError
+from theria_lint.dynamic.protocol import OUT_OF_TIME, WorkerError
 from theria_lint.dynamic.rewrites import verified
 from theria_lint.dynamic.runner import INTERRUPTED, Means, Runner
 from theria_lint.dynamic.variants import Variants
@@ -120,9 +120,7 @@ def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
         names = ", ".join(c.target.symbol for c in ran[:3])
-        reason = (
-            f"not reached by {names} as the probe calls it: name arguments that take this branch in the configuration"
-        )
+        reason = f"not reached by {names} {_remedy(ran)}"
         return Finding(suspect, Disposition.UNCONFIRMED, worst(c.verdict for c in near), reason)
     if near:
         return Finding(
@@ -132,6 +130,14 @@ def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
             advised(f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].result().reason}"),
         )
     return _unmet(suspect)
+
+
+def _remedy(ran: Sequence[Case]) -> str:
+    """What to do about a suspect that targets did not reach."""
+    notes = (note for case in ran for run in case.baseline.runs for note in run.notes)
+    if any(note.endswith(OUT_OF_TIME) for note in notes):
+        return "in the time that it had: give it more with --timeout"
+    return "as the probe calls it: name arguments that take this branch in the configuration"
 
 
 def _near(suspect: Suspect, cases: Sequence[Case]) -> list[Case]:

@@ -11,6 +11,9 @@ from typing import Any
 from theria.verdicts import Verdict
 from theria_lint.model import Run
 
+OUT_OF_TIME = "out of time"
+"""How a run's note ends on a configuration that was left out because the time of the probe was spent."""
+
 
 class WorkerError(Exception):
     """The worker cannot run anything; the message says why, in one sentence, and what to do."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,24 +11,23 @@ from torch import Tensor
 
 from theria.attention import backend_names
 from theria.probes import Report, measure
-from theria.probes.derivatives import PRIMARY, SECONDARY, Route, differentiate, frozen_routes
-from theria.probes.point import call, place, trial
+from theria.probes.derivatives import SECONDARY, Route
+from theria.probes.point import call
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
-from theria_lint.dynamic.protocol import Outcome, TargetRequest
+from theria_lint.dynamic.protocol import OUT_OF_TIME, Outcome, TargetRequest
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.calling.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.fitness import weighed
 from theria_lint.dynamic.worker.calling.scene import Scene
-from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
-from theria_lint.dynamic.worker.places import Place, Places
+from theria_lint.dynamic.worker.tracing import Traces, merged
 from theria_lint.model import Run, TargetKind
 
 
@@ -45,87 +43,55 @@ def run_target(
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
     helps.settle()
-    scenes = configurations(binding)
-    places = _executed(binding, scenes, watched)
-    sdpa.count = 0
-    _try_once(binding)
-    runs = [told(run, target) for run in _runs(binding, scenes, kind, sdpa, request.hints, clock)]
+    subjects = [_Subject(binding, configurations(binding), Traces(binding, watched), request.hints, clock)]
+    runs = [told(run, target) for run in _runs(subjects[0], kind, sdpa)]
     other = as_on_gpu(target, request, device, clock)
     if other is not None:
-        runs += [told(run, target) for run in _runs(other, configurations(other), kind, sdpa, request.hints, clock)]
+        subjects.append(
+            replace(subjects[0], binding=other, scenes=configurations(other), traces=Traces(other, watched))
+        )
+        runs += [told(run, target) for run in _runs(subjects[1], kind, sdpa)]
+    places = merged(subject.traces.seen() for subject in subjects)
     return Outcome(job, request.symbol, tuple(runs), places=places)
 
 
-def _try_once(binding: Binding) -> None:
-    made = binding.call()
-    trial(made.output, made.inputs, binding.scene.seed)
+@dataclass(frozen=True)
+class _Subject:
+    """A target that can be called, what it is probed in, what it has executed there, and what limits the probe."""
+
+    binding: Binding
+    scenes: Configurations
+    traces: Traces
+    hints: Mapping[str, Any]
+    clock: Clock
 
 
-def _executed(binding: Binding, scenes: Configurations, watched: Sequence[str]) -> dict[str, tuple[Place, ...]]:
-    """The places that building the target, calling it and differentiating it twice execute, however it is probed.
-
-    On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
-    """
-    in_this_thread = torch.autograd.set_multithreading_enabled(False)
-    launched = helps.launches()
-    with uncompiled(), in_this_thread, Places(watched) as places:
-        for scene in scenes.values():
-            _differentiate(binding, scene, lambda inputs: [PRIMARY])
-        if helps.launches() == launched:
-            _differentiate(binding, binding.scene, frozen_routes)
-        if _is_probed_under_autocast(binding):
-            with torch.autocast(binding.scene.device, dtype=torch.bfloat16):
-                _differentiate(binding, replace(binding.scene, dtype=torch.float32), lambda inputs: [PRIMARY])
-    return places.seen()
-
-
-def _differentiate(binding: Binding, scene: Scene, routes: Callable[[Mapping[str, Tensor]], Sequence[Route]]) -> None:
-    """Goes some routes in a scene, as far as the target does; where it refuses, the probe says so."""
-    with suppress(Exception):
-        made = binding.call(scene)
-        point = place(made.inputs, trial(made.output, made.inputs, scene.seed), scene.seed)
-        for route in routes(point.inputs):
-            with suppress(Exception):
-                differentiate(made.output, point, route)
-
-
-def _runs(
-    binding: Binding, scenes: Configurations, kind: TargetKind, sdpa: SdpaCalls, hints: Mapping[str, Any], clock: Clock
-) -> Iterator[Run]:
-    """One run as the target is, or one on each backend where an attention function belongs under it."""
-    wanted = hints.get("backends", (SELF, *backend_names()))
+def _runs(subject: _Subject, kind: TargetKind, sdpa: SdpaCalls) -> Iterator[Run]:
+    """One run as the target is, and one on each backend where an attention function belongs under it."""
+    binding = subject.binding
+    backends = [name for name in backend_names() if name in subject.hints.get("backends", backend_names())]
     if kind is TargetKind.WRAPPER:
         reference = base_attention("reference")
-        for backend in (name for name in backend_names() if name in wanted):
+        for backend in backends:
             base = base_attention(backend)
-            based = replace(binding, scene=replace(binding.scene, base=base))
-            on_base = {name: replace(scene, base=base) for name, scene in scenes.items()}
-            yield _run(
-                based, on_base, backend, hints, clock, lambda scene: binding.call(replace(scene, base=reference)).output
-            )
+            scenes = {name: replace(scene, base=base) for name, scene in subject.scenes.items()}
+            based = replace(subject, binding=replace(binding, scene=replace(binding.scene, base=base)), scenes=scenes)
+            yield _run(based, backend, lambda scene: binding.call(replace(scene, base=reference)).output)
         return
-    if SELF in wanted or not sdpa.count:
-        yield _run(binding, scenes, SELF, hints, clock)
-    if sdpa.count:
-        for backend in (name for name in backend_names() if name in wanted):
-            sdpa.use(backend)
-            yield _run(
-                binding, scenes, backend, hints, clock, lambda scene: sdpa.on_reference(binding.call(scene).output)
-            )
+    sdpa.use(SELF)
+    sdpa.count = 0
+    yield _run(subject, SELF)
+    for backend in backends if sdpa.count else ():
+        sdpa.use(backend)
+        yield _run(subject, backend, lambda scene: sdpa.on_reference(binding.call(scene).output))
 
 
 Twin = Callable[[Scene], Callable[..., Tensor]]
 """Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
 
 
-def _run(
-    binding: Binding,
-    scenes: Configurations,
-    backend: str,
-    hints: Mapping[str, Any],
-    clock: Clock,
-    twin: Twin | None = None,
-) -> Run:
+def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
+    binding, scenes, traces, clock = subject.binding, subject.scenes, subject.traces, subject.clock
     reports: list[Report] = []
     notes: list[str] = []
     interpreted = backend == "triton" and binding.scene.device == "cpu"
@@ -133,36 +99,41 @@ def _run(
         scenes = only_first(scenes)
     for name, scene in scenes.items():
         if reports and clock.late():
-            notes.append(f"not probed on {name}: out of time")
+            notes.append(f"not probed on {name}: {OUT_OF_TIME}")
             continue
         try:
             routes = SECONDARY[:0] if interpreted or name == LONGER else SECONDARY
-            report = _measure(binding, scene, name, hints, twin, routes)
+            report = _measure(binding, scene, name, subject.hints, twin, routes)
             if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
-                report = _measure(binding, scene, name, hints, twin, SECONDARY)
+                report = _measure(binding, scene, name, subject.hints, twin, SECONDARY)
             reports.append(report)
+            traces.add(name, scene, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
             notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:
+        traces.add("what worked", binding.scene, measured=False)
         return _failed_run(binding, backend, notes)
     if not reports[-1].verdict.unsafe and twin is None and not clock.late():
-        reports += _under_autocast(binding)
+        reports += _under_autocast(binding, traces)
     run = _as_run(summarise(reports, notes), backend)
-    affordable = hints.get("maml", True) and not interpreted and not clock.late()
+    affordable = subject.hints.get("maml", True) and not interpreted and not clock.late()
     return replace(run, maml=_maml(binding)) if affordable else run
 
 
-def _under_autocast(binding: Binding) -> list[Report]:
+def _under_autocast(binding: Binding, traces: Traces) -> list[Report]:
     """The report of softmax attention that autocast breaks in silence, if it does."""
     if not _is_probed_under_autocast(binding):
         return []
     made = binding.call(replace(binding.scene, dtype=torch.float32))
     references = attention_references(made.layout) if made.layout else []
     report = measure_under_autocast(made.output, made.inputs, references, binding.scene.seed)
-    return [report] if report else []
+    if report is None:
+        return []
+    traces.add_autocast()
+    return [report] if report.verdict.unsafe else []
 
 
 def _is_probed_under_autocast(binding: Binding) -> bool:
