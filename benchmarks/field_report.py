@@ -5,7 +5,7 @@
 makes a virtual environment in FOLDER, installs the pinned packages there with pip, runs theria-lint on each (once, with
 a 60 s limit a target) and prints one row a package, the share of targets with a verdict among those that can run on a
 CPU, and the inconclusive targets with their reasons. With --reports it leaves the JSON reports in that folder, which
-benchmarks/cross_check.py reads.
+benchmarks/cross_check reads.
 """
 
 from __future__ import annotations

@@ -1,55 +1,26 @@
-"""Checks verdicts of theria-lint by other means: double backward against differences, on inputs made by hand.
+"""Holds the double backward of one case against central differences.
 
-    PYTHON benchmarks/cross_check.py REPORT.json ...
-
-runs with the Python of an environment that holds the packages (benchmarks/field_report.py makes one and writes the
-reports), and prints one line for every callable of cross_check_cases.py and cross_check_vit.py: how many
-blocks are right, wrong and missing, the worst relative errors, the class that follows, and what the reports say. At the
-end it names the `safe` and `silent_*` targets of the reports for which there is no case. It exits with 1 where both
-disagree.
-
-It shares no code with the linter. L = ⟨W, f(inputs)⟩; a first gradient is held against central differences of L along
-random directions u; a block of second derivatives, ∂⟨u, g_a⟩/∂b by double backward, against central differences of
-g_b along u in a (of L, twice, where the first gradient is wrong already); ∂⟨u, g_a⟩/∂W against those of f. Steps are
-tried from large to small and the best counts: no wrong derivative agrees with differences at any step.
+L = ⟨W, f(inputs)⟩; a first gradient is held against central differences of L along random directions u; a block of
+second derivatives, ∂⟨u, g_a⟩/∂b by double backward, against central differences of g_b along u in a (of L, twice, where
+the first gradient is wrong already); ∂⟨u, g_a⟩/∂W against those of f. Steps are tried from large to small and the best
+counts: no wrong derivative agrees with differences at any step.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-import sys
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
+from case import PARAMETERS, Case
 from torch import Tensor
 
 STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-EXACT, ROUGH = 1e-4, 3e-2
-"""Relative error up to which a derivative is right, for code that computes in float64 and for any other."""
-
 MISSING = 1e-6
 """A measured block below this fraction of its truth is missing."""
 
 SILENT = 1e-4
 """A block below this fraction of the largest one of its kind carries no signal."""
-
-PARAMETERS = "p"
-"""The name of a module's parameters among its inputs."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A function to differentiate, its inputs, and the relative error that is rounding."""
-
-    function: Callable[..., Tensor]
-    inputs: Mapping[str, Tensor]
-    tolerance: float = EXACT
 
 
 @dataclass
@@ -57,18 +28,22 @@ class Found:
     """What a check found.
 
     ``first`` holds the relative error of each first gradient, ``blocks`` the state and the relative error of each block
-    (a, b) that carries signal, b being "W" for the cotangent; ``raised`` the order and the message of an exception.
+    (a, b) that carries signal, b being "W" for the cotangent; ``raised`` the order and the message of an exception;
+    ``unused`` the inputs that autograd does not know of, although the forward depends on them.
     """
 
     tolerance: float
     first: dict[str, float] = field(default_factory=dict)
     blocks: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     raised: tuple[int, str] | None = None
+    unused: list[str] = field(default_factory=list)
 
     def verdict(self) -> str:
         """The class that follows, in the linter's words: of the inputs alone or, where that is safe, of all."""
         if self.raised:
             return "first_order_only" if self.raised[0] == 2 else "hard_structural"
+        if self.unused:
+            return "hard_structural"
         alone = self._verdict([name for name in self.first if name != PARAMETERS])
         return alone if alone != "safe" else self._verdict(list(self.first))
 
@@ -142,6 +117,8 @@ class Check:
         right = self._first(
             [torch.zeros_like(x) if g is None else g.detach() for g, x in zip(first, leaves, strict=True)]
         )
+        missing = [name for name, gradient in zip(self.names, first, strict=True) if gradient is None]
+        self.found.unused = [name for name in missing if self.found.first[name] > self.case.tolerance]
         self._blocks(rows, right)
         return self.found
 
@@ -218,71 +195,3 @@ class Check:
         nothing = float(seen.norm()) <= MISSING * size
         state = "right" if relative <= self.case.tolerance else "missing" if nothing else "wrong"
         self.found.blocks[key] = state, relative
-
-
-def verdicts(reports: list[str]) -> dict[str, str]:
-    """What the linter's JSON reports say, by ``package/module.py:symbol``."""
-    found = {}
-    for name in reports:
-        for target in json.loads(Path(name).read_text())["targets"]:
-            place = target["path"].replace(os.sep, "/").rpartition("site-packages/")[2]
-            found[f"{place}:{target['symbol']}"] = target["verdict"]
-    return found
-
-
-def resolve(key: str) -> Any:
-    """The object that ``package/module.py:symbol`` names; ImportError where its package is not installed."""
-    path, _, symbol = key.partition(":")
-    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    return getattr(importlib.import_module(module), symbol)
-
-
-def line(key: str, found: Found, said: str) -> str:
-    """A row of the table."""
-    ours = found.verdict()
-    known = {"": "not in the reports", "inconclusive": "no verdict", ours: "agree"}
-    agrees = known.get(said, f"DISAGREE: the linter says {said}")
-    raised = f" ({found.raised[1]})" if found.raised else ""
-    return f"{key:104} {found.counts()}  {ours:17}  {agrees}{raised}"
-
-
-def stand_in_for_gpu() -> None:
-    """Lets Triton kernels that insist on a GPU run through the interpreter."""
-    os.environ["TRITON_INTERPRET"] = "1"
-    torch.Tensor.is_cuda = property(lambda tensor: True)  # type: ignore[assignment]
-    torch.cuda.get_device_capability = lambda *_: (8, 0)
-
-
-def main() -> None:
-    """Prints the table, and what it does not cover."""
-    import cross_check_cases
-    import cross_check_vit
-
-    warnings.simplefilter("ignore")
-    stand_in_for_gpu()
-    torch.set_num_threads(1)
-    reports = [name for name in sys.argv[1:] if name.endswith(".json")]
-    wanted = [name for name in sys.argv[1:] if not name.endswith(".json")]
-    said, disagree = verdicts(reports), 0
-    cases = cross_check_cases.CASES | cross_check_vit.CASES
-    for key, make in cases.items():
-        if wanted and not any(name in key for name in wanted):
-            continue
-        try:
-            target = resolve(key)
-            torch.manual_seed(3)
-            check = Check(make(target))
-        except Exception as error:
-            print(f"{key:104} not run: {type(error).__name__}: {str(error)[:90]}")
-            continue
-        found = check.examine()
-        disagree += said.get(key, "inconclusive") not in ("inconclusive", found.verdict())
-        print(line(key, found, said.get(key, "")), flush=True)
-    checked = ("safe", "silent_collapse", "silent_corruption")
-    open_ = [f"{key} ({verdict})" for key, verdict in said.items() if verdict in checked and key not in cases]
-    print(f"{disagree} disagree; without a case: {', '.join(open_) or 'none'}")
-    sys.exit(bool(disagree))
-
-
-if __name__ == "__main__":
-    main()

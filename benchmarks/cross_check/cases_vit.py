@@ -1,10 +1,10 @@
-"""The attention of vit-pytorch for cross_check.py: most of its files hold one that is built and called alike."""
+"""The attention of vit-pytorch: most of its files hold one that is built and called alike."""
 
 from __future__ import annotations
 
 import torch
-from cross_check import ROUGH
-from cross_check_cases import HEADS, Make, function, module, qkv, x
+from case import ROUGH, Make, function, module, qkv, x
+from cases import HEADS
 
 TOKENS = x(2, 6, 12)
 IMAGE = x(2, 12, 4, 4)

@@ -1,0 +1,102 @@
+"""Checks verdicts of theria-lint by other means: double backward against differences, on inputs made by hand.
+
+    PYTHON benchmarks/cross_check [REPORT.json ...] [NAME ...]
+
+runs with the Python of an environment that holds the packages (benchmarks/field_report.py makes one and writes the
+reports), and prints one line for every case whose key holds one of the names: how many blocks are right, wrong and
+missing, the worst relative errors, the class that follows, and what the reports say. At the end it names the targets of
+the reports that have a verdict and no case. It exits with 1 where both disagree. It shares no code with the linter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cases
+import cases_vit
+import torch
+from case import Make
+from measure import Check, Found
+
+CASES = cases.CASES | cases_vit.CASES
+NONE = "inconclusive"
+
+
+def verdicts(reports: list[str]) -> dict[str, str]:
+    """What the linter's JSON reports say, by ``package/module.py:symbol``."""
+    found = {}
+    for name in reports:
+        for target in json.loads(Path(name).read_text())["targets"]:
+            place = target["path"].replace(os.sep, "/").rpartition("site-packages/")[2]
+            found[f"{place}:{target['symbol']}"] = target["verdict"]
+    return found
+
+
+def resolve(key: str) -> Any:
+    """The object that ``package/module.py:symbol`` names; ImportError where its package is not installed."""
+    path, _, symbol = key.partition(":")
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return getattr(importlib.import_module(module), symbol)
+
+
+def line(key: str, found: Found | str, said: str) -> str:
+    """A row of the table."""
+    if isinstance(found, str):
+        return f"{key:104} {found}"
+    ours = found.verdict()
+    known = {"": "not in the reports", NONE: "no verdict", ours: "agree"}
+    agrees = known.get(said, f"DISAGREE: the linter says {said}")
+    raised = f" ({found.raised[1]})" if found.raised else ""
+    return f"{key:104} {found.counts()}  {ours:17}  {agrees}{raised}"
+
+
+def stand_in_for_gpu() -> None:
+    """Lets Triton kernels that insist on a GPU run through the interpreter."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    torch.Tensor.is_cuda = property(lambda tensor: True)  # type: ignore[assignment]
+    torch.cuda.get_device_capability = lambda *_: (8, 0)
+
+
+def examined(key: str, make: Make) -> Found | str:
+    """What is found of a case, or why it does not run."""
+    try:
+        target = resolve(key)
+        torch.manual_seed(3)
+        check = Check(make(target))
+    except Exception as error:
+        return f"not run: {type(error).__name__}: {str(error)[:90]}"
+    return check.examine()
+
+
+def uncovered(said: Mapping[str, str]) -> str:
+    """The conclusive targets of the reports that have no case."""
+    without = (f"{key} ({verdict})" for key, verdict in said.items() if verdict != NONE and key not in CASES)
+    return ", ".join(without) or "none"
+
+
+def main() -> None:
+    """Prints the table, and what it does not cover."""
+    warnings.simplefilter("ignore")
+    stand_in_for_gpu()
+    torch.set_num_threads(1)
+    names = [name for name in sys.argv[1:] if not name.endswith(".json")] or [""]
+    said = verdicts([name for name in sys.argv[1:] if name.endswith(".json")])
+    disagree = 0
+    for key, make in CASES.items():
+        if any(name in key for name in names):
+            found = examined(key, make)
+            print(line(key, found, said.get(key, "")), flush=True)
+            disagree += isinstance(found, Found) and said.get(key, NONE) not in (NONE, found.verdict())
+    print(f"{disagree} disagree; without a case: {uncovered(said)}")
+    sys.exit(bool(disagree))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What the field report counts: only what a CPU cannot run is counted out."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "field_report.py"
+
+
+@pytest.fixture(scope="module")
+def field_report() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("field_report", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def target(verdict: str, reason: str = "") -> dict[str, str]:
+    return {"verdict": verdict, "reason": reason, "symbol": "attend"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("could not be imported: ImportError: cannot import name 'tanh'", "it cannot be imported as published"),
+        ("no way to call it worked: ModuleNotFoundError: No module named 'apex'", "another package is missing"),
+        ("no way to call it worked: NameError: name 'mask' is not defined", "a name that its own code does not define"),
+        ("no way to call it worked: RuntimeError: Found no NVIDIA driver", "a CUDA extension, or a GPU"),
+    ],
+)
+def test_obstacle_is_named(field_report: ModuleType, reason: str, kind: str) -> None:
+    assert field_report.obstacle(target("inconclusive", reason)).startswith(kind)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["it did not end within 60 s", "no way to call it worked: TypeError: missing 1 required argument: 'depth'"],
+)
+def test_what_could_run_is_counted(field_report: ModuleType, reason: str) -> None:
+    assert field_report.obstacle(target("inconclusive", reason)) is None
+
+
+def test_a_verdict_has_no_obstacle(field_report: ModuleType) -> None:
+    assert field_report.obstacle(target("silent_collapse", "no NVIDIA driver")) is None
+
+
+def test_share_leaves_out_what_cannot_run(field_report: ModuleType) -> None:
+    targets = [target("safe"), target("inconclusive", "NameError: name 'x'"), target("inconclusive", "too slow")]
+    assert field_report.share(targets) == "1 of 2 (50 %)"
