@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from theria.attention import attention
+from theria.probes.layouts import LAYOUTS, PACKED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
 from theria.probes.measure import AGREEMENT, Trusted, closest_reference, measure
 from theria.probes.point import Function, draw, trial
 from theria.probes.report import Report
@@ -32,23 +33,6 @@ ODD = Shape()
 
 ROUND = Shape(1, 2, 16, 16, 16, 16)
 """Every size a power of two: a fast path that asks for it is taken."""
-
-LAYOUTS = {"bhtd": (0, 1, 2, 3), "bthd": (0, 2, 1, 3)}
-"""Axis order of an input as a permutation of (B,H,T,D)."""
-
-
-def to_bhtd(tensor: Tensor, layout: str) -> Tensor:
-    """A tensor of some layout seen as (B,H,T,D); ``btd`` and ``td`` lack the axes of heads and batch."""
-    if layout in LAYOUTS:
-        return tensor.permute(LAYOUTS[layout])
-    return tensor.unsqueeze(1) if layout == "btd" else tensor[None, None]
-
-
-def from_bhtd(tensor: Tensor, layout: str) -> Tensor:
-    """The inverse of ``to_bhtd``."""
-    if layout in LAYOUTS:
-        return tensor.permute(LAYOUTS[layout])
-    return tensor.squeeze(1) if layout == "btd" else tensor[0, 0]
 
 
 def draw_qkv(
@@ -81,18 +65,34 @@ def _strided(tensor: Tensor) -> Tensor:
 
 
 def attention_references(layout: str, scale: float | None = None, is_causal: bool | None = None) -> list[Trusted]:
-    """The reference backend in a layout, for each plausible scale and mask unless they are known."""
+    """The reference backend in a layout, for each plausible scale and mask unless they are known.
+
+    Packed sequences attend each to itself.
+    """
 
     def make(scale: float | None, causal: bool) -> Function:
         def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            canonical = (to_bhtd(t, layout) for t in (q, k, v))
-            return from_bhtd(attention(*canonical, backend="reference", scale=scale, is_causal=causal), layout)
+            keys = key_layout(layout)
+            canonical = to_bhtd(q, query_layout(layout)), to_bhtd(k, keys), to_bhtd(v, keys)
+            output = torch.cat([one(*sequence) for sequence in _sequences(canonical, layout)], 2)
+            return from_bhtd(output, query_layout(layout))
+
+        def one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return attention(q, k, v, backend="reference", scale=scale, is_causal=causal, enable_gqa=":" in layout)
 
         return function
 
     scales = (None, 1.0) if scale is None else (scale,)
     causals = (False, True) if is_causal is None else (is_causal,)
     return [Trusted("reference", make(s, c)) for s in scales for c in causals]
+
+
+def _sequences(tensors: Sequence[Tensor], layout: str) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (B,H,T,D), cut along T where the layout packs sequences."""
+    if layout not in PACKED:
+        yield tuple(tensors)
+        return
+    yield from zip(*(torch.split(tensor, sequence_lengths(tensor.shape[2]), 2) for tensor in tensors), strict=True)
 
 
 def probe(

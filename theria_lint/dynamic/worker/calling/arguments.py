@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from theria_lint.dynamic.worker.calling import packing
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.static import words
 
@@ -84,12 +85,17 @@ CALL: tuple[tuple[str, Values], ...] = (
     ),
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
     (r"causal", _constant(False, True)),
+    (packing.LONGEST, packing.longest),
+    (packing.BORDERS, packing.borders),
+    (packing.LENGTHS, packing.lengths),
+    (packing.SEGMENTS, packing.segments),
     (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _constant(None)),
     (r"mask|bias|alibi|seqlens|lengths|cache|past|segment|rng|page|table|sink|slopes", _constant(None)),
     (r"^(output|return|store|save)_\w*state", _constant(False)),
     (r"initial|state|^h0$", _state),
+    (r"^(pos|positions?|position_?ids|input_pos\w*)$", packing.positions),
     (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs|^(cos|sin)$", _constant(None)),
-    (r"^max_?(seq|len)|^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
+    (r"^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
     (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
     (r"group|rep(eats?)?$", _constant(1)),
     (r"^dim_?head$|head_?(dim|size)|^d_?(k|v|q|head|h)$|^(d|dim|hdim)$", lambda n, s: [s.shape.dim]),

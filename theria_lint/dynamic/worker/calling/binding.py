@@ -12,14 +12,15 @@ from typing import Any
 
 import torch
 
+from theria.probes.layouts import PACKED, SHARED
 from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND, Shape
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import base_attention
-from theria_lint.dynamic.worker.calling import observing
+from theria_lint.dynamic.worker.calling import observing, packing
 from theria_lint.dynamic.worker.calling.arguments import CHUNKS, is_learned, may_be_differentiated
 from theria_lint.dynamic.worker.calling.calls import Way
-from theria_lint.dynamic.worker.calling.layouts import keeps_heads_apart, layout_by_text, layouts_of
+from theria_lint.dynamic.worker.calling.layouts import gives_expected, groups_of, keeps_heads_apart
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import (
     GARBAGE,
@@ -64,6 +65,9 @@ HALF = (torch.bfloat16, torch.float16)
 
 LONG = 0.05
 """Seconds a call from which smaller sizes are chosen where a constructor lets them be."""
+
+FEW = 2
+"""At how many sizes a call is tried that may fit better than one that runs."""
 
 STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
@@ -148,40 +152,63 @@ def _directly(target: Any, kind: TargetKind, device: str, hints: Mapping[str, An
     search = Search(time.monotonic() + budget)
     known = list(ways(target, kind, hints.get("kwargs", {})))
     written = {} if kind is TargetKind.MODULE else shapes_in(source_of(target))
-    names = [hints["layout"].lower()] if "layout" in hints else layouts_of(target, kind, written)
-    sure = "layout" in hints or layout_by_text(written) == names[0]
+    groups = [[hints["layout"].lower()]] if "layout" in hints else groups_of(target, kind, written, known)
     kernels = helps.holds_kernels(getattr(target, "__module__", None) or "")
-    sizes = (*((ONE_PROGRAM,) if sure else ()), *KERNEL_SIZES) if kernels else SIZES
     precise = FOR_KERNELS if kernels else PRECISE
     for dtypes in [(getattr(torch, hints["dtype"]),)] if "dtype" in hints else [precise, HALF]:
-        plain = Scene(ODD, names[0], dtypes[0], device, base_attention("reference"), written=written)
-        binding = None
-        for layouts in filter(None, [names[:1], names[1:]] if sure else [names]):
-            scenes = ([replace(plain, dtype=d, shape=s, layout=n) for n in layouts] for d in dtypes for s in sizes)
-            binding = binding or _found(search, known, scenes)
+        plain = Scene(ODD, groups[0][0], dtypes[0], device, base_attention("reference"), written=written)
+        scenes = [
+            [
+                [replace(plain, dtype=d, shape=s, layout=n) for n in layouts]
+                for d in dtypes
+                for s in _sizes(layouts, known, kernels)
+            ]
+            for layouts in groups
+        ]
+        binding = _in_some_layout(search, known, scenes)
         if binding is not None:
             precise_enough = binding if "dtype" in hints else _tamed(search, binding)
             return _widened(search, _smaller(search, precise_enough, kind))
     raise search.refusal("nothing to try")
 
 
-def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]]) -> Binding | None:
+def _in_some_layout(search: Search, known: Sequence[Way], groups: Iterable[list[list[Scene]]]) -> Binding | None:
+    """The first group's that runs; one that gives attention's shape or agrees with it before one that does not."""
+    other: Binding | None = None
+    for scenes in groups:
+        tries = scenes[:FEW] if other else scenes
+        found = _found(search, known, tries, climb=other is None)
+        if found is not None and (found.agrees or (other is None and gives_expected(found))):
+            return found
+        other = other or found
+    return other
+
+
+def _sizes(layouts: Sequence[str], known: Sequence[Way], kernels: bool) -> Sequence[Shape]:
+    """The sizes to try in some layouts."""
+    sizes = (*((ONE_PROGRAM,) if len(layouts) == 1 else ()), *KERNEL_SIZES) if kernels else SIZES
+    if layouts[0] in PACKED and any(packing.takes_one_length((*way.free, *way.optional)) for way in known):
+        return [size for size in sizes if size.queries == size.keys]
+    return [replace(size, heads=2 * size.heads) for size in sizes] if layouts[0] in SHARED else sizes
+
+
+def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]], *, climb: bool) -> Binding | None:
     """Each way with its likeliest arguments, in each scene; with other arguments where other sizes get no further.
 
-    ``groups``: scenes that differ in layout alone.
+    ``groups``: scenes that differ in layout alone. ``climb``: whether other arguments are tried at all.
     """
     stuck: tuple[Any, ...] = ()
     climbed = False
     for scenes in groups:
         count = len(search.refusals)
         binding = _plainly(search, known, scenes)
-        if binding is None and not climbed:
+        if binding is None and climb and not climbed:
             last, stuck = stuck, _complaints(search.refusals[count:])
             climbed = stuck == last
             binding = _climbing(search) if climbed else None
         if binding is not None:
             return binding
-    return _climbing(search)
+    return _climbing(search) if climb else None
 
 
 def _complaints(refusals: Iterable[Refusal]) -> tuple[Any, ...]:

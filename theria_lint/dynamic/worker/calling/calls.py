@@ -12,7 +12,7 @@ from torch import Tensor
 
 from theria_lint.dynamic.worker.calling.scene import Scene
 
-CANDIDATES = 6
+CANDIDATES = 8
 """How many values a parameter may be tried with."""
 
 BUILT = "__init__:"
@@ -67,31 +67,42 @@ def select(returned: Any, expected: tuple[int, ...] | None) -> Tensor:
     return next((t for t in tensors if tuple(t.shape) == expected), tensors[0])
 
 
+Maker = Callable[[Scene, Mapping[str, int]], Call]
+"""Makes a call in a scene, with the candidate that each parameter takes."""
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to call a target: it serves several scenes, so that sizes and strides can vary.
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
     parameters that need a value, ``optional`` those that could be given one, ``tensors`` those of the optional ones
-    that look like tensors; ``joined`` names the extras that are inputs.
+    that look like tensors; ``joined`` names the extras that are inputs. ``packs``: arguments tell it where sequences
+    of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
+    other tensors.
     """
 
-    make: Callable[[Scene, Mapping[str, int]], Call]
+    make: Maker
     free: tuple[str, ...]
     optional: tuple[str, ...] = ()
     choice: Mapping[str, int] = field(default_factory=dict)
     tensors: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
+    siblings: tuple[Maker, ...] = ()
+    packs: bool = False
+    shares: bool = False
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""
         return self.make(scene, self.choice).joined(self.joined)
 
     def others(self, complaint: str) -> Iterator[Way]:
-        """The ways that differ from this one in one parameter.
+        """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.
 
         The optional ones only if a complaint names them or, for tensors, if something that is needed is None.
         """
+        if self.choice:
+            yield from (replace(self, make=make) for make in self.siblings if make is not self.make)
         mentioned = set(re.findall(r"\w+", complaint))
         named = [n for n in self.optional if n.removeprefix(BUILT) in mentioned]
         missing = [n for n in self.tensors if n not in named] if "NoneType" in complaint else []

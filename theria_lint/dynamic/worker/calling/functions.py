@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.calling.arguments import BUILD, CALL
+from theria.probes.layouts import key_layout
+from theria_lint.dynamic.worker.calling import packing
+from theria_lint.dynamic.worker.calling.arguments import BUILD, CALL, candidates
 from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
@@ -23,7 +26,13 @@ from theria_lint.dynamic.worker.calling.signatures import (
     roles_of,
     takes_by_position,
 )
+from theria_lint.dynamic.worker.calling.written import Symbols, sizes_of, source_of
 from theria_lint.static import words
+
+_SHARING = re.compile(
+    r"repeat_interleave|repeat_kv|n_rep|gqa|mqa|kv_?head|heads?_kv|group|\bh_?kv\b|multi_?query", re.I
+)
+"""What the text of a function has in it whose queries share keys."""
 
 
 def forward_parameters(function: Any) -> dict[str, inspect.Parameter]:
@@ -60,7 +69,10 @@ def function_way(
 
     optional = optional_parameters(parameters, fixed)
     tensors = tuple(name for name in optional if looks_like_tensor(parameters[name]))
-    return Way(make, free_parameters(parameters, fixed), optional, tensors=tensors)
+    free = free_parameters(parameters, fixed)
+    packs = any(map(packing.tells_borders, free)) or bool(packing.given({name: parameters[name] for name in optional}))
+    shares = _SHARING.search(source_of(getattr(function, "__self__", function))) is not None
+    return Way(make, free, optional, tensors=tensors, packs=packs, shares=shares)
 
 
 def object_way(cls: Any, fixed: Mapping[str, Any]) -> Way:
@@ -95,8 +107,8 @@ def on_qkv(
         return Call(function, tensors, expected_shape(tensors), scene.layout)
     if not roles:
         raise TypeError("no parameter takes q, k and v: name them q, k, v or query, key, value")
-    arguments = choose_arguments(rest, scene, CALL, choice, fixed)
-    inputs = {role: _packed(role, tensors, scene) for role in roles.values()}
+    arguments = {**_borders(rest, scene, choice), **choose_arguments(rest, scene, CALL, choice, fixed)}
+    inputs = {role: _combined(role, tensors, scene, scene.written.get(name, ())) for name, role in roles.items()}
 
     def bound(*values: Tensor, **others: Tensor) -> Any:
         by_name = {**_fresh(arguments), **others, **dict(zip(roles, values, strict=True))}
@@ -125,16 +137,26 @@ def expected_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
     return (*tensors["q"].shape[:-1], tensors["v"].shape[-1])
 
 
-def _packed(role: str, tensors: Mapping[str, Tensor], scene: Scene) -> Tensor:
-    """q, k or v; or qkv (B,T,3,H,D) or (B,T,3C), kv (B,M,2,H,D) or (B,M,2C), according to the layout."""
+def _borders(parameters: Mapping[str, inspect.Parameter], scene: Scene, choice: Mapping[str, int]) -> dict[str, Any]:
+    """What says where packed sequences end, of the arguments that have a default."""
+    names = packing.given(parameters) if scene.packed else []
+    return {name: candidates(parameters[name], scene, CALL)[0] for name in names if not choice.get(name)}
+
+
+_PLACES = {"bthd": 2, "bhtd": 1, "thd": 1, "htd": 0, "1thd": 2, "1htd": 1}
+"""Before which axis of q the 3 of a packed qkv stands, and the 2 of a packed kv."""
+
+
+def _combined(role: str, tensors: Mapping[str, Tensor], scene: Scene, written: Symbols) -> Tensor:
+    """q, k or v; or qkv or kv in one tensor: (B,T,3,H,D) or (B,T,3C), or as the text says."""
     if role in tensors:
         return tensors[role]
-    shape = scene.shape
-    count, length = (3, shape.queries) if role == "qkv" else (2, shape.keys)
-    sizes = {
-        "bthd": (shape.batch, length, count, shape.heads, shape.dim),
-        "bhtd": (shape.batch, count, shape.heads, length, shape.dim),
-        "btd": (shape.batch, length, count * shape.dim),
-        "td": (length, count * shape.dim),
-    }
-    return scene.tensor(role, sizes[scene.layout])
+    like, count = tensors["q" if role == "qkv" else "k"], 3 if role == "qkv" else 2
+    sizes = list(like.shape)
+    if str(count) in written:
+        sizes = list(sizes_of(written, scene.spread))
+    elif (layout := scene.layout if role == "qkv" else key_layout(scene.layout)) in _PLACES:
+        sizes.insert(_PLACES[layout], count)
+    else:
+        sizes[-1] *= count
+    return scene.tensor(role, tuple(sizes))

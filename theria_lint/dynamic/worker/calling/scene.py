@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from theria.probes.layouts import LAYOUTS, PACKED, key_layout, query_layout, total
 from theria.probes.point import draw
 from theria.probes.sweep import Shape, draw_qkv
 from theria_lint.dynamic.worker.calling.written import Symbols, sizes_of
@@ -19,6 +20,7 @@ from theria_lint.dynamic.worker.calling.written import Symbols, sizes_of
 class Scene:
     """One set of choices: what every value given to the target is made from.
 
+    ``shape`` holds the sizes of one sequence, ``layout`` one of the names in `theria.probes.layouts`.
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
@@ -43,11 +45,31 @@ class Scene:
         """The width of a module's input: all heads side by side."""
         return self.shape.heads * self.shape.dim
 
+    @property
+    def packed(self) -> bool:
+        """Whether sequences of different lengths lie end to end."""
+        return self.layout in PACKED
+
+    @property
+    def spread(self) -> Shape:
+        """The sizes of the tensors: those of one sequence, unless several are packed in one."""
+        shape = self.shape
+        return replace(shape, batch=1, queries=total(shape.queries), keys=total(shape.keys)) if self.packed else shape
+
+    @property
+    def key_heads(self) -> int:
+        """How many heads k and v have."""
+        keys = self.layout.rpartition(":")[2]
+        if "g" in keys:
+            return max(1, self.shape.heads // 2)
+        return self.shape.heads if "h" in keys else 1
+
     def qkv(self) -> dict[str, Tensor]:
         """Random q, k, v in the scene's layout."""
+        layout = PACKED.get(self.layout, query_layout(self.layout))
         tensors = draw_qkv(
-            self.shape,
-            layout=self.layout,
+            self.spread,
+            layout=layout,
             dtype=self.dtype,
             device=self.device,
             seed=self.seed,
@@ -55,12 +77,22 @@ class Scene:
         )
         if self.gentle:
             tensors["k"] /= tensors["k"].norm(dim=-1, keepdim=True).clamp_min(1e-3)
-        return tensors
+        return {name: self._arranged(name, tensor) for name, tensor in tensors.items()}
+
+    def _arranged(self, name: str, tensor: Tensor) -> Tensor:
+        """Without the axis of one batch, or with fewer heads, where the layout has it so."""
+        if self.packed:
+            return tensor if self.layout.startswith("1") else tensor[0]
+        if ":" not in self.layout or name == "q":
+            return tensor
+        axis = LAYOUTS[query_layout(self.layout)].index(1)
+        fewer = tensor.narrow(axis, 0, self.key_heads) if "h" in key_layout(self.layout) else tensor.select(axis, 0)
+        return fewer if self.strided else fewer.contiguous()
 
     def written_shape(self, name: str) -> tuple[int, ...] | None:
         """The shape that the target's text gives to an argument, in the scene's sizes."""
         symbols = self.written.get(name)
-        return sizes_of(symbols, self.shape) if symbols else None
+        return sizes_of(symbols, self.spread) if symbols else None
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A random tensor that depends on its name, so that two arguments differ."""

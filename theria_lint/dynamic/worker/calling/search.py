@@ -14,6 +14,7 @@ from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references
 from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.calling import packing
 from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.calling.fitness import is_misfit
 from theria_lint.dynamic.worker.calling.scene import Scene
@@ -75,8 +76,8 @@ class Refusal:
     """An attempt that raised: what, and how far it had come.
 
     ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward, `GARBAGE` if
-    that is what came out of it, 3 in the backward; and then the lines at which the frames stood, from the outermost
-    inwards: later lines of the same code are further.
+    that is what came out of it, 3 in the backward; and then the instruction at which each frame stood, from the
+    outermost inwards: later instructions of the same code are further.
     """
 
     way: Way
@@ -120,6 +121,7 @@ class Search:
             kernels = helps.launches() > before
             stage = GARBAGE
             _refuse_garbage(made, output, scene.seed, kernels)
+            _refuse_ignored_borders(made, output, scene)
             stage = 3
             _refuse_misfit(made, scene.seed, kernels)
         except (MemoryError, CannotCallError):
@@ -130,7 +132,7 @@ class Search:
             if "can't allocate memory" in str(error):
                 raise MemoryError from error
             stage = GARBAGE if isinstance(error, GarbageError) else stage
-            self.refusals.append(Refusal(way, scene, _describe(error), (stage, *_lines(error))))
+            self.refusals.append(Refusal(way, scene, _describe(error), (stage, *_instructions(error))))
             return None
         self.interpreted = self.interpreted or kernels
         return Binding(way, scene, _agrees(made, output))
@@ -180,6 +182,14 @@ def _refuse_garbage(made: Call, output: Tensor, seed: int, kernels: bool) -> Non
         raise GarbageError("its kernels return memory that they have not written for the arguments made up for it")
 
 
+def _refuse_ignored_borders(made: Call, output: Tensor, scene: Scene) -> None:
+    if not scene.packed:
+        return
+    moved = {name: packing.moved(tensor, scene) for name, tensor in made.inputs.items()}
+    if not packing.respects_borders(output, trial(made.output, moved, scene.seed), scene):
+        raise GarbageError("its output does not keep apart the sequences whose ends were made up for it")
+
+
 def _refuse_misfit(made: Call, seed: int, kernels: bool) -> None:
     try:
         gradients = first_order(made, seed)
@@ -200,14 +210,14 @@ def _agrees(made: Call, output: Tensor) -> bool:
     )
 
 
-def _lines(error: BaseException) -> list[int]:
-    """The line of each frame below ours at which an exception was raised."""
-    lines, trace = [], error.__traceback__
+def _instructions(error: BaseException) -> list[int]:
+    """The instruction of each frame below ours at which an exception was raised."""
+    found, trace = [], error.__traceback__
     while trace is not None:
         if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
-            lines.append(trace.tb_lineno)
+            found.append(trace.tb_lasti)
         trace = trace.tb_next
-    return lines
+    return found
 
 
 def _describe(error: Exception) -> str:
