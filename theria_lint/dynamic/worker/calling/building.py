@@ -4,96 +4,56 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
 
-from theria_lint.dynamic.worker.calling.arguments import BUILD, Config, Values, by_name
+from theria_lint.dynamic.worker.calling.annotated import annotated, layer_class
+from theria_lint.dynamic.worker.calling.arguments import Values, by_name
+from theria_lint.dynamic.worker.calling.constructors import constructor, is_open
 from theria_lint.dynamic.worker.calling.literals import compared_strings
+from theria_lint.dynamic.worker.calling.parts import MODULE_BUILD, Passing, Settings, Table
 from theria_lint.dynamic.worker.calling.scene import Scene
-from theria_lint.dynamic.worker.calling.signatures import choose_arguments, parameters_of
-from theria_lint.dynamic.worker.calling.sizes import few, part, side
-
-Table = tuple[tuple[str, Values], ...]
+from theria_lint.dynamic.worker.calling.signatures import choose_arguments
+from theria_lint.dynamic.worker.calling.sources import hints_of
 
 _MISSING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _CONFIGURATION = re.compile(r"^(config|cfg|args|hparams|params|opts?|\w+_config)$")
-
-
-def _sides(name: str, scene: Scene) -> list[Any]:
-    """The height or width of an image, as a number or a pair."""
-    return [side(scene), (side(scene), side(scene))]
-
-
-def _windows(name: str, scene: Scene) -> list[Any]:
-    """Windows smaller than what they slide over: one that holds everything is never left by anything."""
-    across = max(1, side(scene) // 2)
-    return [part(scene), scene.shape.queries, across, (across, across), side(scene), (side(scene), side(scene))]
-
-
-def _counts(name: str, scene: Scene) -> list[Any]:
-    """How many tokens are selected, or stand for the others."""
-    return [few(scene), scene.shape.queries]
-
-
-MODULE_BUILD: Table = (
-    (r"drop", lambda n, s: [0.0]),
-    (r"^(in|out|input|output|embed)_?(features|channels|planes)$|^(in)?planes$", lambda n, s: [s.channels]),
-    (r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$", _sides),
-    (r"resolution|(img|image|input|spatial)_size|grid", _sides),
-    (r"window", _windows),
-    (r"^num_\w*tokens(_\w+)?$|^num_(selected|routed|heavy)|top_?k|capacity|num_keep", _counts),
-    (r"seg(ment)?_|segment", lambda n, s: [part(s), s.shape.queries]),
-    (r"temperature|^(temp|tau)$", lambda n, s: [1.0]),
-    (r"iter(s|ations?)?$", lambda n, s: [3]),
-    (r"^chans?$|_chans?$", lambda n, s: [s.channels]),
-    (r"norm(_?(layer|fn|cls|class))?$", lambda n, s: [nn.LayerNorm, nn.Identity, False]),
-    (r"act(ivation)?(_?(layer|fn|func|function))?$|nonlinearity", lambda n, s: [nn.GELU, nn.functional.gelu, "gelu"]),
-    (r"kernel(_?size)?$", lambda n, s: [3, 1]),
-    (r"stride|dilation|(sr|reduction|compress\w*)_?(ratio|factor)?$", lambda n, s: [1, 2]),
-    (r"padding", lambda n, s: [1, 0]),
-    (r"(ratio|mult|factor|expansion)$", lambda n, s: [2, 1.0]),
-    (r"hiddens$|dims$", lambda n, s: [(s.channels, s.channels), s.channels]),
-    (r"vocab|num_embeddings", lambda n, s: [8]),
-    (r"^(use|is|has|with|enable|add|do|allow|learn\w*|return|share\w*)_|flash|bidirectional", lambda n, s: [False]),
-    *BUILD,
-)
-"""By what a parameter of a module's constructor is called: its candidate values."""
-
-
-def constructor(cls: Any) -> dict[str, inspect.Parameter]:
-    """The parameters of a class's ``__init__`` without self."""
-    return dict(list(parameters_of(cls.__init__).items())[1:])
 
 
 @lru_cache(maxsize=64)
 def table_for(cls: Any) -> Table:
-    """The table for one class: strings that its code compares a parameter with, configurations by their own class."""
-    parameters = constructor(cls)
-    known = compared_strings(cls)
-    rules = [(name, _constants(known[name])) for name in parameters if name in known]
-    rules += [(name, _configurations(owner)) for name, owner in _configuration_classes(cls, parameters)]
-    return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules), *MODULE_BUILD)
+    """The table for one class: what its code compares a parameter with, and what its annotations tell, before names."""
+    rules: dict[str, Values] = {}
+    hints = hints_of(cls.__init__)
+    for name in constructor(cls):
+        strings = [text for owner in cls.__mro__ for text in _strings(owner).get(name, [])]
+        if strings:
+            rules[name] = _constants(strings)
+        elif (values := _of_hint(cls, name, hints.get(name))) is not None:
+            rules[name] = values
+    return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_BUILD)
+
+
+def _strings(cls: Any) -> Mapping[str, list[str]]:
+    return compared_strings(cls) if cls.__module__.partition(".")[0] not in ("torch", "builtins") else {}
 
 
 def _constants(values: list[str]) -> Values:
     return lambda name, scene: list(values)
 
 
-def _configuration_classes(cls: Any, parameters: Mapping[str, inspect.Parameter]) -> Iterator[tuple[str, Any]]:
-    """The parameters that hold a configuration and are annotated with a class that can be made from its defaults."""
-    try:
-        hints = get_type_hints(cls.__init__)
-    except Exception:  # annotations of code that was not written for us: names that are not defined, and worse
-        return
-    for name in parameters:
-        owner = hints.get(name)
-        if inspect.isclass(owner) and (_CONFIGURATION.match(name.lower()) or "config" in owner.__name__.lower()):
-            yield name, owner
+def _of_hint(cls: Any, name: str, hint: Any) -> Values | None:
+    """The values that an annotation speaks for: a configuration, a layer, a number of numbers, one of a few words."""
+    if inspect.isclass(hint) and (_CONFIGURATION.match(name.lower()) or "config" in hint.__name__.lower()):
+        return _configurations(hint)
+    layer = layer_class(cls, name, hint)
+    return _layers(layer) if layer is not None else annotated(hint)
 
 
 def _configurations(owner: Any) -> Values:
@@ -102,9 +62,21 @@ def _configurations(owner: Any) -> Values:
     def make(name: str, scene: Scene) -> list[Any]:
         sizes = small_defaults(constructor(owner), scene, MODULE_BUILD, above=0)
         try:
-            return [owner(**sizes), Config(scene)]
+            return [owner(**sizes), Settings(scene)]
         except Exception:  # a configuration that checks its entries against each other
-            return [Config(scene)]
+            return [Settings(scene)]
+
+    return make
+
+
+def _layers(owner: Any) -> Values:
+    """A layer that is built like the module that is given it."""
+
+    def make(name: str, scene: Scene) -> list[Any]:
+        try:
+            return [build(owner, constructor(owner), scene, {}, {}), Passing()]
+        except Exception:  # a constructor that wants what nobody can guess
+            return [Passing()]
 
     return make
 
@@ -151,16 +123,27 @@ def build(
     arguments = choose_arguments(parameters, roomy(parameters, scene), table, choice, fixed)
     if scene.small:
         arguments = {**small_defaults(parameters, scene, table, above=2), **arguments, **_given(fixed, parameters)}
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if not is_open(parameters):
+        return made_by(partial(cls, **arguments))
+    return _made_openly(cls, arguments, fixed, lambda name: by_name(name, table, roomy(parameters, scene)))
+
+
+def _made_openly(
+    cls: Any, arguments: dict[str, Any], fixed: Mapping[str, Any], values: Callable[[str], list[Any]]
+) -> Any:
+    """What a class makes that takes any keyword argument, and may hand it to others: they say what is amiss."""
+    refused: set[str] = set()
     while True:
         try:
             return made_by(partial(cls, **arguments))
         except TypeError as error:
-            named = re.findall(r"'(\w+)'", found.group(1)) if (found := _MISSING.search(str(error))) else []
-            asked = {name: values[0] for name in named if (values := by_name(name, table, roomy(parameters, scene)))}
-            if not open_ended or not asked or asked.keys() <= arguments.keys():
+            surplus = {name for name in _UNEXPECTED.findall(str(error)) if name in arguments.keys() - fixed.keys()}
+            missing = [name for told in _MISSING.findall(str(error)) for name in re.findall(r"'(\w+)'", told)]
+            asked = {n: values(n)[0] for n in missing if n not in arguments.keys() | refused and values(n)}
+            if not surplus and not asked:
                 raise
-            arguments |= asked
+            refused |= surplus
+            arguments = {n: v for n, v in {**arguments, **asked}.items() if n not in surplus}
 
 
 def _given(fixed: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+
+from theria_lint.dynamic.worker.calling.sources import tree_of
 
 
 @lru_cache(maxsize=64)
 def compared_strings(cls: Any) -> Mapping[str, list[str]]:
     """The strings that each name, or an attribute of that name, is compared with in a class, in source order."""
     found: dict[str, list[str]] = {}
-    for node in ast.walk(_tree(cls)):
+    for node in ast.walk(tree_of(cls)):
         name = _name(node.left) if isinstance(node, ast.Compare) else None
         if name is not None:
             found.setdefault(name, []).extend(text for text in _strings(node) if text not in found[name])
     return {name: strings for name, strings in found.items() if strings}
-
-
-def _tree(cls: Any) -> ast.AST:
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, TypeError, SyntaxError):
-        return ast.Module([], [])
 
 
 def _name(node: ast.expr) -> str | None:

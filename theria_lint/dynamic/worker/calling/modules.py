@@ -11,20 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.dynamic.worker.calling.building import build, constructor, made_by, prepare, roomy, shake
-from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
+from theria_lint.dynamic.worker.calling.building import build, made_by, prepare, roomy, shake
+from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Maker, Way
+from theria_lint.dynamic.worker.calling.constructors import constructor
 from theria_lint.dynamic.worker.calling.functions import expected_shape
-from theria_lint.dynamic.worker.calling.inputs import (
-    ANYTHING,
-    FEATURES,
-    FORWARD,
-    Given,
-    Recipe,
-    heads_apart,
-    recipes,
-    token_ids,
-)
+from theria_lint.dynamic.worker.calling.inputs import ANYTHING, FEATURES, FORWARD
 from theria_lint.dynamic.worker.calling.mixing import attending, depending
+from theria_lint.dynamic.worker.calling.recipes import Given, Recipe, heads_apart, recipes, token_ids
+from theria_lint.dynamic.worker.calling.records import Record, record_of
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
     choose_arguments,
@@ -37,37 +31,44 @@ from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
 
 def module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     """Ways to build a module, times ways to call its forward."""
-    target = _Target(cls, constructor(cls), dict(list(parameters_of(cls.forward).items())[1:]), fixed)
-    known = list(recipes(target.forward))
-    for recipe in known:
-        yield target.way(partial(target.call, recipe))
-    for recipe in known:
-        yield target.way(partial(target.call_small, recipe))
-    yield target.way(target.call_with_ids)
+    forward = dict(list(parameters_of(cls.forward).items())[1:])
+    record = record_of(cls)
+    target = _Target(cls, constructor(cls), record.opened(forward) if record else forward, record, fixed)
+    yield from target.ways()
 
 
 @dataclass(frozen=True)
 class _Target:
     """A class, the parameters of its constructor and its forward, and the arguments that the user has configured.
 
-    ``complaints``: what the constructor raised, by what it was given.
+    ``record``: the object that some of the forward's parameters are put into. ``complaints``: what the constructor
+    raised, by what it was given.
     """
 
     cls: Any
     parameters: Mapping[str, inspect.Parameter]
     forward: Mapping[str, inspect.Parameter]
+    record: Record | None
     fixed: Mapping[str, Any]
     complaints: dict[Hashable, Exception] = field(default_factory=dict)
 
-    def way(self, make: Callable[[Scene, Mapping[str, int]], Call]) -> Way:
-        """A way with the parameters of both signatures to choose."""
+    def ways(self) -> Iterator[Way]:
+        """The ways to make the call, each with the parameters of both signatures to choose."""
+        known = list(recipes(self.forward))
         free = [BUILT + name for name in free_parameters(self.parameters, self.fixed)]
         optional = [BUILT + name for name in optional_parameters(self.parameters, self.fixed)]
-        return Way(
-            make,
+        makers: tuple[Maker, ...] = (
+            *(partial(self.call, recipe) for recipe in known),
+            *(partial(self.call_small, recipe) for recipe in known),
+            self.call_with_ids,
+        )
+        way = Way(
+            makers[0],
             (*free, *free_parameters(self.forward, self.fixed)),
             (*optional, *optional_parameters(self.forward, self.fixed)),
+            siblings=makers,
         )
+        yield from (replace(way, make=make) for make in makers)
 
     def built(self, scene: Scene, choice: Mapping[str, int]) -> Any:
         """The module, with weights that depend on nothing but the scene's seed.
@@ -91,13 +92,14 @@ class _Target:
         """The module bound to all but what a recipe makes."""
         module = self.built(scene, choice)
         scene = roomy(self.parameters, scene)
-        given = recipe(self.forward, scene)
+        given = recipe(self.forward, scene, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
         others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
-        function = _Forward(module, given, others, scene)
+        function = _Forward(partial(self._run, module), module, given, others, scene)
         plain = recipe is heads_apart and set(given.tensors) == {"q", "k", "v"}
         expected = expected_shape(given.tensors) if plain else None
-        return Call(function, given.tensors, expected, scene.layout if plain else None, module)
+        extras = {name: v for name, v in others.items() if isinstance(v, Tensor) and v.is_floating_point()}
+        return Call(function, given.tensors, expected, scene.layout if plain else None, module, extras)
 
     def call_small(self, recipe: Recipe, scene: Scene, choice: Mapping[str, int]) -> Call:
         """The same with smaller defaults."""
@@ -110,36 +112,49 @@ class _Target:
         ids = token_ids(self.forward, scene)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
         others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
-        numbers = ids.pop(ANYTHING, None)
-        positional = () if numbers is None else (numbers,)
-        found = in_parameters(module, lambda: made_by(partial(module, *positional, **ids, **others)))
+        found = in_parameters(module, lambda: self._run(module, {**ids, **others}))
         if found is None:
             raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
         return Call(found[0], {PARAMETERS: found[1]})
+
+    def _run(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
+        """What a module returns for the arguments of its forward."""
+        given = self.record.closed(arguments) if self.record else dict(arguments)
+        positional = (given.pop(ANYTHING),) if ANYTHING in given else ()
+        return made_by(partial(module, *positional, **given))
 
 
 class _Forward:
     """A module's forward as a function of tensors; its first call makes sure that what comes out means something."""
 
-    def __init__(self, module: nn.Module, given: Given, others: Mapping[str, Any], scene: Scene) -> None:
-        """Binds all arguments but the tensors."""
-        self._module, self._given, self._others, self._scene = module, given, others, scene
+    def __init__(
+        self,
+        run: Callable[[Mapping[str, Any]], Any],
+        module: nn.Module,
+        given: Given,
+        others: Mapping[str, Any],
+        scene: Scene,
+    ) -> None:
+        """Binds all arguments but the tensors; ``run`` calls the module."""
+        self._run_module, self._module, self._given, self._others, self._scene = run, module, given, others, scene
         self._known = {name for name, p in module.named_parameters() if not nn.parameter.is_lazy(p)}
         self._called = False
 
-    def __call__(self, *values: Tensor) -> Any:
-        """What the module returns."""
+    def __call__(self, *values: Tensor, **extras: Tensor) -> Any:
+        """What the module returns; ``extras`` take the place of what is bound."""
+        run = partial(self._run, **extras)
         if self._called:
-            return self._run(*values)
+            return run(*values)
         self._called = True
+        settled = partial(self._settled, run)
         if list(self._given.tensors) == ["x"] and self._known:
-            return attending(self._settled, values[0], FEATURES[self._scene.layout])
-        return depending(self._settled, values)
+            return attending(settled, values[0], FEATURES[self._scene.layout])
+        return depending(settled, values)
 
-    def _settled(self, *values: Tensor) -> Any:
+    def _settled(self, run: Callable[..., Any], *values: Tensor) -> Any:
         """What it returns once it has made all of its parameters, which may start at zero like others."""
         state = torch.get_rng_state()
-        returned = self._run(*values)
+        returned = run(*values)
         made = {name: p for name, p in self._module.named_parameters() if name not in self._known}
         if not made:
             return returned
@@ -147,9 +162,7 @@ class _Forward:
         self._module.to(device=self._scene.device, dtype=self._scene.dtype)
         shake(made, self._scene)
         torch.set_rng_state(state)
-        return self._run(*values)
+        return run(*values)
 
-    def _run(self, *values: Tensor) -> Any:
-        arguments = self._given.arguments(values)
-        positional = (arguments.pop(ANYTHING),) if ANYTHING in arguments else ()
-        return made_by(partial(self._module, *positional, **self._others, **arguments))
+    def _run(self, *values: Tensor, **extras: Tensor) -> Any:
+        return self._run_module({**self._others, **self._given.arguments(values), **extras})
