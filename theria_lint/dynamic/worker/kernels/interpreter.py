@@ -38,6 +38,7 @@ def complete() -> None:
     bounds.watch(interpreter)
     builder.create_dot = _with_bfloat16(builder.create_dot, tl)
     externals.give(interpreter, tl)
+    interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang = _patch_once(interpreter._patch_lang, tl)
     interpreter._loop_tensors = _loop_tensors(interpreter)
     interpreter.ASTTransformer.visit_For = _visit_for
@@ -127,15 +128,33 @@ def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any
 
 
 def _with_boolean_mask(access: Callable[..., Any], place: int, tl: Any) -> Callable[..., Any]:
-    """A load or store that takes for a mask what the interpreter made of a comparison of numbers: integers too."""
+    """A load or store that takes any mask that Triton makes.
+
+    That is what it made of a comparison of numbers, integers too, and the bare array that block pointers have before
+    Triton 3.9.
+    """
 
     def run(self: Any, *args: Any) -> Any:
         mask = args[place]
-        if mask.data.dtype != np.bool_:
-            args = (*args[:place], type(mask)(mask.data != 0, tl.int1), *args[place + 1 :])
+        data = mask if isinstance(mask, np.ndarray) else mask.data
+        if data is mask or data.dtype != np.bool_:
+            args = (*args[:place], type(args[0])(data != 0, tl.int1), *args[place + 1 :])
         return access(self, *args)
 
     return run
+
+
+def _with_index(patch: Callable[..., None]) -> Callable[..., None]:
+    """Scalars that serve as integers whatever shape their one number has: NumPy 2.5 converts none of shape (1,).
+
+    Triton has minded that since 3.7.
+    """
+
+    def patch_tensor(tensor: Any, *rest: Any) -> None:
+        patch(tensor, *rest)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    return patch_tensor
 
 
 def _patch_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
