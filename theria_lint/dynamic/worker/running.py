@@ -16,8 +16,10 @@ from theria_lint.dynamic.worker.reads import Reading
 from theria_lint.dynamic.worker.sandbox import listener, namespaces
 
 _LONGEST_LINE = 16 << 20
-_COMPILERS = 64
-"""How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler."""
+_PIECE = 1 << 16
+_COMPILERS = 512
+"""How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler for each kernel, at
+each size and dtype that it is specialised for."""
 
 
 @dataclass(eq=False)
@@ -55,21 +57,33 @@ class Running:
 
     def read(self) -> tuple[list[str], bool]:
         """The outcomes that have been said since, and whether more may come."""
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.channel, 1 << 16, 1)
-        except BlockingIOError:
-            return [], True
-        except OSError:
-            return [], False
-        for descriptor in descriptors:
-            self._listen(descriptor)
+        data, open_ = self._received()
         *lines, self.unread = (self.unread + data).split(b"\n")
-        open_ = bool(data) and len(self.unread) < _LONGEST_LINE
         said = [line.decode("utf-8", "replace") for line in lines if not self._is_notice(line)]
         self.said += len(said)
         if said:
             self._grant()
-        return said, open_
+        return said, open_ and len(self.unread) < _LONGEST_LINE
+
+    def _received(self) -> tuple[bytes, bool]:
+        """All that has arrived, up to the length of a line, and whether more may come.
+
+        A process that asks to start another has said what entitles it to that: a part of it would not do.
+        """
+        data = b""
+        while len(data) < _LONGEST_LINE:
+            try:
+                chunk, descriptors, _, _ = socket.recv_fds(self.channel, _PIECE, 1)
+            except BlockingIOError:
+                return data, True
+            except OSError:
+                return data, False
+            for descriptor in descriptors:
+                self._listen(descriptor)
+            if not chunk:
+                return data, False
+            data += chunk
+        return data, True
 
     def _listen(self, descriptor: int) -> None:
         """Takes the first descriptor for the listener: it is sent before any code under test runs."""

@@ -1,0 +1,41 @@
+"""What a job says to the server that watches over it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from theria_lint.dynamic.protocol import Job, TargetRequest
+from theria_lint.dynamic.worker.running import Running
+
+OUTCOME = b"x" * 100_000
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Running, socket.socket]]:
+    """A job whose file has been imported and which has two targets, and the child's end of its channel."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    targets = (TargetRequest("a", "function"), TargetRequest("b", "function"))
+    job = Job(0, "kernel.py", targets, {}, (), "cpu", 1.0, 1 << 30)
+    with ours, theirs:
+        yield Running(job, 0, ours, "", False, 0.0, imported=True), theirs
+
+
+def test_a_long_outcome_entitles_to_the_next_process_at_once(ends: tuple[Running, socket.socket]) -> None:
+    running, theirs = ends
+    theirs.sendall(OUTCOME + b"\n")
+    assert running.read() == ([OUTCOME.decode()], True)
+    assert running.forks > 0
+
+
+def test_part_of_an_outcome_entitles_to_nothing(ends: tuple[Running, socket.socket]) -> None:
+    running, theirs = ends
+    theirs.sendall(OUTCOME)
+    assert running.read() == ([], True)
+    assert running.forks == 0
+    theirs.sendall(b"\n")
+    theirs.shutdown(socket.SHUT_WR)
+    assert running.read() == ([OUTCOME.decode()], False)
