@@ -17,13 +17,19 @@ def late_import(seconds: float) -> str:
 def failed_import(error: BaseException) -> str:
     """The import raised."""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        return f"it could not be imported: {package} is missing; install it in the environment of {sys.executable}"
+        missing = _missing(error.name)
+        return f"it could not be imported: {missing} is missing; install it in the environment of {sys.executable}"
     if isinstance(error, SystemExit):
         return "it could not be imported: it exits when it is imported"
     if isinstance(error, LateImportError):
         return str(error)
     return f"it could not be imported: {_sentence(error)}"
+
+
+def _missing(module: str) -> str:
+    """The package of a module that was not found, or the whole name where the package is there and lacks it."""
+    package = module.partition(".")[0]
+    return module if package in sys.modules else package
 
 
 class LateImportError(BaseException):
