@@ -8,6 +8,9 @@ import torch
 
 import theria
 from theria.probes import Shape, Trusted, measure
+from theria.probes.compare import Comparison, judge
+from theria.probes.derivatives import Derivatives
+from theria.probes.report import Block
 from theria.probes.sweep import ODD, draw_qkv
 from theria.testing import SecondOrderError, assert_second_order_safe
 from theria.verdicts import Status, Verdict, worst
@@ -192,7 +195,13 @@ def test_worst_prefers_silence_to_noise_and_anything_to_nothing():
 
 
 @pytest.mark.parametrize(
-    "error", [AssertionError("D must be 64"), ImportError("no apex"), RuntimeError("No CUDA GPUs")]
+    "error",
+    [
+        AssertionError("D must be 64"),
+        ImportError("no apex"),
+        RuntimeError("No CUDA GPUs"),
+        RuntimeError("wrong on this GPU before Triton 3.7.1, please upgrade"),
+    ],
 )
 def test_a_backward_that_cannot_run_here_is_inconclusive(error):
     class Refusing(kernels.HandWritten):
@@ -215,6 +224,17 @@ def test_an_oracle_that_is_not_finite_calls_nothing_wrong():
     report = measure(walled, inputs, seed=0)
     assert report.verdict is Verdict.INCONCLUSIVE, str(report)
     assert "not finite a short way from where it was probed" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("unclear", "verdict"),
+    [(Block(None, 1.0, 1.0, "unclear"), "silent_collapse"), (Block(0.5, 1.0, 0.5, "unclear"), "silent_corruption")],
+)
+def test_a_block_that_a_coarse_forward_leaves_unclear_stands_against_a_collapse_only_if_it_is_there(unclear, verdict):
+    missing, zero = Block(None, 1.0, 1.0, "missing"), Block(None, 0.0, 0.0, "zero")
+    rows = {("q", "k"): missing, ("k", "k"): unclear, ("v", "v"): zero}
+    judgement = judge(Derivatives(torch.ones(1)), Comparison({}, rows), {}, {})
+    assert judgement.verdict == verdict, judgement.reason
 
 
 def test_a_function_with_memory_is_inconclusive():

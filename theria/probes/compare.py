@@ -129,7 +129,10 @@ _AUTOGRADS_OWN = ("RuntimeError", "NotImplementedError")
 """What autograd raises where a graph is cut or a derivative is not implemented."""
 
 _OF_THE_MACHINE = ("ImportError", "ModuleNotFoundError", "InterpreterError", "CompilationError", "OutOfResources")
-_DEVICE_WORDS = ("CUDA", "NVIDIA", "active driver", "no kernel image", "can't allocate memory")
+_MACHINE_WORDS = (
+    *("CUDA", "NVIDIA", "active driver", "no kernel image", "can't allocate memory"),
+    *("pip install", "upgrade"),  # what is installed here will not do
+)
 
 
 def _unable(primary: Derivatives) -> Judgement | None:
@@ -137,7 +140,7 @@ def _unable(primary: Derivatives) -> Judgement | None:
     failure = primary.failure
     if failure is None:
         return None
-    machine = failure.kind in _OF_THE_MACHINE or any(word in failure.message for word in _DEVICE_WORDS)
+    machine = failure.kind in _OF_THE_MACHINE or any(word in failure.message for word in _MACHINE_WORDS)
     if not machine and (failure.order == 2 or failure.kind in _AUTOGRADS_OWN):
         return None
     reason = f"its backward could not be run here: {failure.kind}: {failure.message}"
@@ -189,9 +192,10 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
     wrong = [key for key, b in comparison.rows.items() if b.state == "wrong"]
     lost = [key for key, b in comparison.rows.items() if b.state == "missing"]
     gradients = [name for name, b in comparison.gradients.items() if b.state in ("missing", "wrong")]
-    if signal and len(missing) == len(signal):
+    unclear = [b for b in signal.values() if b.state == "unclear" and not b.norm]  # nothing, where nothing may be right
+    if missing and len(missing) + len(unclear) == len(signal):
         all_of_them = "the one Hessian block" if len(signal) == 1 else f"all {len(signal)} Hessian blocks"
-        verb = ("carries", "is") if len(signal) == 1 else ("carry", "are")
+        verb = ("carries", "is") if len(signal) == 1 else ("may carry" if unclear else "carry", "are")
         reason = f"nothing raises, and {all_of_them} that {verb[0]} signal {verb[1]} missing"
         return Judgement(Verdict.SILENT_COLLAPSE, Status.OK, reason + _gradient_note(gradients, comparison))
     if lost or wrong or gradients:
