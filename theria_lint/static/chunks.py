@@ -8,42 +8,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from . import words
-from .computing import OPERATION, PRODUCTS
-
 # A line that begins in the first column with anything but what can close a bracket begins a top-level statement.
 _TOP = re.compile(r"\n(?=[^\s)\]}\\])")
 _DEFINITION = re.compile(r"(?:async[ \t]+def|def|class)[ \t]+(\w+)")
 _INNER = re.compile(r"def[ \t]+(\w+)\s*(?:\[[^\]]*\]\s*)?\(")
 _CLASS_HEADER = re.compile(r"(?:^|\n)class[ \t]")
 _METHOD = re.compile(r"\n([ \t]+)(?:async[ \t]+)?def[ \t]")
-_CLASS = re.compile(r"class[ \t]+(\w+)")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
-_SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
-# The literal comes first: the engine then skips to it instead of trying every place.
-_PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
 # Spelt out: what autograd and the detectors never see inside of, whatever the file imports.
 _KERNEL = re.compile(r"^@triton\.(?:jit|autotune|heuristics)\b", re.MULTILINE)
 _HEADER_END = re.compile(r"\)\s*(?:->[^:\n]+)?:(?=[ \t]*\r?\n)")
-_NAMED_LAMBDA = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*lambda\b([^:]*):")
-_MULTIHEAD = "MultiheadAttention"
-_ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
-_QKV = frozenset({"q", "k", "v"})
-# Names that can be for q, k or v.
-_VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
-_ARGUMENT = re.compile(rf"{_VARIABLE.pattern}(?=[\s\\]*[,)])")
-_METHOD_BEGINS = ("", "async ")
-_DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
-# A part of every name that `_OPERATION` finds: a text without any is not searched.
-_HINTS = (
-    *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
-    *("flash_att", "sageattn", "xformers_attention"),
-)
-_OPERATION = re.compile(rf"(?<!\w){OPERATION}(?!\w)")
-_NAMES_OPERATION = re.compile(rf"(?<!\w){OPERATION}")
-_RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
-_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[^=]*=[^=]*")
 
 
 @dataclass(eq=False, slots=True)
@@ -63,7 +38,6 @@ class Chunk:
     body: int | None = None
     _mentioned: frozenset[str] | None = None
     _statements: list[int] | None = None
-    _makes_weights: bool | None = None
 
     def mentions(self) -> frozenset[str]:
         """Every identifier in the chunk."""
@@ -85,13 +59,6 @@ class Chunk:
         if not starts:
             return [self.text]
         return [self.text[start:end] for start, end in pairwise([0, *starts, len(self.text)])]
-
-    def may_make_weights(self) -> bool:
-        """Whether one function of the chunk may take a softmax of a product."""
-        if self._makes_weights is None:
-            pieces = self.pieces() if takes_softmax(self.text) and products(self.text) else []
-            self._makes_weights = any(takes_softmax(piece) and products(piece) for piece in pieces)
-        return self._makes_weights
 
 
 class Chunks:
@@ -171,87 +138,3 @@ def _kernel_body(text: str, begin: int, start: int) -> int | None:
     if header is None or _INNER.search(text, header.end()) is not None:
         return None
     return begin + header.end()
-
-
-def may_be_seed(chunk: Chunk) -> bool:
-    """Whether a chunk may itself be attention code: never False where the analysis of its tree says that it is."""
-    if chunk.body is not None:
-        return False
-    if any(words.class_is_attention(name) for name in _CLASS.findall(chunk.text)):
-        return True
-    # The name of a method alone says nothing: of a class's pieces, those behind its header.
-    is_method = bool(chunk.statements())
-    return _MULTIHEAD in chunk.text or any(functions_may_be_seeds(piece, is_method) for piece in chunk.pieces())
-
-
-def functions_may_be_seeds(text: str, is_method: bool) -> bool:
-    """Whether a function in a text may be attention code by what it takes and computes, or by its name.
-
-    Of a method the name alone says nothing.
-    """
-    has_lambda = "lambda" in text
-    if "def" not in text and not has_lambda:
-        return False
-    if products(text) >= 2 and (takes_softmax(text) or _may_make_qkv(text)):
-        return True
-    if may_call_operation(text) or (_ENTRY.search(text) and _may_pass_on(text)):
-        return True
-    if has_lambda and any(_may_name_attention(match) for match in _NAMED_LAMBDA.finditer(text)):
-        return True
-    return any(_may_be_attention(text, match, is_method) for match in _INNER.finditer(text))
-
-
-def may_call_operation(text: str) -> bool:
-    """Whether a text names an attention operation."""
-    return any(hint in text for hint in _HINTS) and _OPERATION.search(text) is not None
-
-
-def renamed_operations(text: str) -> set[str]:
-    """The names that a text gives to attention operations, by an import or an assignment."""
-    found: set[str] = set()
-    for match in _NAMES_OPERATION.finditer(text):
-        renamed = _RENAMED.match(text, match.end())
-        assigned = _ASSIGNED_TO.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start())
-        found.update(told[1] for told in (renamed, assigned) if told is not None)
-    return found
-
-
-def takes_softmax(text: str) -> bool:
-    """Whether a text may take a softmax."""
-    return "softmax" in text or "Softmax" in text or "SOFTMAX" in text
-
-
-def products(text: str) -> int:
-    """How many matrix products a text may hold."""
-    operators = text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0
-    return operators + sum(len(found.findall(text)) for word, found in _PRODUCTS if word in text)
-
-
-def _may_make_qkv(text: str) -> bool:
-    """Whether a text says names for q, k and v that are no attributes."""
-    return words.roles(_VARIABLE.findall(text)) >= _QKV
-
-
-def _may_pass_on(text: str) -> bool:
-    """Whether names for q, k and v may be arguments."""
-    return words.roles(_ARGUMENT.findall(text)) >= _QKV
-
-
-def _may_name_attention(match: re.Match[str]) -> bool:
-    """Whether a named lambda may be attention by its name or by its parameters."""
-    return words.function_is_attention(match[1]) or words.roles(_IDENTIFIER.findall(match[2])) >= _QKV
-
-
-def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
-    """Whether the definition that begins at ``match`` is attention by its name or by its parameters."""
-    if not (is_method and text[: match.start()] in _METHOD_BEGINS) and words.function_is_attention(match[1]):
-        return True
-    signature = _SIGNATURE.match(text, match.end())
-    # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
-    identifiers = _IDENTIFIER.findall(signature[0] if signature else text)
-    if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers) and ("lambda" in text or words.names_attention(match[1])):
-        return True
-    found = words.roles(identifiers)
-    if {"q", "k"} <= found and takes_softmax(text) and products(text):
-        return True
-    return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found

@@ -9,7 +9,7 @@ from functools import cached_property
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n\\]*(?:\\\r?\n?[^(\n\\]*)*)")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
-_ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)[ \t]*(?:\n|(if\b|or\b)|;|$)")
+_ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)(?:[ \t]*(?:\n|;|$)|[ \t]+(if\b|or\b))")
 # `as` between anything but single blanks: rare enough to count as an alias of everything.
 _ODD_AS = (" as\t", " as\n", " as\\", " as  ", "\tas ", "\nas ")
 _CONSTANTS = ("None", "True", "False")
@@ -51,6 +51,8 @@ class Meanings:
     def may_mean(self, start: int, word: str, owners: frozenset[str]) -> bool:
         """Whether the word at ``start`` stands behind one of its owners, or an alias of one, or is bound by itself."""
         masked = self._masked
+        if not any(owner in masked for owner in owners):
+            return False
         near = masked[max(0, start - _NEAR) : start]
         if not near.rstrip(_SPACE).endswith("."):
             return self._is_bound(word, owners)

@@ -9,6 +9,7 @@ INLINED = "__import__("
 
 # str.splitlines would also split at form feeds and other characters that end no line of Python.
 _LINE = re.compile(r"\r\n|\r|\n")
+_BRACKET_OR_END = re.compile(r"[()\[\]{}]|\n")
 _KEPT = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
@@ -20,3 +21,14 @@ def split_lines(source: str) -> list[str]:
 def kept_lines(source: str) -> list[str]:
     """The lines of a source with their ends: joined, they are the source."""
     return _KEPT.findall(source)
+
+
+def end_of_statement(text: str, place: int) -> int:
+    """Where the logical line of a masked text that holds a place ends, however many physical lines it takes."""
+    depth = sum(map(text[:place].count, "([{")) - sum(map(text[:place].count, ")]}"))
+    for match in _BRACKET_OR_END.finditer(text, place):
+        if match[0] != "\n":
+            depth += 1 if match[0] in "([{" else -1
+        elif depth <= 0 and not text[: match.start()].endswith(("\\", "\\\r")):
+            return match.start()
+    return len(text)

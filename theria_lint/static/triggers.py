@@ -29,6 +29,7 @@ class Triggers:
     ``members``: methods and attributes, behind a dot. ``words``: names that are imported or qualified. ``calls``:
     builtins, in front of a parenthesis. ``anywhere``: the words that may count outside attention code as well;
     ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
+    ``inner``: those of ``anywhere`` that count outside attention code in functions of certain names only.
     ``converters``: words that count in front of an argument that is not a number. ``always_bytes`` and ``loose`` are
     the words of ``always`` and the others of ``anywhere`` as bytes, the latter with what a file of theirs says.
     """
@@ -38,6 +39,7 @@ class Triggers:
     calls: tuple[str, ...]
     anywhere: frozenset[str]
     always: frozenset[str]
+    inner: frozenset[str]
     owners: Mapping[str, frozenset[str]]
     converters: frozenset[str]
     always_bytes: tuple[bytes, ...]
@@ -67,6 +69,12 @@ class Triggers:
                 continue
             if owners is None or meanings.may_mean(match.start(), word, owners):
                 yield match.start(), word
+
+
+def find_words(masked: str, words: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Where a masked text says one of the words, and which."""
+    for word in _present(masked, words):
+        yield from ((match.start(), word) for match in _word(word).finditer(masked))
 
 
 def _present(text: str, words: tuple[str, ...]) -> Iterator[str]:
@@ -104,6 +112,7 @@ def triggers(rules: RuleSet) -> Triggers:
     calls: set[str] = set()
     anywhere: set[str] = set()
     always: set[str] = set()
+    inner: set[str] = set()
     owners: dict[str, set[str]] = {}
     for rule in rules.rules:
         words.update(_plain_tokens(rule))
@@ -121,12 +130,15 @@ def triggers(rules: RuleSet) -> Triggers:
                 anywhere |= lasts
             if match.where == "anywhere":
                 always |= lasts
+            if rule.detector == "inner-grad":
+                inner |= lasts
     return Triggers(
         tuple(sorted(members)),
         tuple(sorted(words)),
         tuple(sorted(calls)),
         frozenset(anywhere),
         frozenset(always),
+        frozenset(inner),
         {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
         _converters(rules),
         tuple(word.encode() for word in sorted(always)),

@@ -53,6 +53,12 @@ ATTENTION_PARAMETERS = word_set(
 # A function of this name takes an attention function only if it also makes one.
 FUNCTION_PARAMETERS = ATTENTION_PARAMETERS | {"fn", "func", "f", "function", "inner", "kernel", "op", "forward_fn"}
 
+# Sizes and positions by the names that people give them: no derivative flows through those.
+_SIZE = re.compile(
+    r"(^|_)(len|lens|length|lengths|seqlen|seqlens|idx|index|indices|mask|masks|num|count|counts|pos|position|positions|"
+    r"size|sizes|rng|seed|state|philox|heads?|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
+)
+
 
 def words(identifier: str) -> list[str]:
     """The lower-case words of a snake_case or CamelCase identifier."""
@@ -107,3 +113,8 @@ def takes_packed(parameters: Sequence[str]) -> bool:
     """Whether a parameter list holds q, k and v in fewer tensors: a packed qkv, or q beside a packed kv."""
     found = roles(parameters)
     return "qkv" in found or {"q", "kv"} <= found
+
+
+def is_size(name: str) -> bool:
+    """Whether a value of this name is a size or a position, as far as its name can tell."""
+    return _SIZE.search(name) is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
 from ..classes import is_autograd_function
@@ -12,14 +11,10 @@ from ..flow import derived, influences_result, influencing, loaded_names
 from ..index import Scope, self_name
 from ..names import dotted
 from ..rules import Match, Rule
+from ..words import is_size
 from .named import ambiguity
 from .opaque import is_guarded
 
-# Sizes and positions by the names that people give them: no derivative flows through those.
-_INTEGERS = re.compile(
-    r"(^|_)(len|lens|length|lengths|seqlen|seqlens|idx|index|indices|mask|masks|num|count|counts|pos|position|positions|"
-    r"size|sizes|rng|seed|state|philox|heads?|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
-)
 _NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np", "module", "layer", "mod"})
 
 
@@ -36,7 +31,7 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
             flows[place.scope] = (derived(place.scope, _tensors(place.scope)), influencing(place.scope))
         tensors, flowing = flows[place.scope]
         named = [name for name in loaded_names(subject) if name in tensors]
-        discrete = all(map(_INTEGERS.search, named))  # as nothing at all is
+        discrete = all(map(is_size, named))  # as nothing at all is
         if not discrete and influences_result(code.index, call.node, flowing):
             yield _hit(code, place, call.node, match, detail)
 
