@@ -15,6 +15,9 @@ from theria_lint.dynamic.worker.calling.scene import Scene
 CANDIDATES = 8
 """How many values a parameter may be tried with."""
 
+_TELLING = 7
+"""The length of a word that is hardly in a complaint by chance."""
+
 BUILT = "__init__:"
 """Stands before the names of a constructor's parameters in a choice."""
 
@@ -99,14 +102,20 @@ class Way:
     def others(self, complaint: str) -> Iterator[Way]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.
 
-        The optional ones only if a complaint names them or, for tensors, if something that is needed is None.
+        The optional ones only if a complaint names them or, for tensors, if something that is needed may be None.
         """
         if self.choice:
             yield from (replace(self, make=make) for make in self.siblings if make is not self.make)
-        mentioned = set(re.findall(r"\w+", complaint))
-        named = [n for n in self.optional if n.removeprefix(BUILT) in mentioned]
-        missing = [n for n in self.tensors if n not in named] if "NoneType" in complaint else []
+        named = [n for n in self.optional if _mentions(complaint, n.removeprefix(BUILT))]
+        lacking = "NoneType" in complaint or complaint.startswith("AssertionError")
+        missing = [n for n in self.tensors if n not in named] if lacking else []
         for name in (*self.free, *named, *missing):
             for index in range(CANDIDATES):
                 if index != self.choice.get(name, 0):
                     yield replace(self, choice={**self.choice, name: index})
+
+
+def _mentions(complaint: str, name: str) -> bool:
+    """Whether a complaint names a parameter, or has a long word of its name."""
+    said = set(re.findall(r"\w+", complaint))
+    return name in said or any(len(word) >= _TELLING and word in said for word in name.split("_"))

@@ -41,9 +41,12 @@ def x_shape(scene: Scene) -> tuple[int, ...]:
 def _masks(name: str, scene: Scene) -> list[Any]:
     """Nothing is masked, in the forms that masks have."""
     s = scene.shape
-    ones = torch.ones(s.batch, s.queries, dtype=torch.bool, device=scene.device)
     scores = torch.zeros(s.batch, 1, s.queries, s.keys, dtype=scene.dtype, device=scene.device)
-    return [None, ones, scores, torch.ones(s.queries, s.keys, dtype=torch.bool, device=scene.device)]
+    one, pairs, batch = (
+        torch.ones(shape, dtype=torch.bool, device=scene.device)
+        for shape in ((s.batch, s.queries), (s.queries, s.keys), (s.batch, s.queries, s.keys))
+    )
+    return [None, one, scores, pairs, batch]
 
 
 def _rotations(name: str, scene: Scene) -> list[Any]:
@@ -102,6 +105,19 @@ def _edges(name: str, scene: Scene) -> list[Any]:
     return [pairs.T, pairs]
 
 
+def _numbers(name: str, scene: Scene) -> list[Any]:
+    """Numbers of positions: of all, in another order, for each position; or of one for each."""
+    s = scene.shape
+    rows = torch.arange(s.queries, device=scene.device)
+    others = ((rows[:, None] + rows + 1) % s.queries).expand(s.batch, -1, -1)
+    return [others, others[..., 0], others[0], rows]
+
+
+def _levels(name: str, scene: Scene) -> list[Any]:
+    """Height and width of the one level of a pyramid that a sequence is, or where it starts."""
+    return [torch.tensor([0] if "start" in name else [[1, scene.shape.queries]], device=scene.device)]
+
+
 def _adjacencies(name: str, scene: Scene) -> list[Any]:
     """The edges of a graph as a matrix of zeros and ones, for one graph or for the batch, as numbers or as a mask."""
     mask = _neighbours(scene)
@@ -117,8 +133,10 @@ def _constant(value: Any) -> Callable[[str, Scene], list[Any]]:
 FORWARD: tuple[tuple[str, Values], ...] = (
     (r"^(h|height)$", lambda n, s: [grid(s)[0], side(s)]),
     (r"^(w|width)$", lambda n, s: [grid(s)[1], side(s)]),
+    (r"spatial_shapes$|level_start_ind\w*$", _levels),
     (r"^(x_|input_|feat_|fmap_|spatial_)?(size|shapes?|hw|resolution|dims)$", _grids),
     (r"edge_?ind(ex|ices)|^edge_?(list|idx)$", _edges),
+    (r"_(ind(ex|ices)|idx|ids)$|^(ind(ex|ices)|idx)$|neighbou?rs?", _numbers),
     (r"^adj", _adjacencies),
     (r"mask", _masks),
     (r"^(position_embeddings|\w*rot(ary)?(_pos)?_?emb\w*|pos_?emb\w*|rope|rel_pos|freqs(_cis)?)$", _rotations),

@@ -23,6 +23,7 @@ from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
     choose_arguments,
     free_parameters,
+    looks_like_tensor,
     optional_parameters,
     parameters_of,
 )
@@ -66,6 +67,7 @@ class _Target:
             makers[0],
             (*free, *free_parameters(self.forward, self.fixed)),
             (*optional, *optional_parameters(self.forward, self.fixed)),
+            tensors=tuple(name for name, p in self.forward.items() if looks_like_tensor(p) and name not in self.fixed),
             siblings=makers,
         )
         yield from (replace(way, make=make) for make in makers)

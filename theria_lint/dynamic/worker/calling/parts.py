@@ -77,6 +77,8 @@ MODULE_BUILD: Table = (
     (r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$|^spa[ct]i\w*_?(dim|size|res\w*)?$", _sides),
     (r"resolution|(img|image|input|spatial)_size|grid", _sides),
     (r"window", _windows),
+    (r"block|chunk|bucket|tile", lambda n, s: [2, 4, 16, part(s), s.shape.queries]),
+    (r"halo|overlap", _constant(1, 2)),
     (r"^num_\w*tokens(_\w+)?$|^num_(selected|routed|heavy)|top_?k|capacity|num_keep", _counts),
     (
         r"slots|quer(y|ies)$|latents?$|inds?$|seeds?$|prototypes",
@@ -97,7 +99,8 @@ MODULE_BUILD: Table = (
     (r"alpha|slope|gamma|^beta$|init_val\w*$", _constant(0.2, 1)),
     (r"hiddens$|dims$", lambda n, s: [(s.channels, s.channels), s.channels]),
     (r"vocab|num_embeddings|buckets|max_(rel|dist)\w*", _constant(8)),
-    (r"levels|scales$|points|samples|hashes|rounds", _constant(2, 1, 4)),
+    (r"levels$", _constant(1, 2)),
+    (r"scales$|points|samples|hashes|rounds", _constant(2, 1, 4)),
     (r"^max_(batch|bs)\w*", lambda n, s: [s.shape.batch]),
     (
         r"^(use|is|has|with|enable|add|do|allow|learn\w*|return|share\w*)_|flash|bidirectional|concat|^(ln|layer_?norm)$",

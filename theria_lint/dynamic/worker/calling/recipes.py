@@ -20,7 +20,9 @@ Parameters = Mapping[str, inspect.Parameter]
 Choice = Mapping[str, int]
 Sizes = tuple[int, ...]
 
-_COORDINATES = re.compile(r"^(xyz|pos|positions?|pts|points?|(rel_|abs_)?coo?rd?(inate)?s)(_\w|\d)?$")
+_COORDINATES = re.compile(r"^(xyz|pos|positions?|pts|points?|trans(lation)?s?|(rel_|abs_)?coo?rd?(inate)?s)(_\w|\d)?$")
+_FRAMES = re.compile(r"^(rot(ation)?s?|frames?|rotation_mat\w*)$")
+_REFERENCES = re.compile(r"^reference_points$")
 _PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
 _VECTORS = re.compile(r"^(t|temb|t_emb|time\w*|vec|clip_?emb\w*|c|cond\w*|style|latents?|\w+_vec(tor)?)$")
 
@@ -64,13 +66,15 @@ def one(forward: Parameters, scene: Scene, choice: Choice) -> Given:
     """One tensor for the first parameter, and one for each that it needs to attend to."""
     name = first_of(forward)
     others = [other for other in _needed(forward) if other != name and _is_context(other)]
-    return _given({name: "x", **{n: n for n in others}}, {n: _context_shapes(n, scene) for n in others}, scene, choice)
+    shapes = {n: _context_shapes(n, scene) for n in others} | _asked(forward, scene, choice)
+    return _given({name: "x", **{n: n for n in shapes}}, shapes, scene, choice)
 
 
 def all_needed(forward: Parameters, scene: Scene, choice: Choice) -> Given:
     """A tensor for every parameter that needs a value and whose name says nothing else."""
-    names = _needed(forward)
-    return _given({n: n for n in names}, {n: _shapes(n, scene) for n in names[1:]}, scene, choice)
+    first, *rest = _needed(forward)
+    shapes = {n: _shapes(n, scene) for n in rest} | _asked(forward, scene, choice)
+    return _given({n: n for n in (first, *shapes)}, shapes, scene, choice)
 
 
 def all_needed_with_heads(forward: Parameters, scene: Scene, choice: Choice) -> Given:
@@ -134,6 +138,12 @@ def _given(names: Mapping[str, str], shapes: Mapping[str, list[Sizes]], scene: S
     return Given(names, tensors)
 
 
+def _asked(forward: Parameters, scene: Scene, choice: Choice) -> dict[str, list[Sizes]]:
+    """The shapes of the optional tensors that were chosen to be given: the first choice is to give none."""
+    names = [n for n in choice if n in forward and choice[n] and forward[n].default is None and not _speaks(n)]
+    return {n: [(), *_shapes(n, scene)] for n in names if _may_hold_tensor(forward[n])}
+
+
 def _chosen(shapes: list[Sizes], index: int) -> Sizes:
     shapes = list(dict.fromkeys(shapes))
     if index >= len(shapes):
@@ -168,6 +178,9 @@ def _speaks(name: str) -> bool:
 
 
 def _is_context(name: str) -> bool:
+    """Whether a name is that of something to attend to; a number of one, or its mask, is none."""
+    if re.search(r"mask|ind(ex|ices)$|_idx$|_ids$|_len(gth)?s?$|cache|scale|bias", name.lower()):
+        return False
     fragments = ("context", "memory", "encoder_hidden", "cond", "kv", "source", "key", "value", "other")
     return any(fragment in name.lower() for fragment in fragments) or name in ("y", "z", "c")
 
@@ -189,9 +202,16 @@ def _shapes(name: str, scene: Scene) -> list[Sizes]:
     points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
     likely = [
         shape
-        for pattern, shape in ((_COORDINATES, points), (_PAIRS, pairs), (_VECTORS, vector))
+        for pattern, shape in (
+            (_COORDINATES, points),
+            (_PAIRS, pairs),
+            (_VECTORS, vector),
+            (_REFERENCES, (b, t, 1, 2)),
+        )
         if pattern.search(lower)
     ]
+    if _FRAMES.search(lower):
+        return [(*points, 3)]
     return [scores] if scores else [*likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
 
 
