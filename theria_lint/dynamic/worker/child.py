@@ -89,6 +89,8 @@ def _serve(duty: _Duty) -> None:
     launching.watch()
     if job.device == "cpu":
         devices.help_along()
+    else:
+        launching.sharpen()
     importing.replace_sources(job.overrides)
 
     def load() -> ModuleType:

@@ -1,4 +1,7 @@
-"""What was done so that code meant for a GPU runs on the CPU: recorded as it is used, told with every run."""
+"""What was done so that code runs and can be measured, most of it for code meant for a GPU that runs on the CPU.
+
+It is recorded as it is used, and told with every run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ _asked: dict[tuple[str, str], None] = {}
 
 
 def give(help_: str) -> None:
-    """Records that a stand-in was used, in words that fit after "ran on the CPU with"."""
+    """Records that a stand-in was used, in words that fit after "ran on the CPU with" or "ran on the GPU with"."""
     _given[help_] = None
 
 

@@ -93,7 +93,8 @@ def told(run: Run, target: Any) -> Run:
     """A run with what it needed to run on the CPU, and with the path it took if its code asks for a GPU."""
     notes = run.notes
     if helps.given():
-        notes += (f"ran on the CPU with {'; '.join(helps.given())}",)
+        place = "CPU" if run.device == "cpu" else "GPU"
+        notes += (f"ran on the {place} with {'; '.join(helps.given())}",)
     questions = helps.asked(_module(target))
     if questions and not devices.pretending() and run.device == "cpu":
         notes += (f"its code asks for a GPU ({', '.join(questions)}): this is the path that CPU tensors take",)
