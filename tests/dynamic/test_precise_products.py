@@ -13,24 +13,25 @@ from theria_lint.dynamic.worker.kernels import launching
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing of products, and is put back with what is set in it."""
-    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setenv("TRITON_F32_DEFAULT", "")  # so that it is put back
+    monkeypatch.delenv("TRITON_F32_DEFAULT")
     monkeypatch.setattr(launching, "_sharpened", False)
     return monkeypatch
 
 
 def test_products_are_precise_where_nobody_says_else(environment: pytest.MonkeyPatch) -> None:
     launching.sharpen()
-    assert os.environ == {"TRITON_F32_DEFAULT": "tf32x3"}
+    assert os.environ["TRITON_F32_DEFAULT"] == "tf32x3"
 
 
 def test_the_users_choice_stays(environment: pytest.MonkeyPatch) -> None:
-    os.environ["TRITON_F32_DEFAULT"] = "ieee"
+    environment.setenv("TRITON_F32_DEFAULT", "ieee")
     launching.sharpen()
-    assert os.environ == {"TRITON_F32_DEFAULT": "ieee"}
+    assert os.environ["TRITON_F32_DEFAULT"] == "ieee"
     assert not launching._sharpened
 
 
 def test_gpus_of_amd_know_no_such_products(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(torch.version, "hip", "6.3")
     launching.sharpen()
-    assert os.environ == {}
+    assert "TRITON_F32_DEFAULT" not in os.environ
