@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from theria.maml import TaskShape, maml_probe
-from theria.probes.point import trial
 from theria.probes.layouts import LAYOUTS, from_bhtd, to_bhtd
+from theria.probes.point import trial
 from theria.probes.sweep import Shape
 from theria_lint.dynamic.worker.calling.binding import Binding
 from theria_lint.dynamic.worker.calling.calls import Call

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from theria_lint.dynamic.worker.calling import packing
+from theria_lint.dynamic.worker.calling import modifiers, packing
+from theria_lint.dynamic.worker.calling.graphs import ADJACENCY, EDGES, graphs
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.static import words
 
@@ -64,6 +65,12 @@ def _state(name: str, scene: Scene) -> list[Any]:
     return [None, scene.tensor(name, found).to(torch.float32)]
 
 
+def _graph(name: str, scene: Scene) -> list[Any]:
+    """A graph of which the positions are the nodes, or the first axis holds them."""
+    counts = dict.fromkeys((scene.spread.queries, scene.qkv()["q"].shape[0]))
+    return [graph for count in counts for graph in graphs(name, count, scene.dtype, scene.device)]
+
+
 CHUNKS = r"block|chunk|bucket|tile"
 """What the names of lengths look like that a sequence is cut into."""
 
@@ -80,9 +87,10 @@ _LEARNED = (_GATES, _RATES, _PARAMETERS)
 CALL: tuple[tuple[str, Values], ...] = (
     (r"drop|^p$", _constant(0.0)),
     (
-        r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$|^s$",
+        r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$",
         lambda n, s: [s.shape.dim**-0.5, None],
     ),
+    (r"^s$", lambda n, s: [s.shape.dim**-0.5, None, *_any(n, s)]),
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
     (r"causal", _constant(False, True)),
     (packing.LONGEST, packing.longest),
@@ -90,17 +98,25 @@ CALL: tuple[tuple[str, Values], ...] = (
     (packing.LENGTHS, packing.lengths),
     (packing.SEGMENTS, packing.segments),
     (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _constant(None)),
-    (r"mask|bias|alibi|seqlens|lengths|cache|past|segment|rng|page|table|sink|slopes", _constant(None)),
+    (ADJACENCY, _graph),
+    (EDGES, _graph),
+    (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", modifiers.block_masks),
+    (r"mask", modifiers.masks),
+    (r"slopes|^alibi$", modifiers.slopes),
+    (r"bias|alibi", modifiers.biases),
+    (r"sinks?$", modifiers.sinks),
+    (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _constant(None)),
     (r"^(output|return|store|save)_\w*state", _constant(False)),
     (r"initial|state|^h0$", _state),
     (r"^(pos|positions?|position_?ids|input_pos\w*)$", packing.positions),
-    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs|^(cos|sin)$", _constant(None)),
+    (r"^(\w+_)?(cos|sin)(_\w+)?$", modifiers.angles),
+    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs", _constant(None)),
     (r"^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
-    (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
-    (r"group|rep(eats?)?$", _constant(1)),
+    (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.key_heads]),
+    (r"group|rep(eats?)?$", lambda n, s: [s.shape.heads // s.key_heads]),
     (r"^dim_?head$|head_?(dim|size)|^d_?(k|v|q|head|h)$|^(d|dim|hdim)$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^h$|^nh$", lambda n, s: [s.shape.heads]),
-    (r"^(b|bs|bsz|batch|batch_size)$", lambda n, s: [s.shape.batch]),
+    (r"^(b|bs|bsz|batch|batch_size)$", packing.sequences),
     (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
     (CHUNKS, _constant(16, 4, 64)),
     (r"softcap|soft_cap|tanh", _constant(0.0, None)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -14,16 +14,16 @@ import torch
 
 from theria.probes.layouts import PACKED, SHARED
 from theria.probes.point import trial
-from theria.probes.sweep import ODD, ROUND, Shape
+from theria.probes.sweep import ODD, Shape
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import base_attention
 from theria_lint.dynamic.worker.calling import observing, packing
 from theria_lint.dynamic.worker.calling.arguments import CHUNKS, is_learned, may_be_differentiated
 from theria_lint.dynamic.worker.calling.calls import Way
+from theria_lint.dynamic.worker.calling.climbing import climbing
 from theria_lint.dynamic.worker.calling.layouts import gives_expected, groups_of, keeps_heads_apart
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import (
-    GARBAGE,
     Binding,
     CannotCallError,
     PartError,
@@ -32,30 +32,16 @@ from theria_lint.dynamic.worker.calling.search import (
     first_order,
     in_graph,
 )
+from theria_lint.dynamic.worker.calling.sizes import (
+    KERNEL_SIZES,
+    KERNEL_SIZES_ON_GPU,
+    ONE_PROGRAM,
+    SEVERAL_CHUNKS,
+    SIZES,
+)
 from theria_lint.dynamic.worker.calling.ways import ways
 from theria_lint.dynamic.worker.calling.written import shapes_in, source_of
 from theria_lint.model import TargetKind
-
-SIZES: tuple[Shape, ...] = (
-    ODD,
-    replace(ODD, keys=ODD.queries),
-    replace(ODD, queries=8, keys=8, dim=8, value_dim=8),
-    ROUND,
-    Shape(1, 2, 64, 64, 16, 16),
-    Shape(1, 2, 64, 64, 64, 64),
-    Shape(1, 1, 128, 128, 64, 64),
-)
-"""Sizes to try, from the most telling to the most accommodating."""
-
-KERNEL_SIZES = (Shape(1, 2, 6, 6, 8, 8), *SIZES[1:])
-"""Sizes for kernels: as many keys as queries, for few check the lengths; and few programs, for interpreting one takes
-milliseconds."""
-
-ONE_PROGRAM = Shape(1, 1, 6, 6, 8, 8)
-"""The size that is tried first where it is known which axis is that of heads."""
-
-SEVERAL_CHUNKS = SIZES[2]
-"""A length that is a multiple of the length of short chunks."""
 
 PRECISE = (torch.float64, torch.float32)
 FOR_KERNELS = (torch.float32, torch.float64)
@@ -68,14 +54,6 @@ LONG = 0.05
 
 FEW = 2
 """At how many sizes a call is tried that may fit better than one that runs."""
-
-STARTS = 4
-"""From how many of the attempts that got furthest other arguments are tried."""
-
-LONGEST = 256
-"""The most positions that a complaint is believed to want."""
-
-_MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 __all__ = ["Binding", "CannotCallError", "bind"]
 
@@ -109,8 +87,9 @@ def bind(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], b
         binding = _directly(target, kind, device, hints, budget / 2 if part else budget)
     except CannotCallError as error:
         raise part or error from None
-    if part is not None and not in_graph(binding.call(), binding.scene.seed):
-        raise part
+    alone = part is None and _is_handed_on(target, kind) and observing.is_part(target)
+    if (part or alone) and not in_graph(binding.call(), binding.scene.seed):
+        raise part or PartError
     return binding
 
 
@@ -161,14 +140,14 @@ def _directly(target: Any, kind: TargetKind, device: str, hints: Mapping[str, An
             [
                 [replace(plain, dtype=d, shape=s, layout=n) for n in layouts]
                 for d in dtypes
-                for s in _sizes(layouts, known, kernels)
+                for s in _sizes(layouts, known, device if kernels else None)
             ]
             for layouts in groups
         ]
         binding = _in_some_layout(search, known, scenes)
         if binding is not None:
             precise_enough = binding if "dtype" in hints else _tamed(search, binding)
-            return _widened(search, _smaller(search, precise_enough, kind))
+            return _widened(search, _smaller(search, _by_default(search, precise_enough), kind))
     raise search.refusal("nothing to try")
 
 
@@ -184,9 +163,13 @@ def _in_some_layout(search: Search, known: Sequence[Way], groups: Iterable[list[
     return other
 
 
-def _sizes(layouts: Sequence[str], known: Sequence[Way], kernels: bool) -> Sequence[Shape]:
-    """The sizes to try in some layouts."""
-    sizes = (*((ONE_PROGRAM,) if len(layouts) == 1 else ()), *KERNEL_SIZES) if kernels else SIZES
+def _sizes(layouts: Sequence[str], known: Sequence[Way], kernels: str | None) -> Sequence[Shape]:
+    """The sizes to try in some layouts; ``kernels``: where the target's kernels run, None where it has none."""
+    sizes = SIZES
+    if kernels == "cpu":
+        sizes = (*((ONE_PROGRAM,) if len(layouts) == 1 else ()), *KERNEL_SIZES)
+    elif kernels is not None:
+        sizes = KERNEL_SIZES_ON_GPU
     if layouts[0] in PACKED and any(packing.takes_one_length((*way.free, *way.optional)) for way in known):
         return [size for size in sizes if size.queries == size.keys]
     return [replace(size, heads=2 * size.heads) for size in sizes] if layouts[0] in SHARED else sizes
@@ -199,16 +182,18 @@ def _found(search: Search, known: Sequence[Way], groups: Iterable[list[Scene]], 
     """
     stuck: tuple[Any, ...] = ()
     climbed = False
+    layouts: set[str] = set()
     for scenes in groups:
+        layouts |= {scene.layout for scene in scenes}
         count = len(search.refusals)
         binding = _plainly(search, known, scenes)
         if binding is None and climb and not climbed:
             last, stuck = stuck, _complaints(search.refusals[count:])
             climbed = stuck == last
-            binding = _climbing(search) if climbed else None
+            binding = climbing(search, layouts) if climbed else None
         if binding is not None:
             return binding
-    return _climbing(search) if climb else None
+    return climbing(search, layouts) if climb else None
 
 
 def _complaints(refusals: Iterable[Refusal]) -> tuple[Any, ...]:
@@ -230,62 +215,21 @@ def _plainly(search: Search, known: Sequence[Way], scenes: list[Scene]) -> Bindi
     return None
 
 
-def _climbing(search: Search) -> Binding | None:
-    """Other arguments, one at a time, as long as each change gets further than the last."""
-    starts: dict[str, Refusal] = {}
-    for refusal in search.furthest():
-        starts.setdefault(refusal.scene.layout, refusal)
-    for start in [*starts.values()][:STARTS]:
-        best: Refusal | None = start
-        while best is not None:
-            found, best = _step(search, best)
-            if found is not None:
-                return found
-    return None
-
-
-def _step(search: Search, best: Refusal) -> tuple[Binding | None, Refusal | None]:
-    """The first change that runs, or else the one that gets furthest, if that is further than before."""
-    further: Refusal | None = None
-    for way, scene in _changes(best):
-        count = len(search.refusals)
-        binding = search.attempt(way, scene)
-        if binding is not None:
-            return binding, None
-        for refusal in search.refusals[count:]:
-            if refusal.progress > (further or best).progress:
-                further = refusal
-    return None, further
-
-
-def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
-    """What may help: a shape that the complaint asks for, gentler numbers, another argument, another size."""
-    way, scene = best.way, best.scene
-    asked = {name: symbols for name, symbols in shapes_in(best.reason).items() if scene.written.get(name) != symbols}
-    if asked:
-        yield way, replace(scene, written={**scene.written, **asked})
-    if best.progress[0] == GARBAGE and not scene.gentle:
-        yield way, replace(scene, gentle=True)
-    yield from ((way, replace(scene, shape=shape)) for shape in _asked_lengths(scene.shape, best.reason))
-    for other in way.others(best.reason):
-        yield other, scene
-    if way.choice:
-        yield from ((way, replace(scene, shape=shape)) for shape in SIZES[1:] if shape != scene.shape)
-
-
-def _asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:
-    """As many positions as a complaint wants: a window's table of biases fits one number of them."""
-    for one, other in _MISMATCH.findall(reason):
-        for given, wanted in ((int(one), int(other)), (int(other), int(one))):
-            if given in (shape.queries, shape.keys) and 1 < wanted <= LONGEST:
-                yield replace(shape, queries=wanted, keys=wanted)
-
-
 def _tamed(search: Search, binding: Binding) -> Binding:
     """The same call in float32 where a kernel of another package turned out to run in float64."""
     if not search.interpreted or binding.scene.dtype is not torch.float64:
         return binding
     return search.attempt(binding.way, replace(binding.scene, dtype=torch.float32)) or binding
+
+
+def _by_default(search: Search, binding: Binding) -> Binding:
+    """The same call with its defaults, at the first size that takes them: made-up arguments may hide damage."""
+    way, scene = binding.way, binding.scene
+    needed = {name: index for name, index in way.choice.items() if name not in way.optional}
+    if needed == dict(way.choice):
+        return binding
+    tries = (search.attempt(replace(way, choice=needed), replace(scene, shape=shape)) for shape in SIZES)
+    return next((found for found in tries if found is not None), binding)
 
 
 def _smaller(search: Search, binding: Binding, kind: TargetKind) -> Binding:

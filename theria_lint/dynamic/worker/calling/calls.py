@@ -82,7 +82,7 @@ class Way:
     parameters that need a value, ``optional`` those that could be given one, ``tensors`` those of the optional ones
     that look like tensors; ``joined`` names the extras that are inputs. ``packs``: arguments tell it where sequences
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
-    other tensors.
+    other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     """
 
     make: Maker
@@ -92,6 +92,7 @@ class Way:
     tensors: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     siblings: tuple[Maker, ...] = ()
+    unsure: tuple[str, ...] | None = None
     packs: bool = False
     shares: bool = False
 

@@ -31,17 +31,37 @@ _HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
 
 def callers(target: Any) -> Iterator[Any]:
     """The functions of q, k and v in the target's package that reach it, the nearest first, those of its file first."""
-    home = getattr(target, "__module__", "") or ""
-    package = home.partition(".")[0]
-    modules = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
-    modules.sort(key=lambda module: module.__name__ != home)
-    known = {id(held): held for module in modules for held in _held(module)}
-    calls = {key: _mentioned(held) for key, held in known.items()}
+    known, calls = _package(target)
     near, seen = {id(target)}, {id(target)}
     while near:
         near = {key for key, called in calls.items() if called & near} - seen
         seen |= near
         yield from (known[key] for key in known if key in near and _takes_qkv(known[key]))
+
+
+def _package(target: Any) -> tuple[dict[int, Any], dict[int, set[int]]]:
+    """What a target's package defines, by identity, what its own file defines first; and what each of these names."""
+    home = getattr(target, "__module__", "") or ""
+    package = home.partition(".")[0]
+    modules = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
+    modules.sort(key=lambda module: module.__name__ != home)
+    known = {id(held): held for module in modules for held in _held(module)}
+    return known, {key: _mentioned(held) for key, held in known.items()}
+
+
+def is_part(target: Any) -> bool:
+    """Whether its package names a helper in the forward or backward of an ``autograd.Function`` alone, if at all."""
+    known, calls = _package(target)
+    near, seen, inside = {id(target)}, {id(target)}, False
+    while near:
+        near = {key for key, called in calls.items() if called & near} - seen
+        seen |= near
+        functions = {key for key in near if inspect.isclass(known[key])}
+        inside = inside or bool(functions)
+        near -= functions
+        if any(not any(key in called for called in calls.values()) for key in near):
+            return False
+    return inside
 
 
 def _held(module: Any) -> Iterator[Any]:
@@ -54,10 +74,13 @@ def _held(module: Any) -> Iterator[Any]:
 
 
 def _mentioned(held: Any) -> set[int]:
-    """The identities of the global objects that a function, or the forward of a Function, names."""
-    function = inspect.unwrap(getattr(held, "forward", held))
-    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    return {id(known[name]) for name in _names(code) if name in known} if code else set()
+    """The identities of the global objects that a function, or the forward or backward of a Function, names."""
+    halves = [getattr(held, name) for name in ("forward", "backward") if inspect.isclass(held) and hasattr(held, name)]
+    found: set[int] = set()
+    for function in map(inspect.unwrap, halves or [held]):
+        code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+        found |= {id(known[name]) for name in _names(code) if name in known} if code else set()
+    return found
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -96,6 +96,11 @@ def longest(name: str, scene: Scene) -> list[Any]:
     return [max(_lengths(name, scene)) if scene.packed else single]
 
 
+def sequences(name: str, scene: Scene) -> list[Any]:
+    """How many sequences there are."""
+    return [len(_lengths(name, scene)) if scene.packed else scene.shape.batch]
+
+
 def positions(name: str, scene: Scene) -> list[Any]:
     """The numbers of the positions, from 0 in each sequence."""
     if scene.packed:

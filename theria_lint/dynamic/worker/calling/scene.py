@@ -59,10 +59,9 @@ class Scene:
     @property
     def key_heads(self) -> int:
         """How many heads k and v have."""
-        keys = self.layout.rpartition(":")[2]
-        if "g" in keys:
-            return max(1, self.shape.heads // 2)
-        return self.shape.heads if "h" in keys else 1
+        if ":" not in self.layout:
+            return self.shape.heads
+        return max(1, self.shape.heads // 2) if "h" in key_layout(self.layout) else 1
 
     def qkv(self) -> dict[str, Tensor]:
         """Random q, k, v in the scene's layout."""

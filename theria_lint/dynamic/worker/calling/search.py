@@ -139,7 +139,8 @@ class Search:
 
     def refusal(self, otherwise: str) -> CannotCallError:
         """What to raise where nothing worked."""
-        guessed = self.furthest()[0].way.free if self.refusals else ()
+        way = self.furthest()[0].way if self.refusals else None
+        guessed = () if way is None else way.free if way.unsure is None else way.unsure
         return CannotCallError(self.summary(otherwise), [name for name in guessed if not name.startswith(BUILT)])
 
     def summary(self, otherwise: str) -> str:

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isqrt
 
+from theria.probes.sweep import ODD, ROUND, Shape
 from theria_lint.dynamic.worker.calling.scene import Scene
+
+SIZES: tuple[Shape, ...] = (
+    ODD,
+    replace(ODD, keys=ODD.queries),
+    replace(ODD, queries=8, keys=8, dim=8, value_dim=8),
+    ROUND,
+    Shape(1, 2, 64, 64, 16, 16),
+    Shape(1, 2, 64, 64, 64, 64),
+    Shape(1, 1, 128, 128, 64, 64),
+)
+"""Sizes to try, from the most telling to the most accommodating."""
+
+KERNEL_SIZES = (Shape(1, 2, 6, 6, 8, 8), *SIZES[1:])
+"""Sizes for kernels: as many keys as queries, for few check the lengths; and few programs, for interpreting one takes
+milliseconds."""
+
+KERNEL_SIZES_ON_GPU = (Shape(1, 2, 20, 20, 16, 16), *SIZES[3:])
+"""Sizes for kernels that are compiled, which takes seconds for each: tensor cores want 16 channels."""
+
+ONE_PROGRAM = Shape(1, 1, 6, 6, 8, 8)
+"""The size that is tried first where it is known which axis is that of heads."""
+
+SEVERAL_CHUNKS = SIZES[2]
+"""A length that is a multiple of the length of short chunks."""
 
 SIDES = {64: 8, 128: 14}
 """The side of an image by the number of queries: windows of 7 and 8 are common defaults."""

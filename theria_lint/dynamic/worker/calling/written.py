@@ -35,14 +35,15 @@ _COMPLAINT = re.compile(rf"\b(\w+)\b[`'\"]?\s+(?:must|should|to|has to|needs to)
 def shapes_in(text: str) -> dict[str, Symbols]:
     """The shapes that a source text or an error message gives for names, where every axis has a known meaning."""
     found: dict[str, Symbols] = {}
-    for name, symbols in _statements(text):
+    for name, symbols in statements_in(text):
         known = all(_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols))
         if known and name not in found and not all(symbol.isdigit() for symbol in symbols):
             found[name] = symbols
     return found
 
 
-def _statements(text: str) -> Iterator[tuple[str, Symbols]]:
+def statements_in(text: str) -> Iterator[tuple[str, Symbols]]:
+    """Names with the axes that a text gives them, whatever these are called."""
     yield from _in_a_row(text)
     yield from _described(text)
     for pattern in (_ASSERTED, _COMPLAINT):

@@ -1,0 +1,172 @@
+"""How to call functions of any tensors (latents and projections, features and a graph): shapes are found by running."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import isolated
+from theria_lint.dynamic.worker.calling.arguments import CALL
+from theria_lint.dynamic.worker.calling.axes import (
+    WEIGHTS,
+    Plan,
+    equated,
+    facts_in,
+    is_position,
+    own_axes,
+    ranks_of,
+    sizes_for,
+)
+from theria_lint.dynamic.worker.calling.calls import Call, Way
+from theria_lint.dynamic.worker.calling.graphs import graphs, is_graph
+from theria_lint.dynamic.worker.calling.mixing import depending
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    by_position,
+    choose_arguments,
+    optional_parameters,
+)
+from theria_lint.dynamic.worker.calling.written import source_of
+
+Parameters = Mapping[str, inspect.Parameter]
+
+RANKS = 40
+"""How many combinations of ranks are tried, the likeliest first."""
+
+_CONSTANT = re.compile(r"mask|alibi|slopes|^(cos|sin)$|freqs|angles|rope|rotary|position|^pos$", re.IGNORECASE)
+_NUMBERS = re.compile(r"table|(^|_)(ids?|idx|index|indices|lens|lengths)$|seqlens", re.IGNORECASE)
+_USES = (
+    r"\b{0}\s*@|@\s*{0}\b|\b{0}\.(shape|size|view|reshape|transpose|permute|mT|T|t|unsqueeze|dim|matmul|mm|bmm)\b"
+    r"|(matmul|mm|bmm|linear)\(\s*{0}\b|(matmul|mm|bmm|linear)\([^()]*,\s*{0}\b|einsum\([^()]*\b{0}\b|\b{0}\["
+)
+
+
+def shaped_way(function: Callable[..., Any], parameters: Parameters, fixed: Mapping[str, Any]) -> Way:
+    """The way to call a function whose required parameters are tensors of shapes that its text and complaints tell."""
+    text = source_of(function)
+    free = [name for name in required(parameters) if name not in fixed]
+    shaped = [name for name in free if _holds_tensor(name, parameters[name], text)]
+    solver = _Solver(function, parameters, fixed, shaped, facts_in(text))
+    rest = tuple(name for name in free if name not in shaped)
+    return Way(solver.call, rest, optional_parameters(parameters, fixed))
+
+
+def required(parameters: Parameters) -> list[str]:
+    """The parameters that need a value."""
+    kinds = (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+    return [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in kinds]
+
+
+@dataclass
+class _Solver:
+    """Finds the axes of a function's tensors, once for each choice of its other arguments and each dtype."""
+
+    function: Callable[..., Any]
+    parameters: Parameters
+    fixed: Mapping[str, Any]
+    shaped: list[str]
+    facts: Plan
+    found: dict[Any, Plan | Exception] = field(default_factory=dict)
+
+    def call(self, scene: Scene, choice: Mapping[str, int]) -> Call:
+        """The call with tensors of the shapes that ran.
+
+        Raises:
+            Exception: what the function raised for the shapes with which it got furthest, if none ran.
+        """
+        if not self.shaped:
+            raise TypeError("no parameter of it is known to take a tensor")
+        key = (scene.dtype, tuple(choice.items()))
+        if key not in self.found:
+            self.found[key] = self._solve(scene, choice)
+        plan = self.found[key]
+        if isinstance(plan, Exception):
+            raise plan
+        return self._made(plan, scene, choice)
+
+    def _solve(self, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+        flat = any(map(is_graph, self.parameters))
+        ranks = [ranks_of(name, self.facts, flat=flat) for name in self.shaped]
+        combinations = sorted(product(*(range(len(r)) for r in ranks)), key=sum)
+        first: Exception | None = None
+        for indices in islice(combinations, RANKS):
+            plan: Plan = {n: own_axes(n, r[i], self.facts) for n, r, i in zip(self.shaped, ranks, indices, strict=True)}
+            outcome = self._settled(plan, scene, choice)
+            if not isinstance(outcome, Exception):
+                return outcome
+            first = first or outcome
+        assert first is not None
+        return first
+
+    def _settled(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+        """The plan with axes equated until the function runs, or what it raises when nothing more can be equated."""
+        error = self._refusal(plan, scene, choice)
+        while error is not None:
+            plans = list(equated(plan, scene.shape, str(error)))
+            outcomes = ((other, self._refusal(other, scene, choice)) for other in plans)
+            better = next(((p, e) for p, e in outcomes if str(e) != str(error)), None)
+            if better is None:
+                return error
+            plan, error = better
+        return plan
+
+    def _refusal(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Exception | None:
+        """What the function raises for a plan, or says by an output that does not depend on its inputs."""
+        try:
+            made = self._made(plan, scene, choice)
+            with isolated(scene.seed), torch.no_grad():
+                depending(made.output, list(made.inputs.values()))
+        except NoSuchChoiceError:
+            raise
+        except Exception as error:  # code that was not written for us
+            return error
+        return None
+
+    def _made(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Call:
+        sizes = sizes_for(plan, scene.shape)
+        tensors = {n: _drawn(n, tuple(sizes[symbol] for symbol in symbols), scene) for n, symbols in plan.items()}
+        nodes = next((size for symbol, size in sizes.items() if is_position(symbol)), scene.shape.queries)
+        rest = {name: p for name, p in self.parameters.items() if name not in tensors}
+        given = {n: _graph(n, nodes, scene, choice.get(n, 0)) for n in required(rest) if is_graph(n)}
+        others = choose_arguments(rest, scene, CALL, choice, {**self.fixed, **given})
+        constants = {n: t for n, t in tensors.items() if _CONSTANT.search(n)}
+        inputs = {n: t for n, t in tensors.items() if n not in constants}
+
+        def bound(*values: Tensor) -> Any:
+            arguments = {**others, **constants, **dict(zip(inputs, values, strict=True))}
+            named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
+            return self.function(*by_position(self.parameters, arguments), **named)
+
+        return Call(bound, inputs)
+
+
+def _holds_tensor(name: str, parameter: inspect.Parameter, text: str) -> bool:
+    """Whether a parameter holds a tensor whose shape is to be found: by its annotation, or its use."""
+    annotation = str(parameter.annotation).lower()
+    if is_graph(name) or _NUMBERS.search(name) or re.search(r"\b(int|bool|float|str|list|dict)\b", annotation):
+        return False
+    return "tensor" in annotation or re.search(_USES.replace("{0}", re.escape(name)), text) is not None
+
+
+def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
+    """Random numbers; those of a projection keep what they multiply at its size."""
+    tensor = scene.tensor(name, shape)
+    if WEIGHTS.search(name) and tensor.dim() > 1:
+        tensor = tensor / tensor.shape[-2] ** 0.5
+    return tensor.mT.contiguous().mT if scene.strided and tensor.dim() > 1 else tensor
+
+
+def _graph(name: str, nodes: int, scene: Scene, index: int) -> Tensor:
+    found = graphs(name, nodes, scene.dtype, scene.device)
+    if index >= len(found):
+        raise NoSuchChoiceError
+    return found[index]
