@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
+from .text import end_of_statement
+
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n\\]*(?:\\\r?\n?[^(\n\\]*)*)")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)(?:[ \t]*(?:\n|;|$)|[ \t]+(if\b|or\b))")
 # `as` between anything but single blanks: rare enough to count as an alias of everything.
 _ODD_AS = (" as\t", " as\n", " as\\", " as  ", "\tas ", "\nas ")
+_PATH = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
 _CONSTANTS = ("None", "True", "False")
 # As far back as the owner of a word, or the module of an import, is looked for.
 _NEAR = 120
@@ -85,17 +88,40 @@ class Meanings:
 
     def _assigns(self, name: str, wanted: frozenset[str], owners: frozenset[str] | None = None) -> bool:
         """Whether one of the wanted names may be assigned to this one: bare, behind one of ``owners``, or an alias."""
-        masked = self._masked
-        for start in find_word(masked, name):
-            found = _ASSIGNED.match(masked, start + len(name))
-            if found is None or masked[start - 1 : start] == ".":
-                continue
-            *path, last = found[1].split(".")
-            if found[2] or (not path and last not in _CONSTANTS and (last in wanted or self._is_alias(last, wanted))):
-                return True
-            if path and last in wanted and (owners is None or self._names_owner(path[-1], owners)):
+        for start in self._assigned(name):
+            found = _ASSIGNED.match(self._masked, start)
+            if found is not None and any(self._stands_for(path, wanted, owners) for path in self._paths(found)):
                 return True
         return False
+
+    def _assigned(self, name: str) -> Iterator[int]:
+        """Where an equals sign, or blanks before one, follow a name that is no attribute."""
+        masked = self._masked
+        for needle in (name,) if self._is_spaced else (f"{name} =", f"{name}="):
+            start = masked.find(needle)
+            while start >= 0:
+                before = masked[start - 1 : start]
+                if before != "." and not _continues(before):
+                    yield start + len(name)
+                start = masked.find(needle, start + 1)
+
+    @cached_property
+    def _is_spaced(self) -> bool:
+        """Whether anything but a single blank may stand before an equals sign."""
+        return "  =" in self._masked or "\t=" in self._masked
+
+    def _paths(self, assigned: re.Match[str]) -> list[str]:
+        """The dotted names that an assignment may bind: its value, or either arm of a choice."""
+        if not assigned[2]:
+            return [assigned[1]]
+        end = end_of_statement(self._masked, assigned.start())
+        return _PATH.findall(self._masked, assigned.start(1), end)
+
+    def _stands_for(self, path: str, wanted: frozenset[str], owners: frozenset[str] | None) -> bool:
+        *before, last = path.split(".")
+        if not before:
+            return last not in _CONSTANTS and (last in wanted or self._is_alias(last, wanted))
+        return last in wanted and (owners is None or self._names_owner(before[-1], owners))
 
     def _names_owner(self, name: str, owners: frozenset[str]) -> bool:
         return name in owners or self._is_alias(name, owners)

@@ -25,6 +25,7 @@ _ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
 _DEFINES = re.compile(r"def[ \t]+$")
 _INIT = "__init__"
+_NEAR = 120
 # The first argument of a call, as long as it holds no call of a call.
 _ARGUMENT = re.compile(r"\w+\(((?:[^(),\[\]{}]|\((?:[^()]|\([^()]*\))*\)|\[[^\[\]]*\])*)[,)]")
 _NAME = re.compile(r"(?<![\w.])([^\W\d]\w*)(?:[ \t]*\.[ \t]*(\w+))?")
@@ -55,10 +56,12 @@ class Relevance:
             return True
         if word in self._wanted.inner:
             return any(_is_inner_loop(name) for name in _FUNCTION_NAME.findall(chunk.text))
-        # A `partial` of it may be called on attention anywhere.
-        return word in self._wanted.anywhere and (
-            "partial" in chunk.text or self._graph.may_take_attention(chunk, offset)
-        )
+        return word in self._wanted.anywhere and self._may_take_attention(chunk, offset)
+
+    def _may_take_attention(self, chunk: Chunk, offset: int) -> bool:
+        """Whether the call at a place may be given attention code: a `partial` of it anywhere."""
+        start = offset - chunk.begin
+        return "partial" in chunk.text[max(0, start - _NEAR) : start] or self._graph.may_take_attention(chunk, offset)
 
     def _may_convert_tensor(self, offset: int) -> bool:
         """Whether the first argument of the call at a place can be computed from a tensor, and be no size."""

@@ -147,8 +147,8 @@ def takes_softmax(text: str) -> bool:
 
 def products(text: str) -> int:
     """How many matrix products a text may hold."""
-    operators = text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0
-    return operators + sum(len(found.findall(text)) for word, found in _PRODUCTS if word in text)
+    calls = sum([len(found.findall(text)) for word, found in _PRODUCTS if word in text])
+    return calls + (text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0)
 
 
 def _may_make_qkv(text: str) -> bool:
