@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import kernels
 import pytest
 import torch
 
 import theria
 from theria.probes import Shape, Trusted, measure
-from theria.probes.compare import Comparison, judge
+from theria.probes.compare import Comparison, compare, judge
 from theria.probes.derivatives import Derivatives
+from theria.probes.oracles import Observation
 from theria.probes.report import Block
 from theria.probes.sweep import ODD, draw_qkv
 from theria.testing import SecondOrderError, assert_second_order_safe
@@ -235,6 +238,25 @@ def test_a_block_that_a_coarse_forward_leaves_unclear_stands_against_a_collapse_
     rows = {("q", "k"): missing, ("k", "k"): unclear, ("v", "v"): zero}
     judgement = judge(Derivatives(torch.ones(1)), Comparison({}, rows), {}, {})
     assert judgement.verdict == verdict, judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("measured", "truth", "uncertainty", "state"),
+    [
+        (1.0, 1.00005, math.nan, "unclear"),  # a wall stands where the oracle looked
+        (None, 1.0, math.nan, "unclear"),
+        (4e-7, 0.0, 0.0, "zero"),  # what rounding leaves of gradients of size 1
+        (4e-7, 0.0, 1e-3, "zero"),
+        (None, 1e-3, 0.0, "missing"),
+        (4e-7, 1e-3, 0.0, "wrong"),
+        (1e-3, 0.0, 0.0, "wrong"),
+        (4e-7, math.nan, 0.0, "unclear"),
+    ],
+)
+def test_states_of_blocks_beside_gradients_of_size_one(measured, truth, uncertainty, state):
+    found = None if measured is None else torch.tensor([measured])
+    observation = Observation(torch.tensor([truth], dtype=torch.float64), lambda t: t.double(), uncertainty)
+    assert compare(found, observation, scale=1e-9, tolerance=2e-3, rounding=2e-6).state == state
 
 
 def test_a_function_with_memory_is_inconclusive():

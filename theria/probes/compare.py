@@ -20,21 +20,31 @@ MISSING = 1e-6
 NEGLIGIBLE = 1e-4
 """A true block smaller than this fraction of its largest neighbour carries no signal that could be missed."""
 
+ROUNDINGS = 1e-3
+"""A tolerance is some 10³ roundings: a block smaller than one rounding of the gradients it derives is nothing."""
 
-def compare(measured: Tensor | None, truth: Observation, scale: float, tolerance: float) -> Block:
-    """One gradient or block beside the oracle's; ``scale`` is the largest true norm among its neighbours."""
+
+def compare(
+    measured: Tensor | None, truth: Observation, scale: float, tolerance: float, rounding: float = 0.0
+) -> Block:
+    """One gradient or block beside the oracle's.
+
+    ``scale`` is the largest true norm among its neighbours, ``rounding`` the norm below which there is nothing.
+    """
     seen = torch.zeros_like(truth.value) if measured is None else truth.view(measured)
     norm = None if measured is None else float(seen.norm())
     floor = max(truth.norm, NEGLIGIBLE * scale, 1e-300)
     distance = float((seen - truth.value).norm())
     error = distance / floor if math.isfinite(distance) else math.inf
-    return Block(norm, truth.norm, error, _state(norm, truth, distance, floor, scale, tolerance))
+    none = (norm or 0.0) <= rounding and truth.norm + 3 * truth.uncertainty <= rounding
+    state = "zero" if none else _state(norm, truth, distance, floor, scale, tolerance)
+    return Block(norm, truth.norm, error, state)
 
 
 def _state(
     norm: float | None, truth: Observation, distance: float, floor: float, scale: float, tolerance: float
 ) -> str:
-    if not math.isfinite(truth.norm):
+    if not (math.isfinite(truth.norm) and math.isfinite(truth.uncertainty)):
         return "unclear"
     doubt = 3 * truth.uncertainty
     nothing = (norm or 0.0) <= MISSING * truth.norm
@@ -63,9 +73,9 @@ def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comp
     gradients = {
         a: compare(measured.gradients.get(a), truth, scale, tolerance) for a, truth in oracle.gradients.items()
     }
-    scales = _row_scales(oracle)
+    scales, rounding = _row_scales(oracle), ROUNDINGS * tolerance * scale
     rows = {
-        key: compare(measured.rows.get(key), truth, scales[key[1] == COTANGENT], tolerance)
+        key: compare(measured.rows.get(key), truth, scales[key[1] == COTANGENT], tolerance, rounding)
         for key, truth in oracle.rows.items()
     }
     return Comparison(gradients, rows)
@@ -73,7 +83,7 @@ def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comp
 
 def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance: float) -> dict[str, Block]:
     """The rows of a secondary route, which come summed over what required grad, by differentiated variable."""
-    scales = _row_scales(oracle)
+    scales, rounding = _row_scales(oracle), ROUNDINGS * tolerance * _largest(oracle.gradients.values())
     sums = {}
     active = [name for name in oracle.gradients if route.only in (None, name)]
     if not measured.in_graph:
@@ -83,7 +93,8 @@ def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance:
         truth = Observation(
             torch.stack([p.value for p in parts]).sum(0), parts[0].view, sum(p.uncertainty for p in parts)
         )
-        sums[variable] = compare(measured.rows[source, variable], truth, scales[variable == COTANGENT], tolerance)
+        scale = scales[variable == COTANGENT]
+        sums[variable] = compare(measured.rows[source, variable], truth, scale, tolerance, rounding)
     return sums
 
 
