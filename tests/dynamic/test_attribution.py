@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import Attribution, inquire
+from theria_lint.dynamic.attribution import inquire
 from theria_lint.dynamic.evidence import Evidence
 from theria_lint.dynamic.protocol import Outcome
+from theria_lint.dynamic.rulings import Attribution
 from theria_lint.model import Run, Span, Suspect
 
 
-def suspect(line: int, neutraliser: str | None = "drop") -> Suspect:
+def suspect(line: int, neutraliser: str | None = "drop-call", symbol: str = "f") -> Suspect:
     span = Span(line, 1, line, 9)
-    return Suspect("THL002", "detach", "error", "k.py", span, "f", "m", "r", (line, line), neutraliser)
+    return Suspect("THL002", "detach", "error", "k.py", span, symbol, "m", "r", (line, line), neutraliser)
 
 
 def outcome(verdict: str, **errors: float) -> Outcome:
@@ -25,7 +27,8 @@ def outcome(verdict: str, **errors: float) -> Outcome:
         return Outcome(1, "f", reason="it does not run")
     blocks = {key.replace("_", ","): {"norm": 1.0, "oracle_norm": 1.0, "error": error} for key, error in errors.items()}
     run = Run("self", "cpu", "float64", "reference", "OK", Verdict(verdict), reason=f"it is {verdict}", blocks=blocks)
-    return Outcome(1, "f", (run,))
+    states = {key: "wrong" if block["error"] > 0.01 else "right" for key, block in blocks.items()}
+    return Outcome(1, "f", (replace(run, gradients={"q": 0.0}, states={"q": "right", **states}),))
 
 
 ONE, TWO, THREE, FOUR, OPAQUE = suspect(1), suspect(2), suspect(3), suspect(4), suspect(9, None)
@@ -36,10 +39,22 @@ Left = Collection[Suspect]
 
 
 def attribution(
-    table: Callable[[Left], Outcome], suspects: list[Suspect], fixed: Collection[Suspect] = ()
+    table: Callable[[Left], Outcome],
+    suspects: list[Suspect],
+    fixed: Collection[Suspect] = (),
+    replaceable: Collection[Suspect] = (),
+    aside: Collection[Suspect] = (),
 ) -> Attribution:
-    """What an inquiry says whose every question is answered from a table."""
-    evidence = Evidence(suspects, list(fixed), {frozenset(): table(set(suspects))})
+    """What an inquiry says whose every question is answered from a table: what has a stand-in may be left out too."""
+    everyone = {*suspects, *replaceable}
+    evidence = Evidence(
+        suspects,
+        list(fixed),
+        {frozenset(): table(everyone)},
+        list(replaceable),
+        lambda neutralised: everyone - neutralised,
+        lambda neutralised: aside,
+    )
     inquiry = inquire(evidence)
     while True:
         try:
@@ -47,7 +62,7 @@ def attribution(
         except StopIteration as end:
             return end.value
         for neutralised in asked:
-            evidence.outcomes.setdefault(neutralised, table(set(suspects) - neutralised))
+            evidence.outcomes.setdefault(neutralised, table(everyone - neutralised))
 
 
 def dispositions(
@@ -95,6 +110,42 @@ def test_a_harmless_suspect_beside_an_opaque_backward_is_cleared():
     found = attribution(lambda left: BAD, [ONE], [OPAQUE])
     assert [str(found.rulings[s].disposition) for s in (ONE, OPAQUE)] == ["cleared", "confirmed"]
     assert not found.mended
+
+
+@pytest.mark.parametrize("table", [lambda left: BAD, lambda left: outcome("hard_structural")])
+def test_what_an_opaque_backward_may_hide_is_unconfirmed_and_says_what_to_do(table):
+    found = attribution(table, [ONE], [OPAQUE], aside=[ONE])
+    assert found.rulings[ONE].disposition == "unconfirmed"
+    assert found.rulings[ONE].reason.endswith("THL002 on line 9 may hide what it does: mend that, and lint again")
+
+
+@pytest.mark.parametrize("other", [Run("self", "cpu", "float64", "", "OK", Verdict.HARD_STRUCTURAL, "it stops")])
+def test_nothing_clears_a_suspect_where_no_gradient_was_measured(other):
+    assert dispositions(lambda left: Outcome(1, "f", (other,)), [ONE], [OPAQUE]) == ["unconfirmed", "confirmed"]
+
+
+SAVED, OTHER = suspect(7, None, "F.forward"), suspect(8, None, "G.backward")
+
+
+def test_stand_ins_tell_suspects_apart_that_no_rewrite_does():
+    found = attribution(lambda left: BAD if OTHER in left else SAFE, [], [SAVED, OTHER], [SAVED, OTHER])
+    assert [str(found.rulings[s].disposition) for s in (SAVED, OTHER)] == ["cleared", "confirmed"]
+    assert "without it means with autograd of the forward in the place of G.backward" in found.rulings[OTHER].reason
+    assert not found.mended
+
+
+def test_stand_ins_that_do_not_make_a_target_safe_tell_nothing():
+    rulings = attribution(lambda left: BAD, [], [SAVED, OTHER], [SAVED, OTHER]).rulings
+    assert rulings[SAVED].reason.endswith("no rewrite tells it apart from THL002 on line 8")
+    assert rulings[OTHER].disposition == "confirmed"
+
+
+def test_what_an_opaque_backward_hides_shows_beside_its_stand_in():
+    def table(left: Left) -> Outcome:
+        return BAD if {ONE, OTHER} & set(left) else SAFE
+
+    found = attribution(table, [ONE, TWO], [OTHER], [OTHER], aside=[ONE, TWO])
+    assert [str(found.rulings[s].disposition) for s in (ONE, TWO, OTHER)] == ["confirmed", "cleared", "confirmed"]
 
 
 def test_a_suspect_that_makes_an_unsafe_target_worse_is_confirmed_and_names_the_blocks():

@@ -1,47 +1,22 @@
-"""Which suspects are to blame: dispositions from what the counterfactual variants of a target measure.
-
-An inquiry is a generator: it yields the variants that it has to know of next, and goes on once they have run. So the
-inquiries of many targets go side by side, and a test needs no kernel to hold one against a table of verdicts.
-"""
+"""Which suspects are to blame: dispositions from what the counterfactual variants of a target measure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations, islice
-from typing import TypeVar
 
 from theria.verdicts import Verdict
+from theria_lint.dynamic.company import cancelling, together
 from theria_lint.dynamic.evidence import Evidence, Neutralised, changes, listed, why
+from theria_lint.dynamic.rulings import FEW, Attribution, Inquiry, Ruling, Rulings, cuts_forward, named, stand_in
 from theria_lint.model import Disposition, Suspect
-
-_Answer = TypeVar("_Answer")
-Inquiry = Generator[list[Neutralised], None, _Answer]
-
-FEW = 10
-"""How many sets of suspects of one size are tried where the variant without any suspect does not run."""
 
 COMPANIONS = 3
 """Beside how many others a suspect is tried that does not run as the only one left."""
 
 BY_HAND = "replace it by hand with code that autograd records, and lint again"
 """What to do where no variant tells whether a suspect is to blame."""
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """The disposition of a suspect in one target, and one sentence of evidence."""
-
-    disposition: Disposition
-    reason: str
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """The rulings on a target's suspects; ``mended``: the confirmed ones, if the target was safe without them."""
-
-    rulings: Mapping[Suspect, Ruling] = field(default_factory=dict)
-    mended: Neutralised = frozenset()
 
 
 def inquire(evidence: Evidence) -> Inquiry[Attribution]:
@@ -55,15 +30,77 @@ def inquire(evidence: Evidence) -> Inquiry[Attribution]:
         reason = f"{symbol} is safe with it: {why(evidence.baseline)}"
         return Attribution({s: Ruling(Disposition.CLEARED, reason) for s in everyone})
     base = yield from _base(evidence)
-    if base is None:
-        return Attribution({s: _not_told(evidence) for s in everyone})
+    rulings = {s: _not_told(evidence) for s in everyone} if base is None else (yield from _ruled(evidence, base))
+    if base is not None and evidence.is_safe(base):
+        return Attribution(rulings, (yield from _mended(evidence, base, rulings)))
+    return Attribution(rulings | (yield from _by_stand_ins(evidence, base or frozenset(), rulings)))
+
+
+def _ruled(evidence: Evidence, base: Neutralised) -> Inquiry[Rulings]:
+    """A ruling on every suspect, by comparison with a variant."""
     rulings = yield from _one_by_one(evidence, base)
     if evidence.is_safe(base):
-        rulings |= yield from _together(evidence, base, rulings)
-        rulings |= yield from _cancelling(evidence, base, rulings)
+        rulings |= yield from together(evidence, base, rulings)
+        rulings |= yield from cancelling(evidence, base, rulings)
     rulings |= {s: _left_in(evidence, base, s) for s in evidence.suspects if s not in base}
     rulings |= {s: _fixed(evidence, base, s) for s in evidence.fixed}
-    return Attribution(rulings, (yield from _mended(evidence, base, rulings)))
+    return rulings
+
+
+def _by_stand_ins(evidence: Evidence, base: Neutralised, rulings: Rulings) -> Inquiry[Rulings]:
+    """Other rulings where the target is unsafe without all that a rewrite can neutralise.
+
+    Where it is safe with stand-ins for the rest, these tell the rest apart, and what the rest was hiding.
+    """
+    cleared = [s for s in base if rulings[s].disposition is Disposition.CLEARED and not _is_seen(evidence, base, s)]
+    open_ = [s for s, ruling in rulings.items() if ruling.disposition is Disposition.UNCONFIRMED]
+    found: Rulings = {}
+    whole = frozenset([*evidence.suspects, *evidence.replaceable])
+    if evidence.replaceable and (cleared or open_ or len(evidence.fixed) > 1):
+        yield [whole]
+        if evidence.is_safe(whole):
+            known = yield from _ruled(evidence.with_stand_ins(), whole)
+            found = {s: _by_stand_in(s, known[s]) for s in evidence.fixed}
+            found |= {s: known[s] for s in evidence.suspects if _is_told(evidence, whole, s, rulings[s], known[s])}
+    return found | {s: _hidden(evidence, base, s) for s in cleared if s not in found}
+
+
+def _is_seen(evidence: Evidence, base: Neutralised, suspect: Suspect) -> bool:
+    """Whether the damage of a suspect would show, though the target is unsafe without it too.
+
+    What cuts the graph that a forward records, and leaves the gradients right, has cut nothing that matters. What acts
+    in a backward may do harm to second derivatives that are lost anyway.
+    """
+    alone = base - {suspect}
+    if not evidence.verdict(alone).unsafe:
+        return True
+    recorded = cuts_forward(suspect) and suspect in evidence.executed(alone) and suspect not in evidence.aside(alone)
+    return recorded and evidence.has_right_gradients(base) and evidence.has_right_gradients(alone)
+
+
+def _is_told(evidence: Evidence, whole: Neutralised, suspect: Suspect, before: Ruling, now: Ruling) -> bool:
+    """Whether what is said of a suspect beside stand-ins is worth more than what was said before.
+
+    A stand-in for a backward hides what is in that backward.
+    """
+    if before.disposition is Disposition.CONFIRMED:
+        return False
+    return now.disposition is Disposition.CONFIRMED or suspect in evidence.executed(whole - {suspect})
+
+
+def _by_stand_in(suspect: Suspect, ruling: Ruling) -> Ruling:
+    """The ruling on a suspect, with what stood in its place."""
+    if ruling.disposition is not Disposition.CONFIRMED:
+        return ruling
+    return replace(ruling, reason=f"{ruling.reason}; without it means {stand_in(suspect)}")
+
+
+def _hidden(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
+    """A suspect that changes nothing where there is nothing left to change."""
+    symbol, verdict = evidence.baseline.symbol, evidence.verdict(base)
+    by = named(evidence.fixed) or "what is no suspect"
+    reason = f"{symbol} is {verdict} with and without it, and {by} may hide what it does: mend that, and lint again"
+    return Ruling(Disposition.UNCONFIRMED, reason)
 
 
 def advised(reason: str) -> str:
@@ -95,7 +132,7 @@ def _base(evidence: Evidence) -> Inquiry[Neutralised | None]:
     return everything if runs else max(tried, key=len, default=None)
 
 
-def _one_by_one(evidence: Evidence, base: Neutralised) -> Inquiry[dict[Suspect, Ruling]]:
+def _one_by_one(evidence: Evidence, base: Neutralised) -> Inquiry[Rulings]:
     """Each suspect as the only one left in; where that does not run, beside others or as the only one left out."""
     members = [s for s in evidence.suspects if s in base]
     alone = {s: base - {s} for s in members}
@@ -142,12 +179,12 @@ def _beside(evidence: Evidence, base: Neutralised, suspect: Suspect, others: Ite
         numbers = f" (errors: {listed(found)})" if found else ""
         if evidence.verdict(pair).unsafe and (evidence.is_safe(lone) or found):
             reason = (
-                f"beside {_named([other])} it makes {symbol} {evidence.verdict(pair)}: {why(evidence[pair])}; "
+                f"beside {named([other])} it makes {symbol} {evidence.verdict(pair)}: {why(evidence[pair])}; "
                 f"without it {evidence.verdict(lone)}{numbers}"
             )
             return Ruling(Disposition.CONFIRMED, reason)
         if evidence.is_safe(pair):
-            return Ruling(Disposition.CLEARED, f"{symbol} is safe with it beside {_named([other])}")
+            return Ruling(Disposition.CLEARED, f"{symbol} is safe with it beside {named([other])}")
     if evidence.is_safe(frozenset({suspect})):
         return _sufficient(evidence, suspect)
     reason = (
@@ -164,63 +201,6 @@ def _sufficient(evidence: Evidence, suspect: Suspect) -> Ruling:
     return Ruling(Disposition.CONFIRMED, reason)
 
 
-def _together(
-    evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]
-) -> Inquiry[dict[Suspect, Ruling]]:
-    """Suspects that do harm only beside others: a target that is unsafe without all that do it alone has some."""
-    found: dict[Suspect, Ruling] = {}
-    guilty = frozenset(s for s in base if rulings[s].disposition is Disposition.CONFIRMED)
-    while True:
-        yield [guilty]
-        if not evidence.verdict(guilty).unsafe:
-            return found
-        accomplices = yield from _least(evidence, base, base - guilty)
-        found |= {s: _accomplice(evidence, base, s, accomplices) for s in accomplices}
-        guilty |= accomplices
-
-
-def _least(evidence: Evidence, base: Neutralised, left: Neutralised) -> Inquiry[Neutralised]:
-    """Of suspects that make the target unsafe when they are left in, as few as still do."""
-    for suspect in [s for s in evidence.suspects if s in left]:
-        fewer = left - {suspect}
-        yield [base - fewer]
-        if evidence.verdict(base - fewer).unsafe:
-            left = fewer
-    return left
-
-
-def _accomplice(evidence: Evidence, base: Neutralised, suspect: Suspect, accomplices: Neutralised) -> Ruling:
-    symbol, outcome = evidence.baseline.symbol, evidence[base - accomplices]
-    others = [s for s in evidence.suspects if s in accomplices and s is not suspect]
-    reason = (
-        f"together with {_named(others)} it makes {symbol} {evidence.verdict(base - accomplices)}: {why(outcome)}; "
-        f"without them {evidence.verdict(base)} (errors: {listed(changes(outcome, evidence[base]))})"
-    )
-    return Ruling(Disposition.CONFIRMED, reason)
-
-
-def _cancelling(
-    evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]
-) -> Inquiry[dict[Suspect, Ruling]]:
-    """Pairs that do no harm as they stand, though one without the other does, as a row max detached in two places."""
-    guilty = frozenset(s for s in base if rulings[s].disposition is Disposition.CONFIRMED)
-    alone = [s for s in evidence.suspects if s in guilty and evidence.verdict(base - {s}).unsafe]
-    pairs = list(islice(combinations(alone, 2), FEW)) if len(guilty) > 2 else []
-    yield [guilty.difference(pair) for pair in pairs]
-    found: dict[Suspect, Ruling] = {}
-    for one, other in pairs:
-        rest = guilty - {one, other}
-        if evidence.is_safe(rest) and found.keys().isdisjoint({one, other}):
-            found |= {one: _cancelled(evidence, rest, other), other: _cancelled(evidence, rest, one)}
-    return found
-
-
-def _cancelled(evidence: Evidence, rest: Neutralised, other: Suspect) -> Ruling:
-    symbol, named = evidence.baseline.symbol, _named([s for s in evidence.suspects if s in rest])
-    reason = f"{symbol} is safe with it and {_named([other])} once {named} is out: {why(evidence[rest])}"
-    return Ruling(Disposition.CLEARED, reason)
-
-
 def _left_in(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     """A suspect that the variant to compare with holds, because without it the code does not run."""
     if not evidence.is_safe(base):
@@ -228,7 +208,7 @@ def _left_in(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     if evidence.is_safe(frozenset({suspect})):
         return _sufficient(evidence, suspect)
     symbol, others = evidence.baseline.symbol, [s for s in evidence.suspects if s in base]
-    return Ruling(Disposition.CLEARED, f"{symbol} is safe with it once {_named(others)} is out: {why(evidence[base])}")
+    return Ruling(Disposition.CLEARED, f"{symbol} is safe with it once {named(others)} is out: {why(evidence[base])}")
 
 
 def _not_told(evidence: Evidence) -> Ruling:
@@ -251,18 +231,14 @@ def _fixed(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
         return _not_told(evidence)
     others = " with every suspect neutralised that can be" if base else ""
     peers = [s for s in evidence.fixed if s is not suspect]
-    apart = f"; no rewrite tells it apart from {_named(peers)}" if peers else ""
+    apart = f"; no rewrite tells it apart from {named(peers)}" if peers else ""
     return Ruling(Disposition.CONFIRMED, f"{symbol} is {clean}{others}: {why(evidence[base])}{apart}")
 
 
-def _mended(evidence: Evidence, base: Neutralised, rulings: Mapping[Suspect, Ruling]) -> Inquiry[Neutralised]:
+def _mended(evidence: Evidence, base: Neutralised, rulings: Rulings) -> Inquiry[Neutralised]:
     """The confirmed suspects, or as many of them as are known to be enough, if the target is safe without them."""
     confirmed = frozenset(s for s, ruling in rulings.items() if ruling.disposition is Disposition.CONFIRMED)
-    if not confirmed or not evidence.is_safe(base) or not confirmed.isdisjoint(evidence.fixed):
+    if not confirmed or not confirmed.isdisjoint(evidence.fixed):
         return frozenset()
     yield [confirmed]
     return next((some for some in (confirmed, base) if some <= confirmed and evidence.is_safe(some)), frozenset())
-
-
-def _named(suspects: Collection[Suspect]) -> str:
-    return " and ".join(f"{s.rule} on line {s.span.line}" for s in suspects)

@@ -58,6 +58,11 @@ class Case:
         """The reached suspects that no rewrite can neutralise."""
         return [s for s in self.reached if s.neutraliser is None]
 
+    @property
+    def unreached(self) -> list[Suspect]:
+        """The suspects of its file that the target may execute, by the text, and did not."""
+        return [s for s in self.file.suspects if s.symbol in self.target.reaches and s not in self.reached]
+
     def result(self) -> TargetResult:
         """The target's row of the report."""
         run = worst_run(self.baseline)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from theria.verdicts import Verdict, worst
-from theria_lint.dynamic.attribution import Ruling, advised
+from theria_lint.dynamic.attribution import advised
 from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
 from theria_lint.dynamic.counterfactuals import attribute
 from theria_lint.dynamic.protocol import OUT_OF_TIME, WorkerError
 from theria_lint.dynamic.rewrites import verified
+from theria_lint.dynamic.rulings import Ruling
 from theria_lint.dynamic.runner import INTERRUPTED, Means, Runner
 from theria_lint.dynamic.variants import Variants
 from theria_lint.model import Disposition, Environment, Finding, LintError, Rewrite, SourceFile, Suspect, TargetResult
@@ -137,6 +138,11 @@ def _remedy(ran: Sequence[Case]) -> str:
     notes = (note for case in ran for run in case.baseline.runs for note in run.notes)
     if any(note.endswith(OUT_OF_TIME) for note in notes):
         return "in the time that it had: give it more with --timeout"
+    if all(case.verdict.unsafe for case in ran):
+        return (
+            "as the probe calls it, which is unsafe before: mend that and lint again, "
+            "or name arguments that take this branch in the configuration"
+        )
     return "as the probe calls it: name arguments that take this branch in the configuration"
 
 

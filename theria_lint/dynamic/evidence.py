@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from theria.verdicts import Verdict, block_name, worst
 from theria_lint.dynamic.protocol import Outcome
@@ -12,6 +12,7 @@ from theria_lint.model import Run, Suspect
 _LESS = 1.05
 _BARELY = 1e-3
 
+_RIGHT = ("right", "zero")
 _LOUD = (Verdict.HARD_STRUCTURAL, Verdict.FIRST_ORDER_ONLY)
 _SILENT = (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
 
@@ -42,12 +43,17 @@ def why(outcome: Outcome) -> str:
 class Evidence:
     """A target's suspects, and the outcomes of the variants that have run.
 
-    ``suspects`` can be neutralised by a rewrite, ``fixed`` cannot. Indexed by the suspects that are neutralised.
+    ``suspects`` can be neutralised by a rewrite, ``fixed`` cannot, but for some of these, ``replaceable``, there are
+    stand-ins. ``executed`` says which suspects a variant executed, ``aside`` which of them in a backward or where no
+    graph is recorded. Indexed by the suspects that are neutralised.
     """
 
     suspects: Sequence[Suspect]
     fixed: Sequence[Suspect] = ()
     outcomes: dict[Neutralised, Outcome] = field(default_factory=dict)
+    replaceable: Sequence[Suspect] = ()
+    executed: Callable[[Neutralised], Collection[Suspect]] = lambda neutralised: ()
+    aside: Callable[[Neutralised], Collection[Suspect]] = lambda neutralised: ()
 
     def __getitem__(self, neutralised: Neutralised) -> Outcome:
         """The outcome of a variant that has run."""
@@ -59,16 +65,35 @@ class Evidence:
         return self.outcomes[frozenset()]
 
     def verdict(self, neutralised: Neutralised) -> Verdict:
-        """What the target is in a variant that has run."""
-        return verdict_of(self.outcomes[neutralised])
+        """What the target is in a variant that has run; one that was called in another way tells nothing."""
+        names = [_inputs(self.outcomes[some]) for some in (frozenset[Suspect](), neutralised)]
+        return (
+            verdict_of(self.outcomes[neutralised]) if names[0] == names[1] or not all(names) else Verdict.INCONCLUSIVE
+        )
 
     def is_safe(self, neutralised: Neutralised) -> bool:
         """Whether a variant has run and is safe."""
         return neutralised in self.outcomes and self.verdict(neutralised) is Verdict.SAFE
 
+    def has_right_gradients(self, neutralised: Neutralised) -> bool:
+        """Whether the first derivatives are right wherever a variant is unsafe, and its blocks show the damage."""
+        runs = [run for run in self.outcomes[neutralised].runs if run.verdict.unsafe]
+        right = (run.gradients and all(run.states.get(name) in _RIGHT for name in run.gradients) for run in runs)
+        return all(right) and all(any(state not in _RIGHT for state in run.states.values()) for run in runs)
+
+    def with_stand_ins(self) -> Evidence:
+        """The same with stand-ins for rewrites: what has one can be neutralised."""
+        fixed = [suspect for suspect in self.fixed if suspect not in self.replaceable]
+        return replace(self, suspects=[*self.suspects, *self.replaceable], fixed=fixed, replaceable=())
+
     def is_broken(self, neutralised: Neutralised) -> bool:
         """Whether a variant fails loudly where the target as it is fails in silence."""
         return self.verdict(neutralised) in _LOUD and self.verdict(frozenset()) in _SILENT
+
+
+def _inputs(outcome: Outcome) -> set[str]:
+    """The names of what a target was differentiated in, its parameters left out: they are asked now and then."""
+    return {name for run in outcome.runs for name in run.gradients} - {"p"}
 
 
 def changes(worse: Outcome, better: Outcome) -> list[tuple[str, float, float]]:

@@ -111,7 +111,8 @@ class Outcome:
     """What running one target gave: its runs, or the reason why there are none.
 
     ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
-    1, columns in UTF-8 bytes from 0. ``reads`` is what the outcome was made from; None where it depends on the moment
+    1, columns in UTF-8 bytes from 0; ``aside`` those of them that it executed in a backward, or where no graph was
+    recorded. ``reads`` is what the outcome was made from; None where it depends on the moment
     too, as on a clock, so that it may not be kept.
     """
 
@@ -120,6 +121,7 @@ class Outcome:
     runs: tuple[Run, ...] = ()
     reason: str = ""
     places: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
+    aside: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reads: Reads | None = None
 
@@ -133,6 +135,10 @@ class Outcome:
         runs = tuple(
             Run(**{**r, "verdict": Verdict(r["verdict"]), "notes": tuple(r.get("notes", ()))}) for r in data["runs"]
         )
-        places = {path: tuple((a, b, c, d) for a, b, c, d in found) for path, found in data["places"].items()}
         reads = None if data["reads"] is None else Reads.from_json(data["reads"])
-        return cls(**{**data, "runs": runs, "places": places, "notes": tuple(data["notes"]), "reads": reads})
+        seen = {name: _places(data[name]) for name in ("places", "aside")}
+        return cls(**{**data, **seen, "runs": runs, "notes": tuple(data["notes"]), "reads": reads})
+
+
+def _places(data: dict[str, Any]) -> dict[str, tuple[tuple[int, int, int, int], ...]]:
+    return {path: tuple((a, b, c, d) for a, b, c, d in found) for path, found in data.items()}

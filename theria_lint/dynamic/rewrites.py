@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import Attribution
 from theria_lint.dynamic.cases import Case, Variant
 from theria_lint.dynamic.evidence import verdict_of
+from theria_lint.dynamic.rulings import Attribution
 from theria_lint.dynamic.variants import Variants
 from theria_lint.model import Rewrite, Suspect
 

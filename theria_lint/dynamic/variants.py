@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from theria_lint.dynamic.cases import Variant
 from theria_lint.dynamic.evidence import Neutralised
 from theria_lint.dynamic.protocol import Outcome
-from theria_lint.dynamic.reach import Reach, unshifted
+from theria_lint.dynamic.reach import Place, Reach, unshifted
 from theria_lint.dynamic.runner import Batch, Runner
 from theria_lint.model import SourceFile, Suspect
-from theria_lint.static import neutralise
+from theria_lint.static import has_substitute, neutralise
 from theria_lint.static.text import INLINED
 
 
@@ -50,11 +50,21 @@ class Variants:
 
     def extend(self, variant: Variant, outcome: Outcome) -> None:
         """Adds to a case the suspects that the outcome of a variant shows to have run."""
-        case, neutralised, _ = variant
-        texts = self.texts(neutralised) if outcome.places else {}
-        for path, executed in outcome.places.items():
-            places = unshifted(executed, self._sources[path], texts.get(path, self._sources[path]))
-            case.reached += [s for s in self._reach[path].reached(places) if s not in case.reached]
+        found = self.suspects_at(outcome.places, variant.neutralised)
+        variant.case.reached += [suspect for suspect in found if suspect not in variant.case.reached]
+
+    def suspects_at(self, places: Mapping[str, Iterable[Place]], neutralised: Neutralised) -> list[Suspect]:
+        """The suspects that were executed, by the places that a variant executed."""
+        texts = self.texts(neutralised) if places else {}
+        found: list[Suspect] = []
+        for path, executed in places.items():
+            here = unshifted(executed, self._sources[path], texts.get(path, self._sources[path]))
+            found += self._reach[path].reached(here)
+        return found
+
+    def replaceable(self, fixed: Iterable[Suspect]) -> list[Suspect]:
+        """Those suspects that no rewrite neutralises for which there is a stand-in."""
+        return [suspect for suspect in fixed if has_substitute(self._sources[os.path.abspath(suspect.path)], suspect)]
 
     def texts(self, neutralised: Iterable[Suspect], *, tidy: bool = False) -> dict[str, str]:
         """The files that a variant changes, by absolute path; ``tidy`` as in `neutralise`."""
@@ -63,7 +73,10 @@ class Variants:
             by_path.setdefault(os.path.abspath(suspect.path), []).append(suspect)
 
         def rewrite() -> dict[str, str]:
-            return {path: neutralise(self._sources[path], suspects, tidy=tidy) for path, suspects in by_path.items()}
+            return {
+                path: neutralise(self._sources[path], suspects, tidy=tidy, substitute=True)
+                for path, suspects in by_path.items()
+            }
 
         return self._runner.remembered(self._recipe(neutralised, tidy), rewrite) if by_path else {}
 

@@ -21,6 +21,7 @@ __all__ = [
     "SourceError",
     "explain",
     "find_targets",
+    "has_substitute",
     "load_rules",
     "may_hold_suspects",
     "neutralise",
@@ -79,15 +80,23 @@ def find_targets(path: str, source: str) -> tuple[Target, ...]:
     return find(path, source)
 
 
-def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False) -> str:
+def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False, substitute: bool = False) -> str:
     """The source with each suspect made to do nothing, every line of it where it was.
 
-    A suspect whose ``neutraliser`` is None stays as it is. Any subset of the suspects of a file may be given. With
-    ``tidy`` the lines that fall empty are gone, and names that are needed are imported: as an author would write it.
+    A suspect whose ``neutraliser`` is None stays as it is, or with ``substitute`` gives way to a stand-in where it has
+    one. Any subset of the suspects of a file may be given. With ``tidy`` the lines that fall empty are gone, and names
+    that are needed are imported: as an author would write it.
     """
     from .rewriting import neutralise as rewrite
 
-    return rewrite(source, suspects, tidy=tidy)
+    return rewrite(source, suspects, tidy=tidy, substitute=substitute)
+
+
+def has_substitute(source: str, suspect: Suspect) -> bool:
+    """Whether a suspect that no rewrite neutralises has a stand-in: see ``dynamic/worker/substitutes.py``."""
+    from .substitution import has_substitute as ask
+
+    return ask(source, suspect)
 
 
 def explain(rule: Rule) -> str:

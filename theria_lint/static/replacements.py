@@ -7,6 +7,7 @@ from typing import cast
 
 import libcst as cst
 
+from .substitution import KEPT
 from .text import INLINED
 
 IDENTITY = "(lambda f: f)"
@@ -35,6 +36,20 @@ def inlined(neutraliser: str) -> Replacement:
 def imported(neutraliser: str) -> tuple[Replacement, str | None]:
     """The replacement that an author would write, and the import that it needs at the top of the file."""
     return _IMPORTED.get(neutraliser, (inlined(neutraliser), None))
+
+
+def marked(node: cst.BaseExpression) -> cst.BaseExpression:
+    """A call that marks a tensor."""
+    return cst.Call(cst.parse_expression(KEPT), [cst.Arg(node)])
+
+
+def with_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
+    """A class with a metaclass, if one is given."""
+    if metaclass is None:
+        return node
+    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    keyword = cst.Arg(cst.parse_expression(metaclass), keyword=cst.Name("metaclass"), equal=equal)
+    return node.with_changes(keywords=[*node.keywords, keyword])
 
 
 def receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:

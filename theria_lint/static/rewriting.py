@@ -8,30 +8,55 @@ people to read: the same program less the lines that it leaves empty, with impor
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from ..model import Span, Suspect
 from .errors import SourceError
-from .replacements import imported, inlined, receiver
+from .replacements import imported, inlined, marked, receiver, with_metaclass
+from .substitution import substitutes
 from .syntax import parse
 from .text import kept_lines
 
 _Definition = cst.FunctionDef | cst.ClassDef
 
 
-def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False) -> str:
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be done: neutralisers by place, metaclasses by the line of their class, tensors to be marked."""
+
+    neutralisers: Mapping[Span, str]
+    metaclasses: Mapping[int, str]
+    marks: Collection[Span]
+
+    def within(self, first: int, last: int) -> _Wanted:
+        """What of it is to be done in some lines."""
+        return _Wanted(
+            {span: name for span, name in self.neutralisers.items() if first <= span.line <= last},
+            {line: name for line, name in self.metaclasses.items() if first <= line <= last},
+            {span for span in self.marks if first <= span.line <= last},
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.neutralisers or self.metaclasses or self.marks)
+
+
+def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False, substitute: bool = False) -> str:
     """The source with each suspect's ``neutraliser`` applied; see the package's `neutralise`."""
-    wanted = {suspect.span: suspect.neutraliser for suspect in suspects if suspect.neutraliser is not None}
+    suspects = list(suspects)
+    tree = parse(source)
+    fixed = [suspect for suspect in suspects if suspect.neutraliser is None] if substitute else []
+    wanted = _Wanted({s.span: s.neutraliser for s in suspects if s.neutraliser is not None}, *substitutes(tree, fixed))
     if not wanted:
         return source
     lines = kept_lines(source)
-    tree = parse(source)
     imports: set[str] = set()
     for first, last in reversed(_chunks(tree)):
-        inside = {span: name for span, name in wanted.items() if first <= span.line <= last}
+        inside = wanted.within(first, last)
         if inside:
             chunk = "".join(lines[first - 1 : last])
             body = chunk.rstrip("\r\n")
@@ -63,7 +88,7 @@ def _first_import(tree: ast.Module) -> int:
     return next((node.lineno - 1 for node in found if getattr(node, "module", None) != "__future__"), 0)
 
 
-def _rewrite(chunk: str, offset: int, wanted: Mapping[Span, str], tidy: bool) -> tuple[str, set[str]]:
+def _rewrite(chunk: str, offset: int, wanted: _Wanted, tidy: bool) -> tuple[str, set[str]]:
     """Top-level statements that begin after line ``offset`` of their file, rewritten, and the imports they now need."""
     try:
         wrapper = MetadataWrapper(cst.parse_module(chunk), unsafe_skip_copy=True)
@@ -81,7 +106,7 @@ class _Rewriter(cst.CSTTransformer):
     def __init__(
         self,
         offset: int,
-        wanted: Mapping[Span, str],
+        wanted: _Wanted,
         positions: Mapping[cst.CSTNode, CodeRange],
         module: cst.Module,
         tidy: bool,
@@ -101,9 +126,9 @@ class _Rewriter(cst.CSTTransformer):
 
     def _neutraliser(self, node: cst.BaseExpression, attribute: cst.BaseExpression) -> str | None:
         """What is wanted of a node: its span is its own, or begins at the name of ``attribute``."""
-        found = self.wanted.get(self._span(node, node))
+        found = self.wanted.neutralisers.get(self._span(node, node))
         if found is None and isinstance(attribute, cst.Attribute):
-            found = self.wanted.get(self._span(attribute.attr, node))
+            found = self.wanted.neutralisers.get(self._span(attribute.attr, node))
         return found
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
@@ -127,14 +152,23 @@ class _Rewriter(cst.CSTTransformer):
         return updated_node.with_changes(**self._without_decorators(original_node, updated_node))
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:  # noqa: N802
-        return updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+        updated_node = updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+        line = self.positions[original_node.name].start.line + self.offset
+        return with_metaclass(updated_node, self.wanted.metaclasses.get(line))
+
+    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> Any:
+        """Marks what a stand-in is to find, beside what the methods for single kinds of nodes do."""
+        updated = super().on_leave(original_node, updated_node)
+        if not self.wanted.marks or not isinstance(updated, cst.BaseExpression):
+            return updated
+        return marked(updated) if self._span(original_node, original_node) in self.wanted.marks else updated
 
     def _without_decorators(self, original: _Definition, updated: _Definition) -> dict[str, list[cst.CSTNode]]:
         """Empty lines, or none, where the unwanted decorators stood; comments stay."""
         kept: list[cst.CSTNode] = []
         above: list[cst.CSTNode] = []
         for old, new in zip(original.decorators, updated.decorators, strict=True):
-            if self.wanted.get(self._span(old.decorator, old.decorator)) == "drop-decorator":
+            if self.wanted.neutralisers.get(self._span(old.decorator, old.decorator)) == "drop-decorator":
                 above += [*new.leading_lines, *self._emptied(old, new.trailing_whitespace)]
             else:
                 kept.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))

@@ -52,7 +52,8 @@ def run_target(
         )
         runs += [told(run, target) for run in _runs(subjects[1], kind, sdpa)]
     places = merged(subject.traces.seen() for subject in subjects)
-    return Outcome(job, request.symbol, tuple(runs), places=places)
+    aside = merged(subject.traces.seen_aside() for subject in subjects)
+    return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from theria.probes.derivatives import PRIMARY, Route, differentiate, frozen_routes
 from theria.probes.point import Function, Point, place, trial
@@ -16,7 +17,7 @@ from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.places import Place, Places
 
-Executed = dict[str, tuple[Place, ...]]
+Seen = dict[str, tuple[Place, ...]]
 """Executed places, sorted, by file."""
 
 
@@ -31,7 +32,7 @@ class Traces:
         """Watches files by their absolute paths."""
         self._binding = binding
         self._watched = watched
-        self._traced: dict[str, Executed] = {}
+        self._traced: dict[str, Places] = {}
         self._measured: set[str] = set()
 
     def add(self, name: str, scene: Scene, *, measured: bool) -> None:
@@ -47,24 +48,55 @@ class Traces:
         self._traced["autocast"] = self._trace(scene, torch.autocast(scene.device, dtype=torch.bfloat16))
         self._measured.add("autocast")
 
-    def seen(self) -> Executed:
+    def seen(self) -> Seen:
         """The places that were executed."""
-        return merged(self._traced[name] for name in self._measured or self._traced)
+        return merged(self._traced[name].seen() for name in self._measured or self._traced)
 
-    def _trace(self, scene: Scene, around: AbstractContextManager[object]) -> Executed:
+    def seen_aside(self) -> Seen:
+        """Those that were executed in a backward, or where no graph was recorded.
+
+        The first derivative need not show what they do to the second.
+        """
+        return merged(self._traced[name].seen_aside() for name in self._measured or self._traced)
+
+    def _trace(self, scene: Scene, around: AbstractContextManager[object]) -> Places:
         """Builds the target, calls it and differentiates it twice, the first time by other routes too.
 
         On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
         """
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
-        launched = helps.launches()
-        with uncompiled(), in_this_thread, around, Places(self._watched) as places, suppress(Exception):
+        launched, stage = helps.launches(), _Stage()
+        with uncompiled(), in_this_thread, around, Places(self._watched, stage.is_aside) as places, suppress(Exception):
             made = self._binding.call(scene)
             point = place(made.inputs, trial(made.output, made.inputs, scene.seed), scene.seed)
-            _differentiate(made.output, point, [PRIMARY])
+            function = stage.forward(made.output)
+            stage.differentiating = True
+            _differentiate(function, point, [PRIMARY])
             if not self._traced and helps.launches() == launched:
-                _differentiate(made.output, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
-        return places.seen()
+                _differentiate(function, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
+        return places
+
+
+@dataclass
+class _Stage:
+    """Whether a forward runs, or what differentiates it."""
+
+    differentiating: bool = False
+
+    def is_aside(self) -> bool:
+        return self.differentiating or not torch.is_grad_enabled()
+
+    def forward(self, function: Function) -> Function:
+        """The same function, known as a forward while it runs."""
+
+        def known(*arguments: Tensor) -> Tensor:
+            self.differentiating = False
+            try:
+                return function(*arguments)
+            finally:
+                self.differentiating = True
+
+        return known
 
 
 _CONSTANT_COTANGENT = Route("grad", "grad", False)
@@ -77,10 +109,10 @@ def _differentiate(function: Function, point: Point, routes: Iterable[Route]) ->
             differentiate(function, point, route)
 
 
-def merged(traced: Iterable[Executed]) -> Executed:
+def merged(traced: Iterable[Seen]) -> Seen:
     """What several traces saw."""
     found: dict[str, set[Place]] = {}
-    for executed in traced:
-        for path, places in executed.items():
+    for seen in traced:
+        for path, places in seen.items():
             found.setdefault(path, set()).update(places)
     return {path: tuple(sorted(places)) for path, places in found.items()}
