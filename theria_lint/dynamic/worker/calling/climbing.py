@@ -6,6 +6,8 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import replace
 
+import torch
+
 from theria.probes.sweep import Shape
 from theria_lint.dynamic.worker.calling.arguments import CHUNKS, is_learned
 from theria_lint.dynamic.worker.calling.calls import CANDIDATES, Way
@@ -20,6 +22,7 @@ STARTS = 4
 LONGEST = 256
 """The most positions that a complaint is believed to want."""
 
+_DTYPES = re.compile(r"dtype|scalar type|\bDouble\b")
 _MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
@@ -52,11 +55,13 @@ def _step(search: Search, best: Refusal) -> tuple[Binding | None, Refusal | None
 
 
 def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
-    """What may help: a shape that the complaint asks for, gentler numbers, another argument or size, shorter chunks."""
+    """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size."""
     way, scene = best.way, best.scene
     asked = {name: symbols for name, symbols in shapes_in(best.reason).items() if scene.written.get(name) != symbols}
     if asked:
         yield way, replace(scene, written={**scene.written, **asked})
+    if scene.dtype is torch.float64 and _DTYPES.search(best.reason):
+        yield way, replace(scene, dtype=torch.float32)
     if best.progress[0] == GARBAGE and not scene.gentle:
         yield way, replace(scene, gentle=True)
     yield from ((way, replace(scene, shape=shape)) for shape in _asked_lengths(scene.shape, best.reason))

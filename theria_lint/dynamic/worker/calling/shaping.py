@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -42,8 +43,15 @@ Parameters = Mapping[str, inspect.Parameter]
 RANKS = 40
 """How many combinations of ranks are tried, the likeliest first."""
 
-_CONSTANT = re.compile(r"mask|alibi|slopes|^(cos|sin)$|freqs|angles|rope|rotary|position|^pos$", re.IGNORECASE)
-_NUMBERS = re.compile(r"table|(^|_)(ids?|idx|index|indices|lens|lengths)$|seqlens", re.IGNORECASE)
+SECONDS = 5.0
+"""After which no other ranks are tried."""
+
+_CONSTANT = re.compile(
+    r"mask|alibi|slopes|^(cos|sin)$|freqs|rope|rotary|position|^pos$|table|(^|_)(ids?|idx|index|indices|len(s|gths))$|seqlens",
+    re.IGNORECASE,
+)
+"""What the names of tensors look like whose values matter: other tables know these."""
+
 _USES = (
     r"\b{0}\s*@|@\s*{0}\b|\b{0}\.(shape|size|view|reshape|transpose|permute|mT|T|t|unsqueeze|dim|matmul|mm|bmm)\b"
     r"|(matmul|mm|bmm|linear)\(\s*{0}\b|(matmul|mm|bmm|linear)\([^()]*,\s*{0}\b|einsum\([^()]*\b{0}\b|\b{0}\["
@@ -54,8 +62,9 @@ def shaped_way(function: Callable[..., Any], parameters: Parameters, fixed: Mapp
     """The way to call a function whose required parameters are tensors of shapes that its text and complaints tell."""
     text = source_of(function)
     free = [name for name in required(parameters) if name not in fixed]
-    shaped = [name for name in free if _holds_tensor(name, parameters[name], text)]
-    solver = _Solver(function, parameters, fixed, shaped, facts_in(text))
+    facts = facts_in(text)
+    shaped = [name for name in free if _holds_tensor(name, parameters[name], text, facts)]
+    solver = _Solver(function, parameters, fixed, shaped, facts)
     rest = tuple(name for name in free if name not in shaped)
     return Way(solver.call, rest, optional_parameters(parameters, fixed))
 
@@ -68,7 +77,10 @@ def required(parameters: Parameters) -> list[str]:
 
 @dataclass
 class _Solver:
-    """Finds the axes of a function's tensors, once for each choice of its other arguments and each dtype."""
+    """Finds the axes of a function's tensors, once for each choice of its other arguments and each dtype.
+
+    ``found``: those that ran, by choice and dtype; and by sizes too what was raised where none did.
+    """
 
     function: Callable[..., Any]
     parameters: Parameters
@@ -86,9 +98,8 @@ class _Solver:
         if not self.shaped:
             raise TypeError("no parameter of it is known to take a tensor")
         key = (scene.dtype, tuple(choice.items()))
-        if key not in self.found:
-            self.found[key] = self._solve(scene, choice)
-        plan = self.found[key]
+        plan = self.found.get(key) or self.found.get((*key, scene.shape)) or self._solve(scene, choice)
+        self.found[(*key, scene.shape) if isinstance(plan, Exception) else key] = plan
         if isinstance(plan, Exception):
             raise plan
         return self._made(plan, scene, choice)
@@ -98,12 +109,15 @@ class _Solver:
         ranks = [ranks_of(name, self.facts, flat=flat) for name in self.shaped]
         combinations = sorted(product(*(range(len(r)) for r in ranks)), key=sum)
         first: Exception | None = None
+        deadline = time.monotonic() + SECONDS
         for indices in islice(combinations, RANKS):
             plan: Plan = {n: own_axes(n, r[i], self.facts) for n, r, i in zip(self.shaped, ranks, indices, strict=True)}
             outcome = self._settled(plan, scene, choice)
             if not isinstance(outcome, Exception):
                 return outcome
             first = first or outcome
+            if time.monotonic() > deadline:
+                break
         assert first is not None
         return first
 
@@ -138,23 +152,21 @@ class _Solver:
         rest = {name: p for name, p in self.parameters.items() if name not in tensors}
         given = {n: _graph(n, nodes, scene, choice.get(n, 0)) for n in required(rest) if is_graph(n)}
         others = choose_arguments(rest, scene, CALL, choice, {**self.fixed, **given})
-        constants = {n: t for n, t in tensors.items() if _CONSTANT.search(n)}
-        inputs = {n: t for n, t in tensors.items() if n not in constants}
 
         def bound(*values: Tensor) -> Any:
-            arguments = {**others, **constants, **dict(zip(inputs, values, strict=True))}
+            arguments = {**others, **dict(zip(tensors, values, strict=True))}
             named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
             return self.function(*by_position(self.parameters, arguments), **named)
 
-        return Call(bound, inputs)
+        return Call(bound, tensors)
 
 
-def _holds_tensor(name: str, parameter: inspect.Parameter, text: str) -> bool:
+def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Plan) -> bool:
     """Whether a parameter holds a tensor whose shape is to be found: by its annotation, or its use."""
     annotation = str(parameter.annotation).lower()
-    if is_graph(name) or _NUMBERS.search(name) or re.search(r"\b(int|bool|float|str|list|dict)\b", annotation):
+    if is_graph(name) or _CONSTANT.search(name) or re.search(r"\b(int|bool|float|str|list|dict)\b", annotation):
         return False
-    return "tensor" in annotation or re.search(_USES.replace("{0}", re.escape(name)), text) is not None
+    return "tensor" in annotation or name in facts or re.search(_USES.replace("{0}", re.escape(name)), text) is not None
 
 
 def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
