@@ -6,6 +6,7 @@ Both sides import this module; it needs neither torch nor libcst.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from theria.verdicts import Verdict
@@ -13,6 +14,11 @@ from theria_lint.model import Run
 
 OUT_OF_TIME = "out of time"
 """How a run's note ends on a configuration that was left out because the time of the probe was spent."""
+
+
+def digest(text: str) -> str:
+    """A short text that is another one for another text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class WorkerError(Exception):
@@ -33,7 +39,8 @@ class Job:
     """A variant of a file and the targets to run in it.
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
-    ``watched`` lists the absolute paths of which the executed places are wanted back.
+    ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
+    path, the `digest` of the text that the static stage has read.
     """
 
     id: int
@@ -44,6 +51,7 @@ class Job:
     device: str
     timeout: float
     memory: int
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:

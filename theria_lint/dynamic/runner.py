@@ -35,7 +35,7 @@ class Batch:
 
     ``recipe`` has what the variant is made from, in any form that is equal only for equal variants; ``rewrite`` makes
     the texts that take the place of files, by absolute path, and is called only if something has to be run.
-    ``watched`` lists the absolute paths of which the executed places are wanted.
+    ``watched`` lists the absolute paths of which the executed places are wanted; ``digests`` as in `Job`.
     """
 
     path: str
@@ -43,6 +43,7 @@ class Batch:
     recipe: str
     rewrite: Callable[[], Mapping[str, str]]
     watched: tuple[str, ...]
+    digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,7 @@ class Runner:
             device=self.surroundings.environment.device or "cpu",
             timeout=self.means.timeout,
             memory=self.means.memory,
+            digests=dict(batch.digests),
         )
 
     def _keep(self, batch: Batch, outcome: Outcome) -> None:

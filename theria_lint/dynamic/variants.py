@@ -8,7 +8,7 @@ from functools import partial
 
 from theria_lint.dynamic.cases import Variant
 from theria_lint.dynamic.evidence import Neutralised
-from theria_lint.dynamic.protocol import Outcome
+from theria_lint.dynamic.protocol import Outcome, digest
 from theria_lint.dynamic.reach import Place, Reach, unshifted
 from theria_lint.dynamic.runner import Batch, Runner
 from theria_lint.model import SourceFile, Suspect
@@ -23,6 +23,7 @@ class Variants:
         """Reads the files' sources once."""
         self._runner = runner
         self._sources = {os.path.abspath(file.path): file.source for file in files}
+        self._digests = {path: digest(source) for path, source in self._sources.items()}
         self._reach = {os.path.abspath(f.path): Reach(f.source, f.suspects) for f in files if f.suspects}
 
     def run(self, variants: Sequence[Variant]) -> list[Outcome]:
@@ -46,6 +47,7 @@ class Variants:
             recipe=self._recipe(neutralised, tidy) + case.file.source,
             rewrite=partial(self.texts, neutralised, tidy=tidy),
             watched=tuple(self._reach),
+            digests={path: self._digests[path] for path in (os.path.abspath(case.file.path), *self._reach)},
         )
 
     def extend(self, variant: Variant, outcome: Outcome) -> None:

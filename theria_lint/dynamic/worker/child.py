@@ -76,7 +76,7 @@ def _answer(duty: _Duty) -> None:
 
 
 def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> Outcome:
-    lasting = not isinstance(error, (MemoryError, reasons.LateImportError))
+    lasting = not isinstance(error, (MemoryError, reasons.LateImportError, reasons.ChangedFileError))
     return duty.failed(target, reasons.failed_import(error), error, lasting=lasting)
 
 
@@ -91,7 +91,7 @@ def _serve(duty: _Duty) -> None:
         devices.help_along()
     else:
         launching.sharpen()
-    importing.replace_sources(job.overrides)
+    importing.replace_sources(job.overrides, job.digests)
 
     def load() -> ModuleType:
         return _in_time(lambda: importing.import_file(job.path), job.import_time)

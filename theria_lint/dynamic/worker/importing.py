@@ -15,17 +15,25 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from theria_lint.dynamic.protocol import digest
+from theria_lint.dynamic.worker.reasons import ChangedFileError
+from theria_lint.reading import decode
 
-def replace_sources(overrides: Mapping[str, str]) -> None:
+
+def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) -> None:
     """Makes every later import of the given absolute paths compile the given text instead of the file.
 
-    ``inspect.getsource``, which Triton's decorator calls, is given the same text.
+    ``inspect.getsource``, which Triton's decorator calls, is given the same text. ``digests`` are those of the texts
+    that other files are to have: an import of one that has changed raises ChangedFileError.
     """
     texts = {os.path.realpath(path): text for path, text in overrides.items()}
+    known = {os.path.realpath(path): text for path, text in digests.items()}
     original = SourceFileLoader.get_code
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = os.path.realpath(self.get_filename(fullname))
+        if path not in texts and path in known and digest(decode(self.get_data(path))) != known[path]:
+            raise ChangedFileError(path)
         asks = fullname.partition(".")[0] not in _TRUSTED and _asks_device_type(path)
         if path not in texts and not asks:
             return original(self, fullname)

@@ -21,7 +21,7 @@ def failed_import(error: BaseException) -> str:
         return f"it could not be imported: {missing} is missing; install it in the environment of {sys.executable}"
     if isinstance(error, SystemExit):
         return "it could not be imported: it exits when it is imported"
-    if isinstance(error, LateImportError):
+    if isinstance(error, (LateImportError, ChangedFileError)):
         return str(error)
     return f"it could not be imported: {_sentence(error)}"
 
@@ -34,6 +34,15 @@ def _missing(module: str) -> str:
 
 class LateImportError(BaseException):
     """The import took too long; not an Exception, which the code that is imported might catch."""
+
+
+class ChangedFileError(BaseException):
+    """A file is not what the suspects were found in; not an Exception, which the code that is imported might catch."""
+
+    def __init__(self, path: str) -> None:
+        """Says so, after "it could not be imported"."""
+        name = os.path.basename(path)
+        super().__init__(f"it was not run: {name} has changed since it was checked; run theria-lint again")
 
 
 def ended_import(status: int) -> str:

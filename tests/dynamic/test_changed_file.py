@@ -1,0 +1,41 @@
+"""A file that is no longer what its suspects were found in is not run, and the reason says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from theria_lint.dynamic import ConfirmSettings, confirm
+from theria_lint.model import SourceFile
+from theria_lint.static import find_targets, load_rules, scan
+
+CUT = "def attention(q, k, v):\n    return (q @ k.mT).softmax(-1).detach() @ v\n"
+WHOLE = "def attention(q, k, v):\n    return (q @ k.mT).softmax(-1) @ v\n"
+IMPORTING = "import torch\nfrom other import attention as attend\n\n\n" + WHOLE.replace(
+    "return", "return attend(q, k, v) +"
+)
+
+
+def source_file(path: Path, source: str) -> SourceFile:
+    text = f"import torch\n\n\n{source}"
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    return SourceFile(str(path), text, scan(str(path), text, load_rules()), find_targets(str(path), text))
+
+
+def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> None:
+    file = source_file(tmp_path / "kernel.py", CUT)
+    assert confirm([file], ConfirmSettings(device="cpu")).findings[0].disposition == "confirmed"
+    (tmp_path / "kernel.py").write_text(f"import torch\n\n\n{WHOLE}")
+    (finding,) = confirm([file], ConfirmSettings(device="cpu")).findings
+    assert finding.disposition == "unconfirmed"
+    assert finding.reason == (
+        "attention: it was not run: kernel.py has changed since it was checked; run theria-lint again"
+    )
+
+
+def test_a_file_that_it_imports_counts_too(tmp_path: Path) -> None:
+    files = [source_file(tmp_path / "other.py", CUT), source_file(tmp_path / "kernel.py", IMPORTING)]
+    (tmp_path / "other.py").write_text("import torch\n\n\n" + CUT.replace("detach", "contiguous"))
+    results = confirm(files, ConfirmSettings(device="cpu")).targets
+    assert {result.reason for result in results} == {
+        "it was not run: other.py has changed since it was checked; run theria-lint again"
+    }
