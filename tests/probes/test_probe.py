@@ -16,7 +16,7 @@ from theria.probes.oracles import Observation
 from theria.probes.report import Block
 from theria.probes.sweep import ODD, draw_qkv
 from theria.testing import SecondOrderError, assert_second_order_safe
-from theria.verdicts import Status, Verdict, worst
+from theria.verdicts import COTANGENT, Status, Verdict, worst
 
 
 def name(function: object) -> str:
@@ -229,14 +229,22 @@ def test_an_oracle_that_is_not_finite_calls_nothing_wrong():
     assert "not finite a short way from where it was probed" in report.reason
 
 
+MISSING, EMPTY, ZERO = Block(None, 1.0, 1.0, "missing"), Block(None, 1.0, 1.0, "unclear"), Block(None, 0.0, 0.0, "zero")
+
+
 @pytest.mark.parametrize(
-    ("unclear", "verdict"),
-    [(Block(None, 1.0, 1.0, "unclear"), "silent_collapse"), (Block(0.5, 1.0, 0.5, "unclear"), "silent_corruption")],
+    ("row", "verdict"),
+    [
+        ({"k": MISSING, "q": EMPTY, COTANGENT: EMPTY}, "silent_collapse"),
+        ({"k": EMPTY, "q": EMPTY, COTANGENT: MISSING}, "silent_collapse"),
+        ({"k": EMPTY, "q": EMPTY, COTANGENT: EMPTY}, "inconclusive"),
+        ({"k": ZERO, "q": ZERO, COTANGENT: MISSING}, "silent_corruption"),
+        ({"k": MISSING, "q": Block(0.5, 1.0, 0.5, "unclear"), COTANGENT: MISSING}, "silent_corruption"),
+    ],
 )
-def test_a_block_that_a_coarse_forward_leaves_unclear_stands_against_a_collapse_only_if_it_is_there(unclear, verdict):
-    missing, zero = Block(None, 1.0, 1.0, "missing"), Block(None, 0.0, 0.0, "zero")
-    rows = {("q", "k"): missing, ("k", "k"): unclear, ("v", "v"): zero}
-    judgement = judge(Derivatives(torch.ones(1)), Comparison({}, rows), {}, {})
+def test_blocks_that_a_coarse_forward_leaves_unclear_stand_against_a_collapse_only_if_they_are_there(row, verdict):
+    comparison = Comparison({"q": Block(1.0, 1.0, 0.0, "right")}, {("q", b): block for b, block in row.items()})
+    judgement = judge(Derivatives(torch.ones(1)), comparison, {}, {})
     assert judgement.verdict == verdict, judgement.reason
 
 

@@ -204,7 +204,7 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
     lost = [key for key, b in comparison.rows.items() if b.state == "missing"]
     gradients = [name for name, b in comparison.gradients.items() if b.state in ("missing", "wrong")]
     unclear = [b for b in signal.values() if b.state == "unclear" and not b.norm]  # nothing, where nothing may be right
-    if missing and len(missing) + len(unclear) == len(signal):
+    if signal and lost and len(missing) + len(unclear) == len(signal):
         all_of_them = "the one Hessian block" if len(signal) == 1 else f"all {len(signal)} Hessian blocks"
         verb = ("carries", "is") if len(signal) == 1 else ("may carry" if unclear else "carry", "are")
         reason = f"nothing raises, and {all_of_them} that {verb[0]} signal {verb[1]} missing"
