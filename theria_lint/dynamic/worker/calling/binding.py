@@ -155,8 +155,8 @@ def _in_some_layout(search: Search, known: Sequence[Way], groups: Iterable[list[
     """The first group's that runs; one that gives attention's shape or agrees with it before one that does not."""
     other: Binding | None = None
     for scenes in groups:
-        tries = scenes[:FEW] if other else scenes
-        found = _found(search, known, tries, climb=other is None)
+        likely = other is None and (":" not in scenes[0][0].layout or any(way.shares for way in known))
+        found = _found(search, known, scenes if likely else scenes[:FEW], climb=likely)
         if found is not None and (found.agrees or (other is None and gives_expected(found))):
             return found
         other = other or found

@@ -6,21 +6,39 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from theria.probes.layouts import LAYOUTS, PACKED, SHARED, query_layout
-from theria_lint.dynamic.worker.calling.layouts import gives_expected
+import torch
+from torch import Tensor
+
+from theria.probes.layouts import (
+    LAYOUTS,
+    PACKED,
+    SHARED,
+    from_bhtd,
+    key_layout,
+    query_layout,
+    sequence_lengths,
+    to_bhtd,
+)
+from theria.probes.point import trial
+from theria.probes.precision import relative_error
 from theria_lint.dynamic.worker.calling.packing import takes_one_length
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import Binding, CannotCallError, Search
+from theria_lint.dynamic.worker.calling.signatures import QKV
 
 _BUDGET = 2.0
 """Seconds after which no further layout of a variant is tried."""
+
+_SAME = 1e-3
+"""The relative difference up to which a variant computes what the plain call does."""
 
 
 def variants(binding: Binding) -> dict[str, Scene]:
     """Scenes in which the target runs otherwise, by what is said of them.
 
     Sequences of different lengths laid end to end, where optional arguments tell their ends; and heads of q that share
-    those of k and v, where its text speaks of such.
+    those of k and v, where its text speaks of such. What it computes there has to be what it computes for each
+    sequence alone, and for keys that are repeated: else it was not called as it wants to be.
     """
     scene, found = binding.scene, {}
     if binding.way.packs and not scene.packed:
@@ -41,15 +59,40 @@ def _packed(binding: Binding, layout: str) -> Scene:
 
 
 def _first(binding: Binding, scenes: Iterable[Scene]) -> Scene | None:
-    """The first scene in which the target agrees with attention, else the first in which it gives attention's shape."""
-    search, other = Search(time.monotonic() + _BUDGET), None
+    """The first scene in which the target runs and computes the same."""
+    search = Search(time.monotonic() + _BUDGET)
     try:
         for scene in scenes:
             found = search.attempt(binding.way, scene)
-            if found is not None and found.agrees:
+            if found is not None and (found.agrees or (not binding.agrees and _computes_the_same(binding, found))):
                 return scene
-            if found is not None and other is None and gives_expected(found):
-                other = scene
     except CannotCallError:  # out of time
         pass
-    return other
+    return None
+
+
+def _computes_the_same(plain: Binding, found: Binding) -> bool:
+    """Whether a variant gives what the plain call gives, part by part; packed gates and the like are taken on trust."""
+    made, scene = found.call(), found.scene
+    if list(made.inputs) != list(QKV):
+        return scene.packed
+    keys = key_layout(scene.layout)
+    q, k, v = (to_bhtd(made.inputs[n], keys if n != "q" else query_layout(scene.layout)) for n in QKV)
+    if not scene.packed:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+    parts = [torch.split(t, sequence_lengths(t.shape[2]) if scene.packed else t.shape[2], 2) for t in (q, k, v)]
+    try:
+        outputs = [_plainly(plain, *part) for part in zip(*parts, strict=True)]
+    except Exception:  # code that was not written for us, at sizes that were not tried before
+        return False
+    output = to_bhtd(trial(made.output, made.inputs, scene.seed), query_layout(scene.layout))
+    return relative_error(output, torch.cat(outputs, 2)) < _SAME
+
+
+def _plainly(binding: Binding, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The output (B,H,T,Dv) of the plain call for q (B,H,T,D), k and v."""
+    batch, heads, queries, dim = q.shape
+    shape = replace(binding.scene.shape, batch=batch, heads=heads, queries=queries, keys=k.shape[2], dim=dim)
+    scene = replace(binding.scene, shape=shape)
+    inputs = {n: from_bhtd(t, scene.layout).contiguous() for n, t in zip(QKV, (q, k, v), strict=True)}
+    return to_bhtd(trial(binding.call(scene).output, inputs, scene.seed), scene.layout)
