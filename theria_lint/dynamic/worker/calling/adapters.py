@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,7 +39,8 @@ def request_for(target: Any, symbol: str, unknown: Iterable[str]) -> str:
     name = name_of(target, symbol)
     kwargs = ", ".join(f"{parameter} = …" for parameter in unknown)
     table = f'target = "{name}"' + (f", kwargs = {{ {kwargs} }}" if kwargs else ', layout = "BTHD"')
+    inputs = "x that builds and calls it" if inspect.isclass(target) else "q, k, v that calls it"
     return (
         f"say how: [[tool.theria-lint.targets]] {table}, or, in a file that adapters names, "
-        f'@theria.testing.target("{name}") on a function of q, k, v that calls it'
+        f'@theria.testing.target("{name}") on a function of {inputs}'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Call:
 
     def output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
-        return select(self.function(*arguments), self.expected)
+        return select(self.function(*arguments), self.expected, arguments)
 
     def joined(self, names: Sequence[str]) -> Call:
         """The call with some of its extras among its inputs."""
@@ -56,18 +56,30 @@ class Call:
         return replace(self, function=joint, inputs=inputs, layout=None, extras={})
 
 
-def select(returned: Any, expected: tuple[int, ...] | None) -> Tensor:
+def select(returned: Any, expected: tuple[int, ...] | None, given: Sequence[Any] = ()) -> Tensor:
     """The tensor that is the attention output: the first of the expected shape, or else the first.
 
+    What was ``given`` to the target is none, though it may stand among what is returned.
+
     Raises:
-        TypeError: if nothing that was returned is a floating-point tensor.
+        TypeError: if nothing that was returned is a floating-point tensor of the target's own.
     """
-    values = list(returned.values()) if isinstance(returned, Mapping) else returned
-    values = values if isinstance(values, list | tuple) else [values]
-    tensors = [v for v in values if isinstance(v, Tensor) and v.is_floating_point() and v.numel()]
+    tensors = [t for t in tensors_in(returned) if t.numel() and not any(t is other for other in given)]
     if not tensors:
-        raise TypeError(f"it returned {type(returned).__name__} without a floating-point tensor in it")
+        raise TypeError(f"it returned {type(returned).__name__} without a floating-point tensor of its own in it")
     return next((t for t in tensors if tuple(t.shape) == expected), tensors[0])
+
+
+def tensors_in(returned: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in what a target returns: alone, in sequences, mappings and dataclasses."""
+    if isinstance(returned, Tensor):
+        yield from (returned,) if returned.is_floating_point() else ()
+    elif isinstance(returned, Mapping):
+        yield from (tensor for value in returned.values() for tensor in tensors_in(value))
+    elif isinstance(returned, list | tuple):
+        yield from (tensor for value in returned for tensor in tensors_in(value))
+    elif is_dataclass(returned) and not isinstance(returned, type):
+        yield from (tensor for field_ in fields(returned) for tensor in tensors_in(getattr(returned, field_.name)))
 
 
 Maker = Callable[[Scene, Mapping[str, int]], Call]

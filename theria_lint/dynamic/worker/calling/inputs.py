@@ -19,6 +19,10 @@ FEATURES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "
 """The layouts of a module's input, the likeliest first, and the axis of the features in each."""
 
 
+DEGREE = 3
+"""How many neighbours a position of a graph has: itself and one on either side."""
+
+
 def x_shape(scene: Scene) -> tuple[int, ...]:
     """The shape of a module's input in the scene's layout.
 

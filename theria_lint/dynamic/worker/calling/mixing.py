@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from theria_lint.dynamic.worker.calling.calls import select
 from theria_lint.dynamic.worker.calling.search import GarbageError
 
 
@@ -18,13 +19,14 @@ def depending(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
         GarbageError: if it does not.
     """
     state = torch.get_rng_state()
-    output = function(*values)
+    returned = function(*values)
+    moved = [value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values]
     with torch.random.fork_rng([]), torch.no_grad():
         torch.set_rng_state(state)
-        other = function(*(value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values))
-    if isinstance(output, Tensor) and isinstance(other, Tensor) and torch.equal(output, other):
+        other = select(function(*moved), values[0].shape, moved)
+    if torch.equal(select(returned, values[0].shape, values), other):
         raise GarbageError("its output does not depend on its inputs as it was called")
-    return output
+    return returned
 
 
 def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
@@ -43,16 +45,18 @@ def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> An
         GarbageError: if the output changes nowhere but where ``x`` does.
     """
     state = torch.get_rng_state()
-    output = function(x)
-    if not isinstance(output, Tensor) or _positions(output, features) != _positions(x, features):
-        return output
+    returned = function(x)
+    output = select(returned, x.shape, [x])
+    if _positions(output, features) != _positions(x, features):
+        return returned
     for moved in _patterns(x, features):
+        changed_x = torch.where(moved, x + 1.0, x)
         with torch.random.fork_rng([]), torch.no_grad():
             torch.set_rng_state(state)
-            other = function(torch.where(moved, x + 1.0, x))
+            other = select(function(changed_x), x.shape, [changed_x])
         changed = (other != output).any(dim=features)
         if bool((changed & ~moved.select(features, 0)).any()):
-            return output
+            return returned
     raise GarbageError("no position of its output depends on another position of its input as it was called")
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.dynamic.worker.calling.building import build, made_by, prepare, roomy, shake
+from theria_lint.dynamic.worker.calling.building import build, made_by, prepare, roomy, shake, table_for
 from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Maker, Way
 from theria_lint.dynamic.worker.calling.constructors import constructor
 from theria_lint.dynamic.worker.calling.functions import expected_shape
 from theria_lint.dynamic.worker.calling.inputs import ANYTHING, FEATURES, FORWARD
 from theria_lint.dynamic.worker.calling.mixing import attending, depending
+from theria_lint.dynamic.worker.calling.parts import suggests
 from theria_lint.dynamic.worker.calling.recipes import Given, Recipe, heads_apart, recipes, token_ids
 from theria_lint.dynamic.worker.calling.records import Record, record_of
 from theria_lint.dynamic.worker.calling.scene import Scene
@@ -69,8 +70,16 @@ class _Target:
             (*optional, *optional_parameters(self.forward, self.fixed)),
             tensors=tuple(name for name, p in self.forward.items() if looks_like_tensor(p) and name not in self.fixed),
             siblings=makers,
+            unsure=tuple(self._unsure()),
         )
         yield from (replace(way, make=make) for make in makers)
+
+    def _unsure(self) -> list[str]:
+        """What the names say nothing of; where they all do, everything that the constructor needs."""
+        needed = free_parameters(self.parameters, self.fixed)
+        rest = [name for name in free_parameters(self.forward, self.fixed) if not suggests(name, FORWARD)]
+        unknown = [name for name in needed if not suggests(name, table_for(self.cls))] + rest[1:]
+        return list(dict.fromkeys(unknown or needed))
 
     def built(self, scene: Scene, choice: Mapping[str, int]) -> Any:
         """The module, with weights that depend on nothing but the scene's seed.
@@ -99,7 +108,7 @@ class _Target:
         others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
         function = _Forward(partial(self._run, module), module, given, others, scene)
         plain = recipe is heads_apart and set(given.tensors) == {"q", "k", "v"}
-        expected = expected_shape(given.tensors) if plain else None
+        expected = expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
         extras = {name: v for name, v in others.items() if isinstance(v, Tensor) and v.is_floating_point()}
         return Call(function, given.tensors, expected, scene.layout if plain else None, module, extras)
 

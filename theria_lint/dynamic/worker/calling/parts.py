@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,11 @@ Table = tuple[tuple[str, Values], ...]
 
 _WIDEST = 4
 """A window of a sequence is no wider: a width that grew with the sequence would never fit what it asks for."""
+
+
+def suggests(name: str, table: Table) -> bool:
+    """Whether a table has values for a name."""
+    return any(re.search(pattern, name.lower().strip("_")) for pattern, _ in table)
 
 
 class Passing(nn.Module):

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria_lint.dynamic.worker.calling.inputs import ANYTHING, FEATURES, FORWARD, x_shape
+from theria_lint.dynamic.worker.calling.inputs import ANYTHING, DEGREE, FEATURES, FORWARD, x_shape
+from theria_lint.dynamic.worker.calling.parts import suggests
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import POSITIONAL, NoSuchChoiceError, roles_of
 from theria_lint.static import words
@@ -21,6 +22,7 @@ Choice = Mapping[str, int]
 Sizes = tuple[int, ...]
 
 _COORDINATES = re.compile(r"^(xyz|pos|positions?|pts|points?|trans(lation)?s?|(rel_|abs_)?coo?rd?(inate)?s)(_\w|\d)?$")
+_EDGES = re.compile(r"^edge_?(attr|feat|weight|emb|features|dist|vec)")
 _FRAMES = re.compile(r"^(rot(ation)?s?|frames?|rotation_mat\w*)$")
 _REFERENCES = re.compile(r"^reference_points$")
 _PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
@@ -173,8 +175,7 @@ def _may_hold_tensor(parameter: inspect.Parameter) -> bool:
 def _speaks(name: str) -> bool:
     """Whether a name says what its parameter is given."""
     lower = name.lower().strip("_")
-    told = any(re.search(pattern, lower) for pattern, _ in FORWARD)
-    return told and not (_is_scores(name) or _COORDINATES.search(lower) or _PAIRS.search(lower))
+    return suggests(name, FORWARD) and not (_is_scores(name) or _COORDINATES.search(lower) or _PAIRS.search(lower))
 
 
 def _is_context(name: str) -> bool:
@@ -199,6 +200,7 @@ def _shapes(name: str, scene: Scene) -> list[Sizes]:
     scores, x, lower = _scores(name, scene), x_shape(scene), name.lower().strip("_")
     b, t, c = scene.shape.batch, scene.shape.queries, scene.channels
     pairs = (t, t, c) if len(x) == 2 else (b, t, t, c)
+    edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if _EDGES.search(lower) and len(x) == 2 else []
     points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
     likely = [
         shape
@@ -212,7 +214,11 @@ def _shapes(name: str, scene: Scene) -> list[Sizes]:
     ]
     if _FRAMES.search(lower):
         return [(*points, 3)]
-    return [scores] if scores else [*likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
+    return (
+        [scores]
+        if scores
+        else [*edges, *likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
+    )
 
 
 def _context_shapes(name: str, scene: Scene) -> list[Sizes]:

@@ -112,7 +112,7 @@ class Search:
             MemoryError: if there is no memory left.
         """
         if time.monotonic() > self.deadline:
-            raise CannotCallError(self.summary("trying to call it took too long"))
+            raise self.refusal("trying to call it took too long")
         before, stage = helps.launches(), 0
         try:
             made = way(scene)
