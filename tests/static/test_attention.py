@@ -263,13 +263,19 @@ def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
         "class Flash(torch.autograd.Function):\n"
         "    @staticmethod\n    def forward(ctx, q, k, v): return _forward(q, k, v)\n"
         "    @staticmethod\n    def backward(ctx, g): return g, g, g\n"
-        "class ForwardOnly(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, q, k, v): return q\n"
+        "@torch.library.register_fake('ns::attention')\ndef attention_shapes(q, k, v): return q\n"
+        "def validate_inputs(q, k, v): assert q.ndim == k.ndim == v.ndim\n"
         "class BaseAttention(nn.Module):\n    def forward(self, x): raise NotImplementedError\n"
         "class AbstractAttention(nn.Module, ABC):\n    @abstractmethod\n    def forward(self, x): ...\n"
         "def test_attention(q, k, v): return _forward(q, k, v)\n"
         "def split_qkv(qkv): return qkv\n"
     )
     assert targets(code) == {"Flash": TargetKind.AUTOGRAD_FUNCTION}
+
+
+def test_attention_without_a_backward_is_a_target() -> None:
+    code = "class Forward(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, q, k, v): return q\n"
+    assert targets(code) == {"Forward": TargetKind.AUTOGRAD_FUNCTION}
 
 
 def test_a_function_that_only_backwards_run_is_no_target() -> None:

@@ -6,11 +6,20 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from . import words
-from .classes import CALL_ENTRIES, FUNCTION_ENTRIES, bases, is_autograd_function, lineage, method_of, multihead_members
+from .classes import (
+    CALL_ENTRIES,
+    CONTEXT_ENTRY,
+    FUNCTION_ENTRIES,
+    bases,
+    is_autograd_function,
+    lineage,
+    method_of,
+    multihead_members,
+)
 from .computing import callee_name, computes_attention, makes_weights, multiplies
 from .index import Index, Scope, is_device_kernel, self_name
 from .names import dotted
-from .operators import registered_derivatives
+from .operators import is_fake, registered_derivatives
 
 # Frameworks that have modules of their own.
 _FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
@@ -42,6 +51,8 @@ class AttentionCode:
 
     def _is_seed(self, scope: Scope) -> bool:
         if is_device_kernel(scope) or scope.parent is None or words.is_test(scope.name) or _is_in_test(scope):
+            return False
+        if is_fake(scope):
             return False
         if scope.parent.kind == "class":
             return self._is_seed_method(scope, scope.parent)
@@ -193,7 +204,7 @@ class AttentionCode:
         if is_autograd_function(self.index, owner):
             entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
         else:
-            entries = CALL_ENTRIES if attribute is None else (attribute,)
+            entries = (*CALL_ENTRIES, CONTEXT_ENTRY) if attribute is None else (attribute,)
         for name in entries:
             yield from method_of(self.index, owner, name)
 

@@ -11,7 +11,10 @@ FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
 MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
 FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
+_UNRECORDED = ("forward", "setup_context")
+_RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
 CALL_ENTRIES = ("forward", "__call__")
+CONTEXT_ENTRY = "__enter__"
 
 
 def bases(scope: Scope) -> tuple[str, ...]:
@@ -58,6 +61,27 @@ def is_autograd_function(index: Index, scope: Scope) -> bool:
     return bool(scope.method("backward") and scope.method("forward")) and any(
         base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in bases(scope)
     )
+
+
+def records_nothing(index: Index, scope: Scope) -> bool:
+    """Whether a function is the forward of an ``autograd.Function``, run with recording off whatever it does itself.
+
+    Not so where its code switches recording on, or where the file calls the forward without ``apply``.
+    """
+    owner = scope.parent
+    if (
+        scope.name not in _UNRECORDED
+        or owner is None
+        or owner.kind != "class"
+        or not is_autograd_function(index, owner)
+    ):
+        return False
+    if any(node.attr in _RECORDING for node in scope.of(ast.Attribute)) or any(
+        node.id in _RECORDING for node in scope.of(ast.Name)
+    ):
+        return False
+    direct = f"{owner.name}.{scope.name}"
+    return not any(dotted(call.func) == direct for other in index.scopes for call in other.of(ast.Call))
 
 
 def is_module(index: Index, scope: Scope) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Container, Iterator
+from itertools import combinations
 
 from . import words
 from .classes import CALL_ENTRIES
@@ -26,8 +27,9 @@ def computes_attention(scope: Scope) -> bool:
     """Whether a function's own code computes attention.
 
     It calls an attention operation; or is matmul, softmax, matmul in this order (of a function of q and k a product and
-    a softmax are enough); or it makes q, k and v and multiplies them, however it normalises; or it is a forward that
-    makes q, k and v and passes all three on.
+    a softmax are enough); or it makes q, k and v and multiplies them, however it normalises, or multiplies v by a
+    softmax of what it makes of q and k, however it compares the two; or it is a forward that makes q, k and v and
+    passes all three on.
     """
     if not _OTHER_SOFTMAX.isdisjoint(words.words(scope.name)):
         return False
@@ -40,9 +42,9 @@ def computes_attention(scope: Scope) -> bool:
     if len(products) >= 2 and softmaxes and min(products) <= min(softmaxes) and max(softmaxes) <= max(products):
         return True
     may_pass_on = scope.name in CALL_ENTRIES
-    if len(products) < 2 and not may_pass_on:
+    if (len(products) < 2 and not softmaxes and not may_pass_on) or not _makes_qkv(scope):
         return False
-    return _makes_qkv(scope) and (_multiplies_all(scope) or (may_pass_on and _passes_on(scope)))
+    return _multiplies_all(scope) or (bool(softmaxes) and _weighs(scope)) or (may_pass_on and _passes_on(scope))
 
 
 def makes_weights(scope: Scope) -> bool:
@@ -97,7 +99,11 @@ def _products(scope: Scope) -> Iterator[ast.expr]:
 
 
 def _softmaxes(scope: Scope) -> list[int]:
-    return [call.lineno for call in scope.of(ast.Call) if "softmax" in callee_name(call).lower()]
+    return [call.lineno for call in _softmax_calls(scope)]
+
+
+def _softmax_calls(scope: Scope) -> list[ast.Call]:
+    return [call for call in scope.of(ast.Call) if "softmax" in callee_name(call).lower()]
 
 
 def _uses(product: ast.expr, names: set[str], calls: Container[ast.AST]) -> bool:
@@ -122,11 +128,48 @@ def _multiplies_all(scope: Scope) -> bool:
     if len(products) < 2:
         return False
     used = {name for product in products for name in loaded_names(product, values=True)}
+    made = _made_of(scope)
+    return all(not used.isdisjoint(made[role]) for role in _QKV)
+
+
+def _weighs(scope: Scope) -> bool:
+    """Whether what is made of v is multiplied by a softmax of what is made of q and of k."""
+    made = _made_of(scope)
+    calls = {call for call in _softmax_calls(scope) if _depends(call, made["q"]) and _depends(call, made["k"])}
+    if not calls:
+        return False
+    named = {name for names, value in assignments(scope) if _holds(value, calls) for name in names}
+    weights = derived(scope, named)
+    pairs = [(node.left, node.right) for node in scope.of(ast.BinOp) if isinstance(node.op, ast.Mult | ast.MatMult)]
+    pairs += [(one, other) for call in _products(scope) if isinstance(call, ast.Call) for one, other in _operands(call)]
+    return any(
+        (_holds(one, calls) or _depends(one, weights)) and _depends(other, made["v"])
+        for pair in pairs
+        for one, other in (pair, pair[::-1])
+    )
+
+
+def _made_of(scope: Scope) -> dict[str, set[str]]:
+    """For each of q, k and v the names that hold it, or something made of it."""
     bound = {name for names, _ in assignments(scope) for name in names} | set(scope.parameters)
     by_role: dict[str, set[str]] = {}
     for name in bound:
         by_role.setdefault(words.role(name) or "", set()).add(name)
-    return all(not used.isdisjoint(derived(scope, by_role[role])) for role in _QKV)
+    return {role: derived(scope, by_role.get(role, ())) for role in _QKV}
+
+
+def _operands(call: ast.Call) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """The pairs of what a call multiplies: ``einsum(text, a, b)``, ``a.matmul(b)``."""
+    of_method = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    yield from combinations([*of_method, *call.args], 2)
+
+
+def _depends(node: ast.expr, names: set[str]) -> bool:
+    return not names.isdisjoint(loaded_names(node, values=True))
+
+
+def _holds(node: ast.expr, calls: Container[ast.AST]) -> bool:
+    return any(inner in calls for inner in ast.walk(node))
 
 
 def _passes_on(scope: Scope) -> bool:

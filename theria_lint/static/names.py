@@ -61,7 +61,7 @@ class NameTable:
 
     def _assign(self, target: ast.AST, value: ast.AST) -> None:
         if isinstance(target, ast.Name):
-            for candidate in _alternatives(value):
+            for candidate in alternatives(value):
                 for meaning in self._meanings(candidate, target.id):
                     self._add(target.id, meaning)
 
@@ -107,13 +107,13 @@ class NameTable:
         return self.resolve(dotted(node))
 
 
-def _alternatives(value: ast.AST) -> Iterator[ast.AST]:
+def alternatives(value: ast.AST) -> Iterator[ast.AST]:
     """The expressions that an assignment may bind: both arms of ``a if c else b``, both sides of ``a or b``."""
     if isinstance(value, ast.IfExp):
-        yield from _alternatives(value.body)
-        yield from _alternatives(value.orelse)
+        yield from alternatives(value.body)
+        yield from alternatives(value.orelse)
     elif isinstance(value, ast.BoolOp):
         for part in value.values:
-            yield from _alternatives(part)
+            yield from alternatives(part)
     else:
         yield value

@@ -9,6 +9,7 @@ from .index import Index, Scope
 from .names import dotted
 
 _REGISTER = "register_autograd"
+_FAKE = frozenset({"register_fake", "impl_abstract", "register_meta", "register_shape"})
 _DEFINE = "torch.library.custom_op"
 
 
@@ -26,6 +27,12 @@ def registered_derivatives(index: Index) -> dict[Scope, list[Scope]]:
         for operator in operators:
             found.setdefault(operator, []).extend(functions)
     return found
+
+
+def is_fake(scope: Scope) -> bool:
+    """Whether a function only tells the compiler the shapes of what an op returns."""
+    called = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in scope.decorators)
+    return any((dotted(callee) or "").rpartition(".")[2] in _FAKE for callee in called)
 
 
 def _operators(index: Index, call: ast.Call) -> tuple[list[Scope], list[ast.expr]]:

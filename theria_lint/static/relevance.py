@@ -7,7 +7,7 @@ from functools import cached_property
 
 from . import words
 from .chunks import Chunk
-from .classes import CALL_ENTRIES, FUNCTION_ENTRIES
+from .classes import CALL_ENTRIES, CONTEXT_ENTRY, FUNCTION_ENTRIES
 from .flow import METADATA
 from .graph import Graph
 from .meanings import find_word
@@ -21,7 +21,7 @@ HOOKS = ("register_", "saved_tensors_hooks")
 # Words that only count beside another.
 _BESIDE = {"requires_grad_": "detach"}
 # Methods that run without being named.
-_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES})
+_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, CONTEXT_ENTRY})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
 _DEFINES = re.compile(r"def[ \t]+$")
 _INIT = "__init__"

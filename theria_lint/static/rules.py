@@ -14,7 +14,7 @@ from .errors import RuleError
 SEVERITIES = ("error", "warning", "note")
 KINDS = ("context", "decorator", "method", "attribute", "function")
 CONDITIONS = ("always", "false", "not-false")
-PLACES = ("attention", "autograd-function", "anywhere")
+PLACES = ("attention", "recorded", "autograd-function", "anywhere")
 NEUTRALISERS = (
     "drop-decorator",
     "null-context",

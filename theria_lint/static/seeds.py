@@ -76,7 +76,10 @@ def _method_names(chunk: Chunk) -> Iterator[int]:
 
 def _may_compute(text: str) -> bool:
     """Whether a function of a text may compute attention of what it takes or makes."""
-    return products(text) >= 2 and (takes_softmax(text) or _may_make_qkv(text))
+    several = products(text) >= 2
+    if takes_softmax(text):
+        return several or _may_make_qkv(text)
+    return several and _may_make_qkv(text)
 
 
 def _may_pass_on(text: str) -> bool:

@@ -22,6 +22,7 @@ from .classes import (
 )
 from .index import Index, Scope, build, is_device_kernel
 from .names import dotted
+from .operators import is_fake
 from .syntax import parse
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
@@ -95,7 +96,7 @@ class _Finder:
         return callers
 
     def _kind_of_function(self, scope: Scope) -> TargetKind | None:
-        if words.is_test(scope.name) or is_device_kernel(scope) or _is_overload(scope):
+        if words.is_test(scope.name) or is_device_kernel(scope) or is_fake(scope) or _is_overload(scope):
             return None
         if takes_attention_function(scope) and (makes_attention(scope) or words.takes_qkv(scope.parameters)):
             return TargetKind.WRAPPER
@@ -105,10 +106,12 @@ class _Finder:
 
     def _takes_attention_inputs(self, scope: Scope) -> bool:
         if words.takes_qkv(scope.parameters):
-            return True
-        return words.takes_packed(scope.parameters) and (
-            words.function_is_attention(scope.name) or self.attention.computes_attention(scope)
-        )
+            return self.attention.computes_attention(scope) or not words.only_prepares(scope.name)
+        named, computes = words.function_is_attention(scope.name), self.attention.computes_attention(scope)
+        if words.takes_packed(scope.parameters):
+            return named or computes
+        # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
+        return named and computes and bool(_required(scope))
 
     def _is_half(self, scope: Scope, seen: set[Scope]) -> bool:
         """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
@@ -143,8 +146,8 @@ class _Finder:
         if self._is_abstract(scope):
             return None
         if is_autograd_function(self.index, scope):
-            whole = all(method_of(self.index, scope, name) for name in ("forward", "backward"))
-            is_target = whole and self.attention.function_is_attention(scope)
+            # One without a backward is run too: whoever trains with it should know.
+            is_target = self.attention.function_is_attention(scope)
             return TargetKind.AUTOGRAD_FUNCTION if is_target and not self._is_backward_of_another(scope) else None
         if inherits(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE

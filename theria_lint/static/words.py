@@ -29,6 +29,10 @@ CLASS_BYSTANDERS = word_set(
 )
 # Functions of these names make inputs and measure; what they do to tensors is their own affair.
 _TRIALS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
+_PREPARING = word_set(
+    "validate check assert verify ensure pad unpad pack unpack split merge reshape rearrange repeat expand permute "
+    "transpose shuffle shard gather scatter save load log print init prepare normalize quantize"
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 _ROLES = {
@@ -79,6 +83,11 @@ def names_attention(identifier: str) -> bool:
 def function_is_attention(name: str) -> bool:
     """Whether a function of this name computes attention, as far as its name can tell."""
     return names_attention(name) and FUNCTION_BYSTANDERS.isdisjoint(words(name)) and not is_test(name)
+
+
+def only_prepares(name: str) -> bool:
+    """Whether a function is named after what it does to q, k and v before they meet: ``check_qkv``, ``pad_inputs``."""
+    return bool(words(name)) and words(name)[0] in _PREPARING and not names_attention(name)
 
 
 def class_is_attention(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from ..classes import is_autograd_function
@@ -15,6 +16,9 @@ from ..words import is_size
 from .named import ambiguity
 from .opaque import is_guarded
 
+_NAME = re.compile(r"\w+")
+_WRAPPERS = frozenset({"Optional", "Union", "None", "typing", "t"})
+_NUMBERS = frozenset({"float", "int", "bool", "Number", "Real", "SupportsFloat", "str", *_WRAPPERS})
 _NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np", "module", "layer", "mod"})
 
 
@@ -45,8 +49,27 @@ def _is_unrecorded(code: ModuleCode, scope: Scope) -> bool:
 
 def _tensors(scope: Scope) -> list[str]:
     """The parameters that may be tensors."""
-    instance = self_name(scope)
-    return [name for name in scope.parameters if name not in _NO_TENSORS and name != instance]
+    none = {*_NO_TENSORS, self_name(scope), *_numbers(scope)}
+    return [name for name in scope.parameters if name not in none]
+
+
+def _numbers(scope: Scope) -> set[str]:
+    """The parameters that are annotated as numbers: ``float``, ``int | None``, ``Optional[float]``."""
+    if isinstance(scope.node, ast.Lambda):
+        return set()
+    arguments = scope.function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return {argument.arg for argument in every if argument.annotation is not None and _is_number(argument.annotation)}
+
+
+def _is_number(annotation: ast.expr) -> bool:
+    """Whether an annotation names numbers and nothing else."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        found = set(_NAME.findall(annotation.value))
+    else:
+        found = {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+        found |= {node.attr for node in ast.walk(annotation) if isinstance(node, ast.Attribute)}
+    return bool(found) and found <= _NUMBERS and not found <= _WRAPPERS
 
 
 def _conversion(rule: Rule, found: Call) -> tuple[Match, ast.expr, str] | None:

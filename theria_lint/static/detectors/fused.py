@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from .. import words
 from ..classes import CALL_ENTRIES, method_of
 from ..code import Call, Hit, ModuleCode, Place, body_lines, lines_of
+from ..flow import assignments
 from ..index import Scope
-from ..names import NameTable, dotted
+from ..names import NameTable, alternatives, dotted
 from ..rules import Match, Rule
 from .named import ambiguity
 
@@ -19,7 +20,7 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     for match in rule.matches:
         for call in code.calls(match.where):
             place, node, candidates = call.place, call.node, call.meanings
-            if match.names.isdisjoint(candidates) or _is_forced(code, rule, match, place):
+            if match.names.isdisjoint(candidates) or _is_forced(code, rule, match, place) or _is_dropped(code, node):
                 continue
             token = f"{dotted(node.func)}()"
             detail = ambiguity(match.names, candidates)
@@ -41,6 +42,16 @@ def _is_forced(code: ModuleCode, rule: Rule, match: Match, place: Place) -> bool
     return outer is not None and any(_forces(rule, outer.names, decorator) for decorator in place.scope.decorators)
 
 
+def _is_dropped(code: ModuleCode, node: ast.Call) -> bool:
+    """Whether nobody keeps what a call returns, nor gives it a tensor to write to: it asks whether the call runs."""
+    if any(keyword.arg in ("out", None) for keyword in node.keywords):
+        return False
+    statement = code.index.parents.get(node)
+    if isinstance(statement, ast.Assign):
+        return all(isinstance(target, ast.Name) and target.id == "_" for target in statement.targets)
+    return isinstance(statement, ast.Expr)
+
+
 def _forces(rule: Rule, names: NameTable, expression: ast.expr) -> bool:
     if not isinstance(expression, ast.Call) or not expression.args:
         return False
@@ -59,13 +70,10 @@ def find_checkpoints(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     for call, name in settled:
         if _is_reentrant(call.node) and _is_used(code, call.place.scope, name):
             yield _checkpoint_hit(code, call.place, call.node, "")
+    said = _with_aliases(code, {name for _, name in settled})
     for call in code.calls("anywhere"):
         place, node, candidates = call.place, call.node, call.meanings
-        if (
-            names.isdisjoint(candidates)
-            or not _is_reentrant(node)
-            or dotted(node.func) in {name for _, name in settled}
-        ):
+        if names.isdisjoint(candidates) or not _is_reentrant(node) or dotted(node.func) in said:
             continue
         if place.scope in active or any(_is_attention(code, place.scope, argument) for argument in node.args[:1]):
             yield _checkpoint_hit(code, place, node, ambiguity(names, candidates))
@@ -81,6 +89,16 @@ def _settled(code: ModuleCode, names: frozenset[str]) -> Iterator[tuple[Call, st
         statement = code.index.parents.get(call.node)
         if checkpoints and isinstance(statement, ast.Assign) and "use_reentrant" in dict(_keywords(call.node)):
             yield call, dotted(statement.targets[0]) or ""
+
+
+def _with_aliases(code: ModuleCode, names: set[str]) -> set[str]:
+    """Add the names that assignments, or either arm of a choice in one, give to what has one of the names."""
+    pairs = [pair for scope in code.index.scopes for pair in assignments(scope)] if names else []
+    found = set(names)
+    for bound, value in pairs * 2:
+        if any(dotted(alternative) in found for alternative in alternatives(value)):
+            found.update(bound)
+    return found
 
 
 def _is_used(code: ModuleCode, scope: Scope, name: str) -> bool:

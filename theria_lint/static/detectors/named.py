@@ -119,6 +119,8 @@ def _method(code: ModuleCode, match: Match, place: Place) -> Hit | None:
     # A function of a module: a [[match]] of kind "function" says which of those count.
     if place.names.resolve_node(node.func) or _is_super(node.func.value) or _metadata_only(code, node):
         return None
+    if _is_finished_gradient(place, node.func.value):
+        return None
     span = code.member_span(node.func, node)
     token = f".{node.func.attr}()"
     return Hit(node, span, token, place.scope, lines_of(node), match.neutraliser, match.message)
@@ -147,6 +149,8 @@ def _attribute(code: ModuleCode, match: Match, place: Place) -> Hit | None:
         return None
     if place.names.resolve_node(node) or _is_no_tensor(node.value) or _metadata_only(code, node):
         return None
+    if _is_finished_gradient(place, node.value):
+        return None
     parent = code.index.parents.get(node)
     if isinstance(parent, ast.Call) and parent.func is node:
         return None
@@ -154,6 +158,13 @@ def _attribute(code: ModuleCode, match: Match, place: Place) -> Hit | None:
     neutraliser = None if rebound else match.neutraliser
     span = code.member_span(node, node)
     return Hit(node, span, f".{node.attr}", place.scope, lines_of(node), neutraliser, match.message)
+
+
+def _is_finished_gradient(place: Place, receiver: ast.AST) -> bool:
+    """Whether a tensor is the ``.grad`` of another, with nothing near that would have given it a graph of its own."""
+    if not isinstance(receiver, ast.Attribute) or receiver.attr != "grad":
+        return False
+    return not any(keyword.arg == "create_graph" for call in place.scope.of(ast.Call) for keyword in call.keywords)
 
 
 def _is_no_tensor(receiver: ast.AST) -> bool:
