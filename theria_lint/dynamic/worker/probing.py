@@ -24,6 +24,7 @@ from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.fitness import weighed
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first
+from theria_lint.dynamic.worker.framework import judged_fairly
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
@@ -103,10 +104,8 @@ def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
             notes.append(f"not probed on {name}: {OUT_OF_TIME}")
             continue
         try:
-            routes = SECONDARY[:0] if interpreted or name == LONGER else SECONDARY
-            report = _measure(binding, scene, name, subject.hints, twin, routes)
-            if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
-                report = _measure(binding, scene, name, subject.hints, twin, SECONDARY)
+            report, told_of_it = _judged(subject, name, scene, twin, interpreted)
+            notes += told_of_it
             reports.append(report)
             traces.add(name, scene, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
@@ -122,6 +121,20 @@ def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
     run = _as_run(summarise(reports, notes), backend)
     affordable = subject.hints.get("maml", True) and not interpreted and not clock.late()
     return replace(run, maml=_maml(binding)) if affordable else run
+
+
+def _judged(
+    subject: _Subject, name: str, scene: Scene, twin: Twin | None, interpreted: bool
+) -> tuple[Report, list[str]]:
+    """The report on one configuration, and what is to be told beside it."""
+
+    def measured(routes: Sequence[Route] = SECONDARY) -> Report:
+        return _measure(subject.binding, scene, name, subject.hints, twin, routes)
+
+    report = measured(SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
+    if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
+        report = measured()
+    return judged_fairly(report, subject.binding.call(scene), scene.seed, measured)
 
 
 def _under_autocast(binding: Binding, traces: Traces) -> list[Report]:
