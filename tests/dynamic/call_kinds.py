@@ -147,6 +147,18 @@ def NAME(q_nope, q_pe, kv_cache, pe_cache, wkv_b):
         },
         lambda f, **x: f(**{n: t / 2 for n, t in x.items()}),
     ),
+    "weights": Kind(
+        """
+def NAME(x, w_qkv, w_out, att_vec, num_heads):
+    B, T, C = x.shape
+    q, k, v = (t.view(B, T, num_heads, -1).transpose(1, 2) for t in (x @ w_qkv).chunk(3, -1))
+    s = (q @ k.mT) * (C // num_heads) ** -0.5
+    return (({p}) @ v).transpose(1, 2).reshape(B, T, C) * att_vec @ w_out
+""",
+        CONSTANT_SUM,
+        {"x": (2, 5, 6), "w_qkv": (6, 18), "w_out": (6, 4), "att_vec": (6,)},
+        lambda f, **x: f(**x, num_heads=2),
+    ),
     "graph": Kind(
         """
 def NAME(h, adj, a_src, a_dst):

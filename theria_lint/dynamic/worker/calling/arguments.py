@@ -210,6 +210,11 @@ def is_learned(name: str) -> bool:
     return any(re.search(pattern, name.lower().strip("_")) for pattern in _LEARNED)
 
 
+def is_known(name: str) -> bool:
+    """Whether the name of a function's parameter tells what it is given."""
+    return any(re.search(pattern, name.lower().strip("_")) for pattern, _ in CALL)
+
+
 def _tensors(values: list[Any]) -> bool:
     return any(isinstance(value, torch.Tensor) for value in values)
 

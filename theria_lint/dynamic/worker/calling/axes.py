@@ -1,6 +1,6 @@
 """The axes of tensors that are no q, k and v: read off a function's text, and equated as its complaints ask.
 
-Every axis has a symbol of its own, and every symbol a size of its own, until the text or a run shows that two are one.
+Every axis has a size of its own, until a run shows that two are one.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from theria.probes.sweep import Shape
 from theria_lint.dynamic.worker.calling.written import Symbols, statements_in
 
-Plan = Mapping[str, Symbols]
-"""The symbols of the axes of each tensor, by the name of its parameter."""
-
-_BATCH, _TIME, _HEADS, _WIDTH = "batch", "time", "heads", "width"
+BATCH, TIME, HEADS, WIDTH = "batch", "time", "heads", "width"
 _KINDS = (
-    (_BATCH, r"b|bs|bsz|batch(_?size)?|z"),
-    (_HEADS, r"h|g|nh|n_?heads?\w*|num_heads|heads?"),
-    (_TIME, r"[tlsnmij]|len|length|\w*seq_?len\w*|seq|time|nodes?|tokens|n_\w*|num_nodes"),
+    (BATCH, r"b|bs|bsz|batch(_?size)?|z"),
+    (HEADS, r"h|g|nh|n_?heads?\w*|num_heads|heads?"),
+    (TIME, r"[tlsnmij]|len|length|\w*seq_?len\w*|seq|time|nodes?|tokens|n_\w*|num_nodes"),
 )
-_BY_RANK = {1: (_WIDTH,), 2: (_TIME, _WIDTH), 3: (_BATCH, _TIME, _WIDTH), 4: (_BATCH, _HEADS, _TIME, _WIDTH)}
-_OF_WEIGHTS = {1: (_WIDTH,), 2: (_WIDTH, _WIDTH), 3: (_HEADS, _WIDTH, _WIDTH)}
+_BY_RANK = {1: (WIDTH,), 2: (TIME, WIDTH), 3: (BATCH, TIME, WIDTH), 4: (BATCH, HEADS, TIME, WIDTH)}
+_OF_WEIGHTS = {1: (WIDTH,), 2: (WIDTH, WIDTH), 3: (HEADS, WIDTH, WIDTH)}
 
 WEIGHTS = re.compile(r"^w$|^w_|^w[qkvo]|_w$|weights?$|proj|kernel|^u_|^theta|matrix", re.IGNORECASE)
-VECTORS = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec", re.IGNORECASE)
+VECTORS = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec|^att_", re.IGNORECASE)
+_COMBINED = re.compile(r"q?kv(?=_)|(?<=_)q?kv", re.IGNORECASE)
 
 _EQUAL = (
     re.compile(r"cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"),
@@ -40,12 +39,34 @@ _EQUAL = (
 _PAIRS = re.compile(r"\[(\d+), (\d+)\] but got: \[(\d+), (\d+)\]")
 
 
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the parameter ``name``; ``kind`` is what is known of it.
+
+    ``times``: how many of one width lie side by side in it, as in the weights of q, k and v in one matrix.
+    """
+
+    kind: str
+    name: str
+    index: int
+    times: int = 1
+
+    @property
+    def single(self) -> Axis:
+        """One of those that lie side by side."""
+        return replace(self, times=1)
+
+
+Axes = tuple[Axis, ...]
+Plan = Mapping[str, Axes]
+"""The axes of each tensor, by the name of its parameter."""
+
+
 def facts_in(text: str) -> dict[str, Symbols]:
     """The axes of names as a text describes, unpacks or contracts them; what it says first counts."""
     found: dict[str, Symbols] = {}
     for name, symbols in (*statements_in(text), *_in_code(text)):
-        if len(symbols) > 1 or name not in found:
-            found.setdefault(name, symbols)
+        found.setdefault(name, symbols)
     return found
 
 
@@ -90,63 +111,60 @@ def _only_slices(subscript: ast.Subscript) -> bool:
     return all(isinstance(part, ast.Slice) for part in parts)
 
 
-def ranks_of(name: str, facts: Plan, *, flat: bool) -> Sequence[int]:
-    """How many axes a tensor may have, the likeliest first; ``flat``: there is no axis of batch in this code."""
-    ranks = (2, 3, 4) if flat else (3, 2, 4)
+def axes_of(name: str, facts: Mapping[str, Symbols], *, flat: bool) -> list[Axes]:
+    """The axes that a tensor may have, the likeliest first; ``flat``: there is no axis of batch in this code."""
+    found = [_own(name, [_kind(symbol) for symbol in facts[name]])] if name in facts else []
+    if _COMBINED.search(name) and (WEIGHTS.search(name) or VECTORS.search(name)):
+        narrow = Axis(WIDTH, name, 0)
+        wide = replace(narrow, times=3 if "qkv" in name.lower() else 2)
+        found += [(wide,)] if VECTORS.search(name) else [(narrow, wide), (wide, narrow)]
+    ranks: Sequence[int] = (2, 3, 4) if flat else (3, 2, 4)
     if VECTORS.search(name):
         ranks = (1, 2, 3)
     elif WEIGHTS.search(name):
         ranks = (2, 3, 1)
-    return tuple(dict.fromkeys([*([len(facts[name])] if name in facts else []), *ranks]))
+    kinds = _OF_WEIGHTS if WEIGHTS.search(name) else _BY_RANK
+    return list(dict.fromkeys(found + [_own(name, kinds[rank]) for rank in ranks]))
 
 
-def own_axes(name: str, rank: int, facts: Plan) -> Symbols:
-    """Symbols that no other tensor has; what stands before the dot is what is known of the axis."""
-    if len(facts.get(name, ())) == rank:
-        kinds: Sequence[str] = [_kind(symbol) for symbol in facts[name]]
-    else:
-        kinds = (_OF_WEIGHTS if WEIGHTS.search(name) else _BY_RANK).get(rank, (_WIDTH,) * rank)
-    return tuple(f"{kind}.{name}.{i}" for i, kind in enumerate(kinds))
+def _own(name: str, kinds: Sequence[str]) -> Axes:
+    return tuple(Axis(kind, name, i) for i, kind in enumerate(kinds))
 
 
 def _kind(symbol: str) -> str:
-    return next((kind for kind, pattern in _KINDS if re.fullmatch(pattern, symbol.lower())), _WIDTH)
+    return next((kind for kind, pattern in _KINDS if re.fullmatch(pattern, symbol.lower())), WIDTH)
 
 
-def is_position(symbol: str) -> bool:
-    """Whether an axis is one of positions or nodes, as far as is known."""
-    return symbol.startswith(_TIME)
-
-
-def sizes_for(plan: Plan, shape: Shape) -> dict[str, int]:
-    """A size for each symbol, no two the same."""
+def sizes_for(plan: Plan, shape: Shape) -> dict[Axis, int]:
+    """A size for each axis, no two the same but where one is several of the other."""
     free = {
-        _BATCH: (shape.batch + 1, 1),
-        _HEADS: (shape.heads, shape.heads),
-        _TIME: (shape.queries, 1),
-        _WIDTH: (shape.dim, 2),
+        BATCH: (shape.batch + 1, 1),
+        HEADS: (shape.heads, shape.heads),
+        TIME: (shape.queries, 1),
+        WIDTH: (shape.dim, 2),
     }
-    found: dict[str, int] = {}
-    for symbol in dict.fromkeys(symbol for symbols in plan.values() for symbol in symbols):
-        size, step = free[symbol.partition(".")[0]]
-        while size in found.values():
+    axes = [axis for axes in plan.values() for axis in axes]
+    singles: dict[Axis, int] = {}
+    for axis in dict.fromkeys(axis.single for axis in axes):
+        size, step = free[axis.kind]
+        while size in singles.values():
             size += step
-        found[symbol] = size
-    return found
+        singles[axis] = size
+    return {axis: axis.times * singles[axis.single] for axis in axes}
 
 
 def equated(plan: Plan, shape: Shape, complaint: str) -> Iterator[Plan]:
     """The plans in which two axes are one, as a complaint asks; and, if it asks for nothing, all of a kind are."""
-    sizes = {size: symbol for symbol, size in sizes_for(plan, shape).items()}
+    axes = {size: axis for axis, size in sizes_for(plan, shape).items()}
     asked = False
     for one, other in _asked(complaint):
-        if one != other and one in sizes and other in sizes and _may_be_one(sizes[one], sizes[other]):
+        if one != other and one in axes and other in axes and _may_be_one(axes[one], axes[other]):
             asked = True
-            yield _renamed(plan, {sizes[other]: sizes[one]})
+            yield _renamed(plan, {axes[other].single: axes[one].single})
     if not asked:
-        first: dict[str, str] = {}
-        same = {symbol: first.setdefault(symbol.partition(".")[0], symbol) for symbol in sizes.values()}
-        if any(symbol != kept for symbol, kept in same.items()):
+        first: dict[str, Axis] = {}
+        same = {axis.single: first.setdefault(axis.kind, axis.single) for axis in axes.values()}
+        if any(axis != kept for axis, kept in same.items()):
             yield _renamed(plan, same)
 
 
@@ -157,11 +175,13 @@ def _asked(complaint: str) -> Iterator[tuple[int, int]]:
         yield from ((int(a), int(c)), (int(b), int(d)))
 
 
-def _may_be_one(one: str, other: str) -> bool:
-    """Whether two axes may be the same: a batch is nothing else."""
-    kinds = {one.partition(".")[0], other.partition(".")[0]}
-    return _BATCH not in kinds or len(kinds) == 1
+def _may_be_one(one: Axis, other: Axis) -> bool:
+    """Whether two axes may be the same: a batch is nothing else, and three side by side are not one."""
+    return one.times == other.times and (BATCH not in (one.kind, other.kind) or one.kind == other.kind)
 
 
-def _renamed(plan: Plan, names: Mapping[str, str]) -> Plan:
-    return {name: tuple(names.get(symbol, symbol) for symbol in symbols) for name, symbols in plan.items()}
+def _renamed(plan: Plan, singles: Mapping[Axis, Axis]) -> Plan:
+    return {
+        name: tuple(replace(singles.get(axis.single, axis.single), times=axis.times) for axis in axes)
+        for name, axes in plan.items()
+    }

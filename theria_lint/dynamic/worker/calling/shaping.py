@@ -14,17 +14,8 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import isolated
-from theria_lint.dynamic.worker.calling.arguments import CALL
-from theria_lint.dynamic.worker.calling.axes import (
-    WEIGHTS,
-    Plan,
-    equated,
-    facts_in,
-    is_position,
-    own_axes,
-    ranks_of,
-    sizes_for,
-)
+from theria_lint.dynamic.worker.calling.arguments import CALL, is_known, is_learned
+from theria_lint.dynamic.worker.calling.axes import TIME, WEIGHTS, Plan, axes_of, equated, facts_in, sizes_for
 from theria_lint.dynamic.worker.calling.calls import Call, Way
 from theria_lint.dynamic.worker.calling.graphs import graphs, is_graph
 from theria_lint.dynamic.worker.calling.mixing import depending
@@ -36,15 +27,18 @@ from theria_lint.dynamic.worker.calling.signatures import (
     choose_arguments,
     optional_parameters,
 )
-from theria_lint.dynamic.worker.calling.written import source_of
+from theria_lint.dynamic.worker.calling.written import Symbols, source_of
 
 Parameters = Mapping[str, inspect.Parameter]
 
-RANKS = 40
-"""How many combinations of ranks are tried, the likeliest first."""
+COMBINATIONS = 60
+"""How many combinations of numbers of axes are tried, the likeliest first."""
+
+_COUNTS = re.compile(r"^(n|num|max|min|is|use|return|with)_|_?(size|dim|len|ratio|rate|slope|type|mode|fn)$")
+"""What the names of numbers and switches look like that no table knows."""
 
 SECONDS = 5.0
-"""After which no other ranks are tried."""
+"""After which no further combination is tried."""
 
 _CONSTANT = re.compile(
     r"mask|alibi|slopes|^(cos|sin)$|freqs|rope|rotary|position|^pos$|table|(^|_)(ids?|idx|index|indices|len(s|gths))$|seqlens",
@@ -86,7 +80,7 @@ class _Solver:
     parameters: Parameters
     fixed: Mapping[str, Any]
     shaped: list[str]
-    facts: Plan
+    facts: Mapping[str, Symbols]
     found: dict[Any, Plan | Exception] = field(default_factory=dict)
 
     def call(self, scene: Scene, choice: Mapping[str, int]) -> Call:
@@ -106,12 +100,12 @@ class _Solver:
 
     def _solve(self, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
         flat = any(map(is_graph, self.parameters))
-        ranks = [ranks_of(name, self.facts, flat=flat) for name in self.shaped]
-        combinations = sorted(product(*(range(len(r)) for r in ranks)), key=sum)
+        options = [axes_of(name, self.facts, flat=flat) for name in self.shaped]
+        combinations = sorted(product(*(range(len(axes)) for axes in options)), key=sum)
         first: Exception | None = None
         deadline = time.monotonic() + SECONDS
-        for indices in islice(combinations, RANKS):
-            plan: Plan = {n: own_axes(n, r[i], self.facts) for n, r, i in zip(self.shaped, ranks, indices, strict=True)}
+        for indices in islice(combinations, COMBINATIONS):
+            plan = {name: axes[i] for name, axes, i in zip(self.shaped, options, indices, strict=True)}
             outcome = self._settled(plan, scene, choice)
             if not isinstance(outcome, Exception):
                 return outcome
@@ -147,8 +141,8 @@ class _Solver:
 
     def _made(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Call:
         sizes = sizes_for(plan, scene.shape)
-        tensors = {n: _drawn(n, tuple(sizes[symbol] for symbol in symbols), scene) for n, symbols in plan.items()}
-        nodes = next((size for symbol, size in sizes.items() if is_position(symbol)), scene.shape.queries)
+        tensors = {n: _drawn(n, tuple(sizes[axis] for axis in axes), scene) for n, axes in plan.items()}
+        nodes = next((size for axis, size in sizes.items() if axis.kind == TIME), scene.shape.queries)
         rest = {name: p for name, p in self.parameters.items() if name not in tensors}
         given = {n: _graph(n, nodes, scene, choice.get(n, 0)) for n in required(rest) if is_graph(n)}
         others = choose_arguments(rest, scene, CALL, choice, {**self.fixed, **given})
@@ -161,12 +155,16 @@ class _Solver:
         return Call(bound, tensors)
 
 
-def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Plan) -> bool:
-    """Whether a parameter holds a tensor whose shape is to be found: by its annotation, or its use."""
+def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Mapping[str, Symbols]) -> bool:
+    """Whether a parameter holds a tensor whose shape is to be found: by its annotation or use, or for want of more."""
     annotation = str(parameter.annotation).lower()
     if is_graph(name) or _CONSTANT.search(name) or re.search(r"\b(int|bool|float|str|list|dict)\b", annotation):
         return False
-    return "tensor" in annotation or name in facts or re.search(_USES.replace("{0}", re.escape(name)), text) is not None
+    if "tensor" in annotation or name in facts or is_learned(name):
+        return True
+    if re.search(_USES.replace("{0}", re.escape(name)), text):
+        return True
+    return not is_known(name) and not _COUNTS.search(name)
 
 
 def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
