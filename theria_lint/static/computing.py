@@ -173,9 +173,25 @@ def _holds(node: ast.expr, calls: Container[ast.AST]) -> bool:
 
 
 def _passes_on(scope: Scope) -> bool:
-    """Whether q, k and v are arguments of one call."""
+    """Whether q, k and v, or what is made of each alone, are arguments of one call."""
+    alone: dict[str, str] | None = None
     for call in scope.of(ast.Call):
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
-        if words.roles(argument.id for argument in given if isinstance(argument, ast.Name)) >= _QKV:
+        names = [argument.id for argument in given if isinstance(argument, ast.Name)]
+        if len(names) < len(_QKV):
+            continue
+        if words.roles(names) >= _QKV:
+            return True
+        alone = _made_of_one(scope) if alone is None else alone
+        if {alone[name] for name in names if name in alone} >= _QKV:
             return True
     return False
+
+
+def _made_of_one(scope: Scope) -> dict[str, str]:
+    """The names that hold something made of q, of k or of v, and of no other of the three, each with which."""
+    found: dict[str, list[str]] = {}
+    for role, names in _made_of(scope).items():
+        for name in names:
+            found.setdefault(name, []).append(role)
+    return {name: roles[0] for name, roles in found.items() if len(roles) == 1}

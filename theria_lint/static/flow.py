@@ -65,11 +65,21 @@ def assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
 def _find_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
     for node in scope.nodes:
         if isinstance(node, ast.Assign):
-            yield [name for target in node.targets for name in target_names(target)], node.value
+            for target in node.targets:
+                yield from _bound(target, node.value)
         elif isinstance(node, ast.For | ast.comprehension):
             yield list(target_names(node.target)), node.iter
         elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             yield list(target_names(node.target)), node.value
+
+
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
+    """The names of one target with what they are bound to: one by one in ``a, b = x, y``."""
+    pairs = [(target, value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        single = not any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts))
+        pairs = list(zip(target.elts, value.elts, strict=True)) if single else pairs
+    yield from ((list(target_names(part)), given) for part, given in pairs)
 
 
 def target_names(target: ast.AST) -> Iterator[str]:

@@ -25,12 +25,8 @@ _QKV = frozenset({"q", "k", "v"})
 # The literal comes first: the engine then skips to it instead of trying every place.
 _PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
 # Names that can be for q, k or v.
+_SOME_VARIABLE = tuple(re.compile(rf"{letter}(?<![a-wyzA-WYZ0-9.]{letter})") for letter in ("[qQ]", "[kK]", "[vV]"))
 _VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
-_ARGUMENT = re.compile(rf"{_VARIABLE.pattern}(?=[\s\\]*[,)])")
-# What an argument of such a name holds, found faster.
-_SOME_ARGUMENT = tuple(
-    re.compile(rf"{letter}(?<![a-wyzA-WYZ0-9.]{letter})\w*[\s\\]*[,)]") for letter in ("[qQ]", "[kK]", "[vV]")
-)
 # A part of every name of an operation: a text without any is not searched.
 _HINTS = (
     *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
@@ -84,9 +80,7 @@ def _may_compute(text: str) -> bool:
 
 def _may_pass_on(text: str) -> bool:
     """Whether a function of a text may be a forward that passes q, k and v on."""
-    if not all(found.search(text) for found in _SOME_ARGUMENT) or not _ENTRY.search(text):
-        return False
-    return words.roles(_ARGUMENT.findall(text)) >= _QKV
+    return _ENTRY.search(text) is not None and _may_make_qkv(text)
 
 
 def _may_be_lambda(text: str) -> bool:
@@ -156,7 +150,7 @@ def products(text: str) -> int:
 
 def _may_make_qkv(text: str) -> bool:
     """Whether a text says names for q, k and v that are no attributes."""
-    return words.roles(_VARIABLE.findall(text)) >= _QKV
+    return all(found.search(text) for found in _SOME_VARIABLE) and words.roles(_VARIABLE.findall(text)) >= _QKV
 
 
 def may_make_weights(chunk: Chunk) -> bool:
