@@ -11,13 +11,14 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from theria_lint import __version__
 
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
+    from theria_lint.static.uses import Part
 
 _DAY = 24 * 3600
 _KEPT = 30 * _DAY
@@ -109,12 +110,18 @@ class StaticCache:
         self._entries = Entries(os.path.join(directory, "static"))
         self._stamp = stamp
 
-    def _name(self, kind: str, data: bytes) -> str:
-        return f"{hashlib.blake2b(data, digest_size=16, key=self._stamp).hexdigest()}.{kind}"
+    def _name(self, kind: str, data: bytes, asked: Iterable[str]) -> str:
+        digest = hashlib.blake2b(data, digest_size=16, key=self._stamp)
+        for name in asked:
+            digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
+        return f"{digest.hexdigest()}.{kind}"
 
-    def suspects(self, path: str, data: bytes) -> tuple[Suspect, ...] | None:
-        """What was stored for this content, as found in ``path``; None if nothing was."""
-        rows = self._load("suspects", data)
+    def suspects(self, path: str, data: bytes, roots: Iterable[str] = ()) -> tuple[Suspect, ...] | None:
+        """What was stored for this content, as found in ``path``; None if nothing was.
+
+        ``roots``: what other files were known to run of it.
+        """
+        rows = self._load("suspects", data, roots)
         try:
             return None if rows is None else tuple(_suspect(path, row) for row in rows)
         except (TypeError, KeyError, ValueError):
@@ -128,25 +135,36 @@ class StaticCache:
         except (TypeError, KeyError, ValueError):
             return None
 
-    def store_suspects(self, data: bytes, suspects: Iterable[Suspect]) -> None:
+    def part(self, data: bytes, name: str) -> Part | None:
+        """What was stored for something in a module of this content; None if nothing was."""
+        from theria_lint.static.uses import Part
+
+        rows = self._load("part", data, (name,))
+        return None if rows is None or len(rows) != len(Part._fields) else Part(*map(tuple, rows))
+
+    def store_suspects(self, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:
         """Keep the suspects of a content."""
         from dataclasses import asdict
 
-        self._store("suspects", data, [asdict(item) for item in suspects])
+        self._store("suspects", data, [asdict(item) for item in suspects], roots)
 
     def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
-        """Keep the targets of a content."""
+        """Keep the targets of a content, and not what they reach beyond it."""
         from dataclasses import asdict
 
         rows = [asdict(item) for item in targets]
-        self._store("targets", data, [{**row, "reaches": sorted(row["reaches"])} for row in rows])
+        self._store("targets", data, [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows])
 
-    def _load(self, kind: str, data: bytes) -> list[dict[str, Any]] | None:
-        rows = self._entries.load(self._name(kind, data))
+    def store_part(self, data: bytes, name: str, part: Part) -> None:
+        """Keep what something in a module is."""
+        self._store("part", data, part, (name,))
+
+    def _load(self, kind: str, data: bytes, asked: Iterable[str] = ()) -> list[Any] | None:
+        rows = self._entries.load(self._name(kind, data, asked))
         return rows if isinstance(rows, list) else None
 
-    def _store(self, kind: str, data: bytes, rows: list[dict[str, Any]]) -> None:
-        self._entries.store(self._name(kind, data), rows)
+    def _store(self, kind: str, data: bytes, rows: Sequence[Any], asked: Iterable[str] = ()) -> None:
+        self._entries.store(self._name(kind, data, asked), rows)
 
 
 def _drop_old(path: str) -> None:
@@ -171,4 +189,4 @@ def _target(path: str, row: dict[str, Any]) -> Target:
     from theria_lint.model import Target, TargetKind
 
     kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
-    return Target(**{**row, "path": path, "kind": kind, "reaches": reaches})
+    return Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset()})

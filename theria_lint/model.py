@@ -85,8 +85,8 @@ class Suspect:
 class Target:
     """An attention callable that can be run.
 
-    ``reaches``: symbols of the same file that the target may execute, itself included: the suspects that it can
-    confirm or clear stand in those.
+    ``reaches``: symbols of the same file that the target may execute, itself included; ``beyond``: those of other
+    files, each with the path of its file. The suspects that it can confirm or clear stand in those.
     """
 
     path: str
@@ -94,6 +94,13 @@ class Target:
     symbol: str
     kind: TargetKind
     reaches: frozenset[str] = frozenset()
+    beyond: frozenset[tuple[str, str]] = frozenset()
+
+    def may_execute(self, suspect: Suspect) -> bool:
+        """Whether a suspect stands in code that the target may execute, by its text."""
+        if suspect.path == self.path:
+            return suspect.symbol in self.reaches
+        return (suspect.path, suspect.symbol) in self.beyond
 
 
 @dataclass(frozen=True, slots=True)

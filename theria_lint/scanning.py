@@ -61,7 +61,7 @@ def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, byt
     """Scan ``paths``; ``given`` holds the content of those not on disk. Sorted by path, without the clean ones."""
     sizes = {path: _size(path) for path in paths}
     size = sum(sizes.values())
-    scanner = Scanner(_plan(paths, size, settings), given)
+    scanner = Scanner(plan_for(paths, size, settings), given)
     processes = 1 if given else settings.jobs or os.cpu_count() or 1
     rest = list(paths)
     if processes == 1 or len(paths) == 1 or size <= _MANY_BYTES:
@@ -88,7 +88,8 @@ def collections_seldom() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _plan(paths: Sequence[str], size: int, settings: Settings) -> Plan:
+def plan_for(paths: Sequence[str], size: int, settings: Settings) -> Plan:
+    """The plan for files of so many bytes in all."""
     cache_dir = settings.cache_dir or "" if settings.cache else None
     few = len(paths) <= _FEW_FILES
     return Plan(settings.rule_paths, settings.detach_names, settings.confirm, size <= PARSED_WHOLE, few, cache_dir)
@@ -116,7 +117,8 @@ class Scanner:
         return load_rules(self.plan.rule_paths, self.plan.detach_names)
 
     @cached_property
-    def _cache(self) -> StaticCache | None:
+    def cache(self) -> StaticCache | None:
+        """Results of earlier runs, if the settings allow it."""
         if self.plan.cache_dir is None:
             return None
         from theria_lint.cache import StaticCache, stamp, user_cache
@@ -145,13 +147,13 @@ class Scanner:
 
     def _may_hold_suspects(self, path: str, data: bytes) -> bool:
         """The prefilter; for a few files the cache is asked first, for many it would be slower than the prefilter."""
-        if self.plan.few and self._cache:
-            known = self._cache.suspects(path, data)
+        if self.plan.few and self.cache:
+            known = self.cache.suspects(path, data)
             if known is not None:
                 return bool(known)
         may = static.may_hold_suspects(data, self.rules)
-        if self.plan.few and self._cache and not may:
-            self._cache.store_suspects(data, ())
+        if self.plan.few and self.cache and not may:
+            self.cache.store_suspects(data, ())
         return may
 
     def scan(self, path: str, data: bytes | LintError) -> Scanned | None:
@@ -179,25 +181,25 @@ class Scanner:
         return Scanned(path, suspects, targets, {None: text})
 
     def _suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
-        known = self._cache.suspects(path, data) if self._cache else None
+        known = self.cache.suspects(path, data) if self.cache else None
         if known is not None:
             return known
         if path not in self._holding and not static.may_hold_suspects(_utf8(text), self.rules):
             return ()
         found = static.scan(path, text, self.rules)
-        if self._cache:
-            self._cache.store_suspects(data, found)
+        if self.cache:
+            self.cache.store_suspects(data, found)
         return found
 
     def _targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
         if not _speaks_of_tensors(data):
             return ()
-        known = self._cache.targets(path, data) if self._cache else None
+        known = self.cache.targets(path, data) if self.cache else None
         if known is not None:
             return known
         found = static.find_targets(path, text)
-        if self._cache:
-            self._cache.store_targets(data, found)
+        if self.cache:
+            self.cache.store_targets(data, found)
         return found
 
     def _scan_notebook(self, path: str, data: bytes) -> Scanned | None:

@@ -18,12 +18,16 @@ SKIPPED = "the configuration says to skip it"
 
 @dataclass(eq=False)
 class Case:
-    """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run."""
+    """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run.
+
+    ``candidates`` are the suspects that it may execute, by the text.
+    """
 
     file: SourceFile
     target: Target
     hints: dict[str, Any]
     outcomes: dict[Neutralised, Outcome]
+    candidates: Sequence[Suspect] = ()
     reached: list[Suspect] = field(default_factory=list)
 
     @property
@@ -60,8 +64,8 @@ class Case:
 
     @property
     def unreached(self) -> list[Suspect]:
-        """The suspects of its file that the target may execute, by the text, and did not."""
-        return [s for s in self.file.suspects if s.symbol in self.target.reaches and s not in self.reached]
+        """The suspects that the target may execute, by the text, and did not."""
+        return [suspect for suspect in self.candidates if suspect not in self.reached]
 
     def result(self) -> TargetResult:
         """The target's row of the report."""
@@ -87,7 +91,8 @@ def cases_of(
     ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``, ``adapters`` its files of functions that call
     targets.
     """
-    tables = list(tables)
+    files, tables = list(files), list(tables)
+    suspects = {file.path: file.suspects for file in files}
     common = {"adapters": list(adapters)} if adapters else {}
     return [
         Case(
@@ -95,10 +100,16 @@ def cases_of(
             target,
             common | _hints(file, target, tables),
             {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)},
+            _candidates(target, suspects),
         )
         for file in files
         for target in file.targets
     ]
+
+
+def _candidates(target: Target, suspects: Mapping[str, Sequence[Suspect]]) -> list[Suspect]:
+    paths = sorted({target.path, *(path for path, _ in target.beyond)})
+    return [suspect for path in paths for suspect in suspects.get(path, ()) if target.may_execute(suspect)]
 
 
 def _hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

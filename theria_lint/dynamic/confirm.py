@@ -148,7 +148,7 @@ def _remedy(ran: Sequence[Case]) -> str:
 
 def _near(suspect: Suspect, cases: Sequence[Case]) -> list[Case]:
     """The targets that may execute a suspect, by the text of its file."""
-    return [case for case in cases if case.file.path == suspect.path and suspect.symbol in case.target.reaches]
+    return [case for case in cases if case.target.may_execute(suspect)]
 
 
 def _unmet(suspect: Suspect) -> Finding:

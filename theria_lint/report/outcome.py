@@ -13,9 +13,8 @@ def explains(finding: Finding, result: TargetResult) -> bool:
     """Whether a confirmed finding stands in code that an unsafe target runs."""
     from theria_lint.model import Disposition
 
-    suspect, target = finding.suspect, result.target
     confirmed = finding.disposition is Disposition.CONFIRMED and result.verdict.unsafe
-    return confirmed and suspect.path == target.path and suspect.symbol in target.reaches
+    return confirmed and result.target.may_execute(finding.suspect)
 
 
 def is_accepted(report: Report, result: TargetResult) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..model import Suspect, Target
     from .rules import Rule, RuleSet
+    from .uses import Uses
 
 __all__ = [
     "RuleError",
@@ -26,7 +27,9 @@ __all__ = [
     "may_hold_suspects",
     "neutralise",
     "parses",
+    "read_uses",
     "scan",
+    "scan_called",
     "syntax_check",
 ]
 
@@ -57,6 +60,23 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
     from .scanner import scan as run
 
     return run(path, source, rules, prefilter=prefilter)
+
+
+def scan_called(path: str, source: str, rules: RuleSet, roots: Iterable[str]) -> tuple[Suspect, ...]:
+    """The suspects of a file of which attention of other files runs the functions with the symbols ``roots``.
+
+    Those of `scan` are among them. `SourceError` for what does not parse.
+    """
+    from .scanner import scan_called as run
+
+    return run(path, source, rules, roots)
+
+
+def read_uses(source: str) -> Uses:
+    """What the functions and classes of a file take from other modules. `SourceError` for what does not parse."""
+    from .uses import read
+
+    return read(source)
 
 
 def syntax_check(source: str) -> None:

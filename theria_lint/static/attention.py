@@ -30,10 +30,11 @@ _NAMING = frozenset({ast.Name, ast.Attribute})
 class AttentionCode:
     """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it.
 
-    ``registered_backwards`` are those of custom ops that compute attention.
+    ``registered_backwards`` are those of custom ops that compute attention. ``roots``: symbols of
+    functions of the module that attention of other modules runs.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, roots: Iterable[str] = ()) -> None:
         self.index = index
         self._variables = _module_variables(index)
         self._mentions: dict[Scope, list[Scope]] = {}
@@ -42,7 +43,8 @@ class AttentionCode:
         self._multihead: dict[Scope, set[str]] = {}
         self._registered = registered_derivatives(index)
         self._weights = {scope for scope in index.functions() if makes_weights(scope)}
-        self.seeds = [scope for scope in index.functions() if self._is_seed(scope)]
+        called = frozenset(roots)
+        self.seeds = [scope for scope in index.functions() if scope.symbol in called or self._is_seed(scope)]
         self.active = self.closure(self.seeds)
         owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
         halves = (found for operator, found in self._registered.items() if operator in self.active)
@@ -131,6 +133,11 @@ class AttentionCode:
             stack.extend(self.mentions(scope))
         return reached
 
+    def named(self, name: str) -> list[Scope]:
+        """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
+        owner, _, rest = name.partition(".")
+        return list(self._meaning(self.index.module, owner, rest.partition(".")[0] or None, set()))
+
     def mentions(self, scope: Scope) -> list[Scope]:
         """The functions of the file that a function's own code names, and so may call."""
         if scope not in self._mentions:
@@ -148,17 +155,17 @@ class AttentionCode:
         """What one node of a function's own code names."""
         if isinstance(node, ast.Name):
             known = node.id in self.index.by_name or node.id in self._variables
-            if known and isinstance(node.ctx, ast.Load) and not self._is_tested(node):
+            if known and isinstance(node.ctx, ast.Load) and not self.is_tested(node):
                 yield from self._named(scope, node)
         elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance:
                     yield from self._member(scope.parent, node.attr)
-            elif _is_super(node.value):
+            elif is_super(node.value):
                 for ancestor in lineage(self.index, scope.parent)[1:]:
                     yield from ancestor.method(node.attr)
 
-    def _is_tested(self, node: ast.Name) -> bool:
+    def is_tested(self, node: ast.expr) -> bool:
         """Whether a name only takes part in an ``isinstance`` test."""
         parent = self.index.parents.get(node)
         if isinstance(parent, ast.Tuple):
@@ -263,7 +270,8 @@ def _lambda_parameters(node: ast.Lambda) -> list[str]:
     return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
 
 
-def _is_super(node: ast.AST) -> bool:
+def is_super(node: ast.AST) -> bool:
+    """Whether an expression is ``super()``."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
 
 

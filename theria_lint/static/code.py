@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,10 +64,11 @@ class Call:
 class ModuleCode:
     """A parsed module with everything that detectors ask about it."""
 
-    def __init__(self, source: str, tree: ast.Module) -> None:
+    def __init__(self, source: str, tree: ast.Module, roots: Iterable[str] = ()) -> None:
+        """``roots`` as in `AttentionCode`."""
         self.lines = split_lines(source)
         self.index: Index = build(tree)
-        self.attention = AttentionCode(self.index)
+        self.attention = AttentionCode(self.index, roots)
         self._places: dict[str, list[Place]] = {}
         self._named: dict[str, list[Named]] = {}
         self._calls: dict[str, list[Call]] = {}

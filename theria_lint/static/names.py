@@ -57,7 +57,7 @@ class NameTable:
             if alias.name == "*":
                 self.stars.append(module)
             else:
-                self._add(alias.asname or alias.name, f"{module}.{alias.name}")
+                self._add(alias.asname or alias.name, _member(module, alias.name))
 
     def _assign(self, target: ast.AST, value: ast.AST) -> None:
         if isinstance(target, ast.Name):
@@ -94,7 +94,7 @@ class NameTable:
             if root in table.bound:
                 return table.bound[root]
             table = table.parent
-        return [f"{module}.{root}" for module in self._all_stars()]
+        return [_member(module, root) for module in self._all_stars()]
 
     def _all_stars(self) -> Iterator[str]:
         table: NameTable | None = self
@@ -105,6 +105,11 @@ class NameTable:
     def resolve_node(self, node: ast.AST) -> tuple[str, ...]:
         """`resolve` of an expression; a chain on anything but a name has no meaning here."""
         return self.resolve(dotted(node))
+
+
+def _member(module: str, name: str) -> str:
+    """The path of a module's member: ``.name`` of ``from . import name``, as ``..name`` is of the folder above."""
+    return module + name if module.endswith(".") else f"{module}.{name}"
 
 
 def alternatives(value: ast.AST) -> Iterator[ast.AST]:

@@ -15,9 +15,11 @@ from .rules import Rule, RuleSet
 from .syntax import parse
 
 
-def _analyse(path: str, source: str, tree: ast.Module, rules: RuleSet) -> tuple[Suspect, ...]:
+def _analyse(
+    path: str, source: str, tree: ast.Module, rules: RuleSet, roots: Iterable[str] = ()
+) -> tuple[Suspect, ...]:
     """The suspects of a parsed module, sorted by place and rule."""
-    code = ModuleCode(source, tree)
+    code = ModuleCode(source, tree, roots)
     present = [rule for rule in rules.rules if any(token in source for token in rule.tokens)]
     found = [(rule, hit) for rule in present for hit in DETECTORS[rule.detector](code, rule)]
     unique: dict[tuple[str, Span], Suspect] = {}
@@ -71,3 +73,10 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
         except SourceError:
             pass  # the cut was not where Python would cut; or the file does not parse, and the whole tells where
     return _analyse(path, source, parse(source), rules)
+
+
+def scan_called(path: str, source: str, rules: RuleSet, roots: Iterable[str]) -> tuple[Suspect, ...]:
+    """The suspects of a file that attention of other files runs: see the package's `scan_called`."""
+    if not any(token in source for token in rules.tokens):
+        return ()
+    return _analyse(path, source, parse(source), rules, roots)

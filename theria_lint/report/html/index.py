@@ -46,19 +46,13 @@ class Index:
 
     def findings_of(self, result: TargetResult) -> list[Finding]:
         """The findings that a target may execute."""
-        target = result.target
-        return [f for f in self.findings if f.suspect.path == target.path and f.suspect.symbol in target.reaches]
+        return [finding for finding in self.findings if result.target.may_execute(finding.suspect)]
 
     def targets_of(self, finding: Finding) -> list[TargetResult]:
         """The targets that a finding breaks, or that cleared it."""
-        suspect = finding.suspect
         if finding.disposition is Disposition.CONFIRMED:
             return [result for result in self.targets if explains(finding, result)]
-        return [
-            result
-            for result in self.targets
-            if suspect.path == result.target.path and suspect.symbol in result.target.reaches
-        ]
+        return [result for result in self.targets if result.target.may_execute(finding.suspect)]
 
 
 def listed(values: Iterable[str]) -> str:

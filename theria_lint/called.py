@@ -1,0 +1,167 @@
+"""Attention code in other files: what a target runs there, and the suspects in it.
+
+A file that by itself is no attention code becomes some where a target of another file uses it. Files are followed by
+their imports, as far as they are linted or belong to the target's own package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from theria_lint import static
+from theria_lint.modules import Modules, Thing
+from theria_lint.reading import ReadError, decode, read_bytes
+from theria_lint.scanning import Scanned, Scanner, plan_for
+from theria_lint.settings import Settings
+from theria_lint.static.uses import Part
+
+if TYPE_CHECKING:
+    from theria_lint.model import Suspect, Target
+    from theria_lint.static.uses import Uses
+
+
+def with_called(
+    scanned: Sequence[Scanned], files: Sequence[str], settings: Settings, given: Collection[str] = ()
+) -> list[Scanned]:
+    """``scanned`` with what its targets run in other files: the suspects there, and in each target what it reaches.
+
+    Files in ``given`` are not on the disk as they were scanned: nothing of them is run. Sorted by path. A file that is
+    not among ``files`` is added where it holds suspects.
+    """
+    items = {item.path: item for item in scanned}
+    starts = [item for item in scanned if item.targets and item.path not in given]
+    if not starts:
+        return list(scanned)
+    code = _Code([path for path in files if path not in given], settings)
+    roots: dict[str, set[str]] = {}
+    for item in starts:
+        items[item.path] = item._replace(targets=tuple(code.reach(target, roots) for target in item.targets))
+    for path, called in roots.items():
+        if path not in given:
+            items[path] = code.with_suspects(items.get(path, Scanned(path)), sorted(called))
+    return [items[path] for path in sorted(items) if path in roots or items[path].texts or items[path].errors]
+
+
+class _Code:
+    """The code of many files as one graph: from a thing that is used to the things that its code uses."""
+
+    def __init__(self, linted: Sequence[str], settings: Settings) -> None:
+        self._modules = Modules(linted)
+        self._scanner = Scanner(plan_for(linted, 0, settings), {})
+        self._files: dict[str, _File] = {}
+        self._next: dict[Thing, list[Thing]] = {}
+
+    def _file(self, path: str) -> _File:
+        if path not in self._files:
+            self._files[path] = _File(path, self._scanner)
+        return self._files[path]
+
+    def reach(self, target: Target, roots: dict[str, set[str]]) -> Target:
+        """A target with all that it may execute; adds the functions that are called from elsewhere to ``roots``."""
+        start = Thing(target.path, target.symbol)
+        seen, stack = {start}, self._steps(start)
+        beyond: set[tuple[str, str]] = set()
+        while stack:
+            thing = stack.pop()
+            if thing not in seen:
+                seen.add(thing)
+                part = self._file(thing.path).part(thing.name)
+                roots.setdefault(thing.path, set()).update(part.functions)
+                beyond.update((thing.path, symbol) for symbol in (*part.functions, *part.classes))
+                stack = [*stack, *self._steps(thing)]
+        own = {symbol for path, symbol in beyond if path == target.path}
+        elsewhere = frozenset((path, symbol) for path, symbol in beyond if path != target.path)
+        return replace(target, reaches=target.reaches | own, beyond=elsewhere)
+
+    def _steps(self, thing: Thing) -> list[Thing]:
+        """What the code of a thing uses in other files."""
+        if thing not in self._next:
+            part = self._file(thing.path).part(thing.name)
+            found = [used for path in part.imports for used in self._defined(thing.path, path, set())]
+            self._next[thing] = [step for used in found for step in (used, *self._methods(used, part.called))]
+        return self._next[thing]
+
+    def _methods(self, used: Thing, called: Collection[str]) -> Iterator[Thing]:
+        """The methods of a class that code which uses it may call on an instance."""
+        methods = self._file(used.path).part(used.name).methods
+        return (Thing(used.path, f"{used.name}.{name}") for name in methods if name in called)
+
+    def _defined(self, importer: str, path: str, seen: set[Thing]) -> list[Thing]:
+        """Where the thing is defined that a file imports by a dotted path, behind all re-exports."""
+        for thing in self._modules.find(importer, path):
+            if thing in seen:
+                continue
+            seen.add(thing)
+            part = self._file(thing.path).part(thing.name)
+            found = [thing] if part.functions or part.classes or part.imports else []
+            found += [further for other in part.elsewhere for further in self._defined(thing.path, other, seen)]
+            if found:
+                return found
+        return []
+
+    def with_suspects(self, item: Scanned, roots: Sequence[str]) -> Scanned:
+        """What a file holds, if other files run these functions of it."""
+        return self._file(item.path).with_suspects(item, roots)
+
+
+class _File:
+    """One file, read when it is first asked about."""
+
+    def __init__(self, path: str, scanner: Scanner) -> None:
+        self._path = path
+        self._scanner = scanner
+        self._parts: dict[str, Part] = {}
+
+    @cached_property
+    def _data(self) -> bytes | None:
+        try:
+            return read_bytes(self._path)
+        except ReadError:
+            return None
+
+    @cached_property
+    def _uses(self) -> Uses | None:
+        """None for a file that cannot be read: `scan_files` says why, if it is linted."""
+        try:
+            return static.read_uses(decode(self._data)) if self._data is not None else None
+        except (ReadError, static.SourceError, RecursionError, MemoryError):
+            return None
+
+    def part(self, name: str) -> Part:
+        """What something in the file is."""
+        if name not in self._parts:
+            self._parts[name] = self._find_part(name)
+        return self._parts[name]
+
+    def _find_part(self, name: str) -> Part:
+        cache = self._scanner.cache
+        if self._data is None:
+            return Part()
+        known = cache.part(self._data, name) if cache else None
+        if known is not None or self._uses is None:
+            return known or Part()
+        found = self._uses.part(name)
+        if cache:
+            cache.store_part(self._data, name, found)
+        return found
+
+    def with_suspects(self, item: Scanned, roots: Sequence[str]) -> Scanned:
+        """The file with the suspects that it holds if other files run these functions of it."""
+        if self._data is None:
+            return item
+        text = decode(self._data)
+        suspects = self._suspects(self._data, text, roots)
+        return item._replace(suspects=suspects, texts=item.texts or {None: text}) if suspects else item
+
+    def _suspects(self, data: bytes, text: str, roots: Sequence[str]) -> tuple[Suspect, ...]:
+        cache = self._scanner.cache
+        known = cache.suspects(self._path, data, roots) if cache else None
+        if known is not None:
+            return known
+        found = static.scan_called(self._path, text, self._scanner.rules, roots)
+        if cache:
+            cache.store_suspects(data, found, roots)
+        return found
