@@ -197,7 +197,8 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     if scene.written_shape(parameter.name) and not _tensors(values) and None not in values:
         values = _any(parameter.name, scene)
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
-    return fitting or by_annotation or values or [None, *_any(parameter.name, scene)[:2], 1, False]
+    unknown = [None, *_any(parameter.name, scene)[:2], 1, False, *modifiers.masks(parameter.name, scene)[1:3]]
+    return fitting or by_annotation or values or unknown
 
 
 def may_be_differentiated(name: str) -> bool:

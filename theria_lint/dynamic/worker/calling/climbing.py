@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 
 from theria.probes.sweep import Shape
 from theria_lint.dynamic.worker.calling.arguments import CHUNKS, is_learned
-from theria_lint.dynamic.worker.calling.calls import CANDIDATES, Way
+from theria_lint.dynamic.worker.calling.calls import CANDIDATES, Call, Way
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import GARBAGE, Binding, Refusal, Search
 from theria_lint.dynamic.worker.calling.sizes import SEVERAL_CHUNKS, SIZES
@@ -22,6 +22,7 @@ STARTS = 4
 LONGEST = 256
 """The most positions that a complaint is believed to want."""
 
+_IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
 _DTYPES = re.compile(r"dtype|scalar type|\bDouble\b")
 _MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
@@ -60,6 +61,8 @@ def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
     asked = {name: symbols for name, symbols in shapes_in(best.reason).items() if scene.written.get(name) != symbols}
     if asked:
         yield way, replace(scene, written={**scene.written, **asked})
+    if _IN_PLACE in best.reason:
+        yield replace(way, make=_on_copies(way)), scene
     if scene.dtype is torch.float64 and _DTYPES.search(best.reason):
         yield way, replace(scene, dtype=torch.float32)
     if best.progress[0] == GARBAGE and not scene.gentle:
@@ -74,6 +77,17 @@ def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
         yield way, replace(scene, small=True, shape=SEVERAL_CHUNKS)
     if way.choice:
         yield from ((way, replace(scene, shape=shape)) for shape in SIZES[1:] if shape != scene.shape)
+
+
+def _on_copies(way: Way) -> Callable[[Scene, Mapping[str, int]], Call]:
+    """Makes the call with copies of its inputs: code that writes into q is given what a projection made, not a leaf."""
+
+    def make(scene: Scene, choice: Mapping[str, int]) -> Call:
+        made = way.make(scene, choice)
+        function = made.function
+        return replace(made, function=lambda *values, **others: function(*(v.clone() for v in values), **others))
+
+    return make
 
 
 def _asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:

@@ -16,6 +16,7 @@ from theria_lint.dynamic.worker.calling.arguments import BUILD, CALL, candidates
 from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Way
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
+    POSITIONAL,
     QKV,
     by_position,
     choose_arguments,
@@ -101,17 +102,19 @@ def on_qkv(
 ) -> Call:
     """Binds a function of q, k, v, packed or not."""
     roles = roles_of(parameters)
-    rest = {name: p for name, p in parameters.items() if name not in roles}
     tensors = scene.qkv()
+    further = _further(parameters, roles)
+    rest = {name: p for name, p in parameters.items() if name not in roles and name not in further}
     if not roles and any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()):
         return Call(function, tensors, expected_shape(tensors), scene.layout)
     if not roles:
         raise TypeError("no parameter takes q, k and v: name them q, k, v or query, key, value")
     arguments = {**_borders(rest, scene, choice), **choose_arguments(rest, scene, CALL, choice, fixed)}
     inputs = {role: _combined(role, tensors, scene, scene.written.get(name, ())) for name, role in roles.items()}
+    inputs |= {name: scene.tensor(name, tuple(tensors[role].shape)) for name, role in further.items()}
 
     def bound(*values: Tensor, **others: Tensor) -> Any:
-        by_name = {**_fresh(arguments), **others, **dict(zip(roles, values, strict=True))}
+        by_name = {**_fresh(arguments), **others, **dict(zip((*roles, *further), values, strict=True))}
         if not positional:
             return (
                 function(**by_name)
@@ -125,6 +128,13 @@ def on_qkv(
         name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.is_floating_point()
     }
     return Call(bound, inputs, expected_shape(tensors), scene.layout if plain else None, extras=extras)
+
+
+def _further(parameters: Mapping[str, inspect.Parameter], roles: Mapping[str, str]) -> dict[str, str]:
+    """The required parameters that are a second query, key or value by their names, with what they are."""
+    needed = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
+    found = {name: words.role(name) for name in needed if name not in roles}
+    return {name: role for name, role in found.items() if role in roles.values() and role in QKV}
 
 
 def _fresh(arguments: Mapping[str, Any]) -> dict[str, Any]:
