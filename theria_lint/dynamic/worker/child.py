@@ -16,7 +16,7 @@ from typing import NoReturn
 from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
 from theria_lint.dynamic.worker import reasons
 from theria_lint.dynamic.worker.reads import Reading
-from theria_lint.dynamic.worker.sandbox import enclosure, kernel, limits
+from theria_lint.dynamic.worker.sandbox import enclosure, kernel, limits, programs
 from theria_lint.dynamic.worker.sandbox.attempts import Attempts
 
 LISTENER = b"listener"
@@ -88,6 +88,7 @@ def _serve(duty: _Duty) -> None:
     compiling.avoid_code_generation()
     launching.watch()
     if job.device == "cpu":
+        programs.hide()
         devices.help_along()
     else:
         launching.sharpen()

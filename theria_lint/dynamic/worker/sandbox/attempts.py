@@ -7,6 +7,8 @@ import socket
 import sys
 from typing import Any
 
+from theria_lint.dynamic.worker.sandbox.programs import NotStartedError
+
 _PROCESS = "starts a process"
 _NETWORK = "uses the network"
 _SIGNAL = "signals another process"
@@ -19,6 +21,7 @@ _EVENTS = {
     **dict.fromkeys(("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"), _NETWORK),
     **dict.fromkeys(("os.kill", "os.killpg"), _SIGNAL),
 }
+_REFUSALS = (PermissionError, BlockingIOError, NotStartedError)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = frozenset(("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate"))
 
@@ -67,7 +70,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 def _tells_of_refusal(reason: str, error: BaseException | None) -> bool:
     """Whether a reason, or an error or one behind it, is the system's refusal."""
     while error is not None:
-        if isinstance(error, (PermissionError, BlockingIOError)):
+        if isinstance(error, _REFUSALS):
             return True
         error = error.__cause__ or error.__context__
-    return "PermissionError" in reason or "BlockingIOError" in reason
+    return any(refusal.__name__ in reason for refusal in _REFUSALS)
