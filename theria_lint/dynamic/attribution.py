@@ -9,7 +9,18 @@ from itertools import combinations, islice
 from theria.verdicts import Verdict
 from theria_lint.dynamic.company import cancelling, together
 from theria_lint.dynamic.evidence import Evidence, Neutralised, changes, listed, why
-from theria_lint.dynamic.rulings import FEW, Attribution, Inquiry, Ruling, Rulings, cuts_forward, named, stand_in
+from theria_lint.dynamic.protocol import MATH_PATH, Outcome
+from theria_lint.dynamic.rulings import (
+    FEW,
+    Attribution,
+    Inquiry,
+    Ruling,
+    Rulings,
+    cuts_forward,
+    is_exercised,
+    named,
+    stand_in,
+)
 from theria_lint.model import Disposition, Suspect
 
 COMPANIONS = 3
@@ -27,8 +38,7 @@ def inquire(evidence: Evidence) -> Inquiry[Attribution]:
         reason = advised(f"{symbol} is inconclusive: {why(evidence.baseline)}")
         return Attribution({s: Ruling(Disposition.UNCONFIRMED, reason) for s in everyone})
     if verdict is Verdict.SAFE:
-        reason = f"{symbol} is safe with it: {why(evidence.baseline)}"
-        return Attribution({s: Ruling(Disposition.CLEARED, reason) for s in everyone})
+        return Attribution({s: _safe_with(evidence.baseline, s, "") for s in everyone})
     base = yield from _base(evidence)
     rulings = {s: _not_told(evidence) for s in everyone} if base is None else (yield from _ruled(evidence, base))
     if base is not None and evidence.is_safe(base):
@@ -150,7 +160,7 @@ def _alone(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
     symbol, outcome, clean = evidence.baseline.symbol, evidence[base - {suspect}], evidence[base]
     verdict, without = evidence.verdict(base - {suspect}), evidence.verdict(base)
     if not verdict.unsafe:
-        return Ruling(Disposition.CLEARED, f"{symbol} is safe with it as the only suspect left: {why(outcome)}")
+        return _safe_with(outcome, suspect, " as the only suspect left")
     if evidence.is_broken(base):
         return _not_told(evidence)
     found = changes(outcome, clean)
@@ -168,6 +178,14 @@ def _alone(evidence: Evidence, base: Neutralised, suspect: Suspect) -> Ruling:
         reason = f"{symbol} is {verdict} without it too, but worse with it (errors: {listed(found)} without it)"
         return Ruling(Disposition.CONFIRMED, reason)
     return Ruling(Disposition.CLEARED, f"{symbol} is {verdict} with and without it: it changes no block")
+
+
+def _safe_with(outcome: Outcome, suspect: Suspect, how: str) -> Ruling:
+    """Cleared, unless what the suspect stands for did not happen."""
+    if not is_exercised(suspect, outcome):
+        reason = f"{outcome.symbol} is safe with it{how}, but {MATH_PATH}: lint where there is one, with --device cuda"
+        return Ruling(Disposition.UNCONFIRMED, reason)
+    return Ruling(Disposition.CLEARED, f"{outcome.symbol} is safe with it{how}: {why(outcome)}")
 
 
 def _beside(evidence: Evidence, base: Neutralised, suspect: Suspect, others: Iterable[Suspect]) -> Ruling:

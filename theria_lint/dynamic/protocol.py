@@ -16,6 +16,10 @@ OUT_OF_TIME = "out of time"
 """How a run's note ends on a configuration that was left out because the time of the probe was spent."""
 
 
+MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
+"""The note of a run that is safe without having met a fused kernel."""
+
+
 def digest(text: str) -> str:
     """A short text that is another one for another text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

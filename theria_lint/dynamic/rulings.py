@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from theria_lint.dynamic.evidence import Neutralised
+from theria_lint.dynamic.protocol import MATH_PATH, Outcome
 from theria_lint.model import Disposition, Suspect
 
 _Answer = TypeVar("_Answer")
@@ -41,11 +42,17 @@ class Attribution:
 
 _CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context")
 _HOOKS = "hook-cut"
+_FUSED = "fused-attention"
 
 
 def cuts_forward(suspect: Suspect) -> bool:
     """Whether a suspect acts where it stands; what a hook does it does in a backward, wherever it is registered."""
     return suspect.neutraliser in _CUTS and suspect.name != _HOOKS
+
+
+def is_exercised(suspect: Suspect, outcome: Outcome) -> bool:
+    """Whether what a suspect may do could be seen: a call that may reach a fused kernel did reach one."""
+    return suspect.name != _FUSED or not any(MATH_PATH in run.notes for run in outcome.runs)
 
 
 def stand_in(suspect: Suspect) -> str:

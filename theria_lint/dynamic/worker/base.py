@@ -40,11 +40,15 @@ def base_attention(backend: str) -> Callable[..., Tensor]:
 
 
 class SdpaCalls:
-    """Counts the calls of scaled_dot_product_attention by the code under it, and says who answers them."""
+    """Counts the calls of scaled_dot_product_attention by the code under it, and says who answers them.
+
+    ``fused`` counts those that PyTorch gave to a kernel without a second derivative, or was told not to.
+    """
 
     def __init__(self) -> None:
         """Until ``use`` is called, PyTorch answers."""
         self.count = 0
+        self.fused = 0
         self._answer: Callable[..., Tensor] = ORIGINAL
 
     def use(self, backend: str) -> None:
@@ -68,10 +72,23 @@ class SdpaCalls:
 
         def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
             self.count += 1
-            return self._answer(*args, **kwargs)
+            output = self._answer(*args, **kwargs)
+            self.fused += _is_fused(output) or not _may_be_fused()
+            return output
 
         for module in list(sys.modules.values()):
             names = [n for n, held in list(getattr(module, "__dict__", {}).items()) if held is ORIGINAL]
             for name in names:
                 if module.__name__ != __name__:
                     setattr(module, name, scaled_dot_product_attention)
+
+
+def _is_fused(output: Tensor) -> bool:
+    """Whether a fused kernel computed it: the math path is made of nodes for products and a softmax."""
+    return output.grad_fn is not None and "ScaledDotProduct" in output.grad_fn.name()
+
+
+def _may_be_fused() -> bool:
+    """Whether a fused kernel is allowed where the call stands."""
+    cuda: Any = torch.backends.cuda
+    return bool(cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled() or cuda.cudnn_sdp_enabled())

@@ -16,7 +16,7 @@ from theria.probes.point import call
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
-from theria_lint.dynamic.protocol import OUT_OF_TIME, Outcome, TargetRequest
+from theria_lint.dynamic.protocol import MATH_PATH, OUT_OF_TIME, Outcome, TargetRequest
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.base import SELF, SdpaCalls, base_attention
 from theria_lint.dynamic.worker.calling.binding import Binding, CannotCallError
@@ -25,6 +25,7 @@ from theria_lint.dynamic.worker.calling.fitness import weighed
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first
 from theria_lint.dynamic.worker.framework import judged_fairly
+from theria_lint.dynamic.worker.fusing import fused_scenes
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
@@ -81,11 +82,21 @@ def _runs(subject: _Subject, kind: TargetKind, sdpa: SdpaCalls) -> Iterator[Run]
             yield _run(based, backend, lambda scene: binding.call(replace(scene, base=reference)).output)
         return
     sdpa.use(SELF)
-    sdpa.count = 0
-    yield _run(subject, SELF)
+    sdpa.count = sdpa.fused = 0
+    run = _run(subject, SELF)
+    if sdpa.count and not sdpa.fused and run.verdict is Verdict.SAFE:
+        run = _where_fused(subject, sdpa) or replace(run, notes=(*run.notes, MATH_PATH))
+    yield run
     for backend in backends if sdpa.count else ():
         sdpa.use(backend)
         yield _run(subject, backend, lambda scene: sdpa.on_reference(binding.call(scene).output))
+
+
+def _where_fused(subject: _Subject, sdpa: SdpaCalls) -> Run | None:
+    """The run with sizes at which a fused kernel makes the target unsafe, if there are any."""
+    scenes = fused_scenes(subject.binding, sdpa)
+    run = _run(replace(subject, scenes=scenes), SELF) if scenes else None
+    return run if run is not None and run.verdict.unsafe else None
 
 
 Twin = Callable[[Scene], Callable[..., Tensor]]
