@@ -13,6 +13,7 @@ from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.calling.binding import Binding
+from theria_lint.dynamic.worker.calling.options import with_options
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.variants import variants
 from theria_lint.dynamic.worker.compiling import uncompiled
@@ -38,9 +39,9 @@ Configurations = Mapping[str, Scene]
 def configurations(binding: Binding) -> Configurations:
     """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
 
-    They are smaller defaults and evaluation mode for a module, strided inputs, a causal mask, other sizes, packed
-    sequences and heads that share keys where the target knows of them, and a longer sequence where no kernel is
-    launched: to interpret one takes long, and to compile one that holds it in one tile.
+    They are smaller defaults, evaluation mode and optional tensors for a module, strided inputs, a causal mask, other
+    sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence where no
+    kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
     """
     scene = binding.scene
     launched = helps.launches()
@@ -58,7 +59,7 @@ def configurations(binding: Binding) -> Configurations:
     if scene.shape.queries == scene.shape.keys:
         other = replace(other, keys=other.queries)
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
-    found |= variants(binding)
+    found |= variants(binding) | with_options(binding)
     for length in _LENGTHS if helps.launches() == launched else ():
         longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
         began = time.process_time()

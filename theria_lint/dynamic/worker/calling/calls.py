@@ -110,7 +110,7 @@ class Way:
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""
-        return self.make(scene, self.choice).joined(self.joined)
+        return self.make(scene, {**self.choice, **scene.choice}).joined(self.joined)
 
     def others(self, complaint: str) -> Iterator[Way]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.

@@ -18,13 +18,19 @@ from theria_lint.dynamic.worker.calling.functions import expected_shape
 from theria_lint.dynamic.worker.calling.inputs import ANYTHING, FEATURES, FORWARD
 from theria_lint.dynamic.worker.calling.mixing import attending, depending
 from theria_lint.dynamic.worker.calling.parts import suggests
-from theria_lint.dynamic.worker.calling.recipes import Given, Recipe, heads_apart, recipes, token_ids
+from theria_lint.dynamic.worker.calling.recipes import (
+    Given,
+    Recipe,
+    heads_apart,
+    optional_tensors,
+    recipes,
+    token_ids,
+)
 from theria_lint.dynamic.worker.calling.records import Record, record_of
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
     choose_arguments,
     free_parameters,
-    looks_like_tensor,
     optional_parameters,
     parameters_of,
 )
@@ -68,7 +74,7 @@ class _Target:
             makers[0],
             (*free, *free_parameters(self.forward, self.fixed)),
             (*optional, *optional_parameters(self.forward, self.fixed)),
-            tensors=tuple(name for name, p in self.forward.items() if looks_like_tensor(p) and name not in self.fixed),
+            tensors=tuple(name for name in optional_tensors(self.forward) if name not in self.fixed),
             siblings=makers,
             unsure=tuple(self._unsure()),
         )

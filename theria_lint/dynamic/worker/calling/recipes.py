@@ -14,7 +14,12 @@ from torch import Tensor
 from theria_lint.dynamic.worker.calling.inputs import ANYTHING, DEGREE, FEATURES, FORWARD, x_shape
 from theria_lint.dynamic.worker.calling.parts import suggests
 from theria_lint.dynamic.worker.calling.scene import Scene
-from theria_lint.dynamic.worker.calling.signatures import POSITIONAL, NoSuchChoiceError, roles_of
+from theria_lint.dynamic.worker.calling.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    looks_like_tensor,
+    roles_of,
+)
 from theria_lint.static import words
 
 Parameters = Mapping[str, inspect.Parameter]
@@ -140,10 +145,22 @@ def _given(names: Mapping[str, str], shapes: Mapping[str, list[Sizes]], scene: S
     return Given(names, tensors)
 
 
+def optional_tensors(forward: Parameters) -> list[str]:
+    """The optional parameters that may hold a tensor that is computed, those that are attended to first.
+
+    A memory of earlier calls is none: its author may mean it to be a constant.
+    """
+    names = [name for name, p in forward.items() if p.default is None and _may_hold_tensor(p)]
+    names = [name for name in names if not re.search(r"^mem|past|prev|cache|hx|label|target", name.lower())]
+    attended = [name for name in names if _is_context(name)]
+    others = [name for name in names if name not in attended and not _speaks(name) and looks_like_tensor(forward[name])]
+    return [*attended, *others]
+
+
 def _asked(forward: Parameters, scene: Scene, choice: Choice) -> dict[str, list[Sizes]]:
     """The shapes of the optional tensors that were chosen to be given: the first choice is to give none."""
-    names = [n for n in choice if n in forward and choice[n] and forward[n].default is None and not _speaks(n)]
-    return {n: [(), *_shapes(n, scene)] for n in names if _may_hold_tensor(forward[n])}
+    names = [name for name in optional_tensors(forward) if choice.get(name)]
+    return {n: [(), *(_context_shapes if _is_context(n) else _shapes)(n, scene)] for n in names}
 
 
 def _chosen(shapes: list[Sizes], index: int) -> Sizes:
@@ -180,7 +197,7 @@ def _speaks(name: str) -> bool:
 
 def _is_context(name: str) -> bool:
     """Whether a name is that of something to attend to; a number of one, or its mask, is none."""
-    if re.search(r"mask|ind(ex|ices)$|_idx$|_ids$|_len(gth)?s?$|cache|scale|bias", name.lower()):
+    if re.search(r"mask|past|ind(ex|ices)$|_idx$|_ids$|_len(gth)?s?$|cache|scale|bias", name.lower()):
         return False
     fragments = ("context", "memory", "encoder_hidden", "cond", "kv", "source", "key", "value", "other")
     return any(fragment in name.lower() for fragment in fragments) or name in ("y", "z", "c")

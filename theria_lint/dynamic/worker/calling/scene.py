@@ -25,6 +25,7 @@ class Scene:
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
+    ``choice``: which candidate some parameters take in this scene, whatever the way says.
     """
 
     shape: Shape
@@ -39,6 +40,7 @@ class Scene:
     small: bool = False
     written: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
+    choice: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
