@@ -11,7 +11,7 @@ from theria_lint.errors import UserError
 DEVICES = ("auto", "cpu", "cuda")
 FAIL_ON = ("confirmed", "unconfirmed", "unsafe", "error", "unused-ignore", "none")
 FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
-LAYOUTS = ("BHTD", "BTHD", "BTD", "TD")
+LAYOUTS = ("BHTD", "BTHD", "BTD", "TD", "THD", "HTD", "1THD", "1HTD", "BHTD:BTD", "BTHD:BTD", "BHTD:BGTD", "BTHD:BTGD")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ORACLES = ("reference", "finite differences")
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "html")

@@ -59,7 +59,7 @@ def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
         ("targets = [{}]", 'a target needs target = "package.module:symbol".'),
         ('targets = [{target = "a:"}]', "target = 'a:': expected package.module:symbol, path/to/file.py:symbol or"),
         ('targets = [{target = "a:f", layot = "BTD"}]', "unknown key 'layot'; a target knows target, layout, kwargs,"),
-        ('targets = [{target = "a:f", layout = "X"}]', "layout = 'X': expected one of BHTD, BTHD, BTD, TD."),
+        ('targets = [{target = "a:f", layout = "X"}]', "layout = 'X': expected one of BHTD, BTHD, BTD, TD, THD, "),
         ('targets = [{target = "a:f", kwargs = 1}]', "kwargs = 1: expected a table of keyword arguments."),
     ],
 )
