@@ -11,7 +11,7 @@ import torch
 import theria
 from theria.probes import Shape, Trusted, measure
 from theria.probes.compare import Comparison, compare, judge
-from theria.probes.derivatives import Derivatives
+from theria.probes.derivatives import Derivatives, first_line
 from theria.probes.oracles import Observation
 from theria.probes.report import Block
 from theria.probes.sweep import ODD, draw_qkv
@@ -265,6 +265,23 @@ def test_states_of_blocks_beside_gradients_of_size_one(measured, truth, uncertai
     found = None if measured is None else torch.tensor([measured])
     observation = Observation(torch.tensor([truth], dtype=torch.float64), lambda t: t.double(), uncertainty)
     assert compare(found, observation, scale=1e-9, tolerance=2e-3, rounding=2e-6).state == state
+
+
+class CompilationError(Exception):
+    """Triton's by name: its text begins with the place in the kernel."""
+
+
+def test_the_line_told_of_a_kernel_that_does_not_compile_is_its_compilers_complaint():
+    complaint = TypeError("a tile is too small\nfor this GPU")
+    helper, kernel = CompilationError("at 3:16:\n    tl.dot(a, b)"), CompilationError("at 9:4:\n    helper(a, b)")
+    helper.__cause__, kernel.__cause__ = complaint, helper
+    assert first_line(kernel) == first_line(helper) == "TypeError: a tile is too small"
+
+
+@pytest.mark.parametrize(("error", "line"), [(ValueError("q\nk"), "q"), (ValueError(), "no message")])
+def test_the_line_told_of_other_errors_is_their_first(error, line):
+    error.__cause__ = TypeError("hidden")
+    assert first_line(error) == line
 
 
 def test_a_function_with_memory_is_inconclusive():

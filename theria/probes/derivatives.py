@@ -100,7 +100,7 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
                 for name, row in _second(scalar, variables, route).items():
                     result.rows[source, name] = row
     except Exception as error:
-        result.failure = Failure(order, type(error).__name__, _first_line(error))
+        result.failure = Failure(order, type(error).__name__, first_line(error))
     finally:
         for leaf in (*leaves.values(), cotangent):
             leaf.grad = None
@@ -156,6 +156,14 @@ def holds_error_node(gradients: Iterable[Tensor | None]) -> bool:
     return False
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; of a Triton kernel that does not compile, what its compiler complains of.
+
+    Triton's own message begins with the place in the kernel, and lacks the complaint where that is in a helper.
+    """
+    if type(error).__name__ == "CompilationError" and error.__cause__ is not None:
+        inner = error.__cause__
+        nested = type(inner) is type(error)
+        return first_line(inner) if nested else f"{type(inner).__name__}: {first_line(inner)}"
     text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return text.splitlines()[0][:300] if text else "no message"

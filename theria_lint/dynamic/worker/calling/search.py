@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from theria.probes.derivatives import first_line
 from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.precision import relative_error
 from theria.probes.sweep import attention_references
@@ -222,6 +223,5 @@ def _instructions(error: BaseException) -> list[int]:
 
 
 def _describe(error: Exception) -> str:
-    text = str(error).strip()
-    first = text.splitlines()[0][:240] if text else "no message"
-    return first if isinstance(error, GarbageError) else f"{type(error).__name__}: {first}"
+    said = first_line(error)[:240]
+    return said if isinstance(error, GarbageError) else f"{type(error).__name__}: {said}"

@@ -61,21 +61,49 @@ def _count_launches(function: Any) -> None:
 
 
 def _take_first(autotuner: Any) -> None:
-    """Autotuners take the first configuration that is not pruned, unmeasured: it tells as much as all of them.
+    """Autotuners take the first configuration that is not pruned and runs, unmeasured: it tells as much as all of them.
 
-    An interpreted kernel would be run for each, and a compiled one compiled, which takes seconds.
+    An interpreted kernel would be run for each, and a compiled one compiled, which takes seconds. What does not fit the
+    GPU is passed over, as the autotuner itself does.
     """
-    prune = autotuner.prune_configs
+    prune, bench_one = autotuner.prune_configs, autotuner._bench
 
-    def first(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
+    def candidates(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
         helps.give("the first of each autotuner's configurations")
-        return list(prune(self, kwargs, *rest))[:1]
+        self._theria_found = False
+        pruned = list(prune(self, kwargs, *rest))
+        return pruned[:1] if _is_interpreted(self) else pruned
 
     def bench(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
-        return [1.0, 1.0, 1.0]
+        if _is_interpreted(self):
+            return _ONCE
+        if self._theria_found:
+            return _NEVER
+        self.do_bench = _run_once
+        times = bench_one(self, *args, config=config, **meta)
+        self._theria_found = times != _NEVER
+        return list(times)
 
     def check_disk_cache(self: Any, tuning_key: Any, configs: Any, bench_fn: Callable[[], Any]) -> bool:
         bench_fn()
         return False
 
-    autotuner.prune_configs, autotuner._bench, autotuner.check_disk_cache = first, bench, check_disk_cache
+    autotuner.prune_configs, autotuner._bench, autotuner.check_disk_cache = candidates, bench, check_disk_cache
+
+
+_ONCE, _NEVER = [1.0, 1.0, 1.0], [float("inf")] * 3
+
+
+def _run_once(kernel_call: Callable[[], Any], quantiles: Any = None, **options: Any) -> list[float]:
+    """A benchmarker that sees whether a kernel runs."""
+    kernel_call()
+    return _ONCE
+
+
+def _is_interpreted(tuned: Any) -> bool:
+    """Whether what an autotuner launches, perhaps by way of heuristics, is interpreted."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    while not isinstance(tuned, InterpretedFunction) and hasattr(tuned, "fn"):
+        tuned = tuned.fn
+    return isinstance(tuned, InterpretedFunction)
