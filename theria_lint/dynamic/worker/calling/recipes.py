@@ -87,7 +87,7 @@ def all_needed(forward: Parameters, scene: Scene, choice: Choice) -> Given:
 def all_needed_with_heads(forward: Parameters, scene: Scene, choice: Choice) -> Given:
     """The same with heads apart, as q, k and v have them, and scores of each query for each key."""
     names = _needed(forward)
-    like = tuple(_known(scene).qkv()["q"].shape)
+    like = tuple(scene.qkv()["q"].shape)
     return _given({n: n for n in names}, {n: [_scores(n, scene) or like] for n in names}, scene, {})
 
 
@@ -247,8 +247,3 @@ def _as_wide(x: Sizes, width: int, scene: Scene) -> Sizes:
     """The shape of x with another number of features."""
     axis = FEATURES[scene.layout] % len(x)
     return (*x[:axis], width, *x[axis + 1 :])
-
-
-def _known(scene: Scene) -> Scene:
-    """The scene in a layout that q, k and v have."""
-    return scene if scene.layout in ("bhtd", "bthd", "btd", "td") else replace(scene, layout="bhtd")

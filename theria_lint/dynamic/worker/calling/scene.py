@@ -66,8 +66,9 @@ class Scene:
         return max(1, self.shape.heads // 2) if "h" in key_layout(self.layout) else 1
 
     def qkv(self) -> dict[str, Tensor]:
-        """Random q, k, v in the scene's layout."""
+        """Random q, k, v in the scene's layout; (B,H,T,D) in one of a module's input that has no such tensors."""
         layout = PACKED.get(self.layout, query_layout(self.layout))
+        layout = layout if layout in (*LAYOUTS, "btd", "td") else "bhtd"
         tensors = draw_qkv(
             self.spread,
             layout=layout,
