@@ -50,7 +50,69 @@ PACKAGES = {
     "reformer-pytorch==1.4.4": "reformer_pytorch",
     "sinkhorn-transformer==0.11.4": "sinkhorn_transformer",
     "vit-pytorch==1.26.11": "vit_pytorch",
+    "MEGABYTE-pytorch==0.3.6": "MEGABYTE_pytorch",
+    "adasplash==0.2.2": "adasplash",
+    "adjacent-attention-pytorch==0.0.12": "adjacent_attention_network",
+    "area-attention==0.1.0": "area_attention",
+    "attnhut==0.5.0": "attnhut",
+    "bottleneck-transformer-pytorch==0.1.4": "bottleneck_transformer_pytorch",
+    "complex-valued-transformer==0.0.14": "complex_valued_transformer",
+    "compositional-attention-pytorch==0.0.1": "compositional_attention_pytorch",
+    "compressive-transformer-pytorch==0.4.0": "compressive_transformer_pytorch",
+    "conformer==0.3.2": "conformer",
+    "coordinate-descent-attention==0.0.11": "coordinate_descent_attention",
+    "egnn-pytorch==0.2.8": "egnn_pytorch",
+    "En-transformer==1.6.6": "en_transformer",
+    "fast-transformer-pytorch==0.0.4": "fast_transformer_pytorch",
+    "fast-weight-attention==0.3.1": "fast_weight_attention",
+    "flash-attention-triton==0.1.1": "flash_attention_triton",
+    "FLASH-pytorch==0.1.9": "flash_pytorch",
+    "goat-attention==0.1.1": "goat",
+    "grouped_query_attention_pytorch==0.3.0": "grouped_query_attention_pytorch",
+    "gsa-pytorch==0.2.2": "gsa_pytorch",
+    "halonet-pytorch==0.0.5": "halonet_pytorch",
+    "invariant-point-attention==0.2.2": "invariant_point_attention",
+    "isab-pytorch==0.3.0": "isab_pytorch",
+    "iTransformer==0.8.1": "iTransformer",
+    "jvp_flash_attention==0.14.0": "jvp_flash_attention",
+    "kl-div-attention==0.1.6": "kl_div_attention",
+    "lambda-networks==0.4.0": "lambda_networks",
+    "leetDecoding==0.0.3": "leetDecoding",
+    "lightning-attn==0.0.5": "lightning_attn",
+    "lookahead-keys-attention==0.1.2": "lookahead_keys_attention",
+    "memory-compressed-attention==0.0.7": "memory_compressed_attention",
+    "mixture-of-attention==0.0.25": "mixture_of_attention",
+    "moda-attention==0.1.0": "moda",
+    "mtla==0.3.2": "mtla",
+    "multihead-latent-attention==0.1.0": "mla",
+    "noflash-attention==1.0.1": "noflash_attention",
+    "pascal-attn==0.1.0": "pascal_attn",
+    "sageattention==1.0.6": "sageattention",
+    "se3-transformer-pytorch==0.9.0": "se3_transformer_pytorch",
+    "simple-hierarchical-transformer==0.4.0": "simple_hierarchical_transformer",
+    "simplicial-attention==0.1.6": "simplicial_attention",
+    "slot-attention-pytorch==0.1.0": "slot_attention_pytorch",
+    "srf-attention==1.0.16": "srf_attention",
+    "strassen-attention==0.1.5": "strassen_attention",
+    "tab-transformer-pytorch==0.6.1": "tab_transformer_pytorch",
+    "torch-multi-head-attention==0.15.1": "torch_multi_head_attention",
+    "torchscale==0.3.0": "torchscale",
+    "trim-transformer==0.1.3": "trim_transformer",
+    "trinix==0.1.4": "trinix",
+    "triton-sigmoid==0.1.2": "triton_sigmoid",
+    "uattn==0.1.0": "uattn",
+    "x-clip==0.14.4": "x_clip",
 }
+STALE = (
+    "adjacent-attention-pytorch",
+    "grouped_query_attention_pytorch",
+    "leetDecoding",
+    "slot-attention-pytorch",
+    "torch-multi-head-attention",
+    "torchscale",
+)
+"""Packages that pin old versions of torch, triton or of one another: they are installed without what they ask for."""
+
 VERDICTS = ("safe", "silent_collapse", "silent_corruption", "first_order_only", "hard_structural", "inconclusive")
 
 _IMPORT = "could not be imported: "
@@ -77,7 +139,9 @@ def environment(folder: Path) -> Path:
 
 def install(python: Path, *requirements: str) -> None:
     """Installs with pip; the base stays as it is pinned."""
-    subprocess.run([python, "-m", "pip", "install", "-q", *BASE[:2], *requirements], check=True)
+    stale = any(requirement.partition("==")[0] in STALE for requirement in requirements)
+    options = ["--no-deps"] if stale else list(BASE[:2])
+    subprocess.run([python, "-m", "pip", "install", "-q", *options, *requirements], check=True)
 
 
 def lint(python: Path, folder: Path) -> dict[str, Any]:

@@ -15,17 +15,19 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cases
+import cases_mixed
 import cases_vit
 import torch
 from case import Make
 from measure import Check, Found
 
-CASES = cases.CASES | cases_vit.CASES
+CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES
 NONE = "inconclusive"
 
 
@@ -57,11 +59,16 @@ def line(key: str, found: Found | str, said: str) -> str:
     return f"{key:104} {found.counts()}  {ours:17}  {agrees}{raised}"
 
 
-def stand_in_for_gpu() -> None:
-    """Lets Triton kernels that insist on a GPU run through the interpreter."""
-    os.environ["TRITON_INTERPRET"] = "1"
-    torch.Tensor.is_cuda = property(lambda tensor: True)  # type: ignore[assignment]
-    torch.cuda.get_device_capability = lambda *_: (8, 0)
+@contextmanager
+def cuda_tensors(pretend: bool) -> Iterator[None]:
+    """Lets tensors pass for CUDA ones, for kernels that insist on a GPU before they run through the interpreter."""
+    true = torch.Tensor.is_cuda
+    if pretend:
+        torch.Tensor.is_cuda = property(lambda tensor: True)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.Tensor.is_cuda = true  # type: ignore[assignment]
 
 
 def examined(key: str, make: Make) -> Found | str:
@@ -69,10 +76,11 @@ def examined(key: str, make: Make) -> Found | str:
     try:
         target = resolve(key)
         torch.manual_seed(3)
-        check = Check(make(target))
+        case = make(target)
+        with cuda_tensors(case.gpu):
+            return Check(case).examine()
     except Exception as error:
         return f"not run: {type(error).__name__}: {str(error)[:90]}"
-    return check.examine()
 
 
 def uncovered(said: Mapping[str, str]) -> str:
@@ -84,7 +92,8 @@ def uncovered(said: Mapping[str, str]) -> str:
 def main() -> None:
     """Prints the table, and what it does not cover."""
     warnings.simplefilter("ignore")
-    stand_in_for_gpu()
+    os.environ["TRITON_INTERPRET"] = "1"
+    torch.cuda.get_device_capability = lambda *_: (8, 0)
     torch.set_num_threads(1)
     names = [name for name in sys.argv[1:] if not name.endswith(".json")] or [""]
     said = verdicts([name for name in sys.argv[1:] if name.endswith(".json")])

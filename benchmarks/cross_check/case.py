@@ -22,17 +22,21 @@ PARAMETERS = "p"
 
 @dataclass(frozen=True)
 class Case:
-    """A function to differentiate, its inputs, and the relative error that is rounding."""
+    """A function to differentiate, its inputs, the relative error that is rounding, and whether it insists on a GPU."""
 
     function: Callable[..., Tensor]
     inputs: Mapping[str, Tensor]
     tolerance: float = EXACT
+    gpu: bool = False
 
 
 Make = Callable[[Any], Case]
 """Makes a case of a class or function."""
 
 Shape = tuple[int, ...]
+
+KERNEL: dict[str, Any] = {"dtype": torch.float32, "tolerance": ROUGH, "gpu": True}
+"""For Triton kernels that compute in float32 and insist on a GPU."""
 
 
 def pick(returned: Any) -> Tensor:
@@ -54,6 +58,7 @@ def module(
     dtype: torch.dtype = torch.float64,
     evaluating: bool = False,
     tolerance: float = EXACT,
+    gpu: bool = False,
     **options: Any,
 ) -> Make:
     """A class to construct with some arguments; ``call`` takes the module and the inputs, by default in order."""
@@ -78,7 +83,7 @@ def module(
         tensors = draw(inputs, dtype)
         if weights:
             tensors["p"] = torch.cat([p.detach().reshape(-1) for p in weights.values()])
-        return Case(function, tensors, tolerance)
+        return Case(function, tensors, tolerance, gpu)
 
     return make
 
@@ -89,6 +94,7 @@ def function(
     call: Callable[..., Any] | None = None,
     dtype: torch.dtype = torch.float64,
     tolerance: float = EXACT,
+    gpu: bool = False,
     **options: Any,
 ) -> Make:
     """A function, or the ``apply`` of an autograd.Function; ``call`` takes it and the inputs, by default in order."""
@@ -99,7 +105,7 @@ def function(
         def called(*values: Tensor) -> Tensor:
             return pick(call(plain, *values) if call else plain(*values, **options))
 
-        return Case(called, draw(inputs, dtype), tolerance)
+        return Case(called, draw(inputs, dtype), tolerance, gpu)
 
     return make
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from case import EXACT, ROUGH, Make, function, module, qkv, x
+from case import EXACT, KERNEL, ROUGH, Make, function, module, qkv, x
 
 HEADS: dict[str, Any] = {"heads": 3, "dim_head": 4}
 COLT5: dict[str, Any] = {"num_heavy_tokens_q": 3, "num_heavy_tokens_kv": 4, "light_window_size": 3}
@@ -138,12 +138,9 @@ FILES: dict[str, dict[str, Make]] = {
         "TritonFlashCosineSimAttention": function(
             inputs=qkv(1, 2, 32, 32, 16),
             call=lambda f, q, k, v: f(q, k, v, None, 1.5, False, True),
-            dtype=torch.float32,
-            tolerance=ROUGH,
+            **KERNEL,
         ),
-        "triton_flash_cosine_sim_attention": function(
-            inputs=qkv(1, 2, 32, 32, 16), scale=3, dtype=torch.float32, tolerance=ROUGH
-        ),
+        "triton_flash_cosine_sim_attention": function(inputs=qkv(1, 2, 32, 32, 16), scale=3, **KERNEL),
     },
     "routing_transformer/routing_transformer.py": {
         "apply_rotary_pos_emb": function(
