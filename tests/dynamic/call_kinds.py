@@ -147,6 +147,21 @@ def NAME(q_nope, q_pe, kv_cache, pe_cache, wkv_b):
         },
         lambda f, **x: f(**{n: t / 2 for n, t in x.items()}),
     ),
+    "optional_lengths": Kind(
+        """
+def NAME(q, k, v, mask=None, kv_lens=None):
+    s = q @ k.mT * q.shape[-1] ** -0.5
+    if mask is not None:
+        s = s + mask
+    if kv_lens is None:
+        return s.softmax(-1) @ v
+    s = s.masked_fill((torch.arange(k.shape[-2]) >= kv_lens[:, None])[:, None, None], -1e4)
+    return ({p}) @ v
+""",
+        CONSTANT_SUM,
+        dict.fromkeys("qkv", (2, 2, 5, 6)),
+        lambda f, **x: f(**x, kv_lens=torch.tensor([3, 5])),
+    ),
     "weights": Kind(
         """
 def NAME(x, w_qkv, w_out, att_vec, num_heads):

@@ -78,9 +78,17 @@ def test_softmax_of_these_kinds_is_known_to_the_reference(confirmed: Confirmatio
     assert {run.oracle for run in target_of(confirmed, f"{name}_broken").runs} == {"reference"}
 
 
-def test_the_branch_for_packed_sequences_is_told(confirmed: Confirmation) -> None:
-    (run,) = target_of(confirmed, "optionally_packed_broken").runs
-    assert "seen on packed sequences" in run.notes
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("optionally_packed", "packed sequences"),
+        ("grouped", "shared keys"),
+        ("optional_lengths", "its optional mask, kv_lens"),
+    ],
+)
+def test_the_branch_that_loses_derivatives_is_told(confirmed: Confirmation, name: str, where: str) -> None:
+    (run,) = target_of(confirmed, f"{name}_broken").runs
+    assert f"seen on {where}" in run.notes
 
 
 def test_paged_keys_are_asked_for(tmp_path: Path) -> None:

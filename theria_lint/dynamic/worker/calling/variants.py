@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +22,8 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import trial
 from theria.probes.precision import relative_error
+from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.packing import takes_one_length
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import Binding, CannotCallError, Search
@@ -29,26 +32,61 @@ from theria_lint.dynamic.worker.calling.signatures import QKV
 _BUDGET = 2.0
 """Seconds after which no further layout of a variant is tried."""
 
+_OPTIONAL = re.compile(r"mask|bias|slopes|alibi|len(s|gths)$|seqlens$|(segment|seq|position)_ids|sinks?$|^(cos|sin)$")
+"""What the names of optional arguments look like that change what a function computes of q, k and v."""
+
+_WITH_VALUE = range(2, 6)
+"""The choices of an optional argument that give it a value: before them come the default and None."""
+
 _SAME = 1e-3
 """The relative difference up to which a variant computes what the plain call does."""
 
 
 def variants(binding: Binding) -> dict[str, Scene]:
-    """Scenes in which the target runs otherwise, by what is said of them.
+    """Scenes in which a function runs otherwise, by what is said of them.
 
     Sequences of different lengths laid end to end, where optional arguments tell their ends; and heads of q that share
     those of k and v, where its text speaks of such. What it computes there has to be what it computes for each
-    sequence alone, and for keys that are repeated: else it was not called as it wants to be.
+    sequence alone, and for keys that are repeated: else it was not called as it wants to be. And the optional masks,
+    lengths and biases of a function, as far as they go together.
     """
-    scene, found = binding.scene, {}
+    made, scene, found = binding.call(), binding.scene, dict[str, Scene | None]()
+    if made.module is not None:
+        return {}
+    slow = _is_interpreted(made, scene)
     if binding.way.packs and not scene.packed:
         likely = sorted(PACKED, key=lambda name: PACKED[name] != scene.layout)
-        found["packed sequences"] = _first(binding, [_packed(binding, name) for name in likely])
+        found["packed sequences"] = _first(binding, [_packed(binding, name) for name in likely], slow)
     if binding.way.shares and scene.layout in LAYOUTS:
         shape = replace(scene.shape, heads=2 * scene.shape.heads)
         names = [name for name in SHARED if query_layout(name) == scene.layout and "g" in name]
-        found["shared keys"] = _first(binding, [replace(scene, layout=name, shape=shape) for name in names])
+        found["shared keys"] = _first(binding, [replace(scene, layout=name, shape=shape) for name in names], slow)
+    if binding.way.optional and not slow:
+        found |= _with_arguments(binding)
     return {name: scene for name, scene in found.items() if scene is not None}
+
+
+def _with_arguments(binding: Binding) -> dict[str, Scene]:
+    """The scene with as many optional masks, lengths and the like as run together, each of which changes the output."""
+    search, scene, names = Search(time.monotonic() + _BUDGET), binding.scene, list[str]()
+    before = binding
+    try:
+        for name in (n for n in binding.way.optional if _OPTIONAL.search(n) and not binding.way.choice.get(n)):
+            chosen = (replace(scene, choice={**scene.choice, name: index}) for index in _WITH_VALUE)
+            tried = (search.attempt(binding.way, other) for other in chosen)
+            found = next((b for b in tried if b is not None and _differ(before, b)), None)
+            if found is not None:
+                before, scene = found, found.scene
+                names.append(name)
+    except CannotCallError:  # out of time
+        pass
+    return {f"its optional {', '.join(names)}": scene} if names else {}
+
+
+def _differ(one: Binding, other: Binding) -> bool:
+    """Whether two calls give different numbers in the same shape."""
+    outputs = [trial(b.call().output, b.call().inputs, b.scene.seed) for b in (one, other)]
+    return outputs[0].shape == outputs[1].shape and not torch.equal(*outputs)
 
 
 def _packed(binding: Binding, layout: str) -> Scene:
@@ -58,17 +96,28 @@ def _packed(binding: Binding, layout: str) -> Scene:
     return replace(scene, layout=layout, shape=replace(scene.shape, keys=keys))
 
 
-def _first(binding: Binding, scenes: Iterable[Scene]) -> Scene | None:
-    """The first scene in which the target runs and computes the same."""
+def _is_interpreted(made: Call, scene: Scene) -> bool:
+    """Whether kernels are interpreted: without the reference as its oracle one more configuration takes too long."""
+    launched = helps.launches()
+    trial(made.output, made.inputs, scene.seed)
+    return helps.launches() > launched and scene.device == "cpu"
+
+
+def _first(binding: Binding, scenes: Iterable[Scene], slow: bool) -> Scene | None:
+    """The first scene in which the target runs and computes the same; softmax attention alone where it is slow."""
     search = Search(time.monotonic() + _BUDGET)
     try:
         for scene in scenes:
             found = search.attempt(binding.way, scene)
-            if found is not None and (found.agrees or (not binding.agrees and _computes_the_same(binding, found))):
+            if found is not None and _fits(binding, found, slow):
                 return scene
     except CannotCallError:  # out of time
         pass
     return None
+
+
+def _fits(plain: Binding, found: Binding, slow: bool) -> bool:
+    return found.agrees or (not (plain.agrees or slow) and _computes_the_same(plain, found))
 
 
 def _computes_the_same(plain: Binding, found: Binding) -> bool:
