@@ -31,6 +31,7 @@ from theria_lint.dynamic.worker.calling.search import (
     Search,
     first_order,
     in_graph,
+    raised_by_autograd,
 )
 from theria_lint.dynamic.worker.calling.sizes import (
     KERNEL_SIZES,
@@ -262,7 +263,9 @@ def _widened(search: Search, binding: Binding) -> Binding:
     wide = replace(binding.way, joined=names)
     try:
         gradients = first_order(wide(binding.scene), binding.scene.seed)
-    except Exception:  # the probe of q, k and v tells what its backward raises
-        return binding
+    except Exception as error:
+        if not raised_by_autograd(error):  # the probe of q, k and v tells what its own backward raises
+            return binding
+        gradients = dict.fromkeys(names)  # a decay that was overwritten since is safe only where it is a constant
     kept = tuple(name for name in names if gradients[name] is not None or is_learned(name))
-    return search.attempt(replace(wide, joined=kept), binding.scene) or binding
+    return (search.attempt(replace(wide, joined=kept), binding.scene) if kept else None) or binding

@@ -171,6 +171,14 @@ def in_graph(made: Call, seed: int) -> bool:
     return call(made.output, leaves, seed).requires_grad
 
 
+def raised_by_autograd(error: Exception) -> bool:
+    """Whether autograd itself refused a differentiation, and not code of the target in a backward of its own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("torch.autograd")
+
+
 def _refuse_garbage(made: Call, output: Tensor, seed: int, kernels: bool) -> None:
     if not bool(torch.isfinite(output).all()):
         raise GarbageError("its forward returns numbers that are not finite for the arguments that were made up for it")
