@@ -340,3 +340,10 @@ def test_of_two_definitions_of_a_name_the_last_is_the_target() -> None:
     code = "def attention(q, k, v): return q\ndef attention(q, k, v): return k\n"
     (target,) = find_targets("file.py", HEAD + code)
     assert target.line == 5
+
+
+@pytest.mark.parametrize("naming", ["from torch.nn import MultiheadAttention as MHA", "MHA = nn.MultiheadAttention"])
+def test_multi_head_attention_by_another_name(naming: str) -> None:
+    code = f"{naming}\nclass Block(nn.Module):\n    def __init__(self): self.mix = MHA(4, 1)\n"
+    code += "    def forward(self, x): return self.mix(x.detach(), x, x)\n"
+    assert "Block.forward" in suspects(code)

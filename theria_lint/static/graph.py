@@ -8,7 +8,7 @@ from functools import cached_property
 
 from .chunks import Chunk, Chunks
 from .meanings import find_word
-from .seeds import may_be_seed, may_call_operation, may_make_weights, products, renamed_operations, takes_softmax
+from .seeds import may_be_seed, may_make_weights, products, renamed_operations, takes_softmax
 from .text import end_of_statement
 from .words import names_attention
 
@@ -53,10 +53,10 @@ class Graph:
 
     @cached_property
     def _operations(self) -> set[str]:
-        """Other names that the module gives to attention operations."""
-        if not may_call_operation(self.chunks.masked):
-            return set()
+        """Other names that the module gives to attention operations and multi-head attention."""
         found = renamed_operations(self.chunks.masked)
+        if not found:
+            return found
         assignments = [chunk for chunk in self.chunks.all if not chunk.named and chunk.names]
         while True:
             more = {name for chunk in assignments if not found.isdisjoint(chunk.mentions()) for name in chunk.names}

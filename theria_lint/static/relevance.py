@@ -79,14 +79,21 @@ class Relevance:
         if method[0] == _INIT:
             return word.startswith(HOOKS) or self._runs_inits
         if method not in self._running:
-            name, text = method
-            self._running[method] = self._is_named(name) or may_be_seed_by_itself(text)
+            self._running[method] = self._is_named(method) or may_be_seed_by_itself(method[1])
         return self._running[method]
 
-    def _is_named(self, name: str) -> bool:
-        """Whether the module says a name other than to define it."""
+    def _is_named(self, method: tuple[str, str]) -> bool:
+        """Whether the module says the name of a method, other than to define it and in the method itself."""
         masked = self._chunks.masked
-        return any(not _DEFINES.search(masked, max(0, place - 20), place) for place in find_word(masked, name))
+        places = find_word(masked, method[0])
+        return any(
+            not _DEFINES.search(masked, max(0, place - 20), place) and self._method_at(place) != method
+            for place in places
+        )
+
+    def _method_at(self, place: int) -> tuple[str, str] | None:
+        chunk = self._chunks.at(place)
+        return self._chunks.method_at(chunk, place) if chunk is not None else None
 
     @cached_property
     def _runs_inits(self) -> bool:
@@ -94,8 +101,7 @@ class Relevance:
         return any(map(self._may_run_init, find_word(self._chunks.masked, _INIT)))
 
     def _may_run_init(self, place: int) -> bool:
-        chunk = self._chunks.at(place)
-        method = self._chunks.method_at(chunk, place) if chunk is not None else None
+        method = self._method_at(place)
         return method is None or method[0] != _INIT or may_be_seed_by_itself(method[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from . import words
 from .chunks import Chunk
@@ -19,7 +20,8 @@ _LAMBDA = re.compile(r"lambda\b([^:]*):")
 _NAMES = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*$")
 _NEAR = 200
 _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
-_MULTIHEAD = "MultiheadAttention"
+_MULTIHEAD = re.compile(r"MultiheadAttention")
+_MULTIHEAD_CALL = re.compile(r"MultiheadAttention[\s\\]*\(")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 _QKV = frozenset({"q", "k", "v"})
 # The literal comes first: the engine then skips to it instead of trying every place.
@@ -35,7 +37,8 @@ _HINTS = (
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}")
 _WORD_END = re.compile(r"(?!\w)")
 _RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
-_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[^=]*=[^=]*")
+_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=]*)?=[^=]*")
+_CALLED = re.compile(r"[\s\\]*\(")
 _ONE_FUNCTION = re.compile(r"\s*(?:@[^\n]*\s+)*(?:async[ \t]+)?def\b")
 _NESTED = re.compile(r"(?<!\w)(?:def|class)[ \t]")
 _SOFTMAX_CALL = re.compile(r"softmax\w*[\s\\)]*\(", re.IGNORECASE)
@@ -47,7 +50,7 @@ def may_be_seed(chunk: Chunk) -> bool:
     text = chunk.text
     if chunk.body is not None:
         return False
-    if any(words.class_is_attention(name) for name in _CLASS.findall(text)) or _MULTIHEAD in text:
+    if any(words.class_is_attention(name) for name in _CLASS.findall(text)) or _MULTIHEAD_CALL.search(text):
         return True
     if "def" not in text and "lambda" not in text:
         return False
@@ -116,9 +119,11 @@ def may_call_operation(text: str) -> bool:
 
 
 def renamed_operations(text: str) -> set[str]:
-    """The names that a text gives to attention operations, by an import or an assignment."""
+    """The names that a text gives to attention operations and multi-head attention, by an import or an assignment."""
     found: set[str] = set()
-    for match in _operations(text):
+    for match in chain(_operations(text), _MULTIHEAD.finditer(text)):
+        if _CALLED.match(text, match.end()):
+            continue  # what is assigned is its result
         renamed = _RENAMED.match(text, match.end())
         assigned = _ASSIGNED_TO.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start())
         found.update(told[1] for told in (renamed, assigned) if told is not None)
