@@ -1,0 +1,186 @@
+"""What sources tell of constructors, forwards and outputs, without building anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from inspect import Parameter
+from typing import Literal, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from theria.probes.sweep import ODD
+from theria_lint.dynamic.worker.calling.annotated import annotated, layer_class
+from theria_lint.dynamic.worker.calling.calls import Call, select
+from theria_lint.dynamic.worker.calling.constructors import constructor
+from theria_lint.dynamic.worker.calling.mixing import attending
+from theria_lint.dynamic.worker.calling.recipes import all_needed, one, optional_tensors
+from theria_lint.dynamic.worker.calling.records import record_of
+from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.calling.search import GarbageError
+from theria_lint.dynamic.worker.calling.signatures import NoSuchChoiceError, parameters_of
+
+SCENE = Scene(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
+X = (ODD.batch, ODD.queries, SCENE.channels)
+
+
+class Base(nn.Module):
+    def __init__(self, dim, depth, heads=8, causal=False, **kwargs):
+        super().__init__()
+        self.width = kwargs.get("width", 4)
+
+
+class Child(Base):
+    def __init__(self, *, name="child", **kwargs):
+        assert "causal" not in kwargs
+        self.size = kwargs.pop("size")
+        super().__init__(12, **kwargs)
+
+
+class Named(Child):
+    def __init__(self, **options):
+        Child.__init__(self, name="named", **options)
+
+
+class Holder(nn.Module):
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.inner = Base(kwargs["wide"], causal=True, **kwargs)
+
+
+def test_what_a_parent_takes_by_keyword_is_taken() -> None:
+    found = constructor(Child)
+    assert [n for n, p in found.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD] == ["depth", "size"]
+    assert {n: found[n].default for n in ("name", "heads", "width")} == {"name": "child", "heads": 8, "width": 4}
+    assert not {"dim", "causal"} & found.keys()
+
+
+def test_a_parent_may_be_named_and_a_part_be_built() -> None:
+    assert constructor(Named).keys() == constructor(Child).keys() - {"name", "kwargs"} | {"options"}
+    assert constructor(Holder).keys() == {"wide", "depth", "heads", "width", "kwargs"}
+
+
+class Triple(NamedTuple):
+    q: Tensor
+    k: Tensor
+
+
+@dataclass
+class Batch:
+    hidden: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass
+class Sizes:
+    dim: int = 3
+
+
+class OfRecords:
+    def by_dataclass(self, x, batch: Batch): ...
+
+    def by_tuple(self, inputs: Triple, scale: float): ...
+
+    def by_keys(self, batch):
+        return batch["x"] + batch["y"]
+
+    def by_attributes(self, data, depth):
+        return data.nodes + data.edge_index
+
+    def of_settings(self, x, sizes: Sizes): ...
+
+    def of_tensors(self, x, cache):
+        return x.shape, cache.update(x)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameter", "fields"),
+    [
+        ("by_dataclass", "batch", ["hidden", "mask"]),
+        ("by_tuple", "inputs", ["q", "k"]),
+        ("by_keys", "batch", ["x", "y"]),
+        ("by_attributes", "data", ["nodes", "edge_index"]),
+    ],
+)
+def test_forwards_that_take_a_record(method: str, parameter: str, fields: list[str]) -> None:
+    function = getattr(OfRecords, method)
+    record = record_of(type("Module", (), {"forward": function}))
+    assert record is not None
+    assert (record.parameter, list(record.fields)) == (parameter, fields)
+    rest = [name for name in list(parameters_of(function))[1:] if name != parameter]
+    opened = record.opened(dict(list(parameters_of(function).items())[1:]))
+    assert list(opened) == [*fields, *rest]
+    closed = record.closed({**dict.fromkeys(fields, 1), **dict.fromkeys(rest, 2)})
+    assert closed.keys() == {parameter, *rest}
+
+
+@pytest.mark.parametrize("method", ["of_settings", "of_tensors"])
+def test_forwards_that_take_none(method: str) -> None:
+    assert record_of(type("Module", (), {"forward": getattr(OfRecords, method)})) is None
+
+
+def forward(x, z, coords, edge_index, mask, context=None, past_key_values=None, mems=None, bias=None): ...
+
+
+def test_tensors_have_the_shapes_that_names_tell() -> None:
+    parameters = parameters_of(forward)
+    given = all_needed(parameters, SCENE, {})
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.tensors.items()}
+    b, t, c = X
+    assert shapes == {"x": X, "z": (b, t, t, c), "coords": (b, t, 3)}
+    assert tuple(all_needed(parameters, SCENE, {"z": 1}).tensors["z"].shape) == X
+    with pytest.raises(NoSuchChoiceError):
+        all_needed(parameters, SCENE, {"z": 20})
+
+
+def test_optional_tensors_are_given_where_they_are_chosen() -> None:
+    parameters = parameters_of(forward)
+    assert optional_tensors(parameters) == ["context"]
+    assert "context" not in one(parameters, SCENE, {}).tensors
+    assert tuple(one(parameters, SCENE, {"context": 1}).tensors["context"].shape) == (
+        ODD.batch,
+        ODD.keys,
+        SCENE.channels,
+    )
+
+
+class Kind(Enum):
+    NEAR = "near"
+
+
+def test_annotations() -> None:
+    def values(hint: object) -> list[object]:
+        found = annotated(hint)
+        assert found is not None
+        return found("window_size", SCENE)
+
+    assert values(Literal["near", "far"] | None) == ["near", "far"]
+    assert values(Kind) == [Kind.NEAR]
+    assert {len(value) for value in values(tuple[int, int, int])} == {3}  # type: ignore[arg-type]
+    assert annotated(int) is None
+    assert layer_class(Holder, "base", nn.Module) is Base
+    assert layer_class(Holder, "anything", Child) is Child
+    assert layer_class(Holder, "anything", int) is None
+
+
+def test_the_output_is_none_of_what_was_given() -> None:
+    x, other = torch.ones(2, 3), torch.zeros(4)
+    assert select({"input": x, "out": other}, None, [x]) is other
+    assert select(Batch(other, mask=x), (2, 3)) is x
+    assert select((3, [other.long(), (other,)]), None) is other
+    assert Call(lambda x: (x, x * 2), {"x": x}).output(x)[0, 0] == 2
+    with pytest.raises(TypeError, match="of its own"):
+        select([x], None, [x])
+
+
+def test_what_stands_in_a_tuple_is_asked_whether_it_attends() -> None:
+    x = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(GarbageError):
+        attending(lambda x: (x.tanh(), None), x, -1)
+    assert attending(lambda x: (x.cumsum(1), None), x, -1)[1] is None
+
+
+def test_parameters_are_keyword_only_where_they_stand_for_kwargs() -> None:
+    assert constructor(Child)["depth"].kind is Parameter.KEYWORD_ONLY
