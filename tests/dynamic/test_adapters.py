@@ -51,6 +51,49 @@ def test_an_adapter_calls_it(tmp_path: Path) -> None:
     assert "v is unused" in result.reason
 
 
+ODD_MODULE = """import torch
+
+
+class TreeAttention(torch.nn.Module):
+    def __init__(self, dim, tree):
+        super().__init__()
+        self.qkv, self.depth = torch.nn.Linear(dim, 3 * dim), tree.depth
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (torch.softmax(q @ k.mT, -1) @ v.detach()) * self.depth
+"""
+
+MODULE_ADAPTERS = """from types import SimpleNamespace
+
+import torch
+
+import theria.testing
+from kernel import TreeAttention
+
+
+@theria.testing.target("kernel:TreeAttention")
+def adapter(x):
+    torch.manual_seed(0)
+    return TreeAttention(x.shape[-1], SimpleNamespace(depth=2)).to(x)(x)
+"""
+
+
+def test_a_module_that_cannot_be_built_says_what_was_guessed(tmp_path: Path) -> None:
+    result = target_of(confirm_source(tmp_path, ODD_MODULE), "TreeAttention")
+    assert result.verdict == "inconclusive"
+    assert "has no attribute 'depth'" in result.reason
+    assert 'target = "kernel:TreeAttention", kwargs = { tree = … }' in result.reason
+    assert "on a function of x that builds and calls it" in result.reason
+
+
+def test_an_adapter_builds_it(tmp_path: Path) -> None:
+    path = tmp_path / "adapters.py"
+    path.write_text(MODULE_ADAPTERS)
+    result = target_of(confirm_source(tmp_path, ODD_MODULE, adapters=(str(path),)), "TreeAttention")
+    assert result.verdict == "silent_corruption", result.reason
+
+
 def test_an_adapter_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     path = tmp_path / "adapters.py"
     path.write_text("import no_such_package\n")
