@@ -88,8 +88,9 @@ MODULE_BUILD: Table = (
     (r"^num_\w*tokens(_\w+)?$|^num_(selected|routed|heavy)|top_?k|capacity|num_keep", _counts),
     (
         r"slots|quer(y|ies)$|latents?$|inds?$|seeds?$|prototypes",
-        lambda n, s: [few(s) + 1, s.shape.queries, s.shape.keys],
+        lambda n, s: [few(s) + 1, s.shape.queries, s.shape.keys, side(s)],
     ),
+    (r"frames$", lambda n, s: [side(s), s.shape.queries, 2]),
     (r"seg(ment)?_|segment", lambda n, s: [part(s), s.shape.queries]),
     (r"temperature|^(temp|tau)$", _constant(1.0)),
     (r"iter(s|ations?)?$", _constant(3)),
