@@ -197,8 +197,12 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     if scene.written_shape(parameter.name) and not _tensors(values) and None not in values:
         values = _any(parameter.name, scene)
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
-    unknown = [None, *_any(parameter.name, scene)[:2], 1, False, *modifiers.masks(parameter.name, scene)[1:3]]
-    return fitting or by_annotation or values or unknown
+    return fitting or by_annotation or values or _unknown(parameter.name, scene)
+
+
+def _unknown(name: str, scene: Scene) -> list[Any]:
+    """None, numbers, and what masks some keys."""
+    return [None, *_any(name, scene)[:2], 1, False, *modifiers.masks(name, scene)[1:3]]
 
 
 def may_be_differentiated(name: str) -> bool:

@@ -23,7 +23,7 @@ LONGEST = 256
 """The most positions that a complaint is believed to want."""
 
 _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
-_DTYPES = re.compile(r"dtype|scalar type|\bDouble\b")
+_DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
 _MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
