@@ -278,9 +278,16 @@ def test_the_line_told_of_a_kernel_that_does_not_compile_is_its_compilers_compla
     assert first_line(kernel) == first_line(helper) == "TypeError: a tile is too small"
 
 
-@pytest.mark.parametrize(("error", "line"), [(ValueError("q\nk"), "q"), (ValueError(), "no message")])
-def test_the_line_told_of_other_errors_is_their_first(error, line):
-    error.__cause__ = TypeError("hidden")
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CompilationError("at 57:14:\n    b = x.to(y)\n        ^\ny is not defined"), "y is not defined"),
+        (CompilationError("at 57:14:\n    b = x.to(y)\n        ^"), "at 57:14:"),
+        (ValueError("q\nk"), "q"),
+        (ValueError(), "no message"),
+    ],
+)
+def test_the_line_told_of_an_error(error, line):
     assert first_line(error) == line
 
 

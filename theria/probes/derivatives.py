@@ -161,9 +161,10 @@ def first_line(error: BaseException) -> str:
 
     Triton's own message begins with the place in the kernel, and lacks the complaint where that is in a helper.
     """
-    if type(error).__name__ == "CompilationError" and error.__cause__ is not None:
-        inner = error.__cause__
-        nested = type(inner) is type(error)
-        return first_line(inner) if nested else f"{type(inner).__name__}: {first_line(inner)}"
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else "no message"
+    lines = str(error).strip().splitlines() or ["no message"]
+    if type(error).__name__ != "CompilationError":
+        return lines[0][:300]
+    inner = error.__cause__
+    if inner is None:  # the complaint, if any, stands below the mark under the place
+        return (lines[0] if lines[-1].strip() == "^" else lines[-1])[:300]
+    return first_line(inner) if type(inner) is type(error) else f"{type(inner).__name__}: {first_line(inner)}"
