@@ -21,6 +21,14 @@ MODA = SimpleNamespace(
     d_model=12, num_heads=3, num_kv_heads=3, head_dim=4, num_layers=2, use_triton=False, chunk_size=None, dropout=0.0
 )
 
+LATENT = SimpleNamespace(
+    d_model=12, num_heads=3, kv_compressed_dim=5, q_compressed_dim=6, rope_dim=2, seq_len=6, dropout=0.0, use_bias=False
+)
+SCALES = SimpleNamespace(multiway=False, layernorm_eps=1e-6)
+ALL = torch.ones(2, 6, dtype=torch.bool)
+NEIGHBOURS = torch.arange(5)[None, :, None].add(torch.arange(3)).remainder(5).expand(2, -1, -1)
+TURNS = torch.linspace(-1, 1, 24, dtype=torch.float64).view(6, 4)
+
 
 def qkv3(batch: int, positions: int, width: int) -> dict[str, Shape]:
     """The shapes of q, k and v that a module projects itself."""
@@ -185,6 +193,86 @@ FILES: dict[str, dict[str, Make]] = {
     },
     "x_clip/x_clip.py": {
         "Attention": module(12, 4, 3, inputs=x(2, 6, 12), tolerance=ROUGH),
+    },
+    "adjacent_attention_network/adjacent_attention_network.py": {
+        "AdjacentAttention": module(
+            dim=12, **HEADS, inputs=x(2, 5, 12), call=lambda m, a: m(a, NEIGHBOURS, torch.ones(2, 5, 3))
+        ),
+    },
+    "fast_transformer_pytorch/fast_transformer_pytorch.py": {
+        "FastAttention": module(12, **HEADS, max_seq_len=6, inputs=x(2, 6, 12), call=lambda m, a: m(a, ALL)),
+    },
+    "flash_attention_triton/flash_attention_2.py": {
+        "flash_attention_v2": function(inputs=qkv(1, 2, 32, 32, 16), **KERNEL),
+    },
+    "grouped_query_attention_pytorch/attention.py": {
+        "scaled_dot_product_gqa": function(inputs={"q": (2, 6, 4, 5), "k": (2, 7, 2, 5), "v": (2, 7, 2, 5)}),
+        "MultiheadGQA": module(32, 4, 2, inputs=qkv3(2, 6, 32)),
+    },
+    "grouped_query_attention_pytorch/transformer.py": {
+        "GQATransformerEncoderLayer": module(32, 4, 2, 20, 0.0, inputs=x(2, 6, 32)),
+        "GQATransformerDecoderLayer": module(32, 4, 2, 20, 0.0, inputs={"x": (2, 6, 32), "memory": (2, 5, 32)}),
+    },
+    "halonet_pytorch/halonet_pytorch.py": {
+        "HaloAttention": module(dim=12, block_size=2, halo_size=1, **HEADS, inputs=x(2, 12, 4, 4)),
+    },
+    "invariant_point_attention/invariant_point_attention.py": {
+        "InvariantPointAttention": module(
+            dim=12,
+            heads=2,
+            scalar_key_dim=4,
+            scalar_value_dim=4,
+            inputs={"x": (2, 5, 12), "pairs": (2, 5, 5, 12), "rotations": (2, 5, 3, 3), "translations": (2, 5, 3)},
+            call=lambda m, a, b, r, t: m(a, b, rotations=r, translations=t),
+        ),
+    },
+    "kl_div_attention/fused_flash_attn.py": {
+        "fused_flash_attn": function(inputs=qkv(1, 2, 32, 32, 16), **KERNEL),
+    },
+    "kl_div_attention/kl_div_attention.py": {
+        "KLDivAttention": module(12, **HEADS, inputs=x(2, 6, 12)),
+    },
+    "lambda_networks/lambda_networks.py": {
+        "LambdaLayer": module(12, dim_k=4, r=3, heads=3, inputs=x(2, 12, 4, 4)),
+    },
+    "lightning_attn/ops/triton/lightning_attn2.py": {
+        "LightningAttention2": function(
+            inputs=qkv(1, 2, 64, 64, 32), call=lambda f, q, k, v: f(q, k, v, torch.tensor([0.1, 0.3])), **KERNEL
+        ),
+    },
+    "mla/attention.py": {
+        "MLA": module(LATENT, inputs=x(2, 6, 12)),
+    },
+    "point_transformer_pytorch/point_transformer_pytorch.py": {
+        "PointTransformerLayer": module(
+            dim=12, pos_mlp_hidden_dim=5, attn_mlp_hidden_mult=2, inputs={"x": (2, 5, 12), "points": (2, 5, 3)}
+        ),
+    },
+    "sageattention/core.py": {
+        "sageattn": function(
+            inputs=qkv(1, 2, 64, 64, 64), call=lambda f, *all3: f(*(t.clone() for t in all3)), **KERNEL
+        ),
+    },
+    "simplicial_attention/nth_directional_attn.py": {
+        "nth_directional_attend": function(
+            inputs=dict.fromkeys(("q", "v", "r", "w"), (2, 3, 4, 5)), call=lambda f, q, v, r, w: f((q, v), (r, w))
+        ),
+    },
+    "srf_attention/att.py": {
+        "Attention": module(4, False, inputs=qkv(), call=lambda m, q, k, v: m(q, k, v, mode="train", attn_fn="torch")),
+    },
+    "strassen_attention/strassen_attention.py": {
+        "strassen_attend": function(inputs=dict.fromkeys(("q", "k1", "k2", "v1", "v2"), (2, 3, 4, 5))),
+    },
+    "torchscale/component/multiscale_retention.py": {
+        "MultiScaleRetention": module(
+            SCALES,
+            12,
+            12,
+            3,
+            inputs=x(2, 6, 12),
+            call=lambda m, a: m(a, ((TURNS.sin(), TURNS.cos()), torch.ones(6, 6).tril())),
+        ),
     },
     "conformer/conformer.py": {
         "Attention": module(12, **HEADS, max_pos_emb=5, inputs=x(2, 6, 12)),
