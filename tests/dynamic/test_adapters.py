@@ -94,6 +94,13 @@ def test_an_adapter_builds_it(tmp_path: Path) -> None:
     assert result.verdict == "silent_corruption", result.reason
 
 
+def test_what_is_configured_reaches_a_constructor_that_takes_anything(tmp_path: Path) -> None:
+    source = ODD_MODULE.replace("dim, tree", "dim, **options").replace("tree.depth", "dict(options)['deep']")
+    table = {"target": "TreeAttention", "kwargs": {"deep": 2}}
+    result = target_of(confirm_source(tmp_path, source, targets=(table,)), "TreeAttention")
+    assert result.verdict == "silent_corruption", result.reason
+
+
 def test_an_adapter_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     path = tmp_path / "adapters.py"
     path.write_text("import no_such_package\n")

@@ -116,6 +116,8 @@ def build(
 ) -> Any:
     """The module that a class makes in a scene; what it asks for beyond its signature is given by name.
 
+    ``fixed``: what the user has configured, all of which a constructor is given that takes any keyword argument.
+
     Raises:
         Exception: whatever the constructor raises.
     """
@@ -125,6 +127,7 @@ def build(
         arguments = {**small_defaults(parameters, scene, table, above=2), **arguments, **_given(fixed, parameters)}
     if not is_open(parameters):
         return made_by(partial(cls, **arguments))
+    arguments |= {name: value for name, value in fixed.items() if name not in parameters}
     return _made_openly(cls, arguments, fixed, lambda name: by_name(name, table, roomy(parameters, scene)))
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from theria_lint.dynamic.worker.calling.building import build, made_by, prepare, roomy, shake, table_for
 from theria_lint.dynamic.worker.calling.calls import BUILT, Call, Maker, Way
-from theria_lint.dynamic.worker.calling.constructors import constructor
+from theria_lint.dynamic.worker.calling.constructors import constructor, is_open
 from theria_lint.dynamic.worker.calling.functions import expected_shape
 from theria_lint.dynamic.worker.calling.inputs import ANYTHING, FEATURES, FORWARD
 from theria_lint.dynamic.worker.calling.mixing import attending, depending
@@ -58,7 +59,7 @@ class _Target:
     forward: Mapping[str, inspect.Parameter]
     record: Record | None
     fixed: Mapping[str, Any]
-    complaints: dict[Hashable, Exception] = field(default_factory=dict)
+    complaints: dict[Hashable, tuple[Exception, TracebackType | None]] = field(default_factory=dict)
 
     def ways(self) -> Iterator[Way]:
         """The ways to make the call, each with the parameters of both signatures to choose."""
@@ -95,12 +96,14 @@ class _Target:
         of_constructor = {name.removeprefix(BUILT): i for name, i in choice.items() if name.startswith(BUILT)}
         key = (scene.shape, scene.dtype, scene.small, scene.masking, tuple(of_constructor.items()))
         if key in self.complaints:
-            raise self.complaints[key]
+            error, trace = self.complaints[key]
+            raise error.with_traceback(trace)
         torch.default_generator.manual_seed(scene.seed)
+        mine = {name: v for name, v in self.fixed.items() if name in self.parameters or name not in self.forward}
         try:
-            module = build(self.cls, self.parameters, scene, of_constructor, self.fixed)
+            module = build(self.cls, self.parameters, scene, of_constructor, mine)
         except Exception as error:
-            self.complaints[key] = error
+            self.complaints[key] = error, error.__traceback__
             raise
         prepare(module, roomy(self.parameters, scene))
         return module
@@ -111,7 +114,7 @@ class _Target:
         scene = roomy(self.parameters, scene)
         given = recipe(self.forward, scene, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
-        others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
+        others = self._others(rest, scene, choice)
         function = _Forward(partial(self._run, module), module, given, others, scene)
         plain = recipe is heads_apart and set(given.tensors) == {"q", "k", "v"}
         expected = expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
@@ -128,11 +131,20 @@ class _Target:
         scene = roomy(self.parameters, scene)
         ids = token_ids(self.forward, scene)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
-        others = choose_arguments(rest, scene, FORWARD, choice, self.fixed)
+        others = self._others(rest, scene, choice)
         found = in_parameters(module, lambda: self._run(module, {**ids, **others}))
         if found is None:
             raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
         return Call(found[0], {PARAMETERS: found[1]})
+
+    def _others(
+        self, parameters: Mapping[str, inspect.Parameter], scene: Scene, choice: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Values for the rest of the forward's parameters, and what was configured for its ``**kwargs``."""
+        known = {*self.parameters, *self.forward}
+        loose = {name: value for name, value in self.fixed.items() if name not in known}
+        mine = loose if is_open(self.forward) and not is_open(self.parameters) else {}
+        return {**mine, **choose_arguments(parameters, scene, FORWARD, choice, self.fixed)}
 
     def _run(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """What a module returns for the arguments of its forward."""
