@@ -34,9 +34,9 @@ class Settings(Config):
     """Stands for a model's configuration: names its activation, and else answers as constructors are answered."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in ("hidden_act", "hidden_activation", "activation_function"):
-            return super().__getattr__(name) if name.startswith("_") else "gelu"
-        values = by_name(name, MODULE_BUILD, self._scene)
+        if name in ("hidden_act", "hidden_activation", "activation_function"):
+            return "gelu"
+        values = [] if name.startswith("_") else by_name(name, MODULE_BUILD, self._scene)
         return values[0] if values else super().__getattr__(name)
 
     __getitem__ = __getattr__

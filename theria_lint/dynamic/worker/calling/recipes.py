@@ -86,9 +86,9 @@ def all_needed(forward: Parameters, scene: Scene, choice: Choice) -> Given:
 
 def all_needed_with_heads(forward: Parameters, scene: Scene, choice: Choice) -> Given:
     """The same with heads apart, as q, k and v have them, and scores of each query for each key."""
-    names = _needed(forward)
-    like = tuple(scene.qkv()["q"].shape)
-    return _given({n: n for n in names}, {n: [_scores(n, scene) or like] for n in names}, scene, {})
+    like = [tuple(scene.qkv()["q"].shape)]
+    shapes = {name: _shapes(name, scene) if _is_scores(name) else like for name in _needed(forward)}
+    return _given({name: name for name in shapes}, shapes, scene, {})
 
 
 def with_context(forward: Parameters, scene: Scene, choice: Choice) -> Given:
@@ -207,35 +207,26 @@ def _is_scores(name: str) -> bool:
     return bool(re.search(r"(attn_?|attention_?)(logits|scores|weights)$|^(sim|dots|logits|scores)$", name.lower()))
 
 
-def _scores(name: str, scene: Scene) -> Sizes | None:
-    s = scene.shape
-    return (s.batch, s.heads, s.queries, s.keys) if _is_scores(name) else None
-
-
 def _shapes(name: str, scene: Scene) -> list[Sizes]:
     """The shapes that a tensor beside x may have, the likeliest first: its own, a pair's, a point's, a sequence's."""
-    scores, x, lower = _scores(name, scene), x_shape(scene), name.lower().strip("_")
+    x, lower = x_shape(scene), name.lower().strip("_")
     b, t, c = scene.shape.batch, scene.shape.queries, scene.channels
     pairs = (t, t, c) if len(x) == 2 else (b, t, t, c)
-    edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if _EDGES.search(lower) and len(x) == 2 else []
     points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
-    likely = [
-        shape
-        for pattern, shape in (
-            (_COORDINATES, points),
-            (_PAIRS, pairs),
-            (_VECTORS, vector),
-            (_REFERENCES, (b, t, 1, 2)),
-        )
-        if pattern.search(lower)
-    ]
+    if _is_scores(name):
+        return [(b, scene.shape.heads, t, scene.shape.keys)]
     if _FRAMES.search(lower):
         return [(*points, 3)]
-    return (
-        [scores]
-        if scores
-        else [*edges, *likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
+    edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if len(x) == 2 else []
+    told = (
+        (_EDGES, edges),
+        (_COORDINATES, [points]),
+        (_PAIRS, [pairs]),
+        (_VECTORS, [vector]),
+        (_REFERENCES, [(b, t, 1, 2)]),
     )
+    likely = [shape for pattern, shapes in told if pattern.search(lower) for shape in shapes]
+    return [*likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
 
 
 def _context_shapes(name: str, scene: Scene) -> list[Sizes]:
