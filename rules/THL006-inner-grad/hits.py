@@ -29,8 +29,8 @@ class CheckpointedAttention(torch.autograd.Function):  # verdict: silent_collaps
 
     @staticmethod
     def backward(ctx, grad_out):
-        q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)  # expect: THL006 cleared
-        with torch.enable_grad():  # expect: THL001 cleared
+        q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)  # expect: THL006 unconfirmed
+        with torch.enable_grad():  # expect: THL001 unconfirmed
             out = softmax_attention(q, k, v)
         torch.autograd.backward(out, grad_out)  # expect: THL006 confirmed
         return q.grad, k.grad, v.grad

@@ -31,7 +31,7 @@ def judged_fairly(report: Report, made: Call, seed: int, measure: Callable[[], R
     wrong = any(block.state in ("missing", "wrong") for block in report.gradients.values())
     if not (silent and wrong and _is_recorded_by_pytorch(made, seed)):
         return report, []
-    with _Contiguous():
+    with _Contiguous():  # type: ignore[no-untyped-call]
         fair = measure()
     return (fair, [f"on {report.configuration} {TOLD}"]) if fair.verdict is Verdict.SAFE else (report, [])
 
@@ -52,7 +52,7 @@ def _is_recorded_by_pytorch(made: Call, seed: int) -> bool:
     return True
 
 
-class _Contiguous(TorchDispatchMode):
+class _Contiguous(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Gives PyTorch's operators contiguous copies of what they read, where they neither alias nor change it."""
 
     def __torch_dispatch__(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from theria.probes import Report
 from theria.probes.point import call, draw, isolated
+from theria.verdicts import Verdict
 from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import Binding
@@ -16,6 +20,12 @@ POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""
 
 _STEPS = (1e-4, 1e-5)
+_NEAR = (1e-8, -1e-8, 3e-9)
+"""How near to a point jumps are looked for: nearer than any difference that the probe takes."""
+
+_JUMP = 1e-5
+"""The relative size of a step so near that is none of slope, nor of rounding."""
+
 _CONTRADICTION = 1e-2
 """The relative difference between a gradient and every difference of the forward at which a closer look is due."""
 
@@ -50,3 +60,36 @@ def _contradicted(made: Call, seed: int) -> bool:
         return float((cotangent * call(made.output, moved, seed)).sum().detach())
 
     return all(abs((loss(h) - loss(-h)) / (2 * h) - slope) > _CONTRADICTION * size for h in _STEPS)
+
+
+def jumps(made: Call, seed: int) -> bool:
+    """Whether the forward, or its gradient, is another one however near the point, as where routing breaks ties."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in made.inputs.items()}
+    here = _values(made, seed, directions, 0.0)
+    return any(
+        float((there - value).norm()) > _JUMP * float(value.norm())
+        for step in _NEAR
+        for there, value in zip(_values(made, seed, directions, step), here, strict=True)
+    )
+
+
+def _values(made: Call, seed: int, directions: Mapping[str, Tensor], step: float) -> list[Tensor]:
+    """The output and the gradients of its sum of squares at a moved point."""
+    leaves = {n: (t.detach() + step * directions[n]).requires_grad_() for n, t in made.inputs.items()}
+    output = call(made.output, leaves, seed)
+    with isolated(seed):
+        found = torch.autograd.grad(output.square().sum(), list(leaves.values()), allow_unused=True)
+    return [output.detach(), *(gradient.detach() for gradient in found if gradient is not None)]
+
+
+def judged_beyond_jumps(report: Report, scene: Scene, bound: Binding, measure: Callable[[Scene], Report]) -> Report:
+    """The report or, where differences blame a point at which the forward jumps, that of another point."""
+    if report.verdict is not Verdict.SILENT_CORRUPTION or not report.oracle.startswith("finite differences"):
+        return report
+    for number in range(POINTS if scene.dtype is torch.float64 else 0):
+        moved = replace(scene, seed=scene.seed + number)
+        if not jumps(bound.call(moved), moved.seed):
+            return measure(moved) if number else report
+    reason = "its forward jumps between branches wherever it was probed; give other arguments or an oracle"
+    return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason) if scene.dtype is torch.float64 else report

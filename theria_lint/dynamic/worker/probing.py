@@ -29,6 +29,7 @@ from theria_lint.dynamic.worker.fusing import fused_scenes
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
+from theria_lint.dynamic.worker.points import judged_beyond_jumps
 from theria_lint.dynamic.worker.tracing import Traces, merged
 from theria_lint.model import Run, TargetKind
 
@@ -139,12 +140,13 @@ def _judged(
 ) -> tuple[Report, list[str]]:
     """The report on one configuration, and what is to be told beside it."""
 
-    def measured(routes: Sequence[Route] = SECONDARY) -> Report:
+    def measured(scene: Scene = scene, routes: Sequence[Route] = SECONDARY) -> Report:
         return _measure(subject.binding, scene, name, subject.hints, twin, routes)
 
-    report = measured(SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
+    report = measured(routes=SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
     if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
         report = measured()
+    report = judged_beyond_jumps(report, scene, subject.binding, measured)
     return judged_fairly(report, subject.binding.call(scene), scene.seed, measured)
 
 

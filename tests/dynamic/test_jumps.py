@@ -1,0 +1,53 @@
+"""Differences tell nothing at a point where the forward jumps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from theria.probes import Report
+from theria.probes.sweep import ROUND
+from theria.verdicts import Status, Verdict
+from theria_lint.dynamic.worker import points
+from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.scene import Scene
+
+INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
+
+SMOOTH = {
+    "softmax": lambda q: q.softmax(-1) * 3,
+    "kinked": lambda q: q.relu() @ q.abs().mT,
+    "in float32": lambda q: (q.float() @ q.float().mT).softmax(-1).double(),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_kinks_and_rounding_are_no_jumps(name):
+    assert not points.jumps(Call(SMOOTH[name], INPUTS), 0)
+
+
+def test_a_forward_that_breaks_ties_jumps():
+    def routed(q: torch.Tensor) -> torch.Tensor:
+        return q * (1 + (q.softmax(-1).sum(-1) * 1e16).remainder(7)).unsqueeze(-1)
+
+    assert points.jumps(Call(routed, INPUTS), 0)
+
+
+BLAMED = Report(
+    Status.OK, Verdict.SILENT_CORRUPTION, "wrong", dtype="float64", device="cpu", oracle="finite differences (of it)"
+)
+SCENE = Scene(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
+
+
+@pytest.mark.parametrize(
+    ("jumping", "verdict"),
+    [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(points.POINTS)), "inconclusive")],
+)
+def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
+    monkeypatch.setattr(points, "jumps", lambda made, seed: seed in jumping)
+    binding = SimpleNamespace(call=lambda scene: None)
+    found = points.judged_beyond_jumps(BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE))
+    assert found.verdict == verdict
