@@ -194,8 +194,11 @@ def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[st
     values = by_name(parameter.name, table, scene)
     if not values and parameter.name.lower() in words.FUNCTION_PARAMETERS:
         return [scene.base, *by_annotation]
-    if scene.written_shape(parameter.name) and not _tensors(values) and None not in values:
+    written = scene.written_shape(parameter.name)
+    if written and not _tensors(values) and None not in values:
         values = _any(parameter.name, scene)
+    elif written:
+        values = sorted(values, key=lambda value: isinstance(value, torch.Tensor) and tuple(value.shape) != written)
     fitting = [v for v in values if _fits(v, str(parameter.annotation))]
     return fitting or by_annotation or values or _unknown(parameter.name, scene)
 

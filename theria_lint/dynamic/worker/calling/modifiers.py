@@ -39,10 +39,11 @@ def block_masks(name: str, scene: Scene) -> list[Any]:
 
 
 def biases(name: str, scene: Scene) -> list[Any]:
-    """None, or what is added to the logits: by head, by sequence and head, or alike."""
+    """None, or what is added to the logits: as the text says, by head, by sequence and head, or alike."""
     s = scene.spread
     shapes = [(s.heads, s.queries, s.keys), (s.batch, s.heads, s.queries, s.keys), (s.queries, s.keys)]
-    return [None, *(scene.tensor(name, shape) for shape in shapes)]
+    written = scene.written_shape(name)
+    return [None, *(scene.tensor(name, shape) for shape in dict.fromkeys([*([written] if written else []), *shapes]))]
 
 
 def slopes(name: str, scene: Scene) -> list[Any]:
