@@ -140,7 +140,10 @@ class StaticCache:
         from theria_lint.static.uses import Part
 
         rows = self._load("part", data, (name,))
-        return None if rows is None or len(rows) != len(Part._fields) else Part(*map(tuple, rows))
+        try:
+            return None if rows is None else Part._make([*map(tuple, rows[:-1]), rows[-1]])
+        except (TypeError, IndexError):
+            return None
 
     def store_suspects(self, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:
         """Keep the suspects of a content."""

@@ -6,6 +6,7 @@ their imports, as far as they are linted or belong to the target's own package.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,10 @@ from theria_lint.static.uses import Part
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
     from theria_lint.static.uses import Uses
+
+_STAR = re.compile(rb"import\s*\*")
+# A name that stands for a member of itself (``import x; x = x.y``) has no end.
+_DEEPEST = 8
 
 
 def with_called(
@@ -40,9 +45,10 @@ def with_called(
     for item in starts:
         items[item.path] = item._replace(targets=tuple(code.reach(target, roots) for target in item.targets))
     for path, called in roots.items():
-        if path not in given:
-            items[path] = code.with_suspects(items.get(path, Scanned(path)), sorted(called))
-    return [items[path] for path in sorted(items) if path in roots or items[path].texts or items[path].errors]
+        found = code.with_suspects(items.get(path, Scanned(path)), sorted(called))
+        if found.suspects and path not in given:
+            items[path] = found
+    return [items[path] for path in sorted(items)]
 
 
 class _Code:
@@ -91,14 +97,16 @@ class _Code:
 
     def _defined(self, importer: str, path: str, seen: set[Thing]) -> list[Thing]:
         """Where the thing is defined that a file imports by a dotted path, behind all re-exports."""
-        for thing in self._modules.find(importer, path):
-            if thing in seen:
-                continue
-            seen.add(thing)
-            part = self._file(thing.path).part(thing.name)
-            found = [thing] if part.functions or part.classes or part.imports else []
-            found += [further for other in part.elsewhere for further in self._defined(thing.path, other, seen)]
-            if found:
+        things = [thing for thing in self._modules.find(importer, path) if thing.name.count(".") <= _DEEPEST]
+        for thing in things:
+            if thing not in seen:
+                seen.add(thing)
+                part = self._file(thing.path).part(thing.name)
+                if part.known:
+                    found = [thing] if part.functions or part.classes or part.imports else []
+                    return found + [more for other in part.elsewhere for more in self._defined(thing.path, other, seen)]
+        for other in self._file(things[0].path).part(things[0].name).stars if things else ():
+            if found := self._defined(things[0].path, other, seen):
                 return found
         return []
 
@@ -138,7 +146,7 @@ class _File:
 
     def _find_part(self, name: str) -> Part:
         cache = self._scanner.cache
-        if self._data is None:
+        if self._data is None or not self._may_know(self._data, name):
             return Part()
         known = cache.part(self._data, name) if cache else None
         if known is not None or self._uses is None:
@@ -147,6 +155,10 @@ class _File:
         if cache:
             cache.store_part(self._data, name, found)
         return found
+
+    def _may_know(self, data: bytes, name: str) -> bool:
+        """Whether a file's text holds a name, or may have it from another module without saying it."""
+        return name.partition(".")[0].encode() in data or _STAR.search(data) is not None
 
     def with_suspects(self, item: Scanned, roots: Sequence[str]) -> Scanned:
         """The file with the suspects that it holds if other files run these functions of it."""

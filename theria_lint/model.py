@@ -138,12 +138,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class TargetResult:
-    """A target, its worst conclusive verdict and the runs behind it."""
+    """A target, its worst conclusive verdict and the runs behind it.
+
+    ``blames_others``: ``reason`` names confirmed suspects in files that were not linted.
+    """
 
     target: Target
     verdict: Verdict
     reason: str
     runs: tuple[Run, ...] = ()
+    blames_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,12 @@ def lint(
         from theria_lint.called import with_called
         from theria_lint.confirming import with_dispositions
         from theria_lint.filtering import without_silenced
+        from theria_lint.outside import within
 
         if settings.confirm:
             scanned = with_called(scanned, files, settings, given)
         report = with_dispositions(report, scanned, settings, given=given, progress=progress)
-        report = without_silenced(report, scanned, settings, files)
+        report = within(without_silenced(report, scanned, settings, files), files)
     return report
 
 

@@ -63,10 +63,10 @@ class Marker:
     def _target(self, result: TargetResult, causes: Sequence[Finding]) -> Mark:
         target = result.target
         text = f"{target.symbol} is {result.verdict.value}: {result.reason}"
+        if not causes and not result.blames_others:
+            text += f"\n{UNEXPLAINED}"
         where = self._range(self._name(target.line, target.symbol))
-        diagnostic = _diagnostic(
-            where, types.DiagnosticSeverity.Error, UNSAFE, text if causes else f"{text}\n{UNEXPLAINED}"
-        )
+        diagnostic = _diagnostic(where, types.DiagnosticSeverity.Error, UNSAFE, text)
         diagnostic.related_information = [self._cause(finding) for finding in causes]
         return Mark(diagnostic, target=result)
 

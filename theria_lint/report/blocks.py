@@ -88,7 +88,7 @@ def _target(
     yield _head(result, style)
     if not any(explains(finding, result) and result.reason in finding.reason for finding in report.findings):
         yield from wrapped(f"reason: {result.reason}", "  ", view.width)
-    if _key(result) in alone:
+    if _key(result) in alone and not result.blames_others:
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):

@@ -14,6 +14,8 @@ from theria_lint.report.outcome import unexplained_targets
 UNSAFE = "unsafe-target"
 ERROR = "not-checked"
 UNUSED = "unused-ignore"
+# By whether the target's reason names suspects in files that were not linted.
+ADVICE = {False: "Look at what it calls in other files and libraries.", True: "Lint the files that it names too."}
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def _items(report: Report, view: View) -> Iterator[Item]:
             yield _of_finding(finding, report)
     for result in unexplained_targets(report):
         target = result.target
-        text = f"{target.symbol} is {result.verdict.value}: {result.reason}, and no suspect explains it."
-        remedy = "Look at what it calls in other files and libraries."
+        rest = "" if result.blames_others else ", and no suspect explains it"
+        text = f"{target.symbol} is {result.verdict.value}: {result.reason}{rest}."
+        remedy = ADVICE[result.blames_others]
         yield _item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
     for error in report.errors:
         yield _item(ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message)

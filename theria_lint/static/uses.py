@@ -23,7 +23,8 @@ class Part(NamedTuple):
     ``functions`` are the symbols of what runs, ``classes`` those of the classes that take part, with what builds their
     instances. ``imports``: what the code names of other modules; ``called``: the members that it calls, perhaps those
     of what it took. ``methods``: those of the thing, if it is a class. ``elsewhere``: what the thing is but another
-    name for. All are empty where the module has no such thing.
+    name for. ``stars``: what it may be, by an import of everything, where the module does not name it: then all else
+    is empty, and ``known`` false.
     """
 
     functions: tuple[str, ...] = ()
@@ -32,6 +33,8 @@ class Part(NamedTuple):
     called: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    stars: tuple[str, ...] = ()
+    known: bool = False
 
 
 def read(source: str) -> Uses:
@@ -46,12 +49,16 @@ class Uses:
         self._index = index
         self._attention = AttentionCode(index)
         self._variables = _values(index.module.of(ast.Assign))
+        self._defined = {scope.name for scope in index.module.children}
         self._members: dict[Scope, dict[str, set[str]]] = {}
 
     def part(self, name: str) -> Part:
         """What using ``f``, ``Class`` or ``Class.member`` of the module means."""
         owner, _, member = name.partition(".")
-        classes = [scope for scope in self._index.module.children if scope.name == owner and scope.kind == "class"]
+        module = self._index.module
+        if not (owner in module.names.bound or owner in self._variables or owner in self._defined):
+            return Part(stars=module.names.resolve(name))
+        classes = [scope for scope in module.children if scope.name == owner and scope.kind == "class"]
         entries = [*self._attention.named(name), *self._submodules(classes, member)]
         reached = self._attention.closure(entries)
         owners = {scope.parent for scope in reached if scope.parent is not None and scope.parent.kind == "class"}
@@ -64,7 +71,8 @@ class Uses:
             _sorted(imports),
             _sorted(name for scope in reached for name in _called(scope)),
             () if member else _sorted(_methods(self._index, classes)),
-            _sorted(self._elsewhere(name)),
+            _sorted(self._meanings(module.names, name)),
+            known=True,
         )
 
     def _submodules(self, classes: Iterable[Scope], member: str) -> Iterator[Scope]:
@@ -72,12 +80,6 @@ class Uses:
         for scope in classes:
             for ancestor in lineage(self._index, scope):
                 yield from self._attention.members(ancestor).get(member, ())
-
-    def _elsewhere(self, name: str) -> set[str]:
-        module, owner = self._index.module, name.partition(".")[0]
-        if owner not in module.names.bound and any(scope.name == owner for scope in module.children):
-            return set()
-        return self._meanings(module.names, name)
 
     def _missing(self, scope: Scope, member: str) -> Iterator[str]:
         """What runs in other modules when an instance is called, or a member of it used: what is inherited, or made."""
@@ -127,7 +129,9 @@ class Uses:
 
     def _meanings(self, names: NameTable, path: str) -> set[str]:
         """The imported things that a dotted name may stand for, through variables of the module too."""
-        found, seen, stack = set(names.resolve(path)), set[str](), [path]
+        root = path.partition(".")[0]
+        is_own = root not in self._index.module.names.bound and (root in self._defined or root in self._variables)
+        found, seen, stack = set[str]() if is_own else set(names.resolve(path)), set[str](), [path]
         while stack:
             root = stack.pop().partition(".")[0]
             if root not in seen and root in self._variables and names.bound.get(root) != set():

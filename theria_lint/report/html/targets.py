@@ -64,7 +64,7 @@ def _title(index: Index, result: TargetResult) -> Iterator[Markup]:
 
 def _body(index: Index, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
     yield tag("p", prose(result.reason), class_="message")
-    if alone:
+    if alone and not result.blames_others:
         yield tag("p", "No suspect explains it: look at what this target calls in other files and libraries.")
     yield _links(index, result)
     if result.runs:
