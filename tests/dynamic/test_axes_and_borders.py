@@ -1,0 +1,104 @@
+"""The parts of calling that can be told apart from it: packed layouts, borders that are ignored, axes that are one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from theria.probes.layouts import PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
+from theria.probes.sweep import ODD, attention_references
+from theria_lint.dynamic.worker.base import base_attention
+from theria_lint.dynamic.worker.calling.axes import TIME, WIDTH, axes_of, equated, facts_in, sizes_for
+from theria_lint.dynamic.worker.calling.packing import moved, respects_borders
+from theria_lint.dynamic.worker.calling.scene import Scene
+
+
+def scene_in(layout: str) -> Scene:
+    return Scene(ODD, layout, torch.float64, "cpu", base_attention("reference"))
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(H,T,D), (H,M,D), (H,M,D), written out by hand."""
+    weights = torch.exp(torch.einsum("htd,hmd->htm", q, k) / q.shape[-1] ** 0.5)
+    return torch.einsum("htm,hmd->htd", weights / weights.sum(-1, keepdim=True), v)
+
+
+def one_by_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Packed (1,H,T,D): each sequence attends to itself."""
+    ends = [sequence_lengths(t.shape[2]) for t in (q, k, v)]
+    parts = zip(*(torch.split(t[0], lengths, 1) for t, lengths in zip((q, k, v), ends, strict=True)), strict=True)
+    return torch.cat([softmax_attention(*part) for part in parts], 1)[None]
+
+
+@pytest.mark.parametrize("layout", PACKED)
+def test_the_reference_of_packed_sequences_keeps_them_apart(layout: str) -> None:
+    tensors = scene_in(layout).qkv()
+    assert len(set(sequence_lengths(to_bhtd(tensors["q"], layout).shape[2]))) > 1
+    expected = from_bhtd(one_by_one(*(to_bhtd(t, layout) for t in tensors.values())), layout)
+    torch.testing.assert_close(attention_references(layout)[0].function(**tensors), expected)
+
+
+@pytest.mark.parametrize("layout", SHARED)
+def test_the_reference_of_shared_keys_repeats_them(layout: str) -> None:
+    q, k, v = scene_in(layout).qkv().values()
+    found = attention_references(layout)[0].function(q, k, v)
+    q, k, v = (to_bhtd(t, key_layout(layout) if t is not q else query_layout(layout)) for t in (q, k, v))
+    assert k.shape[1] < q.shape[1]
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+    expected = torch.stack([softmax_attention(*sequence) for sequence in zip(q, k, v, strict=True)])
+    torch.testing.assert_close(to_bhtd(found, query_layout(layout)), expected)
+
+
+@pytest.mark.parametrize("layout", PACKED)
+@pytest.mark.parametrize("kind", ["apart", "together", "wrong axis"])
+def test_ignored_borders_are_seen(layout: str, kind: str) -> None:
+    """One that attends across borders, and one that takes heads for positions, are not called as they want to be."""
+    scene = scene_in(layout)
+
+    def output(tensors: dict[str, Tensor]) -> Tensor:
+        q, k, v = (to_bhtd(t, layout) for t in tensors.values())
+        if kind == "apart":
+            return from_bhtd(one_by_one(q, k, v), layout)
+        if kind == "wrong axis":
+            return from_bhtd(
+                softmax_attention(*(t[0].mT.transpose(0, 2).mT for t in (q, q, q))).transpose(0, 1)[None], layout
+            )
+        return from_bhtd(softmax_attention(q[0], k[0], v[0])[None], layout)
+
+    tensors = scene.qkv()
+    other = {name: moved(tensor, scene) for name, tensor in tensors.items()}
+    assert respects_borders(output(tensors), output(other), scene) is (kind == "apart")
+
+
+def test_axes_become_one_as_complaints_ask() -> None:
+    """A latent (B,S,R) times a projection (R,C): what torch complains of tells which axes are one."""
+    facts = facts_in("def f(c, w):\n    B, S, R = c.shape\n    return c @ w\n")
+    plan = {name: axes_of(name, facts, flat=False)[0] for name in ("c", "w")}
+    assert [axis.kind for axis in plan["c"]] == ["batch", TIME, WIDTH]
+    sizes = sizes_for(plan, ODD)
+    assert len(set(sizes.values())) == len(sizes) == 5
+    tensors = {name: torch.zeros([sizes[axis] for axis in axes]) for name, axes in plan.items()}
+    with pytest.raises(RuntimeError) as complaint:
+        tensors["c"] @ tensors["w"]
+    (solved,) = equated(plan, ODD, str(complaint.value))
+    assert solved["c"][2] == solved["w"][0]
+    assert len(sizes_for(solved, ODD)) == 4
+
+
+def test_weights_of_three_in_one_matrix_are_three_times_as_wide() -> None:
+    plan = {"x": axes_of("x", {}, flat=False)[0], "w_qkv": axes_of("w_qkv", {}, flat=False)[0]}
+    narrow, wide = plan["w_qkv"]
+    sizes = sizes_for(plan, ODD)
+    assert sizes[wide] == 3 * sizes[narrow]
+    (solved,) = equated(
+        plan, ODD, f"mat1 and mat2 shapes cannot be multiplied (9x{sizes[plan['x'][2]]} and {sizes[narrow]}x9)"
+    )
+    assert solved["w_qkv"][1].single == solved["x"][2]
+
+
+def test_a_batch_is_no_other_axis() -> None:
+    plan = {"x": axes_of("x", {}, flat=False)[0]}
+    batch, time, _ = (sizes_for(plan, ODD)[axis] for axis in plan["x"])
+    complaint = f"The size of tensor a ({batch}) must match the size of tensor b ({time}) at non-singleton dimension 1"
+    assert list(equated(plan, ODD, complaint)) == []
