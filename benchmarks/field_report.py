@@ -121,7 +121,7 @@ IMPOSSIBLE = {
         rf"{_IMPORT}.*(is missing|No module named)|ModuleNotFoundError|exits (the process|when)"
     ),
     "it cannot be imported as published": rf"{_IMPORT}(ImportError|AttributeError|NameError)",
-    "a CUDA extension, or a GPU": r"CUDA extension|not support backwards?|NVIDIA|no CUDA",
+    "a compiled extension, or a GPU": r"CUDA extension|C\+\+ extensions|not support backwards?|NVIDIA|no CUDA",
     "a process group": r"process group",
     "a name that its own code does not define": r"NameError: name",
 }

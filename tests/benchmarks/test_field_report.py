@@ -31,7 +31,7 @@ def target(verdict: str, reason: str = "") -> dict[str, str]:
         ("could not be imported: ImportError: cannot import name 'tanh'", "it cannot be imported as published"),
         ("no way to call it worked: ModuleNotFoundError: No module named 'apex'", "another package is missing"),
         ("no way to call it worked: NameError: name 'mask' is not defined", "a name that its own code does not define"),
-        ("no way to call it worked: RuntimeError: Found no NVIDIA driver", "a CUDA extension, or a GPU"),
+        ("no way to call it worked: RuntimeError: Found no NVIDIA driver", "a compiled extension, or a GPU"),
     ],
 )
 def test_obstacle_is_named(field_report: ModuleType, reason: str, kind: str) -> None:
