@@ -32,11 +32,6 @@ def sequence_lengths(positions: int) -> list[int]:
     return [part * (positions // sum(_PARTS)) for part in _PARTS]
 
 
-def time_axis(layout: str) -> int:
-    """The axis of positions in q, in one of the packed layouts."""
-    return layout.index("t")
-
-
 def query_layout(layout: str) -> str:
     """The layout of q."""
     return layout.partition(":")[0]

@@ -34,9 +34,6 @@ Parameters = Mapping[str, inspect.Parameter]
 COMBINATIONS = 60
 """How many combinations of numbers of axes are tried, the likeliest first."""
 
-_COUNTS = re.compile(r"^(n|num|max|min|is|use|return|with)_|_?(size|dim|len|ratio|rate|slope|type|mode|fn)$")
-"""What the names of numbers and switches look like that no table knows."""
-
 SECONDS = 5.0
 """After which no further combination is tried."""
 
@@ -46,10 +43,14 @@ _CONSTANT = re.compile(
 )
 """What the names of tensors look like whose values matter: other tables know these."""
 
+_COUNTS = re.compile(r"^(n|num|max|min|is|use|return|with)_|_?(size|dim|len|ratio|rate|slope|type|mode|fn)$")
+"""What the names of numbers and switches look like that no table knows."""
+
 _USES = (
     r"\b{0}\s*@|@\s*{0}\b|\b{0}\.(shape|size|view|reshape|transpose|permute|mT|T|t|unsqueeze|dim|matmul|mm|bmm)\b"
     r"|(matmul|mm|bmm|linear)\(\s*{0}\b|(matmul|mm|bmm|linear)\([^()]*,\s*{0}\b|einsum\([^()]*\b{0}\b|\b{0}\["
 )
+"""How a text uses a tensor, with its name for ``{0}``."""
 
 
 def shaped_way(function: Callable[..., Any], parameters: Parameters, fixed: Mapping[str, Any]) -> Way:
