@@ -342,3 +342,14 @@ def test_what_a_cache_remembers_of_other_inputs_is_memory():
 def test_a_linear_function_is_not_too_noisy_to_judge():
     report = theria.probe(lambda q, k, v: q + 2 * k.mean(-2, keepdim=True) + 3 * v.mean(-2, keepdim=True))
     assert report.verdict is Verdict.SAFE, str(report)
+
+
+def test_a_first_differentiation_that_raises_unless_inputs_are_frozen_is_structural():
+    def inplace(q, k, v):
+        s = (q @ k.mT).exp()
+        s.div_(s.sum(-1, keepdim=True))  # of exp's output, which its derivative needs; v's needs it not
+        return s @ v
+
+    report = theria.probe(inplace, scale=1.0)
+    assert report.verdict is Verdict.HARD_STRUCTURAL
+    assert "modified by an inplace operation" in report.reason

@@ -159,7 +159,8 @@ def _unable(primary: Derivatives) -> Judgement | None:
 
 
 def _structural(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
-    failures = [d.failure for d in (primary, *others.values())]
+    whole = (d for route, d in others.items() if route.only is None)  # with inputs frozen it may work
+    failures = [d.failure for d in (primary, *whole)]
     if all(failure is not None and failure.order == 1 for failure in failures):
         reason = f"the first differentiation raises: {primary.failure.message}" if primary.failure else ""
         return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, reason)
