@@ -30,7 +30,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
             targets.append(Target(str(path), line, symbol, TargetKind.FUNCTION, frozenset({symbol})))
     source = "\n".join(texts)
     path.write_text(source)
-    return confirm([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings())
+    return confirm([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings(timeout=300))
 
 
 def is_twice_differentiable(function: Callable[..., Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
