@@ -127,6 +127,15 @@ IMPOSSIBLE = {
 }
 """What keeps a callable from running on a CPU at all, whoever calls it: by what its reason says."""
 
+CAUSES = {
+    "slower than the time limit": r"did not end within",
+    "more memory than a probe may take": r"GiB of memory",
+    "it could not be imported": _IMPORT,
+    "arguments that could not be found": r"no way to call it worked",
+    "its derivatives could not be told from differences": r"too coarse|not finite|jumps|unclear",
+}
+"""What the other inconclusive callables lack, likewise."""
+
 
 def environment(folder: Path) -> Path:
     """The interpreter of an environment with what every package needs."""
@@ -160,6 +169,24 @@ def obstacle(target: Mapping[str, Any]) -> str | None:
     if target["verdict"] != "inconclusive":
         return None
     return next((name for name, pattern in IMPOSSIBLE.items() if re.search(pattern, target["reason"])), None)
+
+
+def cause(target: Mapping[str, Any]) -> str:
+    """Why a target that could run has no verdict."""
+    return next((name for name, pattern in CAUSES.items() if re.search(pattern, target["reason"])), "another reason")
+
+
+def tally(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """The rows of a table: what keeps callables from a verdict, how many, and in which packages."""
+    found: dict[tuple[bool, str], Counter[str]] = {}
+    for name, report in reports.items():
+        for target in report["targets"]:
+            if target["verdict"] == "inconclusive":
+                lack = obstacle(target)
+                found.setdefault((lack is not None, lack or cause(target)), Counter())[name.partition("==")[0]] += 1
+    for (out, kind), packages in sorted(found.items()):
+        names = ", ".join(f"{name} {count}" if count > 1 else name for name, count in packages.items())
+        yield f"| {'counted out: ' if out else ''}{kind} | {packages.total()} | {names} |"
 
 
 def row(name: str, report: Mapping[str, Any]) -> str:
@@ -222,7 +249,8 @@ def main() -> None:
             (given.reports / f"{name}.json").write_text(json.dumps(report))
         print(row(requirement, report), flush=True)
     print(f"\nIn all: {share(target for report in reports.values() for target in report['targets'])}")
-    print("\n".join(reasons(reports)))
+    print("\n| without a verdict for | callables | in |\n| --- | --- | --- |")
+    print("\n".join([*tally(reports), *reasons(reports)]))
 
 
 if __name__ == "__main__":

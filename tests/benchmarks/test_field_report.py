@@ -53,3 +53,15 @@ def test_a_verdict_has_no_obstacle(field_report: ModuleType) -> None:
 def test_share_leaves_out_what_cannot_run(field_report: ModuleType) -> None:
     targets = [target("safe"), target("inconclusive", "NameError: name 'x'"), target("inconclusive", "too slow")]
     assert field_report.share(targets) == "1 of 2 (50 %)"
+
+
+def test_tally_counts_what_keeps_callables_from_a_verdict(field_report: ModuleType) -> None:
+    slow, lost = "it did not end within 60 s", "no way to call it worked: ModuleNotFoundError: No module named 'apex'"
+    reports = {
+        "a==1": {"targets": [target("safe"), target("inconclusive", slow), target("inconclusive", lost)]},
+        "b==2": {"targets": [target("inconclusive", slow), target("inconclusive", slow)]},
+    }
+    assert list(field_report.tally(reports)) == [
+        "| slower than the time limit | 3 | a, b 2 |",
+        "| counted out: another package is missing, or it exits for want of one | 1 | a |",
+    ]
