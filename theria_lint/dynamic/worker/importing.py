@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from theria_lint.dynamic.protocol import digest
-from theria_lint.dynamic.worker.reasons import ChangedFileError
+from theria_lint.dynamic.worker.reasons import ChangedFileError, NotDefinedError
 from theria_lint.reading import decode
 
 
@@ -125,8 +125,11 @@ def import_file(path: str) -> ModuleType:
 
 
 def resolve(module: ModuleType, symbol: str) -> object:
-    """The object of a qualified name; AttributeError where the module, once imported, has no such name."""
+    """The object of a qualified name; NotDefinedError where the module, once imported, has no such name."""
     found: object = module
     for part in symbol.split("."):
-        found = getattr(found, part)
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise NotDefinedError(symbol) from None
     return found

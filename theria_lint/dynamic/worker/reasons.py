@@ -45,6 +45,16 @@ class ChangedFileError(BaseException):
         super().__init__(f"it was not run: {name} has changed since it was checked; run theria-lint again")
 
 
+class NotDefinedError(AttributeError):
+    """The import ran, and did not define a target."""
+
+    def __init__(self, symbol: str) -> None:
+        """Says so, and why that may be."""
+        super().__init__(
+            f"its module does not define {symbol} when it is imported here: it stands in a branch not taken"
+        )
+
+
 def ended_import(status: int) -> str:
     """The import ended its process; ``status`` as ``os.waitpid`` gives it."""
     return f"it could not be imported: importing it {_end(status)}"
@@ -61,6 +71,8 @@ def failed_probe(error: BaseException, job: Job) -> str:
         return f"it needs more than the {job.memory / (1 << 30):.3g} GiB of memory that a probe may take"
     if isinstance(error, SystemExit):
         return "it exits the process when it is called"
+    if isinstance(error, NotDefinedError):
+        return str(error)
     return f"the probe could not run it: {_sentence(error)}"
 
 

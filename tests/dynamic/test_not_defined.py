@@ -1,0 +1,19 @@
+"""A target that its module does not define here says so."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from theria_lint.dynamic.protocol import Job
+from theria_lint.dynamic.worker.importing import resolve
+from theria_lint.dynamic.worker.reasons import NotDefinedError, failed_probe
+
+
+def test_a_target_in_a_branch_that_is_not_taken_says_so():
+    with pytest.raises(NotDefinedError) as caught:
+        resolve(ModuleType("kernels"), "triton_attention")
+    assert failed_probe(caught.value, Job(0, "kernels.py", (), {}, (), "cpu", 1.0, 1 << 30)) == (
+        "its module does not define triton_attention when it is imported here: it stands in a branch not taken"
+    )
