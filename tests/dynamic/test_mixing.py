@@ -71,3 +71,15 @@ def test_an_output_that_depends_on_nothing_is_garbage() -> None:
     with pytest.raises(GarbageError, match="does not depend on its inputs"):
         depending(lambda q, k: (q @ k.mT) * 0.0, [X, X])
     assert depending(lambda q, k: q + k, [X, X]).shape == X.shape
+
+
+def test_what_a_module_keeps_of_a_call_is_kept_until_its_backward() -> None:
+    cache = torch.zeros_like(X)
+
+    def cached(x: torch.Tensor) -> torch.Tensor:
+        cache.copy_(x.detach())
+        return torch.softmax(x @ cache.mT, -1) @ x
+
+    x = X.clone().requires_grad_()
+    attending(cached, x, -1).sum().backward()
+    assert x.grad is not None

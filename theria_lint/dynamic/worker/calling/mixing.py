@@ -18,15 +18,10 @@ def depending(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
     Raises:
         GarbageError: if it does not.
     """
-    state = torch.get_rng_state()
-    returned = function(*values)
     moved = [value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values]
-    with torch.random.fork_rng([]), torch.no_grad():
-        torch.set_rng_state(state)
-        other = select(function(*moved), values[0].shape, moved)
-    if torch.equal(select(returned, values[0].shape, values), other):
+    if torch.equal(_beside(function, values, values[0]), _beside(function, moved, values[0])):
         raise GarbageError("its output does not depend on its inputs as it was called")
-    return returned
+    return function(*values)
 
 
 def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
@@ -44,20 +39,24 @@ def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> An
     Raises:
         GarbageError: if the output changes nowhere but where ``x`` does.
     """
-    state = torch.get_rng_state()
-    returned = function(x)
-    output = select(returned, x.shape, [x])
+    output = _beside(function, [x], x)
     if _positions(output, features) != _positions(x, features):
-        return returned
+        return function(x)
     for moved in _patterns(x, features):
-        changed_x = torch.where(moved, x + 1.0, x)
-        with torch.random.fork_rng([]), torch.no_grad():
-            torch.set_rng_state(state)
-            other = select(function(changed_x), x.shape, [changed_x])
-        changed = (other != output).any(dim=features)
+        changed = (_beside(function, [torch.where(moved, x + 1.0, x)], x) != output).any(dim=features)
         if bool((changed & ~moved.select(features, 0)).any()):
-            return returned
+            return function(x)
     raise GarbageError("no position of its output depends on another position of its input as it was called")
+
+
+def _beside(function: Callable[..., Any], values: Sequence[Tensor], like: Tensor) -> Tensor:
+    """The output for some tensors alone, with the random numbers of the present state kept.
+
+    The call that counts comes after all of these: a module may write into what an earlier call has saved, its cache.
+    """
+    leaves = [value.detach().clone().requires_grad_(value.requires_grad) for value in values]
+    with torch.random.fork_rng([]):
+        return select(function(*leaves), like.shape, leaves).detach()
 
 
 def _positions(tensor: Tensor, features: int) -> list[int]:
