@@ -141,8 +141,8 @@ class StaticCache:
 
         rows = self._load("part", data, (name,))
         try:
-            return None if rows is None else Part._make([*map(tuple, rows[:-1]), rows[-1]])
-        except (TypeError, IndexError):
+            return None if rows is None else Part._make(tuple(row) if isinstance(row, list) else row for row in rows)
+        except TypeError:
             return None
 
     def store_suspects(self, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:

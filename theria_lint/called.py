@@ -7,15 +7,15 @@ their imports, as far as they are linted or belong to the target's own package.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from theria_lint import static
 from theria_lint.modules import Modules, Thing
 from theria_lint.reading import ReadError, decode, read_bytes
-from theria_lint.scanning import Scanned, Scanner, plan_for
+from theria_lint.scanning import Scanned, Scanner, collections_seldom, plan_for
 from theria_lint.settings import Settings
 from theria_lint.static.uses import Part
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
     from theria_lint.static.uses import Uses
 
+# So many trees are kept for the next question.
+_TREES = 16
 _STAR = re.compile(rb"import\s*\*")
 # A name that stands for a member of itself (``import x; x = x.y``) has no end.
 _DEEPEST = 8
@@ -42,12 +44,13 @@ def with_called(
         return list(scanned)
     code = _Code([path for path in files if path not in given], settings)
     roots: dict[str, set[str]] = {}
-    for item in starts:
-        items[item.path] = item._replace(targets=tuple(code.reach(target, roots) for target in item.targets))
-    for path, called in roots.items():
-        found = code.with_suspects(items.get(path, Scanned(path)), sorted(called))
-        if found.suspects and path not in given:
-            items[path] = found
+    with collections_seldom():
+        for item in starts:
+            items[item.path] = item._replace(targets=tuple(code.reach(target, roots) for target in item.targets))
+        for path in roots.keys() - given:
+            found = code.with_suspects(items.get(path, Scanned(path)), sorted(roots[path]))
+            if found.suspects:
+                items[path] = found
     return [items[path] for path in sorted(items)]
 
 
@@ -55,18 +58,23 @@ class _Code:
     """The code of many files as one graph: from a thing that is used to the things that its code uses."""
 
     def __init__(self, linted: Sequence[str], settings: Settings) -> None:
+        self._linted = frozenset(linted)
         self._modules = Modules(linted)
+        self._uses = lru_cache(_TREES)(_uses)  # of a large package all would need gigabytes
         self._scanner = Scanner(plan_for(linted, 0, settings), {})
         self._files: dict[str, _File] = {}
         self._next: dict[Thing, list[Thing]] = {}
 
     def _file(self, path: str) -> _File:
         if path not in self._files:
-            self._files[path] = _File(path, self._scanner)
+            self._files[path] = _File(path, self._scanner, self._uses)
         return self._files[path]
 
     def reach(self, target: Target, roots: dict[str, set[str]]) -> Target:
-        """A target with all that it may execute; adds the functions that are called from elsewhere to ``roots``."""
+        """A target with all that it may execute.
+
+        Adds the files that it runs to ``roots``, each with the functions that it alone makes attention code.
+        """
         start = Thing(target.path, target.symbol)
         seen, stack = {start}, self._steps(start)
         beyond: set[tuple[str, str]] = set()
@@ -75,7 +83,7 @@ class _Code:
             if thing not in seen:
                 seen.add(thing)
                 part = self._file(thing.path).part(thing.name)
-                roots.setdefault(thing.path, set()).update(part.functions)
+                roots.setdefault(thing.path, set()).update(() if part.is_attention else part.functions)
                 beyond.update((thing.path, symbol) for symbol in (*part.functions, *part.classes))
                 stack = [*stack, *self._steps(thing)]
         own = {symbol for path, symbol in beyond if path == target.path}
@@ -111,16 +119,17 @@ class _Code:
         return []
 
     def with_suspects(self, item: Scanned, roots: Sequence[str]) -> Scanned:
-        """What a file holds, if other files run these functions of it."""
-        return self._file(item.path).with_suspects(item, roots)
+        """What a file holds, if other files run these functions of it; without any, a linted file is as it was."""
+        return self._file(item.path).with_suspects(item, roots) if roots or item.path not in self._linted else item
 
 
 class _File:
     """One file, read when it is first asked about."""
 
-    def __init__(self, path: str, scanner: Scanner) -> None:
+    def __init__(self, path: str, scanner: Scanner, uses: Callable[[bytes], Uses | None]) -> None:
         self._path = path
         self._scanner = scanner
+        self._uses = uses
         self._parts: dict[str, Part] = {}
 
     @cached_property
@@ -128,14 +137,6 @@ class _File:
         try:
             return read_bytes(self._path)
         except ReadError:
-            return None
-
-    @cached_property
-    def _uses(self) -> Uses | None:
-        """None for a file that cannot be read: `scan_files` says why, if it is linted."""
-        try:
-            return static.read_uses(decode(self._data)) if self._data is not None else None
-        except (ReadError, static.SourceError, RecursionError, MemoryError):
             return None
 
     def part(self, name: str) -> Part:
@@ -149,9 +150,10 @@ class _File:
         if self._data is None or not self._may_know(self._data, name):
             return Part()
         known = cache.part(self._data, name) if cache else None
-        if known is not None or self._uses is None:
-            return known or Part()
-        found = self._uses.part(name)
+        if known is not None:
+            return known
+        uses = self._uses(self._data)
+        found = uses.part(name) if uses else Part()
         if cache:
             cache.store_part(self._data, name, found)
         return found
@@ -177,3 +179,11 @@ class _File:
         if cache:
             cache.store_suspects(data, found, roots)
         return found
+
+
+def _uses(data: bytes) -> Uses | None:
+    """None for a file that cannot be read: `scan_files` says why, if it is linted."""
+    try:
+        return static.read_uses(decode(data))
+    except (ReadError, static.SourceError, RecursionError, MemoryError):
+        return None

@@ -24,7 +24,7 @@ class Part(NamedTuple):
     instances. ``imports``: what the code names of other modules; ``called``: the members that it calls, perhaps those
     of what it took. ``methods``: those of the thing, if it is a class. ``elsewhere``: what the thing is but another
     name for. ``stars``: what it may be, by an import of everything, where the module does not name it: then all else
-    is empty, and ``known`` false.
+    is empty, and ``known`` false. ``is_attention``: the code is attention code by what its own file tells.
     """
 
     functions: tuple[str, ...] = ()
@@ -35,6 +35,7 @@ class Part(NamedTuple):
     elsewhere: tuple[str, ...] = ()
     stars: tuple[str, ...] = ()
     known: bool = False
+    is_attention: bool = False
 
 
 def read(source: str) -> Uses:
@@ -73,6 +74,7 @@ class Uses:
             () if member else _sorted(_methods(self._index, classes)),
             _sorted(self._meanings(module.names, name)),
             known=True,
+            is_attention=reached <= self._attention.active,
         )
 
     def _submodules(self, classes: Iterable[Scope], member: str) -> Iterator[Scope]:
