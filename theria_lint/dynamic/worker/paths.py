@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from theria.probes.derivatives import first_line
+from theria.verdicts import Verdict
 from theria_lint.dynamic.protocol import TargetRequest
 from theria_lint.dynamic.worker import devices, helps, importing
 from theria_lint.dynamic.worker.calling.adapters import adapter_of, request_for
@@ -58,19 +60,29 @@ def _bind_anywhere(target: Any, request: TargetRequest, device: str, budget: flo
         raise first from None
 
 
-def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) -> Binding | None:
-    """The target on the path that a GPU would take, where a call asks whether it runs on one and that path runs.
+def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) -> tuple[Binding | None, str]:
+    """The target on the path that a GPU would take, where a call asks whether it runs on one; or why it does not run.
 
     Where kernels have run already, the path has been taken.
     """
-    known = device != "cpu" or devices.pretending() or clock.late() or helps.launches() > 0
+    known = device != "cpu" or devices.pretending() or helps.launches() > 0
     if known or not helps.asked(_module(target)):
-        return None
+        return None, ""
+    if clock.late():
+        return None, "out of time"
     devices.pretend()
     try:
-        return _bind(importing.again(target, request.symbol), request, device, 5.0)
-    except Exception:  # what needs a real GPU raises anything; the note on the first run says which path it took
-        return None
+        return _bind(importing.again(target, request.symbol), request, device, clock.left / 2), ""
+    except Exception as error:  # what needs a real GPU raises anything
+        return None, first_line(error)
+
+
+def on_cpu_path(run: Run, refusal: str) -> Run:
+    """A safe run that says of itself that the path of a GPU was not run, and why."""
+    if not refusal or run.verdict is not Verdict.SAFE:
+        return run
+    reason = f"on the path that CPU tensors take {run.reason}; the path of a GPU could not be run: {refusal}"
+    return replace(run, reason=reason)
 
 
 def _bind(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:

@@ -28,7 +28,7 @@ from theria_lint.dynamic.worker.framework import judged_fairly
 from theria_lint.dynamic.worker.fusing import fused_scenes
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
-from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, told
+from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, on_cpu_path, told
 from theria_lint.dynamic.worker.points import judged_beyond_jumps
 from theria_lint.dynamic.worker.tracing import Traces, merged
 from theria_lint.model import Run, TargetKind
@@ -48,7 +48,8 @@ def run_target(
     helps.settle()
     subjects = [_Subject(binding, configurations(binding), Traces(binding, watched), request.hints, clock)]
     runs = [told(run, target) for run in _runs(subjects[0], kind, sdpa)]
-    other = as_on_gpu(target, request, device, clock)
+    other, refusal = as_on_gpu(target, request, device, clock)
+    runs = [on_cpu_path(run, refusal) for run in runs]
     if other is not None:
         subjects.append(
             replace(subjects[0], binding=other, scenes=configurations(other), traces=Traces(other, watched))

@@ -1,0 +1,25 @@
+"""What is safe on the path of CPU tensors says so where the path of a GPU could not be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confirming import confirm_source, target_of
+
+SOURCE = """
+import torch
+
+
+def attention(q, k, v):
+    if torch.cuda.is_available():
+        raise RuntimeError("the kernel is missing")
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v
+"""
+
+
+def test_a_path_that_could_not_be_run_stands_in_the_reason(tmp_path: Path) -> None:
+    result = target_of(confirm_source(tmp_path, SOURCE, device="cpu"), "attention")
+    assert result.verdict == "safe"
+    assert result.reason.startswith("on the path that CPU tensors take all gradients")
+    assert "the path of a GPU could not be run: " in result.reason
+    assert "the kernel is missing" in result.reason
