@@ -15,12 +15,16 @@ def within(report: Report, files: Collection[str]) -> Report:
     others = [finding for finding in report.findings if finding.suspect.path not in linted]
     if not others and all(path in linted for path, _ in report.sources):
         return report
+    kept = tuple(finding for finding in report.findings if finding.suspect.path in linted)
+    rewritten = {path for finding in kept if finding.rewrite for path, _ in finding.rewrite.files}
+    shown = [place for place in report.sources if place[0] in linted]
+    shown += [place for place in report.sources if place[0] in rewritten - linted]
     return replace(
         report,
-        findings=tuple(finding for finding in report.findings if finding.suspect.path in linted),
+        findings=kept,
         targets=tuple(_told(result, others) for result in report.targets),
         unused_ignores=tuple(error for error in report.unused_ignores if error.path in linted),
-        sources={place: text for place, text in report.sources.items() if place[0] in linted},
+        sources={place: report.sources[place] for place in shown},
     )
 
 

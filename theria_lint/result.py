@@ -41,7 +41,8 @@ class Report:
     ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
     ``protections`` names what kept the code that was run in its place, with None where it held, else why it did not.
     ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
-    of every (path, cell) with a finding. ``interrupted``: the user ended the run before every target had run.
+    of every (path, cell) with a finding, and of the files that a finding's rewrite changes. ``interrupted``: the user
+    ended the run before every target had run.
     """
 
     environment: Environment

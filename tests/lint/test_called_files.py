@@ -299,6 +299,16 @@ def test_of_a_file_that_was_not_linted_the_reason_speaks(folder: Path, lint: Lin
     assert (silenced.exit_code, "pkg/maps.py" in silenced.stdout) == (0, False)
 
 
+def test_a_rewrite_may_change_a_file_that_was_not_linted(folder: Path, lint: Lint) -> None:
+    target = attention("from .maps import features").replace("q @ k.sum", "q.detach() @ k.sum")
+    write(folder, {"pkg/__init__.py": "", "pkg/att.py": target, "pkg/maps.py": FEATURES})
+    shown = lint("pkg/att.py", "--diff", confirm=True).stdout
+    assert "+++ b/pkg/att.py" in shown
+    assert "+++ b/pkg/maps.py" in shown
+    report = json.loads(lint("pkg/att.py", "--output-format", "json", confirm=True).stdout)
+    assert [(f["path"], f["disposition"]) for f in report["findings"]] == [("pkg/att.py", "confirmed")]
+
+
 def test_standard_input_is_followed_nowhere(folder: Path) -> None:
     write(folder, {"pkg/__init__.py": "", "pkg/maps.py": FEATURES})
     given = {"pkg/att.py": attention("from .maps import features").encode()}
