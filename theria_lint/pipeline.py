@@ -31,12 +31,13 @@ def lint(
     report = Report(Environment(), len(files), (), (), tuple(errors), tuple(_notes(found, files)))
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
-        from theria_lint.called import with_called
         from theria_lint.confirming import with_dispositions
         from theria_lint.filtering import without_silenced
         from theria_lint.outside import within
 
         if settings.confirm:
+            from theria_lint.called import with_called
+
             scanned = with_called(scanned, files, settings, given)
         report = with_dispositions(report, scanned, settings, given=given, progress=progress)
         report = within(without_silenced(report, scanned, settings, files), files)
