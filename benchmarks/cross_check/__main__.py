@@ -17,17 +17,19 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import cases
+import cases_kernels
 import cases_mixed
 import cases_vit
 import torch
 from case import Make
 from measure import Check, Found
 
-CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES
+CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES | cases_kernels.CASES
 NONE = "inconclusive"
 
 
@@ -45,7 +47,7 @@ def resolve(key: str) -> Any:
     """The object that ``package/module.py:symbol`` names; ImportError where its package is not installed."""
     path, _, symbol = key.partition(":")
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    return getattr(importlib.import_module(module), symbol)
+    return attrgetter(symbol)(importlib.import_module(module))
 
 
 def line(key: str, found: Found | str, said: str) -> str:

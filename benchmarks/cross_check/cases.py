@@ -57,10 +57,14 @@ FILES: dict[str, dict[str, Make]] = {
         ),
     },
     "memory_efficient_attention_pytorch/memory_efficient_attention.py": {
+        "memory_efficient_attention": function(inputs=qkv(keys=8), q_bucket_size=3, k_bucket_size=4),
         "attention": function(inputs=qkv(keys=8)),
         "Attention": module(dim=12, **HEADS, inputs=x(2, 6, 12)),
     },
     "memory_efficient_attention_pytorch/memory_efficient_cosine_sim_attention.py": {
+        "numerically_unstable_memory_efficient_attention": function(
+            inputs=qkv(keys=8), q_bucket_size=3, k_bucket_size=4
+        ),
         "attention": function(inputs=qkv(keys=8)),
         "CosineSimAttention": module(dim=12, seq_len=6, **HEADS, inputs=x(2, 6, 12)),
     },
@@ -158,6 +162,7 @@ FILES: dict[str, dict[str, Make]] = {
         "Attend": module(heads=3, inputs=qkv(keys=8)),
     },
     "x_transformers/x_transformers.py": {
+        "TransformerBlock": module(12, heads=3, attn_dim_head=4, inputs=x(2, 6, 12), tolerance=ROUGH),
         "AttentionResidual": module(20, lora_rank=4, inputs=x(4, 2, 5, 20)),
         "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
         "AttentionLayers": module(12, 1, heads=3, attn_dim_head=4, inputs=x(2, 6, 12), tolerance=ROUGH),
@@ -200,6 +205,7 @@ FILES: dict[str, dict[str, Make]] = {
         "SlotAttentionExperimental": module(3, 12, hidden_dim=16, inputs=x(2, 6, 12)),
     },
     "native_sparse_attention_pytorch/compress_networks.py": {
+        "SimpleMultiheadSelfAttention": module(12, 3, inputs=x(2, 6, 12)),
         "AttentionPool": module(4, 3, inputs=x(2, 2, 3, 3, 4)),
     },
     "native_sparse_attention_pytorch/native_sparse_attention.py": {
@@ -216,6 +222,12 @@ FILES: dict[str, dict[str, Make]] = {
             causal=True,
             inputs=x(2, 12, 12),
         ),
+    },
+    "native_sparse_attention_pytorch/transformer.py": {
+        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
+    },
+    "titans_pytorch/nested_attention.py": {
+        "NestedAttention": module(12, **HEADS, inputs=x(2, 6, 12)),
     },
     "titans_pytorch/mac_transformer.py": {
         "SegmentedAttention": module(

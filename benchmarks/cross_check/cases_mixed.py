@@ -1,4 +1,4 @@
-"""More packages from PyPI, eager and Triton, of many authors: how each callable is built and called."""
+"""More eager packages from PyPI, of many authors: how each callable is built and called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from case import EXACT, KERNEL, ROUGH, Make, Shape, function, module, qkv, x
+from case import EXACT, ROUGH, Make, Shape, function, module, qkv, x
 from cases import HEADS
 
 SINGLE: dict[str, Any] = {"dtype": torch.float32, "tolerance": ROUGH}
@@ -14,7 +14,6 @@ SINGLE: dict[str, Any] = {"dtype": torch.float32, "tolerance": ROUGH}
 
 SDPA = {"Q": (2, 3, 6, 4), "K": (2, 3, 6, 4), "V": (2, 3, 6, 4)}
 DEPTH = {**SDPA, "K_depth": (2, 3, 12, 4), "V_depth": (2, 3, 12, 4)}
-CASTLE = dict.fromkeys(("q", "k", "v", "qu", "ku", "vu"), (1, 2, 16, 16))
 
 
 MODA = SimpleNamespace(
@@ -41,6 +40,11 @@ FILES: dict[str, dict[str, Make]] = {
     },
     "MEGABYTE_pytorch/megabyte.py": {
         "Attention": module(dim=12, **HEADS, inputs=x(2, 6, 12)),
+    },
+    "adjacent_attention_network/adjacent_attention_network.py": {
+        "AdjacentAttention": module(
+            dim=12, **HEADS, inputs=x(2, 5, 12), call=lambda m, a: m(a, NEIGHBOURS, torch.ones(2, 5, 3))
+        ),
     },
     "attnhut/bigbird.py": {
         "BigBirdAttention": module(12, 3, 2, 1, 1, 1, inputs=x(2, 8, 12)),
@@ -94,6 +98,9 @@ FILES: dict[str, dict[str, Make]] = {
         "full_attn": function(inputs=qkv(keys=8)),
         "SelfAttention": module(12, 6, 4, 2, heads=3, inputs=x(2, 6, 12), call=lambda m, a: m(a, calc_memory=False)),
     },
+    "conformer/conformer.py": {
+        "Attention": module(12, **HEADS, max_pos_emb=5, inputs=x(2, 6, 12)),
+    },
     "coordinate_descent_attention/coordinate_descent_attention.py": {
         "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
     },
@@ -106,6 +113,9 @@ FILES: dict[str, dict[str, Make]] = {
             dim=12, dim_head=4, heads=3, coors_hidden_dim=5, inputs={"feats": (2, 6, 12), "coors": (2, 6, 3)}
         ),
     },
+    "fast_transformer_pytorch/fast_transformer_pytorch.py": {
+        "FastAttention": module(12, **HEADS, max_seq_len=6, inputs=x(2, 6, 12), call=lambda m, a: m(a, ALL)),
+    },
     "fast_weight_attention/fast_weight_attention.py": {
         "ReverseCausalAttention": module(12, inputs=x(2, 6, 12)),
         "FastWeightAttention": module(12, 4, heads=3, inputs=x(2, 6, 12)),
@@ -117,94 +127,6 @@ FILES: dict[str, dict[str, Make]] = {
     "goat/attention.py": {
         "GoatAttention": module(24, 2, batch_first=True, pos_rank=2, abs_rank=2, inputs=qkv3(2, 6, 24), **SINGLE),
     },
-    "leetDecoding/methods/FleetAttention.py": {
-        "FleetAttention": function(inputs=qkv()),
-    },
-    "leetDecoding/methods/lightningAttention2_torch.py": {
-        "lightningAttention2_torch": function(inputs=qkv(), tolerance=ROUGH),
-    },
-    "leetDecoding/methods/linear_attn.py": {
-        "linear_attn": function(inputs=qkv(), tolerance=ROUGH),
-    },
-    "lightning_attn/ops/torch/linear_attention.py": {
-        "linear_attn": function(inputs=qkv(), tolerance=ROUGH),
-    },
-    "lightning_attn/ops/triton/lightning_attn2_no_decay.py": {
-        "LightningAttention2NoDecay": function(inputs=qkv(1, 2, 64, 64, 32), **KERNEL),
-    },
-    "iTransformer/iTransformer2D.py": {
-        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
-    },
-    "iTransformer/iTransformerFFT.py": {
-        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
-    },
-    "simplicial_attention/simplicial_attention.py": {
-        "nth_order_attend": function(
-            inputs=dict.fromkeys(("q", "a", "b", "v", "w"), (2, 3, 4, 5)),
-            call=lambda f, q, a, b, v, w: f(q, (a, b), (v, w)),
-        ),
-    },
-    "simplicial_attention/simplicial_mha.py": {
-        "TwoSimplicialMHA": module(dim=12, dim_head=4, heads=2, inputs=x(2, 5, 12)),
-    },
-    "simplicial_attention/two_simplicial_transformer.py": {
-        "Attention": module(12, 4, 4, 2, inputs=x(2, 6, 12)),
-    },
-    "strassen_attention/strassen_mha.py": {
-        "StrassenMHA": module(12, 4, heads=3, inputs=x(2, 5, 12)),
-    },
-    "tab_transformer_pytorch/ft_transformer.py": {
-        "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
-    },
-    "tab_transformer_pytorch/tab_transformer_pytorch.py": {
-        "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
-    },
-    "torch_multi_head_attention/multi_head_attention.py": {
-        "ScaledDotProductAttention": module(inputs=qkv()),
-        "MultiHeadAttention": module(12, 3, inputs=qkv3(2, 6, 12)),
-    },
-    "trim_transformer/functional.py": {
-        "_multi_linear_attn_no_mask": function(inputs=qkv(), dropout_p=0.0, kv_cache=0.5),
-        "multi_linear_attn": function(inputs=qkv(), is_causal=True),
-    },
-    "trim_transformer/modules.py": {
-        "TrimMultiheadAttention": module(12, 3, batch_first=True, inputs=qkv3(2, 6, 12)),
-    },
-    "trinix/layers/attention/functional.py": {
-        "triton_attn_func": function(inputs=dict.fromkeys("qkv", (1, 32, 2, 16)), **KERNEL),
-    },
-    "trinix/layers/attention/grouped_query_attention.py": {
-        "FastGroupedQueryAttention": module(16, 4, 2, inputs=x(2, 6, 16), **SINGLE),
-    },
-    "trinix/layers/attention/multi_query_attention.py": {
-        "FastMultiQueryAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
-    },
-    "trinix/layers/attention/multihead_attention.py": {
-        "FastMultiHeadAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
-    },
-    "trinix/layers/attention/multihead_latent_attention.py": {
-        "FastMultiHeadLatentAttention": module(12, 3, latent_dim=5, inputs=x(2, 6, 12), **SINGLE),
-    },
-    "trinix/layers/attention/multihead_self_attention.py": {
-        "FastMultiHeadSelfAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
-    },
-    "uattn/attention.py": {
-        "UnifiedAttention": module(18, 3, inputs=x(2, 6, 18)),
-    },
-    "x_clip/x_clip.py": {
-        "Attention": module(12, 4, 3, inputs=x(2, 6, 12), tolerance=ROUGH),
-    },
-    "adjacent_attention_network/adjacent_attention_network.py": {
-        "AdjacentAttention": module(
-            dim=12, **HEADS, inputs=x(2, 5, 12), call=lambda m, a: m(a, NEIGHBOURS, torch.ones(2, 5, 3))
-        ),
-    },
-    "fast_transformer_pytorch/fast_transformer_pytorch.py": {
-        "FastAttention": module(12, **HEADS, max_seq_len=6, inputs=x(2, 6, 12), call=lambda m, a: m(a, ALL)),
-    },
-    "flash_attention_triton/flash_attention_2.py": {
-        "flash_attention_v2": function(inputs=qkv(1, 2, 32, 32, 16), **KERNEL),
-    },
     "grouped_query_attention_pytorch/attention.py": {
         "scaled_dot_product_gqa": function(inputs={"q": (2, 6, 4, 5), "k": (2, 7, 2, 5), "v": (2, 7, 2, 5)}),
         "MultiheadGQA": module(32, 4, 2, inputs=qkv3(2, 6, 32)),
@@ -213,8 +135,23 @@ FILES: dict[str, dict[str, Make]] = {
         "GQATransformerEncoderLayer": module(32, 4, 2, 20, 0.0, inputs=x(2, 6, 32)),
         "GQATransformerDecoderLayer": module(32, 4, 2, 20, 0.0, inputs={"x": (2, 6, 32), "memory": (2, 5, 32)}),
     },
+    "gsa_pytorch/gsa_pytorch.py": {
+        "GSA": module(12, rel_pos_length=3, heads=3, dim_key=4, inputs=x(2, 12, 3, 3), **SINGLE),
+    },
     "halonet_pytorch/halonet_pytorch.py": {
         "HaloAttention": module(dim=12, block_size=2, halo_size=1, **HEADS, inputs=x(2, 12, 4, 4)),
+    },
+    "iTransformer/attend.py": {
+        "Attend": module(inputs=qkv(keys=8)),
+    },
+    "iTransformer/iTransformer.py": {
+        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
+    },
+    "iTransformer/iTransformer2D.py": {
+        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
+    },
+    "iTransformer/iTransformerFFT.py": {
+        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
     },
     "invariant_point_attention/invariant_point_attention.py": {
         "InvariantPointAttention": module(
@@ -226,8 +163,8 @@ FILES: dict[str, dict[str, Make]] = {
             call=lambda m, a, b, r, t: m(a, b, rotations=r, translations=t),
         ),
     },
-    "kl_div_attention/fused_flash_attn.py": {
-        "fused_flash_attn": function(inputs=qkv(1, 2, 32, 32, 16), **KERNEL),
+    "isab_pytorch/isab_pytorch.py": {
+        "Attention": module(12, **HEADS, inputs={"x": (2, 6, 12), "context": (2, 5, 12)}),
     },
     "kl_div_attention/kl_div_attention.py": {
         "KLDivAttention": module(12, **HEADS, inputs=x(2, 6, 12)),
@@ -235,72 +172,20 @@ FILES: dict[str, dict[str, Make]] = {
     "lambda_networks/lambda_networks.py": {
         "LambdaLayer": module(12, dim_k=4, r=3, heads=3, inputs=x(2, 12, 4, 4)),
     },
-    "lightning_attn/ops/triton/lightning_attn2.py": {
-        "LightningAttention2": function(
-            inputs=qkv(1, 2, 64, 64, 32), call=lambda f, q, k, v: f(q, k, v, torch.tensor([0.1, 0.3])), **KERNEL
-        ),
+    "leetDecoding/methods/FleetAttention.py": {
+        "FleetAttention": function(inputs=qkv()),
     },
-    "mla/attention.py": {
-        "MLA": module(LATENT, inputs=x(2, 6, 12)),
+    "leetDecoding/methods/causal_dot_product_torch.py": {
+        "CausalDotProductTorch": function(inputs=qkv()),
     },
-    "point_transformer_pytorch/point_transformer_pytorch.py": {
-        "PointTransformerLayer": module(
-            dim=12, pos_mlp_hidden_dim=5, attn_mlp_hidden_mult=2, inputs={"x": (2, 5, 12), "points": (2, 5, 3)}
-        ),
+    "leetDecoding/methods/lightningAttention2_torch.py": {
+        "lightningAttention2_torch": function(inputs=qkv(), tolerance=ROUGH),
     },
-    "sageattention/core.py": {
-        "sageattn": function(
-            inputs=qkv(1, 2, 64, 64, 64), call=lambda f, *all3: f(*(t.clone() for t in all3)), **KERNEL
-        ),
+    "leetDecoding/methods/linear_attn.py": {
+        "linear_attn": function(inputs=qkv(), tolerance=ROUGH),
     },
-    "simplicial_attention/nth_directional_attn.py": {
-        "nth_directional_attend": function(
-            inputs=dict.fromkeys(("q", "v", "r", "w"), (2, 3, 4, 5)), call=lambda f, q, v, r, w: f((q, v), (r, w))
-        ),
-    },
-    "srf_attention/att.py": {
-        "Attention": module(4, False, inputs=qkv(), call=lambda m, q, k, v: m(q, k, v, mode="train", attn_fn="torch")),
-    },
-    "strassen_attention/strassen_attention.py": {
-        "strassen_attend": function(inputs=dict.fromkeys(("q", "k1", "k2", "v1", "v2"), (2, 3, 4, 5))),
-    },
-    "torchscale/component/multiscale_retention.py": {
-        "MultiScaleRetention": module(
-            SCALES,
-            12,
-            12,
-            3,
-            inputs=x(2, 6, 12),
-            call=lambda m, a: m(a, ((TURNS.sin(), TURNS.cos()), torch.ones(6, 6).tril())),
-        ),
-    },
-    "conformer/conformer.py": {
-        "Attention": module(12, **HEADS, max_pos_emb=5, inputs=x(2, 6, 12)),
-    },
-    "gsa_pytorch/gsa_pytorch.py": {
-        "GSA": module(12, rel_pos_length=3, heads=3, dim_key=4, inputs=x(2, 12, 3, 3), **SINGLE),
-    },
-    "iTransformer/attend.py": {
-        "Attend": module(inputs=qkv(keys=8)),
-    },
-    "iTransformer/iTransformer.py": {
-        "Attention": module(12, 4, 3, inputs=x(2, 6, 12)),
-    },
-    "isab_pytorch/isab_pytorch.py": {
-        "Attention": module(12, **HEADS, inputs={"x": (2, 6, 12), "context": (2, 5, 12)}),
-    },
-    "jvp_flash_attention/jvp_attention.py": {
-        "JVPAttn": function(
-            inputs=qkv(1, 2, 64, 64, 32),
-            call=lambda f, q, k, v: f(q, k, v, None, None, None, None, 0.0, False, None, True, False, False),
-            **KERNEL,
-        ),
-    },
-    "lookahead_keys_attention/lookahead_keys_attention.py": {
-        "Castle": module(12, heads=3, dim_head=16, use_triton=True, inputs=x(1, 16, 12), **KERNEL),
-    },
-    "lookahead_keys_attention/lookahead_keys_attention_triton.py": {
-        "CastleAttentionFunction": function(inputs=CASTLE, call=lambda f, *six: f(*six, 0.25, False), **KERNEL),
+    "lightning_attn/ops/torch/linear_attention.py": {
+        "linear_attn": function(inputs=qkv(), tolerance=ROUGH),
     },
     "memory_compressed_attention/memory_compressed_attention.py": {
         "MemoryCompressedAttention": module(12, heads=3, inputs=x(2, 6, 12)),
@@ -331,22 +216,15 @@ FILES: dict[str, dict[str, Make]] = {
             inputs=x(2, 12, 12),
         ),
     },
+    "mla/attention.py": {
+        "MLA": module(LATENT, inputs=x(2, 6, 12)),
+    },
     "moda/attention.py": {
         "MoDAAttention": module(MODA, inputs={"x": (2, 6, 12), "k": (2, 3, 12, 4), "v": (2, 3, 12, 4)}),
     },
     "moda/kernels/moda_naive.py": {
         "moda_attention_naive": function(inputs=DEPTH, num_layers=2, tolerance=EXACT),
         "_moda_chunked": function(inputs=DEPTH, num_layers=2, scale=0.5, chunk_size=2),
-    },
-    "moda/kernels/moda_triton.py": {
-        "moda_attention_triton": function(
-            inputs={
-                **dict.fromkeys(("Q", "K", "V"), (1, 2, 16, 16)),
-                **dict.fromkeys(("K_depth", "V_depth"), (1, 2, 32, 16)),
-            },
-            num_layers=2,
-            **KERNEL,
-        ),
     },
     "mtla/mtla_hf/mtla_attention.py": {
         "MultiheadTemporalLatentAttentionHF": module(
@@ -385,19 +263,98 @@ FILES: dict[str, dict[str, Make]] = {
     "pascal_attn/nn.py": {
         "TiledAttention": module(3, inputs=SDPA, tile_size=3, **SINGLE),
     },
+    "point_transformer_pytorch/point_transformer_pytorch.py": {
+        "PointTransformerLayer": module(
+            dim=12, pos_mlp_hidden_dim=5, attn_mlp_hidden_mult=2, inputs={"x": (2, 5, 12), "points": (2, 5, 3)}
+        ),
+    },
     "simple_hierarchical_transformer/attention.py": {
         "Attend": module(inputs=qkv(keys=8)),
     },
     "simple_hierarchical_transformer/simple_hierarchical_transformer.py": {
         "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
     },
+    "simplicial_attention/nth_directional_attn.py": {
+        "nth_directional_attend": function(
+            inputs=dict.fromkeys(("q", "v", "r", "w"), (2, 3, 4, 5)), call=lambda f, q, v, r, w: f((q, v), (r, w))
+        ),
+    },
+    "simplicial_attention/simplicial_attention.py": {
+        "nth_order_attend": function(
+            inputs=dict.fromkeys(("q", "a", "b", "v", "w"), (2, 3, 4, 5)),
+            call=lambda f, q, a, b, v, w: f(q, (a, b), (v, w)),
+        ),
+    },
+    "simplicial_attention/simplicial_mha.py": {
+        "TwoSimplicialMHA": module(dim=12, dim_head=4, heads=2, inputs=x(2, 5, 12)),
+    },
+    "simplicial_attention/two_simplicial_transformer.py": {
+        "Attention": module(12, 4, 4, 2, inputs=x(2, 6, 12)),
+    },
     "slot_attention_pytorch/slot_attention_module.py": {
         "SlotAttentionModule": module(3, 10, 12, mlp_size=16, inputs=x(2, 6, 10)),
+    },
+    "srf_attention/att.py": {
+        "Attention": module(4, False, inputs=qkv(), call=lambda m, q, k, v: m(q, k, v, mode="train", attn_fn="torch")),
     },
     "srf_attention/torch_low_mem_attn.py": {
         "Attention": function(
             inputs=qkv(1, 2), call=lambda f, q, k, v: f(q.abs() + 0.1, k.abs() + 0.1, v, None, True, None)
         ),
+    },
+    "strassen_attention/strassen_attention.py": {
+        "strassen_attend": function(inputs=dict.fromkeys(("q", "k1", "k2", "v1", "v2"), (2, 3, 4, 5))),
+    },
+    "strassen_attention/strassen_mha.py": {
+        "StrassenMHA": module(12, 4, heads=3, inputs=x(2, 5, 12)),
+    },
+    "tab_transformer_pytorch/ft_transformer.py": {
+        "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
+    },
+    "tab_transformer_pytorch/tab_transformer_pytorch.py": {
+        "Attention": module(12, **HEADS, inputs=x(2, 6, 12)),
+    },
+    "torch_multi_head_attention/multi_head_attention.py": {
+        "ScaledDotProductAttention": module(inputs=qkv()),
+        "MultiHeadAttention": module(12, 3, inputs=qkv3(2, 6, 12)),
+    },
+    "torchscale/component/multiscale_retention.py": {
+        "MultiScaleRetention": module(
+            SCALES,
+            12,
+            12,
+            3,
+            inputs=x(2, 6, 12),
+            call=lambda m, a: m(a, ((TURNS.sin(), TURNS.cos()), torch.ones(6, 6).tril())),
+        ),
+    },
+    "trim_transformer/functional.py": {
+        "_multi_linear_attn_no_mask": function(inputs=qkv(), dropout_p=0.0, kv_cache=0.5),
+        "multi_linear_attn": function(inputs=qkv(), is_causal=True),
+    },
+    "trim_transformer/modules.py": {
+        "TrimMultiheadAttention": module(12, 3, batch_first=True, inputs=qkv3(2, 6, 12)),
+    },
+    "trinix/layers/attention/grouped_query_attention.py": {
+        "FastGroupedQueryAttention": module(16, 4, 2, inputs=x(2, 6, 16), **SINGLE),
+    },
+    "trinix/layers/attention/multi_query_attention.py": {
+        "FastMultiQueryAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
+    },
+    "trinix/layers/attention/multihead_attention.py": {
+        "FastMultiHeadAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
+    },
+    "trinix/layers/attention/multihead_latent_attention.py": {
+        "FastMultiHeadLatentAttention": module(12, 3, latent_dim=5, inputs=x(2, 6, 12), **SINGLE),
+    },
+    "trinix/layers/attention/multihead_self_attention.py": {
+        "FastMultiHeadSelfAttention": module(12, 3, inputs=x(2, 6, 12), **SINGLE),
+    },
+    "uattn/attention.py": {
+        "UnifiedAttention": module(18, 3, inputs=x(2, 6, 18)),
+    },
+    "x_clip/x_clip.py": {
+        "Attention": module(12, 4, 3, inputs=x(2, 6, 12), tolerance=ROUGH),
     },
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "cross_check"
 QKV = dict.fromkeys(("q", "k", "v"), (1, 2, 5, 3))
@@ -42,6 +43,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def one_severed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k.detach(), v) + k
+
+
+def overwriting(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights = (q @ k.mT).exp()
+    return weights.div_(weights.sum(-1, keepdim=True)) @ v
 
 
 def sigmoid_less_max(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -82,6 +88,8 @@ class Refusing(Opaque):
         (Opaque, "silent_collapse"),
         (Refusing, "first_order_only"),
         (lambda q, k, v: attend(q, k, v).detach(), "hard_structural"),
+        (lambda *qkv: checkpoint(attend, *qkv, use_reentrant=True), "first_order_only"),
+        (overwriting, "hard_structural"),
     ],
 )
 def test_class_of_a_known_function(parts: Parts, function: Callable[..., Tensor], verdict: str) -> None:
