@@ -81,12 +81,13 @@ def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> O
 
 
 def _serve(duty: _Duty) -> None:
-    from theria_lint.dynamic.worker import compiling, devices, importing
+    from theria_lint.dynamic.worker import absent, compiling, devices, importing
     from theria_lint.dynamic.worker.kernels import launching
 
     job = duty.job
     compiling.avoid_code_generation()
     launching.watch()
+    absent.listen()
     if job.device == "cpu":
         programs.hide()
         devices.help_along()

@@ -9,6 +9,7 @@ _given: dict[str, None] = {}
 _launches = [0]
 _kernels: set[str] = set()
 _asked: dict[tuple[str, str], None] = {}
+_lacking: dict[str, dict[str, None]] = {}
 
 
 def give(help_: str) -> None:
@@ -29,6 +30,16 @@ def ask(question: str, module: str) -> None:
 def asked(module: str) -> tuple[str, ...]:
     """The questions that the package of a module has asked so far."""
     return tuple(question for question, package in _asked if package == module.partition(".")[0])
+
+
+def lack(package: str, module: str) -> None:
+    """Records that a module looked for a package that is not installed."""
+    _lacking.setdefault(module.partition(".")[0], {})[package] = None
+
+
+def lacking(module: str) -> tuple[str, ...]:
+    """What the package of a module has looked for in vain."""
+    return tuple(_lacking.get(module.partition(".")[0], ()))
 
 
 def settle() -> None:

@@ -110,6 +110,10 @@ def told(run: Run, target: Any) -> Run:
     questions = helps.asked(_module(target))
     if questions and not devices.pretending() and run.device == "cpu":
         notes += (f"its code asks for a GPU ({', '.join(questions)}): this is the path that CPU tensors take",)
+    lacking = helps.lacking(_module(target))
+    if lacking and run.verdict is Verdict.SAFE:
+        without = f"without {', '.join(lacking)}, which its code uses where installed, {run.reason}"
+        return replace(run, notes=notes, reason=without)
     return replace(run, notes=notes)
 
 
