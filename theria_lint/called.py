@@ -76,7 +76,7 @@ class _Code:
         Adds the files that it runs to ``roots``, each with the functions that it alone makes attention code.
         """
         start = Thing(target.path, target.symbol)
-        seen, stack = {start}, self._steps(start)
+        seen, stack = {start}, list(self._steps(start))
         beyond: set[tuple[str, str]] = set()
         while stack:
             thing = stack.pop()
@@ -85,7 +85,7 @@ class _Code:
                 part = self._file(thing.path).part(thing.name)
                 roots.setdefault(thing.path, set()).update(() if part.is_attention else part.functions)
                 beyond.update((thing.path, symbol) for symbol in (*part.functions, *part.classes))
-                stack = [*stack, *self._steps(thing)]
+                stack += self._steps(thing)
         own = {symbol for path, symbol in beyond if path == target.path}
         elsewhere = frozenset((path, symbol) for path, symbol in beyond if path != target.path)
         return replace(target, reaches=target.reaches | own, beyond=elsewhere)
@@ -147,7 +147,7 @@ class _File:
 
     def _find_part(self, name: str) -> Part:
         cache = self._scanner.cache
-        if self._data is None or not self._may_know(self._data, name):
+        if self._data is None or not _may_know(self._data, name):
             return Part()
         known = cache.part(self._data, name) if cache else None
         if known is not None:
@@ -157,10 +157,6 @@ class _File:
         if cache:
             cache.store_part(self._data, name, found)
         return found
-
-    def _may_know(self, data: bytes, name: str) -> bool:
-        """Whether a file's text holds a name, or may have it from another module without saying it."""
-        return name.partition(".")[0].encode() in data or _STAR.search(data) is not None
 
     def with_suspects(self, item: Scanned, roots: Sequence[str]) -> Scanned:
         """The file with the suspects that it holds if other files run these functions of it."""
@@ -187,3 +183,8 @@ def _uses(data: bytes) -> Uses | None:
         return static.read_uses(decode(data))
     except (ReadError, static.SourceError, RecursionError, MemoryError):
         return None
+
+
+def _may_know(data: bytes, name: str) -> bool:
+    """Whether a file's text holds a name, or may have it from another module without saying it."""
+    return name.partition(".")[0].encode() in data or _STAR.search(data) is not None

@@ -203,6 +203,22 @@ def test_names_of_other_folders_are_not_confused(folder: Path) -> None:
     assert [s.path for s in found(folder)] == ["one/maps.py"]
 
 
+@pytest.mark.parametrize(
+    ("imports", "place"),
+    [
+        ("from . import maps", "pkg/sub/maps.py"),
+        ("from .. import maps", "pkg/maps.py"),
+        ("from .maps import features as maps", "pkg/sub/maps.py"),
+        ("from ..maps import features as maps", "pkg/maps.py"),
+    ],
+)
+def test_the_dots_of_an_import_count(folder: Path, imports: str, place: str) -> None:
+    name = "maps" if " as " in imports else "maps.features"
+    write(folder, {"pkg/__init__.py": "", "pkg/sub/__init__.py": "", "pkg/sub/att.py": attention(imports, name)})
+    write(folder, {"pkg/maps.py": FEATURES, "pkg/sub/maps.py": FEATURES})
+    assert [s.path for s in found(folder)] == [place]
+
+
 def test_a_package_under_another_root_is_found_if_there_is_but_one(folder: Path) -> None:
     write(folder, {"src/pkg/__init__.py": "", "src/pkg/maps.py": FEATURES})
     write(folder, {"tools/att.py": attention("from pkg.maps import features")})
