@@ -5,7 +5,7 @@ Importing this package loads neither libcst nor torch; each part is imported whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import RuleError, SourceError
@@ -62,7 +62,7 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
     return run(path, source, rules, prefilter=prefilter)
 
 
-def scan_called(path: str, source: str, rules: RuleSet, roots: Iterable[str]) -> tuple[Suspect, ...]:
+def scan_called(path: str, source: str, rules: RuleSet, roots: Collection[str]) -> tuple[Suspect, ...]:
     """The suspects of a file of which attention of other files runs the functions with the symbols ``roots``.
 
     Those of `scan` are among them. `SourceError` for what does not parse.

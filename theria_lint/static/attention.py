@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from . import words
 from .classes import (
@@ -30,11 +30,10 @@ _NAMING = frozenset({ast.Name, ast.Attribute})
 class AttentionCode:
     """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it.
 
-    ``registered_backwards`` are those of custom ops that compute attention. ``roots``: symbols of
-    functions of the module that attention of other modules runs.
+    ``registered_backwards`` are those of custom ops that compute attention, ``roots`` the symbols that others run.
     """
 
-    def __init__(self, index: Index, roots: Iterable[str] = ()) -> None:
+    def __init__(self, index: Index, roots: Collection[str] = ()) -> None:
         self.index = index
         self._variables = _module_variables(index)
         self._mentions: dict[Scope, list[Scope]] = {}
@@ -43,8 +42,7 @@ class AttentionCode:
         self._multihead: dict[Scope, set[str]] = {}
         self._registered = registered_derivatives(index)
         self._weights = {scope for scope in index.functions() if makes_weights(scope)}
-        called = frozenset(roots)
-        self.seeds = [scope for scope in index.functions() if scope.symbol in called or self._is_seed(scope)]
+        self.seeds = [scope for scope in index.functions() if scope.symbol in roots or self._is_seed(scope)]
         self.active = self.closure(self.seeds)
         owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
         halves = (found for operator, found in self._registered.items() if operator in self.active)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,7 +64,7 @@ class Call:
 class ModuleCode:
     """A parsed module with everything that detectors ask about it."""
 
-    def __init__(self, source: str, tree: ast.Module, roots: Iterable[str] = ()) -> None:
+    def __init__(self, source: str, tree: ast.Module, roots: Collection[str] = ()) -> None:
         """``roots`` as in `AttentionCode`."""
         self.lines = split_lines(source)
         self.index: Index = build(tree)

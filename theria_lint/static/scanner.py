@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..model import Span, Suspect
 from .code import Hit, ModuleCode
@@ -16,7 +16,7 @@ from .syntax import parse
 
 
 def _analyse(
-    path: str, source: str, tree: ast.Module, rules: RuleSet, roots: Iterable[str] = ()
+    path: str, source: str, tree: ast.Module, rules: RuleSet, roots: Collection[str] = ()
 ) -> tuple[Suspect, ...]:
     """The suspects of a parsed module, sorted by place and rule."""
     code = ModuleCode(source, tree, roots)
@@ -75,8 +75,8 @@ def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> t
     return _analyse(path, source, parse(source), rules)
 
 
-def scan_called(path: str, source: str, rules: RuleSet, roots: Iterable[str]) -> tuple[Suspect, ...]:
+def scan_called(path: str, source: str, rules: RuleSet, roots: Collection[str]) -> tuple[Suspect, ...]:
     """The suspects of a file that attention of other files runs: see the package's `scan_called`."""
     if not any(token in source for token in rules.tokens):
         return ()
-    return _analyse(path, source, parse(source), rules, roots)
+    return _analyse(path, source, parse(source), rules, frozenset(roots))
