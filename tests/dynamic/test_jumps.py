@@ -26,12 +26,19 @@ SMOOTH = {
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_kinks_and_rounding_are_no_jumps(name):
-    assert not points.jumps(Call(SMOOTH[name], INPUTS), 0)
+    assert not points.jumps(Call(SMOOTH[name], INPUTS), 0, order=2)
 
 
 def test_a_forward_that_breaks_ties_jumps():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return q * (1 + (q.softmax(-1).sum(-1) * 1e16).remainder(7)).unsqueeze(-1)
+
+    assert points.jumps(Call(routed, INPUTS), 0)
+
+
+def test_a_jump_within_the_reach_of_differences_is_one():
+    def routed(q: torch.Tensor) -> torch.Tensor:
+        return torch.where(q[:1] > INPUTS["q"][:1] + 1e-5, 2 * q, q)
 
     assert points.jumps(Call(routed, INPUTS), 0)
 
@@ -47,7 +54,7 @@ SCENE = Scene(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
     [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(points.POINTS)), "inconclusive")],
 )
 def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
-    monkeypatch.setattr(points, "jumps", lambda made, seed: seed in jumping)
+    monkeypatch.setattr(points, "jumps", lambda made, seed, order: seed in jumping)
     binding = SimpleNamespace(call=lambda scene: None)
     found = points.judged_beyond_jumps(BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE))
     assert found.verdict == verdict

@@ -22,7 +22,7 @@ IN_PLACE = f"state[:, :, i + 1] = {NEXT}"
 STACKED = f"state = torch.cat((state[:, :, : i + 1], ({NEXT})[:, :, None], state[:, :, i + 2 :]), 2)"
 
 
-@pytest.mark.parametrize(("step", "verdict"), [(IN_PLACE, "first_order_only"), (STACKED, "safe")])
+@pytest.mark.parametrize(("step", "verdict"), [(IN_PLACE, "hard_structural"), (STACKED, "safe")])
 def test_a_decay_that_is_overwritten_cannot_be_learned(tmp_path: Path, step: str, verdict: str) -> None:
     source = CHUNKED.format(gate="w", step=step)
     result = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")

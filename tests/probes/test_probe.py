@@ -244,7 +244,7 @@ MISSING, EMPTY, ZERO = Block(None, 1.0, 1.0, "missing"), Block(None, 1.0, 1.0, "
 )
 def test_blocks_that_a_coarse_forward_leaves_unclear_stand_against_a_collapse_only_if_they_are_there(row, verdict):
     comparison = Comparison({"q": Block(1.0, 1.0, 0.0, "right")}, {("q", b): block for b, block in row.items()})
-    judgement = judge(Derivatives(torch.ones(1)), comparison, {}, {})
+    judgement = judge(Derivatives(torch.ones(1)), comparison, {}, {}, once=False)
     assert judgement.verdict == verdict, judgement.reason
 
 
@@ -353,3 +353,26 @@ def test_a_first_differentiation_that_raises_unless_inputs_are_frozen_is_structu
     report = theria.probe(inplace, scale=1.0)
     assert report.verdict is Verdict.HARD_STRUCTURAL
     assert "modified by an inplace operation" in report.reason
+
+
+def test_a_first_differentiation_that_raises_only_where_its_graph_is_asked_for_is_first_order():
+    class Donating(torch.autograd.Function):
+        """Like compiled code that gives its buffers away."""
+
+        @staticmethod
+        def forward(ctx, q, k, v):
+            p = torch.softmax(q @ k.mT, -1)
+            ctx.save_for_backward(q, k, v, p)
+            return p @ v
+
+        @staticmethod
+        def backward(ctx, g):
+            if torch.is_grad_enabled():
+                raise RuntimeError("donated")
+            q, k, v, p = ctx.saved_tensors
+            s = p * (g @ v.mT - (g * (p @ v)).sum(-1, keepdim=True))
+            return s @ k, s.mT @ q, p.mT @ g
+
+    report = theria.probe(Donating.apply, scale=1.0)
+    assert report.verdict is Verdict.FIRST_ORDER_ONLY
+    assert "where its graph is asked for" in report.reason

@@ -123,12 +123,18 @@ def judge(
     comparison: Comparison,
     others: Mapping[Route, Derivatives],
     sums: Mapping[Route, dict[str, Block]],
+    *,
+    once: bool,
 ) -> Judgement:
-    """The verdict, decided in the order that docs/verdicts.md gives."""
+    """The verdict, decided in the order that docs/verdicts.md gives.
+
+    ``once``: the first derivative can be had where no graph of it is asked for, though the routes raise.
+    """
     return (
         _unable(primary)
-        or _structural(primary, comparison, others)
-        or _raises(primary, comparison, others)
+        or (None if once else _refuses(primary, others))
+        or _unused(primary, comparison)
+        or _raises(primary, comparison, others, once=once)
         or _silent(comparison, sums)
         or _nothing(comparison)
         or _unclear(comparison)
@@ -158,12 +164,16 @@ def _unable(primary: Derivatives) -> Judgement | None:
     return Judgement(Verdict.INCONCLUSIVE, Status.HARD_FAIL_OTHER, reason)
 
 
-def _structural(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
+def _refuses(primary: Derivatives, others: Mapping[Route, Derivatives]) -> Judgement | None:
     whole = (d for route, d in others.items() if route.only is None)  # with inputs frozen it may work
     failures = [d.failure for d in (primary, *whole)]
-    if all(failure is not None and failure.order == 1 for failure in failures):
-        reason = f"the first differentiation raises: {primary.failure.message}" if primary.failure else ""
-        return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, reason)
+    if not all(failure is not None and failure.order == 1 for failure in failures):
+        return None
+    reason = f"the first differentiation raises: {primary.failure.message}" if primary.failure else ""
+    return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, reason)
+
+
+def _unused(primary: Derivatives, comparison: Comparison) -> Judgement | None:
     unused = [
         name
         for name, block in comparison.gradients.items()
@@ -177,24 +187,27 @@ def _structural(primary: Derivatives, comparison: Comparison, others: Mapping[Ro
     return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_UNUSED, reason)
 
 
-def _raises(primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives]) -> Judgement | None:
+def _raises(
+    primary: Derivatives, comparison: Comparison, others: Mapping[Route, Derivatives], *, once: bool
+) -> Judgement | None:
     missing = [block for block in comparison.hessian().values() if block.state in ("missing", "wrong")]
     failures = [d.failure for d in (primary, *others.values()) if d.failure is not None]
-    once = any(d.error_node for d in (primary, *others.values()))
-    if not failures and not (once and missing):
+    marked = any(d.error_node for d in (primary, *others.values()))
+    if not failures and not (marked and missing):
         return None
     told = failures[0] if failures else Failure(2, "RuntimeError", "its node is in the graph, pruned by autograd.grad")
     order = "second" if told.order == 2 else "first"
+    wanted = " where its graph is asked for" if once else ""
     routes = [str(route) for route, d in others.items() if d.failure]
     where = f" ({'; '.join(routes)})" if routes and primary.failure is None else ""
-    reason = f"the {order} differentiation raises{where}: {told.message}"
+    reason = f"the {order} differentiation raises{wanted}{where}: {told.message}"
     lost = _count(missing, "block")
-    if once and primary.failure is None:
+    if marked and primary.failure is None:
         reason += f"; autograd.grad does not raise but loses {lost}"
     if told.order == 1:
         silent = [str(r) for r, d in others.items() if not d.failure and all(v is None for v in d.rows.values())]
         reason += f"; {' and '.join(silent)} loses every block in silence" if silent else ""
-    status = Status.HARD_FAIL_ONCE_DIFF if once else Status.HARD_FAIL_OTHER
+    status = Status.HARD_FAIL_ONCE_DIFF if marked else Status.HARD_FAIL_OTHER
     return Judgement(Verdict.FIRST_ORDER_ONLY, status, reason)
 
 

@@ -108,6 +108,19 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
     return result
 
 
+def differentiates_once(function: Function, point: Point) -> bool:
+    """Whether the first derivative can be had where nobody asks for a graph of it."""
+    arguments = point.leaves()
+    try:
+        with isolated(point.seed):
+            output = call(function, arguments, point.seed)
+            loss = (point.cotangent.detach() * output.to(point.cotangent.dtype)).sum()
+            torch.autograd.grad(loss, list(arguments.values()), allow_unused=True)
+    except Exception:  # autograd, or the function's own backward, refuses
+        return False
+    return True
+
+
 def _first(loss: Tensor, leaves: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:
     if route.first == "grad":
         gradients = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)

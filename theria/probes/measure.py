@@ -11,7 +11,15 @@ from torch import Tensor
 
 from theria.attention import executed_backends
 from theria.probes.compare import compare_all, compare_sums, judge
-from theria.probes.derivatives import PRIMARY, SECONDARY, Derivatives, Route, differentiate, frozen_routes
+from theria.probes.derivatives import (
+    PRIMARY,
+    SECONDARY,
+    Derivatives,
+    Route,
+    differentiate,
+    differentiates_once,
+    frozen_routes,
+)
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
@@ -91,7 +99,8 @@ def measure(
     )
     comparison = compare_all(primary, oracle, tolerance)
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
-    judgement = judge(primary, comparison, others, sums)
+    once = refused and differentiates_once(function, point)
+    judgement = judge(primary, comparison, others, sums, once=once)
     failures = [d.failure for d in (primary, *others.values()) if d.failure]
     return replace(
         empty,

@@ -20,6 +20,15 @@ POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""
 
 _STEPS = (1e-4, 1e-5)
+_REACH = (1e-3, 1e-4)
+"""Over which distances differences are held against each other."""
+
+_DIRECTIONS = 4
+"""Along how many directions: a jump that routing makes may lie in some only."""
+
+_BEND = 0.05
+"""The relative difference between those up to which what lies between them is smooth, float32 arithmetic included."""
+
 _NEAR = (1e-8, -1e-8, 3e-9)
 """How near to a point jumps are looked for: nearer than any difference that the probe takes."""
 
@@ -62,8 +71,32 @@ def _contradicted(made: Call, seed: int) -> bool:
     return all(abs((loss(h) - loss(-h)) / (2 * h) - slope) > _CONTRADICTION * size for h in _STEPS)
 
 
-def jumps(made: Call, seed: int) -> bool:
-    """Whether the forward, or its gradient, is another one however near the point, as where routing breaks ties."""
+def jumps(made: Call, seed: int, *, order: int = 1) -> bool:
+    """Whether the forward, or its gradient, is another one however near the point, as where routing breaks ties.
+
+    Or so near that differences are led astray: of the forward (``order`` 1), or of its gradient too (2).
+    """
+    return _jumps_at_once(made, seed) or not _has_slope(made, seed, order)
+
+
+def _has_slope(made: Call, seed: int, order: int) -> bool:
+    """Whether differences along some directions are the same over any distance."""
+    generator = torch.Generator().manual_seed(seed + 2)
+    for _ in range(_DIRECTIONS):
+        directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in made.inputs.items()}
+        far, near = (_slopes(made, seed, directions, step, order) for step in _REACH)
+        if any(float((a - b).norm()) > _BEND * float(b.norm()) for a, b in zip(far, near, strict=True)):
+            return False
+    return True
+
+
+def _slopes(made: Call, seed: int, directions: Mapping[str, Tensor], step: float, order: int) -> list[Tensor]:
+    ends = [_values(made, seed, directions, sign * step) for sign in (1, -1)]
+    found = [(one - other) / (2 * step) for one, other in zip(*ends, strict=True)]
+    return found if order > 1 else found[:1]
+
+
+def _jumps_at_once(made: Call, seed: int) -> bool:
     generator = torch.Generator().manual_seed(seed + 1)
     directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in made.inputs.items()}
     here = _values(made, seed, directions, 0.0)
@@ -84,12 +117,16 @@ def _values(made: Call, seed: int, directions: Mapping[str, Tensor], step: float
 
 
 def judged_beyond_jumps(report: Report, scene: Scene, bound: Binding, measure: Callable[[Scene], Report]) -> Report:
-    """The report or, where differences blame a point at which the forward jumps, that of another point."""
-    if report.verdict is not Verdict.SILENT_CORRUPTION or not report.oracle.startswith("finite differences"):
+    """The report or, where a point is blamed at which the forward jumps, that of another point.
+
+    Differences reach over the jump there, and another backend under the target lands on its other side.
+    """
+    if report.verdict is not Verdict.SILENT_CORRUPTION:
         return report
+    order = 1 if any(block.state in ("missing", "wrong") for block in report.gradients.values()) else 2
     for number in range(POINTS if scene.dtype is torch.float64 else 0):
         moved = replace(scene, seed=scene.seed + number)
-        if not jumps(bound.call(moved), moved.seed):
+        if not jumps(bound.call(moved), moved.seed, order=order):
             return measure(moved) if number else report
     reason = "its forward jumps between branches wherever it was probed; give other arguments or an oracle"
     return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason) if scene.dtype is torch.float64 else report

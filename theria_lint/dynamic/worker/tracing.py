@@ -13,6 +13,7 @@ from theria.probes.derivatives import PRIMARY, Route, differentiate, frozen_rout
 from theria.probes.point import Function, Point, place, trial
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.calling.binding import Binding
+from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.compiling import uncompiled
 from theria_lint.dynamic.worker.places import Place, Places
@@ -66,8 +67,9 @@ class Traces:
         """
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
         launched, stage = helps.launches(), _Stage()
+        watched = self._watched_call(scene)
         with uncompiled(), in_this_thread, around, Places(self._watched, stage.is_aside) as places, suppress(Exception):
-            made = self._binding.call(scene)
+            made = watched or self._binding.call(scene)
             point = place(made.inputs, trial(made.output, made.inputs, scene.seed), scene.seed)
             function = stage.forward(made.output)
             stage.differentiating = True
@@ -75,6 +77,12 @@ class Traces:
             if not self._traced and helps.launches() == launched:
                 _differentiate(function, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
         return places
+
+    def _watched_call(self, scene: Scene) -> Call | None:
+        """The call that another function makes: what that executes is none of the target's code, as its building is."""
+        with suppress(Exception):  # code that was not written for us
+            return self._binding.call(scene) if self._binding.way.watched else None
+        return None
 
 
 @dataclass

@@ -95,6 +95,7 @@ class Way:
     that look like tensors; ``joined`` names the extras that are inputs. ``packs``: arguments tell it where sequences
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
+    ``watched``: to make the call another function is run, and what it gives the target is taken.
     """
 
     make: Maker
@@ -107,6 +108,7 @@ class Way:
     unsure: tuple[str, ...] | None = None
     packs: bool = False
     shares: bool = False
+    watched: bool = False
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""

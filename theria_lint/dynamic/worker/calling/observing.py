@@ -117,7 +117,7 @@ def observed_way(target: Any, kind: TargetKind, caller: Binding) -> Way:
     def make(scene: Scene, choice: Mapping[str, int]) -> Call:
         return _call_as(target, kind, caller.call(scene), scene)
 
-    return Way(make, (), packs=caller.way.packs, shares=caller.way.shares)
+    return Way(make, (), packs=caller.way.packs, shares=caller.way.shares, watched=True)
 
 
 def _call_as(target: Any, kind: TargetKind, outer: Call, scene: Scene) -> Call:
