@@ -23,3 +23,32 @@ def test_a_path_that_could_not_be_run_stands_in_the_reason(tmp_path: Path) -> No
     assert result.reason.startswith("on the path that CPU tensors take all gradients")
     assert "the path of a GPU could not be run: " in result.reason
     assert "the kernel is missing" in result.reason
+
+
+def test_a_file_that_wants_a_gpu_to_be_imported_has_a_stand_in(tmp_path):
+    source = """import torch
+
+if not torch.cuda.is_available():
+    raise RuntimeError("this package requires a CUDA GPU but none was detected")
+
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT, dim=-1) @ v
+"""
+    target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
+    assert target.verdict == "safe"
+    assert "torch.cuda.is_available() answering as on a GPU" in str(target.runs)
+
+
+def test_a_file_that_cannot_be_imported_with_a_stand_in_either_says_what_it_missed_first(tmp_path):
+    source = """import torch
+
+if not torch.cuda.is_available():
+    raise RuntimeError("this package requires a CUDA GPU")
+raise ValueError("and more")
+
+def attention(q, k, v):
+    return q
+"""
+    target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
+    assert target.verdict == "inconclusive"
+    assert "requires a CUDA GPU" in target.reason

@@ -81,7 +81,7 @@ def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> O
 
 
 def _serve(duty: _Duty) -> None:
-    from theria_lint.dynamic.worker import absent, compiling, devices, importing
+    from theria_lint.dynamic.worker import absent, compiling, devices, importing, paths
     from theria_lint.dynamic.worker.kernels import launching
 
     job = duty.job
@@ -96,7 +96,7 @@ def _serve(duty: _Duty) -> None:
     importing.replace_sources(job.overrides, job.digests)
 
     def load() -> ModuleType:
-        return _in_time(lambda: importing.import_file(job.path), job.import_time)
+        return _in_time(lambda: paths.import_anywhere(job.path, job.device), job.import_time)
 
     module = load() if job.imports_once else None
     os.write(duty.pipe, IMPORTED + b"\n")

@@ -84,12 +84,20 @@ def again(target: Any, symbol: str) -> Any:
     Raises:
         BaseException: whatever the import raises.
     """
-    name = target.__module__
-    path = sys.modules[name].__file__
+    path = str(sys.modules[target.__module__].__file__)
+    _forget_package(target.__module__)
+    return resolve(import_file(path), symbol)
+
+
+def forget(path: str) -> None:
+    """Forgets what a file's import has imported of its package."""
+    _forget_package(module_name(Path(path))[1])
+
+
+def _forget_package(name: str) -> None:
     package = name.partition(".")[0]
     for known in [m for m in sys.modules if m.partition(".")[0] == package]:
         del sys.modules[known]
-    return resolve(import_file(str(path)), symbol)
 
 
 def module_name(path: Path) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from theria.probes.derivatives import first_line
@@ -27,6 +28,26 @@ class Clock:
     def late(self) -> bool:
         """Whether nothing more should be begun."""
         return time.monotonic() > self._deadline
+
+
+def import_anywhere(path: str, device: str) -> ModuleType:
+    """Imports a file as it is or, where that seems to miss a GPU, with stand-ins for one.
+
+    Raises:
+        BaseException: whatever the import raises as it is.
+    """
+    try:
+        return importing.import_file(path)
+    except Exception as error:  # code that was not written for us
+        if device != "cpu" or not devices.wants_gpu(str(error)):
+            raise
+        first = error
+    devices.pretend()
+    importing.forget(path)
+    try:
+        return importing.import_file(path)
+    except Exception:  # the first refusal tells more
+        raise first from None
 
 
 def bind_anywhere(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
