@@ -33,7 +33,7 @@ _FEW_FILES = 8
 # Up to so many bytes in all (0.4 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
 PARSED_WHOLE = 4 * 1024 * 1024
 # About what the trees of a few large files hold.
-_OBJECTS = 300_000
+_OBJECTS = 2_000_000
 
 
 class Scanned(NamedTuple):

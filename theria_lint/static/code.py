@@ -10,7 +10,7 @@ from functools import cached_property
 from ..model import Span
 from . import words
 from .attention import AttentionCode
-from .classes import is_autograd_function, records_nothing
+from .classes import is_autograd_function
 from .index import FunctionNode, Index, Scope, build, is_device_kernel
 from .names import NameTable
 from .text import split_lines
@@ -139,8 +139,6 @@ class ModuleCode:
             return self.everywhere
         if where == "autograd-function":
             return [child for owner in self.autograd_functions for child in owner.children if child in self.active]
-        if where == "recorded":
-            return [scope for scope in self.active if not records_nothing(self.index, scope)]
         return self.active
 
     def span(self, node: ast.AST) -> Span:

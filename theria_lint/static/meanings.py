@@ -12,8 +12,6 @@ _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n\\]*(?:\\\r?\n?[^(\n\\]*)*)")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)(?:[ \t]*(?:\n|;|$)|[ \t]+(if\b|or\b))")
-# `as` between anything but single blanks: rare enough to count as an alias of everything.
-_ODD_AS = (" as\t", " as\n", " as\\", " as  ", "\tas ", "\nas ")
 _PATH = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
 _CONSTANTS = ("None", "True", "False")
 # As far back as the owner of a word, or the module of an import, is looked for.
@@ -71,20 +69,24 @@ class Meanings:
 
     def _renames(self, name: str, owners: frozenset[str]) -> bool:
         """Whether an import may give an owner this name."""
-        masked = self._masked
-        if self._is_odd:
-            return True
-        start = masked.find(f"as {name}")
-        while start >= 0:
-            before = masked[max(0, start - _NEAR) : start].rstrip(_SPACE)
-            if not before or before.endswith(tuple(owners)):
-                return True
-            start = masked.find(f"as {name}", start + 1)
+        renaming = f" as {name}"
+        for _, names in self._imported:
+            before, found, after = names.partition(renaming)
+            while found:
+                if not _continues(after[:1]) and before.endswith(tuple(owners)):
+                    return True
+                more, found, after = after.partition(renaming)
+                before += renaming + more
         return False
 
     @cached_property
-    def _is_odd(self) -> bool:
-        return any(odd in self._masked for odd in _ODD_AS)
+    def _imported(self) -> list[tuple[str, str]]:
+        """What each import statement says in front of ``import``, and behind it, with single blanks between words."""
+        masked = self._masked
+        return [
+            (masked[max(0, found.start() - _NEAR) : found.start()], " ".join(found[1].replace("\\", " ").split()))
+            for found in _IMPORT.finditer(masked)
+        ]
 
     def _assigns(self, name: str, wanted: frozenset[str], owners: frozenset[str] | None = None) -> bool:
         """Whether one of the wanted names may be assigned to this one: bare, behind one of ``owners``, or an alias."""
@@ -131,14 +133,13 @@ class Meanings:
         key = word, owners
         if key not in self._bound:
             bound = self._imports(word, owners) or self._assigns(word, frozenset([word]), owners)
-            self._bound[key] = bound or "import *" in self._masked
+            self._bound[key] = bound or any(names.startswith("*") for _, names in self._imported)
         return self._bound[key]
 
     def _imports(self, word: str, owners: frozenset[str]) -> bool:
-        masked = self._masked
-        for found in _IMPORT.finditer(masked):
-            if word in found[1] and any(True for _ in find_word(found[1], word)):
-                module = _MODULE.search(masked[max(0, found.start() - _NEAR) : found.start()])
+        for before, names in self._imported:
+            if word in names and any(True for _ in find_word(names, word)):
+                module = _MODULE.search(before)
                 if module is not None and module[1] in owners:
                     return True
         return False

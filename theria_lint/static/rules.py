@@ -14,7 +14,10 @@ from .errors import RuleError
 SEVERITIES = ("error", "warning", "note")
 KINDS = ("context", "decorator", "method", "attribute", "function")
 CONDITIONS = ("always", "false", "not-false")
-PLACES = ("attention", "recorded", "autograd-function", "anywhere")
+RECORDED = "recorded"
+"""Attention code, but for the forwards of Functions: nothing is recorded in those anyway."""
+
+PLACES = ("attention", RECORDED, "autograd-function", "anywhere")
 NEUTRALISERS = (
     "drop-decorator",
     "null-context",

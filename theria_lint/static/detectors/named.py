@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ..classes import records_nothing
 from ..code import Hit, ModuleCode, Place, body_lines, lines_of
 from ..names import dotted
-from ..rules import Match, Rule
+from ..rules import RECORDED, Match, Rule
 from ..words import word_set
 
 # Of `x.detach().shape` only the shape is used, and no gradient flows through that.
@@ -26,8 +27,8 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
     """Every use of the names of a rule's ``[[match]]`` tables, where each says."""
     for match in rule.matches:
         if match.kind in _RESOLVED:
-            for named in code.named(match.where):
-                if not match.names.isdisjoint(named.meanings):
+            for named in code.named("attention" if match.where == RECORDED else match.where):
+                if not match.names.isdisjoint(named.meanings) and _is_in(code, match, named.place):
                     detail = ambiguity(match.names, named.meanings)
                     hit = _RESOLVED[match.kind](code, match, named.place, detail)
                     if hit is not None:
@@ -37,6 +38,11 @@ def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
                 hit = _MEMBERS[match.kind](code, match, place)
                 if hit is not None:
                     yield hit
+
+
+def _is_in(code: ModuleCode, match: Match, place: Place) -> bool:
+    """Whether a place in attention code is one where a match is looked for."""
+    return match.where != RECORDED or not records_nothing(code.index, place.scope)
 
 
 def ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
