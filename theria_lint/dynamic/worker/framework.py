@@ -55,6 +55,11 @@ def _is_recorded_by_pytorch(made: Call, seed: int) -> bool:
 class _Contiguous(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Gives PyTorch's operators contiguous copies of what they read, where they neither alias nor change it."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else the first call would import the compiler, for more than a second, to keep it away from this class."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
