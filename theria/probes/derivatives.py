@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from theria.probes.point import Function, Point, call, isolated
 from theria.verdicts import COTANGENT
@@ -91,8 +92,7 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
     try:
         with isolated(point.seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # .backward(create_graph=True) warns of a cycle that is broken below
-            loss = (cotangent * output.to(cotangent.dtype)).sum()
-            result.gradients = _first(loss, leaves, route)
+            result.gradients = _first(_loss(output, cotangent), leaves, route)
             order = 2
             result.error_node = holds_error_node(result.gradients.values())
             variables = {**leaves, COTANGENT: cotangent} if route.cotangent_requires_grad else leaves
@@ -114,11 +114,16 @@ def differentiates_once(function: Function, point: Point) -> bool:
     try:
         with isolated(point.seed):
             output = call(function, arguments, point.seed)
-            loss = (point.cotangent.detach() * output.to(point.cotangent.dtype)).sum()
+            loss = _loss(output, point.cotangent.detach())
             torch.autograd.grad(loss, list(arguments.values()), allow_unused=True)
     except Exception:  # autograd, or the function's own backward, refuses
         return False
     return True
+
+
+def _loss(output: Tensor, cotangent: Tensor) -> Tensor:
+    """The scalar ⟨W, output⟩."""
+    return (cotangent * output.to(cotangent.dtype)).sum()
 
 
 def _first(loss: Tensor, leaves: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:
@@ -156,17 +161,20 @@ def _second(scalar: Tensor | None, variables: Mapping[str, Tensor], route: Route
 
 def holds_error_node(gradients: Iterable[Tensor | None]) -> bool:
     """Whether ``@once_differentiable`` left its error node in the graph behind the gradients."""
-    stack = [g.grad_fn for g in gradients if g is not None and g.grad_fn is not None]
+    return any(node.name().rpartition("::")[2] == "Error" for node in graph_nodes(gradients))
+
+
+def graph_nodes(tensors: Iterable[Tensor | None]) -> Iterator[Node]:
+    """The nodes of the graph behind some tensors, each once."""
+    stack = [tensor.grad_fn for tensor in tensors if tensor is not None and tensor.grad_fn is not None]
     seen = set(stack)
     while stack:
         node = stack.pop()
-        if node.name().rpartition("::")[2] == "Error":
-            return True
+        yield node
         for parent, _ in node.next_functions:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    return False
 
 
 def first_line(error: BaseException) -> str:

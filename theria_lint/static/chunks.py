@@ -11,10 +11,10 @@ from itertools import pairwise
 # A line that begins in the first column with anything but what can close a bracket begins a top-level statement.
 _TOP = re.compile(r"\n(?=[^\s)\]}\\])")
 _DEFINITION = re.compile(r"(?:async[ \t]+def|def|class)[ \t]+(\w+)")
-_INNER = re.compile(r"def[ \t]+(\w+)\s*(?:\[[^\]]*\]\s*)?\(")
+INNER = re.compile(r"def[ \t]+(\w+)\s*(?:\[[^\]]*\]\s*)?\(")
 _CLASS_HEADER = re.compile(r"(?:^|\n)class[ \t]")
 _METHOD = re.compile(r"\n([ \t]+)(?:async[ \t]+)?def[ \t]")
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _ASSIGNED = re.compile(r"(?:^|\n)[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 # Spelt out: what autograd and the detectors never see inside of, whatever the file imports.
 _KERNEL = re.compile(r"^@triton\.(?:jit|autotune|heuristics)\b", re.MULTILINE)
@@ -42,7 +42,7 @@ class Chunk:
     def mentions(self) -> frozenset[str]:
         """Every identifier in the chunk."""
         if self._mentioned is None:
-            self._mentioned = frozenset(_IDENTIFIER.findall(self.text))
+            self._mentioned = frozenset(IDENTIFIER.findall(self.text))
         return self._mentioned
 
     def statements(self) -> list[int]:
@@ -98,17 +98,19 @@ class Chunks:
         bases: frozenset[str] = frozenset()
         if self.masked.startswith("class", start):
             header = self.masked[start:end].partition(":")[0]
-            bases = frozenset(_IDENTIFIER.findall(header)) - {name, "class"}
+            bases = frozenset(IDENTIFIER.findall(header)) - {name, "class"}
         body = _kernel_body(text, begin, start) if begin < start else None
         return Chunk(begin, end, text, frozenset([name]), named=True, bases=bases, body=body)
 
-    def method_at(self, chunk: Chunk, offset: int) -> tuple[str, str] | None:
+    def method_at(self, offset: int) -> tuple[str, str] | None:
         """The name and text of the method of a top-level class that holds a place, its decorators included.
 
         None for a place that no method holds.
         """
-        text = chunk.text
-        starts = chunk.statements()
+        chunk = self.at(offset)
+        if chunk is None:
+            return None
+        text, starts = chunk.text, chunk.statements()
         position = bisect_right(starts, offset - chunk.begin) - 1
         while 0 <= position < len(starts) and text[starts[position]] == "@":
             position += 1  # a decorator belongs to the definition that follows it
@@ -135,6 +137,6 @@ def _kernel_body(text: str, begin: int, start: int) -> int | None:
     if _KERNEL.search(text) is None:
         return None
     header = _HEADER_END.search(text, start - begin)
-    if header is None or _INNER.search(text, header.end()) is not None:
+    if header is None or INNER.search(text, header.end()) is not None:
         return None
     return begin + header.end()

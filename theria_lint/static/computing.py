@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import combinations
 
 from . import words
@@ -37,14 +37,16 @@ def computes_attention(scope: Scope) -> bool:
         return True
     products = [node.lineno for node in _products(scope)]
     softmaxes = [] if _is_other(scope) else _softmaxes(scope)
+    lines = [call.lineno for call in softmaxes]
     if products and softmaxes and {"q", "k"} <= words.roles(scope.parameters):
         return True  # the weights alone: the values are met elsewhere
-    if len(products) >= 2 and softmaxes and min(products) <= min(softmaxes) and max(softmaxes) <= max(products):
+    if len(products) >= 2 and softmaxes and min(products) <= min(lines) and max(lines) <= max(products):
         return True
     may_pass_on = scope.name in CALL_ENTRIES
     if (len(products) < 2 and not softmaxes and not may_pass_on) or not _makes_qkv(scope):
         return False
-    return _multiplies_all(scope) or (bool(softmaxes) and _weighs(scope)) or (may_pass_on and _passes_on(scope))
+    made = _made_of(scope)
+    return _multiplies_all(scope, made) or _weighs(scope, made, softmaxes) or (may_pass_on and _passes_on(scope, made))
 
 
 def makes_weights(scope: Scope) -> bool:
@@ -53,7 +55,7 @@ def makes_weights(scope: Scope) -> bool:
     if not softmaxes or _is_other(scope):
         return False
     products = [node.lineno for node in _products(scope)]
-    return bool(products) and max(products) <= max(softmaxes)
+    return bool(products) and max(products) <= max(call.lineno for call in softmaxes)
 
 
 def multiplies(scope: Scope, calls: Container[ast.AST]) -> bool:
@@ -62,7 +64,7 @@ def multiplies(scope: Scope, calls: Container[ast.AST]) -> bool:
         return False
     made: set[str] = set()
     for names, value in assignments(scope):
-        if any(node in calls for node in ast.walk(value)):
+        if _holds(value, calls):
             made.update(names)
     made = derived(scope, made) if made else made
     return any(_uses(product, made, calls) for product in _products(scope))
@@ -98,11 +100,7 @@ def _products(scope: Scope) -> Iterator[ast.expr]:
     yield from (call for call in scope.of(ast.Call) if callee_name(call) in PRODUCTS)
 
 
-def _softmaxes(scope: Scope) -> list[int]:
-    return [call.lineno for call in _softmax_calls(scope)]
-
-
-def _softmax_calls(scope: Scope) -> list[ast.Call]:
+def _softmaxes(scope: Scope) -> list[ast.Call]:
     return [call for call in scope.of(ast.Call) if "softmax" in callee_name(call).lower()]
 
 
@@ -115,27 +113,25 @@ def _makes_qkv(scope: Scope) -> bool:
     """Whether q, k and v are names that the function assigns or takes, one of them assigned."""
     loops = {name for node in scope.of(ast.For) for name in _names(node.target)}
     bound = {name for names, _ in assignments(scope) for name in names} - loops
-    return words.roles([*bound, *scope.parameters]) >= _QKV
+    return words.takes_qkv([*bound, *scope.parameters])
 
 
 def _names(target: ast.expr) -> Iterator[str]:
     return (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
-def _multiplies_all(scope: Scope) -> bool:
-    """Whether q, k and v, or what is made of each, all take part in products."""
+def _multiplies_all(scope: Scope, made: Mapping[str, set[str]]) -> bool:
+    """Whether q, k and v, or what is made of each, all take part in products; ``made`` is `_made_of` the function."""
     products = list(_products(scope))
     if len(products) < 2:
         return False
     used = {name for product in products for name in loaded_names(product, values=True)}
-    made = _made_of(scope)
     return all(not used.isdisjoint(made[role]) for role in _QKV)
 
 
-def _weighs(scope: Scope) -> bool:
+def _weighs(scope: Scope, made: Mapping[str, set[str]], softmaxes: Iterable[ast.Call]) -> bool:
     """Whether what is made of v is multiplied by a softmax of what is made of q and of k."""
-    made = _made_of(scope)
-    calls = {call for call in _softmax_calls(scope) if _depends(call, made["q"]) and _depends(call, made["k"])}
+    calls = {call for call in softmaxes if _depends(call, made["q"]) and _depends(call, made["k"])}
     if not calls:
         return False
     named = {name for names, value in assignments(scope) if _holds(value, calls) for name in names}
@@ -172,26 +168,21 @@ def _holds(node: ast.expr, calls: Container[ast.AST]) -> bool:
     return any(inner in calls for inner in ast.walk(node))
 
 
-def _passes_on(scope: Scope) -> bool:
+def _passes_on(scope: Scope, made: Mapping[str, set[str]]) -> bool:
     """Whether q, k and v, or what is made of each alone, are arguments of one call."""
-    alone: dict[str, str] | None = None
+    alone = _made_of_one(made)
     for call in scope.of(ast.Call):
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         names = [argument.id for argument in given if isinstance(argument, ast.Name)]
-        if len(names) < len(_QKV):
-            continue
-        if words.roles(names) >= _QKV:
-            return True
-        alone = _made_of_one(scope) if alone is None else alone
-        if {alone[name] for name in names if name in alone} >= _QKV:
+        if words.takes_qkv(names) or {alone.get(name) for name in names} >= _QKV:
             return True
     return False
 
 
-def _made_of_one(scope: Scope) -> dict[str, str]:
+def _made_of_one(made: Mapping[str, set[str]]) -> dict[str, str]:
     """The names that hold something made of q, of k or of v, and of no other of the three, each with which."""
     found: dict[str, list[str]] = {}
-    for role, names in _made_of(scope).items():
+    for role, names in made.items():
         for name in names:
             found.setdefault(name, []).append(role)
     return {name: roles[0] for name, roles in found.items() if len(roles) == 1}

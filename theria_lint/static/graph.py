@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
-from .chunks import Chunk, Chunks
+from .chunks import IDENTIFIER, Chunk, Chunks
 from .meanings import find_word
 from .seeds import may_be_seed, may_make_weights, products, renamed_operations, takes_softmax
 from .text import end_of_statement
 from .words import names_attention
 
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
 
 
@@ -137,7 +136,7 @@ class Graph:
 def _given(chunk: Chunk, offset: int) -> list[str]:
     """The names behind a place as far as its statement goes: all that a call there can be given is among them."""
     start = offset - chunk.begin
-    return _IDENTIFIER.findall(chunk.text, start, end_of_statement(chunk.text, start))
+    return IDENTIFIER.findall(chunk.text, start, end_of_statement(chunk.text, start))
 
 
 def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]) -> set[Chunk]:

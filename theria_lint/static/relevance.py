@@ -52,7 +52,7 @@ class Relevance:
             return False
         if word in self._wanted.always:
             return True
-        if self._may_run(chunk, offset, word) and self._graph.way_to(chunk) is not None:
+        if self._may_run(offset, word) and self._graph.way_to(chunk) is not None:
             return True
         if word in self._wanted.inner:
             return any(_is_inner_loop(name) for name in _FUNCTION_NAME.findall(chunk.text))
@@ -71,9 +71,9 @@ class Relevance:
         named = (name for name, member in _NAME.findall(argument[1]) if member not in METADATA)
         return any(name not in _NO_TENSORS and not words.is_size(name) for name in named)
 
-    def _may_run(self, chunk: Chunk, offset: int, word: str) -> bool:
+    def _may_run(self, offset: int, word: str) -> bool:
         """Whether the method around a place can be attention code: it is an entry, or named, or looks like it."""
-        method = self._chunks.method_at(chunk, offset)
+        method = self._chunks.method_at(offset)
         if method is None or method[0] in _ENTRIES:
             return True
         if method[0] == _INIT:
@@ -87,13 +87,9 @@ class Relevance:
         masked = self._chunks.masked
         places = find_word(masked, method[0])
         return any(
-            not _DEFINES.search(masked, max(0, place - 20), place) and self._method_at(place) != method
+            not _DEFINES.search(masked, max(0, place - 20), place) and self._chunks.method_at(place) != method
             for place in places
         )
-
-    def _method_at(self, place: int) -> tuple[str, str] | None:
-        chunk = self._chunks.at(place)
-        return self._chunks.method_at(chunk, place) if chunk is not None else None
 
     @cached_property
     def _runs_inits(self) -> bool:
@@ -101,7 +97,7 @@ class Relevance:
         return any(map(self._may_run_init, find_word(self._chunks.masked, _INIT)))
 
     def _may_run_init(self, place: int) -> bool:
-        method = self._method_at(place)
+        method = self._chunks.method_at(place)
         return method is None or method[0] != _INIT or may_be_seed_by_itself(method[1])
 
 

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from . import words
-from .chunks import Chunk
+from .chunks import IDENTIFIER, INNER, Chunk
 from .computing import OPERATION, PRODUCTS
 from .text import end_of_statement
 
 _CLASS = re.compile(r"class[ \t]+(\w+)")
-_INNER = re.compile(r"def[ \t]+(\w+)\s*(?:\[[^\]]*\]\s*)?\(")
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _LAMBDA = re.compile(r"lambda\b([^:]*):")
 # The end of what stands in front of a lambda that is given a name.
@@ -23,7 +21,6 @@ _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 _MULTIHEAD = re.compile(r"MultiheadAttention")
 _MULTIHEAD_CALL = re.compile(r"MultiheadAttention[\s\\]*\(")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
-_QKV = frozenset({"q", "k", "v"})
 # The literal comes first: the engine then skips to it instead of trying every place.
 _PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
 # Names that can be for q, k or v.
@@ -55,7 +52,7 @@ def may_be_seed(chunk: Chunk) -> bool:
     if "def" not in text and "lambda" not in text:
         return False
     methods = frozenset(_method_names(chunk))
-    if any(_may_be_attention(text, match, match.start() in methods) for match in _INNER.finditer(text)):
+    if any(_may_be_attention(text, match, match.start() in methods) for match in INNER.finditer(text)):
         return True
     tests = [test for test in _COMPUTING if test(text)]
     return bool(tests) and any(test(piece) for piece in chunk.pieces() for test in tests)
@@ -63,7 +60,7 @@ def may_be_seed(chunk: Chunk) -> bool:
 
 def may_be_seed_by_itself(method: str) -> bool:
     """Whether a method of this text may be attention code by what it takes and computes."""
-    found = _INNER.finditer(method)
+    found = INNER.finditer(method)
     return any(test(method) for test in _COMPUTING) or any(_may_be_attention(method, match, False) for match in found)
 
 
@@ -93,7 +90,7 @@ def _may_be_lambda(text: str) -> bool:
         named = _NAMES.search(before) if before.rstrip().rstrip("(").rstrip().endswith("=") else None
         if named is not None and words.function_is_attention(named[1]):
             return True
-        if named is not None and words.roles(_IDENTIFIER.findall(match[1])) >= _QKV:
+        if named is not None and words.takes_qkv(IDENTIFIER.findall(match[1])):
             return True
     return False
 
@@ -104,7 +101,7 @@ def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
         return True
     signature = _SIGNATURE.match(text, match.end())
     # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
-    identifiers = _IDENTIFIER.findall(signature[0] if signature else text)
+    identifiers = IDENTIFIER.findall(signature[0] if signature else text)
     if not words.FUNCTION_PARAMETERS.isdisjoint(identifiers) and ("lambda" in text or words.names_attention(match[1])):
         return True
     found = words.roles(identifiers)
@@ -155,7 +152,7 @@ def products(text: str) -> int:
 
 def _may_make_qkv(text: str) -> bool:
     """Whether a text says names for q, k and v that are no attributes."""
-    return all(found.search(text) for found in _SOME_VARIABLE) and words.roles(_VARIABLE.findall(text)) >= _QKV
+    return all(found.search(text) for found in _SOME_VARIABLE) and words.takes_qkv(_VARIABLE.findall(text))
 
 
 def may_make_weights(chunk: Chunk) -> bool:

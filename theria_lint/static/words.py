@@ -113,7 +113,7 @@ def roles(parameters: Iterable[str]) -> frozenset[str]:
     return frozenset(found for found in map(role, parameters) if found)
 
 
-def takes_qkv(parameters: Sequence[str]) -> bool:
+def takes_qkv(parameters: Iterable[str]) -> bool:
     """Whether a parameter list holds a query, a key and a value."""
     return {"q", "k", "v"} <= roles(parameters)
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from theria.probes.point import trial
 from theria.probes.sweep import ODD, ROUND
 from theria_lint.dynamic.worker import helps
 from theria_lint.dynamic.worker.calling.binding import Binding
+from theria_lint.dynamic.worker.calling.calls import outputs
 from theria_lint.dynamic.worker.calling.options import with_options
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.variants import variants
@@ -78,14 +78,14 @@ def only_first(scenes: Configurations) -> Configurations:
 
 def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
     """Whether both scenes run and give different outputs."""
-    outputs = _outputs(binding, scene, other)
-    return bool(outputs) and (outputs[0].shape != outputs[1].shape or not torch.equal(outputs[0], outputs[1]))
+    found = _outputs(binding, scene, other)
+    return bool(found) and not torch.equal(found[0], found[1])
 
 
 def _outputs(binding: Binding, *scenes: Scene) -> list[Tensor]:
     """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
     try:
         with uncompiled():
-            return [trial(made.output, made.inputs, scenes[0].seed) for made in map(binding.call, scenes)]
+            return outputs(map(binding.call, scenes), scenes[0].seed)
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return []

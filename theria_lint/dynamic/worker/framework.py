@@ -15,6 +15,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from theria.probes import Report
+from theria.probes.derivatives import graph_nodes
 from theria.probes.point import call, copy_strided
 from theria.verdicts import Verdict
 from theria_lint.dynamic.worker.calling.calls import Call
@@ -39,17 +40,9 @@ def judged_fairly(report: Report, made: Call, seed: int, measure: Callable[[], R
 def _is_recorded_by_pytorch(made: Call, seed: int) -> bool:
     """Whether every node of the graph is PyTorch's own: code that brings a backward along answers for it."""
     leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
-    stack = [call(made.output, leaves, seed).grad_fn]
-    seen = set(stack)
-    while stack:
-        node = stack.pop()
-        if node is None or isinstance(node, BackwardCFunction) or _FOREIGN in node.name():
-            return False
-        for parent, _ in node.next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    return True
+    output = call(made.output, leaves, seed)
+    foreign = (isinstance(node, BackwardCFunction) or _FOREIGN in node.name() for node in graph_nodes([output]))
+    return output.grad_fn is not None and not any(foreign)
 
 
 class _Contiguous(TorchDispatchMode):  # type: ignore[no-untyped-call]

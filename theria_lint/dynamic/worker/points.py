@@ -65,8 +65,7 @@ def _contradicted(made: Call, seed: int) -> bool:
     size = max(abs(slope), max((float(g.norm()) for g in gradients.values()), default=0.0))
 
     def loss(step: float) -> float:
-        moved = {name: (leaf.detach() + step * directions[name]).requires_grad_() for name, leaf in leaves.items()}
-        return float((cotangent * call(made.output, moved, seed)).sum().detach())
+        return float((cotangent * call(made.output, _moved(made, directions, step), seed)).sum().detach())
 
     return all(abs((loss(h) - loss(-h)) / (2 * h) - slope) > _CONTRADICTION * size for h in _STEPS)
 
@@ -109,11 +108,16 @@ def _jumps_at_once(made: Call, seed: int) -> bool:
 
 def _values(made: Call, seed: int, directions: Mapping[str, Tensor], step: float) -> list[Tensor]:
     """The output and the gradients of its sum of squares at a moved point."""
-    leaves = {n: (t.detach() + step * directions[n]).requires_grad_() for n, t in made.inputs.items()}
+    leaves = _moved(made, directions, step)
     output = call(made.output, leaves, seed)
     with isolated(seed):
         found = torch.autograd.grad(output.square().sum(), list(leaves.values()), allow_unused=True)
     return [output.detach(), *(gradient.detach() for gradient in found if gradient is not None)]
+
+
+def _moved(made: Call, directions: Mapping[str, Tensor], step: float) -> dict[str, Tensor]:
+    """The inputs at a moved point."""
+    return {n: (t.detach() + step * directions[n]).requires_grad_() for n, t in made.inputs.items()}
 
 
 def judged_beyond_jumps(report: Report, scene: Scene, bound: Binding, measure: Callable[[Scene], Report]) -> Report:

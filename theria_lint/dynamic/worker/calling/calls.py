@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from theria.probes.point import trial
 from theria_lint.dynamic.worker.calling.scene import Scene
 
 CANDIDATES = 8
@@ -54,6 +55,11 @@ class Call:
 
         inputs = {**self.inputs, **{name: self.extras[name] for name in names}}
         return replace(self, function=joint, inputs=inputs, layout=None, extras={})
+
+
+def outputs(calls: Iterable[Call], seed: int) -> list[Tensor]:
+    """What some calls give, each with the same random numbers."""
+    return [trial(made.output, made.inputs, seed) for made in calls]
 
 
 def select(returned: Any, expected: tuple[int, ...] | None, given: Sequence[Any] = ()) -> Tensor:

@@ -23,7 +23,7 @@ from theria.probes.layouts import (
 from theria.probes.point import trial
 from theria.probes.precision import relative_error
 from theria_lint.dynamic.worker import helps
-from theria_lint.dynamic.worker.calling.calls import Call
+from theria_lint.dynamic.worker.calling.calls import Call, outputs
 from theria_lint.dynamic.worker.calling.packing import takes_one_length
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.search import Binding, CannotCallError, Search
@@ -85,8 +85,8 @@ def _with_arguments(binding: Binding) -> dict[str, Scene]:
 
 def _differ(one: Binding, other: Binding) -> bool:
     """Whether two calls give different numbers in the same shape."""
-    outputs = [trial(b.call().output, b.call().inputs, b.scene.seed) for b in (one, other)]
-    return outputs[0].shape == outputs[1].shape and not torch.equal(*outputs)
+    before, after = outputs((one.call(), other.call()), one.scene.seed)
+    return before.shape == after.shape and not torch.equal(before, after)
 
 
 def _packed(binding: Binding, layout: str) -> Scene:
