@@ -20,6 +20,9 @@ MISSING = 1e-6
 NEGLIGIBLE = 1e-4
 """A true block smaller than this fraction of its largest neighbour carries no signal that could be missed."""
 
+DOUBTFUL = 0.3
+"""An oracle that may be off by more than this fraction of what it judges does not judge it."""
+
 ROUNDINGS = 1e-3
 """A tolerance is some 10³ roundings: a block smaller than one rounding of the gradients it derives is nothing."""
 
@@ -37,22 +40,32 @@ def compare(
     distance = float((seen - truth.value).norm())
     error = distance / floor if math.isfinite(distance) else math.inf
     none = (norm or 0.0) <= rounding and truth.norm + 3 * truth.uncertainty <= rounding
-    state = "zero" if none else _state(norm, truth, distance, floor, scale, tolerance)
+    state = "zero" if none else _state(norm, truth, distance, floor, scale, tolerance, rounding)
     return Block(norm, truth.norm, error, state)
 
 
 def _state(
-    norm: float | None, truth: Observation, distance: float, floor: float, scale: float, tolerance: float
+    norm: float | None,
+    truth: Observation,
+    distance: float,
+    floor: float,
+    scale: float,
+    tolerance: float,
+    rounding: float,
 ) -> str:
     if not (math.isfinite(truth.norm) and math.isfinite(truth.uncertainty)):
         return "unclear"
     doubt = 3 * truth.uncertainty
     nothing = (norm or 0.0) <= MISSING * truth.norm
-    if doubt > 0.3 * floor and truth.norm > NEGLIGIBLE * scale:
+    carries_signal = truth.norm > NEGLIGIBLE * scale
+    if doubt > DOUBTFUL * floor and carries_signal:
         return "missing" if nothing and truth.norm > doubt else "unclear"
-    if distance <= tolerance * floor + doubt:
-        return "right" if truth.norm > NEGLIGIBLE * scale else "zero"
-    return "missing" if nothing else "wrong"
+    if not distance <= tolerance * floor + doubt:
+        return "missing" if nothing else "wrong"
+    if carries_signal:
+        return "right"
+    # Nothing was seen of what may be as large as its neighbours, or as the gradients: that is no sign of a zero.
+    return "unclear" if doubt > DOUBTFUL * max(scale, rounding / (ROUNDINGS * tolerance)) else "zero"
 
 
 @dataclass(frozen=True)
@@ -250,11 +263,12 @@ def _nothing(comparison: Comparison) -> Judgement | None:
 
 
 def _unclear(comparison: Comparison) -> Judgement | None:
-    unclear = {key: block for key, block in comparison.rows.items() if block.state == "unclear"}
+    unclear = {block_name(*key): block for key, block in comparison.rows.items() if block.state == "unclear"}
+    unclear |= {f"∂L/∂{name}": block for name, block in comparison.gradients.items() if block.state == "unclear"}
     if not unclear:
         return None
     if all(math.isfinite(block.oracle_norm) for block in unclear.values()):
-        judged = _names(list(unclear))
+        judged = ", ".join(unclear)
         reason = f"its forward is too coarse or too steep for finite differences to judge {judged}; give an oracle"
     else:
         reason = "its forward is not finite a short way from where it was probed; give other arguments or an oracle"
@@ -277,5 +291,6 @@ def _count(items: list[Block], noun: str) -> str:
 
 
 def _agreement(comparison: Comparison) -> str:
-    worst = max((b.error for b in (*comparison.gradients.values(), *comparison.rows.values())), default=0.0)
+    blocks = (*comparison.gradients.values(), *comparison.rows.values())
+    worst = max((block.error for block in blocks if block.state == "right"), default=0.0)  # of a zero there is no part
     return f"all gradients and blocks agree with the oracle (largest relative error {worst:.1e})"

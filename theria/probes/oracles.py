@@ -99,6 +99,7 @@ class FiniteDifferences:
         self._function = function
         self._point = point
         self._cache: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
+        self._gradients: dict[tuple[tuple[str, int, float], ...], Tensor] = {}
         self._directions = THRIFTY_DIRECTIONS if thrifty else DIRECTIONS
         self._ladder = self.LADDER[1:8] if thrifty else self.LADDER
         self._coarse = coarse
@@ -185,20 +186,34 @@ class FiniteDifferences:
         size = max(abs(extrapolated[best]), abs(slope) / (2 * step), 1e-300)
         return step, finite[best] / size
 
-    def _refined(self, estimate: Callable[[float], Tensor]) -> tuple[Tensor, float]:
-        """The extrapolation of first differences, with smaller steps where larger ones straddle a kink.
+    def _refined(
+        self, estimate: Callable[[float], Tensor], value_at: Callable[[float], Tensor]
+    ) -> tuple[Tensor, float]:
+        """The extrapolation of first differences of a value, with smaller steps where larger ones straddle a kink.
 
         Where many ReLUs follow each other, every step of the size that suits second differences crosses one. First
         differences bear smaller ones; where rounding is too large for them they disagree, and none is taken.
         """
-        best, error = self._extrapolated(estimate)
+        (best, error), step = self._extrapolated(estimate), self.step
         for k in range(1, 1 if self._coarse else 6):
             if error <= CLEAR * float(best.norm()):
                 break
-            value, removed = self._extrapolated(estimate, self.step / 4**k)
-            if removed < error and float(value.norm()) > 0:
-                best, error = value, removed
-        return best, error
+            smaller, removed = self._extrapolated(estimate, self.step / 4**k)
+            if removed < error and float(smaller.norm()) > 0:
+                best, error, step = smaller, removed, self.step / 4**k
+        return best, max(error, 0.0 if self._coarse else self._bend(value_at, step))
+
+    @staticmethod
+    def _bend(value: Callable[[float], Tensor], h: float) -> float:
+        """Half the jump of a slope at the point itself, which central differences over any distance average out.
+
+        The slopes to either side differ by h·f″ where f is smooth, and by the jump at a kink, whatever h is.
+        """
+
+        def asymmetry(step: float) -> Tensor:
+            return (value(step) - 2 * value(0.0) + value(-step)) / step
+
+        return float((2 * asymmetry(h) - asymmetry(2 * h)).norm()) / 2
 
     def _extrapolated(self, estimate: Callable[[float], Tensor], step: float | None = None) -> tuple[Tensor, float]:
         """Richardson extrapolation of an O(h²) estimate, and the size of the term that it removed, as its error."""
@@ -211,11 +226,10 @@ class FiniteDifferences:
     def _gradient(self, name: str) -> Observation:
         probes = self._probes[name]
 
-        def estimate(h: float) -> Tensor:
-            losses = [self._loss((name, i, h)) - self._loss((name, i, -h)) for i in range(self._directions)]
-            return torch.tensor(losses, dtype=torch.float64) / (2 * h)
+        def losses(h: float) -> Tensor:
+            return torch.tensor([self._loss((name, i, h)) for i in range(self._directions)], dtype=torch.float64)
 
-        return self._projected(probes, *self._extrapolated(estimate))
+        return self._projected(probes, *self._refined(lambda h: (losses(h) - losses(-h)) / (2 * h), losses))
 
     def _rows_by_forward(self, a: str) -> dict[tuple[str, str], Observation]:
         rows = {}
@@ -232,16 +246,21 @@ class FiniteDifferences:
         def estimate(h: float) -> Tensor:
             return (self._gradient_at((a, -1, h)) - self._gradient_at((a, -1, -h))) / (2 * h)
 
-        value, uncertainty = self._refined(estimate)
+        value, uncertainty = self._refined(estimate, lambda h: self._gradient_at((a, -1, h)))
         sizes = [t.numel() for t in self._point.inputs.values()]
         parts = torch.split(value, sizes)
         return {(a, b): Observation(part, flat, uncertainty) for b, part in zip(self._point.inputs, parts, strict=True)}
 
-    def _gradient_at(self, shift: tuple[str, int, float]) -> Tensor:
+    def _gradient_at(self, *shifts: tuple[str, int, float]) -> Tensor:
         """All first-order gradients of L at the moved point, as autograd gives them, in one float64 vector."""
-        leaves = self._moved((shift,))
+        if shifts not in self._gradients:
+            self._gradients[shifts] = self._differentiate_at(shifts)
+        return self._gradients[shifts]
+
+    def _differentiate_at(self, shifts: tuple[tuple[str, int, float], ...]) -> Tensor:
+        leaves = self._moved(shifts)
         output = call(self._function, leaves, self._point.seed)
-        self._cache[(shift,)] = flat(output)
+        self._cache[shifts] = flat(output)
         with isolated(self._point.seed):
             loss = (self._point.cotangent * output.to(torch.float64)).sum()
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
@@ -253,7 +272,7 @@ class FiniteDifferences:
         def estimate(h: float) -> Tensor:
             return (self._output((a, -1, h)) - self._output((a, -1, -h))) / (2 * h)
 
-        value, uncertainty = self._refined(estimate)
+        value, uncertainty = self._refined(estimate, lambda h: self._output((a, -1, h)))
         return Observation(value, flat, uncertainty)
 
     @staticmethod

@@ -34,6 +34,12 @@ def uncompiled() -> Iterator[None]:
         kind.__call__ = scripted
 
 
+def forget_compiled_code() -> None:
+    """Drops what was compiled so far: after a call that failed the compiler would leave a frame alone for good."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+
+
 def _call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
     """A call of a scripted function that runs what it was made from, which PyTorch keeps for its compiler."""
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from theria.probes.point import isolated
 from theria.probes.sweep import ODD, ROUND
 from theria_lint.dynamic.worker import helps
+from theria_lint.dynamic.worker.calling.arguments import may_be_learned
 from theria_lint.dynamic.worker.calling.binding import Binding
-from theria_lint.dynamic.worker.calling.calls import outputs
+from theria_lint.dynamic.worker.calling.calls import outputs, tensors_in
 from theria_lint.dynamic.worker.calling.options import with_options
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.variants import variants
@@ -60,6 +62,9 @@ def configurations(binding: Binding) -> Configurations:
         other = replace(other, keys=other.queries)
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
     found |= variants(binding) | with_options(binding)
+    found |= _with_learned(binding, found)
+    if _returns_several(binding):
+        found["all that it returns"] = replace(scene, whole=True)
     for length in _LENGTHS if helps.launches() == launched else ():
         longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
         began = time.process_time()
@@ -68,6 +73,32 @@ def configurations(binding: Binding) -> Configurations:
                 found[LONGER] = longer
             break
     return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
+
+
+def _with_learned(binding: Binding, scenes: Configurations) -> dict[str, Scene]:
+    """Scenes with what is given beside the inputs as inputs: what adds to the logits, say, may be learned elsewhere.
+
+    They come beside those without: where such a tensor changes the output by much more, it would hide what is lost.
+    """
+    found = {}
+    for name, scene in scenes.items():
+        made = binding.call(scene)
+        names = tuple(extra for extra in made.extras if may_be_learned(extra))
+        if names and (name == _FIRST or scene.choice) and _outputs(binding, replace(scene, learned=names)):
+            found[f"{name}, with its {', '.join(names)} as inputs"] = replace(scene, learned=names)
+    return found
+
+
+def _returns_several(binding: Binding) -> bool:
+    """Whether more than one tensor that the target returns is in the graph."""
+    made = binding.call()
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in made.inputs.values()]
+    try:
+        with uncompiled(), isolated(binding.scene.seed):
+            returned = made.function(*leaves)
+    except Exception:  # code that was not written for us, called once more
+        return False
+    return sum(tensor.grad_fn is not None for tensor in tensors_in(returned)) > 1
 
 
 def only_first(scenes: Configurations) -> Configurations:

@@ -23,9 +23,10 @@ from theria_lint.dynamic.worker.calling.binding import Binding, CannotCallError
 from theria_lint.dynamic.worker.calling.calls import Call
 from theria_lint.dynamic.worker.calling.fitness import weighed
 from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.dynamic.worker.compiling import forget_compiled_code
 from theria_lint.dynamic.worker.configurations import LONGER, Configurations, configurations, only_first
 from theria_lint.dynamic.worker.framework import judged_fairly
-from theria_lint.dynamic.worker.fusing import fused_scenes
+from theria_lint.dynamic.worker.fusing import fused_scenes, training_scenes
 from theria_lint.dynamic.worker.meta import maml_of
 from theria_lint.dynamic.worker.parameters import with_parameters
 from theria_lint.dynamic.worker.paths import Clock, as_on_gpu, bind_anywhere, on_cpu_path, told
@@ -46,6 +47,7 @@ def run_target(
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
     helps.settle()
+    forget_compiled_code()
     subjects = [_Subject(binding, configurations(binding), Traces(binding, watched), request.hints, clock)]
     runs = [told(run, target) for run in _runs(subjects[0], kind, sdpa)]
     other, refusal = as_on_gpu(target, request, device, clock)
@@ -86,12 +88,29 @@ def _runs(subject: _Subject, kind: TargetKind, sdpa: SdpaCalls) -> Iterator[Run]
     sdpa.use(SELF)
     sdpa.count = sdpa.fused = 0
     run = _run(subject, SELF)
+    if binding.scene.device != "cpu" and run.verdict is Verdict.SAFE:
+        run = _in_training_dtypes(subject, run)
     if sdpa.count and not sdpa.fused and run.verdict is Verdict.SAFE:
         run = _where_fused(subject, sdpa) or replace(run, notes=(*run.notes, MATH_PATH))
     yield run
     for backend in backends if sdpa.count else ():
         sdpa.use(backend)
         yield _run(subject, backend, lambda scene: sdpa.on_reference(binding.call(scene).output))
+
+
+def _in_training_dtypes(subject: _Subject, run: Run) -> Run:
+    """A safe run on a GPU or, where it is unsafe in a precision that people train in, that one.
+
+    What is dispatched there depends on the precision: few kernels are written for float64, in which all is well.
+    """
+    notes: list[str] = []
+    for name, scene in training_scenes(subject.binding).items():
+        found = _run(replace(subject, scenes={name: scene}), SELF)
+        if found.verdict.unsafe:
+            return replace(found, reason=f"in {found.dtype} {found.reason}")
+        told = found.error if found.verdict is Verdict.INCONCLUSIVE else None
+        notes.append(f"in {found.dtype}: {found.verdict}{f' ({told})' if told else ''}")
+    return replace(run, notes=(*run.notes, *notes))
 
 
 def _where_fused(subject: _Subject, sdpa: SdpaCalls) -> Run | None:
@@ -124,6 +143,7 @@ def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
             notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
+            forget_compiled_code()
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:

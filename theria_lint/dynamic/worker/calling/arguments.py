@@ -77,6 +77,10 @@ CHUNKS = r"block|chunk|bucket|tile"
 _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
 _RATES = r"^(beta\w*|\w+_beta|eta|theta|lr|strength)$"
 _CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
+_REMEMBERED = (
+    r"^(\w+_)?(cos|sin)(_\w+)?$|freqs|rotary|rope|lengths|seqlens|indices|ids$|table|page|cache|state|past|^mem"
+)
+"""What the names of tables of angles, and of what earlier calls have left, look like: they are held constant."""
 _PARAMETERS = (
     r"^(attn_|attention_)?sinks?$|^(rel|relative)\w*_(bias|table|emb\w*)$|^(logit_scale|temperatures?|lam|lambda_\w+)$"
     r"|bias_table$|^pos(ition)?_bias$"
@@ -103,7 +107,7 @@ CALL: tuple[tuple[str, Values], ...] = (
     (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", modifiers.block_masks),
     (r"mask", modifiers.masks),
     (r"slopes|^alibi$", modifiers.slopes),
-    (r"bias|alibi", modifiers.biases),
+    (r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(itions?)?$", modifiers.biases),
     (r"sinks?$", modifiers.sinks),
     (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _constant(None)),
     (r"^(output|return|store|save)_\w*state", _constant(False)),
@@ -216,6 +220,11 @@ def may_be_differentiated(name: str) -> bool:
 def is_learned(name: str) -> bool:
     """Whether a tensor of this name is a gate, a decay or a rate."""
     return any(re.search(pattern, name.lower().strip("_")) for pattern in _LEARNED)
+
+
+def may_be_learned(name: str) -> bool:
+    """Whether a caller could learn a tensor of this name: a bias, a mask that is added, pairs, positions; no memory."""
+    return re.search(_REMEMBERED, name.lower().strip("_")) is None
 
 
 def is_known(name: str) -> bool:

@@ -43,6 +43,18 @@ class Call:
         """The attention output among what the target returns."""
         return select(self.function(*arguments), self.expected, arguments)
 
+    def with_all_outputs(self) -> Call:
+        """The call whose output is all that the target returns and that is in the graph, end to end in one vector."""
+        function = self.function
+
+        def whole(*values: Tensor, **others: Tensor) -> Tensor:
+            found = [t for t in tensors_in(function(*values, **others)) if t.requires_grad]
+            if not found:
+                raise TypeError("nothing that it returns is in the graph")
+            return torch.cat([t.reshape(-1).to(found[0].dtype) for t in found])
+
+        return replace(self, function=whole, expected=None, layout=None)
+
     def joined(self, names: Sequence[str]) -> Call:
         """The call with some of its extras among its inputs."""
         names = [name for name in names if name in self.extras]
@@ -118,7 +130,8 @@ class Way:
 
     def __call__(self, scene: Scene) -> Call:
         """The call in a scene."""
-        return self.make(scene, {**self.choice, **scene.choice}).joined(self.joined)
+        made = self.make(scene, {**self.choice, **scene.choice}).joined((*self.joined, *scene.learned))
+        return made.with_all_outputs() if scene.whole else made
 
     def others(self, complaint: str) -> Iterator[Way]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.

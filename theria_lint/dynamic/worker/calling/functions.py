@@ -18,6 +18,7 @@ from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
     POSITIONAL,
     QKV,
+    as_a_caller,
     by_position,
     choose_arguments,
     free_parameters,
@@ -115,13 +116,10 @@ def on_qkv(
 
     def bound(*values: Tensor, **others: Tensor) -> Any:
         by_name = {**_fresh(arguments), **others, **dict(zip((*roles, *further), values, strict=True))}
-        if not positional:
-            return (
-                function(**by_name)
-                if not takes_by_position(parameters)
-                else function(*by_position(parameters, by_name))
-            )
-        return function(*by_position(parameters, by_name))
+        if positional or takes_by_position(parameters):
+            return function(*by_position(parameters, by_name))
+        leading, named = as_a_caller(parameters, by_name)
+        return function(*leading, **named)
 
     plain = set(inputs) == set(QKV)
     extras = {

@@ -30,6 +30,7 @@ from theria_lint.dynamic.worker.calling.recipes import (
 from theria_lint.dynamic.worker.calling.records import Record, record_of
 from theria_lint.dynamic.worker.calling.scene import Scene
 from theria_lint.dynamic.worker.calling.signatures import (
+    as_a_caller,
     choose_arguments,
     free_parameters,
     optional_parameters,
@@ -40,10 +41,15 @@ from theria_lint.dynamic.worker.parameters import PARAMETERS, in_parameters
 
 def module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
     """Ways to build a module, times ways to call its forward."""
-    forward = dict(list(parameters_of(cls.forward).items())[1:])
+    forward = _of_forward(cls)
     record = record_of(cls)
     target = _Target(cls, constructor(cls), record.opened(forward) if record else forward, record, fixed)
     yield from target.ways()
+
+
+def _of_forward(cls: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's forward, without self."""
+    return dict(list(parameters_of(cls.forward).items())[1:])
 
 
 @dataclass(frozen=True)
@@ -149,8 +155,10 @@ class _Target:
     def _run(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """What a module returns for the arguments of its forward."""
         given = self.record.closed(arguments) if self.record else dict(arguments)
-        positional = (given.pop(ANYTHING),) if ANYTHING in given else ()
-        return made_by(partial(module, *positional, **given))
+        if ANYTHING in given:
+            return made_by(partial(module, given.pop(ANYTHING), **given))
+        leading, named = as_a_caller(_of_forward(self.cls), given)
+        return made_by(partial(module, *leading, **named))
 
 
 class _Forward:

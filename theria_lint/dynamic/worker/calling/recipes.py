@@ -154,7 +154,8 @@ def optional_tensors(forward: Parameters) -> list[str]:
     names = [name for name in names if not re.search(r"^mem|past|prev|cache|hx|label|target", name.lower())]
     attended = [name for name in names if _is_context(name)]
     others = [name for name in names if name not in attended and not _speaks(name) and looks_like_tensor(forward[name])]
-    return [*attended, *others]
+    added = [name for name in names if name not in attended and _is_added(name)]
+    return list(dict.fromkeys([*attended, *others, *added]))
 
 
 def _asked(forward: Parameters, scene: Scene, choice: Choice) -> dict[str, list[Sizes]]:
@@ -207,6 +208,11 @@ def _is_scores(name: str) -> bool:
     return bool(re.search(r"(attn_?|attention_?)(logits|scores|weights)$|^(sim|dots|logits|scores)$", name.lower()))
 
 
+def _is_added(name: str) -> bool:
+    """Whether a name is that of something that is added to the scores."""
+    return bool(re.search(r"bias(es)?$|alibi|^(attn_|attention_)?mask$|^rel(ative)?_?pos(itions?)?$", name.lower()))
+
+
 def _shapes(name: str, scene: Scene) -> list[Sizes]:
     """The shapes that a tensor beside x may have, the likeliest first: its own, a pair's, a point's, a sequence's."""
     x, lower = x_shape(scene), name.lower().strip("_")
@@ -215,6 +221,9 @@ def _shapes(name: str, scene: Scene) -> list[Sizes]:
     points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
     if _is_scores(name):
         return [(b, scene.shape.heads, t, scene.shape.keys)]
+    if _is_added(name):
+        h, s = scene.shape.heads, t if len(x) == 3 else scene.shape.keys
+        return [(t, s), (b, h, t, s), *([pairs] if _PAIRS.search(lower) else []), (h, t, s), (b, t, s)]
     if _FRAMES.search(lower):
         return [(*points, 3)]
     edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if len(x) == 2 else []

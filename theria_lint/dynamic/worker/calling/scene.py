@@ -25,7 +25,8 @@ class Scene:
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
-    ``choice``: which candidate some parameters take in this scene, whatever the way says.
+    ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
+    that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone.
     """
 
     shape: Shape
@@ -41,6 +42,8 @@ class Scene:
     written: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)
+    learned: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def channels(self) -> int:

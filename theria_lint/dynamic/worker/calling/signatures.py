@@ -155,3 +155,18 @@ def by_position(parameters: Mapping[str, inspect.Parameter], by_name: Mapping[st
     names = [n for n, p in parameters.items() if p.kind in POSITIONAL]
     last = max((i for i, name in enumerate(names) if name in by_name), default=-1)
     return [by_name.get(name, parameters[name].default) for name in names[: last + 1]]
+
+
+def as_a_caller(
+    parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments as people write them: by position what has no default, up to the first that has one, the rest by name.
+
+    Hooks of modules see positional arguments alone, and a wrapper that takes ``*args`` knows no names.
+    """
+    named, positional = dict(by_name), list[Any]()
+    for name, parameter in parameters.items():
+        if parameter.kind not in POSITIONAL or parameter.default is not inspect.Parameter.empty or name not in named:
+            break
+        positional.append(named.pop(name))
+    return positional, named

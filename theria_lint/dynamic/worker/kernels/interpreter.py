@@ -1,4 +1,4 @@
-"""What Triton's interpreter lacks: bfloat16 products, block pointers, library functions, a driver.
+"""What Triton's interpreter lacks: bfloat16 arithmetic, block pointers, library functions, a driver.
 
 Everything here replaces attributes of Triton for the whole process; call it in a worker's child only.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from theria_lint.dynamic.worker import helps
-from theria_lint.dynamic.worker.kernels import bounds, externals
+from theria_lint.dynamic.worker.kernels import bfloat16, bounds, externals
 from theria_lint.dynamic.worker.kernels.block_pointers import BlockPointer
 
 CAPABILITY = (8, 0)
@@ -37,6 +37,7 @@ def complete() -> None:
         setattr(builder, name, _with_boolean_mask(getattr(builder, name), place, tl))
     bounds.watch(interpreter)
     builder.create_dot = _with_bfloat16(builder.create_dot, tl)
+    bfloat16.compute_in_float32(interpreter, tl)
     externals.give(interpreter, tl)
     interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang = _patch_once(interpreter._patch_lang, tl)
@@ -114,15 +115,10 @@ class Driver:
 def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:
     """Products of bfloat16 operands, which the interpreter holds as their raw 16 bits."""
 
-    def widened(handle: Any) -> Any:
-        if handle.dtype.scalar != tl.bfloat16 or handle.data.dtype != np.uint16:
-            return handle
-        helps.give("bfloat16 products of Triton's interpreter put right")
-        data = (handle.data.astype(np.uint32) << 16).view(np.float32)
-        return type(handle)(data, tl.float32)
-
     def dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
-        return create_dot(self, widened(a), widened(b), d, *rest)
+        if bfloat16.is_raw(a, tl) or bfloat16.is_raw(b, tl):
+            helps.give("bfloat16 arithmetic of Triton's interpreter put right")
+        return create_dot(self, bfloat16.widen(a, tl), bfloat16.widen(b, tl), d, *rest)
 
     return dot
 
