@@ -65,11 +65,13 @@ class Evidence:
         return self.outcomes[frozenset()]
 
     def verdict(self, neutralised: Neutralised) -> Verdict:
-        """What the target is in a variant that has run; one that was called in another way tells nothing."""
-        names = [_inputs(self.outcomes[some]) for some in (frozenset[Suspect](), neutralised)]
-        return (
-            verdict_of(self.outcomes[neutralised]) if names[0] == names[1] or not all(names) else Verdict.INCONCLUSIVE
-        )
+        """What the target is in a variant that has run; one that was called in another way tells nothing.
+
+        In some configurations it is called with more inputs than in others: those of one hold those of the other.
+        """
+        before, now = (_inputs(self.outcomes[some]) for some in (frozenset[Suspect](), neutralised))
+        is_alike = not before or not now or before <= now or now <= before
+        return verdict_of(self.outcomes[neutralised]) if is_alike else Verdict.INCONCLUSIVE
 
     def is_safe(self, neutralised: Neutralised) -> bool:
         """Whether a variant has run and is safe."""
