@@ -1,8 +1,8 @@
 """Results of the static stage, kept by the content that they were computed from, and the files that hold results.
 
 One small file an entry, written to a temporary file and renamed, so that runs at the same time cannot harm each other.
-The name of an entry holds the content and everything that the result depends on; an entry that cannot be
-read is no entry.
+The name of an entry holds the content and everything that the result depends on, and no path, so that it holds wherever
+the content lies; an entry that cannot be read, or that we have not written, is no entry.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from theria_lint import __version__
 
 if TYPE_CHECKING:
+    from theria_lint.folders import Folder
     from theria_lint.model import Suspect, Target
     from theria_lint.static.uses import Part
 
@@ -24,6 +24,8 @@ _DAY = 24 * 3600
 _KEPT = 30 * _DAY
 # What a clean content has: read without loading what the others need.
 _NOTHING = b"[]"
+_BROKEN = (TypeError, KeyError, ValueError)
+"""What reading an entry raises that is not what was written."""
 
 
 def user_cache() -> str:
@@ -50,23 +52,47 @@ def stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
     return digest.digest()
 
 
+class Place(NamedTuple):
+    """Where results are kept, and the place whose key they are signed with: a project can ship neither."""
+
+    folder: str
+    keys: str
+
+
+def place_of(cache_dir: str | None, root: str) -> Place:
+    """The place that settings name, or the user's own.
+
+    What lies in a project may have come with it. So results there bear the mark of a key that lies with the user's.
+    """
+    from theria_lint.folders import is_within
+
+    own = user_cache()
+    if cache_dir is None:
+        return Place(own, own)
+    return Place(cache_dir, own if is_within(cache_dir, root) else cache_dir)
+
+
 class Entries:
-    """JSON data by name under ``directory``; every failure to read or write leaves the run as it would be without."""
+    """JSON data of one kind by name; every failure to read or write leaves the run as it would be without.
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    An entry begins with a digest of its name and data under our key: what others have put there is no entry.
+    """
+
+    def __init__(self, place: Place, kind: str) -> None:
+        self._place = place
+        self._kind = kind
+        self._key = b""
+        self._opened: Folder | None = None
         self._pruned = False
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._directory, name[:2], f"{name[2:]}.json")
 
     def load(self, name: str) -> Any:
         """What was stored under a name; None if nothing was, or nothing that can be read."""
-        path = self._path(name)
         try:
-            with open(path, "rb") as stream:
-                text = stream.read()
-            os.utime(path)
+            folder, file = self._folder().below(name[:2]), f"{name[2:]}.json"
+            mark, _, text = folder.read(file).partition(b"\n")
+            if mark != self._mark(name, text):
+                return None
+            folder.use(file)
             return [] if text == _NOTHING else _parse(text)
         except (OSError, ValueError, RecursionError):
             return None
@@ -75,39 +101,47 @@ class Entries:
         """Keep data under a name."""
         import json
 
-        from theria_lint.files import write_atomically
-
-        path = self._path(name)
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            write_atomically(path, json.dumps(data).encode())
-        except OSError:
+            folder = self._folder(make=True)
+            text = json.dumps(data).encode()
+            folder.below(name[:2], make=True).write(f"{name[2:]}.json", self._mark(name, text) + b"\n" + text)
+            if not self._pruned:
+                self._pruned = True
+                self._prune(folder)
+        except (OSError, ValueError, RecursionError):
             return
-        if not self._pruned:
-            self._pruned = True
-            self._prune()
 
-    def _prune(self) -> None:
+    def _folder(self, *, make: bool = False) -> Folder:
+        """Where the entries lie, open. OSError where that cannot be."""
+        if self._opened is None:
+            from theria_lint.folders import KEY, ours
+
+            folder = ours(self._place.folder, make=make)
+            self._key = ours(self._place.keys, make=make).read(KEY)
+            self._opened = folder.below(self._kind, make=make)
+        return self._opened
+
+    def _mark(self, name: str, text: bytes) -> bytes:
+        digest = hashlib.blake2b(f"{self._kind} {name}\n".encode(), digest_size=16, key=self._key)
+        digest.update(text)
+        return digest.hexdigest().encode()
+
+    def _prune(self, folder: Folder) -> None:
         """Once a day, drop the entries that no run has read for a month."""
-        from theria_lint.files import write_atomically
-
-        marker = os.path.join(self._directory, "pruned")
         try:
-            if os.path.exists(marker) and time.time() - os.stat(marker).st_mtime < _DAY:
+            if folder.age("pruned") < _DAY:
                 return
-            write_atomically(marker, b"")
-            for parent, _, files in os.walk(self._directory):
-                for name in files:
-                    _drop_old(os.path.join(parent, name))
-        except OSError:
-            return
+        except FileNotFoundError:
+            pass
+        folder.write("pruned", b"")
+        folder.prune(_KEPT)
 
 
 class StaticCache:
     """What the static stage found, by content."""
 
-    def __init__(self, directory: str, stamp: bytes) -> None:
-        self._entries = Entries(os.path.join(directory, "static"))
+    def __init__(self, place: Place, stamp: bytes) -> None:
+        self._entries = Entries(place, "static")
         self._stamp = stamp
 
     def _name(self, kind: str, data: bytes, asked: Iterable[str]) -> str:
@@ -121,35 +155,33 @@ class StaticCache:
 
         ``roots``: what other files were known to run of it.
         """
-        rows = self._load("suspects", data, roots)
+        rows = self._load(_suspects(path), data, roots)
         try:
-            return None if rows is None else tuple(_suspect(path, row) for row in rows)
-        except (TypeError, KeyError, ValueError):
+            return None if rows is None else tuple(_suspect(path, row, len(data)) for row in rows)
+        except _BROKEN:
             return None
 
     def targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
         """What was stored for this content, as found in ``path``; None if nothing was."""
         rows = self._load("targets", data)
         try:
-            return None if rows is None else tuple(_target(path, row) for row in rows)
-        except (TypeError, KeyError, ValueError):
+            return None if rows is None else tuple(_target(path, row, len(data)) for row in rows)
+        except _BROKEN:
             return None
 
     def part(self, data: bytes, name: str) -> Part | None:
         """What was stored for something in a module of this content; None if nothing was."""
-        from theria_lint.static.uses import Part
-
         rows = self._load("part", data, (name,))
         try:
-            return None if rows is None else Part._make(tuple(row) if isinstance(row, list) else row for row in rows)
-        except TypeError:
+            return None if rows is None else _part(rows)
+        except _BROKEN:
             return None
 
-    def store_suspects(self, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:
+    def store_suspects(self, path: str, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:
         """Keep the suspects of a content."""
         from dataclasses import asdict
 
-        self._store("suspects", data, [asdict(item) for item in suspects], roots)
+        self._store(_suspects(path), data, [asdict(item) for item in suspects], roots)
 
     def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
         """Keep the targets of a content, and not what they reach beyond it."""
@@ -170,9 +202,9 @@ class StaticCache:
         self._entries.store(self._name(kind, data, asked), rows)
 
 
-def _drop_old(path: str) -> None:
-    if time.time() - os.stat(path).st_mtime > _KEPT:
-        os.unlink(path)
+def _suspects(path: str) -> str:
+    """The kind of entry: a notebook may have the same bytes as a module, and is read otherwise."""
+    return "cells" if path.endswith(".ipynb") else "suspects"
 
 
 def _parse(text: bytes) -> Any:
@@ -181,15 +213,50 @@ def _parse(text: bytes) -> Any:
     return json.loads(text)
 
 
-def _suspect(path: str, row: dict[str, Any]) -> Suspect:
+def _suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
+    """A suspect from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Span, Suspect
 
     first, last = row["reach"]
-    return Suspect(**{**row, "path": path, "span": Span(**row["span"]), "reach": (first, last)})
+    suspect = Suspect(**{**row, "path": path, "span": Span(**row["span"]), "reach": (first, last)})
+    span = suspect.span
+    _texts(suspect.rule, suspect.name, suspect.severity, suspect.symbol, suspect.message, suspect.remedy)
+    _texts(*() if suspect.neutraliser is None else (suspect.neutraliser,))
+    _numbers(size, span.line, span.column, span.end_line, span.end_column, first, last)
+    if suspect.severity not in ("error", "warning", "note") or suspect.cell is not None or span.end_line < span.line:
+        raise ValueError("no suspect")
+    return suspect
 
 
-def _target(path: str, row: dict[str, Any]) -> Target:
+def _target(path: str, row: dict[str, Any], size: int) -> Target:
+    """A target from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Target, TargetKind
 
     kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
-    return Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset()})
+    target = Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset()})
+    _texts(target.symbol, *reaches)
+    _numbers(size, target.line)
+    return target
+
+
+def _part(rows: list[Any]) -> Part:
+    """A part from its fields; one of `_BROKEN` for what is none."""
+    from theria_lint.static.uses import Part
+
+    part = Part._make(tuple(row) if isinstance(row, list) else row for row in rows)
+    for field, default in zip(part, Part(), strict=True):
+        if type(field) is not type(default):
+            raise TypeError("no part")
+        _texts(*field if isinstance(field, tuple) else ())
+    return part
+
+
+def _texts(*values: object) -> None:
+    if not all(type(value) is str for value in values):
+        raise TypeError("no text")
+
+
+def _numbers(size: int, *values: object) -> None:
+    """Lines and columns of a file of so many bytes: none is further than the file is long, its end included."""
+    if not all(type(value) is int and 0 < value <= size + 2 for value in values):
+        raise ValueError("no place")

@@ -173,7 +173,7 @@ class _File:
             return known
         found = static.scan_called(self._path, text, self._scanner.rules, roots)
         if cache:
-            cache.store_suspects(data, found, roots)
+            cache.store_suspects(self._path, data, found, roots)
         return found
 
 

@@ -32,9 +32,22 @@ def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, i
     table = _table(source) if source else {}
     shown = _shown(source) if source else ""
     values = read_values(table or {}, root, shown)
+    if "cache_dir" in values and "cache-dir" not in options:
+        _check_within(values["cache_dir"], root, shown)
     values |= read_values(options, os.getcwd(), COMMAND_LINE)
     sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(options, COMMAND_LINE)
     return Resolved(Settings(root=root, **values), sources)
+
+
+def _check_within(cache_dir: str, root: str, source: str) -> None:
+    """Raise UserError for a place out of the project: what a project brings decides about nothing but itself."""
+    from theria_lint.folders import is_within
+
+    if not is_within(cache_dir, root):
+        raise UserError(
+            f"{source}: cache-dir leads out of the project, to {os.path.realpath(cache_dir)}; "
+            "name such a folder on the command line, with --cache-dir."
+        )
 
 
 def common_directory(paths: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress
 def confirm_settings(settings: Settings) -> ConfirmSettings:
     """What the dynamic stage needs to know of the settings. Raises UserError for an interpreter that is not there."""
     from theria_lint import dynamic
-    from theria_lint.cache import user_cache
+    from theria_lint.cache import place_of
 
     return dynamic.ConfirmSettings(
         python=_program(settings.python) if settings.python else find_python(settings.root),
@@ -96,7 +96,7 @@ def confirm_settings(settings: Settings) -> ConfirmSettings:
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
         adapters=settings.adapters,
-        cache_dir=settings.cache_dir or user_cache() if settings.cache else None,
+        cache=place_of(settings.cache_dir, settings.root) if settings.cache else None,
     )
 
 

@@ -14,6 +14,7 @@ from theria.verdicts import Verdict
 from theria_lint.result import Environment, LintError, Report
 
 __all__ = [
+    "STATES",
     "Disposition",
     "Environment",
     "Finding",
@@ -29,6 +30,10 @@ __all__ = [
     "TargetResult",
     "Verdict",
 ]
+
+
+STATES = ("missing", "wrong", "unclear", "right", "zero")
+"""How a gradient or a block may compare with the oracle's."""
 
 
 class Disposition(StrEnum):
@@ -117,8 +122,8 @@ class SourceFile:
 class Run:
     """One probe of a target, on one backend: a row of ``targets[].runs`` in the JSON.
 
-    ``states`` says of each gradient (``"q"``) and block (``"q,k"``) how it compares with the oracle's: ``right``,
-    ``zero``, ``wrong``, ``missing`` or ``unclear``.
+    ``states`` says of each gradient (``"q"``) and block (``"q,k"``) how it compares with the oracle's: one of
+    ``STATES``.
     """
 
     backend: str

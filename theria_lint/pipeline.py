@@ -28,7 +28,8 @@ def lint(
     files = found.files
     scanned = scan_files(files, settings, given)
     errors = sorted([*_unlisted(found), *(error for item in scanned for error in item.errors)], key=_place)
-    report = Report(Environment(), len(files), (), (), tuple(errors), tuple(_notes(found, files)))
+    notes = [*_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
+    report = Report(Environment(), len(files), (), (), tuple(errors), tuple(notes))
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
         from theria_lint.confirming import with_dispositions
@@ -55,3 +56,14 @@ def _unlisted(found: Discovery) -> list[LintError]:
 def _notes(found: Discovery, files: Sequence[str]) -> list[str]:
     notes = [f"{path} is excluded by the configuration." for path in found.excluded]
     return notes if files else [*notes, "No Python files found."]
+
+
+def _uncached(settings: Settings) -> list[str]:
+    """Why results are not kept where they would be."""
+    if not settings.cache:
+        return []
+    from theria_lint.cache import user_cache
+    from theria_lint.folders import refusal
+
+    refused = refusal(settings.cache_dir or user_cache())
+    return [refused] if refused else []

@@ -47,7 +47,10 @@ class Scanned(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none."""
+    """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none.
+
+    ``root`` is the folder of the configuration.
+    """
 
     rule_paths: tuple[str, ...]
     detach_names: tuple[str, ...]
@@ -55,6 +58,7 @@ class Plan(NamedTuple):
     parse_whole: bool
     few: bool
     cache_dir: str | None
+    root: str
 
 
 def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[Scanned]:
@@ -92,7 +96,8 @@ def plan_for(paths: Sequence[str], size: int, settings: Settings) -> Plan:
     """The plan for files of so many bytes in all."""
     cache_dir = settings.cache_dir or "" if settings.cache else None
     few = len(paths) <= _FEW_FILES
-    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, size <= PARSED_WHOLE, few, cache_dir)
+    whole = size <= PARSED_WHOLE
+    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.root)
 
 
 def _size(path: str) -> int:
@@ -121,12 +126,13 @@ class Scanner:
         """Results of earlier runs, if the settings allow it."""
         if self.plan.cache_dir is None:
             return None
-        from theria_lint.cache import StaticCache, stamp, user_cache
+        from theria_lint.cache import StaticCache, place_of, stamp
 
         package = os.path.dirname(__file__)
         shipped = (os.path.join(package, "rules"), os.path.join(os.path.dirname(package), "rules"))
         directories = (*static.__path__, *shipped, *self.plan.rule_paths)
-        return StaticCache(self.plan.cache_dir or user_cache(), stamp(directories, self.plan.detach_names))
+        place = place_of(self.plan.cache_dir or None, self.plan.root)
+        return StaticCache(place, stamp(directories, self.plan.detach_names))
 
     def read(self, path: str) -> bytes | LintError | None:
         """The content of a file that needs a closer look, why it cannot be read, or None for one with nothing in it."""
@@ -153,7 +159,7 @@ class Scanner:
                 return bool(known)
         may = static.may_hold_suspects(data, self.rules)
         if self.plan.few and self.cache and not may:
-            self.cache.store_suspects(data, ())
+            self.cache.store_suspects(path, data, ())
         return may
 
     def scan(self, path: str, data: bytes | LintError) -> Scanned | None:
@@ -188,7 +194,7 @@ class Scanner:
             return ()
         found = static.scan(path, text, self.rules)
         if self.cache:
-            self.cache.store_suspects(data, found)
+            self.cache.store_suspects(path, data, found)
         return found
 
     def _targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:

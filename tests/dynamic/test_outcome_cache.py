@@ -16,7 +16,7 @@ from confirming import confirm_source
 
 from theria.verdicts import Verdict
 from theria_lint import dynamic
-from theria_lint.cache import user_cache
+from theria_lint.cache import Place, user_cache
 from theria_lint.confirming import confirm_settings
 from theria_lint.dynamic import pool
 from theria_lint.dynamic.cache import OutcomeCache, Surroundings
@@ -94,7 +94,11 @@ def again(project: Path, tmp_path: Path) -> Again:
 
 
 def new_cache(tmp_path: Path) -> OutcomeCache:
-    return OutcomeCache(str(tmp_path / "cache"), sys.executable, "cpu")
+    return OutcomeCache(place(tmp_path), sys.executable, "cpu")
+
+
+def place(tmp_path: Path) -> Place:
+    return Place(str(tmp_path / "cache"), str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("name", ["kernel.py", "helper.py", "late.py", "settings.txt"])
@@ -160,10 +164,10 @@ def test_what_depends_on_the_moment_is_not_kept(tmp_path: Path) -> None:
     cache = new_cache(tmp_path)
     cache.begin()
     cache.keep_surroundings(AROUND, Reads())
-    cache.keep("kernel", [], SAFE)
-    assert cache.outcome("kernel", []) is None
-    cache.keep("kernel", [], replace(SAFE, reads=Reads()))
-    assert cache.outcome("kernel", []) == SAFE
+    cache.keep("kernel", ["/k.py"], SAFE)
+    assert cache.outcome("kernel", ["/k.py"]) is None
+    cache.keep("kernel", ["/k.py"], replace(SAFE, reads=Reads()))
+    assert cache.outcome("kernel", ["/k.py"]) == SAFE
 
 
 def test_a_file_that_has_come_under_watch_counts_if_it_was_read(project: Path, again: Again, tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_a_file_that_has_come_under_watch_counts_if_it_was_read(project: Path, a
     "junk", [b"", b"[]", b"{", b"{}", b'{"state": 1}', b'{"state": {"files": 7}}', b"\xff", b"null"]
 )
 def test_a_broken_entry_reads_as_none(tmp_path: Path, again: Again, junk: bytes) -> None:
-    for entry in (tmp_path / "cache" / "dynamic").rglob("*.json"):
+    for entry in (tmp_path / "cache").rglob("*.json"):
         entry.write_bytes(junk)
     assert again() is None
     assert new_cache(tmp_path).outcome("kernel", []) is None
@@ -188,9 +192,9 @@ def test_another_environment_knows_nothing(tmp_path: Path, again: Again, monkeyp
     assert again() is None
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.delenv("PYTHONPATH")
-    other = OutcomeCache(str(tmp_path / "cache"), "/usr/bin/another", "cpu")
+    other = OutcomeCache(place(tmp_path), "/usr/bin/another", "cpu")
     assert other.surroundings() is None
-    assert OutcomeCache(str(tmp_path / "cache"), sys.executable, "cuda").surroundings() is None
+    assert OutcomeCache(place(tmp_path), sys.executable, "cuda").surroundings() is None
 
 
 def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> None:
@@ -217,7 +221,7 @@ def attention(q, k, v):
 
 def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "helper.py").write_text("FACTOR = 0.5\n")
-    settings = {"device": "cpu", "cache_dir": str(tmp_path / "cache")}
+    settings = {"device": "cpu", "cache": place(tmp_path)}
     (tmp_path / "kernel.py").write_text(KERNEL)
     cold = confirm_source(tmp_path, KERNEL, **settings)
     assert cold.targets[0].verdict is Verdict.HARD_STRUCTURAL
@@ -237,9 +241,17 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert len(started) == 2
 
 
+OWN = user_cache()
+
+
 @pytest.mark.parametrize(
     ("settings", "where"),
-    [(Settings(cache=False), None), (Settings(cache_dir="/kept"), "/kept"), (Settings(), user_cache())],
+    [
+        (Settings(cache=False), None),
+        (Settings(), Place(OWN, OWN)),
+        (Settings(root="/project", cache_dir="/kept"), Place("/kept", "/kept")),
+        (Settings(root="/project", cache_dir="/project/kept"), Place("/project/kept", OWN)),
+    ],
 )
-def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: str | None) -> None:
-    assert confirm_settings(settings).cache_dir == where
+def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: Place | None) -> None:
+    assert confirm_settings(settings).cache == where

@@ -11,18 +11,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from theria_lint import __file__ as _ours
-from theria_lint.cache import Entries, stamp
+from theria_lint.cache import Entries, Place, stamp
 from theria_lint.dynamic.protocol import Outcome, Reads
+from theria_lint.dynamic.shapes import conforms
 from theria_lint.dynamic.states import States, TooNewError
 from theria_lint.dynamic.worker.sandbox.environment import allowed
+from theria_lint.model import STATES
 from theria_lint.result import Environment
 
-_BROKEN = (TypeError, KeyError, ValueError, AttributeError, IndexError)
+_BROKEN = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 """What reading an entry raises that is not what was written."""
 
 
@@ -35,11 +37,11 @@ class Surroundings:
 
 
 class OutcomeCache:
-    """Entries under ``directory``; what cannot be read, or kept, leaves the run as it would be without a cache."""
+    """Entries in a place; what cannot be read, or kept, leaves the run as it would be without a cache."""
 
-    def __init__(self, directory: str, python: str, device: str) -> None:
+    def __init__(self, place: Place, python: str, device: str) -> None:
         """Results of one interpreter on one device."""
-        self._entries = Entries(os.path.join(directory, "dynamic"))
+        self._entries = Entries(place, "dynamic")
         self._states = States()
         package = os.path.dirname(os.path.abspath(_ours))
         self._stamp = stamp((package, os.path.join(os.path.dirname(package), "theria")), ())
@@ -58,6 +60,8 @@ class OutcomeCache:
             if not self._states.are_still(entry["state"]):
                 return None
             found = Surroundings(Environment(**entry["environment"]), dict(entry["protections"]))
+            if not conforms(found, Surroundings):
+                return None
         except _BROKEN:
             return None
         self._around = json.dumps(entry)
@@ -82,7 +86,8 @@ class OutcomeCache:
             new = set(watched).difference(entry["watched"])
             if not new.isdisjoint(entry["state"]["files"]) or not self._states.are_still(entry["state"]):
                 return None
-            return Outcome.from_json(entry["outcome"])
+            found = Outcome.from_json(entry["outcome"])
+            return _seen(found, watched) if _is_sound(found) else None
         except _BROKEN:
             return None
 
@@ -97,20 +102,38 @@ class OutcomeCache:
         entry = {"outcome": asdict(replace(outcome, reads=None)), "watched": sorted(watched), "state": state}
         self._entries.store(self._name("outcome", asked), entry)
 
-    def texts(self, recipe: str) -> dict[str, str] | None:
+    def texts(self, recipe: str) -> list[str] | None:
         """The texts that a recipe gave."""
         entry = self._entries.load(self._name("texts", recipe))
-        return entry if isinstance(entry, dict) else None
+        return entry if isinstance(entry, list) and all(isinstance(text, str) for text in entry) else None
 
-    def keep_texts(self, recipe: str, texts: Mapping[str, str]) -> None:
-        """Keeps what a recipe gave."""
-        self._entries.store(self._name("texts", recipe), dict(texts))
+    def keep_texts(self, recipe: str, texts: Sequence[str]) -> None:
+        """Keeps what a recipe gave, which must not depend on where the files lie."""
+        self._entries.store(self._name("texts", recipe), list(texts))
 
     def _name(self, kind: str, asked: str) -> str:
         around = self._around if kind == "outcome" else ""
         digest = hashlib.blake2b(f"{kind}\0{asked}\0{around}".encode("utf-8", "surrogatepass"), digest_size=16)
         digest.update(self._stamp)
-        return digest.hexdigest()
+        return f"{digest.hexdigest()}.{kind}"
+
+
+def _is_sound(outcome: Outcome) -> bool:
+    """Whether everything in an outcome is of the type and among the words that it is to be of."""
+    if not conforms(outcome, Outcome):
+        return False
+    numbers = (place for seen in (outcome.places, outcome.aside) for found in seen.values() for place in found)
+    states = (state for run in outcome.runs for state in run.states.values())
+    return all(0 < a <= c and b >= 0 <= d for a, b, c, d in numbers) and all(state in STATES for state in states)
+
+
+def _seen(outcome: Outcome, watched: Iterable[str]) -> Outcome:
+    """An outcome with what was seen in these files, of all that were under watch when it was kept."""
+    wanted = frozenset(watched)
+    places, aside = (
+        {path: found for path, found in seen.items() if path in wanted} for seen in (outcome.places, outcome.aside)
+    )
+    return replace(outcome, places=places, aside=aside)
 
 
 def _machine() -> list[Any]:

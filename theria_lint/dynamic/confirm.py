@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from theria.verdicts import Verdict, worst
+from theria_lint.cache import Place
 from theria_lint.dynamic.attribution import advised
 from theria_lint.dynamic.cache import OutcomeCache
 from theria_lint.dynamic.cases import Case, cases_of
@@ -27,8 +28,8 @@ class ConfirmSettings:
     """How the dynamic stage runs: whose Python, where, for how long (seconds a target), with how much memory (bytes).
 
     ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration, ``adapters`` the files of
-    functions that call targets; results are kept under
-    ``cache_dir``, unless it is None.
+    functions that call targets; results are kept in
+    ``cache``, unless it is None.
     """
 
     python: str = sys.executable
@@ -38,7 +39,7 @@ class ConfirmSettings:
     memory: int = 4 << 30
     targets: tuple[Mapping[str, Any], ...] = ()
     adapters: tuple[str, ...] = ()
-    cache_dir: str | None = None
+    cache: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Pr
         findings = [_unmet(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
     means = Means(settings.python, settings.device, settings.jobs, settings.timeout, settings.memory)
-    cache = OutcomeCache(settings.cache_dir, settings.python, settings.device) if settings.cache_dir else None
+    cache = OutcomeCache(settings.cache, settings.python, settings.device) if settings.cache else None
     try:
         with Runner(means, cache, progress) as runner:
             return _confirm(files, settings, runner)

@@ -70,7 +70,7 @@ class Runner:
     interrupted: bool = False
     surroundings: Surroundings = field(default_factory=lambda: Surroundings(Environment(), {}))
     _worker: Worker | None = None
-    _texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    _texts: dict[str, list[str]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
     _known: int = 0
     _done: int = 0
@@ -118,12 +118,13 @@ class Runner:
             self._work(batches, left, found)
         return [[found[index][target.symbol] for target in batch.targets] for index, batch in enumerate(batches)]
 
-    def remembered(self, recipe: str, rewrite: Callable[[], dict[str, str]]) -> dict[str, str]:
-        """The texts of a variant, which are not made again for the same recipe."""
+    def remembered(self, recipe: str, count: int, rewrite: Callable[[], list[str]]) -> list[str]:
+        """The texts of a variant of so many files, which are not made again for the same recipe."""
         if recipe not in self._texts:
             kept = self.cache.texts(recipe) if self.cache else None
-            self._texts[recipe] = rewrite() if kept is None else kept
-            if self.cache and kept is None:
+            fits = kept is not None and len(kept) == count
+            self._texts[recipe] = kept if kept is not None and fits else rewrite()
+            if self.cache and not fits:
                 self.cache.keep_texts(recipe, self._texts[recipe])
         return self._texts[recipe]
 
@@ -131,7 +132,7 @@ class Runner:
         if self.cache is None:
             return {}
         known = {t.symbol: self.cache.outcome(self._asked(batch, t), batch.watched) for t in batch.targets}
-        return {symbol: outcome for symbol, outcome in known.items() if outcome is not None}
+        return {symbol: outcome for symbol, outcome in known.items() if outcome and outcome.symbol == symbol}
 
     def _asked(self, batch: Batch, target: TargetRequest) -> str:
         means = [self.means.timeout, self.means.memory]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from theria_lint.dynamic.cases import Variant
@@ -44,7 +45,7 @@ class Variants:
             path=os.path.abspath(case.file.path),
             targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
             # Its own text too: a file may lie about what it has read, but not beyond its next change.
-            recipe=self._recipe(neutralised, tidy) + case.file.source,
+            recipe=repr(sorted(_by_path(neutralised))) + self._recipe(neutralised, tidy) + case.file.source,
             rewrite=partial(self.texts, neutralised, tidy=tidy),
             watched=tuple(self._reach),
             digests={path: self._digests[path] for path in (os.path.abspath(case.file.path), *self._reach)},
@@ -70,17 +71,15 @@ class Variants:
 
     def texts(self, neutralised: Iterable[Suspect], *, tidy: bool = False) -> dict[str, str]:
         """The files that a variant changes, by absolute path; ``tidy`` as in `neutralise`."""
-        by_path: dict[str, list[Suspect]] = {}
-        for suspect in neutralised:
-            by_path.setdefault(os.path.abspath(suspect.path), []).append(suspect)
+        by_path = _by_path(neutralised)
 
-        def rewrite() -> dict[str, str]:
-            return {
-                path: neutralise(self._sources[path], suspects, tidy=tidy, substitute=True)
-                for path, suspects in by_path.items()
-            }
+        def rewrite() -> list[str]:
+            return [
+                neutralise(self._sources[path], by_path[path], tidy=tidy, substitute=True) for path in sorted(by_path)
+            ]
 
-        return self._runner.remembered(self._recipe(neutralised, tidy), rewrite) if by_path else {}
+        texts = self._runner.remembered(self._recipe(neutralised, tidy), len(by_path), rewrite) if by_path else []
+        return dict(zip(sorted(by_path), texts, strict=True))
 
     def is_another_program(self, neutralised: Iterable[Suspect]) -> bool:
         """Whether the tidy texts of a variant are another program than the texts that ran: they import at the top."""
@@ -88,6 +87,18 @@ class Variants:
         return any(text.count(INLINED) > self._sources[path].count(INLINED) for path, text in texts.items())
 
     def _recipe(self, neutralised: Iterable[Suspect], tidy: bool) -> str:
-        """All that a variant's texts are made from."""
-        changed = sorted({os.path.abspath(suspect.path) for suspect in neutralised})
-        return repr((tidy, sorted(map(repr, neutralised)), [self._sources[path] for path in changed]))
+        """All that a variant's texts are made from, in their order, and not where the files lie."""
+        by_path = _by_path(neutralised)
+        made_from = [
+            (self._sources[path], sorted(repr(replace(suspect, path="")) for suspect in by_path[path]))
+            for path in sorted(by_path)
+        ]
+        return repr((tidy, made_from))
+
+
+def _by_path(suspects: Iterable[Suspect]) -> dict[str, list[Suspect]]:
+    """Suspects by the absolute path of their file."""
+    found: dict[str, list[Suspect]] = {}
+    for suspect in suspects:
+        found.setdefault(os.path.abspath(suspect.path), []).append(suspect)
+    return found

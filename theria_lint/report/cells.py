@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from theria.verdicts import COTANGENT, block_name
-from theria_lint.model import Run
+from theria_lint.model import STATES, Run
 
 _FIRST = ("q", "k", "v")
-_STATES = ("missing", "wrong", "unclear", "right", "zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Grid:
     def summary(self) -> str:
         """How many blocks are in which state."""
         found = Counter(cell.state for cell in self.blocks.values())
-        return ", ".join(f"{found[state]} {state}" for state in _STATES if found[state]) or "none measured"
+        return ", ".join(f"{found[state]} {state}" for state in STATES if found[state]) or "none measured"
 
 
 def _parted(key: str) -> tuple[str, str]:
