@@ -43,7 +43,7 @@ def _add_to_file(path: str, findings: list[Finding]) -> str:
     try:
         write_atomically(path, _encoded(changed, data))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}.") from None
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
     return f"{path}: {counted(len(findings), 'finding')} ignored."
 
 

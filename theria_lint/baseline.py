@@ -16,6 +16,7 @@ from typing import Any
 from theria_lint.errors import UserError
 from theria_lint.files import write_text
 from theria_lint.model import Disposition, Finding, TargetResult
+from theria_lint.report.escaping import as_json
 
 SCHEMA = 1
 Key = tuple[str, str, str, str]
@@ -79,7 +80,7 @@ def write_baseline(path: str, findings: Iterable[Finding], targets: Iterable[Tar
     document["findings"] = [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in sorted(counts)]
     unsafe = sorted({_target_key(result, directory) for result in targets if result.verdict.unsafe})
     document["targets"] = [{"path": place, "symbol": symbol} for place, symbol in unsafe]
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(document) + "\n")
     return len(kept)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -31,7 +31,37 @@ def _codes(context: click.Context, parameter: click.Parameter, value: str | None
     return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Failure(click.ClickException):
+    exit_code = 2
+
+    def format_message(self) -> str:
+        """The sentence, as text that nothing acts on: it may name files of the project."""
+        return _line(self.message)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence, where that is possible."""
+        _say(f"Error: {self.format_message()}")
+
+
+class _Command(click.Command):
+    def make_context(self, *arguments: Any, **further: Any) -> click.Context:
+        """As click does; what it says of wrong options may name files, by a pattern that the shell has expanded."""
+        try:
+            return super().make_context(*arguments, **further)
+        except click.UsageError as error:
+            raise click.UsageError(_line(error.format_message()), error.ctx) from None
+
+    def main(self, *arguments: Any, **further: Any) -> Any:
+        """As click does; what it prints of itself (help, versions, wrong usage) may meet a full disk."""
+        try:
+            return super().main(*arguments, **further)
+        except OSError as error:
+            _give_up(sys.stdout)
+            _say(f"Error: {_unwritten(error)}")
+            sys.exit(_Failure.exit_code)
+
+
+@click.command(cls=_Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1)
 @click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
 @click.option(
@@ -93,10 +123,6 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
     sys.exit(code)
 
 
-class _Failure(click.ClickException):
-    exit_code = 2
-
-
 def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
     """Do what the options say; returns the exit code. Raises UserError."""
     from theria_lint.config import resolve
@@ -111,7 +137,9 @@ def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
 
         text = about.answer(resolved, options)
         if text is not None:
-            click.echo(text, nl=False)
+            from theria_lint.report.style import shown
+
+            _print(shown(text))
             return 0
     return _lint(paths, given, settings, options)
 
@@ -164,7 +192,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     if options["diff"]:
         report = _print_patch(report)
     else:
-        click.echo(render(report, settings.output_format, view), nl=False, color=view.colour)
+        _print(render(report, settings.output_format, view), view.colour)
     for name, path in outputs:
         from theria_lint.files import write_text
 
@@ -225,7 +253,45 @@ def _progress(options: dict[str, Any]) -> AbstractContextManager[Progress | None
 def _say_notes(report: Report, options: dict[str, Any]) -> None:
     """What is worth knowing about the run, beside the report: on standard error, one line each."""
     for note in () if options["quiet"] else report.notes:
-        click.echo(f"Note: {note}", err=True)
+        _say(f"Note: {_line(note)}")
+
+
+def _print(text: str | bytes, colour: bool = False) -> None:
+    """Write to standard output. Raises UserError where that cannot be, as on a full disk."""
+    try:
+        click.echo(text, nl=False, color=colour)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up(sys.stdout)
+        raise UserError(_unwritten(error)) from None
+
+
+def _unwritten(error: OSError) -> str:
+    return f"standard output cannot be written: {error.strerror or error}."
+
+
+def _line(text: str) -> str:
+    """A sentence that may name anything, as one line that nothing acts on."""
+    from theria_lint.report.style import inert, printable
+
+    return inert(printable(text))
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error, where that is possible: there is no other place to say that it is not."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere: Python would try to write it at its end, and fail again."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _print_patch(report: Report) -> Report:
@@ -236,7 +302,7 @@ def _print_patch(report: Report) -> Report:
     from theria_lint.report.patch import patch
 
     text, left_out = patch(report)
-    click.echo(text, nl=False)
+    _print(text)
     confirmed = [finding for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
     mended = sum(finding.rewrite is not None for finding in confirmed)
     said = f"{mended} of {len(confirmed)} confirmed findings have a rewrite that was verified; no file was changed."
@@ -251,11 +317,11 @@ def _accept(report: Report, options: dict[str, Any]) -> int:
 
         path = options["write_baseline"]
         count = write_baseline(path, report.findings, unexplained_targets(report), report.sources)
-        click.echo(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.")
+        _print(_line(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
     if options["add_ignores"]:
         from theria_lint.add_ignores import add_ignores
 
         for line in add_ignores(report):
-            click.echo(line)
+            _print(_line(line) + "\n")
     _say_notes(report, options)
     return 0

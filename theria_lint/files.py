@@ -36,9 +36,9 @@ def write_text(path: str, text: str) -> None:
     try:
         # What is no file (a pipe, /dev/stdout) cannot be replaced, only written to.
         if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as stream:
+            with open(path, "w", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
         else:
-            write_atomically(os.path.realpath(path), text.encode("utf-8", "surrogatepass"))
+            write_atomically(os.path.realpath(path), text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None

@@ -6,6 +6,8 @@ import os
 from types import TracebackType
 from typing import TextIO
 
+from theria_lint.report.style import inert, printable
+
 _CELLS = 20
 _NARROWEST = 20
 _USUAL = 80
@@ -25,7 +27,7 @@ class ProgressLine:
     def __call__(self, what: str, done: int, known: int) -> None:
         """Shows the line anew."""
         filled = _CELLS * done // max(known, 1)
-        self._show(f"[{'#' * filled}{'.' * (_CELLS - filled)}] {done}/{known} {what}")
+        self._show(f"[{'#' * filled}{'.' * (_CELLS - filled)}] {done}/{known} {inert(printable(what))}")
 
     def _show(self, line: str) -> None:
         """Writes over what was shown; a line as wide as the terminal would begin a new one."""

@@ -58,7 +58,8 @@ def _finding(finding: Finding, report: Report, view: View, style: Style) -> Iter
     disposition = style.paint(finding.disposition.value, colour, bold=True)
     verdict = f", {finding.verdict.value}" if finding.verdict else ""
     where = style.paint(place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column), bold=True)
-    yield f"{where}: {suspect.rule} {suspect.name}: {disposition}{verdict} ({suspect.severity})"
+    rule = printable(f"{suspect.rule} {suspect.name}")
+    yield f"{where}: {rule}: {disposition}{verdict} ({suspect.severity})"
     yield from wrapped(suspect.message, "  ", view.width)
     widest = view.width - 2 if view.width else WIDEST
     source = report.sources.get((suspect.path, suspect.cell), "")
@@ -113,7 +114,7 @@ def _measured(run: Run, view: View, style: Style) -> Iterator[str]:
     yield from _errors_of(run, view, style)
     if run.maml:
         figures = {key: value for key, value in run.maml.items() if isinstance(value, float)}
-        yield f"under MAML  {_numbers(figures) or run.maml.get('status') or run.maml.get('error')}"
+        yield printable(f"under MAML  {_numbers(figures) or run.maml.get('status') or run.maml.get('error')}")
     if run.error and run.error not in run.reason:
         yield from wrapped(run.error, "", view.width)
     if view.verbose:

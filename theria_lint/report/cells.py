@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from theria.verdicts import COTANGENT, block_name
 from theria_lint.model import STATES, Run
+from theria_lint.report.style import printable
 
 _FIRST = ("q", "k", "v")
 
@@ -50,8 +51,10 @@ class Grid:
     @classmethod
     def of(cls, run: Run) -> Grid:
         """The grid of a run, without rows if nothing was measured."""
-        keys = {key: _parted(key) for key in run.blocks}
-        gradients = {name: Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()}
+        keys = {key: _parted(printable(key)) for key in run.blocks}
+        gradients = {
+            printable(name): Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()
+        }
         blocks = {
             (row, column): Cell(
                 block_name(row, column),
@@ -62,7 +65,7 @@ class Grid:
             )
             for key, (row, column) in keys.items()
         }
-        rows = _ordered([*run.gradients, *(row for row, _ in keys.values())])
+        rows = _ordered([*gradients, *(row for row, _ in keys.values())])
         return cls(rows, _ordered(column for _, column in keys.values()), gradients, blocks)
 
     def cells(self) -> Iterator[Cell]:

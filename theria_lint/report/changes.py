@@ -8,14 +8,14 @@ from theria_lint.model import Report, Rewrite
 from theria_lint.report import View
 from theria_lint.report.diff import Edit, edits
 from theria_lint.report.frame import WIDEST, fitted
-from theria_lint.report.style import Style, counted, place
+from theria_lint.report.style import Style, counted, place, printable
 
 _LONGEST = 12
 
 
 def changes(rewrite: Rewrite, path: str, report: Report, view: View, style: Style) -> Iterator[str]:
     """What was rewritten and run; ``path`` is where the finding stands, so that only other files are named."""
-    yield f"rewrite: with this change {rewrite.symbol} was run, and is safe; your files are as they were"
+    yield f"rewrite: with this change {printable(rewrite.symbol)} was run, and is safe; your files are as they were"
     rows = [row for edit in edits(rewrite, report.sources) for row in _rows(edit, path, report, view, style)]
     yield from (f"  {row}" for row in rows[:_LONGEST])
     if len(rows) > _LONGEST:

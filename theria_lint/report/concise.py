@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from theria_lint.model import Disposition, Finding, LintError, Report, TargetResult
 from theria_lint.report import View
 from theria_lint.report.outcome import unexplained_targets
-from theria_lint.report.style import place, printable
+from theria_lint.report.style import inert, place, printable
 
 
 def render(report: Report, view: View) -> str:
     """``path:line:column: RULE [disposition verdict] message``, then unsafe targets, errors and unused comments."""
-    return "".join(line + "\n" for line in _lines(report, view))
+    return inert("".join(line + "\n" for line in _lines(report, view)))
 
 
 def _lines(report: Report, view: View) -> Iterator[str]:
@@ -28,7 +28,7 @@ def _finding(finding: Finding) -> str:
     suspect = finding.suspect
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
     where = place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
-    return f"{where}: {suspect.rule} [{state}] {_one_line(suspect.message)}"
+    return f"{where}: {printable(suspect.rule)} [{state}] {_one_line(suspect.message)}"
 
 
 def _target(result: TargetResult) -> str:

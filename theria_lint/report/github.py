@@ -5,7 +5,10 @@ from __future__ import annotations
 from theria_lint.model import Report
 from theria_lint.report import View
 from theria_lint.report.items import Item, items
+from theria_lint.report.style import COMMAND, ESCAPES
 
+# Line ends have an escape of GitHub's own.
+_VISIBLE = {code: escaped for code, escaped in ESCAPES.items() if chr(code) not in "\t\r\n"}
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
@@ -26,6 +29,8 @@ def _command(item: Item) -> str:
 
 
 def _data(text: str) -> str:
+    """``text`` as GitHub reads it, but for what would act on a terminal that shows the log."""
+    text = COMMAND.sub(r"#\\x23", text.translate(_VISIBLE))
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

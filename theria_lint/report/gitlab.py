@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from theria_lint.model import Report
 from theria_lint.report import View
+from theria_lint.report.escaping import as_json
 from theria_lint.report.items import Item, items
 
 _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
@@ -14,7 +14,7 @@ _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
 
 def render(report: Report, view: View) -> str:
     """One JSON array of issues."""
-    return json.dumps([_issue(item) for item in items(report, view)], indent=2, ensure_ascii=False) + "\n"
+    return as_json([_issue(item) for item in items(report, view)]) + "\n"
 
 
 def _issue(item: Item) -> dict[str, Any]:

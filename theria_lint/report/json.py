@@ -5,7 +5,6 @@ Lines and columns are 1-based; a finding or error in a notebook has ``cell`` bes
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import Any
@@ -14,13 +13,14 @@ from theria_lint import __version__
 from theria_lint.model import Disposition, Finding, LintError, Report, Rewrite, Run, TargetResult
 from theria_lint.report import View
 from theria_lint.report.diff import edits
+from theria_lint.report.escaping import as_json
 
 SCHEMA = 1
 
 
 def render(report: Report, view: View) -> str:
     """One JSON object; NaN and infinities, which JSON lacks, are null."""
-    return json.dumps(_finite(document(report)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(_finite(document(report))) + "\n"
 
 
 def document(report: Report) -> dict[str, Any]:

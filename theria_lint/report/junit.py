@@ -10,9 +10,12 @@ from theria_lint.model import Report, TargetResult
 from theria_lint.report import View
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
 from theria_lint.report.outcome import is_accepted
+from theria_lint.report.style import COMMAND, ESCAPES
 
 # Characters that XML 1.0 cannot hold at all.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What it can hold, but what would act on a terminal that shows it.
+_REFERENCES = {code: f"&#{code};" for code in ESCAPES if code > 0x20}
 
 
 def render(report: Report, view: View) -> str:
@@ -29,7 +32,8 @@ def render(report: Report, view: View) -> str:
     root = Element("testsuites", name="theria-lint")
     root.append(suite)
     indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+    text = COMMAND.sub("#&#35;", tostring(root, encoding="unicode").translate(_REFERENCES))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def _item(suite: Element, item: Item) -> None:
@@ -39,7 +43,9 @@ def _item(suite: Element, item: Item) -> None:
     if item.rule == ERROR:
         SubElement(case, "error", message=_legal(item.text))
     elif item.level != "note":
-        SubElement(case, "failure", message=_legal(item.text), type=item.rule).text = _legal(item.remedy)
+        SubElement(case, "failure", message=_legal(item.text), type=_legal(item.rule)).text = _legal(
+            " ".join(item.remedy.split())
+        )
 
 
 def _target(suite: Element, result: TargetResult, unsafe: bool) -> None:

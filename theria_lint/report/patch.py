@@ -11,7 +11,10 @@ from difflib import diff_bytes, unified_diff
 from theria_lint.model import Report, Rewrite
 from theria_lint.reading import ReadError, decode, encoding_of, read_bytes
 from theria_lint.report.diff import Edit, edits
+from theria_lint.report.style import printable, shown
 
+# What source text may well hold, and nothing acts on.
+_HARMLESS = dict.fromkeys(map(ord, "\t\f"), " ")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
@@ -27,13 +30,26 @@ def patch(report: Report) -> tuple[bytes, list[str]]:
     for rewrite in _distinct(report):
         wanted = {part for edit in edits(rewrite, report.sources) for part in _apart(edit)}
         refusal = _refusal(wanted - done, done, report)
+        part = b"" if refusal or wanted <= done else _part(rewrite, done, done | wanted)
+        if _acts(part):
+            refusal = "its lines would act on a terminal or a CI service; --output-format json has them"
         if refusal:
             left_out.append(f"The rewrite that makes {rewrite.symbol} safe is left out: {refusal}.")
-        elif not wanted <= done:
-            parts.append(f"With this change {rewrite.symbol} was run, and is safe.\n".encode())
-            parts += [_diff(path, done, done | wanted) for path, _ in sorted(rewrite.files)]
+        elif part:
+            parts.append(part)
             done |= wanted
     return b"".join(parts), left_out
+
+
+def _part(rewrite: Rewrite, before: set[Edit], after: set[Edit]) -> bytes:
+    head = f"With this change {rewrite.symbol} was run, and is safe.\n".encode("utf-8", "backslashreplace")
+    return head + b"".join(_diff(path, before, after) for path, _ in sorted(rewrite.files))
+
+
+def _acts(part: bytes) -> bool:
+    """Whether anything but a patch program would act on a part: it cannot hold escapes, as other formats do."""
+    lines = part.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    return any(line != shown(line) for line in (line.translate(_HARMLESS) for line in lines))
 
 
 def _distinct(report: Report) -> list[Rewrite]:
@@ -60,6 +76,8 @@ def _refusal(new: set[Edit], done: set[Edit], report: Report) -> str | None:
     if any(_meet(one, other) for one in new for other in done):
         return "it changes lines that another one changes; apply that first and lint again"
     for path in sorted({edit.path for edit in new}):
+        if printable(path) != path:
+            return f"no patch can hold the name {path}"
         try:
             data = read_bytes(path)
             if decode(data) != report.sources[path, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from theria_lint import __version__
 from theria_lint.model import Finding, Report, Rewrite
 from theria_lint.report import View
 from theria_lint.report.diff import Edit, edits
+from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
 from theria_lint.static import explain, load_rules
 
@@ -41,7 +41,7 @@ def render(report: Report, view: View) -> str:
         "results": [_result(item, [rule["id"] for rule in rules], report.sources) for item in results],
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+    return as_json(log) + "\n"
 
 
 def _rules(results: Iterable[Item]) -> list[dict[str, Any]]:

@@ -1,10 +1,17 @@
-"""Small things that the text formats share: colours, places, plurals."""
+"""Small things that the text formats share: colours, places, plurals, and what keeps other people's text text."""
 
 from __future__ import annotations
 
-# How to show what a terminal or a browser would act on: control characters, and those that reorder text.
-_ACTIVE = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+import re
+
+# How to show what a terminal or a browser would act on: control characters, and those that reorder or end lines.
+_ORDER = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ACTIVE = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_ORDER)
 ESCAPES = {code: repr(chr(code))[1:-1] for code in _ACTIVE}
+COMMAND = re.compile(r"##(?=\w*\[)")
+"""How a command to the log of Azure Pipelines, TeamCity or (of old) GitHub begins, wherever in a line it stands."""
+# How one to GitHub begins: at the start of a line, which may be indented or coloured.
+_STARTING = re.compile(r"^((?:[^\S\n]|\033\[[\d;]*m)*):(?=:)", re.MULTILINE)
 _CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
 
@@ -42,6 +49,16 @@ def place(path: str, cell: int | None, line: int | None, column: int | None) -> 
 def printable(text: str) -> str:
     """One line of text in which nothing moves the cursor: other people's code and errors may hold anything."""
     return text if text.isprintable() else text.translate(ESCAPES)
+
+
+def inert(text: str) -> str:
+    """A whole text in which no line is a command to a CI service that reads it in a log."""
+    return _STARTING.sub(r"\1\\x3a", COMMAND.sub(r"#\\x23", text))
+
+
+def shown(text: str) -> str:
+    """Lines that may hold anything, as lines that nothing acts on."""
+    return inert("\n".join(map(printable, text.split("\n"))))
 
 
 def counted(count: int, noun: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from theria_lint.report.style import Style, counted, wrapped
+from theria_lint.report.style import Style, counted, inert, printable, wrapped
 
 if TYPE_CHECKING:
     from theria_lint.report import View
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def render(report: Report, view: View) -> str:
     """Findings with source and evidence, targets that stand for themselves, errors, and a summary."""
-    style = Style(view.colour)
+    return inert(_text(report, view, Style(view.colour)))
+
+
+def _text(report: Report, view: View, style: Style) -> str:
     if view.statistics:
         return _statistics(report)
     if view.quiet:
@@ -46,16 +49,16 @@ def _environment(report: Report) -> str:
     if ran.python is None:
         return ""
     versions = [f"Python {ran.python}", f"torch {ran.torch or 'missing'}", f"triton {ran.triton or 'missing'}"]
-    return f"Run with {', '.join(versions)}, on {ran.device or 'no device'}.\n"
+    return printable(f"Run with {', '.join(versions)}, on {ran.device or 'no device'}.") + "\n"
 
 
 def _protections(report: Report, view: View) -> str:
     """What held the code that was run in its place; without --verbose, only what did not hold."""
     held = [name for name, refusal in report.protections.items() if refusal is None]
     missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
-    lines = [f"Protections that held: {', '.join(held)}.\n"] if held and view.verbose else []
-    lines += [f"Protections that this machine did not give: {'; '.join(missing)}.\n"] if missing else []
-    return "".join(lines)
+    lines = [f"Protections that held: {', '.join(held)}."] if held and view.verbose else []
+    lines += [f"Protections that this machine did not give: {'; '.join(missing)}."] if missing else []
+    return "".join(printable(line) + "\n" for line in lines)
 
 
 def _dispositions(report: Report) -> str:
@@ -82,5 +85,5 @@ def _statistics(report: Report) -> str:
     from collections import Counter
 
     counts = Counter((item.suspect.rule, item.suspect.name, item.disposition.value) for item in report.findings)
-    rows = [f"{count:>6}  {rule} {name}: {kind}" for (rule, name, kind), count in sorted(counts.items())]
+    rows = [printable(f"{count:>6}  {rule} {name}: {kind}") for (rule, name, kind), count in sorted(counts.items())]
     return "".join(row + "\n" for row in rows)

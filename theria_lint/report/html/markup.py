@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from theria_lint.report.style import ESCAPES
+from theria_lint.report.style import COMMAND, ESCAPES
 
 # What browsers drop, act on or hide is written out, and half a character is a character that is not there.
 _VISIBLE: dict[int, int | str] = {code: escaped for code, escaped in ESCAPES.items() if chr(code) not in "\t\n"}
@@ -23,8 +23,8 @@ Attribute = str | int | bool | None
 
 
 def text(value: str) -> Markup:
-    """``value`` as it is to be read: nothing in it is a tag, an entity or a control character."""
-    return Markup(escape(value.translate(_VISIBLE)))
+    """``value`` as it is to be read: no tag, entity, control character or command to a CI log."""
+    return Markup(COMMAND.sub("#&#35;", escape(value.translate(_VISIBLE))).replace("::", ":&#58;"))
 
 
 def tag(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
