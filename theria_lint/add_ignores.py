@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from theria_lint.errors import UserError
-from theria_lint.files import write_atomically
+from theria_lint.files import write_bytes
 from theria_lint.model import Disposition, Finding, Report
 from theria_lint.reading import ReadError, decode, encoding_of, read_bytes
 from theria_lint.report.style import counted
@@ -40,10 +40,7 @@ def _add_to_file(path: str, findings: list[Finding]) -> str:
     changed = commented(text, findings)
     if changed is None:
         return f"{path}: left as it is; a comment would change what the code does."
-    try:
-        write_atomically(path, _encoded(changed, data))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
+    write_bytes(path, _encoded(changed, data))
     return f"{path}: {counted(len(findings), 'finding')} ignored."
 
 

@@ -62,14 +62,16 @@ class Place(NamedTuple):
 def place_of(cache_dir: str | None, root: str) -> Place:
     """The place that settings name, or the user's own.
 
-    What lies in a project may have come with it. So results there bear the mark of a key that lies with the user's.
+    What lies in a project, or where the linter runs, may have come with it: results there bear the mark of a key that
+    lies with the user's.
     """
     from theria_lint.folders import is_within
 
     own = user_cache()
     if cache_dir is None:
         return Place(own, own)
-    return Place(cache_dir, own if is_within(cache_dir, root) else cache_dir)
+    brought = is_within(cache_dir, root) or is_within(cache_dir, os.getcwd())
+    return Place(cache_dir, own if brought else cache_dir)
 
 
 class Entries:

@@ -116,7 +116,7 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
         code = INTERRUPTED
     except Exception as error:
         if options["verbose"]:
-            raise
+            _say_where()
         raise _Failure(
             f"internal error: {type(error).__name__}: {error}; please report it with what --verbose adds."
         ) from None
@@ -284,6 +284,15 @@ def _say(line: str) -> None:
         click.echo(line, err=True)
     except OSError:
         _give_up(sys.stderr)
+
+
+def _say_where() -> None:
+    """Where the present exception was raised."""
+    from traceback import format_exc
+
+    from theria_lint.report.style import shown
+
+    _say(shown(format_exc()))
 
 
 def _give_up(stream: TextIO) -> None:

@@ -33,12 +33,33 @@ def _mode(path: str) -> int:
 
 def write_text(path: str, text: str) -> None:
     """Write a file that the user asked for. Raises UserError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file that the user asked for. Raises UserError."""
+    _check_way(path)
     try:
         # What is no file (a pipe, /dev/stdout) cannot be replaced, only written to.
         if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(text)
+            with open(path, "wb") as stream:
+                stream.write(data)
         else:
-            write_atomically(os.path.realpath(path), text.encode("utf-8", "backslashreplace"))
+            write_atomically(os.path.realpath(path), data)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
+
+
+def _check_way(path: str) -> None:
+    """Raise UserError for what is named as if it lay in the working directory, where a link leads out of that.
+
+    The link may have come with the project: what it leads to is not what the user has named.
+    """
+    from theria_lint.folders import is_within
+
+    here = os.getcwd()
+    named = os.path.abspath(path).startswith(os.path.join(here, ""))
+    if named and not is_within(path, here):
+        raise UserError(
+            f"{path}: a link leads out of this folder, to {os.path.realpath(path)}; name that file itself to write it."
+        )

@@ -62,8 +62,7 @@ def _uncached(settings: Settings) -> list[str]:
     """Why results are not kept where they would be."""
     if not settings.cache:
         return []
-    from theria_lint.cache import user_cache
+    from theria_lint.cache import place_of
     from theria_lint.folders import refusal
 
-    refused = refusal(settings.cache_dir or user_cache())
-    return [refused] if refused else []
+    return [refused for place in {*place_of(settings.cache_dir, settings.root)} if (refused := refusal(place))]

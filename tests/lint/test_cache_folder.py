@@ -210,6 +210,19 @@ def test_results_that_a_project_brings_do_not_count(lint: Lint, folder: Path, tm
     (folder / "theria-lint.toml").write_text('cache-dir = "c"\n')
     assert lint().stdout == plain
     assert lint("--cache-dir", "c").stdout == plain
+    (tmp_path / "mine.toml").touch()
+    assert lint("--cache-dir", "c", "--config", str(tmp_path / "mine.toml")).stdout == plain
+
+
+def test_a_place_for_keys_that_is_not_ours_is_said(lint: Lint, folder: Path, tmp_path: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    taken = tmp_path / "cache" / "theria-lint" / NAME
+    taken.mkdir(parents=True)
+    (taken / "mine").touch()
+    for arguments in ((), ("--cache-dir", "c")):
+        result = lint(*arguments)
+        assert result.stderr.startswith(f"Note: No results are kept: {taken} is no folder of theria-lint's;")
+        assert result.stdout == lint(NO_CACHE).stdout
 
 
 def test_results_that_are_ours_count_in_the_project_too(

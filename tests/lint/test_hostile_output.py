@@ -213,6 +213,22 @@ def test_a_run_over_files_of_any_name_is_inert(lint: Lint, folder: Path, poison:
     check_inert(result.stderr)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("poison", POISONS)
+def test_an_internal_error_is_inert(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, poison: str, verbose: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(POISONS[poison])
+
+    monkeypatch.setattr("theria_lint.pipeline.lint", fail)
+    result = lint(*(["--verbose"] if verbose else []), ".")
+    assert result.exit_code == 2
+    assert ("Traceback" in result.stderr) is verbose
+    assert "Error: internal error: RuntimeError: " in result.stderr
+    check_inert(result.stderr)
+
+
 @pytest.mark.parametrize("poison", POISONS)
 def test_the_progress_line_is_one_line(poison: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", newline="")
