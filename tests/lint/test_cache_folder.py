@@ -339,3 +339,13 @@ def test_a_link_to_the_named_folder_is_followed(lint: Lint, folder: Path, tmp_pa
     (tmp_path / "link").symlink_to(tmp_path / "scratch")
     lint("--cache-dir", str(tmp_path / "link" / "kept"))
     assert (tmp_path / "scratch" / "kept" / NAME / TAG).read_bytes() == MARK
+
+
+def test_where_links_would_be_followed_nothing_is_kept(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("theria_lint.folders._BENEATH", False)
+    (folder / "kernel.py").write_text(UNSAFE)
+    result = lint("--cache-dir", "c")
+    assert (result.stdout, result.stderr) == (lint(NO_CACHE).stdout, "")
+    assert not (folder / "c").exists()
