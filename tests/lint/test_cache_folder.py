@@ -349,3 +349,71 @@ def test_where_links_would_be_followed_nothing_is_kept(
     result = lint("--cache-dir", "c")
     assert (result.stdout, result.stderr) == (lint(NO_CACHE).stdout, "")
     assert not (folder / "c").exists()
+
+
+PLACES = [
+    "",
+    NAME,
+    f"{NAME}/{TAG}",
+    f"{NAME}/{KEY}",
+    f"{NAME}/static",
+    f"{NAME}/static/pruned",
+    "HALF",
+    "ENTRY",
+    "static",
+]
+KINDS: dict[str, Plant] = {
+    "a link to a folder": lambda path, victim: path.symlink_to(victim),
+    "a link to a part": lambda path, victim: path.symlink_to(victim / "ab"),
+    "a link to a file": lambda path, victim: path.symlink_to(victim / "notes.txt"),
+    "a link to a mark": lambda path, victim: path.symlink_to(victim / TAG),
+    "a link to what will be": lambda path, victim: path.symlink_to(victim / "new"),
+    "a link to itself": lambda path, victim: path.symlink_to(path),
+    "a hard link": lambda path, victim: path.hardlink_to(victim / "notes.txt"),
+    "an empty folder": lambda path, victim: path.mkdir(),
+    "a full folder": lambda path, victim: shutil.copytree(victim, path),
+    "a folder of ours": lambda path, victim: planted(path.parent, name=path.name) and None,
+    "a file": lambda path, victim: path.write_text("{}") and None,
+    "a pipe": lambda path, victim: os.mkfifo(path),
+}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@FUZZ
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(sorted(KINDS))), min_size=1, max_size=5))
+def test_whatever_is_planted_in_a_cache_harms_nothing(
+    lint: Lint, folder: Path, victim: Path, plants: list[tuple[str, str]]
+) -> None:
+    cache = folder / "c"
+    _remove(cache)
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "theria-lint.toml").write_text('cache-dir = "c"\n')
+    plain = lint().stdout
+    (entry,) = cache.rglob("*.json")
+    for name, kind in plants:
+        path = {"HALF": entry.parent, "ENTRY": entry}.get(name, cache / name)
+        leads_out = os.path.commonpath([path.parent.resolve(), folder]) != str(folder)
+        if leads_out or not path.parent.is_dir():
+            continue  # an earlier one has put something else there
+        _remove(path)
+        KINDS[kind](path, victim)
+        if path.is_file() and not path.is_symlink():
+            aged(path)
+    for path in (victim, *victim.rglob("*")):
+        aged(path)
+    before = contents(victim)
+    for source in (UNSAFE, "\n" + UNSAFE, UNSAFE):
+        (folder / "kernel.py").write_text(source)
+        result = lint()
+        if cache.is_symlink():
+            assert result.exit_code == 2
+            assert "cache-dir leads out of the project" in result.stderr or os.path.realpath(cache) == str(cache)
+        elif source is UNSAFE:
+            assert result.stdout == plain
+    assert contents(victim) == before
