@@ -16,7 +16,7 @@ from lint_case import UNSAFE, Lint
 
 from theria_lint import static
 from theria_lint.cache import Entries, Place
-from theria_lint.folders import KEY, MARK, NAME, TAG
+from theria_lint.folders import KEY, MARK, NAME, TAG, is_within
 
 YEAR = 365 * 24 * 3600
 NO_CACHE = "--no-cache"
@@ -398,8 +398,7 @@ def test_whatever_is_planted_in_a_cache_harms_nothing(
     (entry,) = cache.rglob("*.json")
     for name, kind in plants:
         path = {"HALF": entry.parent, "ENTRY": entry}.get(name, cache / name)
-        leads_out = os.path.commonpath([path.parent.resolve(), folder]) != str(folder)
-        if leads_out or not path.parent.is_dir():
+        if not path.parent.is_dir() or not is_within(str(path.parent), str(folder)):
             continue  # an earlier one has put something else there
         _remove(path)
         KINDS[kind](path, victim)
@@ -411,9 +410,9 @@ def test_whatever_is_planted_in_a_cache_harms_nothing(
     for source in (UNSAFE, "\n" + UNSAFE, UNSAFE):
         (folder / "kernel.py").write_text(source)
         result = lint()
-        if cache.is_symlink():
+        if not is_within(str(cache), str(folder)):
             assert result.exit_code == 2
-            assert "cache-dir leads out of the project" in result.stderr or os.path.realpath(cache) == str(cache)
+            assert "cache-dir leads out of the project" in result.stderr
         elif source is UNSAFE:
             assert result.stdout == plain
     assert contents(victim) == before

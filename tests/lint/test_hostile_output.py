@@ -80,7 +80,7 @@ def check_inert(text: str, *, commands: int = 0) -> None:
     text = text.encode("utf-8", "backslashreplace").decode()  # as it is printed
     assert ACTIVE.findall(text) == []
     assert re.findall(r"##\w*\[", text) == []
-    ours = [line for line in text.split("\n") if line.strip().startswith("::")]
+    ours = [line for line in text.split("\n") if re.match("::.*::", line.strip())]
     assert len(ours) == commands
     assert all(re.match("::(error|warning|notice) file=", line) for line in ours)
 
@@ -163,19 +163,17 @@ def test_a_patch_is_inert(folder: Path, poison: str, where: str) -> None:
 
 
 def test_a_patch_of_harmless_text_is_whole(folder: Path) -> None:
-    source = UNSAFE.replace("import torch\n", "import torch\n\f\n").replace(
-        "return", "# ## [x], a::b, \t漢\r\n    return", 1
-    )
-    source = source.replace("\r\n", "\n")
+    source = UNSAFE.replace("    return", "    # ## [x], a::b, \t漢, Usage::\n    ::\n\f\n    return")
     (folder / "kernel.py").write_text(source)
     finding = replace(
         REPORT.findings[0],
         suspect=replace(REPORT.findings[0].suspect, path="kernel.py"),
         rewrite=Rewrite("attention", (("kernel.py", source.replace(".detach()", "")),)),
     )
-    text, left_out = patch(replace(REPORT, findings=(finding,), sources={("kernel.py", None): source}))
+    made, left_out = patch(replace(REPORT, findings=(finding,), sources={("kernel.py", None): source}))
     assert left_out == []
-    assert "漢".encode() in text
+    assert "漢".encode() in made
+    assert b"\n     ::\n" in made
 
 
 NAMES = {name: poison for name, poison in POISONS.items() if "\0" not in poison and "/" not in poison}

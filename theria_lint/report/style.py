@@ -10,8 +10,8 @@ _ACTIVE = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_ORDER)
 ESCAPES = {code: repr(chr(code))[1:-1] for code in _ACTIVE}
 COMMAND = re.compile(r"##(?=\w*\[)")
 """How a command to the log of Azure Pipelines, TeamCity or (of old) GitHub begins, wherever in a line it stands."""
-# How one to GitHub begins: at the start of a line, which may be indented or coloured.
-_STARTING = re.compile(r"^((?:[^\S\n]|\033\[[\d;]*m)*):(?=:)", re.MULTILINE)
+# How one to GitHub begins: at the start of a line, which may be indented or coloured, and has what ends the command.
+_STARTING = re.compile(r"^((?:[^\S\n]|\033\[[\d;]*m)*):(?=:.*::)", re.MULTILINE)
 _CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
 
