@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from theria_lint.called import with_called
 from theria_lint.dynamic import Confirmation, ConfirmSettings, confirm
 from theria_lint.model import Finding, SourceFile, TargetResult
+from theria_lint.scanning import Scanned
+from theria_lint.settings import Settings
 from theria_lint.static import find_targets, load_rules, scan
 
 
@@ -15,8 +18,12 @@ def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
     files = []
     for path in paths:
         source = path.read_text()
-        files.append(SourceFile(str(path), source, scan(str(path), source, rules), find_targets(str(path), source)))
-    return confirm(files, ConfirmSettings(**settings))  # type: ignore[arg-type]
+        targets = tuple(find_targets(str(path), source))
+        files.append(Scanned(str(path), tuple(scan(str(path), source, rules)), targets, {None: source}))
+    if len(files) > 1:
+        files = with_called(files, [file.path for file in files], Settings(cache=False))
+    sources = [SourceFile(file.path, file.texts[None], file.suspects, file.targets) for file in files]
+    return confirm(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
 
 
 def confirm_source(folder: Path, source: str, **settings: object) -> Confirmation:

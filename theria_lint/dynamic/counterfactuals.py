@@ -64,8 +64,8 @@ def _evidence(case: Case, variants: Variants) -> Evidence:
         case.fixed,
         case.outcomes,
         variants.replaceable(case.fixed) if case.verdict.unsafe else [],
-        lambda neutralised: variants.suspects_at(case.outcomes[neutralised].places, neutralised),
-        lambda neutralised: variants.suspects_at(case.outcomes[neutralised].aside, neutralised),
+        lambda neutralised: variants.suspects_at(case, case.outcomes[neutralised].places, neutralised),
+        lambda neutralised: variants.suspects_at(case, case.outcomes[neutralised].aside, neutralised),
     )
 
 

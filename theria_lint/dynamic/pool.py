@@ -6,15 +6,16 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from theria_lint.dynamic.protocol import Job, Outcome, Reads, TargetRequest, WorkerError
+from theria_lint.dynamic import checks
+from theria_lint.dynamic.checks import NonsenseError
+from theria_lint.dynamic.protocol import LONGEST_ANSWER, Job, Outcome, Reads, TargetRequest, WorkerError
 from theria_lint.dynamic.worker.sandbox.environment import allowed
 from theria_lint.model import Environment
 
@@ -37,6 +38,12 @@ STARTUP = 300.0
 """Seconds until a worker has to greet: a cold disk takes long to import torch."""
 
 
+_LONGEST_MESSAGE = 6 * LONGEST_ANSWER + (1 << 16)
+"""A line that is longer is no message: JSON in JSON takes six bytes for one at most."""
+
+_PIECE = 1 << 16
+
+
 Tell = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
 """Called with an outcome that has just come, None at the start of a job, and with what runs now."""
 
@@ -45,7 +52,8 @@ class Worker:
     """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
 
     ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
-    ``reads`` names the files that the interpreter itself is made of.
+    ``reads`` names the files that the interpreter itself is made of. Nothing that the process says is believed before
+    it has been checked: it holds what the code under test says.
     """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
@@ -56,24 +64,36 @@ class Worker:
         """
         self._jobs = max(1, jobs)
         self._python = python
-        self._unread = b""
+        self._device = device
+        self._ended = False
         self.environment = Environment()
         self.protections: dict[str, str | None] = {}
         self.reads = Reads()
+        self._start()
+
+    def _start(self) -> None:
+        self._unread = bytearray()
+        self._unsent = b""
         root = str(Path(__file__).resolve().parents[2])
         environment = {**allowed(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            self._process = subprocess.Popen(
-                [python, "-P", "-c", _BOOT, device, root],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
+            self._process = self._popen(root, environment)
         except OSError as error:
             raise WorkerError(
-                f"{python} cannot be started ({error.strerror}): name an interpreter with --python"
+                f"{self._python} cannot be started ({error.strerror}): name an interpreter with --python"
             ) from None
+        self._answers, self._requests = _descriptors(self._process)
+        os.set_blocking(self._requests, False)
+
+    def _popen(self, root: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self._python, "-P", "-c", _BOOT, self._device, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
 
     def meet(self) -> None:
         """Waits for the greeting: what the worker says of itself.
@@ -82,16 +102,30 @@ class Worker:
             WorkerError: if the interpreter lacks what probing needs.
         """
         greeting = self._receive(STARTUP)
-        if greeting is None or "error" in greeting:
-            why = greeting["error"] if greeting else "it ended before it answered"
+        try:
+            why = "it ended before it answered" if greeting is None else self._hear_greeting(greeting)
+        except NonsenseError as error:
+            why = f"its greeting {error}"
+        if why:
+            self._process.kill()
             raise WorkerError(
                 f"nothing was run: {why} in {self._python}; install theria-lint[confirm] there or choose --python"
             )
+
+    def _hear_greeting(self, greeting: Any) -> str | None:
+        """Takes what a greeting says; returns the reason why nothing can be run, if it says so."""
+        if isinstance(greeting, dict) and "error" in greeting:
+            return checks.words(greeting["error"])
+        greeting = checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
         self.environment = Environment(
-            python=greeting["python"], torch=greeting["torch"], triton=greeting["triton"], device=greeting["device"]
+            python=checks.name(greeting["python"]),
+            torch=checks.name(greeting["torch"]),
+            triton=checks.optional(checks.name)(greeting["triton"]),
+            device=checks.one_of(greeting["device"], ("cpu", "cuda")),
         )
-        self.protections = greeting["protections"]
+        self.protections = checks.table(greeting["protections"], checks.optional(checks.words), 100)
         self.reads = Reads.from_json(greeting["reads"])
+        return None
 
     def __enter__(self) -> Worker:
         """The worker itself."""
@@ -104,95 +138,180 @@ class Worker:
         self.close()
 
     def end(self) -> None:
-        """Kills the process, and its children with it; safe in a signal handler."""
+        """Kills the process, and its children with it, for good; safe in a signal handler."""
+        self._ended = True
         self._process.kill()
 
     def close(self) -> None:
         """Ends it and closes the pipes."""
         self.end()
+        self._bury()
+
+    def _bury(self) -> None:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                with suppress(BrokenPipeError):  # a job may be left that nobody has read
-                    stream.close()
+                stream.close()
+
+    def _is_ready(self) -> bool:
+        """Starts the process anew if it has ended; False where that is not wanted, or did not work."""
+        if not self._ended and self._process.poll() is not None:
+            self._bury()
+            try:
+                self._start()
+                if self._ended:  # meanwhile, when there was no process to end
+                    self._process.kill()
+                self.meet()
+            except WorkerError:
+                self._ended = True
+        return not self._ended
 
     def run(self, jobs: Sequence[Job], tell: Tell) -> dict[int, dict[str, Outcome]]:
         """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.
 
         A target may end the process that watches over it and its neighbours: those left without an outcome are run
-        once more, each by itself.
+        once more, each by itself. What has ended the worker costs the jobs that ran then no more than that.
         """
         outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
-        self._run(jobs, outcomes, tell)
-        left = [(job, t) for job in jobs for t in job.targets if t.symbol not in outcomes[job.id]]
-        for job, target in left:
-            self._run([replace(job, targets=(target,))], outcomes, tell)
+        left = list(jobs)
+        while left and self._is_ready():
+            left = self._run(left, outcomes, tell)
+        for job, target in _left(jobs, outcomes):
+            if self._is_ready():
+                self._run([replace(job, targets=(target,))], outcomes, tell)
         return outcomes
 
-    def _run(self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], tell: Tell) -> None:
-        waiting = iter(jobs)
-        running: dict[int, Job] = {}
-        self._fill(running, waiting)
+    def _run(self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], tell: Tell) -> list[Job]:
+        """Runs jobs until the last has ended, or the worker has; returns those that have not begun by then."""
+        waiting = deque(jobs)
+        running: dict[int, _Asked] = {}
+        self._fill(running, waiting, outcomes)
         patience = max((_longest(job) for job in jobs), default=0.0)
-        tell(None, _now(running, outcomes))
+        tell(None, _now(running))
         while running:
             message = self._receive(patience)
-            if message is None:
-                return
-            outcome = None
-            if "outcome" in message:
-                outcome = _parse(message, outcomes)
-            elif message.get("end"):
-                running.pop(message["job"], None)
-                self._fill(running, waiting)
-            tell(outcome, _now(running, outcomes))
+            asked = running.get(_number(message))
+            if message is None or asked is None:
+                self._give_up(running)
+                break
+            said = asked.hear(message)
+            if message.get("end"):
+                del running[asked.job.id]
+                self._fill(running, waiting, outcomes)
+            tell(said, _now(running))
+        return list(waiting)
 
-    def _fill(self, running: dict[int, Job], waiting: Iterator[Job]) -> None:
+    def _give_up(self, running: Mapping[int, _Asked]) -> None:
+        """Ends a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
+        self._process.kill()
+        self._process.wait()
+        for asked in running.values():
+            if not self._ended:
+                asked.retract()
+
+    def _fill(self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]) -> None:
         """Sends as many of the waiting jobs as may run beside the running ones."""
-        for job in islice(waiting, self._jobs - len(running)):
-            if self._send(job):
-                running[job.id] = job
+        while waiting and len(running) < self._jobs:
+            job = waiting.popleft()
+            self._unsent += json.dumps(job.to_json()).encode() + b"\n"
+            running[job.id] = _Asked(job, outcomes[job.id])
 
-    def _send(self, job: Job) -> bool:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return False
-        return True
+    def _receive(self, patience: float) -> Any | None:
+        """The next message; None when the worker has ended, or said nothing for longer than any job may take.
 
-    def _receive(self, patience: float) -> dict[str, Any] | None:
-        """The next message; None when the worker has ended, or said nothing for longer than any job may take."""
-        assert self._process.stdout is not None
-        stream = self._process.stdout.fileno()
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([stream], [], [], patience)
-            data = os.read(stream, 1 << 16) if ready else b""
-            if not data:
-                return None
+        Sends what is to be sent meanwhile: a worker that waits to be heard reads nothing.
+        """
+        found = b"\n" in self._unread
+        while not found:
+            writers = [self._requests] if self._unsent else []
+            ready, writable, _ = select.select([self._answers], writers, [], patience)
+            if writable:
+                self._send()
+            data = os.read(self._answers, _PIECE) if ready else b""
             self._unread += data
+            found = b"\n" in data
+            if len(self._unread) > _LONGEST_MESSAGE or not (data or (writable and not ready)):
+                return None
         line, _, self._unread = self._unread.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
+        try:
+            return checks.parsed(bytes(line))
+        except NonsenseError:
+            return None
+
+    def _send(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._requests, self._unsent[:_PIECE]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # that it has ended is seen where it is read
+            self._unsent = b""
 
 
-def _now(running: Mapping[int, Job], outcomes: Mapping[int, Mapping[str, Outcome]]) -> list[tuple[Job, TargetRequest]]:
+def _descriptors(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """The descriptors on which a process answers, and is asked."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    return process.stdout.fileno(), process.stdin.fileno()
+
+
+def _left(jobs: Sequence[Job], outcomes: Mapping[int, Mapping[str, Outcome]]) -> list[tuple[Job, TargetRequest]]:
+    """The targets that have no outcome, each with its job."""
+    return [(job, target) for job in jobs for target in job.targets if target.symbol not in outcomes[job.id]]
+
+
+def _number(message: Any) -> int:
+    """The number of the job that a message speaks of; -1 for what is no message."""
+    number = message.get("job") if isinstance(message, dict) else None
+    return number if type(number) is int else -1
+
+
+@dataclass
+class _Asked:
+    """A job that runs, and its outcomes by symbol; ``last`` is the symbol of the one that came last."""
+
+    job: Job
+    outcomes: dict[str, Outcome]
+    last: str | None = None
+
+    def hear(self, message: Mapping[str, Any]) -> Outcome | None:
+        """Takes an outcome, or that the job's process came to a bad end."""
+        if message.get("died"):
+            self.retract()
+        outcome = self._outcome(message["outcome"]) if "outcome" in message else None
+        if outcome is None or outcome.symbol in self.outcomes:
+            return None
+        self.outcomes[outcome.symbol] = outcome
+        self.last = outcome.symbol
+        return outcome
+
+    def retract(self) -> None:
+        """Forgets what a process said last that has died: it is no evidence."""
+        if self.last is not None:
+            del self.outcomes[self.last]
+            self.last = None
+
+    def left(self) -> TargetRequest | None:
+        """The first target that has no outcome."""
+        return next((target for target in self.job.targets if target.symbol not in self.outcomes), None)
+
+    def _outcome(self, text: Any) -> Outcome | None:
+        """An outcome that was asked for; in the place of any other the reason of the target that ran."""
+        try:
+            outcome = Outcome.from_json(checks.parsed(checks.text(text, LONGEST_ANSWER)))
+            self.job.admit(outcome)
+        except NonsenseError as error:
+            target = self.left()
+            reason = f"its process gave an answer that cannot be one: it {error}"
+            return Outcome(self.job.id, target.symbol, reason=reason) if target else None
+        return outcome
+
+
+def _now(running: Mapping[int, _Asked]) -> list[tuple[Job, TargetRequest]]:
     """What runs: of each job the first target that has no outcome."""
-    left = ((job, [t for t in job.targets if t.symbol not in outcomes[job.id]]) for job in running.values())
-    return [(job, targets[0]) for job, targets in left if targets]
+    left = ((asked.job, asked.left()) for asked in running.values())
+    return [(job, target) for job, target in left if target is not None]
 
 
 def _longest(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
     return 60 + job.import_time + len(job.targets) * (job.target_time + 1)
-
-
-def _parse(message: dict[str, Any], outcomes: dict[int, dict[str, Outcome]]) -> Outcome | None:
-    """Files an outcome; what is no outcome was written by the code under test and is dropped."""
-    try:
-        outcome = Outcome.from_json(json.loads(message["outcome"]))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    outcomes[message["job"]].setdefault(outcome.symbol, outcome)
-    return outcome

@@ -5,12 +5,20 @@ Both sides import this module; it needs neither torch nor libcst.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from theria.verdicts import Verdict
+from theria.verdicts import Status, Verdict
+from theria_lint.dynamic import checks
+from theria_lint.dynamic.checks import NonsenseError
 from theria_lint.model import Run
+
+LONGEST_ANSWER = 8 << 20
+"""How many bytes the outcome of a target may take; larger ones are no outcomes."""
 
 OUT_OF_TIME = "out of time"
 """How a run's note ends on a configuration that was left out because the time of the probe was spent."""
@@ -44,7 +52,8 @@ class Job:
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
     ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
-    path, the `digest` of the text that the static stage has read.
+    path, the `digest` of the text that the static stage has read. ``sources`` has the texts of the watched files: an
+    outcome is held against them, and the worker is not told.
     """
 
     id: int
@@ -56,6 +65,7 @@ class Job:
     timeout: float
     memory: int
     digests: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -85,13 +95,58 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON data."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "sources"}
+
+    def admit(self, outcome: Outcome) -> None:
+        """Holds an outcome against what was asked.
+
+        Raises:
+            NonsenseError: if it answers something else.
+        """
+        target = next((target for target in self.targets if target.symbol == outcome.symbol), None)
+        if outcome.job != self.id or target is None:
+            raise NonsenseError("answers what was not asked")
+        asked = target.hints.get("backends")
+        if isinstance(asked, list | tuple) and any(run.backend not in (*asked, "self") for run in outcome.runs):
+            raise NonsenseError("has a backend that was not asked for")
+        for path, places in (*outcome.places.items(), *outcome.aside.items()):
+            if path not in self.watched or path not in self.sources:
+                raise NonsenseError("names a file that was not asked about")
+            _find(places, self.overrides.get(path, self.sources[path]))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Job:
         """The inverse of ``to_json``."""
         targets = tuple(TargetRequest(**t) for t in data["targets"])
         return cls(**{**data, "targets": targets, "watched": tuple(data["watched"])})
+
+
+@lru_cache(64)
+def _widths(source: str) -> tuple[int, ...]:
+    """How many bytes each line of a text has."""
+    return tuple(len(line.encode("utf-8", "surrogatepass")) for line in source.split("\n"))
+
+
+def _find(places: tuple[Place, ...], source: str) -> None:
+    """Makes sure that places are places of a text; an expression begins and ends in it, and few do at one character."""
+    widths = _widths(source)
+    if len(places) > 2 * (len(source) + 1):
+        raise NonsenseError("has more places than the file has")
+    for line, column, last, end in places:
+        if not (line <= last <= len(widths) and column <= widths[line - 1] and end <= widths[last - 1]):
+            raise NonsenseError("names a place that the file does not have")
+
+
+Place = tuple[int, int, int, int]
+"""Line, column, end line and end column: lines from 1, columns in UTF-8 bytes from 0."""
+
+_RUNS = 64
+_NOTES = 1_000
+_BLOCKS = 10_000
+_PLACES = 1_000_000
+_FILES = 100_000
+_STATES = ("right", "zero", "wrong", "missing", "unclear")
+_MEASURES = ("norm", "oracle_norm", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +161,11 @@ class Reads:
     searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Reads:
-        """The inverse of ``asdict``; ValueError, TypeError or KeyError for anything else."""
-        searched = {_text(folder): tuple(map(_text, names)) for folder, names in data["searched"].items()}
-        return cls(tuple(map(_text, data["files"])), searched)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+    def from_json(cls, data: Any) -> Reads:
+        """The inverse of ``asdict``; NonsenseError for anything else."""
+        data = checks.fields(data, _names(cls))
+        searched = checks.table(data["searched"], _list_of(checks.text, _FILES), _FILES, key=_path)
+        return cls(checks.items(data["files"], _path, _FILES), searched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +182,8 @@ class Outcome:
     symbol: str
     runs: tuple[Run, ...] = ()
     reason: str = ""
-    places: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
-    aside: dict[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reads: Reads | None = None
 
@@ -142,15 +192,92 @@ class Outcome:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Outcome:
-        """The inverse of ``to_json``; ValueError, TypeError or KeyError for anything else."""
-        runs = tuple(
-            Run(**{**r, "verdict": Verdict(r["verdict"]), "notes": tuple(r.get("notes", ()))}) for r in data["runs"]
+    def from_json(cls, data: Any) -> Outcome:
+        """The inverse of ``to_json``; NonsenseError for anything else. `Job.admit` tells whether it was asked for."""
+        data = checks.fields(data, _names(cls))
+        return cls(
+            job=checks.index(data["job"], -1),
+            symbol=checks.text(data["symbol"]),
+            runs=checks.items(data["runs"], _run, _RUNS),
+            reason=checks.words(data["reason"]),
+            places=checks.table(data["places"], _list_of(_place, _PLACES), _FILES, key=_path),
+            aside=checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
+            notes=checks.items(data["notes"], checks.words, _NOTES),
+            reads=checks.optional(Reads.from_json)(data["reads"]),
         )
-        reads = None if data["reads"] is None else Reads.from_json(data["reads"])
-        seen = {name: _places(data[name]) for name in ("places", "aside")}
-        return cls(**{**data, **seen, "runs": runs, "notes": tuple(data["notes"]), "reads": reads})
 
 
-def _places(data: dict[str, Any]) -> dict[str, tuple[tuple[int, int, int, int], ...]]:
-    return {path: tuple((a, b, c, d) for a, b, c, d in found) for path, found in data.items()}
+def _names(kind: type) -> list[str]:
+    return [item.name for item in fields(kind)]
+
+
+def _list_of(check: Callable[[Any], Any], most: int) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda value: checks.items(value, check, most)
+
+
+def _path(value: Any) -> str:
+    path = checks.text(value)
+    if not os.path.isabs(path):
+        raise NonsenseError("has something else in the place of an absolute path")
+    return path
+
+
+def _place(value: Any) -> Place:
+    line, column, last, end = checks.items(value, checks.index, 4) if _has_four(value) else (0, 0, 0, 0)
+    if not 1 <= line <= last:
+        raise NonsenseError("has something else in the place of a place")
+    return line, column, last, end
+
+
+def _has_four(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4
+
+
+def _run(value: Any) -> Run:
+    data = checks.fields(value, _names(Run))
+    size = checks.optional(checks.size)
+    return Run(
+        backend=checks.name(data["backend"]),
+        device=checks.name(data["device"]),
+        dtype=checks.name(data["dtype"]),
+        oracle=checks.name(data["oracle"]),
+        status=checks.one_of(data["status"], [*Status]),
+        verdict=Verdict(checks.one_of(data["verdict"], [*Verdict])),
+        reason=checks.words(data["reason"]),
+        error=checks.optional(checks.words)(data["error"]),
+        gradients=checks.table(data["gradients"], size, _BLOCKS),
+        blocks=checks.table(data["blocks"], _block, _BLOCKS, key=_pair),
+        states=checks.table(data["states"], lambda state: checks.one_of(state, _STATES), 2 * _BLOCKS),
+        maml=checks.optional(_figures)(data["maml"]),
+        notes=checks.items(data["notes"], checks.words, _NOTES),
+    )
+
+
+def _pair(value: Any) -> str:
+    key = checks.name(value)
+    if key.count(",") != 1:
+        raise NonsenseError("has something else in the place of the name of a block")
+    return key
+
+
+def _block(value: Any) -> dict[str, float | None]:
+    return checks.table(value, checks.optional(checks.size), len(_MEASURES), key=lambda k: checks.one_of(k, _MEASURES))
+
+
+def _figures(value: Any) -> dict[str, Any]:
+    """The measurements under MAML, which are only shown."""
+    found = checks.table(value, _figure, _NOTES)
+    for name in ("inner_steps", "outer_steps"):
+        if name in found:
+            checks.index(found[name])
+    return found
+
+
+def _figure(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return list(checks.items(value, checks.words, _NOTES))
+    if isinstance(value, str):
+        return checks.words(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    return checks.index(value)

@@ -35,7 +35,8 @@ class Batch:
 
     ``recipe`` has what the variant is made from, in any form that is equal only for equal variants; ``rewrite`` makes
     the texts that take the place of files, by absolute path, and is called only if something has to be run.
-    ``watched`` lists the absolute paths of which the executed places are wanted; ``digests`` as in `Job`.
+    ``watched`` lists the absolute paths of which the executed places are wanted; ``digests`` and ``sources`` as in
+    `Job`.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Batch:
     rewrite: Callable[[], Mapping[str, str]]
     watched: tuple[str, ...]
     digests: Mapping[str, str]
+    sources: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Runner:
             timeout=self.means.timeout,
             memory=self.means.memory,
             digests=dict(batch.digests),
+            sources=dict(batch.sources),
         )
 
     def _keep(self, batch: Batch, outcome: Outcome) -> None:

@@ -79,8 +79,11 @@ class States:
     def _digest(self, path: str, now: os.stat_result) -> str:
         key = (path, now.st_size, now.st_ctime_ns)
         if key not in self._digests:
+            found = blake2b(digest_size=16)
             with open(path, "rb") as stream:
-                self._digests[key] = blake2b(stream.read(), digest_size=16).hexdigest()
+                while piece := stream.read(1 << 20):
+                    found.update(piece)
+            self._digests[key] = found.hexdigest()
         return self._digests[key]
 
 

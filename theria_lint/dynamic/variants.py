@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from theria_lint.dynamic.cases import Variant
+from theria_lint.dynamic.cases import Case, Variant
 from theria_lint.dynamic.evidence import Neutralised
 from theria_lint.dynamic.protocol import Outcome, digest
 from theria_lint.dynamic.reach import Place, Reach, unshifted
@@ -41,26 +41,38 @@ class Variants:
     def _batch(self, variants: Sequence[Variant]) -> Batch:
         """Variants that differ in nothing but the target."""
         case, neutralised, tidy = variants[0]
+        own = os.path.abspath(case.file.path)
+        watched = sorted({path for variant in variants for path in self._spoken_for(variant.case)})
         return Batch(
-            path=os.path.abspath(case.file.path),
+            path=own,
             targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
             # Its own text too: a file may lie about what it has read, but not beyond its next change.
             recipe=repr(sorted(_by_path(neutralised))) + self._recipe(neutralised, tidy) + case.file.source,
             rewrite=partial(self.texts, neutralised, tidy=tidy),
-            watched=tuple(self._reach),
-            digests={path: self._digests[path] for path in (os.path.abspath(case.file.path), *self._reach)},
+            watched=tuple(watched),
+            digests={path: self._digests[path] for path in (own, *self._reach)},
+            sources={path: self._sources[path] for path in watched},
         )
+
+    def _spoken_for(self, case: Case) -> list[str]:
+        """The files of which a target's runs may tell something: those with suspects that it runs by their text.
+
+        What else its process says that it has executed is its own word, for which nothing speaks.
+        """
+        paths = {os.path.abspath(path) for path in (case.file.path, *(path for path, _ in case.target.beyond))}
+        return [path for path in self._reach if path in paths]
 
     def extend(self, variant: Variant, outcome: Outcome) -> None:
         """Adds to a case the suspects that the outcome of a variant shows to have run."""
-        found = self.suspects_at(outcome.places, variant.neutralised)
+        found = self.suspects_at(variant.case, outcome.places, variant.neutralised)
         variant.case.reached += [suspect for suspect in found if suspect not in variant.case.reached]
 
-    def suspects_at(self, places: Mapping[str, Iterable[Place]], neutralised: Neutralised) -> list[Suspect]:
-        """The suspects that were executed, by the places that a variant executed."""
+    def suspects_at(self, case: Case, places: Mapping[str, Iterable[Place]], neutralised: Neutralised) -> list[Suspect]:
+        """The suspects that were executed, by the places that a variant of a case executed."""
         texts = self.texts(neutralised) if places else {}
         found: list[Suspect] = []
-        for path, executed in places.items():
+        for path in self._spoken_for(case):
+            executed = places.get(path, ())
             here = unshifted(executed, self._sources[path], texts.get(path, self._sources[path]))
             found += self._reach[path].reached(here)
         return found

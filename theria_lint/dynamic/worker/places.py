@@ -57,7 +57,8 @@ def _by_file(*executed: Executed) -> dict[str, tuple[Place, ...]]:
     for code, indices in (item for part in executed for item in part.items()):
         places = found.setdefault(code.co_filename, set())
         for index, (line, end_line, column, end_column) in enumerate(code.co_positions()):
-            if index in indices and None not in (line, end_line, column, end_column):
+            # The first instruction of a module stands on line 0.
+            if index in indices and line and None not in (end_line, column, end_column):
                 places.add((line, column, end_line, end_column))  # type: ignore[arg-type]
     return {path: tuple(sorted(places)) for path, places in found.items()}
 
