@@ -246,5 +246,5 @@ def test_an_interrupted_worker_is_not_replaced(monkeypatch: pytest.MonkeyPatch) 
         told=lambda *_: workers[0].end(),
     )
     assert len(workers) == 1
-    assert workers[0]._process.returncode == -9
+    assert workers[0]._process.returncode == -15
     assert len(found) == 9

@@ -43,6 +43,9 @@ _LONGEST_MESSAGE = 6 * LONGEST_ANSWER + (1 << 16)
 
 _PIECE = 1 << 16
 
+_PATIENCE = 15.0
+"""Seconds that the worker is given to end what it has started."""
+
 
 Tell = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
 """Called with an outcome that has just come, None at the start of a job, and with what runs now."""
@@ -107,7 +110,7 @@ class Worker:
         except NonsenseError as error:
             why = f"its greeting {error}"
         if why:
-            self._process.kill()
+            self._process.terminate()
             raise WorkerError(
                 f"nothing was run: {why} in {self._python}; install theria-lint[confirm] there or choose --python"
             )
@@ -138,9 +141,9 @@ class Worker:
         self.close()
 
     def end(self) -> None:
-        """Kills the process, and its children with it, for good; safe in a signal handler."""
+        """Ends the process, and its children with it, for good; safe in a signal handler."""
         self._ended = True
-        self._process.kill()
+        self._process.terminate()  # it may have processes to end that would outlive it otherwise
 
     def close(self) -> None:
         """Ends it and closes the pipes."""
@@ -148,10 +151,18 @@ class Worker:
         self._bury()
 
     def _bury(self) -> None:
-        self._process.wait()
+        self._end_process()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
+
+    def _end_process(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _is_ready(self) -> bool:
         """Starts the process anew if it has ended; False where that is not wanted, or did not work."""
@@ -160,7 +171,7 @@ class Worker:
             try:
                 self._start()
                 if self._ended:  # meanwhile, when there was no process to end
-                    self._process.kill()
+                    self._process.terminate()
                 self.meet()
             except WorkerError:
                 self._ended = True
@@ -203,8 +214,7 @@ class Worker:
 
     def _give_up(self, running: Mapping[int, _Asked]) -> None:
         """Ends a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
-        self._process.kill()
-        self._process.wait()
+        self._end_process()
         for asked in running.values():
             if not self._ended:
                 asked.retract()

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import NoReturn
 
-from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
+from theria_lint.dynamic import checks
+from theria_lint.dynamic.checks import NonsenseError
+from theria_lint.dynamic.protocol import LONGEST_ANSWER, Job, Outcome, TargetRequest
 from theria_lint.dynamic.worker import reasons
 from theria_lint.dynamic.worker.reads import Reading
 from theria_lint.dynamic.worker.sandbox import enclosure, kernel, limits, programs
@@ -24,7 +26,7 @@ LISTENER = b"listener"
 IMPORTED = b"imported"
 """The line that says that the file has been imported, and that a process for each target will be wanted."""
 
-_LONGEST_ANSWER = 16 << 20
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _serve(duty: _Duty) -> None:
 
     module = load() if job.imports_once else None
     os.write(duty.pipe, IMPORTED + b"\n")
+    kernel.hide_memory()  # from its children, who are no other user
     for target in job.targets:
         _run_forked(lambda: module or load(), target, duty)
 
@@ -124,42 +127,69 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
 def _run_forked(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
     job = duty.job
-    token = os.urandom(16).hex()
-    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        limits.keep_only(writer)
-        _probe(load, target, replace(duty, pipe=writer), token)
-    os.close(writer)
-    answer = _read_all(reader, time.monotonic() + job.target_time)
-    os.close(reader)
+        limits.keep_only(theirs.fileno())
+        _probe(load, target, duty, theirs)
+    theirs.close()
+    answer = _hear(ours, time.monotonic() + job.target_time)
+    ours.close()
     kill_group(pid)
     _, status = os.waitpid(pid, 0)
-    ended = Outcome(job.id, target.symbol, reason=reasons.ended_probe(status, job))
-    _write(duty.pipe, _genuine(answer, token) or ended)
+    _write(duty.pipe, _believed(answer, status, target, job))
 
 
-def _genuine(answer: bytes, token: str) -> Outcome | None:
-    """The outcome in what a child wrote, if it is one: code under test may write to any file it finds open."""
-    for line in answer.split(b"\n"):
-        if line.startswith(token.encode()):
-            return Outcome.from_json(json.loads(line[len(token) :]))
-    return None
+def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Outcome:
+    """The outcome that a child has given for its target; of a process that died, what it said is no evidence."""
+    too_long = len(answer) > LONGEST_ANSWER
+    if not answer or (status != 0 and not too_long):
+        return Outcome(job.id, target.symbol, reason=reasons.ended_probe(status, job))
+    try:
+        if too_long:
+            raise NonsenseError("is too long")
+        outcome = Outcome.from_json(checks.parsed(answer))
+    except NonsenseError as error:
+        return Outcome(job.id, target.symbol, reason=reasons.nonsense(error))
+    return replace(outcome, job=job.id, symbol=target.symbol)
 
 
-def _probe(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty, token: str) -> NoReturn:
+def _probe(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty, channel: socket.socket) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
     kernel.die_with_parent()
+    kernel.hide_memory(False)
     try:
         outcome = _outcome(load, target, duty)
     except BaseException as error:
         lasting = not reasons.ran_out_of_memory(error)
         outcome = duty.failed(target, reasons.failed_probe(error, duty.job), error, lasting=lasting)
     if os.getpid() == me:
-        _write(duty.pipe, outcome, token)
+        _tell(channel, outcome)
     os._exit(0)
+
+
+def _tell(channel: socket.socket, outcome: Outcome) -> None:
+    """Answers on a pipe that is made now: code under test, which may write to any file it finds open, found it not."""
+    limits.keep_only(channel.fileno())
+    reader, writer = os.pipe()
+    socket.send_fds(channel, [b"\n"], [reader])
+    os.close(reader)
+    _write(writer, outcome)
+
+
+def _hear(channel: socket.socket, deadline: float) -> bytes:
+    """What a child answers on the pipe that it sends; what is written to the channel itself counts for nothing."""
+    while _is_ready(channel.fileno(), deadline):
+        data, descriptors, _, _ = socket.recv_fds(channel, _PIECE, 1)
+        if descriptors:
+            answer = _read_all(descriptors[0], deadline)
+            os.close(descriptors[0])
+            return answer
+        if not data:
+            break
+    return b""
 
 
 def _outcome(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> Outcome:
@@ -180,22 +210,26 @@ def _outcome(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty)
     return replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())
 
 
-def _write(pipe: int, outcome: Outcome, token: str = "") -> None:
-    data = b"\n" * bool(token) + token.encode() + json.dumps(outcome.to_json()).encode() + b"\n"
+def _write(pipe: int, outcome: Outcome) -> None:
+    data = json.dumps(outcome.to_json()).encode() + b"\n"
     while data:
         data = data[os.write(pipe, data) :]
 
 
 def _read_all(pipe: int, deadline: float) -> bytes:
     """Everything up to the end of the pipe, the deadline or a length that no outcome has."""
-    data = b""
-    while len(data) < _LONGEST_ANSWER:
-        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        chunk = os.read(pipe, 1 << 16) if ready else b""
+    data = bytearray()
+    while len(data) <= LONGEST_ANSWER and _is_ready(pipe, deadline):
+        chunk = os.read(pipe, _PIECE)
         if not chunk:
             break
         data += chunk
-    return data
+    return bytes(data)
+
+
+def _is_ready(descriptor: int, deadline: float) -> bool:
+    ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+    return bool(ready)
 
 
 def kill_group(pid: int) -> None:

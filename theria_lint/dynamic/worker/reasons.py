@@ -76,6 +76,11 @@ def failed_probe(error: BaseException, job: Job) -> str:
     return f"the probe could not run it: {_sentence(error)}"
 
 
+def nonsense(error: Exception) -> str:
+    """What a process answered is no outcome; the error says why, after "it"."""
+    return f"its process gave an answer that cannot be one: it {error}"
+
+
 def ended_probe(status: int, job: Job) -> str:
     """The target ended its process, or had to be ended; ``status`` as ``os.waitpid`` gives it."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
-from theria_lint.dynamic.protocol import Job, Outcome
+from theria_lint.dynamic.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.dynamic.worker import child, reasons
 from theria_lint.dynamic.worker.reads import Reading
-from theria_lint.dynamic.worker.sandbox import listener, namespaces
+from theria_lint.dynamic.worker.sandbox import folders, listener, namespaces
 
-_LONGEST_LINE = 16 << 20
 _PIECE = 1 << 16
+_NOTICES = 2
+"""How many lines of a job speak of no target."""
 _COMPILERS = 512
 """How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler for each kernel, at
 each size and dtype that it is specialised for."""
@@ -39,7 +38,9 @@ class Running:
     said: int = 0
     unread: bytes = b""
     late: bool = False
-    large: bool = False
+    excess: str | None = None
+    heard: int = 0
+    floods: bool = False
 
     @classmethod
     def start(cls, job: Job, parent: str, reading: Reading) -> Running:
@@ -59,11 +60,14 @@ class Running:
         """The outcomes that have been said since, and whether more may come."""
         data, open_ = self._received()
         *lines, self.unread = (self.unread + data).split(b"\n")
+        self.heard += len(lines)
+        self.floods = self.heard > len(self.job.targets) + _NOTICES or len(self.unread) > LONGEST_ANSWER
         said = [line.decode("utf-8", "replace") for line in lines if not self._is_notice(line)]
+        said = said[: len(self.job.targets) - self.said]
         self.said += len(said)
         if said:
             self._grant()
-        return said, open_ and len(self.unread) < _LONGEST_LINE
+        return said, open_ and not self.floods
 
     def _received(self) -> tuple[bytes, bool]:
         """All that has arrived, up to the length of a line, and whether more may come.
@@ -71,7 +75,7 @@ class Running:
         A process that asks to start another has said what entitles it to that: a part of it would not do.
         """
         data = b""
-        while len(data) < _LONGEST_LINE:
+        while len(data) < LONGEST_ANSWER:
             try:
                 chunk, descriptors, _, _ = socket.recv_fds(self.channel, _PIECE, 1)
             except BlockingIOError:
@@ -120,13 +124,18 @@ class Running:
         return self.late
 
     def is_too_large(self) -> bool:
-        """Whether its folder has outgrown the limit, where no file system enforces that."""
-        self.large = not self.mounted and _size(self.folder) > namespaces.FOLDER_SIZE
-        return self.large
+        """Whether its folder has outgrown the limits, where no file system enforces them."""
+        self.excess = None if self.mounted else folders.excess(self.folder)
+        return self.excess is not None
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether its process ended by itself, when it had said all: otherwise what it said last is no evidence."""
+        return self.status == 0 and not (self.late or self.excess or self.floods)
 
     def stop(self) -> None:
         """Ends the child, which may be about to end by itself: then that is how it ended."""
-        for _ in range(20 if not (self.late or self.large) else 0):
+        for _ in range(20 if not (self.late or self.excess or self.floods) else 0):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = status
@@ -143,8 +152,7 @@ class Running:
         """Removes the folder."""
         if self.mounted:
             namespaces.unmount_folder(self.folder)
-        with suppress(OSError, RecursionError):
-            shutil.rmtree(self.folder)
+        folders.remove(self.folder)
 
     def last_words(self) -> list[str]:
         """Outcomes for the targets that have none because of how the job ended.
@@ -153,24 +161,17 @@ class Running:
         """
         reason = self._reason()
         last = self.said + 1 if self.imported else None
-        left = self.job.targets[self.said : last] if reason is not None else ()
+        first = self.said - self.floods if self.said == len(self.job.targets) else self.said
+        left = self.job.targets[first:last] if reason is not None else ()
         return [json.dumps(Outcome(self.job.id, target.symbol, reason=reason or "").to_json()) for target in left]
 
     def _reason(self) -> str | None:
-        if self.large:
-            return f"its file writes more than {namespaces.FOLDER_SIZE >> 20} MiB to the disk"
+        if self.excess:
+            return f"its file writes {self.excess}"
+        if self.floods:
+            return "its process gave more answers than there are targets"
         if self.imported:
             return None
         if self.late:
             return reasons.late_import(self.job.import_time)
         return reasons.ended_import(self.status or 0)
-
-
-def _size(folder: str) -> int:
-    """The bytes of disk that a folder's files take."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-    return total

@@ -82,6 +82,8 @@ class Server:
     def _end(self, running: Running) -> None:
         """Ends what is left of a job and tells the parent that no more will come."""
         self._stop(running)
+        if not running.ended_well:
+            self._answer({"job": running.job.id, "died": True})
         for outcome in running.last_words():
             self._answer({"job": running.job.id, "outcome": outcome})
         self._answer({"job": running.job.id, "end": True})
@@ -92,18 +94,8 @@ class Server:
             self._selector.unregister(running.listener)
         del self._running[running.pid]
         running.stop()
-        self._bury_orphans()
+        orphans.bury(self._running)
         running.clean()
-
-    def _bury_orphans(self) -> None:
-        """Kills what children have left behind, and waits for the dead."""
-        for _ in range(3):
-            left = [pid for pid in orphans.children() if pid not in self._running]
-            if not left:
-                return
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
 
     def greet(self, greeting: dict[str, object]) -> None:
         """Says what the jobs will run in."""
@@ -123,10 +115,13 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     os.close(null)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes our input
     kernel.die_with_parent()
     folder = janitor.make_folder()
     refused = namespaces.enter()
+    if refused:
+        orphans.keep([jobs, answers])
     os.setsid()
     kernel.adopt_orphans()
     protections = {"namespaces": refused, **enclosure.find_out(folder)}

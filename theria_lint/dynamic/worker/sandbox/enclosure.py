@@ -7,7 +7,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 
-from theria_lint.dynamic.worker.sandbox import environment, filters, kernel, landlock, limits, namespaces, paths
+from theria_lint.dynamic.worker.sandbox import (
+    environment,
+    filters,
+    folders,
+    kernel,
+    landlock,
+    limits,
+    namespaces,
+    paths,
+)
 from theria_lint.dynamic.worker.sandbox.filters import Processes
 
 Protections = dict[str, str | None]
@@ -78,7 +87,7 @@ def find_out(folder: str) -> Protections:
     return {**held, "disk": None if _can_mount(folder) else f"folders are watched, and ended beyond {_SIZE}"}
 
 
-_SIZE = f"{namespaces.FOLDER_SIZE >> 20} MiB"
+_SIZE = f"{folders.SIZE >> 20} MiB"
 
 
 def _can_mount(folder: str) -> bool:

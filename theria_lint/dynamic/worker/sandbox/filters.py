@@ -25,6 +25,8 @@ _ASK = 0x7FC00000
 _REFUSE = 0x00050000  # with an error number in its low half
 
 _CLONE_THREAD = 0x00010000
+_CLONE_NEW = 0x7E020000
+"""The flags of clone for new namespaces: of mounts, cgroups, names, IPC, users, processes, the network."""
 _X32 = 0x40000000
 _PR_SET_PDEATHSIG = 1
 
@@ -67,6 +69,18 @@ _NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "io_uring_register": (427, 427),
     "unshare": (272, 97),
     "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -108,9 +122,11 @@ _OTHER_PROCESSES = (*_TRACING, "pidfd_send_signal", "tkill", "setpriority", "iop
 _UNSEEN = ("io_uring_setup", "io_uring_enter", "io_uring_register", "open_by_handle_at", "connect")
 """Ways to files and sockets that pass by the other checks."""
 _KERNEL = ("unshare", "setns", "add_key", "request_key", "keyctl", "bpf", "perf_event_open", "userfaultfd")
+_MOUNTS = ("mount", "umount2", "pivot_root", "chroot", "move_mount", "mount_setattr")
+_NEW_MOUNTS = ("open_tree", "open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick")
 _OUTLIVING = ("shmget", "semget", "msgget", "mq_open")
 """What stays in memory when the process has ended."""
-_FORBIDDEN = (*_OTHER_PROCESSES, *_UNSEEN, *_KERNEL, *_OUTLIVING)
+_FORBIDDEN = (*_OTHER_PROCESSES, *_UNSEEN, *_KERNEL, *_MOUNTS, *_NEW_MOUNTS, *_OUTLIVING)
 
 # Change whose a file is, who may use it or when it changed, of any file of the user: so they do nothing at all.
 # Code that copies a file with its mode goes on, where a refusal would end it.
@@ -137,6 +153,7 @@ class Processes(Enum):
 def broad(processes: Processes, *, programs: bool) -> list[Instruction]:
     """The filter for a process that imports a file; ``programs``: whether other programs may be executed."""
     code = [*_each(_FORBIDDEN, errno.EPERM), *_each(_WITHOUT_EFFECT, 0), *_sockets(), *_others_limits()]
+    code += _new_namespaces()
     code += _each(["clone3"], errno.ENOSYS)  # its flags are in memory, out of a filter's sight: clone is tried next
     code += _each(["fallocate"], errno.EOPNOTSUPP)
     if not programs:
@@ -159,6 +176,12 @@ def _starts_process(answer: int) -> list[Instruction]:
     code = [i for name in ("fork", "vfork") for i in _when(name, [(_ANSWER, 0, 0, answer)])]
     flags = [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 1, 0, _CLONE_THREAD), (_ANSWER, 0, 0, answer)]
     return code + _when("clone", flags)
+
+
+def _new_namespaces() -> list[Instruction]:
+    """What unshare is refused, clone is refused too."""
+    flags = [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, _CLONE_NEW), _refuse(errno.EPERM)]
+    return _when("clone", flags)
 
 
 def _sockets() -> list[Instruction]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import tempfile
 import time
-from contextlib import suppress
+
+from theria_lint.dynamic.worker.sandbox import folders
 
 _PATIENCE = 20
 
@@ -49,8 +49,6 @@ def _leave_parent(reader: int) -> None:
 def _remove(folder: str) -> None:
     """Tries again for a while: processes that are being killed may still write."""
     for _ in range(_PATIENCE):
-        with suppress(OSError, RecursionError):
-            shutil.rmtree(folder)
-        if not os.path.lexists(folder):
+        if folders.remove(folder):
             return
         time.sleep(0.05)

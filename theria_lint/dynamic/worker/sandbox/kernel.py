@@ -58,9 +58,9 @@ def adopt_orphans() -> bool:
     return _control(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> bool:
-    """Asks the kernel to kill this process when its parent ends."""
-    return _control(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+def die_with_parent(number: int = signal.SIGKILL) -> bool:
+    """Asks the kernel to end this process, by a signal, when its parent ends."""
+    return _control(_PR_SET_PDEATHSIG, int(number))
 
 
 def hide_memory(hidden: bool = True) -> bool:

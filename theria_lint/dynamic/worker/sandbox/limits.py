@@ -12,7 +12,7 @@ _ROOM = 1 << 30
 
 
 def keep_only(descriptor: int) -> None:
-    """Closes every file but the standard streams and one: the server's own pipes are not for the code under test."""
+    """Closes every file but the standard streams and one."""
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
 

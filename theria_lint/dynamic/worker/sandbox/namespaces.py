@@ -11,7 +11,7 @@ import signal
 from contextlib import suppress
 from typing import NoReturn
 
-from theria_lint.dynamic.worker.sandbox import kernel
+from theria_lint.dynamic.worker.sandbox import folders, kernel
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXECUTION = 0x1, 0x2, 0x4, 0x8
@@ -27,9 +27,6 @@ _SETTINGS = (
     b"/proc/acpi",
     b"/proc/scsi",
 )
-
-FOLDER_SIZE = 512 << 20
-"""How many bytes the temporary folder of one job may hold."""
 
 
 def enter() -> str | None:
@@ -140,7 +137,7 @@ def _own_mounts() -> None:
 
 def mount_folder(path: str) -> bool:
     """Puts an empty file system of limited size at a folder; False where that cannot be had."""
-    options = f"size={FOLDER_SIZE},nr_inodes=65536,mode=0700".encode()
+    options = f"size={folders.SIZE},nr_inodes={folders.ENTRIES},mode=0700".encode()
     try:
         kernel.call("mount", b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
     except OSError:
