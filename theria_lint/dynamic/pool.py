@@ -118,7 +118,7 @@ class Worker:
     def _hear_greeting(self, greeting: Any) -> str | None:
         """Takes what a greeting says; returns the reason why nothing can be run, if it says so."""
         if isinstance(greeting, dict) and "error" in greeting:
-            return checks.words(greeting["error"])
+            return checks.words(greeting["error"]) or "it gave no reason"
         greeting = checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
         self.environment = Environment(
             python=checks.name(greeting["python"]),
