@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +41,15 @@ def test_part_of_an_outcome_entitles_to_nothing(ends: tuple[Running, socket.sock
     theirs.sendall(b"\n")
     theirs.shutdown(socket.SHUT_WR)
     assert running.read() == ([OUTCOME.decode()], False)
+
+
+def test_a_job_signals_its_own_processes_only() -> None:
+    with subprocess.Popen(["sleep", "60"]) as own, subprocess.Popen(["sleep", "60"]) as other:
+        running = Running(Job(0, "k.py", (), {}, (), "cpu", 1.0, 1), own.pid, socket.socket(), "", False, 0.0)
+        may = {
+            pid: running.may_signal(pid) for pid in (own.pid, -own.pid, 0, -1, other.pid, -other.pid, os.getpid(), 1)
+        }
+        own.kill()
+        other.kill()
+    assert may == {pid: pid in (own.pid, -own.pid, 0) for pid in may}
+    assert not running.may_signal(other.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from theria_lint.dynamic.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.dynamic.worker import child, reasons
 from theria_lint.dynamic.worker.reads import Reading
-from theria_lint.dynamic.worker.sandbox import folders, listener, namespaces
+from theria_lint.dynamic.worker.sandbox import filters, folders, listener, namespaces, orphans
 
 _PIECE = 1 << 16
 _NOTICES = 2
@@ -113,10 +114,21 @@ class Running:
         self.forks = (1 if self.job.device == "cpu" else 1 + _COMPILERS) if left else 0
 
     def decide(self) -> None:
-        """Answers the wish to start a process: none while importing."""
+        """Answers the wish to start a process, none while importing, or to signal one: none but the job's own."""
         assert self.listener is not None
-        listener.answer(self.listener, allow=self.forks > 0)
-        self.forks -= 1
+        wish = listener.hear(self.listener)
+        if wish is None:
+            return
+        if filters.is_signal(wish.call):
+            refusal = None if self.may_signal(wish.argument) else errno.EPERM
+        else:
+            refusal = None if self.forks > 0 else errno.EAGAIN
+            self.forks -= 1
+        listener.answer(self.listener, wish, refusal)
+
+    def may_signal(self, process: int) -> bool:
+        """Whether a process, or for a negative number its group, belongs to the job; -1 are all that there are."""
+        return process == 0 or (process != -1 and orphans.descends(abs(process), self.pid))
 
     def is_overdue(self) -> bool:
         """Whether its time is up."""

@@ -84,10 +84,15 @@ def find_out(folder: str) -> Protections:
         answer = answers.read()
     os.waitpid(pid, 0)
     held = json.loads(answer) if answer else {"all": "they could not be tried"}
-    return {**held, "disk": None if _can_mount(folder) else f"folders are watched, and ended beyond {_SIZE}"}
+    return {
+        **held,
+        "disk": None
+        if _can_mount(folder)
+        else f"folders are watched, and ended beyond {_SIZE} or {folders.ENTRIES} files",
+    }
 
 
-_SIZE = f"{folders.SIZE >> 20} MiB"
+_SIZE = f"{folders.SIZE >> 20} MiB or {folders.ENTRIES} files"
 
 
 def _can_mount(folder: str) -> bool:

@@ -141,6 +141,10 @@ _UNCOUNTED = ("memfd_create", "memfd_secret")
 """Memory that no limit counts."""
 
 
+SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+"""The calls that send a signal to the process that their first argument names."""
+
+
 class Processes(Enum):
     """What becomes of an attempt to start a process."""
 
@@ -158,6 +162,8 @@ def broad(processes: Processes, *, programs: bool) -> list[Instruction]:
     code += _each(["fallocate"], errno.EOPNOTSUPP)
     if not programs:
         code += _each(["execve", "execveat"], errno.EACCES) + _each(_UNCOUNTED, errno.ENOSYS)
+    if processes is Processes.ASKED:
+        code += [part for name in SIGNALS for part in _when(name, [(_ANSWER, 0, 0, _ASK)])]
     if processes is not Processes.ALLOWED:
         code += _starts_process(_ASK if processes is Processes.ASKED else _REFUSE | errno.EAGAIN)
     return code
@@ -166,7 +172,7 @@ def broad(processes: Processes, *, programs: bool) -> list[Instruction]:
 def narrow(own_pid: int, *, programs: bool) -> list[Instruction]:
     """What a process that calls a target is forbidden besides: processes, and signals to any but itself."""
     code = [] if programs else _starts_process(_REFUSE | errno.EAGAIN)
-    for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
+    for name in SIGNALS:
         code += _when(name, [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, own_pid), _refuse(errno.EPERM)])
     return code
 
@@ -231,6 +237,11 @@ def _when(name: str, code: list[Instruction]) -> list[Instruction]:
     if number is None:
         return []
     return [(_EQUAL, 0, len(code) + 1, number), *code, (_LOAD, 0, 0, 0)]
+
+
+def is_signal(number: int) -> bool:
+    """Whether a call, by its number, sends a signal."""
+    return number in [_number(name) for name in SIGNALS]
 
 
 def _number(name: str) -> int | None:

@@ -14,7 +14,7 @@ from itertools import count
 
 SIZE = 512 << 20
 """How many bytes the temporary folder of one job may hold."""
-ENTRIES = 1 << 14
+ENTRIES = 1 << 13
 """How many files and folders it may hold."""
 DEPTH = 64
 """How many folders may stand in each other there."""

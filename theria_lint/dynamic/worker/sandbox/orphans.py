@@ -77,6 +77,22 @@ def children() -> list[int]:
     return []
 
 
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process is another or was started by it, at whatever remove.
+
+    Where /proc shows another process namespace than ours, it is: from ours no process outside can be named.
+    """
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return True
+        while pid not in (0, ancestor):
+            with open(f"/proc/{pid}/stat") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return False
+    return pid == ancestor
+
+
 def _own_number(pid: str) -> int:
     with open(f"/proc/{pid}/status") as file:
         line = next(line for line in file if line.startswith("NSpid:"))
