@@ -153,7 +153,17 @@ def attention_nested(q, k, v):
     return ref(q, k, v)
 """
 
-ATTACKS = {"search": SEARCH, "dies": DIES, "floods": FLOODS, "endless": ENDLESS, "nested": NESTED}
+HOARDS = """
+def attention_hoards(q, k, v, kept=[]):
+    try:
+        while True:
+            kept.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        os.close(kept.pop())
+    return ref(q, k, v)
+"""
+
+ATTACKS = {"hoards": HOARDS, "search": SEARCH, "dies": DIES, "floods": FLOODS, "endless": ENDLESS, "nested": NESTED}
 GOOD = "def attention_good(q, k, v): return ref(q, k, v)\n"
 
 
@@ -205,6 +215,10 @@ def test_an_answer_without_end_in_depth_costs_its_target(found) -> None:
 
 def test_the_others_are_checked(found) -> None:
     assert target_of(found, "attention_good").verdict is Verdict.SAFE
+
+
+def test_a_target_that_opens_all_files_there_are_is_answered_for(found) -> None:
+    assert target_of(found, "attention_hoards").verdict is Verdict.SAFE
 
 
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE)

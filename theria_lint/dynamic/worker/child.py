@@ -172,8 +172,11 @@ def _probe(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty, c
 
 def _tell(channel: socket.socket, outcome: Outcome) -> None:
     """Answers on a pipe that is made now: code under test, which may write to any file it finds open, found it not."""
-    limits.keep_only(channel.fileno())
-    reader, writer = os.pipe()
+    try:
+        reader, writer = os.pipe()
+    except OSError:  # the target has left no room for more files
+        limits.keep_only(channel.fileno())
+        reader, writer = os.pipe()
     socket.send_fds(channel, [b"\n"], [reader])
     os.close(reader)
     _write(writer, outcome)
