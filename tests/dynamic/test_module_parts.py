@@ -137,7 +137,7 @@ def test_tensors_have_the_shapes_that_names_tell() -> None:
 
 def test_optional_tensors_are_given_where_they_are_chosen() -> None:
     parameters = parameters_of(forward)
-    assert optional_tensors(parameters) == ["context"]
+    assert optional_tensors(parameters) == ["context", "bias"]
     assert "context" not in one(parameters, SCENE, {}).tensors
     assert tuple(one(parameters, SCENE, {"context": 1}).tensors["context"].shape) == (
         ODD.batch,

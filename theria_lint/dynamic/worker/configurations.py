@@ -82,9 +82,10 @@ def _with_learned(binding: Binding, scenes: Configurations) -> dict[str, Scene]:
     """
     found = {}
     for name, scene in scenes.items():
-        made = binding.call(scene)
-        names = tuple(extra for extra in made.extras if may_be_learned(extra))
-        if names and (name == _FIRST or scene.choice) and _outputs(binding, replace(scene, learned=names)):
+        if name != _FIRST and not scene.choice:
+            continue
+        names = tuple(extra for extra in binding.call(scene).extras if may_be_learned(extra))
+        if names and _outputs(binding, replace(scene, learned=names)):
             found[f"{name}, with its {', '.join(names)} as inputs"] = replace(scene, learned=names)
     return found
 

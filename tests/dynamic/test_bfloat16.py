@@ -1,0 +1,73 @@
+"""bfloat16 in Triton's interpreter: float32 arithmetic, rounded once, held against PyTorch's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="needs triton")
+
+CODE = """
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+import torch
+import triton
+import triton.language as tl
+
+from theria_lint.dynamic.worker.kernels import interpreter
+
+interpreter.complete()
+
+
+@triton.jit
+def kernel(x, y, out, n, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    a, b = tl.load(x + at, mask=at < n, other=0.0), tl.load(y + at, mask=at < n, other=0.0)
+    {body}
+
+
+def of(x, y, dtype=torch.bfloat16):
+    out = torch.empty(16, dtype=dtype)
+    kernel[(1,)](x, y, out, 16, BLOCK=16)
+    return out
+
+
+x, y = torch.randn(2, 16, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+expected = {expected}
+found = of(x, y, expected.dtype)
+assert torch.equal(found, expected), (found - expected)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("tl.store(out + at, a + b)", "x + y"),
+        ("tl.store(out + at, a * b - b)", "x * y - y"),
+        ("tl.store(out + at, a / b)", "x / y"),
+        ("tl.store(out + at, -a)", "-x"),
+        ("tl.store(out + at, tl.maximum(a, b))", "torch.maximum(x, y)"),
+        ("tl.store(out + at, tl.where(a > b, a, b * 2))", "torch.where(x > y, x, y * 2)"),
+        ("tl.store(out + at, (a * 100).to(tl.int32))", "(x * 100).to(torch.int32)"),
+        ("tl.store(out + at, at.to(tl.bfloat16) + a)", "torch.arange(16).to(torch.bfloat16) + x"),
+        ("tl.store(out + at, a - tl.max(a, 0))", "(x.float() - x.float().max()).to(torch.bfloat16)"),
+        ("tl.store(out + at, (a.to(tl.float32) * tl.sum(a, 0).to(tl.float32)))", "(x.float() * x.float().sum()"
+         ".to(torch.bfloat16).float())"),
+    ],
+)  # fmt: skip
+def test_arithmetic_is_a_gpus(body: str, expected: str) -> None:
+    code = CODE.replace("{body}", body).replace("{expected}", expected)
+    # A kernel's source is read from its file.
+    done = subprocess.run([sys.executable, "-c", _RUN, code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
+
+
+_RUN = """
+import runpy, sys, tempfile
+with tempfile.NamedTemporaryFile("w", suffix=".py") as stream:
+    stream.write(sys.argv[1]); stream.flush()
+    runpy.run_path(stream.name)
+"""
