@@ -1,12 +1,20 @@
 """``python -m theria_lint`` and the ``theria-lint`` command."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: it would import the working directory's own __future__.py.
+import os
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # With -m the working directory comes first on the path: a theria.py or click.py there would be run in place of
+    # ours. Where this very package was found there, the folder is ours.
+    _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if os.path.abspath(sys.path[0]) != _FOLDER:
+        del sys.path[0]
 
 
 def main() -> None:
     """Run the command line, or the language server if the first word is ``server``, and exit."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
     if sys.argv[1:2] == ["server"]:
         from theria_lint.lsp.command import command as serve
 

@@ -6,8 +6,26 @@ The semantics are those of gitignore(5); ``tests/lint/test_patterns.py`` compare
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+
+# In a pattern: a star, `**/` for any folders, `**` at the end. Any other token matches one character, or is a slash.
+_STAR, _FOLDERS, _REST = "*", "**/", "**"
+_ANY_FOLDERS = "(?:[^/]*/)*?"
+_CLASSES = {
+    "alnum": "a-zA-Z0-9",
+    "alpha": "a-zA-Z",
+    "blank": r" \t",
+    "cntrl": r"\x00-\x1f\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": r"!-/:-@\[-`{-~",
+    "space": r"\s",
+    "upper": "A-Z",
+    "xdigit": "0-9a-fA-F",
+}
 
 
 class Patterns:
@@ -36,7 +54,7 @@ class Patterns:
 
 def _parse(line: str) -> tuple[bool, bool, str] | None:
     """(negated, only directories, regular expression) of a line; None for a blank, a comment or a broken pattern."""
-    line = re.sub(r"(?<!\\)((?:\\\\)*) +$", r"\1", line.rstrip("\r\n"))
+    line = _without_trailing_blanks(line.rstrip("\r\n"))
     if not line or line.startswith("#"):
         return None
     negated = line.startswith("!")
@@ -48,55 +66,120 @@ def _parse(line: str) -> tuple[bool, bool, str] | None:
     try:
         expression = _translate(body)
         re.compile(expression)
-    except (re.error, ValueError):
+    except (re.error, ValueError, KeyError):
         return None
     return negated, only_directories, expression
 
 
+def _without_trailing_blanks(line: str) -> str:
+    """A line without the blanks at its end; one behind an odd number of backslashes stays."""
+    bare = line.rstrip(" ")
+    escaped = (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
+    return line[: len(bare) + 1] if escaped else bare
+
+
 def _translate(body: str) -> str:
+    """The expression of a pattern.
+
+    What stands between two stars of a name, or between two ``**``, takes the first place that fits: whatever follows
+    fits behind that place as well as behind a later one. So all but the last are atomic, and however many there are,
+    a path is not looked at again and again.
+    """
     anchored = "/" in body
-    body = body[1:] if body.startswith("/") else body
-    prefix = "" if anchored else "(?:.*/)?"
-    out, at = [prefix], 0
-    while at < len(body):
-        piece, at = _translate_at(body, at)
-        out.append(piece)
+    tokens = list(_tokens(body[1:] if body.startswith("/") else body))
+    first, *deeper = _split(tokens if anchored else [_FOLDERS, *tokens], _FOLDERS)
+    out = [_of_names(first)]
+    out += [f"(?>{_ANY_FOLDERS}{_of_names(names)})" for names in deeper[:-1]]
+    out += [_ANY_FOLDERS + _of_names(names) for names in deeper[-1:]]
     return "".join(out)
 
 
-def _translate_at(body: str, at: int) -> tuple[str, int]:
-    """The expression of the token at ``at``, and where the next one starts."""
-    starts_part = at == 0 or body[at - 1] == "/"
-    if starts_part and body.startswith("**/", at):
-        return "(?:.*/)?", at + 3
-    if starts_part and body[at:] == "**":
-        return ".+", at + 2
+def _of_names(tokens: list[str]) -> str:
+    """The expression of names, with slashes between them, that hold no ``**/``."""
+    return "/".join(map(_of_name, _split(tokens, "/")))
+
+
+def _of_name(tokens: list[str]) -> str:
+    if tokens == [_REST]:
+        return ".+"
+    first, *others = ("".join(piece) for piece in _split(tokens, _STAR))
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in others[:-1]) + "".join(f"[^/]*{p}" for p in others[-1:])
+
+
+def _split(tokens: list[str], separator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for token in tokens:
+        if token == separator:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _tokens(body: str) -> Iterator[str]:
+    """The tokens of a pattern: `_STAR`, `_FOLDERS`, `_REST`, a slash, and expressions of one character."""
+    at = 0
+    while at < len(body):
+        token, at = _token(body, at)
+        yield token
+
+
+def _token(body: str, at: int) -> tuple[str, int]:
+    """The token at ``at``, and where the next one starts."""
     if body[at] == "*":
         end = at
         while end < len(body) and body[end] == "*":
             end += 1
-        return "[^/]*", end
+        if end - at > 1 and (at == 0 or body[at - 1] == "/") and body[end : end + 1] in ("", "/"):
+            return (_FOLDERS, end + 1) if end < len(body) else (_REST, end)
+        return _STAR, end
     if body[at] == "?":
         return "[^/]", at + 1
     if body[at] == "[":
-        return _translate_class(body, at)
+        return _class(body, at + 1)
     if body[at] == "\\":
-        if at + 1 == len(body):
-            raise ValueError("a trailing backslash matches nothing")
-        return re.escape(body[at + 1]), at + 2
-    return re.escape(body[at]), at + 1
+        return _escaped(body, at)
+    return re.escape(body[at]) if body[at] != "/" else "/", at + 1
 
 
-def _translate_class(body: str, at: int) -> tuple[str, int]:
-    """A bracket expression; ``]`` directly after the opening is a member."""
-    start = at + 1
-    negated = start < len(body) and body[start] in "!^"
-    start += negated
-    end = body.find("]", start + 1)
-    if end < 0:
+def _escaped(body: str, at: int) -> tuple[str, int]:
+    """The character behind the backslash at ``at``."""
+    if at + 1 == len(body):
+        raise ValueError("a trailing backslash matches nothing")
+    return re.escape(body[at + 1]) if body[at + 1] != "/" else "/", at + 2
+
+
+def _class(body: str, at: int) -> tuple[str, int]:
+    """A bracket expression, from behind its bracket; ``]`` as the first member stands for itself."""
+    negated = body[at : at + 1] in ("!", "^")
+    at += negated
+    members: list[str] = []
+    before = ""  # the character that a hyphen would make a range of
+    first = True
+    while first or body[at : at + 1] != "]":
+        first = False
+        if body.startswith("[:", at) and (end := body.find("]", at + 2)) > at + 2 and body[end - 1] == ":":
+            members.append(_CLASSES[body[at + 2 : end - 1]])
+            before, at = "", end + 1
+        elif body.startswith("-", at) and before and body[at + 1 : at + 2] not in ("", "]"):
+            last, at = _member(body, at + 1)
+            members += [f"{re.escape(before)}-{re.escape(last)}"] if before <= last else []
+            before = ""
+        else:
+            before, at = _member(body, at)
+            members.append(re.escape(before))
+    inner = "".join(members)
+    if not inner:
+        return ("[^/]" if negated else "(?!)"), at + 1
+    return f"(?!/)[{'^' if negated else ''}{inner}]", at + 1
+
+
+def _member(body: str, at: int) -> tuple[str, int]:
+    """The character at ``at`` of a bracket expression, and where the next one starts."""
+    at += body.startswith("\\", at)
+    if at >= len(body):
         raise ValueError("a bracket that is not closed matches nothing")
-    members = re.sub(r"([\[\]&~|^])", r"\\\1", body[start:end])
-    return f"(?!/)[{'^' if negated else ''}{members}]", end + 1
+    return body[at], at + 1
 
 
 def _compile(group: list[tuple[bool, bool, str]]) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,19 @@ PATHS = [
 ]
 
 
-def _ignored_by_git(folder: Path, lines: list[str]) -> set[str]:
+def _repository(factory: pytest.TempPathFactory) -> Path:
+    folder = factory.getbasetemp() / "repository"
+    if not (folder / ".git").exists():
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def _ignored_by_git(folder: Path, lines: list[str], paths: list[str]) -> set[str]:
     (folder / ".gitignore").write_text("\n".join(lines) + "\n")
     found = subprocess.run(
         ["git", "check-ignore", "--no-index", "--stdin", "-z"],
-        cwd=folder, input="\0".join(PATHS), capture_output=True, text=True, check=False,
+        cwd=folder, input="\0".join(paths), capture_output=True, text=True, check=False,
     )  # fmt: skip
     return set(filter(None, found.stdout.split("\0")))
 
@@ -46,12 +55,49 @@ def _ignored_by_git(folder: Path, lines: list[str]) -> set[str]:
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4))
 def test_patterns_agree_with_git(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
-    folder = tmp_path_factory.getbasetemp() / "repository"
-    if not (folder / ".git").exists():
-        folder.mkdir(exist_ok=True)
-        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     patterns = Patterns(lines)
-    assert {path for path in PATHS if patterns.match_within(path)} == _ignored_by_git(folder, lines)
+    ignored = _ignored_by_git(_repository(tmp_path_factory), lines, PATHS)
+    assert {path for path in PATHS if patterns.match_within(path)} == ignored
+
+
+_TOKENS = [
+    *("a", "b", "-", ".", " ", "!", "#", "^", "]", ":", "\\", "/", "*", "**", "**/", "/**", "?", "[", "[!", "[^"),
+    *("[ab]", "[a-b]", "[b-a]", "[]a]", "[[:alpha:]]", "[[:odd:]]", "[!a]", "[\\]]", "[a/b]", "[:", ":]", "*a", "*b"),
+]
+_NAMES = st.text("ab-.!^[]\\# ", min_size=1, max_size=4).filter(lambda name: name.strip(".") != "")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.lists(st.sampled_from(_TOKENS), min_size=1, max_size=7).map("".join), min_size=1, max_size=3),
+    paths=st.lists(st.lists(_NAMES, min_size=1, max_size=4).map("/".join), min_size=1, max_size=12, unique=True),
+)
+def test_odd_patterns_agree_with_git_on_odd_paths(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], paths: list[str]
+) -> None:
+    patterns = Patterns(lines)
+    ignored = _ignored_by_git(_repository(tmp_path_factory), lines, paths)
+    assert {path for path in paths if patterns.match_within(path)} == ignored
+
+
+_HOSTILE = [
+    "*a" * 14 + "*b",
+    "**/a/" * 14 + "b",
+    "*a/" * 14 + "*b",
+    "*?a" * 300 + "b",
+    "[ab]*" * 300 + "c",
+    "x\\ " + " " * 100_000 + "x",
+]
+_LONG = ["a" * 255, "/".join(["a" * 8] * 400), "a/" * 2000 + "c"]
+
+
+def test_no_pattern_makes_a_path_be_looked_at_again_and_again() -> None:
+    code = "import sys; from theria_lint.patterns import Patterns; lines, paths = map(eval, sys.argv[1:])\n"
+    code += "print([Patterns([line]).match_within(path) for line in lines for path in paths].count(True))"
+    command = [sys.executable, "-c", code, repr(_HOSTILE), repr(_LONG)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert answer.stdout == "0\n"
 
 
 def test_a_directory_pattern_says_nothing_about_a_file() -> None:
