@@ -17,8 +17,10 @@ from theria_lint.errors import UserError
 from theria_lint.files import write_text
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report.escaping import as_json
+from theria_lint.reading import ReadError, read_up_to
 
 SCHEMA = 1
+_LARGEST = 64 * 1024 * 1024
 Key = tuple[str, str, str, str]
 Sources = Mapping[tuple[str, int | None], str]
 
@@ -54,18 +56,16 @@ class Baseline:
 def read_baseline(path: str) -> Baseline:
     """Raises UserError for a file that is missing or is not a baseline."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            document = json.load(stream)
+        document = json.loads(read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a baseline may have."))
         if document["schema"] != SCHEMA:
             raise UserError(f"{path}: is of schema {document['schema']}; write it again with --write-baseline.")
         found = Baseline(_directory(path))
         for entry in document["findings"]:
             found.findings[(entry["path"], entry["rule"], entry["symbol"], entry["text"])] += int(entry["count"])
         found.targets.update((entry["path"], entry["symbol"]) for entry in document["targets"])
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be read: {reason}; write a baseline with --write-baseline.") from None
-    except (ValueError, KeyError, TypeError):
+    except ReadError as error:
+        raise UserError(f"{path}: {error.message.rstrip('.')}; write a baseline with --write-baseline.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UserError(f"{path}: is not a baseline; write one with --write-baseline.") from None
     return found
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from theria_lint.errors import UserError
+from theria_lint.reading import ReadError, read_up_to
 from theria_lint.settings import KEYS, Settings, read_values
 
 OWN_FILE = "theria-lint.toml"
 SHARED_FILE = "pyproject.toml"
+_LARGEST = 1024 * 1024
 DEFAULT = "default"
 COMMAND_LINE = "command line"
 
@@ -80,15 +82,15 @@ def nearest(directory: str) -> str | None:
 def _table(path: str) -> dict[str, Any] | None:
     """The linter's table of a file, None for a ``pyproject.toml`` without one."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError as error:
-        raise UserError(f"{_shown(path)}: cannot be read: {error.strerror}.") from None
+        data = read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a configuration may have.")
+    except ReadError as error:
+        raise UserError(f"{_shown(path)}: {error.message}") from None
     shared = os.path.basename(path) == SHARED_FILE
     if shared and b"theria-lint" not in data:
         return None
     document = _parse(path, data)
-    table = document.get("tool", {}).get("theria-lint") if shared else document
+    tools = document.get("tool", {})
+    table = (tools.get("theria-lint") if isinstance(tools, dict) else None) if shared else document
     if table is not None and not isinstance(table, dict):
         raise UserError(f"{_shown(path)}: [tool.theria-lint] must be a table.")
     return table
@@ -99,8 +101,10 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
 
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # of the encoding, of TOML, or of a number that is too long
         raise UserError(f"{_shown(path)}: is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{_shown(path)}: is not valid TOML: it is nested too deeply.") from None
 
 
 def _shown(path: str) -> str:

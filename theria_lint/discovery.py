@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from theria_lint.patterns import Patterns
 
 SUFFIXES = (".py", ".ipynb")
+# Of an ignore file: nobody writes a longer one by hand.
+_LARGEST_PATTERNS = 256 * 1024
 
 # Directories that hold nobody's own code. Virtual environments are known by their pyvenv.cfg.
 SKIPPED_DIRECTORIES = frozenset(
@@ -25,20 +27,26 @@ SKIPPED_DIRECTORIES = frozenset(
 
 
 class Discovery:
-    """The files, sorted, relative to the working directory; directories that could not be listed, with the reason."""
+    """The files, sorted, relative to the working directory; directories that could not be listed, with the reason.
+
+    ``excluded`` are named files that are left out, ``outside`` links to files outside the directory that was named.
+    ``unread`` are the ignore files that are not read, with the reason.
+    """
 
     def __init__(self) -> None:
         self.files: list[str] = []
         self.unlisted: list[tuple[str, str]] = []
         self.excluded: list[str] = []
+        self.outside: list[str] = []
+        self.unread: list[tuple[str, str]] = []
 
 
 def discover(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
     """Files named in ``paths``, and Python files and notebooks in the directories among them.
 
     A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``; those in
-    ``given`` (relative to the working directory) need not exist. Links to directories are not followed. Raises
-    UserError for a path that does not exist.
+    ``given`` (relative to the working directory) need not exist. Links to directories are not followed, nor links that
+    lead out of the directory that was named. Raises UserError for a path that does not exist.
     """
     found = Discovery()
     exclude = _exclude(settings)
@@ -79,6 +87,7 @@ class _Walk:
 
     def __init__(self, top: str, settings: Settings, exclude: Patterns | None, found: Discovery) -> None:
         self._top = os.path.abspath(top)
+        self._inside = os.path.join(os.path.realpath(top), "")
         self._root = settings.root
         self._exclude = exclude
         self._gitignore = settings.respect_gitignore
@@ -88,7 +97,7 @@ class _Walk:
         """Paths relative to the working directory."""
         start = _relative(self._top, os.getcwd())
         prefix = "" if start == "." else start + "/"
-        rules = _rules_above(self._top) if self._gitignore else []
+        rules = _rules_above(self._top, self._found) if self._gitignore else []
         for path in self._walk(self._top, rules):
             yield prefix + path[len(self._top.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
 
@@ -101,13 +110,20 @@ class _Walk:
             if "pyvenv.cfg" in names and directory != self._top:
                 continue
             if self._gitignore and ".gitignore" in names:
-                rules = [*rules, *_rules_in(directory, ".gitignore")]
+                rules = [*rules, *_rules_in(directory, ".gitignore", self._found)]
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name not in SKIPPED_DIRECTORIES and not self._left_out(entry.path, True, rules):
                         stack.append((entry.path, rules))
                 elif entry.name.endswith(SUFFIXES) and _is_file(entry) and not self._left_out(entry.path, False, rules):
-                    yield entry.path
+                    if self._leads_outside(entry):
+                        self._found.outside.append(_relative(entry.path, os.getcwd()))
+                    else:
+                        yield entry.path
+
+    def _leads_outside(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is a link to a file that nobody has named."""
+        return entry.is_symlink() and not os.path.realpath(entry.path).startswith(self._inside)
 
     def _entries(self, directory: str) -> list[os.DirEntry[str]]:
         try:
@@ -140,17 +156,24 @@ def _ignored(path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool
     return False
 
 
-def _rules_in(directory: str, name: str) -> list[tuple[str, Patterns]]:
+def _rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, Patterns]]:
+    """The patterns of an ignore file; as for git, a link is none."""
     from theria_lint.patterns import Patterns
+    from theria_lint.reading import ReadError, read_up_to
 
-    try:
-        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as stream:
-            return [(directory.rstrip(os.sep), Patterns(stream))]
-    except OSError:
+    path = os.path.join(directory, name)
+    if os.path.islink(path) or not os.path.exists(path):
         return []
+    limit = f"the {_LARGEST_PATTERNS // 2**10} kB of patterns that are taken"
+    try:
+        text = read_up_to(_LARGEST_PATTERNS, path, limit).decode("utf-8", "surrogateescape")
+    except ReadError as error:
+        found.unread.append((_relative(path, os.getcwd()), error.message.rstrip(".")))
+        return []
+    return [(directory.rstrip(os.sep), Patterns(text.split("\n")))]
 
 
-def _rules_above(top: str) -> list[tuple[str, Patterns]]:
+def _rules_above(top: str, found: Discovery) -> list[tuple[str, Patterns]]:
     """Ignore files between the repository's root and ``top``; none if they ignore ``top``, which was asked for."""
     above: list[str] = []
     directory = top
@@ -160,9 +183,9 @@ def _rules_above(top: str) -> list[tuple[str, Patterns]]:
             return []
         directory = parent
         above.append(directory)
-    rules = _rules_in(directory, ".git/info/exclude")
+    rules = _rules_in(directory, ".git/info/exclude", found)
     for parent in reversed(above):
-        rules += _rules_in(parent, ".gitignore")
+        rules += _rules_in(parent, ".gitignore", found)
     return [] if _top_ignored(top, directory, rules) else rules
 
 

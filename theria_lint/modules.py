@@ -49,8 +49,13 @@ class Modules:
         found = list(_files(start, names)) if start and names[0] else []
         package = self._package(folder)
         for file, rest in reversed(found):
-            if rest and (file in self._linted or (package and self._package(os.path.dirname(file)) == package)):
+            if rest and (file in self._linted or (package and self._belongs_to(file, package))):
                 yield Thing(self._linted.get(file) or os.path.relpath(file).replace(os.sep, "/"), rest)
+
+    def _belongs_to(self, file: str, package: str) -> bool:
+        """Whether a file is a package's own: not where a link that lies there leads to."""
+        within = os.path.realpath(file).startswith(os.path.join(os.path.realpath(package), ""))
+        return within and self._package(os.path.dirname(file)) == package
 
     def _root(self, folder: str, top: str) -> str:
         """The folder in which the topmost package of an absolute import lies, as far as the linted files tell."""

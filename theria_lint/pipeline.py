@@ -55,6 +55,11 @@ def _unlisted(found: Discovery) -> list[LintError]:
 
 def _notes(found: Discovery, files: Sequence[str]) -> list[str]:
     notes = [f"{path} is excluded by the configuration." for path in found.excluded]
+    notes += [f"{path} is not heeded: it {reason}." for path, reason in found.unread]
+    if found.outside:
+        first, *others = sorted(found.outside)
+        more = f" and {len(others)} more" if others else ""
+        notes.append(f"{first}{more}: links out of the directory that is checked are not followed; name them instead.")
     return notes if files else [*notes, "No Python files found."]
 
 

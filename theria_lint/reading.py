@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 # Nobody writes such a file by hand, and libcst would need minutes and gigabytes for it.
 LARGEST_FILE = 10 * 1024 * 1024
@@ -19,15 +20,37 @@ class ReadError(Exception):
 
 def read_bytes(path: str) -> bytes:
     """The content of a file. Raises ReadError if it cannot be read or is larger than ``LARGEST_FILE``."""
+    return read_up_to(LARGEST_FILE, path, f"the {LARGEST_FILE // 2**20} MB that are checked; exclude it or split it.")
+
+
+def read_up_to(largest: int, path: str, limit: str) -> bytes:
+    """The content of a file of at most ``largest`` bytes, which ``limit`` puts in words. Raises ReadError.
+
+    What is no file is not even opened: a pipe would be waited for, and a device may do anything.
+    """
     try:
-        size = os.stat(path).st_size
-        if size > LARGEST_FILE:
-            limit = f"the {LARGEST_FILE // 2**20} MB that are checked"
-            raise ReadError(f"is {size / 2**20:.0f} MB, more than {limit}; exclude it or split it.")
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError as error:
-        raise ReadError(f"cannot be read: {error.strerror or error}.") from None
+        size = _size(os.stat(path))
+        if size <= largest:
+            with open(path, "rb", opener=_open_without_waiting) as stream:
+                size = max(size, _size(os.fstat(stream.fileno())))
+                data = stream.read(largest + 1)
+                size = max(size, len(data))
+    except (OSError, ValueError) as error:
+        raise ReadError(f"cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if size > largest:
+        shown = f"{size / 2**20:.0f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"
+        raise ReadError(f"is {shown}, more than {limit}")
+    return data
+
+
+def _size(found: os.stat_result) -> int:
+    if not stat.S_ISREG(found.st_mode):
+        raise ReadError("is not a file.")
+    return found.st_size
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def encoding_of(data: bytes) -> str:

@@ -14,6 +14,8 @@ FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
 LAYOUTS = ("BHTD", "BTHD", "BTD", "TD", "THD", "HTD", "1THD", "1HTD", "BHTD:BTD", "BTHD:BTD", "BHTD:BGTD", "BTHD:BTGD")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ORACLES = ("reference", "finite differences")
+_LONGEST = 7 * 24 * 3600
+_MOST_JOBS = 1024
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "html")
 
 
@@ -51,7 +53,7 @@ Reader = Callable[[Any, str], Any]
 
 
 def _text(value: Any, root: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected a non-empty string")
     return value
 
@@ -73,14 +75,14 @@ def _flag(value: Any, root: str) -> bool:
 
 
 def _number(value: Any, root: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError("expected a number of seconds above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
+        raise ValueError(f"expected a number of seconds above 0, {_LONGEST} at most")
     return float(value)
 
 
 def _count(value: Any, root: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("expected a whole number, 0 for one per CPU")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_JOBS:
+        raise ValueError(f"expected a whole number up to {_MOST_JOBS}, 0 for one per CPU")
     return value
 
 

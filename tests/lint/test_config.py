@@ -52,8 +52,8 @@ def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
         ('per-file-ignores = {"*" = ["X"]}', "theria-lint.toml: per-file-ignores: no rule starts with 'X'; the rules"),
         ('per-file-ignores = ["a"]', "per-file-ignores = ['a']: expected a table from a file pattern to a list of"),
         ("confirm = 1", "theria-lint.toml: confirm = 1: expected true or false."),
-        ("timeout = true", "theria-lint.toml: timeout = True: expected a number of seconds above 0."),
-        ("jobs = 1.5", "theria-lint.toml: jobs = 1.5: expected a whole number, 0 for one per CPU."),
+        ("timeout = true", "theria-lint.toml: timeout = True: expected a number of seconds above 0, 604800 at most."),
+        ("jobs = 1.5", "theria-lint.toml: jobs = 1.5: expected a whole number up to 1024, 0 for one per CPU."),
         ('fail-on = ["never"]', "expected one of confirmed, unconfirmed, unsafe, error, unused-ignore, none."),
         ("= 1", "theria-lint.toml: is not valid TOML: "),
         ("targets = [{}]", 'a target needs target = "package.module:symbol".'),
@@ -144,3 +144,38 @@ def test_a_name_that_cuts_the_graph_can_be_configured(lint: Lint, folder: Path) 
     assert lint().exit_code == 0
     (folder / "theria-lint.toml").write_text('detach-names = ["mypkg.stop"]\n')
     assert "kernel.py:6:12: THL002" in lint().stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 20_000, "is not valid TOML"),
+        ("x = " + "9" * 5_000, "is not valid TOML"),
+        ("#" * 1_100_000, "is 1 MB, more than the 1 MB that a configuration may have."),
+        ("timeout = nan", "expected a number of seconds"),
+        ("timeout = inf", "expected a number of seconds"),
+        ("jobs = 100000", "expected a whole number up to"),
+        ('rule-paths = ["a\\u0000b"]', "expected a non-empty string"),
+        ("tool = 1", "unknown key 'tool'"),
+    ],
+)
+def test_hostile_configuration_is_one_sentence_too(lint: Lint, folder: Path, text: str, message: str) -> None:
+    (folder / "theria-lint.toml").write_text(text)
+    result = lint()
+    assert result.stderr.startswith("Error: theria-lint.toml: ")
+    assert message in result.stderr
+    assert (result.stderr.count("\n"), result.exit_code) == (1, 2)
+
+
+def test_a_pyproject_whose_tool_is_no_table_is_nobodys_configuration(lint: Lint, folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('tool = "theria-lint"\n')
+    assert lint().exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": 1, "findings": [], "targets": {"a": 1}}', "[]", "1e999"])
+def test_a_baseline_that_is_none_is_one_sentence(lint: Lint, folder: Path, text: str) -> None:
+    (folder / "base.json").write_text(text)
+    (folder / "kernel.py").write_text("import torch\n\n\ndef attention(q, k, v):\n    return q.detach()\n")
+    result = lint("--baseline", "base.json")
+    assert result.stderr.endswith("base.json: is not a baseline; write one with --write-baseline.\n")
+    assert result.exit_code == 2

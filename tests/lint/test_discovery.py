@@ -112,3 +112,50 @@ def test_a_directory_that_cannot_be_listed_is_an_error(
     result = lint(".")
     assert result.stdout.startswith("secret: error: cannot be listed: Permission denied.\n")
     assert result.exit_code == 1
+
+
+def test_a_link_out_of_the_directory_is_not_followed_unless_it_is_named(lint: Lint, folder: Path) -> None:
+    (folder.parent / "secret.py").write_text(UNSAFE)
+    (folder / "leak.py").symlink_to(folder.parent / "secret.py")
+    result = lint()
+    note = "Note: leak.py: links out of the directory that is checked are not followed; name them instead.\n"
+    assert (result.stdout.count("THL002"), result.stderr) == (0, f"{note}Note: No Python files found.\n")
+    assert lint("leak.py").stdout.startswith("leak.py:6:20: THL002")
+
+
+def test_a_module_that_is_a_link_out_of_its_package_is_not_read(folder: Path) -> None:
+    from theria_lint.modules import Modules
+
+    _write(folder, "p/__init__.py", "p/a.py", "p/b.py", "elsewhere.py")
+    (folder / "p" / "c.py").symlink_to(folder / "elsewhere.py")
+    modules = Modules([])
+    assert [thing.path for thing in modules.find("p/a.py", ".b.f")] == ["p/b.py", "p/__init__.py"]
+    assert [thing.path for thing in modules.find("p/a.py", ".c.f")] == ["p/__init__.py"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_no_pipe_is_opened_whatever_its_name(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "sub").mkdir()
+    os.mkfifo(folder / "sub" / ".gitignore")
+    os.mkfifo(folder / "theria-lint.toml")
+    (folder / "rules" / "THL900-x").mkdir(parents=True)
+    os.mkfifo(folder / "rules" / "THL900-x" / "rule.toml")
+    result = lint()
+    assert result.stdout.startswith("kernel.py:6:20: THL002")
+    assert result.stderr == "Note: sub/.gitignore is not heeded: it is not a file.\n"
+    assert (
+        lint("--rule-path", "rules").stderr == "Error: " + str(folder) + "/rules/THL900-x/rule.toml: is not a file.\n"
+    )
+    os.mkfifo(folder / "pipe")
+    assert lint("--config", "pipe").stderr == "Error: pipe: is not a file.\n"
+
+
+def test_an_ignore_file_is_no_link_and_of_a_length_that_somebody_writes(lint: Lint, folder: Path) -> None:
+    _write(folder, "sub/a.py", "b.py")
+    (folder / "patterns").write_text("a.py\n")
+    (folder / "sub" / ".gitignore").symlink_to(folder / "patterns")
+    assert _found(folder) == ["b.py", "sub/a.py"]
+    (folder / ".gitignore").write_text("# " + "x" * 300_000 + "\nb.py\n")
+    reason = "it is 293 kB, more than the 256 kB of patterns that are taken"
+    assert lint().stderr == f"Note: .gitignore is not heeded: {reason}.\n"

@@ -82,7 +82,7 @@ def test_a_file_without_permission_is_an_error(lint: Lint, folder: Path) -> None
 def test_a_file_that_cannot_be_opened_is_an_error(lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
 
-    def denied(*_: object) -> None:
+    def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("theria_lint.reading.open", denied, raising=False)

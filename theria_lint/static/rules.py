@@ -7,10 +7,14 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from ..reading import ReadError, read_up_to
 from .errors import RuleError
 
+_LARGEST = 256 * 1024
+_FIELDS = ("token", "symbol", "detail")
 SEVERITIES = ("error", "warning", "note")
 KINDS = ("context", "decorator", "method", "attribute", "function")
 CONDITIONS = ("always", "false", "not-false")
@@ -172,11 +176,13 @@ def _check_yields(rules: Mapping[str, Rule]) -> None:
 def read_rule(path: Path) -> Rule:
     """Read one ``rule.toml``; `RuleError` names the file, the key and the valid choices."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RuleError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_up_to(_LARGEST, str(path), f"the {_LARGEST // 2**10} kB of a rule").decode("utf-8"))
+    except ReadError as error:
+        raise RuleError(f"{path}: {error.message.rstrip('.')}") from None
+    except ValueError as error:  # of the encoding, of TOML, or of a number that is too long
         raise RuleError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise RuleError(f"{path}: not valid TOML: it is nested too deeply") from None
     return _Reader(path, table).rule()
 
 
@@ -268,11 +274,14 @@ class _Reader:
 
     def template(self, key: str, text: str) -> str:
         try:
-            text.format(token="", symbol="", detail="")
-        except KeyError as error:
-            raise self.fail(key, f"{{{error.args[0]}}} is not known; use {{token}}, {{symbol}}, {{detail}}") from None
-        except (ValueError, IndexError):
-            raise self.fail(key, "a brace that stands for itself is written twice") from None
+            fields = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
+        except ValueError:
+            fields = [("", "", None)]
+        for name, form, conversion in fields:
+            if not name:
+                raise self.fail(key, "a brace that stands for itself is written twice")
+            if name not in _FIELDS or form or conversion:
+                raise self.fail(key, f"{{{name}}} is not known; use {', '.join(f'{{{field}}}' for field in _FIELDS)}")
         return text
 
     def match(self, number: int, entry: dict[str, Any]) -> Match:
