@@ -67,9 +67,10 @@ class _Command(click.Command):
 @click.option(
     "--python",
     metavar="PATH",
-    help="Interpreter that runs the code; by default the first with torch of this one, the active environment's and "
-    "the project's.",
+    help="Interpreter that runs the code; by default the first with torch of this one, the active environment's and, "
+    "if it is trusted, the project's.",
 )
+@click.option("--trust", is_flag=True, help="Allow the project's own choice of interpreter, now and from now on.")
 @click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
@@ -181,6 +182,10 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
     if writing:
         settings = settings._replace(baseline=None)
+    if options["trust"]:
+        from theria_lint.interpreters import trust_offered
+
+        click.echo(f"Note: {trust_offered(settings)}", err=True)
     with _progress(options) as progress:
         report = lint(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:

@@ -15,6 +15,7 @@ SHARED_FILE = "pyproject.toml"
 _LARGEST = 1024 * 1024
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+PYTHON_VARIABLE = "THERIA_LINT_PYTHON"
 
 
 class Resolved(NamedTuple):
@@ -25,10 +26,11 @@ class Resolved(NamedTuple):
 
 
 def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, isolated: bool) -> Resolved:
-    """Settings from the defaults, the configuration file and the command line, the last word last.
+    """Settings from the defaults, the configuration file, the environment and the command line, the last word last.
 
     ``options`` has the configuration's keys; ``config`` names a file instead of the nearest, ``isolated`` reads none.
     """
+    chosen = {"python": os.environ[PYTHON_VARIABLE]} if os.environ.get(PYTHON_VARIABLE) else {}
     source = None if isolated else config or nearest(common_directory(paths))
     root = os.path.dirname(os.path.abspath(source)) if source else os.getcwd()
     table = _table(source) if source else {}
@@ -36,9 +38,11 @@ def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, i
     values = read_values(table or {}, root, shown)
     if "cache_dir" in values and "cache-dir" not in options:
         _check_within(values["cache_dir"], root, shown)
-    values |= read_values(options, os.getcwd(), COMMAND_LINE)
-    sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(options, COMMAND_LINE)
-    return Resolved(Settings(root=root, **values), sources)
+    values |= read_values(chosen, os.getcwd(), PYTHON_VARIABLE) | read_values(options, os.getcwd(), COMMAND_LINE)
+    sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(chosen, PYTHON_VARIABLE)
+    sources |= dict.fromkeys(options, COMMAND_LINE)
+    by_project = sources.get("python", COMMAND_LINE) not in (COMMAND_LINE, PYTHON_VARIABLE)
+    return Resolved(Settings(root=root, python_by_project=by_project, **values), sources)
 
 
 def _check_within(cache_dir: str, root: str, source: str) -> None:

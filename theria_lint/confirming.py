@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import shutil
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from theria_lint.errors import UserError
-from theria_lint.model import Disposition, Finding, Report, SourceFile
+from theria_lint.model import Disposition, Environment, Finding, Report, SourceFile
 from theria_lint.scanning import Scanned
 from theria_lint.settings import Settings
 
@@ -80,17 +76,23 @@ def _source_file(item: Scanned) -> SourceFile:
 
 def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
     from theria_lint import dynamic
+    from theria_lint.interpreters import choose
 
-    return dynamic.confirm(files, confirm_settings(settings), progress)
+    choice = choose(settings)
+    if choice.refusal and any(file.targets for file in files):
+        findings = [Finding(s, Disposition.UNCONFIRMED, None, choice.refusal) for file in files for s in file.suspects]
+        return dynamic.Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
+    outcome = dynamic.confirm(files, confirm_settings(settings, choice.python), progress)
+    return replace(outcome, notes=(choice.note, *outcome.notes)) if choice.note else outcome
 
 
-def confirm_settings(settings: Settings) -> ConfirmSettings:
-    """What the dynamic stage needs to know of the settings. Raises UserError for an interpreter that is not there."""
+def confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
+    """What the dynamic stage needs to know of the settings, to run the code with an interpreter. Raises UserError."""
     from theria_lint import dynamic
     from theria_lint.cache import place_of
 
     return dynamic.ConfirmSettings(
-        python=_program(settings.python) if settings.python else find_python(settings.root),
+        python=python,
         device=settings.device,
         timeout=settings.timeout,
         jobs=settings.jobs or os.cpu_count() or 1,
@@ -98,31 +100,3 @@ def confirm_settings(settings: Settings) -> ConfirmSettings:
         adapters=settings.adapters,
         cache=place_of(settings.cache_dir, settings.root) if settings.cache else None,
     )
-
-
-def _program(python: str) -> str:
-    found = shutil.which(python)
-    if found is None:
-        raise UserError(f"{python}: no such interpreter; --python takes the path of one that has torch.")
-    return found
-
-
-def find_python(root: str) -> str:
-    """An interpreter that has torch: this one, the active environment's, the project's; this one if none has."""
-    from importlib.util import find_spec
-
-    if find_spec("torch") is not None:
-        return sys.executable
-    places = [os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", "")]
-    places += [os.path.join(root, name) for name in (".venv", "venv")]
-    for place in filter(None, places):
-        program = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-        python = os.path.join(place, *program)
-        if os.path.isfile(python) and _holds_torch(place):
-            return python
-    return sys.executable
-
-
-def _holds_torch(environment: str) -> bool:
-    patterns = (("lib", "python*", "site-packages", "torch"), ("Lib", "site-packages", "torch"))
-    return any(glob.glob(os.path.join(glob.escape(environment), *pattern)) for pattern in patterns)

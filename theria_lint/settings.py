@@ -22,8 +22,9 @@ FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "htm
 class Settings(NamedTuple):
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
-    ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch. ``targets`` holds the tables
-    ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
+    ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch; ``python_by_project``: it is not the
+    user who has named it. ``targets`` holds the tables ``[[tool.theria-lint.targets]]``, each with ``target`` and some
+    of `TARGET_KEYS`.
     """
 
     root: str = "."
@@ -46,6 +47,7 @@ class Settings(NamedTuple):
     output_format: str = "text"
     targets: tuple[dict[str, Any], ...] = ()
     adapters: tuple[str, ...] = ()
+    python_by_project: bool = False
 
 
 # A reader turns a raw value into the setting, or raises ValueError with what was expected.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lint_case import CLEAN, UNSAFE, Lint
 
-from theria_lint import confirming, dynamic
+from theria_lint import dynamic
 from theria_lint.model import Disposition, Environment, Finding, SourceFile, TargetResult, Verdict
 
 Stage = Callable[..., dict[str, Any]]
@@ -160,19 +160,3 @@ def test_an_interpreter_that_is_not_there_exits_with_2(lint: Lint, folder: Path,
     result = lint("--python", "env/bin/python", confirm=True)
     expected = f"Error: {folder}/env/bin/python: no such interpreter; --python takes the path of one that has torch.\n"
     assert (result.stdout, result.stderr, result.exit_code) == ("", expected, 2)
-
-
-def test_an_interpreter_with_torch_is_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    monkeypatch.delenv("CONDA_PREFIX", raising=False)
-    assert confirming.find_python(str(folder)) == sys.executable
-    for name in (".venv", "light"):
-        (folder / name / "bin").mkdir(parents=True)
-        (folder / name / "bin" / "python").touch()
-    assert confirming.find_python(str(folder)) == sys.executable
-    (folder / ".venv" / "lib" / "python3.12" / "site-packages" / "torch").mkdir(parents=True)
-    monkeypatch.setenv("VIRTUAL_ENV", str(folder / "light"))
-    assert confirming.find_python(str(folder)) == str(folder / ".venv" / "bin" / "python")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert confirming.find_python(str(folder)) == sys.executable

@@ -120,7 +120,7 @@ def test_the_hooks_refuse_unsafe_kernels_and_accept_the_mended(repository: Repos
 
     interpreter, starts = counting_interpreter(tmp_path)
     repository.use(CONFIRMING)
-    (repository.folder / "theria-lint.toml").write_text(f"python = {str(interpreter)!r}\n", encoding="utf-8")
+    repository.env["THERIA_LINT_PYTHON"] = str(interpreter)
 
     refused = repository.commit("kernel.py", UNSAFE, code=1)
     assert "kernel.py:6:20: THL002 detach: confirmed, hard_structural" in refused
