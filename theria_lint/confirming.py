@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Environment, Finding, Report, SourceFile
 from theria_lint.scanning import Scanned
 from theria_lint.settings import Settings
@@ -97,6 +98,15 @@ def confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
         timeout=settings.timeout,
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
-        adapters=settings.adapters,
+        adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),
         cache=place_of(settings.cache_dir, settings.root) if settings.cache else None,
     )
+
+
+def _adapter(path: str, root: str) -> str:
+    """Where an adapter really lies. Raises UserError for a place that a project has no business to open."""
+    real, inside = os.path.realpath(path), os.path.join(os.path.realpath(root), "")
+    shown = os.path.relpath(path).replace(os.sep, "/")
+    if not real.startswith(inside) or any(part.startswith(".") for part in real[len(inside) :].split(os.sep)):
+        raise UserError(f"{shown}: an adapter is a file of the project, and not a hidden one; copy it there.")
+    return real

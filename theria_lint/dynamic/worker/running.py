@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from theria_lint.dynamic.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.dynamic.worker import child, reasons
 from theria_lint.dynamic.worker.reads import Reading
-from theria_lint.dynamic.worker.sandbox import filters, folders, listener, namespaces, orphans
+from theria_lint.dynamic.worker.sandbox import filters, folders, listener, namespaces, orphans, paths
 
 _PIECE = 1 << 16
 _NOTICES = 2
@@ -46,6 +46,7 @@ class Running:
     @classmethod
     def start(cls, job: Job, parent: str, reading: Reading) -> Running:
         """Forks the child, with a folder of its own inside the parent's; ``reading`` is the server's."""
+        paths.foresee(job.files, device=job.device)
         folder = os.path.join(parent, str(job.id))
         os.mkdir(folder, 0o700)
         mounted = namespaces.mount_folder(folder)
