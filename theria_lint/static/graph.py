@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
 from .chunks import IDENTIFIER, Chunk, Chunks
@@ -15,14 +15,50 @@ from .words import names_attention
 _DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
 
 
+# So many names are looked for in the text; then every chunk is asked once for all that it mentions.
+_FEW_NAMES = 32
+
+_Step = tuple[Callable[[Chunk], Collection[str]], Callable[[str], Sequence[Chunk]]]
+
+
+class Closure:
+    """All that some chunks lead to, found bit by bit: however often it is asked, a chunk or name is followed once.
+
+    A step goes from a chunk to names and from a name to chunks.
+    """
+
+    def __init__(self, *steps: _Step) -> None:
+        self.chunks: set[Chunk] = set()
+        self._steps = [(names, chunks, set[str]()) for names, chunks in steps]
+
+    def add(self, roots: Iterable[Chunk]) -> list[Chunk]:
+        """Add what ``roots`` lead to, themselves included; returns what is new."""
+        new: list[Chunk] = []
+        self._take(roots, new)
+        for chunk in new:  # which grows
+            for names, chunks, followed in self._steps:
+                for name in names(chunk):
+                    if name not in followed:
+                        followed.add(name)
+                        self._take(chunks(name), new)
+        return new
+
+    def _take(self, chunks: Iterable[Chunk], new: list[Chunk]) -> None:
+        for chunk in chunks:
+            if chunk not in self.chunks:
+                self.chunks.add(chunk)
+                new.append(chunk)
+
+
 class Graph:
     """Which chunks name which."""
 
     def __init__(self, chunks: Chunks) -> None:
         self.chunks = chunks
         self._seeds: dict[Chunk, bool] = {}
-        self._above: dict[Chunk, list[Chunk]] = {}
-        self._ways: dict[Chunk, set[Chunk] | None] = {}
+        self._naming: dict[str, list[Chunk]] = {}
+        self._above = self._upwards()
+        self._led = Closure((lambda chunk: chunk.mentions(), self._defined), (lambda chunk: chunk.names, self._derived))
 
     def is_seed(self, chunk: Chunk) -> bool:
         """Whether a chunk may itself be attention code, or run what the module calls an operation by another name."""
@@ -30,18 +66,34 @@ class Graph:
             self._seeds[chunk] = (
                 may_be_seed(chunk)
                 or bool(self._operations and not self._operations.isdisjoint(chunk.mentions()))
-                or bool(self.makers_of_weights(chunk))
+                or self._uses_weights(chunk)
             )
         return self._seeds[chunk]
 
-    def makers_of_weights(self, chunk: Chunk) -> set[Chunk]:
-        """The chunks of functions that end in a softmax of a product, where a chunk multiplies what they may return."""
+    def _uses_weights(self, chunk: Chunk) -> bool:
+        """Whether a chunk multiplies what a function may return that ends in a softmax of a product."""
         if chunk.body is not None or not self._makers or not products(chunk.text):
+            return False
+        if chunk.statements() and chunk in self._makers:
+            return True  # one method of a class may multiply what another makes
+        named = chunk.mentions() & self._leading_to_makers.keys()
+        return any(found is not chunk for name in named for found in self._leading_to_makers[name][:2])
+
+    @cached_property
+    def _leading_to_makers(self) -> dict[str, list[Chunk]]:
+        """The chunks that lead to a maker of weights, itself included, by the names that they define."""
+        leading = Closure((lambda chunk: chunk.names, self._mentioning))
+        table: dict[str, list[Chunk]] = {}
+        for chunk in leading.add(self._makers):
+            for name in chunk.names:
+                table.setdefault(name, []).append(chunk)
+        return table
+
+    def makers_of_weights(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+        """The functions that end in a softmax of a product, where some chunks multiply what they may return."""
+        if not self._makers:
             return set()
-        found = self.below(chunk)
-        if chunk.statements():
-            found.add(chunk)  # one method of a class may multiply what another makes
-        return self._makers & found
+        return self._makers & self.below(chunk for chunk in chunks if chunk.body is None and products(chunk.text))
 
     @cached_property
     def _makers(self) -> set[Chunk]:
@@ -72,43 +124,55 @@ class Graph:
                 table.setdefault(name, []).append(chunk)
         return table
 
-    def named(self, chunk: Chunk) -> Iterator[Chunk]:
-        """The chunks that define what a chunk names."""
-        for name in chunk.mentions() & self.chunks.by_name.keys():
-            for found in self.chunks.by_name[name]:
-                if found is not chunk:
-                    yield found
+    def _defined(self, name: str) -> Sequence[Chunk]:
+        return self.chunks.by_name.get(name, ())
 
-    def above(self, chunk: Chunk) -> list[Chunk]:
-        """The chunks that may run this one: they name it, or it inherits from them."""
-        if chunk not in self._above:
-            places = (place for name in chunk.names for place in find_word(self.chunks.masked, name))
-            naming = dict.fromkeys(map(self.chunks.at, places))
-            found = [other for other in naming if other is not None and other is not chunk]
-            found += [base for name in chunk.bases for base in self.chunks.by_name.get(name, ()) if base is not chunk]
-            self._above[chunk] = found
-        return self._above[chunk]
+    def _derived(self, name: str) -> Sequence[Chunk]:
+        return self._deriving.get(name, ())
 
-    def way_to(self, chunk: Chunk) -> set[Chunk] | None:
-        """The chunks on the ways from attention code to this one, itself included; None when no way leads here."""
-        if chunk not in self._ways:
-            self._ways[chunk] = self._find_ways(chunk)
-        return self._ways[chunk]
+    @cached_property
+    def _deriving(self) -> dict[str, list[Chunk]]:
+        """The classes that inherit from a name."""
+        table: dict[str, list[Chunk]] = {}
+        for chunk in self.chunks.all:
+            for base in chunk.bases:
+                table.setdefault(base, []).append(chunk)
+        return table
 
-    def _find_ways(self, chunk: Chunk) -> set[Chunk] | None:
-        above = _reach([chunk], self.above)
-        seeds = [upper for upper in above if self.is_seed(upper)]
-        if not seeds:
-            return None
-        down: dict[Chunk, list[Chunk]] = {}
-        for lower in above:
-            for upper in self.above(lower):
-                down.setdefault(upper, []).append(lower)
-        return _reach(seeds, lambda upper: down.get(upper, [])) | {chunk}
+    def _mentioning(self, name: str) -> Sequence[Chunk]:
+        """The chunks that name a name. A search of the text is the quicker way for a few names, and only for those."""
+        if name not in self._naming:
+            if len(self._naming) >= _FEW_NAMES:
+                return self._mentions.get(name, ())
+            naming = dict.fromkeys(map(self.chunks.at, find_word(self.chunks.masked, name)))
+            self._naming[name] = [chunk for chunk in naming if chunk is not None]
+        return self._naming[name]
 
-    def below(self, chunk: Chunk) -> set[Chunk]:
-        """The chunks that define what a chunk names, and what these name."""
-        return _reach(self.named(chunk), self.named)
+    @cached_property
+    def _mentions(self) -> dict[str, list[Chunk]]:
+        table: dict[str, list[Chunk]] = {}
+        for chunk in self.chunks.all:
+            for name in chunk.mentions() & self.chunks.by_name.keys():
+                table.setdefault(name, []).append(chunk)
+        return table
+
+    def _upwards(self) -> Closure:
+        """From a chunk to those that may run it: they name it, or it inherits from them."""
+        return Closure((lambda chunk: chunk.names, self._mentioning), (lambda chunk: chunk.bases, self._defined))
+
+    def has_way(self, chunk: Chunk) -> bool:
+        """Whether a way leads from attention code to a chunk, or it is attention code itself."""
+        self._led.add(upper for upper in self._above.add([chunk]) if self.is_seed(upper))
+        return chunk in self._led.chunks
+
+    def on_ways(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+        """The chunks on the ways from attention code to some others, themselves included where a way leads there."""
+        above = self._upwards().add(filter(self.has_way, chunks))
+        return self._led.chunks.intersection(above)
+
+    def below(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+        """Some chunks, those that define what they name, and what these name."""
+        return set(Closure((lambda chunk: chunk.mentions(), self._defined)).add(chunks))
 
     def subjects(self, chunk: Chunk, offset: int) -> set[Chunk]:
         """The chunks that define what the call at a place may be given."""
@@ -119,7 +183,7 @@ class Graph:
         if any(map(names_attention, _given(chunk, offset))):
             return True
         defining = (found for name in _given(chunk, offset) for found in self._defining.get(name, ()))
-        return any(self.way_to(found) is not None for found in dict.fromkeys(defining))
+        return any(self.has_way(found) for found in dict.fromkeys(defining))
 
     def with_families(self, needed: set[Chunk]) -> set[Chunk]:
         """Add what the classes inherit from."""
@@ -137,15 +201,3 @@ def _given(chunk: Chunk, offset: int) -> list[str]:
     """The names behind a place as far as its statement goes: all that a call there can be given is among them."""
     start = offset - chunk.begin
     return IDENTIFIER.findall(chunk.text, start, end_of_statement(chunk.text, start))
-
-
-def _reach(roots: Iterable[Chunk], following: Callable[[Chunk], Iterable[Chunk]]) -> set[Chunk]:
-    """What ``roots`` lead to, themselves included."""
-    reached = set(roots)
-    queue = list(reached)
-    while queue:
-        for chunk in following(queue.pop()):
-            if chunk not in reached:
-                reached.add(chunk)
-                queue.append(chunk)
-    return reached

@@ -81,27 +81,22 @@ def _needed(chunks: Chunks, found: Iterable[tuple[int, str]], wanted: Triggers) 
         chunk = chunks.at(offset)
         if chunk is not None and not _is_import(chunk) and relevance.counts(chunk, offset, word):
             said.setdefault(chunk, []).append((offset, word))
-    needed: set[Chunk] = set()
+    needed, roots = set(said), set[Chunk]()
+    ways: list[Chunk] = []
     for chunk, places in said.items():
-        needed |= _needed_for(graph, chunk, places, wanted)
-    for chunk in list(needed):
-        needed |= graph.makers_of_weights(chunk)
+        words = {word for _, word in places}
+        if wanted.always.issuperset(words):
+            continue
+        ways.append(chunk)
+        if not BACKWARD.isdisjoint(words) or any(word.startswith(HOOKS) for word in words):
+            roots.add(chunk)
+        for offset, word in places:
+            if word in wanted.anywhere and word not in wanted.always:
+                ways += graph.subjects(chunk, offset)
+    ways += graph.below(roots)
+    needed.update(ways, graph.on_ways(ways))
+    needed |= graph.makers_of_weights(needed)
     return graph.with_families(needed) if needed else None
-
-
-def _needed_for(graph: Graph, chunk: Chunk, places: list[tuple[int, str]], wanted: Triggers) -> set[Chunk]:
-    """The chunks that decide about the triggers of one, itself included."""
-    words = {word for _, word in places}
-    if wanted.always.issuperset(words):
-        return {chunk}
-    below: set[Chunk] = set()
-    if not BACKWARD.isdisjoint(words) or any(word.startswith(HOOKS) for word in words):
-        below = graph.below(chunk)
-    for offset, word in places:
-        if word in wanted.anywhere and word not in wanted.always:
-            below |= graph.subjects(chunk, offset)
-    ways = [graph.way_to(lower) or set() for lower in below]
-    return {chunk}.union(graph.way_to(chunk) or set(), below, *ways)
 
 
 def _is_import(chunk: Chunk) -> bool:

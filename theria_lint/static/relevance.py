@@ -52,7 +52,7 @@ class Relevance:
             return False
         if word in self._wanted.always:
             return True
-        if self._may_run(offset, word) and self._graph.way_to(chunk) is not None:
+        if self._may_run(offset, word) and self._graph.has_way(chunk):
             return True
         if word in self._wanted.inner:
             return any(_is_inner_loop(name) for name in _FUNCTION_NAME.findall(chunk.text))
