@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from theria_lint import static
 from theria_lint.modules import Modules, Thing
 from theria_lint.reading import ReadError, decode, read_bytes
+from theria_lint.result import LintError
 from theria_lint.scanning import Scanned, Scanner, collections_seldom, plan_for
 from theria_lint.settings import Settings
 from theria_lint.static.uses import Part
@@ -49,7 +50,7 @@ def with_called(
             items[item.path] = item._replace(targets=tuple(code.reach(target, roots) for target in item.targets))
         for path in roots.keys() - given:
             found = code.with_suspects(items.get(path, Scanned(path)), sorted(roots[path]))
-            if found.suspects:
+            if found.suspects or found.errors:
                 items[path] = found
     return [items[path] for path in sorted(items)]
 
@@ -162,8 +163,11 @@ class _File:
         """The file with the suspects that it holds if other files run these functions of it."""
         if self._data is None:
             return item
-        text = decode(self._data)
-        suspects = self._suspects(self._data, text, roots)
+        try:
+            text = decode(self._data)
+            suspects = self._suspects(self._data, text, roots)
+        except (ReadError, static.SourceError) as error:
+            return item._replace(errors=(LintError(self._path, error.line, error.message),))
         return item._replace(suspects=suspects, texts=item.texts or {None: text}) if suspects else item
 
     def _suspects(self, data: bytes, text: str, roots: Sequence[str]) -> tuple[Suspect, ...]:

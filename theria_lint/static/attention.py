@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 
 from . import words
 from .classes import (
@@ -17,10 +18,13 @@ from .classes import (
     multihead_members,
 )
 from .computing import callee_name, computes_attention, makes_weights, multiplies
+from .errors import SourceError
 from .index import Index, Scope, is_device_kernel, self_name
 from .names import dotted
 from .operators import is_fake, registered_derivatives
 
+# In one file: where names are defined again and again, each use means all of them. Real ones have a hundredth.
+_MOST_EDGES = 1_000_000
 # Frameworks that have modules of their own.
 _FOREIGN = words.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
 # The nodes that can name a function.
@@ -36,6 +40,7 @@ class AttentionCode:
     def __init__(self, index: Index, roots: Collection[str] = ()) -> None:
         self.index = index
         self._variables = _module_variables(index)
+        self._edges = 0
         self._mentions: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._computing: dict[Scope, bool] = {}
@@ -139,8 +144,15 @@ class AttentionCode:
     def mentions(self, scope: Scope) -> list[Scope]:
         """The functions of the file that a function's own code names, and so may call."""
         if scope not in self._mentions:
-            self._mentions[scope] = list(self._find_mentions(scope))
+            self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._find_mentions(scope))))
         return self._mentions[scope]
+
+    def _counted(self, found: Scope) -> Scope:
+        self._edges += 1
+        if self._edges > _MOST_EDGES:
+            what = f"its functions name one another more than {_MOST_EDGES:,} times"
+            raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
+        return found
 
     def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())
@@ -198,7 +210,7 @@ class AttentionCode:
             if name in current.parameters:
                 return []
             if current.kind != "class" or current is scope:
-                found = [child for child in current.children if child.name == name]
+                found = current.defined(name)
                 if found:
                     return found
             current = current.parent
@@ -216,13 +228,19 @@ class AttentionCode:
     def _member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
         """What ``self.attribute`` may run: methods, overridden ones in the file's subclasses, submodules."""
         yield from method_of(self.index, owner, attribute)
-        for heir in self._heirs(owner):
+        for heir in self._heirs.get(owner, ()):
             yield from heir.method(attribute)
         for ancestor in lineage(self.index, owner):
             yield from self.members(ancestor).get(attribute, ())
 
-    def _heirs(self, owner: Scope) -> list[Scope]:
-        return [scope for scope in self.index.classes() if scope is not owner and owner in lineage(self.index, scope)]
+    @cached_property
+    def _heirs(self) -> dict[Scope, list[Scope]]:
+        """The classes of the file that inherit from each."""
+        table: dict[Scope, list[Scope]] = {}
+        for scope in self.index.classes():
+            for ancestor in lineage(self.index, scope)[1:]:
+                table.setdefault(ancestor, []).append(scope)
+        return table
 
     def members(self, owner: Scope) -> dict[str, list[Scope]]:
         """What the attributes that a class assigns on ``self`` (or in its body) may run when they are called."""

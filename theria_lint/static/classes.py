@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections import deque
 
+from .errors import SourceError
 from .index import Index, Scope
 from .names import dotted
 
@@ -13,6 +15,8 @@ MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activati
 FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
 _UNRECORDED = ("forward", "setup_context")
 _RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
+# In one file. Each class is asked for all of its own: of many the time would grow with the square.
+_MOST_ANCESTORS = 200
 CALL_ENTRIES = ("forward", "__call__")
 CONTEXT_ENTRY = "__enter__"
 
@@ -36,17 +40,22 @@ def _find_bases(scope: Scope) -> tuple[str, ...]:
 
 
 def lineage(index: Index, scope: Scope) -> list[Scope]:
-    """A class and the classes of the same file that it inherits from, nearest first."""
-    line: list[Scope] = []
-    queue = [scope]
-    while queue:
-        current = queue.pop(0)
-        if current in line:
-            continue
-        line.append(current)
-        for base in bases(current):
-            queue.extend(found for found in index.by_name.get(base.rpartition(".")[2], ()) if found.kind == "class")
-    return line
+    """A class and the classes of its file that it inherits from, nearest first. Raises SourceError for too many."""
+    if scope.line is None:
+        line = {scope: None}
+        queue = deque([scope])
+        while queue:
+            for base in bases(queue.popleft()):
+                for found in index.by_name.get(base.rpartition(".")[2], ()):
+                    if found.kind == "class" and found not in line:
+                        line[found] = None
+                        queue.append(found)
+            if len(line) > _MOST_ANCESTORS:
+                raise SourceError(
+                    None, f"has a class with more than {_MOST_ANCESTORS} ancestors: exclude it or split it."
+                )
+        scope.line = list(line)
+    return scope.line
 
 
 def inherits(index: Index, scope: Scope, roots: frozenset[str]) -> bool:
@@ -81,7 +90,7 @@ def records_nothing(index: Index, scope: Scope) -> bool:
     ):
         return False
     direct = f"{owner.name}.{scope.name}"
-    return not any(dotted(call.func) == direct for other in index.scopes for call in other.of(ast.Call))
+    return direct not in index.called()
 
 
 def is_module(index: Index, scope: Scope) -> bool:

@@ -50,7 +50,7 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
-    ``bases`` are a class's, ``assigned`` what `flow.assignments` finds, once somebody has asked for them.
+    ``bases`` and ``line`` are a class's, ``assigned`` what `flow.assignments` finds, once somebody has asked for them.
     """
 
     kind: str
@@ -64,7 +64,9 @@ class Scope:
     header: list[ast.AST] = field(default_factory=list)
     parameters: tuple[str, ...] = ()
     bases: tuple[str, ...] | None = None
+    line: list[Scope] | None = None
     assigned: list[tuple[list[str], ast.expr]] | None = None
+    _by_name: dict[str, list[Scope]] | None = None
     _by_kind: dict[type[ast.AST], list[ast.AST]] | None = None
 
     @property
@@ -93,9 +95,17 @@ class Scope:
             scope = scope.parent
         return scope
 
+    def defined(self, name: str) -> list[Scope]:
+        """The functions and classes of this name directly inside the scope."""
+        if self._by_name is None:
+            self._by_name = {}
+            for child in self.children:
+                self._by_name.setdefault(child.name, []).append(child)
+        return self._by_name.get(name, [])
+
     def method(self, name: str) -> list[Scope]:
         """The functions of this name directly inside the scope."""
-        return [child for child in self.children if child.kind == "function" and child.name == name]
+        return [child for child in self.defined(name) if child.kind == "function"]
 
     def inside(self) -> Iterator[Scope]:
         """This scope and all within it."""
@@ -114,6 +124,13 @@ class Index:
     scopes: list[Scope]
     parents: dict[ast.AST, ast.AST]
     by_name: dict[str, list[Scope]]
+    _called: frozenset[str | None] | None = None
+
+    def called(self) -> frozenset[str | None]:
+        """The dotted names of all that the module calls."""
+        if self._called is None:
+            self._called = frozenset(dotted(call.func) for scope in self.scopes for call in scope.of(ast.Call))
+        return self._called
 
     def functions(self) -> Iterator[Scope]:
         """Every function, nested ones and methods included."""
