@@ -1,0 +1,138 @@
+"""Large files of hostile shapes: they end, in a time that grows with their size, or are reported with the reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from theria_lint import static
+from theria_lint.scanning import Plan, Scanner
+from theria_lint.static.chunks import Chunk, Chunks
+from theria_lint.static.graph import Closure
+
+HEAD = """import torch
+
+
+def attention(q, k, v):
+    p = torch.softmax(q @ k.transpose(-1, -2), -1)
+    return (p @ v).detach()
+
+
+"""
+
+
+def _each(form: str, count: int) -> str:
+    return HEAD + "".join(form.format(i=i, j=i + 1) for i in range(count))
+
+
+def _chain(count: int) -> str:
+    return _each("def f{i}(x):\n    return f{j}(x).detach()\n\n", count) + "f0(attention)\n"
+
+
+def _chain_upwards(count: int) -> str:
+    return (
+        _each("def f{j}(x):\n    return f{i}(x).detach()\n\n", count) + f"def attention_2(q, k, v):\n    f{count}(q)\n"
+    )
+
+
+def _methods(count: int) -> str:
+    return (
+        _each("", 0)
+        + "class Attention(torch.nn.Module):\n"
+        + "".join(
+            f"    def m{i}(self, q, k, v):\n        return self.m{i + 1}(q.detach(), k, v)\n" for i in range(count)
+        )
+    )
+
+
+def _functions(count: int) -> str:
+    form = "class F{i}(torch.autograd.Function):\n    def forward(ctx, q, k, v):\n        return softmax(q @ k) @ v\n"
+    return _each(form + "    def backward(ctx, g):\n        return g.data, None, F{j}.apply(g)\n\n", count)
+
+
+def _hooks(count: int) -> str:
+    return _each("def h{i}(g):\n    g.register_hook(h{j})\n    return h{j}(g.detach())\n\n", count) + "h0(attention)\n"
+
+
+def _one_name(count: int) -> str:
+    return _each("def f(x):\n    return f(x).detach()\n\n", count) + "def attention_2(q, k, v):\n    return f(q)\n"
+
+
+def _heirs(count: int) -> str:
+    form = "class C{j}(C{i}):\n    def forward(self, q, k, v):\n        return softmax(q @ k).detach() @ v\n\n"
+    return _each(form, count) + "class C0(torch.nn.Module):\n    pass\n"
+
+
+def _line(count: int) -> str:
+    return HEAD + f"def attention_2(q, k, v):\n    return foo({', '.join(['q.detach()'] * count)}) @ k @ v\n"
+
+
+SHAPES: list[tuple[Callable[[int], str], int]] = [
+    *((_chain, 12_000), (_chain_upwards, 12_000), (_methods, 8_000), (_functions, 3_000), (_hooks, 6_000)),
+    *((_one_name, 6_000), (_heirs, 3_000), (_line, 20_000)),
+]
+CODE = """
+import json, sys
+from theria_lint.scanning import Plan, Scanner
+path = sys.argv[1]
+scanner = Scanner(Plan((), (), True, True, False, None), {})
+found = scanner.scan(path, scanner.read(path))
+print(json.dumps([len(found.suspects), [error.message for error in found.errors]]))
+"""
+
+
+@pytest.mark.parametrize(("shape", "count"), SHAPES, ids=[shape.__name__ for shape, _ in SHAPES])
+def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callable[[int], str], count: int) -> None:
+    path = tmp_path / "large.py"
+    path.write_text(shape(count))
+    command = [sys.executable, "-c", CODE, str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert "internal error" not in answer.stdout
+    assert not answer.stdout.startswith("[0, []]")
+
+
+def _scanned(tmp_path: Path, source: str) -> list[str]:
+    path = tmp_path / "large.py"
+    path.write_text(source)
+    scanner = Scanner(Plan((), (), True, True, False, None), {})
+    data = scanner.read(str(path))
+    assert isinstance(data, bytes)
+    found = scanner.scan(str(path), data)
+    assert found is not None
+    return [error.message for error in found.errors]
+
+
+def test_a_file_beyond_the_limits_is_reported(tmp_path: Path) -> None:
+    assert _scanned(tmp_path, _heirs(300)) == ["has a class with more than 200 ancestors: exclude it or split it."]
+    (message,) = _scanned(tmp_path, _one_name(1_200))
+    assert message.startswith(
+        "is too entangled to be checked, its functions name one another more than 1,000,000 times"
+    )
+    assert _scanned(tmp_path, _heirs(100)) == []
+    assert _scanned(tmp_path, _one_name(100)) == []
+
+
+def test_a_closure_follows_each_name_once() -> None:
+    chunks = Chunks(_chain(200))
+    asked: list[str] = []
+
+    def defined(name: str) -> list[Chunk]:
+        asked.append(name)
+        return chunks.by_name.get(name, [])
+
+    closure = Closure((lambda chunk: chunk.mentions(), defined))
+    for chunk in chunks.all:
+        closure.add([chunk])
+    assert len(asked) == len(set(asked))
+    assert closure.chunks == set(chunks.all)
+
+
+def test_what_is_cut_away_changes_nothing() -> None:
+    rules = static.load_rules()
+    for shape in (_chain, _chain_upwards, _methods, _functions, _hooks, _one_name):
+        source = shape(12)
+        assert static.scan("f.py", source, rules) == static.scan("f.py", source, rules, prefilter=False), shape.__name__
