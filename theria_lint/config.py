@@ -69,18 +69,29 @@ def common_directory(paths: Sequence[str]) -> str:
 
 
 def nearest(directory: str) -> str | None:
-    """The first configuration file upwards from ``directory``; of two in one directory, ``theria-lint.toml``."""
+    """The first configuration file upwards from ``directory``; of two in one directory, ``theria-lint.toml``.
+
+    Raises UserError for one that is a link out of its folder: complaints would show what is in there.
+    """
     while True:
         own = os.path.join(directory, OWN_FILE)
         if os.path.isfile(own):
-            return own
+            return _not_outside(own)
         shared = os.path.join(directory, SHARED_FILE)
         if os.path.isfile(shared) and _table(shared) is not None:
-            return shared
+            return _not_outside(shared)
         parent = os.path.dirname(directory)
         if parent == directory:
             return None
         directory = parent
+
+
+def _not_outside(path: str) -> str:
+    """The path of a file that nobody has named, if no link leads from it to somebody else's. Raises UserError."""
+    folder = os.path.join(os.path.realpath(os.path.dirname(path)), "")
+    if not os.path.realpath(path).startswith(folder):
+        raise UserError(f"{_shown(path)}: is a link out of its folder; name the file with --config, or use --isolated.")
+    return path
 
 
 def _table(path: str) -> dict[str, Any] | None:

@@ -179,3 +179,13 @@ def test_a_baseline_that_is_none_is_one_sentence(lint: Lint, folder: Path, text:
     result = lint("--baseline", "base.json")
     assert result.stderr.endswith("base.json: is not a baseline; write one with --write-baseline.\n")
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["theria-lint.toml", "pyproject.toml"])
+def test_a_configuration_that_is_a_link_out_of_its_folder_is_not_shown(lint: Lint, folder: Path, name: str) -> None:
+    (folder.parent / "secret.toml").write_text("[tool.theria-lint]\npassword = 'x'\n")
+    (folder / name).symlink_to("../secret.toml")
+    result = lint()
+    sentence = f"Error: {name}: is a link out of its folder; name the file with --config, or use --isolated.\n"
+    assert (result.stderr, result.exit_code) == (sentence, 2)
+    assert lint("--isolated").exit_code == 0
