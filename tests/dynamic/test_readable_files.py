@@ -16,7 +16,7 @@ from theria_lint.settings import Settings
 
 linux = pytest.mark.skipif(sys.platform != "linux" or landlock.version() == 0, reason="needs Landlock")
 
-SECRETS = ("pkg/deep/.env", "vendor/.git/config", ".env", "pkg/.secret/key.py", "node_modules/x/token")
+SECRETS = ("unused/key", "pkg/deep/.env", "vendor/.git/config", ".env", "pkg/.secret/key.py", "node_modules/x/token")
 OPEN = ("pkg/deep/open.txt", "pkg/data.txt", "vendor/open.txt", "plain/a/b.txt", "inside.txt")
 
 KERNEL = """
@@ -50,6 +50,7 @@ def project(tmp_path: Path) -> Path:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
     (place / "pyproject.toml").write_text("")
+    (place / "unused" / "pyvenv.cfg").write_text("")
     other.mkdir()
     (other / "key").write_text("secret")
     (place / "x").symlink_to("/")
@@ -82,6 +83,7 @@ def test_a_probe_reads_nothing_hidden_and_follows_no_link_out(project: Path) -> 
 def test_the_rules_on_a_project_name_no_link_and_nothing_hidden(project: Path) -> None:
     rules = dict(paths._of_project(str(project)))
     readable = {path.removeprefix(f"{project}/") for path, rights in rules.items() if rights == landlock.READ}
+    assert rules[str(project)] == landlock.LIST
     assert readable == {
         *("pyproject.toml", "inside.txt", "plain", "pkg/data.txt", "pkg/deep/open.txt", "vendor/open.txt"),
     }
@@ -136,3 +138,14 @@ def test_an_adapter_outside_the_project_or_hidden_is_refused(project: Path, name
 def test_an_adapter_of_the_project_is_opened_where_it_really_lies(project: Path) -> None:
     settings = Settings(root=str(project), adapters=(str(project / "pkg" / "to_open"),))
     assert confirm_settings(settings, sys.executable).adapters == (str(project / "pkg" / "deep" / "open.txt"),)
+
+
+def test_packages_are_readable_as_a_whole_wherever_they_are_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "user" / "site-packages"
+    (packages / "torch" / ".libs").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
+    assert (str(packages), landlock.READ) in list(paths.rules([], "/t", device="cpu"))
+    linted = list(paths.rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
+    assert (str(packages), landlock.READ) in linted

@@ -80,3 +80,22 @@ def test_a_folder_that_holds_the_linter_itself_serves_it(tmp_path: Path) -> None
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert answer.stdout.startswith("kernel.py:6:20: THL002"), answer.stderr
+
+
+def test_with_the_safe_path_nothing_of_the_working_directory_is_imported_at_all(hostile: Path) -> None:
+    for name in ("contextlib", "functools", "types", "warnings"):
+        (hostile / f"{name}.py").write_text(f"open({str(hostile.parent / 'trace')!r}, 'a').write('{name} ')\n")
+    assert _says([sys.executable, "-P", "-m", "theria_lint"], "kernel.py").startswith("kernel.py:6:20: THL002")
+    assert not (hostile.parent / "trace").exists()
+
+
+def test_no_code_beside_a_rule_is_run(hostile: Path) -> None:
+    rule = hostile / "rules" / "THL900-x"
+    rule.mkdir(parents=True)
+    text = "severity = 'warning'\ndetector = 'names'\nmessage = 'm'\nwhat-it-does = 'w'\nwhy = 'w'\nremedy = 'r'\n"
+    (rule / "rule.toml").write_text(f"id = 'THL900'\nname = 'x'\nreferences = []\ntokens = ['detach']\n{text}")
+    for name in ("__init__.py", "rule.py", "detector.py", "conftest.py"):
+        (rule / name).write_text(f"open({str(hostile.parent / 'trace')!r}, 'a').write('{name} ')\n")
+    (hostile / "theria-lint.toml").write_text('rule-paths = ["rules"]\n')
+    assert "THL900" in _says([sys.executable, "-m", "theria_lint"], "--list-rules")
+    assert not (hostile.parent / "trace").exists()

@@ -60,7 +60,7 @@ def rules(project_files: Iterable[str], temporary: str, *, device: str) -> Itera
     prefixes = {os.path.join(os.path.realpath(prefix), "") for prefix in _prefixes()}
     for path in _of_interpreter():
         real = os.path.realpath(path)
-        installed = os.path.join(real, "").startswith(tuple(prefixes))
+        installed = os.path.join(real, "").startswith(tuple(prefixes)) or _is_library(real)
         yield from _around(real, projects) if installed and not _is_broad(real) else _of_project(real)
     yield from ((os.path.realpath(file), landlock.READ) for file in files)
     for project in projects:
