@@ -145,6 +145,7 @@ def test_packages_are_readable_as_a_whole_wherever_they_are_on_the_path(
 ) -> None:
     packages = tmp_path / "user" / "site-packages"
     (packages / "torch" / ".libs").mkdir(parents=True)
+    (packages / "torch" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
     assert (str(packages), landlock.READ) in list(paths.rules([], "/t", device="cpu"))
     linted = list(paths.rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
