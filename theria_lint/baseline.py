@@ -16,8 +16,8 @@ from typing import Any
 from theria_lint.errors import UserError
 from theria_lint.files import write_text
 from theria_lint.model import Disposition, Finding, TargetResult
-from theria_lint.report.escaping import as_json
 from theria_lint.reading import ReadError, read_up_to
+from theria_lint.report.escaping import as_json
 
 SCHEMA = 1
 _LARGEST = 64 * 1024 * 1024

@@ -254,4 +254,4 @@ OWN = user_cache()
     ],
 )
 def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: Place | None) -> None:
-    assert confirm_settings(settings).cache == where
+    assert confirm_settings(settings, sys.executable).cache == where
