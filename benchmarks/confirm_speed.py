@@ -21,9 +21,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from theria_lint.dynamic import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm
 from theria_lint.model import SourceFile
-from theria_lint.static import find_targets, load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
+from theria_lint.static.targets import find_targets
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "kernels"
 CORPUS = 100

@@ -284,16 +284,17 @@ def _lint(arguments: list[str]) -> int:
     """The command line with a dynamic stage that only says which interpreter it would start."""
     import importlib.util
 
-    from theria_lint import dynamic
     from theria_lint.cli import command
-    from theria_lint.model import Environment
+    from theria_lint.confirm import confirm as stage_module
+    from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
+    from theria_lint.result import Environment
 
-    def confirm(files: Any, settings: dynamic.ConfirmSettings, progress: object = None) -> dynamic.Confirmation:
+    def confirm(files: Any, settings: ConfirmSettings, progress: object = None) -> Confirmation:
         if os.path.realpath(settings.python) != os.path.realpath(sys.executable):
             print("STARTED IN PROJECT", settings.python)
-        return dynamic.Confirmation((), (), Environment())
+        return Confirmation((), (), Environment())
 
-    dynamic.confirm = confirm
+    stage_module.confirm = confirm
     importlib.util.find_spec = lambda name, package=None: None  # as where pipx or pre-commit have installed it
     try:
         command.main(arguments, prog_name="theria-lint", standalone_mode=True)

@@ -20,7 +20,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_importing_the_linter_loads_nothing_heavy():
     assert loaded_by("import theria_lint") == set()
     assert loaded_by("import theria_lint.model") == set()
-    assert loaded_by("import theria_lint.static") == set()
+    assert loaded_by("import theria_lint.static.scan") == set()
 
 
 def test_importing_the_library_loads_no_torch_until_it_is_used():
@@ -30,12 +30,12 @@ def test_importing_the_library_loads_no_torch_until_it_is_used():
 
 
 def test_the_parents_side_of_the_dynamic_stage_loads_no_torch():
-    assert not {"torch", "triton"} & loaded_by("import theria_lint.dynamic.confirm, theria_lint.dynamic.pool")
+    assert not {"torch", "triton"} & loaded_by("import theria_lint.confirm.confirm, theria_lint.confirm.worker_client")
 
 
 def test_the_workers_side_needs_neither_click_nor_libcst():
-    worker = "theria_lint.dynamic.worker"
-    assert not {"click", "libcst"} & loaded_by(f"import {worker}.server, {worker}.probing")
+    worker = "theria_lint.worker"
+    assert not {"click", "libcst"} & loaded_by(f"import {worker}.server, {worker}.probe_target")
 
 
 def test_runtime_dependencies_are_light_and_have_lower_bounds_only():
@@ -47,4 +47,4 @@ def test_runtime_dependencies_are_light_and_have_lower_bounds_only():
 
 def test_rules_ship_inside_the_wheel():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["force-include"] == {"rules": "theria_lint/rules"}
+    assert build["force-include"] == {"rules": "theria_lint/rules/data"}

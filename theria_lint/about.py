@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from theria_lint import static
-from theria_lint.config import Resolved, show
+from theria_lint.config import Resolved, check_rules, show
 from theria_lint.errors import UserError
-from theria_lint.scanning import load_rules
-from theria_lint.settings import check_rules
+from theria_lint.rules.explain import explain
+from theria_lint.static.scan_files import load_rules
 
 
 def answer(resolved: Resolved, options: dict[str, Any]) -> str | None:
@@ -26,7 +25,7 @@ def answer(resolved: Resolved, options: dict[str, Any]) -> str | None:
         wanted = options["explain"]
         for rule in rules.rules:
             if wanted in (rule.id, rule.name):
-                return static.explain(rule).rstrip("\n") + "\n"
+                return explain(rule).rstrip("\n") + "\n"
         raise UserError(
             f"--explain {wanted}: no such rule; the rules are {', '.join(rule.id for rule in rules.rules)}."
         )

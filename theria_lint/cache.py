@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from theria_lint import __version__
 
 if TYPE_CHECKING:
-    from theria_lint.folders import Folder
     from theria_lint.model import Suspect, Target
-    from theria_lint.static.uses import Part
+    from theria_lint.sources.owned_folder import Folder
+    from theria_lint.static.module_uses import Part
 
 _DAY = 24 * 3600
 _KEPT = 30 * _DAY
@@ -65,7 +65,7 @@ def place_of(cache_dir: str | None, root: str) -> Place:
     What lies in a project, or where the linter runs, may have come with it: results there bear the mark of a key that
     lies with the user's.
     """
-    from theria_lint.folders import is_within
+    from theria_lint.sources.owned_folder import is_within
 
     own = user_cache()
     if cache_dir is None:
@@ -116,7 +116,7 @@ class Entries:
     def _folder(self, *, make: bool = False) -> Folder:
         """Where the entries lie, open. OSError where that cannot be."""
         if self._opened is None:
-            from theria_lint.folders import KEY, ours
+            from theria_lint.sources.owned_folder import KEY, ours
 
             folder = ours(self._place.folder, make=make)
             self._key = ours(self._place.keys, make=make).read(KEY)
@@ -243,7 +243,7 @@ def _target(path: str, row: dict[str, Any], size: int) -> Target:
 
 def _part(rows: list[Any]) -> Part:
     """A part from its fields; one of `_BROKEN` for what is none."""
-    from theria_lint.static.uses import Part
+    from theria_lint.static.module_uses import Part
 
     part = Part._make(tuple(row) if isinstance(row, list) else row for row in rows)
     for field, default in zip(part, Part(), strict=True):

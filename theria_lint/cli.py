@@ -11,13 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 import click
 
 from theria_lint import __version__
+from theria_lint.config import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
 from theria_lint.errors import UserError
 from theria_lint.report import View
-from theria_lint.settings import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
 
 if TYPE_CHECKING:
-    from theria_lint.model import Report
-    from theria_lint.result import Progress
+    from theria_lint.result import Progress, Report
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
 that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error;
@@ -183,7 +182,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     if writing:
         settings = settings._replace(baseline=None)
     if options["trust"]:
-        from theria_lint.interpreters import trust_offered
+        from theria_lint.confirm.python_interpreter import trust_offered
 
         click.echo(f"Note: {trust_offered(settings)}", err=True)
     with _progress(options) as progress:
@@ -191,7 +190,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     if (writing or options["add_ignores"]) and not report.interrupted:
         return _accept(report, options)
     from theria_lint.report import render
-    from theria_lint.report.outcome import exit_code
+    from theria_lint.report.summary import exit_code
 
     view = _view(options)
     if options["diff"]:
@@ -199,7 +198,7 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     else:
         _print(render(report, settings.output_format, view), view.colour)
     for name, path in outputs:
-        from theria_lint.files import write_text
+        from theria_lint.sources.atomic_write import write_text
 
         write_text(path, render(report, name, View(verbose=True, show_cleared=options["show_cleared"])))
     _say_notes(report, options)
@@ -250,7 +249,7 @@ def _progress(options: dict[str, Any]) -> AbstractContextManager[Progress | None
     """A line on the terminal that says what runs; none where nobody watches."""
     if options["quiet"] or not sys.stderr.isatty():
         return nullcontext()
-    from theria_lint.progress import ProgressLine
+    from theria_lint.report.progress_line import ProgressLine
 
     return ProgressLine(sys.stderr)
 
@@ -326,14 +325,14 @@ def _print_patch(report: Report) -> Report:
 def _accept(report: Report, options: dict[str, Any]) -> int:
     """Write a baseline or ignore comments instead of a report."""
     if options["write_baseline"]:
-        from theria_lint.baseline import write_baseline
-        from theria_lint.report.outcome import unexplained_targets
+        from theria_lint.report.summary import unexplained_targets
+        from theria_lint.suppress.baseline import write_baseline
 
         path = options["write_baseline"]
         count = write_baseline(path, report.findings, unexplained_targets(report), report.sources)
         _print(_line(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
     if options["add_ignores"]:
-        from theria_lint.add_ignores import add_ignores
+        from theria_lint.suppress.ignore_comments import add_ignores
 
         for line in add_ignores(report):
             _print(_line(line) + "\n")

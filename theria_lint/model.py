@@ -11,26 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 from theria.verdicts import Verdict
-from theria_lint.result import Environment, LintError, Report
-
-__all__ = [
-    "STATES",
-    "Disposition",
-    "Environment",
-    "Finding",
-    "LintError",
-    "Report",
-    "Rewrite",
-    "Run",
-    "SourceFile",
-    "Span",
-    "Suspect",
-    "Target",
-    "TargetKind",
-    "TargetResult",
-    "Verdict",
-]
-
 
 STATES = ("missing", "wrong", "unclear", "right", "zero")
 """How a gradient or a block may compare with the oracle's."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from theria_lint.discovery import Discovery, discover
+from theria_lint.config import Settings
 from theria_lint.result import Environment, LintError, Progress, Report
-from theria_lint.scanning import scan_files
-from theria_lint.settings import Settings
+from theria_lint.sources.discovery import Discovery, discover
+from theria_lint.static.scan_files import scan_files
 
 
 def lint(
@@ -32,12 +32,11 @@ def lint(
     report = Report(Environment(), len(files), (), (), tuple(errors), tuple(notes))
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
-        from theria_lint.confirming import with_dispositions
-        from theria_lint.filtering import without_silenced
-        from theria_lint.outside import within
+        from theria_lint.confirm.eligibility import with_dispositions
+        from theria_lint.suppress.apply import within, without_silenced
 
         if settings.confirm:
-            from theria_lint.called import with_called
+            from theria_lint.static.cross_file import with_called
 
             scanned = with_called(scanned, files, settings, given)
         report = with_dispositions(report, scanned, settings, given=given, progress=progress)
@@ -68,6 +67,6 @@ def _uncached(settings: Settings) -> list[str]:
     if not settings.cache:
         return []
     from theria_lint.cache import place_of
-    from theria_lint.folders import refusal
+    from theria_lint.sources.owned_folder import refusal
 
     return [refused for place in {*place_of(settings.cache_dir, settings.root)} if (refused := refusal(place))]

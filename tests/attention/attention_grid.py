@@ -6,8 +6,8 @@ import torch
 from attention_oracle import Case, derivative_blocks, eager_attention
 from torch import Tensor
 
+from tests.support.allowed_error import allowed_error, error
 from theria.attention import attention
-from theria.attention.tolerances import allowed_error, error
 
 #: Worst error and worst error over its bound, by (backend, dtype, device): the table at the end of a test run.
 worst: dict[tuple[str, str, str], tuple[float, float, str]] = {}

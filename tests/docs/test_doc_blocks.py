@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from doc_pages import LANGUAGES, PARSERS, ROOT, Block, Session, blocks, matches, pages
 
-from theria_lint.settings import read_values
+from theria_lint.config import read_values
 
 NOT_RUN = {
     "pip install 'theria-lint[confirm]'": "downloads torch; CI does it from the checkout",

@@ -10,8 +10,7 @@ import pytest
 import yaml
 from doc_pages import ROOT, Session
 
-from theria_lint.config import Resolved, show
-from theria_lint.settings import FORMATS, KEYS, TARGET_KEYS, Settings
+from theria_lint.config import FORMATS, KEYS, TARGET_KEYS, Resolved, Settings, show
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from theria_lint.called import with_called
-from theria_lint.dynamic import Confirmation, ConfirmSettings, confirm
+from theria_lint.config import Settings
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm
 from theria_lint.model import Finding, SourceFile, TargetResult
-from theria_lint.scanning import Scanned
-from theria_lint.settings import Settings
-from theria_lint.static import find_targets, load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.cross_file import with_called
+from theria_lint.static.scan import scan
+from theria_lint.static.scan_files import Scanned
+from theria_lint.static.targets import find_targets
 
 
 def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:

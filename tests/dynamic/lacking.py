@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 
-from theria_lint.dynamic.worker.sandbox import filters, kernel
+from theria_lint.sandbox import linux, seccomp
 
 NOBODY = 65534
 _MISSING = {"namespaces": ("unshare", "mount"), "seccomp": ("seccomp",)}
@@ -24,8 +24,8 @@ def main(missing: str, user: str, *command: str) -> None:
     if user == "nobody" and os.geteuid() == 0:
         _become_nobody()
     if lacking:
-        kernel.call("prctl", 38, 1, 0, 0, 0)
-        filters.install([part for name in lacking for part in _refusals(name)])
+        linux.call("prctl", 38, 1, 0, 0, 0)
+        seccomp.install([part for name in lacking for part in _refusals(name)])
     os.execv(command[0], command)
 
 
@@ -33,19 +33,19 @@ def _refusals(name: str) -> list[tuple[int, int, int, int]]:
     if name == "landlock":
         refusal = (0x06, 0, 0, 0x00050000 | errno.ENOSYS)
         return [(0x15, 0, 1, _LANDLOCK), refusal]
-    return filters._each(_MISSING[name], errno.EPERM)
+    return seccomp._each(_MISSING[name], errno.EPERM)
 
 
 def _become_nobody() -> None:
     """Keeps nothing of root but that the interpreter can be read, wherever it is."""
-    kernel.call("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
+    linux.call("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     kept = 1 << _READ_ANYTHING
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(kept, kept, kept)
-    kernel.system_call(kernel._CAPSET[platform.machine()], header, data)
-    kernel.call("prctl", _AMBIENT, _RAISE, _READ_ANYTHING, 0, 0)
+    linux.system_call(linux._CAPSET[platform.machine()], header, data)
+    linux.call("prctl", _AMBIENT, _RAISE, _READ_ANYTHING, 0, 0)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic import pool
-from theria_lint.dynamic.pool import Worker
-from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest, WorkerError
+from theria_lint.confirm import worker_client
+from theria_lint.confirm.protocol import Job, Outcome, TargetRequest, WorkerError
+from theria_lint.confirm.worker_client import Worker
 from theria_lint.model import Run
 
 SOURCE = "def attention(q, k, v):\n    return q\n"
@@ -168,7 +168,7 @@ BAD_ENDS = {
 @pytest.mark.parametrize("name", BAD_ENDS)
 def test_a_worker_that_comes_to_a_bad_end_is_replaced(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The jobs that ran beside are run again, those behind it run as they are."""
-    monkeypatch.setattr(pool, "_LONGEST_MESSAGE", 1 << 20)
+    monkeypatch.setattr(worker_client, "_LONGEST_MESSAGE", 1 << 20)
     script = f"if job['id'] == 1:\n    {BAD_ENDS[name]}\ngood(job)"
     jobs = [job_of(number, "one", "two") for number in range(5)]
     found = run(monkeypatch, script, jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from theria_lint.dynamic.worker.kernels.assembly import UnknownAssemblyError, evaluate
+from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate
 
 X = np.array([-30.0, -1.5, 0.25, 3.0, 40.0], dtype=np.float32)
 Y = np.array([2.0, 0.5, 1.0, -1.0, 4.0], dtype=np.float32)

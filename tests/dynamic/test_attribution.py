@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import inquire
-from theria_lint.dynamic.evidence import Evidence
-from theria_lint.dynamic.protocol import Outcome
-from theria_lint.dynamic.rulings import Attribution
+from theria_lint.confirm.attribution import inquire
+from theria_lint.confirm.evidence import Attribution, Evidence
+from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Run, Span, Suspect
 
 

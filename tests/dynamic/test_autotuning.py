@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from theria_lint.dynamic.worker.kernels import launching
+from theria_lint.worker.triton_interpreter import launching
 
 triton = pytest.importorskip("triton")
 autotuner = pytest.importorskip("triton.runtime.autotuner")

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from theria.probes.layouts import PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
-from theria.probes.sweep import ODD, attention_references
-from theria_lint.dynamic.worker.base import base_attention
-from theria_lint.dynamic.worker.calling.axes import TIME, WIDTH, axes_of, equated, facts_in, sizes_for
-from theria_lint.dynamic.worker.calling.packing import moved, respects_borders
-from theria_lint.dynamic.worker.calling.scene import Scene
+from theria.probes.qkv import ODD
+from theria.probes.sweep import attention_references
+from theria_lint.worker.base_attention import base_attention
+from theria_lint.worker.find_call.shape_inference import TIME, WIDTH, axes_of, equated, facts_in, sizes_for
+from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.varlen import moved, respects_borders
 
 
 def scene_in(layout: str) -> Scene:

@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from theria_lint.dynamic.worker.kernels import interpreter
+from theria_lint.worker.triton_interpreter import interpreter
 
 interpreter.complete()
 

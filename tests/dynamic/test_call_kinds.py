@@ -11,7 +11,7 @@ from call_kinds import KINDS
 from confirming import target_of
 from torch import Tensor
 
-from theria_lint.dynamic import Confirmation, ConfirmSettings, confirm
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm
 from theria_lint.model import SourceFile, Target, TargetKind
 
 STEP = 1e-4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.dynamic import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm
 from theria_lint.model import SourceFile, TargetResult
-from theria_lint.static import find_targets
+from theria_lint.static.targets import find_targets
 
 HEAD = "import torch\nimport torch.nn.functional as F\n\n\n"
 SOFTMAX = "torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1) @ v"

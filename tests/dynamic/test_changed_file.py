@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from theria_lint.dynamic import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm
 from theria_lint.model import SourceFile
-from theria_lint.static import find_targets, load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
+from theria_lint.static.targets import find_targets
 
 CUT = "def attention(q, k, v):\n    return (q @ k.mT).softmax(-1).detach() @ v\n"
 WHOLE = "def attention(q, k, v):\n    return (q @ k.mT).softmax(-1) @ v\n"

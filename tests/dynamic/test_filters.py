@@ -11,11 +11,11 @@ import sys
 
 import pytest
 
-from theria_lint.dynamic.worker.sandbox import filters, kernel
-from theria_lint.dynamic.worker.sandbox.filters import Processes
+from theria_lint.sandbox import linux, seccomp
+from theria_lint.sandbox.seccomp import Processes
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in filters._AUDIT, reason="no filter is known"
+    sys.platform != "linux" or platform.machine() not in seccomp._AUDIT, reason="no filter is known"
 )
 
 MOUNTS = ("mount", "umount2", "pivot_root", "move_mount", "fsopen", "fsmount", "fsconfig", "fspick", "open_tree")
@@ -25,25 +25,25 @@ NEW |= {"users": 0x10000000, "processes": 0x20000000, "network": 0x40000000}
 FILTERS = list(itertools.product(Processes, (False, True)))
 
 
-def answer(code: list[filters.Instruction], name: str, argument: int = 0) -> int:
+def answer(code: list[seccomp.Instruction], name: str, argument: int = 0) -> int:
     """What the kernel would answer to a call under a filter: the same small machine in Python."""
-    data = {0: filters._number(name), 4: filters._AUDIT[platform.machine()], 16: argument}
-    program = list(filters._framed(code, filters._AUDIT[platform.machine()]))
+    data = {0: seccomp._number(name), 4: seccomp._AUDIT[platform.machine()], 16: argument}
+    program = list(seccomp._framed(code, seccomp._AUDIT[platform.machine()]))
     held, at = 0, 0
     while True:
         operation, yes, no, operand = program[at]
         at += 1
-        if operation == filters._ANSWER:
+        if operation == seccomp._ANSWER:
             return operand
-        if operation == filters._LOAD:
+        if operation == seccomp._LOAD:
             held = data.get(operand, 0) or 0
-        elif operation == filters._AND:
+        elif operation == seccomp._AND:
             held &= operand
         else:
             tests = {
-                filters._EQUAL: held == operand,
-                filters._AT_LEAST: held >= operand,
-                filters._ANY_BIT: bool(held & operand),
+                seccomp._EQUAL: held == operand,
+                seccomp._AT_LEAST: held >= operand,
+                seccomp._ANY_BIT: bool(held & operand),
             }
             at += yes if tests[operation] else no
 
@@ -51,24 +51,24 @@ def answer(code: list[filters.Instruction], name: str, argument: int = 0) -> int
 @pytest.mark.parametrize(("processes", "programs"), FILTERS)
 @pytest.mark.parametrize("name", [*MOUNTS, *NAMESPACES])
 def test_no_way_to_a_mount_or_a_namespace(name: str, processes: Processes, programs: bool) -> None:
-    code = filters.broad(processes, programs=programs)
-    assert answer(code, name) == filters._REFUSE | errno.EPERM
+    code = seccomp.broad(processes, programs=programs)
+    assert answer(code, name) == seccomp._REFUSE | errno.EPERM
 
 
 @pytest.mark.parametrize(("processes", "programs"), FILTERS)
 @pytest.mark.parametrize("flag", NEW)
 def test_a_new_process_is_in_the_namespaces_of_the_old(flag: str, processes: Processes, programs: bool) -> None:
-    code = filters.broad(processes, programs=programs)
-    for beside in (0, 17, filters._CLONE_THREAD):
-        assert answer(code, "clone", NEW[flag] | beside) == filters._REFUSE | errno.EPERM
-    assert answer(code, "clone3") == filters._REFUSE | errno.ENOSYS
+    code = seccomp.broad(processes, programs=programs)
+    for beside in (0, 17, seccomp._CLONE_THREAD):
+        assert answer(code, "clone", NEW[flag] | beside) == seccomp._REFUSE | errno.EPERM
+    assert answer(code, "clone3") == seccomp._REFUSE | errno.ENOSYS
 
 
 def test_a_thread_and_a_process_are_told_apart() -> None:
-    code = filters.broad(Processes.REFUSED, programs=False)
-    assert answer(code, "clone", filters._CLONE_THREAD) == filters._ALLOW
-    assert answer(code, "clone", 17) == filters._REFUSE | errno.EAGAIN
-    assert answer(filters.broad(Processes.ALLOWED, programs=False), "clone", 17) == filters._ALLOW
+    code = seccomp.broad(Processes.REFUSED, programs=False)
+    assert answer(code, "clone", seccomp._CLONE_THREAD) == seccomp._ALLOW
+    assert answer(code, "clone", 17) == seccomp._REFUSE | errno.EAGAIN
+    assert answer(seccomp.broad(Processes.ALLOWED, programs=False), "clone", 17) == seccomp._ALLOW
 
 
 def test_the_kernel_refuses_them() -> None:
@@ -76,12 +76,12 @@ def test_the_kernel_refuses_them() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        kernel.call("prctl", 38, 1, 0, 0, 0)
-        filters.install(filters.broad(Processes.ALLOWED, programs=False))
+        linux.call("prctl", 38, 1, 0, 0, 0)
+        seccomp.install(seccomp.broad(Processes.ALLOWED, programs=False))
         refused = []
         libc = ctypes.CDLL(None, use_errno=True)
-        calls = [(filters._number(name), 0) for name in (*MOUNTS, *NAMESPACES)]
-        for number, argument in [*calls, *((filters._number("clone"), flag | 17) for flag in NEW.values())]:
+        calls = [(seccomp._number(name), 0) for name in (*MOUNTS, *NAMESPACES)]
+        for number, argument in [*calls, *((seccomp._number("clone"), flag | 17) for flag in NEW.values())]:
             made = libc.syscall(ctypes.c_long(number or 0), ctypes.c_long(argument), *[ctypes.c_long(0)] * 4)
             if made == 0:
                 os._exit(0)  # a process of its own

@@ -10,9 +10,9 @@ import pytest
 
 from tests.dynamic.confirming import confirm_files, finding_of, target_of
 from theria.verdicts import Verdict
-from theria_lint.dynamic.protocol import Job, Outcome, TargetRequest
-from theria_lint.dynamic.worker import child
+from theria_lint.confirm.protocol import Job, Outcome, TargetRequest
 from theria_lint.model import Run
+from theria_lint.worker import import_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are listed in /proc")
 
@@ -228,17 +228,17 @@ JOB = Job(4, "/kernel.py", (TARGET, TargetRequest("two", "function")), {}, (), "
 
 def test_a_probe_speaks_for_its_own_target() -> None:
     answer = json.dumps(Outcome(9, "two", (RUN,)).to_json()).encode()
-    outcome = child._believed(answer, 0, TARGET, JOB)
+    outcome = import_process._believed(answer, 0, TARGET, JOB)
     assert (outcome.job, outcome.symbol, outcome.runs) == (4, "one", (RUN,))
 
 
 @pytest.mark.parametrize("status", [signal.SIGKILL, signal.SIGSEGV, 3 << 8])
 def test_what_a_probe_said_before_it_died_is_no_evidence(status: int) -> None:
-    outcome = child._believed(json.dumps(Outcome(4, "one", (RUN,)).to_json()).encode(), status, TARGET, JOB)
+    outcome = import_process._believed(json.dumps(Outcome(4, "one", (RUN,)).to_json()).encode(), status, TARGET, JOB)
     assert outcome.runs == ()
     assert outcome.reason
 
 
 def test_a_probe_that_answers_nonsense_says_so() -> None:
     for answer in (b"[" * 100_000, b"{}", b"x" * (9 << 20)):
-        assert "gave an answer that cannot be one" in child._believed(answer, 0, TARGET, JOB).reason
+        assert "gave an answer that cannot be one" in import_process._believed(answer, 0, TARGET, JOB).reason

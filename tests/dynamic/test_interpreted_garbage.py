@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from confirming import confirm_source, target_of
 
-from theria_lint.dynamic.worker.kernels.bounds import Bounds
+from theria_lint.worker.triton_interpreter.bounds import Bounds
 
 pytest.importorskip("triton")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import theria_lint
-from theria_lint.progress import ProgressLine
+from theria_lint.report.progress_line import ProgressLine
 
 ENDLESS = """
 import torch

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from theria.probes import Report
-from theria.probes.sweep import ROUND
+from theria.probes.qkv import ROUND
 from theria.verdicts import Status, Verdict
-from theria_lint.dynamic.worker import points
-from theria_lint.dynamic.worker.calling.calls import Call
-from theria_lint.dynamic.worker.calling.scene import Scene
+from theria_lint.worker import discontinuity
+from theria_lint.worker.find_call.call_strategy import Call
+from theria_lint.worker.find_call.trial_spec import Scene
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 
@@ -26,21 +26,21 @@ SMOOTH = {
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_kinks_and_rounding_are_no_jumps(name):
-    assert not points.jumps(Call(SMOOTH[name], INPUTS), 0, order=2)
+    assert not discontinuity.jumps(Call(SMOOTH[name], INPUTS), 0, order=2)
 
 
 def test_a_forward_that_breaks_ties_jumps():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return q * (1 + (q.softmax(-1).sum(-1) * 1e16).remainder(7)).unsqueeze(-1)
 
-    assert points.jumps(Call(routed, INPUTS), 0)
+    assert discontinuity.jumps(Call(routed, INPUTS), 0)
 
 
 def test_a_jump_within_the_reach_of_differences_is_one():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return torch.where(q[:1] > INPUTS["q"][:1] + 1e-5, 2 * q, q)
 
-    assert points.jumps(Call(routed, INPUTS), 0)
+    assert discontinuity.jumps(Call(routed, INPUTS), 0)
 
 
 BLAMED = Report(
@@ -51,10 +51,12 @@ SCENE = Scene(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 
 @pytest.mark.parametrize(
     ("jumping", "verdict"),
-    [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(points.POINTS)), "inconclusive")],
+    [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(discontinuity.POINTS)), "inconclusive")],
 )
 def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
-    monkeypatch.setattr(points, "jumps", lambda made, seed, order: seed in jumping)
+    monkeypatch.setattr(discontinuity, "jumps", lambda made, seed, order: seed in jumping)
     binding = SimpleNamespace(call=lambda scene: None)
-    found = points.judged_beyond_jumps(BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE))
+    found = discontinuity.judged_beyond_jumps(
+        BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE)
+    )
     assert found.verdict == verdict

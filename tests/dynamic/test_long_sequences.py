@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confirming import confirm_source, target_of
 
-from theria_lint.dynamic import Confirmation
+from theria_lint.confirm.confirm import Confirmation
 
 SOURCE = """
 import torch

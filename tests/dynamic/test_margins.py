@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import copy_strided, trial
-from theria_lint.dynamic.worker.kernels import memory
-from theria_lint.dynamic.worker.kernels.memory import Filled, with_margin
+from theria_lint.worker.triton_interpreter import bounds
+from theria_lint.worker.triton_interpreter.bounds import Filled, with_margin
 
 
 @pytest.fixture(autouse=True)
 def no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treats the CPU like a device where nobody checks what a kernel reads."""
-    monkeypatch.setattr(memory, "_CHECKED", "nowhere")
+    monkeypatch.setattr(bounds, "_CHECKED", "nowhere")
 
 
 def beyond(tensor: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from theria_lint.dynamic.worker.calling.mixing import attending, depending
-from theria_lint.dynamic.worker.calling.search import GarbageError
+from theria_lint.worker.find_call.run_trial import GarbageError, attending, depending
 
 X = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

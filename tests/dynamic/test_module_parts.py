@@ -11,16 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theria.probes.sweep import ODD
-from theria_lint.dynamic.worker.calling.annotated import annotated, layer_class
-from theria_lint.dynamic.worker.calling.calls import Call, select
-from theria_lint.dynamic.worker.calling.constructors import constructor
-from theria_lint.dynamic.worker.calling.mixing import attending
-from theria_lint.dynamic.worker.calling.recipes import all_needed, one, optional_tensors
-from theria_lint.dynamic.worker.calling.records import record_of
-from theria_lint.dynamic.worker.calling.scene import Scene
-from theria_lint.dynamic.worker.calling.search import GarbageError
-from theria_lint.dynamic.worker.calling.signatures import NoSuchChoiceError, parameters_of
+from theria.probes.qkv import ODD
+from theria_lint.worker.find_call.call_strategy import Call, select
+from theria_lint.worker.find_call.constructor_values import annotated, constructor, layer_class
+from theria_lint.worker.find_call.module_inputs import all_needed, one, optional_tensors, record_of
+from theria_lint.worker.find_call.run_trial import GarbageError, attending
+from theria_lint.worker.find_call.signatures import NoSuchChoiceError, parameters_of
+from theria_lint.worker.find_call.trial_spec import Scene
 
 SCENE = Scene(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
 X = (ODD.batch, ODD.queries, SCENE.channels)

@@ -6,9 +6,9 @@ from types import ModuleType
 
 import pytest
 
-from theria_lint.dynamic.protocol import Job
-from theria_lint.dynamic.worker.importing import resolve
-from theria_lint.dynamic.worker.reasons import NotDefinedError, failed_probe
+from theria_lint.confirm.protocol import Job
+from theria_lint.worker.failure_messages import NotDefinedError, failed_probe
+from theria_lint.worker.importer import resolve
 
 
 def test_a_target_in_a_branch_that_is_not_taken_says_so():

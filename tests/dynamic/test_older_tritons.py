@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from theria_lint.dynamic.worker.kernels import interpreter
+from theria_lint.worker.triton_interpreter import interpreter
 
 tl = pytest.importorskip("triton.language")
 TensorHandle = pytest.importorskip("triton.runtime.interpreter").TensorHandle

@@ -15,16 +15,15 @@ import pytest
 from confirming import confirm_source
 
 from theria.verdicts import Verdict
-from theria_lint import dynamic
+from theria_lint import confirm
 from theria_lint.cache import Place, user_cache
-from theria_lint.confirming import confirm_settings
-from theria_lint.dynamic import pool
-from theria_lint.dynamic.cache import OutcomeCache, Surroundings
-from theria_lint.dynamic.protocol import Outcome, Reads
-from theria_lint.dynamic.states import States, TooNewError
+from theria_lint.config import Settings
+from theria_lint.confirm import worker_client
+from theria_lint.confirm.eligibility import confirm_settings
+from theria_lint.confirm.outcome_cache import OutcomeCache, States, Surroundings, TooNewError
+from theria_lint.confirm.protocol import Outcome, Reads
 from theria_lint.model import Run
 from theria_lint.result import Environment
-from theria_lint.settings import Settings
 
 AROUND = Surroundings(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,q": {"norm": 1.0, "error": 0.5}})
@@ -33,8 +32,8 @@ SAFE = Outcome(3, "attention", (RUN,), places={"/k.py": ((1, 0, 1, 5),)})
 READER = """
 import json, sys
 from dataclasses import asdict
-from theria_lint.dynamic.worker import importing
-from theria_lint.dynamic.worker.reads import Reading
+from theria_lint.worker import importing
+from theria_lint.worker.file_dependencies import Reading
 reading = Reading()
 reading.watch_imports()
 reading.start_anew(sys.argv[2])
@@ -51,7 +50,7 @@ def reads_of(kernel: Path, temporary: Path) -> Reads:
     """What importing a file, and calling its ``call``, reads: in a Python of its own, as in the worker."""
     temporary.mkdir(exist_ok=True)
     command = [sys.executable, "-P", "-c", READER, str(kernel), str(temporary)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(dynamic.__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(confirm.__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, capture_output=True, check=True, env=environment, cwd=temporary)
     return Reads.from_json(json.loads(done.stdout))
 
@@ -228,8 +227,8 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert cold.environment.torch
     assert cold.protections
     started: list[object] = []
-    start = pool.Worker.__init__
-    monkeypatch.setattr(pool.Worker, "__init__", lambda *a: [started.append(a), start(*a)][1])
+    start = worker_client.Worker.__init__
+    monkeypatch.setattr(worker_client.Worker, "__init__", lambda *a: [started.append(a), start(*a)][1])
     assert confirm_source(tmp_path, KERNEL, **settings) == cold
     assert not started
     hints = {"target": "attention", "dtype": "float32"}

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from theria_lint.dynamic.worker.places import Places
+from theria_lint.worker.trace import Places
 
 SOURCE = """
 def scale(x, flag):

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from theria_lint.dynamic.worker.kernels import launching
+from theria_lint.worker.triton_interpreter import launching
 
 
 @pytest.fixture

@@ -22,14 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.dynamic.attribution import inquire
-from theria_lint.dynamic.checks import NonsenseError
-from theria_lint.dynamic.evidence import Evidence
-from theria_lint.dynamic.pool import Worker
-from theria_lint.dynamic.protocol import Job, Outcome, Reads, TargetRequest, WorkerError
-from theria_lint.dynamic.reach import Reach, unshifted
+from theria_lint.confirm.attribution import inquire
+from theria_lint.confirm.coverage_map import Reach, unshifted
+from theria_lint.confirm.evidence import Evidence
+from theria_lint.confirm.message_checks import NonsenseError
+from theria_lint.confirm.protocol import Job, Outcome, Reads, TargetRequest, WorkerError
+from theria_lint.confirm.worker_client import Worker
 from theria_lint.model import Run, Suspect
-from theria_lint.static import load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
 
 EXAMPLES = int(os.environ.get("THERIA_LINT_FUZZ", "300"))
 FUZZED = settings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.dynamic.reach import Reach, unshifted
+from theria_lint.confirm.coverage_map import Reach, unshifted
 from theria_lint.model import Span, Suspect
 
 SOURCE = """

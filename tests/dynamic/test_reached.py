@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from theria_lint.dynamic.protocol import Outcome, TargetRequest
-from theria_lint.dynamic.worker import base, importing, probing
-from theria_lint.dynamic.worker.paths import Clock
+from theria_lint.confirm.protocol import Outcome, TargetRequest
+from theria_lint.worker import base_attention, importer, probe_target
+from theria_lint.worker.device_fallback import Clock
 
 SOURCE = """
 import torch
@@ -37,7 +37,7 @@ def fused_attention(q, k, v):
 @pytest.fixture(autouse=True)
 def _untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe replaces the function for good: its process ends soon."""
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base.ORIGINAL)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base_attention.ORIGINAL)
 
 
 class Spent(Clock):
@@ -51,9 +51,9 @@ def outcome_of(folder: Path, symbol: str, clock: Clock) -> tuple[Outcome, set[in
     """The outcome of a target, and the lines that were reached."""
     path = folder / "kernel.py"
     path.write_text(SOURCE)
-    target = importing.resolve(importing.import_file(str(path)), symbol)
+    target = importer.resolve(importer.import_file(str(path)), symbol)
     request = TargetRequest(symbol, "function", {"maml": False})
-    found = probing.run_target(target, request, job=0, device="cpu", watched=(str(path),), clock=clock)
+    found = probe_target.run_target(target, request, job=0, device="cpu", watched=(str(path),), clock=clock)
     return found, {place[0] for place in found.places[str(path)]}
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.dynamic.confirming import confirm_files, target_of
-from theria_lint.confirming import confirm_settings
-from theria_lint.dynamic.worker.sandbox import landlock, paths
+from theria_lint.config import Settings
+from theria_lint.confirm.eligibility import confirm_settings
 from theria_lint.errors import UserError
-from theria_lint.settings import Settings
+from theria_lint.sandbox import landlock, readable_paths
 
 linux = pytest.mark.skipif(sys.platform != "linux" or landlock.version() == 0, reason="needs Landlock")
 
@@ -81,7 +81,7 @@ def test_a_probe_reads_nothing_hidden_and_follows_no_link_out(project: Path) -> 
 
 @linux
 def test_the_rules_on_a_project_name_no_link_and_nothing_hidden(project: Path) -> None:
-    rules = dict(paths._of_project(str(project)))
+    rules = dict(readable_paths._of_project(str(project)))
     readable = {path.removeprefix(f"{project}/") for path, rights in rules.items() if rights == landlock.READ}
     assert rules[str(project)] == landlock.LIST
     assert readable == {
@@ -94,10 +94,10 @@ def test_a_project_with_too_many_entries_is_readable_as_far_as_they_are_looked_a
 ) -> None:
     for number in range(40):
         (project / "plain" / f"{number}.txt").touch()
-    monkeypatch.setattr(paths, "_MOST_ENTRIES", 30)
-    paths._of_project.cache_clear()
-    rules = paths._of_project(str(project))
-    paths._of_project.cache_clear()
+    monkeypatch.setattr(readable_paths, "_MOST_ENTRIES", 30)
+    readable_paths._of_project.cache_clear()
+    rules = readable_paths._of_project(str(project))
+    readable_paths._of_project.cache_clear()
     readable = {path.removeprefix(f"{project}/") for path, rights in rules if rights == landlock.READ}
     assert "inside.txt" in readable
     assert not any(path.startswith("plain") for path in readable)
@@ -108,9 +108,11 @@ def test_an_editable_install_and_a_prefix_around_a_project_spare_its_hidden_file
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(project)])
     monkeypatch.setattr(sys, "prefix", str(project.parent))
-    monkeypatch.setattr(paths, "_SYSTEM", (str(project.parent),))
+    monkeypatch.setattr(readable_paths, "_SYSTEM", (str(project.parent),))
     granted = [
-        path for path, rights in paths.rules([str(project / "inside.txt")], "/t", device="cpu") if rights != 1 << 3
+        path
+        for path, rights in readable_paths.rules([str(project / "inside.txt")], "/t", device="cpu")
+        if rights != 1 << 3
     ]
     assert str(project / "pkg" / "data.txt") in granted
     assert str(project.parent / "other") in granted
@@ -120,8 +122,8 @@ def test_an_editable_install_and_a_prefix_around_a_project_spare_its_hidden_file
 
 def test_a_named_link_is_its_real_file(project: Path, tmp_path: Path) -> None:
     (tmp_path / "named.py").symlink_to(project / "pkg" / "data.txt")
-    assert paths.project_of(str(tmp_path / "named.py")) == str(project)
-    granted = [path for path, _ in paths.rules([str(tmp_path / "named.py")], "/t", device="cpu")]
+    assert readable_paths.project_of(str(tmp_path / "named.py")) == str(project)
+    granted = [path for path, _ in readable_paths.rules([str(tmp_path / "named.py")], "/t", device="cpu")]
     assert str(project / "pkg" / "data.txt") in granted
     assert str(tmp_path / "named.py") not in granted
 
@@ -147,6 +149,6 @@ def test_packages_are_readable_as_a_whole_wherever_they_are_on_the_path(
     (packages / "torch" / ".libs").mkdir(parents=True)
     (packages / "torch" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
-    assert (str(packages), landlock.READ) in list(paths.rules([], "/t", device="cpu"))
-    linted = list(paths.rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
+    assert (str(packages), landlock.READ) in list(readable_paths.rules([], "/t", device="cpu"))
+    linted = list(readable_paths.rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
     assert (str(packages), landlock.READ) in linted

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from confirming import confirm_files
 
-from theria_lint.static import load_rules
-from theria_lint.static.examples import examples
+from theria_lint.rules.explain import examples
+from theria_lint.rules.loader import load_rules
 
 RULES = load_rules().rules
 

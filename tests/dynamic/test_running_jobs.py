@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from theria_lint.dynamic.protocol import Job, TargetRequest
-from theria_lint.dynamic.worker.running import Running
+from theria_lint.confirm.protocol import Job, TargetRequest
+from theria_lint.worker.job import Running
 
 OUTCOME = b"x" * 100_000
 

@@ -18,8 +18,8 @@ import pytest
 
 from tests.dynamic.confirming import confirm_files, target_of
 from theria.verdicts import Verdict
-from theria_lint.dynamic import Confirmation
-from theria_lint.dynamic.pool import Worker
+from theria_lint.confirm.confirm import Confirmation
+from theria_lint.confirm.worker_client import Worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the protections are Linux's")
 

@@ -19,10 +19,9 @@ from test_outcome_cache import AROUND, RUN, SAFE, new_cache, place
 
 from theria_lint.cache import Entries
 from theria_lint.cli import command
-from theria_lint.dynamic.cache import OutcomeCache
-from theria_lint.dynamic.protocol import Outcome, Reads
-from theria_lint.dynamic.runner import Runner
-from theria_lint.dynamic.shapes import conforms
+from theria_lint.confirm.outcome_cache import OutcomeCache, conforms
+from theria_lint.confirm.protocol import Outcome, Reads
+from theria_lint.confirm.runner import Runner
 
 HELPER = """
 import torch

@@ -9,7 +9,7 @@ import torch
 from confirming import confirm_source
 from torch import Tensor
 
-from theria_lint.dynamic.worker.substitutes import Recorded, Rejoined, kept
+from theria_lint.worker.autograd_substitutes import Recorded, Rejoined, kept
 
 
 class Saving(torch.autograd.Function, metaclass=Rejoined):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from theria.probes.sweep import Shape
-from theria_lint.dynamic.worker.calling.written import layout_of, shapes_in, sizes_of
+from theria.probes.qkv import Shape
+from theria_lint.worker.find_call.shape_hints import layout_of, shapes_in, sizes_of
 
 DOCSTRING = '''
 def gated(q, k, v, g, beta, scale=None, chunk_size=64):

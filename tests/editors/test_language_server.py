@@ -251,7 +251,7 @@ async def test_hovering_tells_what_the_rule_is_about(editor: Editor) -> None:
 
 FAULTY = """
 import theria_lint.lsp.session as session
-import theria_lint.lsp.server as server
+import theria_lint.lsp.language_server as server
 
 check, fixes = session.check, server.fixes
 

@@ -12,17 +12,13 @@ from lsprotocol import types
 
 from theria.verdicts import Verdict
 from theria_lint.errors import UserError
-from theria_lint.lsp.actions import fixes
-from theria_lint.lsp.documents import folder_around
-from theria_lint.lsp.edits import text_edits
-from theria_lint.lsp.hover import hover
-from theria_lint.lsp.marks import Mark, Marker
-from theria_lint.lsp.merging import Ran, merge
-from theria_lint.lsp.options import Options, read_options
-from theria_lint.lsp.positions import position, row_span, units
-from theria_lint.model import Disposition, Finding, Report, Rewrite, Span, Suspect, Target, TargetKind, TargetResult
-from theria_lint.result import Environment
-from theria_lint.static import load_rules
+from theria_lint.lsp.client import Options, position, read_options, row_span, units
+from theria_lint.lsp.code_actions import fixes, text_edits
+from theria_lint.lsp.diagnostics import Mark, Marker, hover
+from theria_lint.lsp.documents import Ran, folder_around, merge
+from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect, Target, TargetKind, TargetResult
+from theria_lint.result import Environment, Report
+from theria_lint.rules.loader import load_rules
 
 UTF8, UTF16, UTF32 = types.PositionEncodingKind.Utf8, types.PositionEncodingKind.Utf16, types.PositionEncodingKind.Utf32
 LINES = st.lists(st.sampled_from(["", "a", "b", "🦜", "  c"]), max_size=8)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from theria_lint.model import Report
 from theria_lint.report import View, render
+from theria_lint.result import Report
 
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

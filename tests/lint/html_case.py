@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from sample_report import EMPTY, KERNEL, REPORT
 
-from theria_lint.model import Report, Rewrite
+from theria_lint.model import Rewrite
+from theria_lint.result import Report
 
 EVIL = "</script></style></title><img src=x onerror=\"document.title='owned'\">&lt;'\"\x00\x1b\u202e\ud800`"
 PATH = "kernels/a b.py"

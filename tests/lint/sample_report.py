@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import math
 
-from theria_lint.model import (
-    Disposition,
-    Environment,
-    Finding,
-    LintError,
-    Report,
-    Run,
-    Span,
-    Suspect,
-    Target,
-    TargetKind,
-    TargetResult,
-    Verdict,
-)
+from theria_lint.model import Disposition, Finding, Run, Span, Suspect, Target, TargetKind, TargetResult, Verdict
+from theria_lint.result import Environment, LintError, Report
 
 KERNEL = """\
 import torch

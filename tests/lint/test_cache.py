@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint import static
+from theria_lint.rules.loader import load_rules
+from theria_lint.static import scan as scan_module
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def _forbid_scanning(monkeypatch: pytest.MonkeyPatch) -> None:
     def scan(*_: object) -> None:
         raise AssertionError("scanned again")
 
-    monkeypatch.setattr(static, "scan", scan)
+    monkeypatch.setattr(scan_module, "scan", scan)
 
 
 def test_a_second_run_scans_nothing(lint: Lint, warm: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ def test_other_content_and_other_names_are_scanned(lint: Lint, folder: Path, war
 
 def test_a_changed_rule_is_scanned_for(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
-    (builtin,) = static.load_rules()["THL002"].folder.glob("rule.toml")
+    (builtin,) = load_rules()["THL002"].folder.glob("rule.toml")
     (folder / "own").mkdir()
     rule = builtin.read_text().replace("THL002", "OWN001").replace('"detach"', '"own-detach"', 1)
     (folder / "own" / "rule.toml").write_text(rule)

@@ -16,7 +16,7 @@ from lint_case import UNSAFE, Lint
 
 from theria_lint import static
 from theria_lint.cache import Entries, Place
-from theria_lint.folders import KEY, MARK, NAME, TAG, is_within
+from theria_lint.sources.owned_folder import KEY, MARK, NAME, TAG, is_within
 
 YEAR = 365 * 24 * 3600
 NO_CACHE = "--no-cache"
@@ -344,7 +344,7 @@ def test_a_link_to_the_named_folder_is_followed(lint: Lint, folder: Path, tmp_pa
 def test_where_links_would_be_followed_nothing_is_kept(
     lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("theria_lint.folders._BENEATH", False)
+    monkeypatch.setattr("theria_lint.sources.owned_folder._BENEATH", False)
     (folder / "kernel.py").write_text(UNSAFE)
     result = lint("--cache-dir", "c")
     assert (result.stdout, result.stderr) == (lint(NO_CACHE).stdout, "")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from lint_case import Lint
 
-from theria_lint.called import with_called
+from theria_lint.config import Settings
 from theria_lint.model import Suspect
 from theria_lint.pipeline import lint as run
-from theria_lint.scanning import scan_files
-from theria_lint.settings import Settings
+from theria_lint.static.cross_file import with_called
+from theria_lint.static.scan_files import scan_files
 
 ATTENTION = """\
 import torch

@@ -103,16 +103,16 @@ def test_an_interrupted_run_has_found_nothing(lint: Lint, folder: Path, monkeypa
 def test_an_error_inside_one_file_does_not_stop_the_others(
     lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from theria_lint import static
+    from theria_lint.static import scan as scan_module
 
-    scan = static.scan
+    scan = scan_module.scan
 
     def broken(path: str, *rest: object) -> object:
         if path == "a.py":
             raise ZeroDivisionError("by design")
         return scan(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(static, "scan", broken)
+    monkeypatch.setattr(scan_module, "scan", broken)
     (folder / "a.py").write_text(UNSAFE)
     (folder / "kernel.py").write_text(UNSAFE)
     result = lint("--output-format", "concise")
@@ -233,7 +233,7 @@ finally:
 def test_the_static_stage_loads_no_torch(folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     loaded = _modules(folder, "--no-confirm", "--no-cache", "kernel.py")
-    assert {"theria_lint.model", "theria_lint.static.rules"} <= loaded
+    assert {"theria_lint.model", "theria_lint.rules.loader"} <= loaded
     assert loaded.isdisjoint({"torch", "triton", "numpy"})
 
 
@@ -242,7 +242,7 @@ def test_a_clean_file_loads_next_to_nothing(folder: Path) -> None:
     loaded = _modules(folder, "clean.py")
     assert "theria_lint.pipeline" in loaded
     heavy = {"torch", "triton", "libcst", "multiprocessing", "json", "tomllib", "pathlib", "hashlib", "tempfile"}
-    assert loaded.isdisjoint(heavy | {"theria_lint.model", "theria_lint.static.rules", "theria_lint.dynamic"})
+    assert loaded.isdisjoint(heavy | {"theria_lint.model", "theria_lint.rules.loader", "theria_lint.confirm"})
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint.config import resolve
-from theria_lint.settings import KEYS, Settings
+from theria_lint.config import KEYS, Settings, resolve
 
 
 def _resolve(text: str, folder: Path, **options: object) -> Settings:

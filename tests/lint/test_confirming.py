@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from lint_case import CLEAN, UNSAFE, Lint
 
-from theria_lint import dynamic
-from theria_lint.model import Disposition, Environment, Finding, SourceFile, TargetResult, Verdict
+from theria_lint.confirm import confirm as stage_module
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
+from theria_lint.model import Disposition, Finding, SourceFile, TargetResult, Verdict
+from theria_lint.result import Environment
 
 Stage = Callable[..., dict[str, Any]]
 
@@ -23,17 +25,15 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     def plant(disposition: str, verdict: str, notes: tuple[str, ...] = ()) -> dict[str, Any]:
         seen: dict[str, Any] = {}
 
-        def confirm(
-            files: Sequence[SourceFile], settings: dynamic.ConfirmSettings, progress: object = None
-        ) -> dynamic.Confirmation:
+        def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: object = None) -> Confirmation:
             seen.update(files=files, settings=settings)
             chosen = Verdict(verdict)
             suspects = [suspect for file in files for suspect in file.suspects]
             findings = tuple(Finding(suspect, Disposition(disposition), chosen, "because") for suspect in suspects)
             targets = tuple(TargetResult(target, chosen, "measured") for file in files for target in file.targets)
-            return dynamic.Confirmation(findings, targets, Environment("3.11"), (), notes)
+            return Confirmation(findings, targets, Environment("3.11"), (), notes)
 
-        monkeypatch.setattr(dynamic, "confirm", confirm)
+        monkeypatch.setattr(stage_module, "confirm", confirm)
         return seen
 
     return plant

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint.discovery import discover
+from theria_lint.config import Settings
 from theria_lint.errors import UserError
-from theria_lint.settings import Settings
+from theria_lint.sources.discovery import discover
 
 
 def _write(folder: Path, *names: str) -> None:
@@ -124,7 +124,7 @@ def test_a_link_out_of_the_directory_is_not_followed_unless_it_is_named(lint: Li
 
 
 def test_a_module_that_is_a_link_out_of_its_package_is_not_read(folder: Path) -> None:
-    from theria_lint.modules import Modules
+    from theria_lint.static.import_resolver import Modules
 
     _write(folder, "p/__init__.py", "p/a.py", "p/b.py", "elsewhere.py")
     (folder / "p" / "c.py").symlink_to(folder / "elsewhere.py")

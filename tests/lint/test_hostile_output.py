@@ -19,12 +19,13 @@ from lint_case import UNSAFE, Lint
 from sample_report import REPORT
 from test_machine_formats import check_junit, sarif_schema
 
-from theria_lint.model import STATES, Report, Rewrite
-from theria_lint.progress import ProgressLine
+from theria_lint.config import FORMATS
+from theria_lint.model import STATES, Rewrite
 from theria_lint.report import View, render
 from theria_lint.report.items import items
 from theria_lint.report.patch import patch
-from theria_lint.settings import FORMATS
+from theria_lint.report.progress_line import ProgressLine
+from theria_lint.result import Report
 
 POISONS = {
     "a command to GitHub on a line of its own": "\n::error file=x::pwned",
@@ -122,7 +123,7 @@ def test_json_holds_the_texts_as_they_are(poison: str) -> None:
 
 @pytest.mark.parametrize("poison", POISONS)
 def test_a_file_written_is_utf_8(lint: Lint, folder: Path, poison: str) -> None:
-    from theria_lint.files import write_text
+    from theria_lint.sources.atomic_write import write_text
 
     write_text(str(folder / "out"), POISONS[poison])
     (folder / "out").read_bytes().decode("utf-8")
@@ -290,7 +291,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("theria_lint.files.os.replace", fail)
+    monkeypatch.setattr("theria_lint.sources.atomic_write.os.replace", fail)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -10,7 +10,7 @@ import pytest
 from browsing import Page, chromium
 from html_case import EMPTY, REWRITTEN, hostile, large
 
-from theria_lint.model import Report
+from theria_lint.result import Report
 
 CONTRAST = """
 const channels = (colour) => {

@@ -12,9 +12,10 @@ from html.parser import HTMLParser
 import pytest
 from html_case import EMPTY, EVIL, REPORT, REWRITTEN, hostile, large
 
-from theria_lint.model import Report, Rewrite, Span
+from theria_lint.model import Rewrite, Span
 from theria_lint.report import View, render
 from theria_lint.report.html.markup import prose, tag, text
+from theria_lint.result import Report
 
 VOID = ("input", "link", "meta", "wbr")
 REPORTS = {"sample": REWRITTEN, "nothing": EMPTY, "hostile": hostile(), "large": large(30)}

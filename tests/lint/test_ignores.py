@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint.ignores import find_ignores
+from theria_lint.suppress.ignore_comments import find_ignores
 
 SOURCE = """\
 import torch

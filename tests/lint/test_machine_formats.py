@@ -18,10 +18,11 @@ from jsonschema.protocols import Validator
 from lint_case import UNSAFE, Lint
 from sample_report import EMPTY, REPORT
 
-from theria_lint.model import Finding, LintError, Report, Rewrite
+from theria_lint.model import Finding, Rewrite
 from theria_lint.report import View, render
-from theria_lint.report.diff import edits
 from theria_lint.report.items import items
+from theria_lint.report.patch import edits
+from theria_lint.result import LintError, Report
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = View(show_cleared=True, verbose=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint import scanning, static
+from theria_lint.static import scan as scan_module
+from theria_lint.static import scan_files
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def many(folder: Path) -> Path:
 
 def test_processes_find_what_one_finds(lint: Lint, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = lint("--jobs", "1", "--no-cache", "--output-format", "json")
-    monkeypatch.setattr(scanning, "_MANY_BYTES", 500)
+    monkeypatch.setattr(scan_files, "_MANY_BYTES", 500)
     together = lint("--jobs", "2", "--no-cache", "--output-format", "json")
     assert (together.stdout, together.exit_code) == (alone.stdout, 1)
     assert alone.stdout.count('"rule"') == alone.stdout.count('"path"') - 10 == 10
@@ -31,7 +32,7 @@ def test_processes_find_what_one_finds(lint: Lint, many: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the crash is planted before the fork")
 def test_a_file_that_kills_its_process_costs_one_error(lint: Lint, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scan, parent = static.scan, os.getpid()
+    scan, parent = scan_module.scan, os.getpid()
 
     def deadly(path: str, source: str, rules: object) -> object:
         if path == "file06.py":
@@ -39,8 +40,8 @@ def test_a_file_that_kills_its_process_costs_one_error(lint: Lint, many: Path, m
             os._exit(9)
         return scan(path, source, rules)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(static, "scan", deadly)
-    monkeypatch.setattr(scanning, "_MANY_BYTES", 500)
+    monkeypatch.setattr(scan_module, "scan", deadly)
+    monkeypatch.setattr(scan_files, "_MANY_BYTES", 500)
     result = lint("--jobs", "2", "--no-cache", "--output-format", "concise")
     lines = result.stdout.splitlines()
     assert [line for line in lines if "file06" in line] == [
@@ -50,7 +51,7 @@ def test_a_file_that_kills_its_process_costs_one_error(lint: Lint, many: Path, m
 
 
 def test_a_wrong_rule_in_a_process_is_a_usage_error(lint: Lint, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "_MANY_BYTES", 500)
+    monkeypatch.setattr(scan_files, "_MANY_BYTES", 500)
     result = lint("--jobs", "2", "--rule-path", "none")
     assert (result.stdout, result.exit_code) == ("", 2)
     assert result.stderr.startswith("Error: ")

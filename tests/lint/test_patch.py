@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.model import Disposition, Environment, Finding, Report, Rewrite, Span, Suspect
+from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect
 from theria_lint.report.patch import patch
+from theria_lint.result import Environment, Report
 
 SOURCE = "a = 1\nb = 2\nc = 3\n"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from theria_lint.patterns import Patterns
+from theria_lint.sources.gitignore import Patterns
 
 PATTERNS = [
     "*.py", "a", "a/", "/a", "a/b", "/a/b.py", "**/b", "a/**", "a/**/c.py", "**", "!c.py", "!a/c.py", "!a/", "[ab].py",
@@ -93,7 +93,7 @@ _LONG = ["a" * 255, "/".join(["a" * 8] * 400), "a/" * 2000 + "c"]
 
 
 def test_no_pattern_makes_a_path_be_looked_at_again_and_again() -> None:
-    code = "import sys; from theria_lint.patterns import Patterns; lines, paths = map(eval, sys.argv[1:])\n"
+    code = "import sys; from theria_lint.sources.gitignore import Patterns; lines, paths = map(eval, sys.argv[1:])\n"
     code += "print([Patterns([line]).match_within(path) for line in lines for path in paths].count(True))"
     command = [sys.executable, "-c", code, repr(_HOSTILE), repr(_LONG)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

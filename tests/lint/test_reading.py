@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint import reading
+from theria_lint.sources import source_text
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_text_that_is_none_is_an_error_of_the_file(lint: Lint, folder: Path, dat
 
 def test_a_huge_file_is_an_error_and_is_not_read(lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "huge.py").open("wb") as stream:
-        stream.truncate(reading.LARGEST_FILE + 2**20)
+        stream.truncate(source_text.LARGEST_FILE + 2**20)
     result = lint()
     message = "huge.py: error: is 11 MB, more than the 10 MB that are checked; exclude it or split it.\n"
     assert result.stdout.startswith(message)
@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_opened_is_an_error(lint: Lint, folder: Path, monk
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("theria_lint.reading.open", denied, raising=False)
+    monkeypatch.setattr("theria_lint.sources.source_text.open", denied, raising=False)
     result = lint()
     assert result.stdout.startswith("kernel.py: error: cannot be read: Permission denied.\n")
     assert result.exit_code == 1

@@ -13,10 +13,9 @@ from xml.etree import ElementTree
 import pytest
 from sample_report import EMPTY, REPORT
 
+from theria_lint.config import FORMATS
 from theria_lint.report import View, render
-from theria_lint.report.frame import frame
-from theria_lint.report.style import Style
-from theria_lint.settings import FORMATS
+from theria_lint.report.style import Style, frame
 
 SNAPSHOTS = Path(__file__).parents[1] / "data" / "reports"
 VIEWS = {

@@ -13,9 +13,8 @@ from sample_report import KERNEL, REPORT
 
 from theria_lint.model import Rewrite, Run, Span, Target, TargetKind, TargetResult, Verdict
 from theria_lint.report import View, render
-from theria_lint.report.frame import frame, width
-from theria_lint.report.heatmap import gradients, heatmap
-from theria_lint.report.style import Style, wrapped
+from theria_lint.report.grid import gradients, heatmap
+from theria_lint.report.style import Style, frame, width, wrapped
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Style(False)

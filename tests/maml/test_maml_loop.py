@@ -5,8 +5,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from theria.maml import InnerLoop, Mode, adapt, meta_gradient, outer_loss
-from theria.maml.errors import OnceDifferentiableError, UnusedParameterError
 from theria.maml.loop import flatten
+from theria.maml.meta_gradient_errors import OnceDifferentiableError, UnusedParameterError
 from theria.maml.oracle import STEP, directional_derivative, finite_difference_error
 
 

@@ -7,8 +7,8 @@ from opaque_triton import opaque_attention
 
 from theria.attention import attention
 from theria.maml import InnerLoop, MamlReport, MamlStep, Mode, TaskShape, maml_probe, meta_gradient
+from theria.maml.classifier import ATTENTION_PARAMETERS
 from theria.maml.loop import flatten
-from theria.maml.model import ATTENTION_PARAMETERS
 from theria.verdicts import Status
 
 

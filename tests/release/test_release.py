@@ -39,7 +39,7 @@ def source_names(checkout: Path) -> set[str]:
     """What a wheel must hold: every file of the packages, and the rules inside the linter."""
     names = {path.relative_to(checkout).as_posix() for room in ("theria", "theria_lint", "rules")
              for path in (checkout / room).rglob("*") if path.is_file()}  # fmt: skip
-    return {f"theria_lint/{name}" if name.startswith("rules/") else name for name in names}
+    return {f"theria_lint/rules/data/{name[6:]}" if name.startswith("rules/") else name for name in names}
 
 
 def test_distributions_install_into_a_clean_environment_and_lint_there(tmp_path: Path) -> None:
@@ -55,9 +55,11 @@ def test_distributions_install_into_a_clean_environment_and_lint_there(tmp_path:
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     assert wheel.name == f"theria_lint-{VERSION}-py3-none-any.whl"
     assert wheel_names(wheel) == source_names(checkout)
-    assert {"theria/py.typed", "theria_lint/py.typed", "theria_lint/rules/THL001-no-grad/rule.toml"} <= wheel_names(
-        wheel
-    )
+    assert {
+        "theria/py.typed",
+        "theria_lint/py.typed",
+        "theria_lint/rules/data/THL001-no-grad/rule.toml",
+    } <= wheel_names(wheel)
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml", "docs/index.md", "tests/test_readme.py"} <= names

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from theria_lint.model import TargetKind
-from theria_lint.static import find_targets, load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
+from theria_lint.static.targets import find_targets
 
 RULES = load_rules()
 HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"

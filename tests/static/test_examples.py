@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.static import find_targets, load_rules, neutralise, scan
-from theria_lint.static.examples import Example, examples
-from theria_lint.static.rules import Rule
+from theria_lint.ablate.rewriting import neutralise
+from theria_lint.rules.explain import Example, examples
+from theria_lint.rules.loader import Rule, load_rules
+from theria_lint.static.scan import scan
+from theria_lint.static.targets import find_targets
 
 RULES = load_rules()
 EXAMPLES = [example for rule in RULES.rules for example in examples(rule)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from theria_lint import static
-from theria_lint.scanning import Plan, Scanner
-from theria_lint.static.chunks import Chunk, Chunks
-from theria_lint.static.graph import Closure
+from theria_lint.static.prefilter.block_graph import Closure
+from theria_lint.static.prefilter.top_level_blocks import Chunk, Chunks
+from theria_lint.static.scan_files import Plan, Scanner
 
 HEAD = """import torch
 
@@ -77,7 +77,7 @@ SHAPES: list[tuple[Callable[[int], str], int]] = [
 ]
 CODE = """
 import json, sys
-from theria_lint.scanning import Plan, Scanner
+from theria_lint.static.scan_files import Plan, Scanner
 path = sys.argv[1]
 scanner = Scanner(Plan((), (), True, True, False, None), {})
 found = scanner.scan(path, scanner.read(path))

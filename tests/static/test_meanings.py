@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.static import load_rules, may_hold_suspects, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.prefilter.byte_check import may_hold_suspects
+from theria_lint.static.scan import scan
 
 RULES = load_rules()
 BODY = "def attention(q, k, v):\n    with {}():\n        return q @ k @ v\n"

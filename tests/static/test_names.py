@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.static import load_rules, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
 
 RULES = load_rules(extra_detach_names=["mypkg.stop_grad"])
 

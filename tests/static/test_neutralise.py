@@ -7,9 +7,10 @@ from itertools import combinations
 
 import pytest
 
-from theria_lint.static import load_rules, neutralise, scan
-from theria_lint.static.examples import examples
-from theria_lint.static.rules import Rule
+from theria_lint.ablate.rewriting import neutralise
+from theria_lint.rules.explain import examples
+from theria_lint.rules.loader import Rule, load_rules
+from theria_lint.static.scan import scan
 
 RULES = load_rules()
 NULL = '__import__("contextlib").nullcontext()'

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from theria_lint.static import explain, load_rules
-from theria_lint.static.pages import pages
+from theria_lint.rules.explain import explain
+from theria_lint.rules.loader import load_rules
+from theria_lint.rules.pages import pages
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "rules"
 
@@ -13,7 +14,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "rules"
 def test_the_pages_in_docs_are_up_to_date() -> None:
     texts = pages(load_rules())
     assert {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")} == texts, (
-        "write them again: python -m theria_lint.static.pages docs/rules"
+        "write them again: python -m theria_lint.rules.pages docs/rules"
     )
 
 

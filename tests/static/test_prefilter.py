@@ -14,8 +14,12 @@ import libcst as cst
 import pytest
 from libcst.metadata import MetadataWrapper, PositionProvider
 
-from theria_lint.static import SourceError, load_rules, may_hold_suspects, scan, words
-from theria_lint.static.tensors import TENSOR_WORDS
+from theria_lint.errors import SourceError
+from theria_lint.rules.loader import load_rules
+from theria_lint.sources.source_text import TENSOR_WORDS
+from theria_lint.static import attention_names
+from theria_lint.static.prefilter.byte_check import may_hold_suspects
+from theria_lint.static.scan import scan
 
 RULES = load_rules()
 # Of the files that say "attention", and of the others that speak of tensors.
@@ -72,7 +76,7 @@ class Detached(cst.CSTVisitor):
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802
         every = (*node.params.posonly_params, *node.params.params, *node.params.kwonly_params)
-        attention = words.takes_qkv([parameter.name.value for parameter in every])
+        attention = attention_names.takes_qkv([parameter.name.value for parameter in every])
         self.depth += 1 if self.depth or (attention and not node.decorators) else 0
 
     def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:  # noqa: N802

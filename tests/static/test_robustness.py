@@ -11,10 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from theria_lint.ablate.rewriting import neutralise
+from theria_lint.errors import SourceError
 from theria_lint.model import Suspect
-from theria_lint.static import SourceError, find_targets, load_rules, neutralise, scan, syntax_check
-from theria_lint.static.examples import examples
-from theria_lint.static.text import split_lines
+from theria_lint.rules.explain import examples
+from theria_lint.rules.loader import load_rules
+from theria_lint.sources.source_text import split_lines, syntax_check
+from theria_lint.static.scan import scan
+from theria_lint.static.targets import find_targets
 
 RULES = load_rules()
 SEEDS = [example.source for rule in RULES.rules for example in examples(rule)]

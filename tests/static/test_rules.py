@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.static import RuleError, load_rules, scan
+from theria_lint.errors import RuleError
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
 
 VALID = """
 id = "MYP001"
@@ -81,9 +83,10 @@ def test_the_twelve_rules_are_there() -> None:
     assert [rule.id for rule in load_rules().rules] == [f"THL{number:03d}" for number in range(1, 13)]
 
 
-@pytest.mark.parametrize("use", ["pass", "s.load_rules()", "s.scan('f.py', 'import torch\\n', s.load_rules())"])
+@pytest.mark.parametrize("use", ["pass", "load_rules()", "scan('f.py', 'import torch\\n', load_rules())"])
 def test_importing_and_scanning_load_nothing_heavy(use: str) -> None:
-    code = f"import sys, theria_lint.static as s; {use}; print([m for m in ('libcst', 'torch') if m in sys.modules])"
+    imports = "from theria_lint.rules.loader import load_rules; from theria_lint.static.scan import scan"
+    code = f"import sys; {imports}; {use}; print([m for m in ('libcst', 'torch') if m in sys.modules])"
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout == "[]\n"

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.static import load_rules, may_hold_suspects, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.prefilter.byte_check import may_hold_suspects
+from theria_lint.static.scan import scan
 
 RULES = load_rules()
 TEXT = (Path(__file__).parents[1] / "data" / "spellings.txt").read_text(encoding="utf-8")

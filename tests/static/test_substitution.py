@@ -6,8 +6,11 @@ import ast
 
 import pytest
 
+from theria_lint.ablate.replacements import has_substitute
+from theria_lint.ablate.rewriting import neutralise
 from theria_lint.model import Suspect
-from theria_lint.static import has_substitute, load_rules, neutralise, scan
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan
 
 SOURCE = """\
 import torch

@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from theria_lint.static import SourceError, parses, syntax_check
+from theria_lint.errors import SourceError
+from theria_lint.sources.source_text import parses, syntax_check
 
 VALID = [
     "",

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theria.attention.canonical_problem import Settings
+from theria.attention.dtypes import accumulator
 from theria.attention.eager import masked_logits, repeat_heads, sum_heads
-from theria.attention.engine import Directions, Gradients, Saved
-from theria.attention.precision import accumulator
-from theria.attention.problem import Settings
-from theria.attention.recording import record
+from theria.attention.engine_protocol import Directions, Gradients, Saved
+from theria.attention.execution_record import record
 
 
 @dataclass(frozen=True, slots=True)

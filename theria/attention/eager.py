@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from theria.attention.problem import Settings
+from theria.attention.canonical_problem import Settings
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from theria.attention.engine import Directions, Engine, Saved
-from theria.attention.folding import fold, unfold
-from theria.attention.precision import without_autocast
-from theria.attention.problem import Problem, Settings
+from theria.attention.canonical_problem import Problem, Settings
+from theria.attention.dtypes import without_autocast
+from theria.attention.engine_protocol import Directions, Engine, Saved
+from theria.attention.vmap import fold, unfold
 
 _Outputs = tuple[Tensor | None, ...]
 

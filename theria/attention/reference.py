@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from theria.attention.canonical_problem import Problem
+from theria.attention.dtypes import accumulator, without_autocast
 from theria.attention.eager import masked_logits, repeat_heads
-from theria.attention.precision import accumulator, without_autocast
-from theria.attention.problem import Problem
-from theria.attention.recording import record
+from theria.attention.execution_record import record
 
 
 def attend(problem: Problem) -> Tensor:

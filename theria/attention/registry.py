@@ -7,7 +7,7 @@ from functools import cache
 
 from torch import Tensor
 
-from theria.attention.problem import Problem, canonical
+from theria.attention.canonical_problem import Problem, canonical
 
 
 def backend_names() -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from theria.maml.errors import OnceDifferentiableError, UnusedParameterError
-from theria.maml.model import AttentionClassifier
+from theria.maml.classifier import AttentionClassifier
+from theria.maml.meta_gradient_errors import OnceDifferentiableError, UnusedParameterError
 from theria.maml.tasks import Task
 from theria.probes.derivatives import holds_error_node
 from theria.probes.point import draw

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from theria.maml.classifier import AttentionClassifier
 from theria.maml.loop import InnerLoop, Mode, Parameters, outer_loss
-from theria.maml.model import AttentionClassifier
 from theria.maml.tasks import Task
 from theria.probes.point import draw
 

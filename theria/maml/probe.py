@@ -25,13 +25,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from theria.attention import attention as theria_attention
-from theria.maml.errors import OnceDifferentiableError, UnusedParameterError
+from theria.attention.registry import attention as theria_attention
+from theria.maml.classifier import ATTENTION_PARAMETERS, HEAD_PARAMETERS, Attention, AttentionClassifier
 from theria.maml.loop import InnerLoop, Mode, Parameters, flatten, meta_gradient
-from theria.maml.model import ATTENTION_PARAMETERS, HEAD_PARAMETERS, Attention, AttentionClassifier
+from theria.maml.maml_report import MamlReport, MamlStep
+from theria.maml.meta_gradient_errors import OnceDifferentiableError, UnusedParameterError
+from theria.maml.no_double_backward import sever_double_backward
 from theria.maml.oracle import finite_difference_error
-from theria.maml.report import MamlReport, MamlStep
-from theria.maml.sever import sever_double_backward
 from theria.maml.tasks import Task, TaskShape, sample_task
 from theria.probes.point import isolated
 from theria.verdicts import Status

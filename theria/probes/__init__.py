@@ -1,8 +1,9 @@
 """Derivative blocks, oracles and verdicts: measures whether attention is twice differentiable."""
 
 from theria.probes.measure import Trusted, measure
+from theria.probes.qkv import Shape
 from theria.probes.report import Block, Report
-from theria.probes.sweep import Shape, probe
+from theria.probes.sweep import probe
 from theria.verdicts import Status, Verdict
 
 __all__ = ["Block", "Report", "Shape", "Status", "Trusted", "Verdict", "measure", "probe"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from theria.attention import executed_backends
+from theria.attention.execution_record import executed_backends
 from theria.probes.compare import compare_all, compare_sums, judge
 from theria.probes.derivatives import (
     PRIMARY,
@@ -22,8 +22,8 @@ from theria.probes.derivatives import (
 )
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
-from theria.probes.precision import TOLERANCES, effective_dtype, relative_error
 from theria.probes.report import Report
+from theria.probes.rounding import TOLERANCES, effective_dtype, relative_error
 from theria.verdicts import Status, Verdict
 
 AGREEMENT = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}

@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from theria.attention import attention
-from theria.probes.layouts import LAYOUTS, PACKED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
+from theria.attention.registry import attention
+from theria.probes.layouts import PACKED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
 from theria.probes.measure import AGREEMENT, Trusted, closest_reference, measure
-from theria.probes.point import Function, draw, trial
+from theria.probes.point import Function, trial
+from theria.probes.qkv import ODD, ROUND, Shape, draw_qkv
 from theria.probes.report import Report
 from theria.verdicts import Verdict, worst
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of q (B,H,T,D), k (B,H,M,D) and v (B,H,M,Dv)."""
-
-    batch: int = 2
-    heads: int = 2
-    queries: int = 5
-    keys: int = 7
-    dim: int = 6
-    value_dim: int = 6
-
-
-ODD = Shape()
-"""No size a power of two: pads and copies made inside a forward show."""
-
-ROUND = Shape(1, 2, 16, 16, 16, 16)
-"""Every size a power of two: a fast path that asks for it is taken."""
-
-
-def draw_qkv(
-    shape: Shape, *, layout: str, dtype: torch.dtype, device: str, seed: int, strided: bool = False
-) -> dict[str, Tensor]:
-    """Random q, k, v in a layout, contiguous or (``strided``) a view of storage with another axis order.
-
-    Raises:
-        ValueError: for an unknown layout.
-    """
-    if layout not in (*LAYOUTS, "btd", "td"):
-        raise ValueError(f"layout {layout!r} is unknown; choose bhtd, bthd, btd or td")
-    generator = torch.Generator().manual_seed(seed)
-    batch = 1 if layout == "td" else shape.batch
-    heads = 1 if layout in ("btd", "td") else shape.heads
-    sizes = {
-        "q": (batch, heads, shape.queries, shape.dim),
-        "k": (batch, heads, shape.keys, shape.dim),
-        "v": (batch, heads, shape.keys, shape.value_dim),
-    }
-    tensors = {name: from_bhtd(draw(size, generator), layout).to(device, dtype) for name, size in sizes.items()}
-    if strided:
-        return {name: _strided(tensor) for name, tensor in tensors.items()}
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-
-def _strided(tensor: Tensor) -> Tensor:
-    """The same numbers with the two axes before the last swapped in memory, as after a head split."""
-    return tensor.transpose(-3, -2).contiguous().transpose(-3, -2) if tensor.dim() > 2 else tensor.t().contiguous().t()
 
 
 def attention_references(layout: str, scale: float | None = None, is_causal: bool | None = None) -> list[Trusted]:

@@ -22,7 +22,7 @@ async def lint_saved(path: str, folder: str) -> Report:
     Cancelling ends the process, and with it everything that runs below it. Raises UserError and RunError.
     """
     # -P: what lies in the folder must not be imported in place of our modules.
-    program = (sys.executable, "-P", "-m", "theria_lint.lsp.saved", path, str(os.getpid()))
+    program = (sys.executable, "-P", "-m", "theria_lint.lsp.lint_saved", path, str(os.getpid()))
     process = await asyncio.create_subprocess_exec(*program, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
     try:
         answer, complaints = await process.communicate()

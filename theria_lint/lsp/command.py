@@ -18,7 +18,7 @@ def command(stdio: bool) -> None:
     server, write ./server.
     """
     try:
-        from theria_lint.lsp.server import make_server
+        from theria_lint.lsp.language_server import make_server
     except ImportError as error:
         raise _Missing(MISSING.format(reason=error)) from None
     make_server().start_io()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lsprotocol import types
 from pygls.uris import to_fs_path
 
-from theria_lint.lsp.marks import Mark
-from theria_lint.lsp.merging import Ran
-from theria_lint.lsp.positions import newline_of, normalised
+from theria_lint.lsp.client import newline_of, normalised
+from theria_lint.lsp.diagnostics import Mark
+from theria_lint.model import Finding
+from theria_lint.result import Report
 
 
 @dataclass(eq=False)
@@ -62,3 +65,37 @@ def _lies_in(path: str, folder: str) -> bool:
         return os.path.commonpath([path, folder]) == os.path.normpath(folder)
     except ValueError:  # two drives
         return False
+
+
+AS_SAVED = "as last saved: "
+_Key = tuple[str, str, str, int]
+
+
+class Ran(NamedTuple):
+    """A finished run of the dynamic stage: the text that was run, and what it gave."""
+
+    text: str
+    report: Report
+
+
+def merge(text: str, report: Report, ran: Ran) -> Report:
+    """The static ``report`` of ``text``; a suspect that was run keeps its disposition, and says of when it is."""
+    before = dict(_keyed(ran.text, ran.report.findings))
+    findings = (_carried(finding, before.get(key)) for key, finding in _keyed(text, report.findings))
+    return replace(report, findings=tuple(findings))
+
+
+def _carried(now: Finding, before: Finding | None) -> Finding:
+    if before is None:
+        return now
+    return replace(before, suspect=now.suspect, reason=AS_SAVED + before.reason, rewrite=None)
+
+
+def _keyed(text: str, findings: Iterable[Finding]) -> Iterator[tuple[_Key, Finding]]:
+    """Each finding under what stays when lines move: rule, symbol, the text of its line, and which of equal ones."""
+    rows, seen = text.split("\n"), Counter[tuple[str, str, str]]()
+    for finding in findings:
+        suspect = finding.suspect
+        same = (suspect.rule, suspect.symbol, rows[suspect.span.line - 1].strip())
+        seen[same] += 1
+        yield (*same, seen[same]), finding

@@ -15,13 +15,10 @@ from pygls.uris import to_fs_path
 
 from theria_lint.errors import UserError
 from theria_lint.lsp.background import RunError, lint_saved
-from theria_lint.lsp.checking import check
-from theria_lint.lsp.documents import Document, folder_around, python_path
-from theria_lint.lsp.marks import Mark, Marker
-from theria_lint.lsp.merging import Ran, merge
-from theria_lint.lsp.options import Options
-from theria_lint.lsp.positions import Encoding, overlaps
-from theria_lint.lsp.progress import shown_as
+from theria_lint.lsp.check_document import check
+from theria_lint.lsp.client import Encoding, Options, overlaps, shown_as
+from theria_lint.lsp.diagnostics import Mark, Marker
+from theria_lint.lsp.documents import Document, Ran, folder_around, merge, python_path
 from theria_lint.result import Report
 
 DELAY = 0.3

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from theria_lint.model import Disposition, Finding, LintError, Report, TargetResult
+from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report import View
-from theria_lint.report.outcome import unexplained_targets
 from theria_lint.report.style import inert, place, printable
+from theria_lint.report.summary import unexplained_targets
+from theria_lint.result import LintError, Report
 
 
 def render(report: Report, view: View) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from theria_lint.model import Report
 from theria_lint.report import View
 from theria_lint.report.items import Item, items
 from theria_lint.report.style import COMMAND, ESCAPES
+from theria_lint.result import Report
 
 # Line ends have an escape of GitHub's own.
 _VISIBLE = {code: escaped for code, escaped in ESCAPES.items() if chr(code) not in "\t\r\n"}

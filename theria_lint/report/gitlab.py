@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from theria_lint.model import Report
 from theria_lint.report import View
 from theria_lint.report.escaping import as_json
 from theria_lint.report.items import Item, items
+from theria_lint.result import Report
 
 _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from theria_lint.model import Disposition, Finding, Report
+from theria_lint.model import Disposition, Finding
 from theria_lint.report import View
-from theria_lint.report.outcome import unexplained_targets
+from theria_lint.report.summary import unexplained_targets
+from theria_lint.result import Report
 
 UNSAFE = "unsafe-target"
 ERROR = "not-checked"

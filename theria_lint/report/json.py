@@ -10,10 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from theria_lint import __version__
-from theria_lint.model import Disposition, Finding, LintError, Report, Rewrite, Run, TargetResult
+from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.report import View
-from theria_lint.report.diff import edits
 from theria_lint.report.escaping import as_json
+from theria_lint.report.patch import edits
+from theria_lint.result import LintError, Report
 
 SCHEMA = 1
 

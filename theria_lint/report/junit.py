@@ -6,11 +6,12 @@ import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from theria.verdicts import Verdict
-from theria_lint.model import Report, TargetResult
+from theria_lint.model import TargetResult
 from theria_lint.report import View
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
-from theria_lint.report.outcome import is_accepted
 from theria_lint.report.style import COMMAND, ESCAPES
+from theria_lint.report.summary import is_accepted
+from theria_lint.result import Report
 
 # Characters that XML 1.0 cannot hold at all.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from theria_lint import __version__
-from theria_lint.model import Finding, Report, Rewrite
+from theria_lint.model import Finding, Rewrite
 from theria_lint.report import View
-from theria_lint.report.diff import Edit, edits
 from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
-from theria_lint.static import explain, load_rules
+from theria_lint.report.patch import Edit, edits
+from theria_lint.result import Report
+from theria_lint.rules.explain import explain
+from theria_lint.rules.loader import load_rules
 
 if TYPE_CHECKING:
-    from theria_lint.static.rules import Rule
+    from theria_lint.rules.loader import Rule
 
 Sources = Mapping[tuple[str, int | None], str]
 

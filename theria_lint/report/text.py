@@ -28,7 +28,7 @@ def _text(report: Report, view: View, style: Style) -> str:
     summary = style.paint("\n".join(wrapped(_summary(report), "", view.width)), bold=True) + "\n" + facts
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
         return summary
-    from theria_lint.report.blocks import blocks
+    from theria_lint.report.text_blocks import blocks
 
     return "".join(f"{block}\n\n" for block in blocks(report, view, style)) + summary
 

@@ -6,10 +6,12 @@ import ast
 from collections.abc import Iterator
 from itertools import pairwise
 
-from ..model import Target, TargetKind
-from . import words
-from .attention import AttentionCode, makes_attention, takes_attention_function
-from .classes import (
+from theria_lint.model import Target, TargetKind
+from theria_lint.sources.source_text import parse
+from theria_lint.static import attention_names
+from theria_lint.static.attention_code import AttentionCode, makes_attention, takes_attention_function
+from theria_lint.static.attention_patterns import is_fake
+from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
     MULTIHEAD,
@@ -20,10 +22,7 @@ from .classes import (
     lineage,
     method_of,
 )
-from .index import Index, Scope, build, is_device_kernel
-from .names import dotted
-from .operators import is_fake
-from .syntax import parse
+from theria_lint.static.scopes import Index, Scope, build, dotted, is_device_kernel
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
@@ -96,26 +95,26 @@ class _Finder:
         return callers
 
     def _kind_of_function(self, scope: Scope) -> TargetKind | None:
-        if words.is_test(scope.name) or is_device_kernel(scope) or is_fake(scope) or _is_overload(scope):
+        if attention_names.is_test(scope.name) or is_device_kernel(scope) or is_fake(scope) or _is_overload(scope):
             return None
-        if takes_attention_function(scope) and (makes_attention(scope) or words.takes_qkv(scope.parameters)):
+        if takes_attention_function(scope) and (makes_attention(scope) or attention_names.takes_qkv(scope.parameters)):
             return TargetKind.WRAPPER
         if not self._takes_attention_inputs(scope) or self._is_half(scope, set()):
             return None
         return TargetKind.FUNCTION
 
     def _takes_attention_inputs(self, scope: Scope) -> bool:
-        if words.takes_qkv(scope.parameters):
-            return self.attention.computes_attention(scope) or not words.only_prepares(scope.name)
-        named, computes = words.function_is_attention(scope.name), self.attention.computes_attention(scope)
-        if words.takes_packed(scope.parameters):
+        if attention_names.takes_qkv(scope.parameters):
+            return self.attention.computes_attention(scope) or not attention_names.only_prepares(scope.name)
+        named, computes = attention_names.function_is_attention(scope.name), self.attention.computes_attention(scope)
+        if attention_names.takes_packed(scope.parameters):
             return named or computes
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
         return named and computes and bool(_required(scope))
 
     def _is_half(self, scope: Scope, seen: set[Scope]) -> bool:
         """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
-        if any(words.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
+        if any(attention_names.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
             return True
         if _names_a_half(scope):
             return True
@@ -157,7 +156,7 @@ class _Finder:
         if self._inherits_attention(scope):
             return TargetKind.MODULE
         called = method_of(self.index, scope, "__call__")
-        return TargetKind.FUNCTION if any(words.takes_qkv(found.parameters) for found in called) else None
+        return TargetKind.FUNCTION if any(attention_names.takes_qkv(found.parameters) for found in called) else None
 
     def _attends_in_a_method(self, scope: Scope) -> bool:
         """Whether a forward runs a method of its own instance that computes attention."""
@@ -167,7 +166,7 @@ class _Finder:
     def _inherits_attention(self, scope: Scope) -> bool:
         """Whether a class changes attention of another file: its base is named so, and its methods compute some."""
         last = (base.rpartition(".")[2] for base in bases(scope))
-        return any(map(words.class_is_attention, last)) and any(
+        return any(map(attention_names.class_is_attention, last)) and any(
             child in self.attention.active for child in scope.children if child.name != "__call__"
         )
 
@@ -183,12 +182,12 @@ class _Finder:
 
 def _names_a_half(scope: Scope) -> bool:
     """Whether the name of a function is that of a backward; one that is about the graph takes no cotangent."""
-    said = words.words(scope.name)
+    said = attention_names.words(scope.name)
     if not _HALVES.isdisjoint(said):
         return True
     perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
     return any(before not in _SWITCHES for before in perhaps) and any(
-        words.role(parameter) is None for parameter in _required(scope)
+        attention_names.role(parameter) is None for parameter in _required(scope)
     )
 
 
@@ -226,7 +225,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 def _is_test_code(scope: Scope) -> bool:
     current: Scope | None = scope
     while current is not None:
-        if words.is_test(current.name) or current.name.startswith("Test"):
+        if attention_names.is_test(current.name) or current.name.startswith("Test"):
             return True
         current = current.parent
     return False

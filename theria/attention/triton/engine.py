@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria.attention.engine import Directions, Gradients, Saved
-from theria.attention.precision import accumulator
-from theria.attention.problem import Settings
-from theria.attention.recording import record
+from theria.attention.canonical_problem import Settings
+from theria.attention.dtypes import accumulator
+from theria.attention.engine_protocol import Directions, Gradients, Saved
+from theria.attention.execution_record import record
 from theria.attention.triton import blocks
 from theria.attention.triton.double_backward import double_backward_kernel
 from theria.attention.triton.forward import forward_kernel

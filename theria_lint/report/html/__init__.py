@@ -8,16 +8,12 @@ from hashlib import sha256
 from importlib.resources import files
 
 from theria_lint import __version__
-from theria_lint.model import Report
 from theria_lint.report import View
-from theria_lint.report.html.controls import contents, controls
-from theria_lint.report.html.findings import findings
-from theria_lint.report.html.index import Index
-from theria_lint.report.html.maps import legend
 from theria_lint.report.html.markup import Markup, joined, tag
-from theria_lint.report.html.overview import headline, overview, unchecked
-from theria_lint.report.html.sources import sources
-from theria_lint.report.html.targets import targets
+from theria_lint.report.html.page import Index, contents, controls
+from theria_lint.report.html.sections import findings, headline, legend, overview, targets, unchecked
+from theria_lint.report.html.source_view import sources
+from theria_lint.result import Report
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"

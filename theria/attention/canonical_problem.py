@@ -1,0 +1,149 @@
+"""From the arguments of ``attention`` to one canonical 4-D problem that every backend takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from theria.attention.dtypes import autocast_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is not a tensor: the factor of the logits, and whether query t sees keys 0 … t only."""
+
+    scale: float
+    is_causal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One batch of attentions.
+
+    ``q`` (B, H, T, D), ``k`` (B, Hk, M, D), ``v`` (B, Hk, M, Dv) of one dtype, with H a multiple of Hk; ``mask``
+    (B|1, H|1, T|1, M|1), boolean (True takes part) or additive. ``output_shape`` is the shape that the caller
+    expects, (…, T, Dv).
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    settings: Settings
+    output_shape: tuple[int, ...]
+
+
+def canonical(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | None,
+    is_causal: bool,
+    attn_mask: Tensor | None,
+    enable_gqa: bool,
+) -> Problem:
+    """Checks the arguments and brings them to a ``Problem``; views wherever strides allow it.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together.
+        TypeError: a scale that is a tensor.
+    """
+    q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
+    attn_mask = None if attn_mask is None else attn_mask.to(autocast_dtype(attn_mask))
+    _check_tensors(q, k, v)
+    if is_causal and attn_mask is not None:
+        raise ValueError(
+            "is_causal=True and attn_mask were both given: pass one of them (fold the triangle into attn_mask)"
+        )
+    if isinstance(scale, Tensor):
+        raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
+    rank = q.dim()
+    q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
+    q, k, v = _match_heads(q, k, v, enable_gqa)
+    lead = _lead(q, k, v)
+    settings = Settings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal)
+    shape = (*lead, q.shape[-3], q.shape[-2])
+    mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
+    flat = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in (q, k, v)]
+    return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1])[-rank:])
+
+
+def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if not q.is_floating_point():
+        raise ValueError(f"q is {q.dtype}: attention takes float64, float32, float16 or bfloat16")
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(f"{name} is {x.dtype} and q is {q.dtype}: give q, k and v one dtype")
+        if x.device != q.device:
+            raise ValueError(f"{name} is on {x.device} and q is on {q.device}: put q, k and v on one device")
+        if x.dim() != q.dim():
+            raise ValueError(f"{name} has {x.dim()} dimensions and q has {q.dim()}: give q, k and v the same number")
+    if q.dim() < 2:
+        raise ValueError(f"q has shape {tuple(q.shape)}: attention takes (…, T, D)")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q has head dimension {q.shape[-1]} and k has {k.shape[-1]}: they must be equal")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"k has {k.shape[-2]} keys and v has {v.shape[-2]}: they must be equal")
+
+
+def _with_heads(x: Tensor) -> Tensor:
+    return x.unsqueeze(0) if x.dim() == 2 else x
+
+
+def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Leaves H a multiple of Hk = Hv: grouped if asked for, otherwise broadcast."""
+    heads, key_heads, value_heads = q.shape[-3], k.shape[-3], v.shape[-3]
+    if enable_gqa:
+        for name, count in (("k", key_heads), ("v", value_heads)):
+            if not count or heads % count:
+                raise ValueError(f"enable_gqa=True, and {name}'s {count} heads do not divide q's {heads}")
+        if key_heads != value_heads:
+            k, v = (x.repeat_interleave(heads // x.shape[-3], -3) for x in (k, v))
+        return q, k, v
+    widest = max(heads, key_heads, value_heads)
+    for name, count in (("q", heads), ("k", key_heads), ("v", value_heads)):
+        if count not in (1, widest):
+            _refuse_heads(name, count, widest)
+    q, k, v = (x.expand(*x.shape[:-3], widest, *x.shape[-2:]) for x in (q, k, v))
+    return q, k, v
+
+
+def _refuse_heads(name: str, count: int, widest: int) -> NoReturn:
+    raise ValueError(
+        f"{name} has {count} heads beside {widest}: pass enable_gqa=True if queries share key heads in groups"
+    )
+
+
+def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
+    """The batch dimensions that those of q, k and v broadcast to: ``torch.broadcast_shapes`` would import sympy."""
+    lead: list[int] = []
+    for sizes in zip_longest(*(reversed(x.shape[:-3]) for x in (q, k, v)), fillvalue=1):
+        wide = [size for size in sizes if size != 1]
+        if any(size != wide[0] for size in wide):
+            shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
+            raise ValueError(f"the batch dimensions of q, k and v do not broadcast: {shapes}")
+        lead.insert(0, wide[0] if wide else 1)
+    return tuple(lead)
+
+
+def _canonical_mask(mask: Tensor, q: Tensor, logits_shape: tuple[int, ...]) -> Tensor:
+    """The mask as (B|1, H|1, T|1, M|1), broadcast dimensions kept at 1 where all batch dimensions are."""
+    if mask.dtype not in (torch.bool, torch.float32, q.dtype):
+        raise ValueError(f"attn_mask is {mask.dtype}: it must be torch.bool, torch.float32 or q's {q.dtype}")
+    if mask.device != q.device:
+        raise ValueError(f"attn_mask is on {mask.device} and q is on {q.device}: put it on q's device")
+    rank = len(logits_shape)
+    padded = (1,) * (rank - mask.dim()) + tuple(mask.shape)
+    if len(padded) != rank or any(m not in (1, n) for m, n in zip(padded, logits_shape, strict=True)):
+        raise ValueError(f"attn_mask has shape {tuple(mask.shape)}, which does not broadcast to {logits_shape}")
+    mask = mask.reshape(padded)
+    lead, tail = padded[:-3], padded[-3:]
+    if math.prod(lead) == 1:
+        return mask.reshape(1, *tail)
+    return mask.expand(*logits_shape[:-3], *tail).reshape(math.prod(logits_shape[:-3]), *tail)

@@ -1,0 +1,176 @@
+"""What takes the place of a call that a rewrite neutralises."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import libcst as cst
+
+from theria_lint.model import Span, Suspect
+from theria_lint.sources.source_text import INLINED, parse
+
+IDENTITY = "(lambda f: f)"
+_NULL_HOOK = "lambda *_, **__: None"
+_ATTENTION = f'{INLINED}"torch.nn.attention", fromlist=["SDPBackend"])'
+_ATOMS = (
+    cst.Name,
+    cst.Attribute,
+    cst.Call,
+    cst.Subscript,
+    cst.Integer,
+    cst.Float,
+    cst.SimpleString,
+    cst.List,
+    cst.Dict,
+)
+
+Replacement = Callable[[cst.Call], cst.BaseExpression]
+
+
+def inlined(neutraliser: str) -> Replacement:
+    """The replacement of a call by a neutraliser; it adds no line and needs no import."""
+    return _CALLS[neutraliser]
+
+
+def imported(neutraliser: str) -> tuple[Replacement, str | None]:
+    """The replacement that an author would write, and the import that it needs at the top of the file."""
+    return _IMPORTED.get(neutraliser, (inlined(neutraliser), None))
+
+
+def marked(node: cst.BaseExpression) -> cst.BaseExpression:
+    """A call that marks a tensor."""
+    return cst.Call(cst.parse_expression(KEPT), [cst.Arg(node)])
+
+
+def with_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
+    """A class with a metaclass, if one is given."""
+    if metaclass is None:
+        return node
+    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+    keyword = cst.Arg(cst.parse_expression(metaclass), keyword=cst.Name("metaclass"), equal=equal)
+    return node.with_changes(keywords=[*node.keywords, keyword])
+
+
+def receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:
+    """What stands before the dot, in the parentheses of the whole as well as its own."""
+    return _within(node, attribute.value)
+
+
+def _within(node: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
+    lpar, rpar = [*node.lpar, *value.lpar], [*value.rpar, *node.rpar]
+    if not lpar and not isinstance(value, _ATOMS):
+        lpar, rpar = [cst.LeftParen()], [cst.RightParen()]
+    return value.with_changes(lpar=lpar, rpar=rpar)
+
+
+def _drop_call(call: cst.Call) -> cst.BaseExpression:
+    return receiver(call, call.func) if isinstance(call.func, cst.Attribute) else call
+
+
+def _first_argument(call: cst.Call) -> cst.BaseExpression:
+    if not call.args:
+        return cst.parse_expression(IDENTITY)
+    return call if call.args[0].star else _within(call, call.args[0].value)
+
+
+def _constant(text: str) -> Replacement:
+    return lambda call: cst.parse_expression(text)
+
+
+def _wrapped(wrapper: str) -> Replacement:
+    """``f(x)`` becomes ``wrapper(f)(x)``."""
+    return lambda call: call.with_changes(func=cst.Call(cst.parse_expression(wrapper), [cst.Arg(call.func)]))
+
+
+def _with_keyword(name: str, value: str) -> Replacement:
+    """The call with ``name=value``, in the place of an argument of that name or as the last one."""
+    expression = cst.Name(value)
+    equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+
+    def replace(call: cst.Call) -> cst.BaseExpression:
+        named = [arg.keyword is not None and arg.keyword.value == name for arg in call.args]
+        pairs = zip(call.args, named, strict=True)
+        args = [arg.with_changes(value=expression) if is_it else arg for arg, is_it in pairs]
+        if not any(named):
+            if args and not isinstance(args[-1].comma, cst.Comma):
+                args[-1] = args[-1].with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+            args.append(cst.Arg(expression, keyword=cst.Name(name), equal=equal))
+        return call.with_changes(args=args)
+
+    return replace
+
+
+def _null_hook(call: cst.Call) -> cst.BaseExpression:
+    if not call.args:
+        return call
+    hook = call.args[0].with_changes(value=cst.parse_expression(_NULL_HOOK))
+    return call.with_changes(args=[hook, *call.args[1:]])
+
+
+_CALLS: dict[str, Replacement] = {
+    "drop-call": _drop_call,
+    "drop-attribute": lambda call: cast(cst.BaseExpression, call),
+    "first-argument": _first_argument,
+    "null-context": _constant(f'{INLINED}"contextlib").nullcontext()'),
+    "math-backend": _wrapped(f"{_ATTENTION}.sdpa_kernel({_ATTENTION}.SDPBackend.MATH)"),
+    "non-reentrant": _with_keyword("use_reentrant", "False"),
+    "create-graph": _with_keyword("create_graph", "True"),
+    "null-hook": _null_hook,
+}
+
+_IMPORTED: dict[str, tuple[Replacement, str]] = {
+    "null-context": (_constant("nullcontext()"), "from contextlib import nullcontext"),
+    "math-backend": (
+        _wrapped("sdpa_kernel(SDPBackend.MATH)"),
+        "from torch.nn.attention import SDPBackend, sdpa_kernel",
+    ),
+}
+
+
+_ROOM = f'{INLINED}"theria_lint.worker.autograd_substitutes", fromlist=["kept"])'
+KEPT = f"{_ROOM}.kept"
+"""A call of this marks a tensor that the backward is to find on the graph."""
+
+_WHOLE, _KEEPING = f"{_ROOM}.Recorded", f"{_ROOM}.Rejoined"
+_FORWARD = frozenset({"forward", "setup_context"})
+
+
+def has_substitute(source: str, suspect: Suspect) -> bool:
+    """Whether a stand-in can take the place of a suspect that no rewrite neutralises."""
+    return suspect.neutraliser is None and _function_of(parse(source), suspect) is not None
+
+
+def substitutes(tree: ast.Module, suspects: Iterable[Suspect]) -> tuple[dict[int, str], frozenset[Span]]:
+    """The metaclasses that classes take, by the line of ``class``, and the places of the tensors that are marked."""
+    metaclasses: dict[int, str] = {}
+    marks: set[Span] = set()
+    for suspect in suspects:
+        function = _function_of(tree, suspect)
+        if function is None:
+            continue
+        if suspect.symbol.rpartition(".")[2] in _FORWARD:
+            metaclasses.setdefault(function.lineno, _KEEPING)
+            marks.add(suspect.span)
+        else:
+            metaclasses[function.lineno] = _WHOLE
+    return metaclasses, frozenset(marks)
+
+
+def _function_of(tree: ast.Module, suspect: Suspect) -> ast.ClassDef | None:
+    """The class with a forward and a backward in one of whose methods a suspect stands."""
+    owner, _, method = suspect.symbol.rpartition(".")
+    if method not in {"backward", *_FORWARD}:
+        return None
+    found: ast.Module | ast.ClassDef = tree
+    for name in owner.split("."):
+        classes = (node for node in ast.walk(found) if isinstance(node, ast.ClassDef) and node is not found)
+        inner = next((node for node in classes if node.name == name), None)
+        if inner is None:
+            return None
+        found = inner
+    methods = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    if not isinstance(found, ast.ClassDef) or not {"forward", "backward"} <= methods:
+        return None
+    return None if any(keyword.arg == "metaclass" for keyword in found.keywords) else found

@@ -1,0 +1,113 @@
+"""From suspects to findings: the dynamic stage's dispositions, or the reason why it did not run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from theria_lint.config import Settings
+from theria_lint.errors import UserError
+from theria_lint.model import Disposition, Finding, SourceFile
+from theria_lint.result import Environment, Report
+from theria_lint.static.scan_files import Scanned
+
+if TYPE_CHECKING:
+    from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
+    from theria_lint.result import Progress
+
+NOT_RUN = "not run (--no-confirm)"
+NOTEBOOK = "not run: notebooks are checked statically only"
+STANDARD_INPUT = "not run: standard input is checked statically only; save the file to have it run"
+
+
+def with_dispositions(
+    report: Report,
+    scanned: Sequence[Scanned],
+    settings: Settings,
+    *,
+    given: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Report:
+    """``report`` with a finding for every suspect and, unless settings say no, a result for every target.
+
+    Files in ``given`` are not on the disk as they were scanned: they cannot be imported.
+    """
+    sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
+    report = replace(report, sources=sources)
+    reasons = {item.path: _reason_not_to_run(item, settings, given) for item in scanned}
+    still = [
+        Finding(suspect, Disposition.UNCONFIRMED, None, reason)
+        for item in scanned
+        if (reason := reasons[item.path])
+        for suspect in item.suspects
+    ]
+    files = [_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
+    if not files:
+        return replace(report, findings=tuple(sorted(still, key=_place)))
+    outcome = _confirm(files, settings, progress)
+    return replace(
+        report,
+        environment=outcome.environment,
+        findings=tuple(sorted((*outcome.findings, *still), key=_place)),
+        targets=tuple(sorted(outcome.targets, key=lambda item: (item.target.path, item.target.line))),
+        errors=tuple(sorted((*report.errors, *outcome.errors), key=lambda error: (error.path, error.line or 0))),
+        notes=(*report.notes, *outcome.notes),
+        protections=outcome.protections,
+        interrupted=outcome.interrupted,
+    )
+
+
+def _reason_not_to_run(item: Scanned, settings: Settings, given: Collection[str]) -> str | None:
+    if not settings.confirm:
+        return NOT_RUN
+    if None not in item.texts:
+        return NOTEBOOK
+    return STANDARD_INPUT if item.path in given else None
+
+
+def _place(finding: Finding) -> tuple[object, ...]:
+    suspect = finding.suspect
+    return suspect.path, suspect.cell or 0, suspect.span, suspect.rule
+
+
+def _source_file(item: Scanned) -> SourceFile:
+    return SourceFile(item.path, item.texts[None], item.suspects, item.targets)
+
+
+def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
+    from theria_lint.confirm.confirm import Confirmation, confirm
+    from theria_lint.confirm.python_interpreter import choose
+
+    choice = choose(settings)
+    if choice.refusal and any(file.targets for file in files):
+        findings = [Finding(s, Disposition.UNCONFIRMED, None, choice.refusal) for file in files for s in file.suspects]
+        return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
+    outcome = confirm(files, confirm_settings(settings, choice.python), progress)
+    return replace(outcome, notes=(choice.note, *outcome.notes)) if choice.note else outcome
+
+
+def confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
+    """What the dynamic stage needs to know of the settings, to run the code with an interpreter. Raises UserError."""
+    from theria_lint.cache import place_of
+    from theria_lint.confirm.confirm import ConfirmSettings
+
+    return ConfirmSettings(
+        python=python,
+        device=settings.device,
+        timeout=settings.timeout,
+        jobs=settings.jobs or os.cpu_count() or 1,
+        targets=settings.targets,
+        adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),
+        cache=place_of(settings.cache_dir, settings.root) if settings.cache else None,
+    )
+
+
+def _adapter(path: str, root: str) -> str:
+    """Where an adapter really lies. Raises UserError for a place that a project has no business to open."""
+    real, inside = os.path.realpath(path), os.path.join(os.path.realpath(root), "")
+    shown = os.path.relpath(path).replace(os.sep, "/")
+    if not real.startswith(inside) or any(part.startswith(".") for part in real[len(inside) :].split(os.sep)):
+        raise UserError(f"{shown}: an adapter is a file of the project, and not a hidden one; copy it there.")
+    return real

@@ -1,0 +1,268 @@
+"""Results of the dynamic stage, kept by everything that they were made from.
+
+What a target reads is known only once it has run. So an entry is found by what was asked, and holds, beside the
+outcome, the state of every file that was read and of every folder in which a module was looked for: it counts as long
+as all of them are what they were. Only the linter writes entries; the code under test cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cache
+from hashlib import blake2b
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from theria_lint import __file__ as _ours
+from theria_lint.cache import Entries, Place, stamp
+from theria_lint.confirm.protocol import Outcome, Reads
+from theria_lint.model import STATES
+from theria_lint.result import Environment
+from theria_lint.sandbox.environment import allowed
+
+_BROKEN = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
+"""What reading an entry raises that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the worker says of itself: its environment, and what keeps the code under test in its place."""
+
+    environment: Environment
+    protections: Mapping[str, str | None]
+
+
+class OutcomeCache:
+    """Entries in a place; what cannot be read, or kept, leaves the run as it would be without a cache."""
+
+    def __init__(self, place: Place, python: str, device: str) -> None:
+        """Results of one interpreter on one device."""
+        self._entries = Entries(place, "dynamic")
+        self._states = States()
+        package = os.path.dirname(os.path.abspath(_ours))
+        self._stamp = stamp((package, os.path.join(os.path.dirname(package), "theria")), ())
+        self._place = json.dumps([os.path.abspath(python), device, _machine(), sorted(allowed(os.environ).items())])
+        self._around = ""
+        self._began = 0
+
+    def begin(self) -> None:
+        """Says that a worker is about to start: files that change from now on are not what it has read."""
+        self._began = time.time_ns()
+
+    def surroundings(self) -> Surroundings | None:
+        """What a worker would say of itself; to be asked before any outcome."""
+        entry = self._entries.load(self._name("surroundings", self._place)) or {}
+        try:
+            if not self._states.are_still(entry["state"]):
+                return None
+            found = Surroundings(Environment(**entry["environment"]), dict(entry["protections"]))
+            if not conforms(found, Surroundings):
+                return None
+        except _BROKEN:
+            return None
+        self._around = json.dumps(entry)
+        return found
+
+    def keep_surroundings(self, found: Surroundings, reads: Reads) -> None:
+        """Keeps what a worker has said of itself; without it no outcome is kept."""
+        try:
+            state = self._states.take(reads, self._began, contents=False)
+        except (TooNewError, OSError, ValueError):
+            self._around = ""
+            return
+        entry = {"environment": asdict(found.environment), "protections": dict(found.protections), "state": state}
+        self._entries.store(self._name("surroundings", self._place), entry)
+        self._around = json.dumps(entry)
+
+    def outcome(self, asked: str, watched: Iterable[str]) -> Outcome | None:
+        """What came of a request, if it would come of it again."""
+        entry = (self._around and self._entries.load(self._name("outcome", asked))) or {}
+        try:
+            # A file that has come under watch since was not executed if it was not read.
+            new = set(watched).difference(entry["watched"])
+            if not new.isdisjoint(entry["state"]["files"]) or not self._states.are_still(entry["state"]):
+                return None
+            found = Outcome.from_json(entry["outcome"])
+            return _seen(found, watched) if _is_sound(found) else None
+        except _BROKEN:
+            return None
+
+    def keep(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:
+        """Keeps what came of a request, if it does not depend on the moment."""
+        if outcome.reads is None or not self._around:
+            return
+        try:
+            state = self._states.take(outcome.reads, self._began)
+        except (TooNewError, OSError, ValueError):
+            return
+        entry = {"outcome": asdict(replace(outcome, reads=None)), "watched": sorted(watched), "state": state}
+        self._entries.store(self._name("outcome", asked), entry)
+
+    def texts(self, recipe: str) -> list[str] | None:
+        """The texts that a recipe gave."""
+        entry = self._entries.load(self._name("texts", recipe))
+        return entry if isinstance(entry, list) and all(isinstance(text, str) for text in entry) else None
+
+    def keep_texts(self, recipe: str, texts: Sequence[str]) -> None:
+        """Keeps what a recipe gave, which must not depend on where the files lie."""
+        self._entries.store(self._name("texts", recipe), list(texts))
+
+    def _name(self, kind: str, asked: str) -> str:
+        around = self._around if kind == "outcome" else ""
+        digest = hashlib.blake2b(f"{kind}\0{asked}\0{around}".encode("utf-8", "surrogatepass"), digest_size=16)
+        digest.update(self._stamp)
+        return f"{digest.hexdigest()}.{kind}"
+
+
+def _is_sound(outcome: Outcome) -> bool:
+    """Whether everything in an outcome is of the type and among the words that it is to be of."""
+    if not conforms(outcome, Outcome):
+        return False
+    numbers = (place for seen in (outcome.places, outcome.aside) for found in seen.values() for place in found)
+    states = (state for run in outcome.runs for state in run.states.values())
+    return all(0 < a <= c and b >= 0 <= d for a, b, c, d in numbers) and all(state in STATES for state in states)
+
+
+def _seen(outcome: Outcome, watched: Iterable[str]) -> Outcome:
+    """An outcome with what was seen in these files, of all that were under watch when it was kept."""
+    wanted = frozenset(watched)
+    places, aside = (
+        {path: found for path, found in seen.items() if path in wanted} for seen in (outcome.places, outcome.aside)
+    )
+    return replace(outcome, places=places, aside=aside)
+
+
+def _machine() -> list[Any]:
+    """What decides where code runs, and what keeps it in its place, beside the interpreter: the GPUs, the system."""
+    nodes = [name for name in _listed("/dev") if name.startswith(("nvidia", "kfd", "dri", "dxg"))]
+    return [os.uname().release, os.uname().machine, os.geteuid(), nodes]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+Snapshot = dict[str, Any]
+"""The states of what ``Reads`` names, as JSON data."""
+
+_TOO_MANY = 50_000
+
+
+class TooNewError(Exception):
+    """A file has changed since what was read of it was read: nobody knows what that was."""
+
+
+class States:
+    """Looks at files; contents are read once a run, and again when a file has changed meanwhile.
+
+    The state of a file is its size, the time of its last change and a digest of its content. That time (``ctime``)
+    cannot be set back, so a file of which both are the same is the same; where only the time differs, the content
+    decides. What is no regular file has the state None.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self._digests: dict[tuple[str, int, int], str] = {}
+        self._checked: dict[tuple[str, str], bool] = {}
+
+    def take(self, reads: Reads, before: int, *, contents: bool = True) -> Snapshot:
+        """The states of what was read before the given time (nanoseconds since the epoch).
+
+        Without ``contents`` a file is held to be another one as soon as its time of change is.
+
+        Raises:
+            TooNewError: if a file is newer.
+            ValueError: if the paths make no sense.
+        """
+        if len(reads.files) + len(reads.searched) > _TOO_MANY:
+            raise ValueError("nothing reads so many files")
+        files = {path: self._file(path, before, contents) for path in reads.files}
+        return {"files": files, "folders": {f: [sorted(n), _entries(f, n)] for f, n in reads.searched.items()}}
+
+    def are_still(self, snapshot: Snapshot) -> bool:
+        """Whether everything is as it was. KeyError, TypeError or ValueError for what is no snapshot."""
+        return all(self._checks("file", path, old) for path, old in snapshot["files"].items()) and all(
+            self._checks("folder", path, old) for path, old in snapshot["folders"].items()
+        )
+
+    def _checks(self, kind: str, path: str, old: Any) -> bool:
+        key = (path, repr(old))
+        if key not in self._checked:
+            self._checked[key] = self._is_still(path, old) if kind == "file" else bool(_entries(path, old[0]) == old[1])
+        return self._checked[key]
+
+    def _is_still(self, path: str, old: tuple[int, int, str] | None) -> bool:
+        now = _regular(path)
+        if now is None or old is None:
+            return now is None and old is None
+        size, changed, digest = old
+        if now.st_size != size or not (digest or now.st_ctime_ns == changed):
+            return False
+        return now.st_ctime_ns == changed or self._digest(path, now) == digest
+
+    def _file(self, path: str, before: int, contents: bool) -> list[Any] | None:
+        now = _regular(path)
+        if now is None:
+            return None
+        if now.st_ctime_ns >= before:
+            raise TooNewError(path)
+        return [now.st_size, now.st_ctime_ns, self._digest(path, now) if contents else ""]
+
+    def _digest(self, path: str, now: os.stat_result) -> str:
+        key = (path, now.st_size, now.st_ctime_ns)
+        if key not in self._digests:
+            found = blake2b(digest_size=16)
+            with open(path, "rb") as stream:
+                while piece := stream.read(1 << 20):
+                    found.update(piece)
+            self._digests[key] = found.hexdigest()
+        return self._digests[key]
+
+
+def _regular(path: str) -> os.stat_result | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _entries(folder: str, names: Iterable[str]) -> list[str] | None:
+    """What a folder holds that an import of one of the names may find, or that adds to the path of an interpreter."""
+    wanted = frozenset(names)
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return None
+    return sorted(entry for entry in found if entry.partition(".")[0] in wanted or entry.endswith(".pth"))
+
+
+def conforms(value: object, kind: Any) -> bool:
+    """Whether a value is of a type: a class, a dataclass by its fields, a union, ``tuple`` or ``dict`` of such."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(conforms(value, choice) for choice in inner)
+    if origin is tuple and isinstance(value, tuple):
+        kinds = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
+        return len(kinds) == len(value) and all(map(conforms, value, kinds))
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return all(conforms(key, inner[0]) and conforms(item, inner[1]) for key, item in value.items())
+    if is_dataclass(kind):
+        return type(value) is kind and all(conforms(getattr(value, name), hint) for name, hint in _hints(kind).items())
+    if kind is float:
+        return type(value) in (float, int)
+    return kind is Any or type(value) is kind
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

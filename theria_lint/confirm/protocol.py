@@ -1,0 +1,288 @@
+"""What the linter and its worker say to each other: one JSON object a line.
+
+Both sides import this module; it needs neither torch nor libcst.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from theria.verdicts import Status, Verdict
+from theria_lint.confirm import message_checks
+from theria_lint.confirm.message_checks import NonsenseError
+from theria_lint.model import Run
+
+LONGEST_ANSWER = 8 << 20
+"""How many bytes the outcome of a target may take; larger ones are no outcomes."""
+
+OUT_OF_TIME = "out of time"
+"""How a run's note ends on a configuration that was left out because the time of the probe was spent."""
+
+
+MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
+"""The note of a run that is safe without having met a fused kernel."""
+
+
+def digest(text: str) -> str:
+    """A short text that is another one for another text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class WorkerError(Exception):
+    """The worker cannot run anything; the message says why, in one sentence, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRequest:
+    """One target to run: its qualified name, its kind, and the hints that the user's configuration gives for it."""
+
+    symbol: str
+    kind: str
+    hints: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A variant of a file and the targets to run in it.
+
+    ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
+    ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
+    path, the `digest` of the text that the static stage has read. ``sources`` has the texts of the watched files: an
+    outcome is held against them, and the worker is not told.
+    """
+
+    id: int
+    path: str
+    targets: tuple[TargetRequest, ...]
+    overrides: dict[str, str]
+    watched: tuple[str, ...]
+    device: str
+    timeout: float
+    memory: int
+    digests: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files whose projects the job may read: its own, those that it replaces, and those of adapters."""
+        adapters = (path for target in self.targets for path in target.hints.get("adapters", ()))
+        return tuple(dict.fromkeys((self.path, *self.overrides, *adapters)))
+
+    @property
+    def import_time(self) -> float:
+        """Seconds that importing the file may take: packages import more than the one file."""
+        return 2 * self.timeout
+
+    @property
+    def imports_once(self) -> bool:
+        """Whether all targets share one import: what has used a GPU cannot go on in a fork."""
+        return self.device == "cpu"
+
+    @property
+    def probing_time(self) -> float:
+        """Seconds that probing a target may take: on a GPU its kernels are compiled first, for every size and dtype."""
+        return self.timeout if self.device == "cpu" else 4 * self.timeout
+
+    @property
+    def target_time(self) -> float:
+        """Seconds that one target may take, with the import where it is not shared."""
+        return self.probing_time if self.imports_once else self.import_time + self.probing_time
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON data."""
+        return {name: value for name, value in asdict(self).items() if name != "sources"}
+
+    def admit(self, outcome: Outcome) -> None:
+        """Holds an outcome against what was asked.
+
+        Raises:
+            NonsenseError: if it answers something else.
+        """
+        target = next((target for target in self.targets if target.symbol == outcome.symbol), None)
+        if outcome.job != self.id or target is None:
+            raise NonsenseError("answers what was not asked")
+        asked = target.hints.get("backends")
+        if isinstance(asked, list | tuple) and any(run.backend not in (*asked, "self") for run in outcome.runs):
+            raise NonsenseError("has a backend that was not asked for")
+        for path, places in (*outcome.places.items(), *outcome.aside.items()):
+            if path not in self.watched or path not in self.sources:
+                raise NonsenseError("names a file that was not asked about")
+            _find(places, self.overrides.get(path, self.sources[path]))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Job:
+        """The inverse of ``to_json``."""
+        targets = tuple(TargetRequest(**t) for t in data["targets"])
+        return cls(**{**data, "targets": targets, "watched": tuple(data["watched"])})
+
+
+@lru_cache(64)
+def _widths(source: str) -> tuple[int, ...]:
+    """How many bytes each line of a text has."""
+    return tuple(len(line.encode("utf-8", "surrogatepass")) for line in source.split("\n"))
+
+
+def _find(places: tuple[Place, ...], source: str) -> None:
+    """Makes sure that places are places of a text; an expression begins and ends in it, and few do at one character."""
+    widths = _widths(source)
+    if len(places) > 2 * (len(source) + 1):
+        raise NonsenseError("has more places than the file has")
+    for line, column, last, end in places:
+        if not (line <= last <= len(widths) and column <= widths[line - 1] and end <= widths[last - 1]):
+            raise NonsenseError("names a place that the file does not have")
+
+
+Place = tuple[int, int, int, int]
+"""Line, column, end line and end column: lines from 1, columns in UTF-8 bytes from 0."""
+
+_RUNS = 64
+_NOTES = 1_000
+_BLOCKS = 10_000
+_PLACES = 1_000_000
+_FILES = 100_000
+_STATES = ("right", "zero", "wrong", "missing", "unclear")
+_MEASURES = ("norm", "oracle_norm", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What a process has read: all paths are absolute.
+
+    ``files`` it opened or imported; ``searched`` has, by folder, the names of modules that it looked for there, found
+    or not.
+    """
+
+    files: tuple[str, ...] = ()
+    searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Reads:
+        """The inverse of ``asdict``; NonsenseError for anything else."""
+        data = message_checks.fields(data, _names(cls))
+        searched = message_checks.table(data["searched"], _list_of(message_checks.text, _FILES), _FILES, key=_path)
+        return cls(message_checks.items(data["files"], _path, _FILES), searched)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What running one target gave: its runs, or the reason why there are none.
+
+    ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
+    1, columns in UTF-8 bytes from 0; ``aside`` those of them that it executed in a backward, or where no graph was
+    recorded. ``reads`` is what the outcome was made from; None where it depends on the moment
+    too, as on a clock, so that it may not be kept.
+    """
+
+    job: int
+    symbol: str
+    runs: tuple[Run, ...] = ()
+    reason: str = ""
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    reads: Reads | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Outcome:
+        """The inverse of ``to_json``; NonsenseError for anything else. `Job.admit` tells whether it was asked for."""
+        data = message_checks.fields(data, _names(cls))
+        return cls(
+            job=message_checks.index(data["job"], -1),
+            symbol=message_checks.text(data["symbol"]),
+            runs=message_checks.items(data["runs"], _run, _RUNS),
+            reason=message_checks.words(data["reason"]),
+            places=message_checks.table(data["places"], _list_of(_place, _PLACES), _FILES, key=_path),
+            aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
+            notes=message_checks.items(data["notes"], message_checks.words, _NOTES),
+            reads=message_checks.optional(Reads.from_json)(data["reads"]),
+        )
+
+
+def _names(kind: type) -> list[str]:
+    return [item.name for item in fields(kind)]
+
+
+def _list_of(check: Callable[[Any], Any], most: int) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda value: message_checks.items(value, check, most)
+
+
+def _path(value: Any) -> str:
+    path = message_checks.text(value)
+    if not os.path.isabs(path):
+        raise NonsenseError("has something else in the place of an absolute path")
+    return path
+
+
+def _place(value: Any) -> Place:
+    line, column, last, end = message_checks.items(value, message_checks.index, 4) if _has_four(value) else (0, 0, 0, 0)
+    if not 1 <= line <= last:
+        raise NonsenseError("has something else in the place of a place")
+    return line, column, last, end
+
+
+def _has_four(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4
+
+
+def _run(value: Any) -> Run:
+    data = message_checks.fields(value, _names(Run))
+    size = message_checks.optional(message_checks.size)
+    return Run(
+        backend=message_checks.name(data["backend"]),
+        device=message_checks.name(data["device"]),
+        dtype=message_checks.name(data["dtype"]),
+        oracle=message_checks.name(data["oracle"]),
+        status=message_checks.one_of(data["status"], [*Status]),
+        verdict=Verdict(message_checks.one_of(data["verdict"], [*Verdict])),
+        reason=message_checks.words(data["reason"]),
+        error=message_checks.optional(message_checks.words)(data["error"]),
+        gradients=message_checks.table(data["gradients"], size, _BLOCKS),
+        blocks=message_checks.table(data["blocks"], _block, _BLOCKS, key=_pair),
+        states=message_checks.table(data["states"], lambda state: message_checks.one_of(state, _STATES), 2 * _BLOCKS),
+        maml=message_checks.optional(_figures)(data["maml"]),
+        notes=message_checks.items(data["notes"], message_checks.words, _NOTES),
+    )
+
+
+def _pair(value: Any) -> str:
+    key = message_checks.name(value)
+    if key.count(",") != 1:
+        raise NonsenseError("has something else in the place of the name of a block")
+    return key
+
+
+def _block(value: Any) -> dict[str, float | None]:
+    return message_checks.table(
+        value,
+        message_checks.optional(message_checks.size),
+        len(_MEASURES),
+        key=lambda k: message_checks.one_of(k, _MEASURES),
+    )
+
+
+def _figures(value: Any) -> dict[str, Any]:
+    """The measurements under MAML, which are only shown."""
+    found = message_checks.table(value, _figure, _NOTES)
+    for name in ("inner_steps", "outer_steps"):
+        if name in found:
+            message_checks.index(found[name])
+    return found
+
+
+def _figure(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return list(message_checks.items(value, message_checks.words, _NOTES))
+    if isinstance(value, str):
+        return message_checks.words(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    return message_checks.index(value)

@@ -1,0 +1,183 @@
+"""Which interpreter runs the code: one that the user has named, installed or trusted, never one that a project brings.
+
+An interpreter runs outside the sandbox, and so does what lies in its environment. None is started to find out what it
+has.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from theria_lint.config import Settings
+from theria_lint.errors import UserError
+from theria_lint.sources.atomic_write import write_atomically
+from theria_lint.sources.source_text import ReadError, read_up_to
+
+_PROGRAM = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+_NAMES_OF_ENVIRONMENTS = (".venv", "venv")
+
+
+class Choice(NamedTuple):
+    """The interpreter, what the user should know about the choice, and why nothing is run, if nothing is."""
+
+    python: str
+    note: str | None = None
+    refusal: str | None = None
+
+
+def choose(settings: Settings) -> Choice:
+    """The interpreter that runs the code: the one that is named, or the first that has torch.
+
+    Those are this one, the active environment's and the project's; the project's only if the user trusts it. Raises
+    UserError for one that is not there.
+    """
+    if settings.python and not settings.python_by_project:
+        return Choice(_found(settings.python))
+    users = next(_users(), None)
+    offered = offer(settings)
+    if offered is None and settings.python:
+        return Choice(_found(settings.python))
+    if offered is None or (users is not None and not settings.python):
+        return Choice(users or sys.executable)
+    shown = _shown(offered)
+    if is_trusted(grant_for(settings.root, offered)):
+        return Choice(offered, f"{shown} runs the code: you trust it for this project.")
+    how = "say --trust to allow it from now on, or choose another with --python"
+    if users is not None:
+        return Choice(users, f"{shown} is the project's choice of interpreter and was not used; {how}.")
+    return Choice(sys.executable, None, f"nothing was run: {shown} is the project's choice of interpreter; {how}")
+
+
+def offer(settings: Settings) -> str | None:
+    """The interpreter that the project chooses, by its configuration or by its environment; None for the user's own.
+
+    Raises UserError for one that is not there.
+    """
+    if settings.python and settings.python_by_project:
+        python = _found(settings.python)
+        return None if _is_users(python) else python
+    for name in _NAMES_OF_ENVIRONMENTS:
+        python = os.path.join(os.path.abspath(settings.root), name, *_PROGRAM)
+        if os.path.isfile(python) and _holds_torch(os.path.join(settings.root, name)) and not _is_users(python):
+            return python
+    return None
+
+
+def trust_offered(settings: Settings) -> str:
+    """Trust the project's choice from now on; returns a sentence that says what is trusted. Raises UserError."""
+    offered = offer(settings)
+    if offered is None:
+        return "The project chooses no interpreter: there is nothing to trust."
+    remember(grant_for(settings.root, offered))
+    return f"{_shown(offered)} is trusted to run the code of {os.path.realpath(settings.root)}."
+
+
+def _users() -> Iterator[str]:
+    """The interpreters with torch that the user runs: this one, and the active environment's."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is not None:
+        yield sys.executable
+    for place in _active():
+        python = os.path.join(place, *_PROGRAM)
+        if os.path.isfile(python) and _holds_torch(place):
+            yield python
+
+
+def _active() -> list[str]:
+    """The environments that the user has activated: variables say so, and a relative one would mean any folder."""
+    places = (os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", ""))
+    return [place for place in places if os.path.isabs(place)]
+
+
+def _is_users(python: str) -> bool:
+    """Whether it is an interpreter that the user runs: in the same folder the same file, whatever its name there."""
+    running = [sys.executable, *(os.path.join(place, *_PROGRAM) for place in _active())]
+    return any(
+        os.path.dirname(python) == os.path.dirname(os.path.abspath(own))
+        and os.path.realpath(python) == os.path.realpath(own)
+        for own in running
+    )
+
+
+def _found(python: str) -> str:
+    found = shutil.which(python)
+    if found is None:
+        raise UserError(f"{python}: no such interpreter; --python takes the path of one that has torch.")
+    return os.path.abspath(found)
+
+
+def _holds_torch(environment: str) -> bool:
+    patterns = (("lib", "python*", "site-packages", "torch"), ("Lib", "site-packages", "torch"))
+    return any(glob.glob(os.path.join(glob.escape(environment), *pattern)) for pattern in patterns)
+
+
+def _shown(python: str) -> str:
+    return os.path.relpath(python).replace(os.sep, "/")
+
+
+_LARGEST = 1024 * 1024
+_FILE = "trusted.json"
+
+
+class Grant(NamedTuple):
+    """A project's root, the interpreter that it may choose, and the file behind that: a change of one asks anew."""
+
+    root: str
+    python: str
+    program: str
+
+
+def grant_for(root: str, python: str) -> Grant:
+    """What there is to trust about an interpreter."""
+    return Grant(os.path.realpath(root), os.path.abspath(python), os.path.realpath(python))
+
+
+def is_trusted(grant: Grant) -> bool:
+    """Whether the user has trusted exactly this. A project that holds the user's configuration trusts itself: never."""
+    path = os.path.join(_folder(), _FILE)
+    inside = os.path.realpath(path).startswith(os.path.join(grant.root, ""))
+    return not inside and grant in _read(path)
+
+
+def remember(grant: Grant) -> None:
+    """Trust it from now on. Raises UserError."""
+    path = os.path.join(_folder(), _FILE)
+    if os.path.realpath(path).startswith(os.path.join(grant.root, "")):
+        raise UserError(f"{grant.root}: holds your configuration folder and cannot be trusted; use --python instead.")
+    grants = sorted({*_read(path), grant})
+    document = {"trusted": [found._asdict() for found in grants]}
+    try:
+        os.makedirs(_folder(), 0o700, exist_ok=True)
+        write_atomically(path, json.dumps(document, indent=2).encode("utf-8", "surrogatepass") + b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}; use --python instead.") from None
+
+
+def _read(path: str) -> set[Grant]:
+    """The grants in a file; what is no grant is none."""
+    try:
+        document = json.loads(read_up_to(_LARGEST, path, "what is read."))
+        found = {Grant(item["root"], item["python"], item["program"]) for item in document["trusted"]}
+        return {grant for grant in found if all(isinstance(part, str) for part in grant)}
+    except (ReadError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
+
+
+def _folder() -> str:
+    """The folder where this platform keeps a user's configuration, with ours in it."""
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        base = os.environ.get("APPDATA") or os.path.join(home, "AppData", "Roaming")
+    elif sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    else:
+        base = os.environ.get("XDG_CONFIG_HOME") or ""
+        base = base if os.path.isabs(base) else os.path.join(home, ".config")
+    return os.path.join(base, "theria-lint")

@@ -1,0 +1,126 @@
+"""A target on its way to its rulings, and the variants of its code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from theria.verdicts import Verdict
+from theria_lint.confirm.evidence import Neutralised, verdict_of, worst_run
+from theria_lint.confirm.protocol import Outcome, TargetRequest
+from theria_lint.model import SourceFile, Suspect, Target, TargetResult
+
+SKIPPED = "the configuration says to skip it"
+"""The reason of a target that was not run because its table says ``skip = true``."""
+
+
+@dataclass(eq=False)
+class Case:
+    """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run.
+
+    ``candidates`` are the suspects that it may execute, by the text.
+    """
+
+    file: SourceFile
+    target: Target
+    hints: dict[str, Any]
+    outcomes: dict[Neutralised, Outcome]
+    candidates: Sequence[Suspect] = ()
+    reached: list[Suspect] = field(default_factory=list)
+
+    @property
+    def baseline(self) -> Outcome:
+        """The target as its author wrote it."""
+        return self.outcomes[frozenset()]
+
+    def request(self, *, counterfactual: bool) -> TargetRequest:
+        """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
+        hints = self.hints
+        if counterfactual:
+            told = {run.backend: run.verdict for run in self.baseline.runs}
+            spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
+            hints = hints | {
+                "maml": False,
+                "backends": [name for name in told if name not in spare or name == "reference"],
+            }
+        return TargetRequest(self.target.symbol, str(self.target.kind), hints)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the target is, as its author wrote it."""
+        return verdict_of(self.baseline)
+
+    @property
+    def neutralisable(self) -> list[Suspect]:
+        """The reached suspects that a rewrite can neutralise."""
+        return [s for s in self.reached if s.neutraliser is not None]
+
+    @property
+    def fixed(self) -> list[Suspect]:
+        """The reached suspects that no rewrite can neutralise."""
+        return [s for s in self.reached if s.neutraliser is None]
+
+    @property
+    def unreached(self) -> list[Suspect]:
+        """The suspects that the target may execute, by the text, and did not."""
+        return [suspect for suspect in self.candidates if suspect not in self.reached]
+
+    def result(self) -> TargetResult:
+        """The target's row of the report."""
+        run = worst_run(self.baseline)
+        if run is None:
+            return TargetResult(self.target, Verdict.INCONCLUSIVE, self.baseline.reason)
+        return TargetResult(self.target, run.verdict, run.reason or run.error or "", self.baseline.runs)
+
+
+class Variant(NamedTuple):
+    """A case and the suspects that are neutralised in it; ``tidy`` as in `neutralise`."""
+
+    case: Case
+    neutralised: Neutralised = frozenset()
+    tidy: bool = False
+
+
+def cases_of(
+    files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]], adapters: Sequence[str] = ()
+) -> list[Case]:
+    """A case for every target, not yet run.
+
+    ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``, ``adapters`` its files of functions that call
+    targets.
+    """
+    files, tables = list(files), list(tables)
+    suspects = {file.path: file.suspects for file in files}
+    common = {"adapters": list(adapters)} if adapters else {}
+    return [
+        Case(
+            file,
+            target,
+            common | _hints(file, target, tables),
+            {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)},
+            _candidates(target, suspects),
+        )
+        for file in files
+        for target in file.targets
+    ]
+
+
+def _candidates(target: Target, suspects: Mapping[str, Sequence[Suspect]]) -> list[Suspect]:
+    paths = sorted({target.path, *(path for path, _ in target.beyond)})
+    return [suspect for path in paths for suspect in suspects.get(path, ()) if target.may_execute(suspect)]
+
+
+def _hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    for table in tables:
+        module, _, symbol = str(table.get("target", "")).rpartition(":")
+        if symbol == target.symbol and _names_file(module, file.path):
+            return {key: value for key, value in table.items() if key != "target"}
+    return {}
+
+
+def _names_file(module: str, path: str) -> bool:
+    """Whether a dotted module name, or nothing, fits a path."""
+    dotted = os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
+    return not module or dotted == module or dotted.endswith("." + module)

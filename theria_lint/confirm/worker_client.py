@@ -1,0 +1,329 @@
+"""The parent's end of the worker: starts the target's Python, hands it jobs, collects outcomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from theria_lint.confirm import message_checks
+from theria_lint.confirm.message_checks import NonsenseError
+from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, Reads, TargetRequest, WorkerError
+from theria_lint.result import Environment
+from theria_lint.sandbox.environment import allowed
+
+# The worker finds theria and theria_lint where this process has them, and nothing else of this environment: the two may
+# be of different Python versions.
+_BOOT = """
+import sys
+from importlib.machinery import PathFinder
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [sys.argv[2]]) if name in ("theria", "theria_lint") else None
+sys.meta_path.insert(0, Finder)
+from theria_lint.worker.server import main
+main()
+"""
+
+
+STARTUP = 300.0
+"""Seconds until a worker has to greet: a cold disk takes long to import torch."""
+
+
+_LONGEST_MESSAGE = 6 * LONGEST_ANSWER + (1 << 16)
+"""A line that is longer is no message: JSON in JSON takes six bytes for one at most."""
+
+_PIECE = 1 << 16
+
+_PATIENCE = 15.0
+"""Seconds that the worker is given to end what it has started."""
+
+
+Tell = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
+"""Called with an outcome that has just come, None at the start of a job, and with what runs now."""
+
+
+class Worker:
+    """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
+
+    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
+    ``reads`` names the files that the interpreter itself is made of. Nothing that the process says is believed before
+    it has been checked: it holds what the code under test says.
+    """
+
+    def __init__(self, python: str, device: str, jobs: int) -> None:
+        """Starts the process; `meet` waits until it is ready.
+
+        Raises:
+            WorkerError: if the interpreter cannot be started.
+        """
+        self._jobs = max(1, jobs)
+        self._python = python
+        self._device = device
+        self._ended = False
+        self.environment = Environment()
+        self.protections: dict[str, str | None] = {}
+        self.reads = Reads()
+        self._start()
+
+    def _start(self) -> None:
+        self._unread = bytearray()
+        self._unsent = b""
+        root = str(Path(__file__).resolve().parents[2])
+        environment = {**allowed(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            self._process = self._popen(root, environment)
+        except OSError as error:
+            raise WorkerError(
+                f"{self._python} cannot be started ({error.strerror}): name an interpreter with --python"
+            ) from None
+        self._answers, self._requests = _descriptors(self._process)
+        os.set_blocking(self._requests, False)
+
+    def _popen(self, root: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self._python, "-P", "-c", _BOOT, self._device, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
+
+    def meet(self) -> None:
+        """Waits for the greeting: what the worker says of itself.
+
+        Raises:
+            WorkerError: if the interpreter lacks what probing needs.
+        """
+        greeting = self._receive(STARTUP)
+        try:
+            why = "it ended before it answered" if greeting is None else self._hear_greeting(greeting)
+        except NonsenseError as error:
+            why = f"its greeting {error}"
+        if why:
+            self._process.terminate()
+            raise WorkerError(
+                f"nothing was run: {why} in {self._python}; install theria-lint[confirm] there or choose --python"
+            )
+
+    def _hear_greeting(self, greeting: Any) -> str | None:
+        """Takes what a greeting says; returns the reason why nothing can be run, if it says so."""
+        if isinstance(greeting, dict) and "error" in greeting:
+            return message_checks.words(greeting["error"]) or "it gave no reason"
+        greeting = message_checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
+        self.environment = Environment(
+            python=message_checks.name(greeting["python"]),
+            torch=message_checks.name(greeting["torch"]),
+            triton=message_checks.optional(message_checks.name)(greeting["triton"]),
+            device=message_checks.one_of(greeting["device"], ("cpu", "cuda")),
+        )
+        self.protections = message_checks.table(
+            greeting["protections"], message_checks.optional(message_checks.words), 100
+        )
+        self.reads = Reads.from_json(greeting["reads"])
+        return None
+
+    def __enter__(self) -> Worker:
+        """The worker itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the process and everything below it."""
+        self.close()
+
+    def end(self) -> None:
+        """Ends the process, and its children with it, for good; safe in a signal handler."""
+        self._ended = True
+        self._process.terminate()  # it may have processes to end that would outlive it otherwise
+
+    def close(self) -> None:
+        """Ends it and closes the pipes."""
+        self.end()
+        self._bury()
+
+    def _bury(self) -> None:
+        self._end_process()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _end_process(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_ready(self) -> bool:
+        """Starts the process anew if it has ended; False where that is not wanted, or did not work."""
+        if not self._ended and self._process.poll() is not None:
+            self._bury()
+            try:
+                self._start()
+                if self._ended:  # meanwhile, when there was no process to end
+                    self._process.terminate()
+                self.meet()
+            except WorkerError:
+                self._ended = True
+        return not self._ended
+
+    def run(self, jobs: Sequence[Job], tell: Tell) -> dict[int, dict[str, Outcome]]:
+        """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.
+
+        A target may end the process that watches over it and its neighbours: those left without an outcome are run
+        once more, each by itself. What has ended the worker costs the jobs that ran then no more than that.
+        """
+        outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
+        left = list(jobs)
+        while left and self._is_ready():
+            left = self._run(left, outcomes, tell)
+        for job, target in _left(jobs, outcomes):
+            if self._is_ready():
+                self._run([replace(job, targets=(target,))], outcomes, tell)
+        return outcomes
+
+    def _run(self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], tell: Tell) -> list[Job]:
+        """Runs jobs until the last has ended, or the worker has; returns those that have not begun by then."""
+        waiting = deque(jobs)
+        running: dict[int, _Asked] = {}
+        self._fill(running, waiting, outcomes)
+        patience = max((_longest(job) for job in jobs), default=0.0)
+        tell(None, _now(running))
+        while running:
+            message = self._receive(patience)
+            asked = running.get(_number(message))
+            if message is None or asked is None:
+                self._give_up(running)
+                break
+            said = asked.hear(message)
+            if message.get("end"):
+                del running[asked.job.id]
+                self._fill(running, waiting, outcomes)
+            tell(said, _now(running))
+        return list(waiting)
+
+    def _give_up(self, running: Mapping[int, _Asked]) -> None:
+        """Ends a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
+        self._end_process()
+        for asked in running.values():
+            if not self._ended:
+                asked.retract()
+
+    def _fill(self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]) -> None:
+        """Sends as many of the waiting jobs as may run beside the running ones."""
+        while waiting and len(running) < self._jobs:
+            job = waiting.popleft()
+            self._unsent += json.dumps(job.to_json()).encode() + b"\n"
+            running[job.id] = _Asked(job, outcomes[job.id])
+
+    def _receive(self, patience: float) -> Any | None:
+        """The next message; None when the worker has ended, or said nothing for longer than any job may take.
+
+        Sends what is to be sent meanwhile: a worker that waits to be heard reads nothing.
+        """
+        found = b"\n" in self._unread
+        while not found:
+            writers = [self._requests] if self._unsent else []
+            ready, writable, _ = select.select([self._answers], writers, [], patience)
+            if writable:
+                self._send()
+            data = os.read(self._answers, _PIECE) if ready else b""
+            self._unread += data
+            found = b"\n" in data
+            if len(self._unread) > _LONGEST_MESSAGE or not (data or (writable and not ready)):
+                return None
+        line, _, self._unread = self._unread.partition(b"\n")
+        try:
+            return message_checks.parsed(bytes(line))
+        except NonsenseError:
+            return None
+
+    def _send(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._requests, self._unsent[:_PIECE]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # that it has ended is seen where it is read
+            self._unsent = b""
+
+
+def _descriptors(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """The descriptors on which a process answers, and is asked."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    return process.stdout.fileno(), process.stdin.fileno()
+
+
+def _left(jobs: Sequence[Job], outcomes: Mapping[int, Mapping[str, Outcome]]) -> list[tuple[Job, TargetRequest]]:
+    """The targets that have no outcome, each with its job."""
+    return [(job, target) for job in jobs for target in job.targets if target.symbol not in outcomes[job.id]]
+
+
+def _number(message: Any) -> int:
+    """The number of the job that a message speaks of; -1 for what is no message."""
+    number = message.get("job") if isinstance(message, dict) else None
+    return number if type(number) is int else -1
+
+
+@dataclass
+class _Asked:
+    """A job that runs, and its outcomes by symbol; ``last`` is the symbol of the one that came last."""
+
+    job: Job
+    outcomes: dict[str, Outcome]
+    last: str | None = None
+
+    def hear(self, message: Mapping[str, Any]) -> Outcome | None:
+        """Takes an outcome, or that the job's process came to a bad end."""
+        if message.get("died"):
+            self.retract()
+        outcome = self._outcome(message["outcome"]) if "outcome" in message else None
+        if outcome is None or outcome.symbol in self.outcomes:
+            return None
+        self.outcomes[outcome.symbol] = outcome
+        self.last = outcome.symbol
+        return outcome
+
+    def retract(self) -> None:
+        """Forgets what a process said last that has died: it is no evidence."""
+        if self.last is not None:
+            del self.outcomes[self.last]
+            self.last = None
+
+    def left(self) -> TargetRequest | None:
+        """The first target that has no outcome."""
+        return next((target for target in self.job.targets if target.symbol not in self.outcomes), None)
+
+    def _outcome(self, text: Any) -> Outcome | None:
+        """An outcome that was asked for; in the place of any other the reason of the target that ran."""
+        try:
+            outcome = Outcome.from_json(message_checks.parsed(message_checks.text(text, LONGEST_ANSWER)))
+            self.job.admit(outcome)
+        except NonsenseError as error:
+            target = self.left()
+            reason = f"its process gave an answer that cannot be one: it {error}"
+            return Outcome(self.job.id, target.symbol, reason=reason) if target else None
+        return outcome
+
+
+def _now(running: Mapping[int, _Asked]) -> list[tuple[Job, TargetRequest]]:
+    """What runs: of each job the first target that has no outcome."""
+    left = ((asked.job, asked.left()) for asked in running.values())
+    return [(job, target) for job, target in left if target is not None]
+
+
+def _longest(job: Job) -> float:
+    """Seconds after which the worker itself has certainly given a job up."""
+    return 60 + job.import_time + len(job.targets) * (job.target_time + 1)

@@ -1,0 +1,151 @@
+"""A run's gradients and blocks as a grid: what the heat maps of the text and HTML formats draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from theria.verdicts import COTANGENT, block_name, variable
+from theria_lint.model import STATES, Run
+from theria_lint.report.style import Style, printable
+
+_FIRST = ("q", "k", "v")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A gradient or a block. ``norm`` and ``oracle_norm`` are None for a gradient, of which only the error is kept.
+
+    ``error`` is relative, None where it is not finite or was not measured.
+    """
+
+    name: str
+    state: str
+    error: float | None
+    norm: float | None = None
+    oracle_norm: float | None = None
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether this is a block."""
+        return self.oracle_norm is not None
+
+    @property
+    def label(self) -> str:
+        """The word or number that stands in the grid."""
+        if self.state in ("missing", "zero", "unclear"):
+            return self.state
+        return "not finite" if self.error is None else f"{self.error:.1e}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows are the gradients g_a, columns the variables b of ∂g_a/∂b: q, k, v first, the cotangent last."""
+
+    rows: list[str]
+    columns: list[str]
+    gradients: dict[str, Cell]
+    blocks: dict[tuple[str, str], Cell]
+
+    @classmethod
+    def of(cls, run: Run) -> Grid:
+        """The grid of a run, without rows if nothing was measured."""
+        keys = {key: _parted(printable(key)) for key in run.blocks}
+        gradients = {
+            printable(name): Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()
+        }
+        blocks = {
+            (row, column): Cell(
+                block_name(row, column),
+                _state(run, key),
+                run.blocks[key].get("error"),
+                run.blocks[key].get("norm"),
+                run.blocks[key].get("oracle_norm"),
+            )
+            for key, (row, column) in keys.items()
+        }
+        rows = _ordered([*gradients, *(row for row, _ in keys.values())])
+        return cls(rows, _ordered(column for _, column in keys.values()), gradients, blocks)
+
+    def cells(self) -> Iterator[Cell]:
+        """Every gradient, then every block, row by row."""
+        yield from (self.gradients[row] for row in self.rows if row in self.gradients)
+        yield from (self.blocks[r, c] for r in self.rows for c in self.columns if (r, c) in self.blocks)
+
+    def summary(self) -> str:
+        """How many blocks are in which state."""
+        found = Counter(cell.state for cell in self.blocks.values())
+        return ", ".join(f"{found[state]} {state}" for state in STATES if found[state]) or "none measured"
+
+
+def _parted(key: str) -> tuple[str, str]:
+    row, _, column = key.partition(",")
+    return row, column
+
+
+def _state(run: Run, key: str) -> str:
+    return run.states.get(key, "unclear")
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """q, k, v first, the cotangent last, each once."""
+    found = dict.fromkeys(names)
+    return [
+        *(name for name in _FIRST if name in found),
+        *(name for name in found if name not in (*_FIRST, COTANGENT)),
+        *(name for name in (COTANGENT,) if name in found),
+    ]
+
+
+# State or, for what is wrong, from which relative error on: mark, colour and ASCII mark. The more ink, the worse.
+_MARKS = {
+    "missing": ("█", "red", "#"),
+    "wrong": ("░", "yellow", "-"),
+    "unclear": ("?", "yellow", "?"),
+    "right": ("·", "green", "."),
+    "zero": (" ", None, " "),
+}
+_WRONG = ((0.1, ("▓", "red", "!")), (1e-2, ("▒", "yellow", "+")))
+_CELL = 11
+
+
+def heatmap(run: Run, style: Style, unicode: bool) -> list[str]:
+    """A row for each gradient g_a, a column for what it is differentiated by; in each cell a mark and the error."""
+    grid = Grid.of(run)
+    if not grid.blocks:
+        return []
+    d = "∂" if unicode else "d"
+    first = max(len("blocks"), *(len(row) + 4 for row in grid.rows)) + 2
+    heads = ((f"{d}/{d}{variable(name)}", name) for name in grid.columns)
+    lines = ["blocks".ljust(first) + "".join(head.ljust(_width(name)) for head, name in heads).rstrip()]
+    for row in grid.rows:
+        cells = [_cell(grid.blocks.get((row, name)), style, unicode, _width(name)) for name in grid.columns]
+        lines.append(f"  g_{row}".ljust(first) + "".join(cells).rstrip())
+    return lines
+
+
+def gradients(run: Run, style: Style, unicode: bool) -> str:
+    """The errors of the gradients themselves, on one line."""
+    grid = Grid.of(run)
+    cells = (f"{name} {_cell(cell, style, unicode, 0)}" for name, cell in grid.gradients.items())
+    return "gradients  " + "  ".join(cells)
+
+
+def _width(column: str) -> int:
+    return max(_CELL, len(column) + 5)
+
+
+def _cell(cell: Cell | None, style: Style, unicode: bool, width: int) -> str:
+    if cell is None:
+        return " " * width
+    mark, colour, ascii_mark = _mark(cell)
+    word = "" if cell.state == "unclear" and cell.error is None else cell.label
+    text = f"{mark if unicode else ascii_mark} {word}"
+    return style.paint(text, colour) + " " * (width - len(text))
+
+
+def _mark(cell: Cell) -> tuple[str, str | None, str]:
+    error = float("inf") if cell.error is None else cell.error
+    shades = _WRONG if cell.state == "wrong" else ()
+    return next((mark for floor, mark in shades if not error < floor), _MARKS[cell.state])

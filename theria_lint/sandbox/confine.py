@@ -1,0 +1,104 @@
+"""Puts a process that is about to run somebody's code behind everything that the platform offers."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+
+from theria_lint.sandbox import (
+    environment,
+    landlock,
+    linux,
+    namespaces,
+    readable_paths,
+    resource_limits,
+    seccomp,
+    tempdir,
+)
+from theria_lint.sandbox.seccomp import Processes
+
+Protections = dict[str, str | None]
+"""For each protection None where it holds, else why it does not, or not wholly."""
+
+
+def settle(folder: str) -> None:
+    """Makes a folder the working directory, the home and the place for temporary files and caches."""
+    os.environ.update(environment.inside(folder))
+    tempfile.tempdir = None
+    os.chdir(folder)
+
+
+def close_off(files: Iterable[str], folder: str, *, device: str) -> tuple[int | None, Protections]:
+    """Forbids this process, and all that it forks, what importing and probing some files does not need.
+
+    Of the disk it keeps what ``paths.rules`` lists. Returns the listener that decides whether a process may be started,
+    None where there is none, and what holds.
+    """
+    listener = None
+    held: Protections = {"privileges": None if linux.drop_privileges() else "the system does not let them be dropped"}
+    held["files"] = (
+        _attempt(lambda: landlock.restrict(readable_paths.rules(files, folder, device=device))) or _old_landlock()
+    )
+    programs = device != "cpu"
+    try:
+        listener = seccomp.install(seccomp.broad(Processes.ASKED, programs=programs), listen=True)
+    except OSError as error:
+        held["processes"] = f"the system does not let us be asked ({error.strerror or error})"
+        held["calls"] = _attempt(lambda: seccomp.install(seccomp.broad(Processes.ALLOWED, programs=programs)))
+    else:
+        held["processes"] = held["calls"] = None
+    return listener, held
+
+
+def close_off_target(*, device: str) -> None:
+    """Forbids, besides, new processes where a probe needs none, and signals to any process but this one."""
+    _attempt(lambda: seccomp.install(seccomp.narrow(os.getpid(), programs=device != "cpu")))
+
+
+def _old_landlock() -> str | None:
+    return None if landlock.version() >= 3 else "this kernel's Landlock does not keep files from being truncated"
+
+
+def _attempt(action: Callable[[], object]) -> str | None:
+    """Why an action failed; None if it did not."""
+    try:
+        action()
+    except OSError as error:
+        return f"the system refuses ({error.strerror or error})"
+    return None
+
+
+def find_out(folder: str) -> Protections:
+    """Which protections hold on this machine: tried in a process that does nothing else."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            resource_limits.keep_only(writer)
+            _, held = close_off([], folder, device="cpu")
+            os.write(writer, json.dumps(held).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        answer = answers.read()
+    os.waitpid(pid, 0)
+    held = json.loads(answer) if answer else {"all": "they could not be tried"}
+    return {
+        **held,
+        "disk": None
+        if _can_mount(folder)
+        else f"folders are watched, and ended beyond {_SIZE} or {tempdir.ENTRIES} files",
+    }
+
+
+_SIZE = f"{tempdir.SIZE >> 20} MiB or {tempdir.ENTRIES} files"
+
+
+def _can_mount(folder: str) -> bool:
+    mounted = namespaces.mount_folder(folder)
+    if mounted:
+        namespaces.unmount_folder(folder)
+    return mounted

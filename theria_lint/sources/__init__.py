@@ -1,0 +1,1 @@
+"""TODO theria_lint/sources."""

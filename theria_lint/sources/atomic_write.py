@@ -1,0 +1,65 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from theria_lint.errors import UserError
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Write to a temporary file beside ``path`` and rename it; the mode of a file that is there is kept."""
+    directory = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".theria-lint-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(temporary, _mode(path))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file that the user asked for. Raises UserError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file that the user asked for. Raises UserError."""
+    _check_way(path)
+    try:
+        # What is no file (a pipe, /dev/stdout) cannot be replaced, only written to.
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as stream:
+                stream.write(data)
+        else:
+            write_atomically(os.path.realpath(path), data)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
+
+
+def _check_way(path: str) -> None:
+    """Raise UserError for what is named as if it lay in the working directory, where a link leads out of that.
+
+    The link may have come with the project: what it leads to is not what the user has named.
+    """
+    from theria_lint.sources.owned_folder import is_within
+
+    here = os.getcwd()
+    named = os.path.abspath(path).startswith(os.path.join(here, ""))
+    if named and not is_within(path, here):
+        raise UserError(
+            f"{path}: a link leads out of this folder, to {os.path.realpath(path)}; name that file itself to write it."
+        )

@@ -1,0 +1,199 @@
+"""Which files a run looks at: the paths given, their directories walked, what is ignored left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from theria_lint.config import Settings
+from theria_lint.errors import UserError
+
+if TYPE_CHECKING:
+    from theria_lint.sources.gitignore import Patterns
+
+SUFFIXES = (".py", ".ipynb")
+# Of an ignore file: nobody writes a longer one by hand.
+_LARGEST_PATTERNS = 256 * 1024
+
+# Directories that hold nobody's own code. Virtual environments are known by their pyvenv.cfg.
+SKIPPED_DIRECTORIES = frozenset(
+    {
+        *("__pycache__", "__pypackages__", ".direnv", ".eggs", ".ipynb_checkpoints", ".nox", ".tox", ".venv"),
+        *(".bzr", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
+        *("dist", "node_modules", "site-packages"),
+    }
+)
+
+
+class Discovery:
+    """The files, sorted, relative to the working directory; directories that could not be listed, with the reason.
+
+    ``excluded`` are named files that are left out, ``outside`` links to files outside the directory that was named.
+    ``unread`` are the ignore files that are not read, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.unlisted: list[tuple[str, str]] = []
+        self.excluded: list[str] = []
+        self.outside: list[str] = []
+        self.unread: list[tuple[str, str]] = []
+
+
+def discover(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
+    """Files named in ``paths``, and Python files and notebooks in the directories among them.
+
+    A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``; those in
+    ``given`` (relative to the working directory) need not exist. Links to directories are not followed, nor links that
+    lead out of the directory that was named. Raises UserError for a path that does not exist.
+    """
+    found = Discovery()
+    exclude = _exclude(settings)
+    files: set[str] = set()
+    for path in paths:
+        if path not in given and os.path.isdir(path):
+            files.update(_Walk(path, settings, exclude, found).files())
+            continue
+        if path not in given:
+            _check_is_file(path)
+        excluded = exclude is not None and exclude.match_within(_relative(path, settings.root))
+        (found.excluded.append if excluded else files.add)(_relative(path, os.getcwd()))
+    found.files = sorted(files)
+    return found
+
+
+def _check_is_file(path: str) -> None:
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file or directory.")
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: is not a file; pass files, directories, or - for standard input.")
+
+
+def _exclude(settings: Settings) -> Patterns | None:
+    if not settings.exclude:
+        return None
+    from theria_lint.sources.gitignore import Patterns  # a run without patterns compiles none
+
+    return Patterns(settings.exclude)
+
+
+def _relative(path: str, start: str) -> str:
+    return os.path.relpath(path, start).replace(os.sep, "/")
+
+
+class _Walk:
+    """One directory tree, depth first."""
+
+    def __init__(self, top: str, settings: Settings, exclude: Patterns | None, found: Discovery) -> None:
+        self._top = os.path.abspath(top)
+        self._inside = os.path.join(os.path.realpath(top), "")
+        self._root = settings.root
+        self._exclude = exclude
+        self._gitignore = settings.respect_gitignore
+        self._found = found
+
+    def files(self) -> Iterator[str]:
+        """Paths relative to the working directory."""
+        start = _relative(self._top, os.getcwd())
+        prefix = "" if start == "." else start + "/"
+        rules = _rules_above(self._top, self._found) if self._gitignore else []
+        for path in self._walk(self._top, rules):
+            yield prefix + path[len(self._top.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+
+    def _walk(self, directory: str, rules: list[tuple[str, Patterns]]) -> Iterator[str]:
+        stack = [(directory, rules)]
+        while stack:
+            directory, rules = stack.pop()
+            entries = self._entries(directory)
+            names = {entry.name for entry in entries}
+            if "pyvenv.cfg" in names and directory != self._top:
+                continue
+            if self._gitignore and ".gitignore" in names:
+                rules = [*rules, *_rules_in(directory, ".gitignore", self._found)]
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in SKIPPED_DIRECTORIES and not self._left_out(entry.path, True, rules):
+                        stack.append((entry.path, rules))
+                elif entry.name.endswith(SUFFIXES) and _is_file(entry) and not self._left_out(entry.path, False, rules):
+                    if self._leads_outside(entry):
+                        self._found.outside.append(_relative(entry.path, os.getcwd()))
+                    else:
+                        yield entry.path
+
+    def _leads_outside(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is a link to a file that nobody has named."""
+        return entry.is_symlink() and not os.path.realpath(entry.path).startswith(self._inside)
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(directory) as entries:
+                return list(entries)
+        except OSError as error:
+            self._found.unlisted.append((_relative(directory, os.getcwd()), error.strerror or str(error)))
+            return []
+
+    def _left_out(self, path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
+        if self._exclude is not None and self._exclude.match(_relative(path, self._root), is_dir):
+            return True
+        return _ignored(path, is_dir, rules)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether a name leads to a file; links that lead nowhere or in a circle do not."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _ignored(path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
+    """What git says: the deepest ignore file that names the path decides."""
+    for base, patterns in reversed(rules):
+        verdict = patterns.match(path[len(base) + 1 :].replace(os.sep, "/"), is_dir)
+        if verdict is not None:
+            return verdict
+    return False
+
+
+def _rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, Patterns]]:
+    """The patterns of an ignore file; as for git, a link is none."""
+    from theria_lint.sources.gitignore import Patterns
+    from theria_lint.sources.source_text import ReadError, read_up_to
+
+    path = os.path.join(directory, name)
+    if os.path.islink(path) or not os.path.exists(path):
+        return []
+    limit = f"the {_LARGEST_PATTERNS // 2**10} kB of patterns that are taken"
+    try:
+        text = read_up_to(_LARGEST_PATTERNS, path, limit).decode("utf-8", "surrogateescape")
+    except ReadError as error:
+        found.unread.append((_relative(path, os.getcwd()), error.message.rstrip(".")))
+        return []
+    return [(directory.rstrip(os.sep), Patterns(text.split("\n")))]
+
+
+def _rules_above(top: str, found: Discovery) -> list[tuple[str, Patterns]]:
+    """Ignore files between the repository's root and ``top``; none if they ignore ``top``, which was asked for."""
+    above: list[str] = []
+    directory = top
+    while not os.path.exists(os.path.join(directory, ".git")):
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return []
+        directory = parent
+        above.append(directory)
+    rules = _rules_in(directory, ".git/info/exclude", found)
+    for parent in reversed(above):
+        rules += _rules_in(parent, ".gitignore", found)
+    return [] if _top_ignored(top, directory, rules) else rules
+
+
+def _top_ignored(top: str, repository: str, rules: list[tuple[str, Patterns]]) -> bool:
+    """Whether ``top`` or a directory between it and the repository is ignored."""
+    directory = top
+    while len(directory) > len(repository):
+        if _ignored(directory, True, [(base, patterns) for base, patterns in rules if directory.startswith(base)]):
+            return True
+        directory = os.path.dirname(directory)
+    return False

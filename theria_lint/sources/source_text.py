@@ -1,0 +1,171 @@
+"""Bytes of a file, and the text that the static stage is given: decoded, without BOM, lines ended by a newline."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import stat
+import warnings
+from symtable import symtable
+
+from theria_lint.errors import SourceError
+
+# Nobody writes such a file by hand, and libcst would need minutes and gigabytes for it.
+LARGEST_FILE = 10 * 1024 * 1024
+
+
+class ReadError(Exception):
+    """A file that cannot be turned into text, in one sentence; ``line`` where one is to blame."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of a file. Raises ReadError if it cannot be read or is larger than ``LARGEST_FILE``."""
+    return read_up_to(LARGEST_FILE, path, f"the {LARGEST_FILE // 2**20} MB that are checked; exclude it or split it.")
+
+
+def read_up_to(largest: int, path: str, limit: str) -> bytes:
+    """The content of a file of at most ``largest`` bytes, which ``limit`` puts in words. Raises ReadError.
+
+    What is no file is not even opened: a pipe would be waited for, and a device may do anything.
+    """
+    try:
+        size = _size(os.stat(path))
+        if size <= largest:
+            with open(path, "rb", opener=_open_without_waiting) as stream:
+                size = max(size, _size(os.fstat(stream.fileno())))
+                data = stream.read(largest + 1)
+                size = max(size, len(data))
+    except (OSError, ValueError) as error:
+        raise ReadError(f"cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if size > largest:
+        shown = f"{size / 2**20:.0f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"
+        raise ReadError(f"is {shown}, more than {limit}")
+    return data
+
+
+def _size(found: os.stat_result) -> int:
+    if not stat.S_ISREG(found.st_mode):
+        raise ReadError("is not a file.")
+    return found.st_size
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of source text by PEP 263: the BOM, the comment in the first two lines, or UTF-8.
+
+    Raises ReadError for an encoding that Python does not know. Unlike ``tokenize.detect_encoding`` it takes, as the
+    compiler does, a coding comment with characters that are not UTF-8.
+    """
+    import codecs
+    import re
+
+    if data.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    for line in data.replace(b"\r", b"\n").split(b"\n", 2)[:2]:
+        found = re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line)
+        if found:
+            name = found[1].decode("ascii", "replace")
+            try:
+                "".encode(name)
+            except LookupError:
+                raise ReadError(f"is in the encoding {name!r}, which is unknown; save it as UTF-8.", 1) from None
+            return name
+        if line.strip() and not line.lstrip().startswith(b"#"):
+            break
+    return "utf-8"
+
+
+def decode(data: bytes) -> str:
+    """Source text in its own encoding. Raises ReadError."""
+    encoding = encoding_of(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ReadError(f"is not valid {encoding}; declare its encoding (PEP 263) or save it as UTF-8.", line) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse(source: str) -> ast.Module:
+    """The tree of a module; `SourceError` for whatever keeps Python from reading it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes and literals of the code that is read
+            return ast.parse(source)
+    except SyntaxError as error:
+        raise SourceError(error.lineno, f"does not parse: {error.msg}") from None
+    except (ValueError, UnicodeError) as error:
+        raise SourceError(None, f"does not parse: {error}") from None
+    except (RecursionError, MemoryError):
+        raise SourceError(None, "does not parse: it is nested too deeply") from None
+
+
+def parses(source: bytes | str) -> bool:
+    """Whether a source is valid Python.
+
+    Asked of the compiler's table of symbols, which takes half the time of a tree: no node becomes an object. The table
+    refuses some of what has a tree (a parameter that is declared global), so its refusal is checked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            symtable(source, "<file>", "exec")  # type: ignore[arg-type]  # bytes too, as compile() does
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return _has_tree(source)
+    return True
+
+
+def _has_tree(source: bytes | str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def syntax_check(source: str) -> None:
+    """Raise `SourceError` if a file is not valid Python."""
+    if not parses(source):
+        parse(source)
+
+
+INLINED = "__import__("
+"""What stands in a rewrite that imports in the midst of an expression: its tidy form is another program."""
+
+# str.splitlines would also split at form feeds and other characters that end no line of Python.
+_LINE = re.compile(r"\r\n|\r|\n")
+_BRACKET_OR_END = re.compile(r"[()\[\]{}]|\n")
+_KEPT = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+def split_lines(source: str) -> list[str]:
+    """The lines of a source without their ends; one more, empty, after a final line end."""
+    return _LINE.split(source)
+
+
+def kept_lines(source: str) -> list[str]:
+    """The lines of a source with their ends: joined, they are the source."""
+    return _KEPT.findall(source)
+
+
+def end_of_statement(text: str, place: int) -> int:
+    """Where the logical line of a masked text that holds a place ends, however many physical lines it takes."""
+    depth = sum(map(text[:place].count, "([{")) - sum(map(text[:place].count, ")]}"))
+    for match in _BRACKET_OR_END.finditer(text, place):
+        if match[0] != "\n":
+            depth += 1 if match[0] in "([{" else -1
+        elif depth <= 0 and not text[: match.start()].endswith(("\\", "\\\r")):
+            return match.start()
+    return len(text)
+
+
+TENSOR_WORDS = (b"torch", b"detach", b"requires_grad", b"register_hook")

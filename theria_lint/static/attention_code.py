@@ -1,0 +1,327 @@
+"""Which functions of a module are attention code: the seeds, and what the seeds call."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
+
+from theria_lint.errors import SourceError
+from theria_lint.static import attention_names
+from theria_lint.static.attention_patterns import (
+    callee_name,
+    computes_attention,
+    is_fake,
+    makes_weights,
+    multiplies,
+    registered_derivatives,
+)
+from theria_lint.static.class_lineage import (
+    CALL_ENTRIES,
+    CONTEXT_ENTRY,
+    FUNCTION_ENTRIES,
+    bases,
+    is_autograd_function,
+    lineage,
+    method_of,
+    multihead_members,
+)
+from theria_lint.static.scopes import Index, Scope, dotted, is_device_kernel, self_name
+
+# In one file: where names are defined again and again, each use means all of them. Real ones have a hundredth.
+_MOST_EDGES = 1_000_000
+# Frameworks that have modules of their own.
+_FOREIGN = attention_names.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
+# The nodes that can name a function.
+_NAMING = frozenset({ast.Name, ast.Attribute})
+
+
+class AttentionCode:
+    """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it.
+
+    ``registered_backwards`` are those of custom ops that compute attention, ``roots`` the symbols that others run.
+    """
+
+    def __init__(self, index: Index, roots: Collection[str] = ()) -> None:
+        self.index = index
+        self._variables = _module_variables(index)
+        self._edges = 0
+        self._mentions: dict[Scope, list[Scope]] = {}
+        self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        self._computing: dict[Scope, bool] = {}
+        self._multihead: dict[Scope, set[str]] = {}
+        self._registered = registered_derivatives(index)
+        self._weights = {scope for scope in index.functions() if makes_weights(scope)}
+        self.seeds = [scope for scope in index.functions() if scope.symbol in roots or self._is_seed(scope)]
+        self.active = self.closure(self.seeds)
+        owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
+        halves = (found for operator, found in self._registered.items() if operator in self.active)
+        self.registered_backwards = [found[0] for found in halves if found]
+        self.setup = {child for owner in owners for child in owner.method("__init__")} - self.active
+
+    def _is_seed(self, scope: Scope) -> bool:
+        if is_device_kernel(scope) or scope.parent is None or attention_names.is_test(scope.name) or _is_in_test(scope):
+            return False
+        if is_fake(scope):
+            return False
+        if scope.parent.kind == "class":
+            return self._is_seed_method(scope, scope.parent)
+        if attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope):
+            return True
+        if attention_names.function_is_attention(scope.name) and scope.parameters:
+            return True
+        return takes_attention_function(scope) and makes_attention(scope)
+
+    def _is_seed_method(self, scope: Scope, owner: Scope) -> bool:
+        if is_autograd_function(self.index, owner):
+            return scope.name in FUNCTION_ENTRIES and self.function_is_attention(owner)
+        if scope.name in CALL_ENTRIES and self.class_is_attention(owner):
+            return True
+        return attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope)
+
+    def computes_attention(self, scope: Scope) -> bool:
+        """Whether a function computes attention by its own code, or multiplies the weights that another made."""
+        if scope not in self._computing:
+            self._computing[scope] = (
+                computes_attention(scope) or self._multiplies_weights(scope) or self._calls_multihead(scope)
+            )
+        return self._computing[scope]
+
+    def _multiplies_weights(self, scope: Scope) -> bool:
+        if self._weights.isdisjoint(self.mentions(scope) if self._weights else ()):
+            return False
+        return multiplies(scope, {call for call in scope.of(ast.Call) if self._runs_weights(scope, call.func)})
+
+    def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
+        nodes, instance = ast.walk(callee), self_name(scope)
+        return any(found in self._weights for node in nodes for found in self._mentioned_by(scope, node, instance))
+
+    def _calls_multihead(self, scope: Scope) -> bool:
+        """Whether a method calls a submodule of its instance that is PyTorch's multi-head attention."""
+        instance = self_name(scope)
+        if instance is None or scope.parent is None:
+            return False
+        owners = lineage(self.index, scope.parent)
+        members = {f"{instance}.{name}" for owner in owners for name in self._multihead_members(owner)}
+        return bool(members) and any(dotted(call.func) in members for call in scope.of(ast.Call))
+
+    def _multihead_members(self, owner: Scope) -> set[str]:
+        if owner not in self._multihead:
+            self._multihead[owner] = multihead_members(owner)
+        return self._multihead[owner]
+
+    def class_is_attention(self, owner: Scope) -> bool:
+        """Whether calling an instance of this class computes attention."""
+        if not _FOREIGN.isdisjoint(base.partition(".")[0] for base in bases(owner)):
+            return False
+        if attention_names.class_is_attention(owner.name):
+            return True
+        entries = [entry for name in CALL_ENTRIES for entry in method_of(self.index, owner, name)]
+        return any(attention_names.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in entries)
+
+    def function_is_attention(self, owner: Scope) -> bool:
+        """Whether an ``autograd.Function`` computes attention."""
+        forwards = method_of(self.index, owner, "forward")
+        if any(attention_names.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in forwards):
+            return True
+        return attention_names.class_is_attention(owner.name) or any(
+            attention_names.takes_packed(entry.parameters) and attention_names.names_attention(owner.symbol)
+            for entry in forwards
+        )
+
+    def closure(self, roots: Iterable[Scope]) -> set[Scope]:
+        """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
+        reached: set[Scope] = set()
+        stack = list(roots)
+        while stack:
+            scope = stack.pop()
+            if scope in reached or is_device_kernel(scope):
+                continue
+            reached.add(scope)
+            stack.extend(child for child in scope.children if child.kind == "function")
+            stack.extend(self.mentions(scope))
+        return reached
+
+    def named(self, name: str) -> list[Scope]:
+        """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
+        owner, _, rest = name.partition(".")
+        return list(self._meaning(self.index.module, owner, rest.partition(".")[0] or None, set()))
+
+    def mentions(self, scope: Scope) -> list[Scope]:
+        """The functions of the file that a function's own code names, and so may call."""
+        if scope not in self._mentions:
+            self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._find_mentions(scope))))
+        return self._mentions[scope]
+
+    def _counted(self, found: Scope) -> Scope:
+        self._edges += 1
+        if self._edges > _MOST_EDGES:
+            what = f"its functions name one another more than {_MOST_EDGES:,} times"
+            raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
+        return found
+
+    def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
+        yield from self._registered.get(scope, ())
+        instance = self_name(scope)
+        for node in (*scope.header, *scope.nodes):
+            if type(node) in _NAMING:
+                yield from self._mentioned_by(scope, node, instance)
+
+    def _mentioned_by(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
+        """What one node of a function's own code names."""
+        if isinstance(node, ast.Name):
+            known = node.id in self.index.by_name or node.id in self._variables
+            if known and isinstance(node.ctx, ast.Load) and not self.is_tested(node):
+                yield from self._named(scope, node)
+        elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name):
+                if node.value.id == instance:
+                    yield from self._member(scope.parent, node.attr)
+            elif is_super(node.value):
+                for ancestor in lineage(self.index, scope.parent)[1:]:
+                    yield from ancestor.method(node.attr)
+
+    def is_tested(self, node: ast.expr) -> bool:
+        """Whether a name only takes part in an ``isinstance`` test."""
+        parent = self.index.parents.get(node)
+        if isinstance(parent, ast.Tuple):
+            parent = self.index.parents.get(parent)
+        return isinstance(parent, ast.Call) and callee_name(parent) in {"isinstance", "issubclass"}
+
+    def _named(self, scope: Scope, node: ast.Name) -> Iterator[Scope]:
+        parent = self.index.parents.get(node)
+        attribute = parent.attr if isinstance(parent, ast.Attribute) else None
+        yield from self._meaning(scope, node.id, attribute, set())
+
+    def _meaning(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
+        if name in seen:
+            return
+        seen.add(name)
+        for found in self._visible(scope, name):
+            if found.kind == "function":
+                yield found
+            else:
+                yield from self._entries(found, attribute)
+        if name in self._variables and self._seen_from(scope, name):
+            for inner, used in self._variables[name]:
+                yield from self._meaning(self.index.module, inner, used, seen)
+
+    def _seen_from(self, scope: Scope, name: str) -> bool:
+        return name not in scope.parameters
+
+    def _visible(self, scope: Scope, name: str) -> list[Scope]:
+        """The definitions that a bare name means in a scope, from the innermost scope that has any."""
+        current: Scope | None = scope
+        while current is not None:
+            if name in current.parameters:
+                return []
+            if current.kind != "class" or current is scope:
+                found = current.defined(name)
+                if found:
+                    return found
+            current = current.parent
+        return []
+
+    def _entries(self, owner: Scope, attribute: str | None) -> Iterator[Scope]:
+        """What runs when a class, or an attribute of it, is used."""
+        if is_autograd_function(self.index, owner):
+            entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
+        else:
+            entries = (*CALL_ENTRIES, CONTEXT_ENTRY) if attribute is None else (attribute,)
+        for name in entries:
+            yield from method_of(self.index, owner, name)
+
+    def _member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
+        """What ``self.attribute`` may run: methods, overridden ones in the file's subclasses, submodules."""
+        yield from method_of(self.index, owner, attribute)
+        for heir in self._heirs.get(owner, ()):
+            yield from heir.method(attribute)
+        for ancestor in lineage(self.index, owner):
+            yield from self.members(ancestor).get(attribute, ())
+
+    @cached_property
+    def _heirs(self) -> dict[Scope, list[Scope]]:
+        """The classes of the file that inherit from each."""
+        table: dict[Scope, list[Scope]] = {}
+        for scope in self.index.classes():
+            for ancestor in lineage(self.index, scope)[1:]:
+                table.setdefault(ancestor, []).append(scope)
+        return table
+
+    def members(self, owner: Scope) -> dict[str, list[Scope]]:
+        """What the attributes that a class assigns on ``self`` (or in its body) may run when they are called."""
+        if owner not in self._members:
+            table: dict[str, list[Scope]] = {}
+            self._members[owner] = table
+            for method in owner.children:
+                if method.kind == "function":
+                    self._collect_members(method, table)
+        return self._members[owner]
+
+    def _collect_members(self, method: Scope, table: dict[str, list[Scope]]) -> None:
+        instance = self_name(method)
+        for node in method.nodes:
+            if not isinstance(node, ast.Assign):
+                continue
+            for target in node.targets:
+                if isinstance(target, ast.Attribute) and dotted(target) == f"{instance}.{target.attr}":
+                    for name, attribute in _names_in(node.value):
+                        table.setdefault(target.attr, []).extend(self._meaning(method, name, attribute, set()))
+
+
+def _is_in_test(scope: Scope) -> bool:
+    outer = scope.enclosing("function")
+    return outer is not None and attention_names.is_test(outer.name)
+
+
+def takes_attention_function(scope: Scope) -> bool:
+    """Whether a function has a parameter for an attention function."""
+    return not attention_names.FUNCTION_PARAMETERS.isdisjoint(scope.parameters)
+
+
+def makes_attention(scope: Scope) -> bool:
+    """Whether a function returns an attention function: a nested one, or a lambda, that takes q, k and v."""
+    if any(child.kind == "function" and attention_names.takes_qkv(child.parameters) for child in scope.children):
+        return True
+    if any(
+        isinstance(node, ast.Lambda) and attention_names.takes_qkv(_lambda_parameters(node)) for node in scope.nodes
+    ):
+        return True
+    return not attention_names.ATTENTION_PARAMETERS.isdisjoint(scope.parameters) and attention_names.names_attention(
+        scope.name
+    )
+
+
+def _lambda_parameters(node: ast.Lambda) -> list[str]:
+    return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+
+
+def is_super(node: ast.AST) -> bool:
+    """Whether an expression is ``super()``."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
+def _names_in(value: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """The names that an expression loads, each with the attribute taken of it."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
+        elif isinstance(node, ast.Name):
+            yield node.id, None
+
+
+def _module_variables(index: Index) -> dict[str, list[tuple[str, str | None]]]:
+    """What each variable of the module was assigned, as the names that the values load."""
+    table: dict[str, list[tuple[str, str | None]]] = {}
+    for node in index.module.nodes:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    table.setdefault(target.id, []).extend(_attributed_names(node.value))
+    return table
+
+
+def _attributed_names(value: ast.AST) -> list[tuple[str, str | None]]:
+    pairs = list(_names_in(value))
+    attributed = {name for name, attribute in pairs if attribute is not None}
+    return [(name, attribute) for name, attribute in pairs if attribute is not None or name not in attributed]

@@ -1,0 +1,131 @@
+"""What a class is, as far as its file tells: its bases, its methods, what of PyTorch it descends from."""
+
+from __future__ import annotations
+
+import ast
+from collections import deque
+
+from theria_lint.errors import SourceError
+from theria_lint.static.scopes import Index, Scope, dotted
+
+FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
+MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
+MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
+FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
+_UNRECORDED = ("forward", "setup_context")
+_RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
+# In one file. Each class is asked for all of its own: of many the time would grow with the square.
+_MOST_ANCESTORS = 200
+CALL_ENTRIES = ("forward", "__call__")
+CONTEXT_ENTRY = "__enter__"
+
+
+def bases(scope: Scope) -> tuple[str, ...]:
+    """The dotted paths of a class's bases, resolved where they are imported, as written where they are not."""
+    if scope.bases is None:
+        scope.bases = _find_bases(scope)
+    return scope.bases
+
+
+def _find_bases(scope: Scope) -> tuple[str, ...]:
+    found: list[str] = []
+    assert isinstance(scope.node, ast.ClassDef)
+    assert scope.parent is not None
+    for base in scope.node.bases:
+        path = dotted(base.value if isinstance(base, ast.Subscript) else base)
+        if path is not None:
+            found.extend(scope.parent.names.resolve(path) or [path])
+    return tuple(found)
+
+
+def lineage(index: Index, scope: Scope) -> list[Scope]:
+    """A class and the classes of its file that it inherits from, nearest first. Raises SourceError for too many."""
+    if scope.line is None:
+        line = {scope: None}
+        queue = deque([scope])
+        while queue:
+            for base in bases(queue.popleft()):
+                for found in index.by_name.get(base.rpartition(".")[2], ()):
+                    if found.kind == "class" and found not in line:
+                        line[found] = None
+                        queue.append(found)
+            if len(line) > _MOST_ANCESTORS:
+                raise SourceError(
+                    None, f"has a class with more than {_MOST_ANCESTORS} ancestors: exclude it or split it."
+                )
+        scope.line = list(line)
+    return scope.line
+
+
+def inherits(index: Index, scope: Scope, roots: frozenset[str]) -> bool:
+    """Whether a class descends from one of ``roots``, through other classes of its file too."""
+    return any(not roots.isdisjoint(bases(ancestor)) for ancestor in lineage(index, scope))
+
+
+def is_autograd_function(index: Index, scope: Scope) -> bool:
+    """Whether a class is a ``torch.autograd.Function``, as far as the file tells."""
+    if inherits(index, scope, FUNCTION_BASES):
+        return True
+    return bool(scope.method("backward") and scope.method("forward")) and any(
+        base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in bases(scope)
+    )
+
+
+def records_nothing(index: Index, scope: Scope) -> bool:
+    """Whether a function is the forward of an ``autograd.Function``, run with recording off whatever it does itself.
+
+    Not so where its code switches recording on, or where the file calls the forward without ``apply``.
+    """
+    owner = scope.parent
+    if (
+        scope.name not in _UNRECORDED
+        or owner is None
+        or owner.kind != "class"
+        or not is_autograd_function(index, owner)
+    ):
+        return False
+    if any(node.attr in _RECORDING for node in scope.of(ast.Attribute)) or any(
+        node.id in _RECORDING for node in scope.of(ast.Name)
+    ):
+        return False
+    direct = f"{owner.name}.{scope.name}"
+    return direct not in index.called()
+
+
+def is_module(index: Index, scope: Scope) -> bool:
+    """Whether a class is an ``nn.Module``; one with a forward whose base is not known here counts."""
+    if inherits(index, scope, MODULE_BASES):
+        return True
+    return bool(scope.method("forward")) and not is_autograd_function(index, scope)
+
+
+def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
+    """The methods that ``name`` may mean on a class: its own, or else those of the nearest ancestor that has one."""
+    for ancestor in lineage(index, scope):
+        found = ancestor.method(name) or _assigned(index, ancestor, name)
+        if found:
+            return found
+    return []
+
+
+def _assigned(index: Index, scope: Scope, name: str) -> list[Scope]:
+    """The functions of the file that the body of a class assigns to a name: ``forward = _forward``."""
+    assigned = (node for node in scope.of(ast.Assign) if _is_named(node.targets[0], name))
+    named = (found for node in assigned for found in index.by_name.get(dotted(node.value) or "", ()))
+    return [found for found in named if found.kind == "function"]
+
+
+def _is_named(target: ast.expr, name: str) -> bool:
+    return isinstance(target, ast.Name) and target.id == name
+
+
+def multihead_members(scope: Scope) -> set[str]:
+    """The attributes to which the methods of a class assign PyTorch's multi-head attention."""
+    return {
+        target.attr
+        for method in scope.children
+        for node in method.of(ast.Assign)
+        if isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and not MULTIHEAD.isdisjoint(method.names.resolve_node(node.value.func))
+    }

@@ -1,0 +1,1 @@
+"""TODO theria_lint/static/prefilter."""

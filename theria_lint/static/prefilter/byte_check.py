@@ -1,0 +1,75 @@
+"""The cheapest questions: can a file of these bytes, or of this text, hold a suspect at all?"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from theria_lint.rules.loader import RuleSet
+from theria_lint.static import attention_names
+from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, triggers
+
+_CLASS = re.compile(rb"class[ \t]+(\w+)")
+_FUNCTION = re.compile(rb"def[ \t]+(\w+)")
+# An identifier that can name a query, whatever follows the first letters: `q`, `q_states`, `query_layer`, `xq`.
+_QUERY = re.compile(rb"[qQ](?:s|ry|RY|uer(?:y|ies)|UER(?:Y|IES))?(?:_\w*|[0-9]*)(?![A-Za-z])")
+# In lower case, here and below: what computes attention says one of these, or is named after it.
+_COMPUTING = (b"softmax", b"qkv")
+# A part of every word for attention.
+_ATTENTION = (b"attn", b"atten", b"sdpa", b"mha", b"mqa", b"gqa", b"mla")
+
+
+def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
+    """Whether a file speaks of torch (or a package that the settings list), holds a trigger, and may hold attention."""
+    wanted = triggers(rules)
+    if not any(root in data for root in wanted.roots):
+        return False
+    if not any(token in data for token in wanted.tokens):
+        return False
+    lower = data.lower()
+    if any(word in lower for word in _COMPUTING) or any(
+        _is_whole(data, match.start()) for match in _QUERY.finditer(data)
+    ):
+        return True
+    named = any(word in lower for word in _ATTENTION)
+    if named and _defines_attention(data):
+        return True
+    return _may_use_attention(data, lower, named, wanted) or _is_normalised_by_python(data)
+
+
+def _is_normalised_by_python(data: bytes) -> bool:
+    """Whether identifiers may be spelt in other characters than those that Python reads: ``ｑ`` is ``q``."""
+    return not data.isascii() and not unicodedata.is_normalized("NFKC", data.decode("utf-8", "replace"))
+
+
+def _defines_attention(data: bytes) -> bool:
+    """Whether a function or class of the file is named after attention."""
+    names = b" ".join((*_CLASS.findall(data), *_FUNCTION.findall(data)))
+    lower = names.lower()
+    return any(word in lower for word in _ATTENTION) and any(
+        map(attention_names.names_attention, names.decode().split())
+    )
+
+
+def _is_whole(data: bytes, start: int) -> bool:
+    """Whether the identifier at a place begins there, or behind one ``x`` or underscores."""
+    before = data[start - 1 : start]
+    return before in b"xX_" or not before.isalnum()
+
+
+def _may_use_attention(data: bytes, lower: bytes, named: bool, wanted: Triggers) -> bool:
+    """Whether a file calls, compiles or checkpoints attention of other files, or has an inner loop."""
+    if any(word in data for word in wanted.always_bytes if named or not _says_attention(word)):
+        return True
+    if not named and not any(word in lower for word in INNER_LOOPS):
+        return False
+    return any(word in data and any(found.search(data) for found in spelt) for word, spelt in wanted.loose)
+
+
+def _says_attention(word: bytes) -> bool:
+    return b"attn" in word or b"atten" in word
+
+
+def mentions_torch(source: str, rules: RuleSet) -> bool:
+    """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
+    return any(root.decode() in source for root in triggers(rules).roots)

@@ -1,0 +1,178 @@
+"""Whether a piece of masked text may be attention code: never no where the analysis of its tree says yes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from theria_lint.sources.source_text import end_of_statement
+from theria_lint.static import attention_names
+from theria_lint.static.attention_patterns import OPERATION, PRODUCTS
+from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, Chunk
+
+_CLASS = re.compile(r"class[ \t]+(\w+)")
+_SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
+_LAMBDA = re.compile(r"lambda\b([^:]*):")
+# The end of what stands in front of a lambda that is given a name.
+_NAMES = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*$")
+_NEAR = 200
+_DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
+_MULTIHEAD = re.compile(r"MultiheadAttention")
+_MULTIHEAD_CALL = re.compile(r"MultiheadAttention[\s\\]*\(")
+_ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
+# The literal comes first: the engine then skips to it instead of trying every place.
+_PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
+# Names that can be for q, k or v.
+_SOME_VARIABLE = tuple(re.compile(rf"{letter}(?<![a-wyzA-WYZ0-9.]{letter})") for letter in ("[qQ]", "[kK]", "[vV]"))
+_VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
+# A part of every name of an operation: a text without any is not searched.
+_HINTS = (
+    *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
+    *("flash_att", "sageattn", "xformers_attention"),
+)
+_OPERATION = re.compile(rf"(?<!\w){OPERATION}")
+_WORD_END = re.compile(r"(?!\w)")
+_RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
+_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=]*)?=[^=]*")
+_CALLED = re.compile(r"[\s\\]*\(")
+_ONE_FUNCTION = re.compile(r"\s*(?:@[^\n]*\s+)*(?:async[ \t]+)?def\b")
+_NESTED = re.compile(r"(?<!\w)(?:def|class)[ \t]")
+_SOFTMAX_CALL = re.compile(r"softmax\w*[\s\\)]*\(", re.IGNORECASE)
+_PRODUCT_CALL = re.compile(rf"@(?!=)|(?<!\w)(?:{'|'.join(sorted(PRODUCTS))})\(")
+
+
+def may_be_seed(chunk: Chunk) -> bool:
+    """Whether a chunk may itself be attention code."""
+    text = chunk.text
+    if chunk.body is not None:
+        return False
+    if any(attention_names.class_is_attention(name) for name in _CLASS.findall(text)) or _MULTIHEAD_CALL.search(text):
+        return True
+    if "def" not in text and "lambda" not in text:
+        return False
+    methods = frozenset(_method_names(chunk))
+    if any(_may_be_attention(text, match, match.start() in methods) for match in INNER.finditer(text)):
+        return True
+    tests = [test for test in _COMPUTING if test(text)]
+    return bool(tests) and any(test(piece) for piece in chunk.pieces() for test in tests)
+
+
+def may_be_seed_by_itself(method: str) -> bool:
+    """Whether a method of this text may be attention code by what it takes and computes."""
+    found = INNER.finditer(method)
+    return any(test(method) for test in _COMPUTING) or any(_may_be_attention(method, match, False) for match in found)
+
+
+def _method_names(chunk: Chunk) -> Iterator[int]:
+    """Where the definitions of a class's methods stand: of a method the name alone says nothing."""
+    for start in chunk.statements():
+        yield start + len("async ") if chunk.text.startswith("async ", start) else start
+
+
+def _may_compute(text: str) -> bool:
+    """Whether a function of a text may compute attention of what it takes or makes."""
+    several = products(text) >= 2
+    if takes_softmax(text):
+        return several or _may_make_qkv(text)
+    return several and _may_make_qkv(text)
+
+
+def _may_pass_on(text: str) -> bool:
+    """Whether a function of a text may be a forward that passes q, k and v on."""
+    return _ENTRY.search(text) is not None and _may_make_qkv(text)
+
+
+def _may_be_lambda(text: str) -> bool:
+    """Whether a text may name a lambda that is attention, by its name or by its parameters."""
+    for match in _LAMBDA.finditer(text) if "lambda" in text else ():
+        before = text[max(0, match.start() - _NEAR) : match.start()]
+        named = _NAMES.search(before) if before.rstrip().rstrip("(").rstrip().endswith("=") else None
+        if named is not None and attention_names.function_is_attention(named[1]):
+            return True
+        if named is not None and attention_names.takes_qkv(IDENTIFIER.findall(match[1])):
+            return True
+    return False
+
+
+def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
+    """Whether the definition that begins at ``match`` is attention by its name or by its parameters."""
+    if not is_method and attention_names.function_is_attention(match[1]):
+        return True
+    signature = _SIGNATURE.match(text, match.end())
+    # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
+    identifiers = IDENTIFIER.findall(signature[0] if signature else text)
+    if not attention_names.FUNCTION_PARAMETERS.isdisjoint(identifiers) and (
+        "lambda" in text or attention_names.names_attention(match[1])
+    ):
+        return True
+    found = attention_names.roles(identifiers)
+    if {"q", "k"} <= found and takes_softmax(text) and products(text):
+        return True
+    return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found
+
+
+def may_call_operation(text: str) -> bool:
+    """Whether a text names an attention operation."""
+    return any(_WORD_END.match(text, match.end()) for match in _operations(text))
+
+
+def renamed_operations(text: str) -> set[str]:
+    """The names that a text gives to attention operations and multi-head attention, by an import or an assignment."""
+    found: set[str] = set()
+    for match in chain(_operations(text), _MULTIHEAD.finditer(text)):
+        if _CALLED.match(text, match.end()):
+            continue  # what is assigned is its result
+        renamed = _RENAMED.match(text, match.end())
+        assigned = _ASSIGNED_TO.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start())
+        found.update(told[1] for told in (renamed, assigned) if told is not None)
+    return found
+
+
+def _operations(text: str) -> Iterator[re.Match[str]]:
+    """What begins with the name of an attention operation."""
+    for hint in _HINTS:
+        place = text.find(hint)
+        while place >= 0:
+            start = place - 1 if text.startswith("_", place - 1) and place else place
+            match = _OPERATION.match(text, start)
+            if match is not None:
+                yield match
+            place = text.find(hint, place + 1)
+
+
+def takes_softmax(text: str) -> bool:
+    """Whether a text may take a softmax."""
+    return "softmax" in text or "Softmax" in text or "SoftMax" in text or "SOFTMAX" in text
+
+
+def products(text: str) -> int:
+    """How many matrix products a text may hold."""
+    calls = sum([len(found.findall(text)) for word, found in _PRODUCTS if word in text])
+    return calls + (text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0)
+
+
+def _may_make_qkv(text: str) -> bool:
+    """Whether a text says names for q, k and v that are no attributes."""
+    return all(found.search(text) for found in _SOME_VARIABLE) and attention_names.takes_qkv(_VARIABLE.findall(text))
+
+
+def may_make_weights(chunk: Chunk) -> bool:
+    """Whether a function of the chunk may take a softmax of a product, and no product behind it."""
+    if not takes_softmax(chunk.text) or not products(chunk.text):
+        return False
+    return any(map(_may_end_in_softmax, chunk.pieces()))
+
+
+def _may_end_in_softmax(text: str) -> bool:
+    if not takes_softmax(text) or not products(text):
+        return False
+    if not _ONE_FUNCTION.match(text) or len(_NESTED.findall(text)) > 1:
+        return True
+    calls = list(_SOFTMAX_CALL.finditer(text))
+    return bool(calls) and _PRODUCT_CALL.search(text, end_of_statement(text, calls[-1].start())) is None
+
+
+# Each tells of a text whether one of its functions may be attention code; what is true of a function is true of a text
+# that holds it.
+_COMPUTING: tuple[Callable[[str], bool], ...] = (_may_compute, may_call_operation, _may_pass_on, _may_be_lambda)

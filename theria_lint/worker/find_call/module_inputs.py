@@ -1,0 +1,473 @@
+"""The tensors that a module's forward is differentiated in: which of its parameters hold them, and their shapes."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from theria_lint.static import attention_names
+from theria_lint.worker.find_call.argument_values import CALL, Values
+from theria_lint.worker.find_call.constructor_values import suggests
+from theria_lint.worker.find_call.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    hints_of,
+    looks_like_tensor,
+    roles_of,
+    tree_of,
+)
+from theria_lint.worker.find_call.trial_spec import Scene, grid, side
+
+ANYTHING = "*"
+"""Stands for the first positional argument of a forward that names none."""
+
+FEATURES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
+"""The layouts of a module's input, the likeliest first, and the axis of the features in each."""
+
+
+DEGREE = 3
+"""How many neighbours a position of a graph has: itself and one on either side."""
+
+
+def x_shape(scene: Scene) -> tuple[int, ...]:
+    """The shape of a module's input in the scene's layout.
+
+    A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), windows of
+    an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
+    """
+    b, t, c, s = scene.shape.batch, scene.shape.queries, scene.channels, side(scene)
+    return {
+        "btd": (b, t, c),
+        "td": (t, c),
+        "bthd": (b, c, t),
+        "bhtd": (b, c, s, s),
+        "bhwc": (b, s, s, c),
+        "bcfhw": (b, c, 2, s, s),
+        "bxywwc": (b, 2, 2, s // 2 or 1, s // 2 or 1, c),
+        "bhwtd": (b, scene.shape.heads, 2, t, scene.shape.dim),
+    }[scene.layout]
+
+
+def _masks(name: str, scene: Scene) -> list[Any]:
+    """Nothing is masked, in the forms that masks have."""
+    s = scene.shape
+    scores = torch.zeros(s.batch, 1, s.queries, s.keys, dtype=scene.dtype, device=scene.device)
+    one, pairs, batch = (
+        torch.ones(shape, dtype=torch.bool, device=scene.device)
+        for shape in ((s.batch, s.queries), (s.queries, s.keys), (s.batch, s.queries, s.keys))
+    )
+    return [None, one, scores, pairs, batch]
+
+
+def _rotations(name: str, scene: Scene) -> list[Any]:
+    """Nothing, the cosines and sines of rotary embeddings, their angles, or complex numbers of length one."""
+    s = scene.shape
+    angles = scene.tensor("angles", (s.queries, s.dim))
+    batched = angles.expand(s.batch, -1, -1)
+    pairs = [(batched.cos(), batched.sin()), (angles.sin(), angles.cos())]
+    turned = _turned(angles)
+    found = [
+        None,
+        *pairs,
+        angles,
+        scene.tensor(name, x_shape(scene)),
+        turned,
+        scene.tensor(name, (1, s.queries, scene.channels)),
+    ]
+    return [turned, *found[:-2]] if "cis" in name else found
+
+
+def _turned(angles: Tensor) -> Tensor:
+    """A complex number for every two channels."""
+    half = angles[:, : angles.shape[1] // 2]
+    return torch.polar(torch.ones_like(half), half)
+
+
+def _waves(name: str, scene: Scene) -> list[Any]:
+    """The cosines or sines of rotary embeddings, of all channels or of half: for a sequence, a batch, or heads."""
+    angles = scene.tensor("angles", (scene.shape.queries, scene.shape.dim))
+    waves = angles.cos() if "cos" in name else angles.sin()
+    half = waves[:, : waves.shape[1] // 2]
+    return [waves, waves.expand(scene.shape.batch, -1, -1), half, waves[None, :, None], half[None, :, None], None]
+
+
+def _positions(name: str, scene: Scene) -> list[Any]:
+    """The numbers of the positions, for one sequence or for the batch."""
+    numbers = torch.arange(scene.shape.queries, device=scene.device)
+    return [numbers, numbers.expand(scene.shape.batch, -1), numbers[:, None].to(scene.dtype)]
+
+
+def _grids(name: str, scene: Scene) -> list[Any]:
+    """Height and width of what a sequence is laid out from, or of an image."""
+    return [grid(scene), (side(scene), side(scene))]
+
+
+def _neighbours(scene: Scene) -> Tensor:
+    """Which positions are neighbours on a ring, themselves included: (T,T) of bool."""
+    numbers = torch.arange(scene.shape.queries, device=scene.device)
+    apart = (numbers[:, None] - numbers).remainder(len(numbers))
+    return (apart <= 1) | (apart == len(numbers) - 1)
+
+
+def _edges(name: str, scene: Scene) -> list[Any]:
+    """The two ends of every edge of a graph, (2,E) or (E,2)."""
+    pairs = _neighbours(scene).nonzero()
+    return [pairs.T, pairs]
+
+
+def _numbers(name: str, scene: Scene) -> list[Any]:
+    """Numbers of positions: of all, in another order, for each position; or of one for each."""
+    s = scene.shape
+    rows = torch.arange(s.queries, device=scene.device)
+    others = ((rows[:, None] + rows + 1) % s.queries).expand(s.batch, -1, -1)
+    return [others, others[..., 0], others[0], rows]
+
+
+def _levels(name: str, scene: Scene) -> list[Any]:
+    """Height and width of the one level of a pyramid that a sequence is, or where it starts."""
+    return [torch.tensor([0] if "start" in name else [[1, scene.shape.queries]], device=scene.device)]
+
+
+def _adjacencies(name: str, scene: Scene) -> list[Any]:
+    """The edges of a graph as a matrix of zeros and ones, for one graph or for the batch, as numbers or as a mask."""
+    mask = _neighbours(scene)
+    ones = mask.to(scene.dtype)
+    batch = scene.shape.batch
+    return [ones, ones.expand(batch, -1, -1), mask, mask.expand(batch, -1, -1), ones[..., None], ones[None, None]]
+
+
+def _constant(value: Any) -> Callable[[str, Scene], list[Any]]:
+    return lambda name, scene: [value]
+
+
+FORWARD: tuple[tuple[str, Values], ...] = (
+    (r"^(h|height)$", lambda n, s: [grid(s)[0], side(s)]),
+    (r"^(w|width)$", lambda n, s: [grid(s)[1], side(s)]),
+    (r"spatial_shapes$|level_start_ind\w*$", _levels),
+    (r"^(x_|input_|feat_|fmap_|spatial_)?(size|shapes?|hw|resolution|dims)$", _grids),
+    (r"edge_?ind(ex|ices)|^edge_?(list|idx)$", _edges),
+    (r"_(ind(ex|ices)|idx|ids)$|^(ind(ex|ices)|idx)$|neighbou?rs?", _numbers),
+    (r"^adj", _adjacencies),
+    (r"mask", _masks),
+    (r"^(position_embeddings|\w*rot(ary)?(_pos)?_?emb\w*|pos_?emb\w*|rope|rel_pos|freqs(_cis)?)$", _rotations),
+    (r"^(cos|sin)$|^(cos|sin)_|_(cos|sin)$", _waves),
+    (r"^(pos|positions|position_ids|coords|coordinates|input_positions|input_pos|cache_position)$", _positions),
+    (r"^(start|current|cur|cache)_?(pos|position|idx|index|len)$|^offset$|step$|^epoch$", _constant(0)),
+    *CALL,
+)
+"""By what a parameter of a module's forward is called: its candidate values."""
+
+
+Parameters = Mapping[str, inspect.Parameter]
+Choice = Mapping[str, int]
+Sizes = tuple[int, ...]
+
+_COORDINATES = re.compile(r"^(xyz|pos|positions?|pts|points?|trans(lation)?s?|(rel_|abs_)?coo?rd?(inate)?s)(_\w|\d)?$")
+_EDGES = re.compile(r"^edge_?(attr|feat|weight|emb|features|dist|vec)")
+_FRAMES = re.compile(r"^(rot(ation)?s?|frames?|rotation_mat\w*)$")
+_REFERENCES = re.compile(r"^reference_points$")
+_PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
+_VECTORS = re.compile(r"^(t|temb|t_emb|time\w*|vec|clip_?emb\w*|c|cond\w*|style|latents?|\w+_vec(tor)?)$")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arguments of a forward by the names of its parameters: tensors that are differentiated, alone or in lists.
+
+    ``names`` maps a parameter to the name of its input, or to those of the list that it is given.
+    """
+
+    names: Mapping[str, str | tuple[str, ...]]
+    tensors: dict[str, Tensor]
+
+    def arguments(self, values: Iterable[Tensor]) -> dict[str, Any]:
+        """The arguments for new values of the tensors."""
+        by_input = dict(zip(self.tensors, values, strict=True))
+        return {
+            parameter: by_input[found] if isinstance(found, str) else [by_input[name] for name in found]
+            for parameter, found in self.names.items()
+        }
+
+
+Recipe = Callable[[Parameters, Scene, Choice], Given]
+"""Makes the tensors that a forward is differentiated in; a choice says which shape a parameter's tensor has."""
+
+
+def recipes(forward: Parameters) -> Iterator[Recipe]:
+    """The likeliest first; each may raise what says that it does not suit the forward."""
+    if attention_names.takes_qkv(list(forward)):
+        yield from (wide, heads_apart)
+    yield one
+    if _needed(forward)[1:]:
+        yield from (all_needed, all_needed_with_heads)
+    if any(_is_context(name) for name, p in forward.items() if p.default is not inspect.Parameter.empty):
+        yield with_context
+    yield several
+
+
+def one(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """One tensor for the first parameter, and one for each that it needs to attend to."""
+    name = first_of(forward)
+    others = [other for other in _needed(forward) if other != name and _is_context(other)]
+    shapes = {n: _context_shapes(n, scene) for n in others} | _asked(forward, scene, choice)
+    return _given({name: "x", **{n: n for n in shapes}}, shapes, scene, choice)
+
+
+def all_needed(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """A tensor for every parameter that needs a value and whose name says nothing else."""
+    first, *rest = _needed(forward)
+    shapes = {n: _shapes(n, scene) for n in rest} | _asked(forward, scene, choice)
+    return _given({n: n for n in (first, *shapes)}, shapes, scene, choice)
+
+
+def all_needed_with_heads(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """The same with heads apart, as q, k and v have them, and scores of each query for each key."""
+    like = [tuple(scene.qkv()["q"].shape)]
+    shapes = {name: _shapes(name, scene) if _is_scores(name) else like for name in _needed(forward)}
+    return _given({name: name for name in shapes}, shapes, scene, {})
+
+
+def with_context(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """One tensor for the first parameter, and one for what it may attend to."""
+    given = one(forward, scene, choice)
+    other = next(
+        name for name in forward if _is_context(name) and name not in given.names and attention_names.role(name) is None
+    )
+    shape = _chosen(_context_shapes(other, scene), choice.get(other, 0))
+    return Given({**given.names, other: other}, {**given.tensors, other: _drawn(other, shape, scene)})
+
+
+def several(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """A list of tensors for the first parameter: the outputs of earlier layers, or the levels of a pyramid."""
+    tensors = {name: _drawn(name, x_shape(scene), scene) for name in ("x0", "x1", "x2")}
+    return Given({first_of(forward): tuple(tensors)}, tensors)
+
+
+def heads_apart(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """q, k, v with the scene's heads."""
+    roles = roles_of(forward)
+    tensors = scene.qkv()
+    return Given(dict(roles), {role: tensors[role] for role in roles.values()})
+
+
+def wide(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+    """q, k, v as wide as the module, all heads side by side."""
+    shape = replace(scene.shape, heads=1, dim=scene.channels, value_dim=scene.channels)
+    return heads_apart(forward, replace(scene, shape=shape, layout="btd" if scene.layout != "td" else "td"), choice)
+
+
+def token_ids(forward: Parameters, scene: Scene) -> dict[str, Tensor]:
+    """Numbers of tokens for the first parameter, (B,T): what a language model is given."""
+    numbers = torch.arange(scene.shape.batch * scene.shape.queries, device=scene.device) % 2
+    return {first_of(forward): numbers.view(scene.shape.batch, scene.shape.queries)}
+
+
+def first_of(forward: Parameters) -> str:
+    """The first parameter, `ANYTHING` where it has no name.
+
+    Raises:
+        TypeError: if nothing can be given by position.
+    """
+    name = next((n for n, p in forward.items() if p.kind in POSITIONAL), None)
+    if name is None and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in forward.values()):
+        raise TypeError("its forward takes no tensor by position")
+    return name or ANYTHING
+
+
+def _given(names: Mapping[str, str], shapes: Mapping[str, list[Sizes]], scene: Scene, choice: Choice) -> Given:
+    """A tensor for each of the names: of one of its shapes, or like x."""
+    tensors = {}
+    for parameter, name in names.items():
+        shape = _chosen(shapes[parameter], choice.get(parameter, 0)) if parameter in shapes else x_shape(scene)
+        tensors[name] = _drawn(name, shape, scene)
+    return Given(names, tensors)
+
+
+def optional_tensors(forward: Parameters) -> list[str]:
+    """The optional parameters that may hold a tensor that is computed, those that are attended to first.
+
+    A memory of earlier calls is none: its author may mean it to be a constant.
+    """
+    names = [name for name, p in forward.items() if p.default is None and _may_hold_tensor(p)]
+    names = [name for name in names if not re.search(r"^mem|past|prev|cache|hx|label|target", name.lower())]
+    attended = [name for name in names if _is_context(name)]
+    others = [name for name in names if name not in attended and not _speaks(name) and looks_like_tensor(forward[name])]
+    added = [name for name in names if name not in attended and _is_added(name)]
+    return list(dict.fromkeys([*attended, *others, *added]))
+
+
+def _asked(forward: Parameters, scene: Scene, choice: Choice) -> dict[str, list[Sizes]]:
+    """The shapes of the optional tensors that were chosen to be given: the first choice is to give none."""
+    names = [name for name in optional_tensors(forward) if choice.get(name)]
+    return {n: [(), *(_context_shapes if _is_context(n) else _shapes)(n, scene)] for n in names}
+
+
+def _chosen(shapes: list[Sizes], index: int) -> Sizes:
+    shapes = list(dict.fromkeys(shapes))
+    if index >= len(shapes):
+        raise NoSuchChoiceError
+    return shapes[index]
+
+
+def _drawn(name: str, shape: Sizes, scene: Scene) -> Tensor:
+    """A random tensor, with its last two axes swapped in memory where the scene asks for strides."""
+    tensor = scene.tensor(name, shape)
+    return tensor.mT.contiguous().mT if scene.strided and tensor.dim() > 1 else tensor
+
+
+def _needed(forward: Parameters) -> list[str]:
+    """The first parameter, and those after it that need a tensor as far as their names and annotations tell."""
+    names = [n for n, p in forward.items() if p.default is inspect.Parameter.empty and _may_hold_tensor(p)]
+    first = next((n for n, p in forward.items() if p.kind in POSITIONAL), None)
+    rest = [n for n in names if n != first and (_is_context(n) or attention_names.role(n) or not _speaks(n))]
+    return [first, *rest] if first is not None else rest
+
+
+def _may_hold_tensor(parameter: inspect.Parameter) -> bool:
+    variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return not variadic and not re.search(r"\b(int|bool|str|float)\b", str(parameter.annotation).lower())
+
+
+def _speaks(name: str) -> bool:
+    """Whether a name says what its parameter is given."""
+    lower = name.lower().strip("_")
+    return suggests(name, FORWARD) and not (_is_scores(name) or _COORDINATES.search(lower) or _PAIRS.search(lower))
+
+
+def _is_context(name: str) -> bool:
+    """Whether a name is that of something to attend to; a number of one, or its mask, is none."""
+    if re.search(r"mask|past|ind(ex|ices)$|_idx$|_ids$|_len(gth)?s?$|cache|scale|bias", name.lower()):
+        return False
+    fragments = ("context", "memory", "encoder_hidden", "cond", "kv", "source", "key", "value", "other")
+    return any(fragment in name.lower() for fragment in fragments) or name in ("y", "z", "c")
+
+
+def _is_scores(name: str) -> bool:
+    return bool(re.search(r"(attn_?|attention_?)(logits|scores|weights)$|^(sim|dots|logits|scores)$", name.lower()))
+
+
+def _is_added(name: str) -> bool:
+    """Whether a name is that of something that is added to the scores."""
+    return bool(re.search(r"bias(es)?$|alibi|^(attn_|attention_)?mask$|^rel(ative)?_?pos(itions?)?$", name.lower()))
+
+
+def _shapes(name: str, scene: Scene) -> list[Sizes]:
+    """The shapes that a tensor beside x may have, the likeliest first: its own, a pair's, a point's, a sequence's."""
+    x, lower = x_shape(scene), name.lower().strip("_")
+    b, t, c = scene.shape.batch, scene.shape.queries, scene.channels
+    pairs = (t, t, c) if len(x) == 2 else (b, t, t, c)
+    points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
+    if _is_scores(name):
+        return [(b, scene.shape.heads, t, scene.shape.keys)]
+    if _is_added(name):
+        h, s = scene.shape.heads, t if len(x) == 3 else scene.shape.keys
+        return [(t, s), (b, h, t, s), *([pairs] if _PAIRS.search(lower) else []), (h, t, s), (b, t, s)]
+    if _FRAMES.search(lower):
+        return [(*points, 3)]
+    edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if len(x) == 2 else []
+    told = (
+        (_EDGES, edges),
+        (_COORDINATES, [points]),
+        (_PAIRS, [pairs]),
+        (_VECTORS, [vector]),
+        (_REFERENCES, [(b, t, 1, 2)]),
+    )
+    likely = [shape for pattern, shapes in told if pattern.search(lower) for shape in shapes]
+    return [*likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
+
+
+def _context_shapes(name: str, scene: Scene) -> list[Sizes]:
+    """The shapes that what is attended to may have: a sequence of its own length, or any other."""
+    return [(scene.shape.batch, scene.shape.keys, scene.channels), *_shapes(name, scene)]
+
+
+def _as_wide(x: Sizes, width: int, scene: Scene) -> Sizes:
+    """The shape of x with another number of features."""
+    axis = FEATURES[scene.layout] % len(x)
+    return (*x[:axis], width, *x[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Record:
+    """A parameter that is an object with fields, what these are as parameters, and what makes the object of them."""
+
+    parameter: str
+    fields: Parameters
+    make: Callable[..., Any]
+
+    def opened(self, forward: Parameters) -> dict[str, inspect.Parameter]:
+        """The parameters of a forward with the fields in the record's place."""
+        rest = {name: p for name, p in forward.items() if name != self.parameter}
+        return {**self.fields, **rest}
+
+    def closed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the forward, the record made of those that are fields."""
+        fields = {name: value for name, value in arguments.items() if name in self.fields}
+        rest = {name: value for name, value in arguments.items() if name not in self.fields}
+        return {**rest, self.parameter: self.make(**fields)}
+
+
+def record_of(cls: Any) -> Record | None:
+    """The parameter of a module's forward that is a record: any by its annotation, the first by what the code reads."""
+    parameters = dict(list(inspect.signature(cls.forward).parameters.items())[1:])
+    needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    hints = hints_of(cls.forward)
+    for name in needed:
+        found = _annotated(hints.get(name), any_fields=name == needed[0])
+        found = found or (_read(name, tree_of(cls.forward)) if name == needed[0] else None)
+        if found is not None and not found[0].keys() & (parameters.keys() - {name}):
+            return Record(name, *found)
+    return None
+
+
+def _annotated(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[..., Any]] | None:
+    """The fields of a class that only holds them, tensors among them unless ``any_fields``, and what makes one."""
+    for owner in (hint, *get_args(hint)):
+        if not inspect.isclass(owner) or issubclass(owner, nn.Module):
+            continue
+        if issubclass(owner, dict) and hasattr(owner, "__total__"):
+            return _fields(owner.__annotations__), dict
+        if dataclasses.is_dataclass(owner) or (issubclass(owner, tuple) and hasattr(owner, "_fields")):
+            fields = dict(inspect.signature(owner).parameters)
+            if any_fields or any("Tensor" in str(field.annotation) for field in fields.values()):
+                return fields, owner
+    return None
+
+
+def _read(name: str, tree: ast.AST) -> tuple[Parameters, Callable[..., Any]] | None:
+    """What the code reads of an argument by constant keys, or by attributes that no tensor has."""
+    keys, attributes = list(_keys(name, tree)), list(_attributes(name, tree))
+    if keys:
+        return _fields(dict.fromkeys(keys)), dict
+    if attributes and not any(hasattr(torch.Tensor, attribute) for attribute in attributes):
+        return _fields(dict.fromkeys(attributes)), SimpleNamespace
+    return None
+
+
+def _keys(name: str, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=found), slice=ast.Constant(value=str(key)), ctx=ast.Load()):
+                if found == name:
+                    yield key
+
+
+def _attributes(name: str, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=found), attr=attribute, ctx=ast.Load()) if found == name:
+                yield attribute
+
+
+def _fields(hints: Mapping[str, Any]) -> Parameters:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {name: inspect.Parameter(name, kind) for name in hints}

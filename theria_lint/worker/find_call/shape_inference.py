@@ -1,0 +1,357 @@
+"""How to call functions of any tensors (latents and projections, features and a graph): shapes are found by running."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theria.probes.point import isolated
+from theria.probes.qkv import Shape
+from theria_lint.worker.find_call.argument_values import CALL, graphs, is_graph, is_known, is_learned
+from theria_lint.worker.find_call.call_strategy import Call, Way
+from theria_lint.worker.find_call.run_trial import depending
+from theria_lint.worker.find_call.shape_hints import Symbols, source_of, statements_in
+from theria_lint.worker.find_call.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    by_position,
+    choose_arguments,
+    optional_parameters,
+)
+from theria_lint.worker.find_call.trial_spec import Scene
+
+Parameters = Mapping[str, inspect.Parameter]
+
+COMBINATIONS = 60
+"""How many combinations of numbers of axes are tried, the likeliest first."""
+
+SECONDS = 5.0
+"""After which no further combination is tried."""
+
+_CONSTANT = re.compile(
+    r"mask|alibi|slopes|^(cos|sin)$|freqs|rope|rotary|position|^pos$|table|(^|_)(ids?|idx|index|indices|len(s|gths))$|seqlens",
+    re.IGNORECASE,
+)
+"""What the names of tensors look like whose values matter: other tables know these."""
+
+_COUNTS = re.compile(r"^(n|num|max|min|is|use|return|with)_|_?(size|dim|len|ratio|rate|slope|type|mode|fn)$")
+"""What the names of numbers and switches look like that no table knows."""
+
+_USES = (
+    r"\b{0}\s*@|@\s*{0}\b|\b{0}\.(shape|size|view|reshape|transpose|permute|mT|T|t|unsqueeze|dim|matmul|mm|bmm)\b"
+    r"|(matmul|mm|bmm|linear)\(\s*{0}\b|(matmul|mm|bmm|linear)\([^()]*,\s*{0}\b|einsum\([^()]*\b{0}\b|\b{0}\["
+)
+"""How a text uses a tensor, with its name for ``{0}``."""
+
+
+def shaped_way(function: Callable[..., Any], parameters: Parameters, fixed: Mapping[str, Any]) -> Way:
+    """The way to call a function whose required parameters are tensors of shapes that its text and complaints tell."""
+    text = source_of(function)
+    free = [name for name in required(parameters) if name not in fixed]
+    facts = facts_in(text)
+    shaped = [name for name in free if _holds_tensor(name, parameters[name], text, facts)]
+    solver = _Solver(function, parameters, fixed, shaped, facts)
+    rest = tuple(name for name in free if name not in shaped)
+    return Way(solver.call, rest, optional_parameters(parameters, fixed))
+
+
+def required(parameters: Parameters) -> list[str]:
+    """The parameters that need a value."""
+    kinds = (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+    return [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in kinds]
+
+
+@dataclass
+class _Solver:
+    """Finds the axes of a function's tensors, once for each choice of its other arguments and each dtype.
+
+    ``found``: those that ran, by choice and dtype; and by sizes too what was raised where none did.
+    """
+
+    function: Callable[..., Any]
+    parameters: Parameters
+    fixed: Mapping[str, Any]
+    shaped: list[str]
+    facts: Mapping[str, Symbols]
+    found: dict[Any, Plan | Exception] = field(default_factory=dict)
+
+    def call(self, scene: Scene, choice: Mapping[str, int]) -> Call:
+        """The call with tensors of the shapes that ran.
+
+        Raises:
+            Exception: what the function raised for the shapes with which it got furthest, if none ran.
+        """
+        if not self.shaped:
+            raise TypeError("no parameter of it is known to take a tensor")
+        key = (scene.dtype, tuple(choice.items()))
+        plan = self.found.get(key) or self.found.get((*key, scene.shape)) or self._solve(scene, choice)
+        self.found[(*key, scene.shape) if isinstance(plan, Exception) else key] = plan
+        if isinstance(plan, Exception):
+            raise plan
+        return self._made(plan, scene, choice)
+
+    def _solve(self, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+        flat = any(map(is_graph, self.parameters))
+        options = [axes_of(name, self.facts, flat=flat) for name in self.shaped]
+        combinations = sorted(product(*(range(len(axes)) for axes in options)), key=sum)
+        first: Exception | None = None
+        deadline = time.monotonic() + SECONDS
+        for indices in islice(combinations, COMBINATIONS):
+            plan = {name: axes[i] for name, axes, i in zip(self.shaped, options, indices, strict=True)}
+            outcome = self._settled(plan, scene, choice)
+            if not isinstance(outcome, Exception):
+                return outcome
+            first = first or outcome
+            if time.monotonic() > deadline:
+                break
+        assert first is not None
+        return first
+
+    def _settled(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+        """The plan with axes equated until the function runs, or what it raises when nothing more can be equated."""
+        error = self._refusal(plan, scene, choice)
+        while error is not None:
+            plans = list(equated(plan, scene.shape, str(error)))
+            outcomes = ((other, self._refusal(other, scene, choice)) for other in plans)
+            better = next(((p, e) for p, e in outcomes if str(e) != str(error)), None)
+            if better is None:
+                return error
+            plan, error = better
+        return plan
+
+    def _refusal(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Exception | None:
+        """What the function raises for a plan, or says by an output that does not depend on its inputs."""
+        try:
+            made = self._made(plan, scene, choice)
+            with isolated(scene.seed), torch.no_grad():
+                depending(made.output, list(made.inputs.values()))
+        except NoSuchChoiceError:
+            raise
+        except Exception as error:  # code that was not written for us
+            return error
+        return None
+
+    def _made(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Call:
+        sizes = sizes_for(plan, scene.shape)
+        tensors = {n: _drawn(n, tuple(sizes[axis] for axis in axes), scene) for n, axes in plan.items()}
+        nodes = next((size for axis, size in sizes.items() if axis.kind == TIME), scene.shape.queries)
+        rest = {name: p for name, p in self.parameters.items() if name not in tensors}
+        given = {n: _graph(n, nodes, scene, choice.get(n, 0)) for n in required(rest) if is_graph(n)}
+        others = choose_arguments(rest, scene, CALL, choice, {**self.fixed, **given})
+
+        def bound(*values: Tensor) -> Any:
+            arguments = {**others, **dict(zip(tensors, values, strict=True))}
+            named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
+            return self.function(*by_position(self.parameters, arguments), **named)
+
+        return Call(bound, tensors)
+
+
+def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Mapping[str, Symbols]) -> bool:
+    """Whether a parameter holds a tensor whose shape is to be found: by its annotation or use, or for want of more."""
+    annotation = str(parameter.annotation).lower()
+    if is_graph(name) or _CONSTANT.search(name) or re.search(r"\b(int|bool|float|str|list|dict)\b", annotation):
+        return False
+    if "tensor" in annotation or name in facts or is_learned(name):
+        return True
+    if re.search(_USES.replace("{0}", re.escape(name)), text):
+        return True
+    return not is_known(name) and not _COUNTS.search(name)
+
+
+def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
+    """Random numbers; those of a projection keep what they multiply at its size."""
+    tensor = scene.tensor(name, shape)
+    if WEIGHTS.search(name) and tensor.dim() > 1:
+        tensor = tensor / tensor.shape[-2] ** 0.5
+    return tensor.mT.contiguous().mT if scene.strided and tensor.dim() > 1 else tensor
+
+
+def _graph(name: str, nodes: int, scene: Scene, index: int) -> Tensor:
+    found = graphs(name, nodes, scene.dtype, scene.device)
+    if index >= len(found):
+        raise NoSuchChoiceError
+    return found[index]
+
+
+BATCH, TIME, HEADS, WIDTH = "batch", "time", "heads", "width"
+_KINDS = (
+    (BATCH, r"b|bs|bsz|batch(_?size)?|z"),
+    (HEADS, r"h|g|nh|n_?heads?\w*|num_heads|heads?"),
+    (TIME, r"[tlsnmij]|len|length|\w*seq_?len\w*|seq|time|nodes?|tokens|n_\w*|num_nodes"),
+)
+_BY_RANK = {1: (WIDTH,), 2: (TIME, WIDTH), 3: (BATCH, TIME, WIDTH), 4: (BATCH, HEADS, TIME, WIDTH)}
+_OF_WEIGHTS = {1: (WIDTH,), 2: (WIDTH, WIDTH), 3: (HEADS, WIDTH, WIDTH)}
+
+WEIGHTS = re.compile(r"^w$|^w_|^w[qkvo]|_w$|weights?$|proj|kernel|^u_|^theta|matrix", re.IGNORECASE)
+VECTORS = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec|^att_", re.IGNORECASE)
+_COMBINED = re.compile(r"q?kv(?=_)|(?<=_)q?kv", re.IGNORECASE)
+
+_EQUAL = (
+    re.compile(r"cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"),
+    re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)"),
+    re.compile(r"has size (\d+) for operand \d+ which does not broadcast with previously seen size (\d+)"),
+    re.compile(r"expanded size of the tensor \((\d+)\) must match the existing size \((\d+)\)"),
+    re.compile(r"Expected size (\d+) but got size (\d+)"),
+    re.compile(r"shape of the mask \[(\d+)[^]]*\].*shape of the indexed tensor \[(\d+)"),
+    re.compile(r"size mismatch, got input \(\d+\), mat \(\d+x(\d+)\), vec \((\d+)\)"),
+)
+_PAIRS = re.compile(r"\[(\d+), (\d+)\] but got: \[(\d+), (\d+)\]")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the parameter ``name``; ``kind`` is what is known of it.
+
+    ``times``: how many of one width lie side by side in it, as in the weights of q, k and v in one matrix.
+    """
+
+    kind: str
+    name: str
+    index: int
+    times: int = 1
+
+    @property
+    def single(self) -> Axis:
+        """One of those that lie side by side."""
+        return replace(self, times=1)
+
+
+Axes = tuple[Axis, ...]
+Plan = Mapping[str, Axes]
+"""The axes of each tensor, by the name of its parameter."""
+
+
+def facts_in(text: str) -> dict[str, Symbols]:
+    """The axes of names as a text describes, unpacks or contracts them; what it says first counts."""
+    found: dict[str, Symbols] = {}
+    for name, symbols in (*statements_in(text), *_in_code(text)):
+        found.setdefault(name, symbols)
+    return found
+
+
+def _in_code(text: str) -> Iterator[tuple[str, Symbols]]:
+    """``B, T, C = x.shape`` and ``einsum("btc,cd->btd", x, w)``, whatever the axes are called."""
+    try:
+        tree = ast.parse(textwrap.dedent(text))
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            yield from _unpacked(node.targets[0], node.value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("einsum"):
+            yield from _contracted(node)
+
+
+def _unpacked(target: ast.Tuple, value: ast.expr) -> Iterator[tuple[str, Symbols]]:
+    sized = value.func if isinstance(value, ast.Call) and not value.args else value
+    if not isinstance(sized, ast.Attribute) or sized.attr not in ("shape", "size"):
+        return
+    axes = tuple(axis.id for axis in target.elts if isinstance(axis, ast.Name))
+    if isinstance(sized.value, ast.Name) and len(axes) == len(target.elts):
+        yield sized.value.id, axes
+
+
+def _contracted(call: ast.Call) -> Iterator[tuple[str, Symbols]]:
+    texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    if not texts or "..." in texts[0]:
+        return
+    terms = texts[0].partition("->")[0].split(",")
+    operands = [a for a in call.args if not isinstance(a, ast.Constant)]
+    for term, operand in zip(terms, operands, strict=False):
+        axes = tuple(term.split() if " " in term.strip() else term.strip())
+        if isinstance(operand, ast.Name):
+            yield operand.id, axes
+        elif isinstance(operand, ast.Subscript) and isinstance(operand.value, ast.Name) and _only_slices(operand):
+            yield operand.value.id, axes
+
+
+def _only_slices(subscript: ast.Subscript) -> bool:
+    parts = subscript.slice.elts if isinstance(subscript.slice, ast.Tuple) else [subscript.slice]
+    return all(isinstance(part, ast.Slice) for part in parts)
+
+
+def axes_of(name: str, facts: Mapping[str, Symbols], *, flat: bool) -> list[Axes]:
+    """The axes that a tensor may have, the likeliest first; ``flat``: there is no axis of batch in this code."""
+    found = [_own(name, [_kind(symbol) for symbol in facts[name]])] if name in facts else []
+    if _COMBINED.search(name) and (WEIGHTS.search(name) or VECTORS.search(name)):
+        narrow = Axis(WIDTH, name, 0)
+        wide = replace(narrow, times=3 if "qkv" in name.lower() else 2)
+        found += [(wide,)] if VECTORS.search(name) else [(narrow, wide), (wide, narrow)]
+    ranks: Sequence[int] = (2, 3, 4) if flat else (3, 2, 4)
+    if VECTORS.search(name):
+        ranks = (1, 2, 3)
+    elif WEIGHTS.search(name):
+        ranks = (2, 3, 1)
+    kinds = _OF_WEIGHTS if WEIGHTS.search(name) else _BY_RANK
+    return list(dict.fromkeys(found + [_own(name, kinds[rank]) for rank in ranks]))
+
+
+def _own(name: str, kinds: Sequence[str]) -> Axes:
+    return tuple(Axis(kind, name, i) for i, kind in enumerate(kinds))
+
+
+def _kind(symbol: str) -> str:
+    return next((kind for kind, pattern in _KINDS if re.fullmatch(pattern, symbol.lower())), WIDTH)
+
+
+def sizes_for(plan: Plan, shape: Shape) -> dict[Axis, int]:
+    """A size for each axis, no two the same but where one is several of the other."""
+    free = {
+        BATCH: (shape.batch + 1, 1),
+        HEADS: (shape.heads, shape.heads),
+        TIME: (shape.queries, 1),
+        WIDTH: (shape.dim, 2),
+    }
+    axes = [axis for axes in plan.values() for axis in axes]
+    singles: dict[Axis, int] = {}
+    for axis in dict.fromkeys(axis.single for axis in axes):
+        size, step = free[axis.kind]
+        while size in singles.values():
+            size += step
+        singles[axis] = size
+    return {axis: axis.times * singles[axis.single] for axis in axes}
+
+
+def equated(plan: Plan, shape: Shape, complaint: str) -> Iterator[Plan]:
+    """The plans in which two axes are one, as a complaint asks; and, if it asks for nothing, all of a kind are."""
+    axes = {size: axis for axis, size in sizes_for(plan, shape).items()}
+    asked = False
+    for one, other in _asked(complaint):
+        if one != other and one in axes and other in axes and _may_be_one(axes[one], axes[other]):
+            asked = True
+            yield _renamed(plan, {axes[other].single: axes[one].single})
+    if not asked:
+        first: dict[str, Axis] = {}
+        same = {axis.single: first.setdefault(axis.kind, axis.single) for axis in axes.values()}
+        if any(axis != kept for axis, kept in same.items()):
+            yield _renamed(plan, same)
+
+
+def _asked(complaint: str) -> Iterator[tuple[int, int]]:
+    for pattern in _EQUAL:
+        yield from ((int(a), int(b)) for a, b in pattern.findall(complaint))
+    for a, b, c, d in _PAIRS.findall(complaint):
+        yield from ((int(a), int(c)), (int(b), int(d)))
+
+
+def _may_be_one(one: Axis, other: Axis) -> bool:
+    """Whether two axes may be the same: a batch is nothing else, and three side by side are not one."""
+    return one.times == other.times and (BATCH not in (one.kind, other.kind) or one.kind == other.kind)
+
+
+def _renamed(plan: Plan, singles: Mapping[Axis, Axis]) -> Plan:
+    return {
+        name: tuple(replace(singles.get(axis.single, axis.single), times=axis.times) for axis in axes)
+        for name, axes in plan.items()
+    }

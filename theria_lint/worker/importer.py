@@ -1,0 +1,143 @@
+"""Imports a file as part of its package, with some sources replaced in memory."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import importlib.util
+import linecache
+import os
+import sys
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from theria_lint.confirm.protocol import digest
+from theria_lint.sources.source_text import decode
+from theria_lint.worker.failure_messages import ChangedFileError, NotDefinedError
+
+
+def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    """Makes every later import of the given absolute paths compile the given text instead of the file.
+
+    ``inspect.getsource``, which Triton's decorator calls, is given the same text. ``digests`` are those of the texts
+    that other files are to have: an import of one that has changed raises ChangedFileError.
+    """
+    texts = {os.path.realpath(path): text for path, text in overrides.items()}
+    known = {os.path.realpath(path): text for path, text in digests.items()}
+    original = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = os.path.realpath(self.get_filename(fullname))
+        if path not in texts and path in known and digest(decode(self.get_data(path))) != known[path]:
+            raise ChangedFileError(path)
+        asks = fullname.partition(".")[0] not in _TRUSTED and _asks_device_type(path)
+        if path not in texts and not asks:
+            return original(self, fullname)
+        tree = ast.parse(texts.get(path) or self.get_data(path))
+        if asks and hasattr(builtins, DEVICE_TYPE):
+            tree = ast.fix_missing_locations(_DeviceTypes().visit(tree))
+        return compile(tree, self.get_filename(fullname), "exec", dont_inherit=True)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+    for path, text in overrides.items():
+        # An entry without a modification time is never checked against the file.
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+
+
+DEVICE_TYPE = "_theria_device_type"
+"""The built-in function that stands for ``.type`` of a device in rewritten code."""
+
+LINTED = "_linted_"
+"""Stands before the name of a module that is imported beside another of its name."""
+
+_TRUSTED = frozenset({"torch", "triton", "numpy", "theria", "theria_lint", "transformers", "sympy", "torchvision"})
+
+
+def _asks_device_type(path: str) -> bool:
+    try:
+        return b"device.type" in Path(path).read_bytes()
+    except OSError:
+        return False
+
+
+class _DeviceTypes(ast.NodeTransformer):
+    """Rewrites ``x.device.type`` to a call: ``torch.device`` itself takes no replacement."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """Replaces the attribute where it is read of something called a device."""
+        self.generic_visit(node)
+        owner = node.value
+        name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+        if node.attr != "type" or not isinstance(node.ctx, ast.Load) or not name.endswith("device"):
+            return node
+        call = ast.Call(ast.Name(DEVICE_TYPE, ast.Load()), [owner], [])
+        return ast.copy_location(call, node)
+
+
+def again(target: Any, symbol: str) -> Any:
+    """Imports a target's module, and all of its package, once more: what was decided at import is decided anew.
+
+    Raises:
+        BaseException: whatever the import raises.
+    """
+    path = str(sys.modules[target.__module__].__file__)
+    _forget_package(target.__module__)
+    return resolve(import_file(path), symbol)
+
+
+def forget(path: str) -> None:
+    """Forgets what a file's import has imported of its package."""
+    _forget_package(module_name(Path(path))[1])
+
+
+def _forget_package(name: str) -> None:
+    package = name.partition(".")[0]
+    for known in [m for m in sys.modules if m.partition(".")[0] == package]:
+        del sys.modules[known]
+
+
+def module_name(path: Path) -> tuple[Path, str]:
+    """The folder to import from, and the dotted name that the file has there: folders with __init__.py are packages."""
+    parts = [] if path.name == "__init__.py" else [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").exists() and folder.parent != folder:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return folder, ".".join(parts)
+
+
+def import_file(path: str) -> ModuleType:
+    """Imports a file under its name inside its package, or, for a file outside any, as a module of its own.
+
+    Raises:
+        BaseException: whatever the import raises.
+    """
+    file = Path(path)
+    root, name = module_name(file)
+    sys.path.insert(0, str(root))
+    if "." in name or file.name == "__init__.py":
+        return importlib.import_module(name)
+    if name in sys.modules or name in sys.stdlib_module_names or not name.isidentifier():
+        name = f"{LINTED}{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file.name} is not a Python source file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def resolve(module: ModuleType, symbol: str) -> object:
+    """The object of a qualified name; NotDefinedError where the module, once imported, has no such name."""
+    found: object = module
+    for part in symbol.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise NotDefinedError(symbol) from None
+    return found

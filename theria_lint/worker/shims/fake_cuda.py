@@ -1,0 +1,211 @@
+"""Lets code that insists on a CUDA GPU run on the CPU, in a worker's child, and records each help that it needed.
+
+Two kinds of help. What would only raise without a GPU (``torch.cuda.current_device()``, a custom operator that is
+registered for CUDA alone) always gets an answer. What chooses between paths (``x.is_cuda``,
+``torch.cuda.is_available()``, ``x.device.type``) is answered truthfully, and the question is recorded, until
+``pretend`` turns the answers to those of a machine with a GPU.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import re
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from theria_lint.worker import importer
+from theria_lint.worker.shims import shim_log
+from theria_lint.worker.triton_interpreter import interpreter
+from theria_lint.worker.triton_interpreter.interpreter import CAPABILITY, SHARED_MEMORY
+
+_OURS = frozenset({"torch", "triton", "theria", "theria_lint", "importlib"})
+_FACTORIES = (
+    "empty zeros ones full tensor arange rand randn randint randperm eye linspace as_tensor scalar_tensor "
+    "empty_like zeros_like ones_like full_like rand_like randn_like empty_strided tril_indices triu_indices"
+)
+_METHODS = "to new_empty new_zeros new_ones new_full new_tensor"
+
+_pretending = False
+
+
+def stand_in() -> None:
+    """Gives the answers that any GPU would give, and starts to listen for questions that choose a path."""
+    for name, answer in _ANSWERS.items():
+        setattr(torch.cuda, name, answer)
+    torch.library.custom_op = _for_any_device(torch.library.custom_op)
+    real = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+    is_cuda = property(lambda self: True if _chooses("is_cuda") else real(self))
+    torch.Tensor.is_cuda = is_cuda  # type: ignore[assignment]
+    available, count = torch.cuda.is_available, torch.cuda.device_count
+    torch.cuda.is_available = lambda: _chooses("torch.cuda.is_available()") or available()
+    torch.cuda.device_count = lambda: 1 if _chooses("torch.cuda.device_count()") else count()
+
+
+def help_along() -> None:
+    """What a child does before it imports code that may want a GPU where there is none."""
+    interpreter.complete()
+    stand_in()
+    setattr(builtins, importer.DEVICE_TYPE, device_type)
+
+
+def pretend() -> None:
+    """From now on CPU tensors say that they are on a GPU, and whatever is asked of a GPU is done on the CPU."""
+    global _pretending
+    if not _pretending:
+        _pretending = True
+        _redirect()
+
+
+def pretending() -> bool:
+    """Whether ``pretend`` was called in this process."""
+    return _pretending
+
+
+def device_type(device: Any) -> Any:
+    """Stands for ``device.type`` in the code under test, which is rewritten to call it."""
+    kind = device.type
+    if isinstance(device, torch.device) and kind == "cpu" and _chooses("device.type"):
+        return "cuda"
+    return kind
+
+
+def wants_gpu(reason: str) -> bool:
+    """Whether what stopped a call sounds like the lack of a GPU."""
+    return re.search(r"cuda|\bgpus?\b|nvidia|\bdevice\b", reason, re.IGNORECASE) is not None
+
+
+def _chooses(question: str) -> bool:
+    """Records a question of the code under test, and says whether to answer as on a GPU."""
+    module = sys._getframe(2).f_globals.get("__name__", "")
+    if module.partition(".")[0] in _OURS:
+        return False
+    shim_log.ask(question, module)
+    if _pretending:
+        shim_log.give(f"{question} answering as on a GPU")
+    return _pretending
+
+
+def _answer(name: str, value: Any) -> Callable[..., Any]:
+    """A function of ``torch.cuda`` that gives the stand-in's answer, to everyone but PyTorch."""
+    real = getattr(torch.cuda, name, None)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        package = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        if package == "torch" and real is not None:
+            return real(*args, **kwargs)
+        shim_log.give("stand-ins for torch.cuda")
+        return value(*args, **kwargs) if callable(value) else value
+
+    return function
+
+
+class _Nothing(contextlib.AbstractContextManager["_Nothing"]):
+    """A device, stream, event or graph on which there is nothing to do."""
+
+    cuda_stream = 0
+    stream_id = 0
+    idx = -1
+    prev_idx = -1
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes what the real ones take."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Ends nothing."""
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorates nothing: ``torch.cuda.device`` may be used as a decorator."""
+        return function
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: 0.0 if name == "elapsed_time" else None
+
+
+def _properties(*args: Any) -> SimpleNamespace:
+    return SimpleNamespace(
+        name="stand-in GPU",
+        major=CAPABILITY[0],
+        minor=CAPABILITY[1],
+        multi_processor_count=108,
+        total_memory=80 << 30,
+        warp_size=32,
+        max_threads_per_multi_processor=2048,
+        regs_per_multiprocessor=65536,
+        shared_memory_per_block=49152,
+        shared_memory_per_block_optin=SHARED_MEMORY,
+        shared_memory_per_multiprocessor=SHARED_MEMORY,
+        L2_cache_size=40 << 20,
+        gcnArchName="",
+    )
+
+
+_ANSWERS: dict[str, Any] = {
+    "current_device": _answer("current_device", 0),
+    "set_device": _answer("set_device", lambda *a: None),
+    "get_device_capability": _answer("get_device_capability", lambda *a: CAPABILITY),
+    "get_device_name": _answer("get_device_name", "stand-in GPU"),
+    "get_device_properties": _answer("get_device_properties", _properties),
+    "is_bf16_supported": _answer("is_bf16_supported", True),
+    "synchronize": _answer("synchronize", lambda *a: None),
+    "empty_cache": _answer("empty_cache", lambda *a: None),
+    "current_stream": _answer("current_stream", _Nothing),
+    "default_stream": _answer("default_stream", _Nothing),
+    "stream": _answer("stream", _Nothing),
+    "device": _Nothing,
+    "device_of": _Nothing,
+    "Stream": _Nothing,
+    "Event": _Nothing,
+    "CUDAGraph": _Nothing,
+    "max_memory_allocated": _answer("max_memory_allocated", 0),
+    "memory_allocated": _answer("memory_allocated", 0),
+    "get_arch_list": _answer("get_arch_list", lambda *a: [f"sm_{CAPABILITY[0]}{CAPABILITY[1]}"]),
+}
+
+
+def _for_any_device(custom_op: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.library.custom_op`` that registers for the CPU too what is meant for CUDA alone."""
+
+    @functools.wraps(custom_op)
+    def decorate(*args: Any, **kwargs: Any) -> Any:
+        kinds = kwargs.get("device_types")
+        if kinds is not None and "cpu" not in kinds:
+            shim_log.give("a custom operator for CUDA registered for the CPU")
+            kwargs["device_types"] = None
+        return custom_op(*args, **kwargs)
+
+    return decorate
+
+
+def _redirect() -> None:
+    """Makes tensors on the CPU where a GPU is named."""
+    for name in _FACTORIES.split():
+        setattr(torch, name, _on_cpu(getattr(torch, name)))
+    for name in _METHODS.split():
+        setattr(torch.Tensor, name, _on_cpu(getattr(torch.Tensor, name)))
+    torch.nn.Module.to = _on_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+
+
+def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*map(_cpu_for, args), **{name: _cpu_for(value) for name, value in kwargs.items()})
+
+    return call
+
+
+def _cpu_for(value: Any) -> Any:
+    named = isinstance(value, str) and (value == "cuda" or value.startswith("cuda:"))
+    if named or (isinstance(value, torch.device) and value.type == "cuda"):
+        shim_log.give("tensors made on the CPU where the code says cuda")
+        return "cpu"
+    return value

@@ -1,0 +1,109 @@
+"""How Triton kernels are launched: it is listened to, autotuners do not try everything, and products are precise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from theria_lint.worker.shims import shim_log
+
+
+def watch() -> None:
+    """Prepares Triton before code is imported that may hold kernels; does nothing where it is not installed."""
+    try:
+        from triton.runtime.autotuner import Autotuner
+        from triton.runtime.interpreter import InterpretedFunction
+        from triton.runtime.jit import JITFunction
+    except ImportError:
+        return
+    _count_launches(InterpretedFunction)
+    _count_launches(JITFunction)
+    _take_first(Autotuner)
+
+
+_PRECISION = "TRITON_F32_DEFAULT"
+"""The environment variable that tells Triton how to multiply float32 matrices where a kernel does not."""
+
+_sharpened = False
+
+
+def sharpen() -> None:
+    """Has compiled kernels multiply float32 numbers to full precision, in three passes of TensorFloat-32.
+
+    One pass, the default on NVIDIA's GPUs, leaves an error of 1e-3, in which finite differences of a forward drown.
+    """
+    global _sharpened
+    if _PRECISION not in os.environ and torch.version.hip is None:
+        os.environ[_PRECISION] = "tf32x3"
+        _sharpened = True
+
+
+def _count_launches(function: Any) -> None:
+    """Lets it be known who has kernels, and when one of the code under test runs."""
+    run, init = function.run, function.__init__
+
+    def noted(self: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
+        shim_log.kernel(getattr(fn, "__module__", None) or "")
+        init(self, fn, *args, **kwargs)
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (getattr(self.fn, "__module__", None) or "").startswith("theria."):
+            shim_log.launch()
+            if _sharpened:
+                shim_log.give("float32 products of Triton's kernels to full precision")
+        return run(self, *args, **kwargs)
+
+    function.run = counted
+    function.__init__ = noted
+
+
+def _take_first(autotuner: Any) -> None:
+    """Autotuners take the first configuration that is not pruned and runs, unmeasured: it tells as much as all of them.
+
+    An interpreted kernel would be run for each, and a compiled one compiled, which takes seconds. What does not fit the
+    GPU is passed over, as the autotuner itself does.
+    """
+    prune, bench_one = autotuner.prune_configs, autotuner._bench
+
+    def candidates(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
+        shim_log.give("the first of each autotuner's configurations")
+        self._theria_found = False
+        pruned = list(prune(self, kwargs, *rest))
+        return pruned[:1] if _is_interpreted(self) else pruned
+
+    def bench(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
+        if _is_interpreted(self):
+            return _ONCE
+        if self._theria_found:
+            return _NEVER
+        self.do_bench = _run_once
+        times = bench_one(self, *args, config=config, **meta)
+        self._theria_found = times != _NEVER
+        return list(times)
+
+    def check_disk_cache(self: Any, tuning_key: Any, configs: Any, bench_fn: Callable[[], Any]) -> bool:
+        bench_fn()
+        return False
+
+    autotuner.prune_configs, autotuner._bench, autotuner.check_disk_cache = candidates, bench, check_disk_cache
+
+
+_ONCE, _NEVER = [1.0, 1.0, 1.0], [float("inf")] * 3
+
+
+def _run_once(kernel_call: Callable[[], Any], quantiles: Any = None, **options: Any) -> list[float]:
+    """A benchmarker that sees whether a kernel runs."""
+    kernel_call()
+    return _ONCE
+
+
+def _is_interpreted(tuned: Any) -> bool:
+    """Whether what an autotuner launches, perhaps by way of heuristics, is interpreted."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    while not isinstance(tuned, InterpretedFunction) and hasattr(tuned, "fn"):
+        tuned = tuned.fn
+    return isinstance(tuned, InterpretedFunction)
