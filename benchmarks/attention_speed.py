@@ -33,7 +33,7 @@ def eager(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Problem:
+class TimedProblem:
     """Inputs, W that weights the output, and the cotangents of the gradients; all of one shape (B, H, T, D)."""
 
     inputs: tuple[Tensor, Tensor, Tensor]
@@ -50,11 +50,11 @@ class Problem:
         torch.autograd.grad(gradients, (*self.inputs, self.w), self.cotangents)
 
 
-def draw(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Problem:
+def draw(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> TimedProblem:
     """A problem with normally distributed entries."""
     q, k, v, w, *cotangents = (torch.randn(shape, device=device, dtype=dtype) for _ in range(7))
     q, k, v, w = (x.requires_grad_() for x in (q, k, v, w))
-    return Problem((q, k, v), w, tuple(cotangents))
+    return TimedProblem((q, k, v), w, tuple(cotangents))
 
 
 def measure(step: Step, device: str) -> tuple[float, float]:

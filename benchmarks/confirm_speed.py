@@ -21,10 +21,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from theria_lint.confirm.confirm import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "kernels"
@@ -84,9 +84,11 @@ def counts(path: Path, jobs: int) -> tuple[int, int]:
     files = []
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         source = file.read_text(encoding="utf-8")
-        files.append(SourceFile(str(file), source, scan(str(file), source, rules), find_targets(str(file), source)))
+        files.append(
+            SourceFile(str(file), source, scan_source(str(file), source, rules), find_targets(str(file), source))
+        )
     known = [0]
-    found = confirm(files, ConfirmSettings(jobs=jobs), lambda what, done, runs: known.append(runs))
+    found = confirm_suspects(files, ConfirmSettings(jobs=jobs), lambda what, done, runs: known.append(runs))
     return len(found.targets), max(known)
 
 

@@ -284,7 +284,7 @@ def _lint(arguments: list[str]) -> int:
     """The command line with a dynamic stage that only says which interpreter it would start."""
     import importlib.util
 
-    from theria_lint.cli import command
+    from theria_lint.cli import run_command_line
     from theria_lint.confirm import confirm as stage_module
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
     from theria_lint.result import Environment
@@ -294,10 +294,10 @@ def _lint(arguments: list[str]) -> int:
             print("STARTED IN PROJECT", settings.python)
         return Confirmation((), (), Environment())
 
-    stage_module.confirm = confirm
+    stage_module.confirm_suspects = confirm
     importlib.util.find_spec = lambda name, package=None: None  # as where pipx or pre-commit have installed it
     try:
-        command.main(arguments, prog_name="theria-lint", standalone_mode=True)
+        run_command_line.main(arguments, prog_name="theria-lint", standalone_mode=True)
     except SystemExit as error:
         return int(error.code or 0)
     return 0

@@ -1,3 +1,3 @@
-"""The linter: finds what may cut the graph in attention code, runs it, and says what is true."""
+"""theria-lint: find what may cut the autograd graph in attention code, run it, and report what is true."""
 
 __version__ = "0.1.0"

@@ -16,12 +16,12 @@ def main() -> None:
     """Run the command line, or the language server if the first word is ``server``, and exit."""
     os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
     if sys.argv[1:2] == ["server"]:
-        from theria_lint.lsp.command import command as serve
+        from theria_lint.lsp.command import serve_editor as serve
 
         serve(sys.argv[2:], prog_name="theria-lint server")
-    from theria_lint.cli import command
+    from theria_lint.cli import run_command_line
 
-    command(prog_name="theria-lint")
+    run_command_line(prog_name="theria-lint")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Results of the static stage, kept by the content that they were computed from, and the files that hold results.
+"""Keep results of the static stage by the content they were computed from, in a store that the outcome cache shares.
 
-One small file an entry, written to a temporary file and renamed, so that runs at the same time cannot harm each other.
-The name of an entry holds the content and everything that the result depends on, and no path, so that it holds wherever
-the content lies; an entry that cannot be read, or that we have not written, is no entry.
+An entry is one small file, written to a temporary file and renamed, so that runs at the same time cannot harm each
+other. Its name is a hash of the content and of everything else that the result depends on. An entry that cannot be
+read counts as absent.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from theria_lint import __version__
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
     from theria_lint.sources.owned_folder import Folder
-    from theria_lint.static.module_uses import Part
+    from theria_lint.static.module_uses import ModuleUse
 
 _DAY = 24 * 3600
-_KEPT = 30 * _DAY
+_MAX_AGE = 30 * _DAY
 # What a clean content has: read without loading what the others need.
-_NOTHING = b"[]"
+_EMPTY_ENTRY = b"[]"
 _BROKEN = (TypeError, KeyError, ValueError)
 """What reading an entry raises that is not what was written."""
 
 
-def user_cache() -> str:
+def get_user_cache_dir() -> str:
     """The directory where this platform keeps caches, with ours in it."""
     home = os.path.expanduser("~")
     if sys.platform == "win32":
@@ -40,7 +40,7 @@ def user_cache() -> str:
     return os.path.join(base, "theria-lint")
 
 
-def stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
+def compute_stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
     """What results depend on beside the content: our version, Python's, the rules and the code that applies them."""
     digest = hashlib.blake2b(f"{__version__} {sys.version_info[:2]} {sorted(names)}".encode(), digest_size=16)
     for directory in directories:
@@ -67,14 +67,14 @@ def place_of(cache_dir: str | None, root: str) -> Place:
     """
     from theria_lint.sources.owned_folder import is_within
 
-    own = user_cache()
+    own = get_user_cache_dir()
     if cache_dir is None:
         return Place(own, own)
     brought = is_within(cache_dir, root) or is_within(cache_dir, os.getcwd())
     return Place(cache_dir, own if brought else cache_dir)
 
 
-class Entries:
+class EntryStore:
     """JSON data of one kind by name; every failure to read or write leaves the run as it would be without.
 
     An entry begins with a digest of its name and data under our key: what others have put there is no entry.
@@ -87,7 +87,7 @@ class Entries:
         self._opened: Folder | None = None
         self._pruned = False
 
-    def load(self, name: str) -> Any:
+    def load_entry(self, name: str) -> Any:
         """What was stored under a name; None if nothing was, or nothing that can be read."""
         try:
             folder, file = self._folder().below(name[:2]), f"{name[2:]}.json"
@@ -95,11 +95,11 @@ class Entries:
             if mark != self._mark(name, text):
                 return None
             folder.use(file)
-            return [] if text == _NOTHING else _parse(text)
+            return [] if text == _EMPTY_ENTRY else _parse_entry(text)
         except (OSError, ValueError, RecursionError):
             return None
 
-    def store(self, name: str, data: Any) -> None:
+    def store_entry(self, name: str, data: Any) -> None:
         """Keep data under a name."""
         import json
 
@@ -109,7 +109,7 @@ class Entries:
             folder.below(name[:2], make=True).write(f"{name[2:]}.json", self._mark(name, text) + b"\n" + text)
             if not self._pruned:
                 self._pruned = True
-                self._prune(folder)
+                self._prune_old_entries(folder)
         except (OSError, ValueError, RecursionError):
             return
 
@@ -128,7 +128,7 @@ class Entries:
         digest.update(text)
         return digest.hexdigest().encode()
 
-    def _prune(self, folder: Folder) -> None:
+    def _prune_old_entries(self, folder: Folder) -> None:
         """Once a day, drop the entries that no run has read for a month."""
         try:
             if folder.age("pruned") < _DAY:
@@ -136,44 +136,44 @@ class Entries:
         except FileNotFoundError:
             pass
         folder.write("pruned", b"")
-        folder.prune(_KEPT)
+        folder.prune(_MAX_AGE)
 
 
 class StaticCache:
     """What the static stage found, by content."""
 
     def __init__(self, place: Place, stamp: bytes) -> None:
-        self._entries = Entries(place, "static")
+        self._entries = EntryStore(place, "static")
         self._stamp = stamp
 
-    def _name(self, kind: str, data: bytes, asked: Iterable[str]) -> str:
+    def _make_entry_name(self, kind: str, data: bytes, asked: Iterable[str]) -> str:
         digest = hashlib.blake2b(data, digest_size=16, key=self._stamp)
         for name in asked:
             digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
         return f"{digest.hexdigest()}.{kind}"
 
-    def suspects(self, path: str, data: bytes, roots: Iterable[str] = ()) -> tuple[Suspect, ...] | None:
+    def load_suspects(self, path: str, data: bytes, roots: Iterable[str] = ()) -> tuple[Suspect, ...] | None:
         """What was stored for this content, as found in ``path``; None if nothing was.
 
         ``roots``: what other files were known to run of it.
         """
-        rows = self._load(_suspects(path), data, roots)
+        rows = self._load_rows(_suspects(path), data, roots)
         try:
-            return None if rows is None else tuple(_suspect(path, row, len(data)) for row in rows)
+            return None if rows is None else tuple(_restore_suspect(path, row, len(data)) for row in rows)
         except _BROKEN:
             return None
 
-    def targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
+    def load_targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
         """What was stored for this content, as found in ``path``; None if nothing was."""
-        rows = self._load("targets", data)
+        rows = self._load_rows("targets", data)
         try:
-            return None if rows is None else tuple(_target(path, row, len(data)) for row in rows)
+            return None if rows is None else tuple(_restore_target(path, row, len(data)) for row in rows)
         except _BROKEN:
             return None
 
-    def part(self, data: bytes, name: str) -> Part | None:
+    def load_module_use(self, data: bytes, name: str) -> ModuleUse | None:
         """What was stored for something in a module of this content; None if nothing was."""
-        rows = self._load("part", data, (name,))
+        rows = self._load_rows("part", data, (name,))
         try:
             return None if rows is None else _part(rows)
         except _BROKEN:
@@ -183,25 +183,25 @@ class StaticCache:
         """Keep the suspects of a content."""
         from dataclasses import asdict
 
-        self._store(_suspects(path), data, [asdict(item) for item in suspects], roots)
+        self._store_rows(_suspects(path), data, [asdict(item) for item in suspects], roots)
 
     def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
         """Keep the targets of a content, and not what they reach beyond it."""
         from dataclasses import asdict
 
         rows = [asdict(item) for item in targets]
-        self._store("targets", data, [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows])
+        self._store_rows("targets", data, [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows])
 
-    def store_part(self, data: bytes, name: str, part: Part) -> None:
+    def store_module_use(self, data: bytes, name: str, part: ModuleUse) -> None:
         """Keep what something in a module is."""
-        self._store("part", data, part, (name,))
+        self._store_rows("part", data, part, (name,))
 
-    def _load(self, kind: str, data: bytes, asked: Iterable[str] = ()) -> list[Any] | None:
-        rows = self._entries.load(self._name(kind, data, asked))
+    def _load_rows(self, kind: str, data: bytes, asked: Iterable[str] = ()) -> list[Any] | None:
+        rows = self._entries.load_entry(self._make_entry_name(kind, data, asked))
         return rows if isinstance(rows, list) else None
 
-    def _store(self, kind: str, data: bytes, rows: Sequence[Any], asked: Iterable[str] = ()) -> None:
-        self._entries.store(self._name(kind, data, asked), rows)
+    def _store_rows(self, kind: str, data: bytes, rows: Sequence[Any], asked: Iterable[str] = ()) -> None:
+        self._entries.store_entry(self._make_entry_name(kind, data, asked), rows)
 
 
 def _suspects(path: str) -> str:
@@ -209,13 +209,13 @@ def _suspects(path: str) -> str:
     return "cells" if path.endswith(".ipynb") else "suspects"
 
 
-def _parse(text: bytes) -> Any:
+def _parse_entry(text: bytes) -> Any:
     import json
 
     return json.loads(text)
 
 
-def _suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
+def _restore_suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
     """A suspect from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Span, Suspect
 
@@ -230,7 +230,7 @@ def _suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
     return suspect
 
 
-def _target(path: str, row: dict[str, Any], size: int) -> Target:
+def _restore_target(path: str, row: dict[str, Any], size: int) -> Target:
     """A target from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Target, TargetKind
 
@@ -241,12 +241,12 @@ def _target(path: str, row: dict[str, Any], size: int) -> Target:
     return target
 
 
-def _part(rows: list[Any]) -> Part:
+def _part(rows: list[Any]) -> ModuleUse:
     """A part from its fields; one of `_BROKEN` for what is none."""
-    from theria_lint.static.module_uses import Part
+    from theria_lint.static.module_uses import ModuleUse
 
-    part = Part._make(tuple(row) if isinstance(row, list) else row for row in rows)
-    for field, default in zip(part, Part(), strict=True):
+    part = ModuleUse._make(tuple(row) if isinstance(row, list) else row for row in rows)
+    for field, default in zip(part, ModuleUse(), strict=True):
         if type(field) is not type(default):
             raise TypeError("no part")
         _texts(*field if isinstance(field, tuple) else ())

@@ -1,4 +1,4 @@
-"""The command line: options to settings, the report to its places, the outcome to an exit code."""
+"""The command line: turn options into settings, write the reports, return an exit code."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import click
 from theria_lint import __version__
 from theria_lint.config import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
 from theria_lint.errors import UserError
-from theria_lint.report import View
+from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
-    from theria_lint.result import Progress, Report
+    from theria_lint.result import LintReport, Progress
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
 that could not be checked (--fail-on narrows it); 2 wrong usage or configuration, a missing path, an internal error;
 130 interrupted with Ctrl-C, after a report of what was known by then."""
 
-INTERRUPTED = 130
+INTERRUPTED_EXIT_CODE = 130
 
 
-def _codes(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+def _split_codes(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
     """A comma-separated list."""
     return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
 
 
-class _Failure(click.ClickException):
+class _CommandFailure(click.ClickException):
     exit_code = 2
 
     def format_message(self) -> str:
@@ -57,7 +57,7 @@ class _Command(click.Command):
         except OSError as error:
             _give_up(sys.stdout)
             _say(f"Error: {_unwritten(error)}")
-            sys.exit(_Failure.exit_code)
+            sys.exit(_CommandFailure.exit_code)
 
 
 @click.command(cls=_Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,13 +73,15 @@ class _Command(click.Command):
 @click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
-@click.option("--select", metavar="RULES", callback=_codes, help="Report only these rules (prefixes, with commas).")
-@click.option("--ignore", metavar="RULES", callback=_codes, help="Leave these rules out (prefixes, with commas).")
+@click.option(
+    "--select", metavar="RULES", callback=_split_codes, help="Report only these rules (prefixes, with commas)."
+)
+@click.option("--ignore", metavar="RULES", callback=_split_codes, help="Leave these rules out (prefixes, with commas).")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths, in the syntax of .gitignore.")
 @click.option("--respect-gitignore/--no-respect-gitignore", default=None, help="Leave out what git ignores.")
 @click.option("--rule-path", "rule_paths", metavar="DIR", multiple=True, help="More rules of your own.")
 @click.option("--detach-name", "detach_names", metavar="NAME", multiple=True, help="A function that cuts the graph.")
-@click.option("--fail-on", metavar="KINDS", callback=_codes, help=f"What exits with 1: {', '.join(FAIL_ON)}.")
+@click.option("--fail-on", metavar="KINDS", callback=_split_codes, help=f"What exits with 1: {', '.join(FAIL_ON)}.")
 @click.option("--output-format", type=click.Choice(FORMATS), help="Format of the report on standard output.")
 @click.option("--output-file", "files", metavar="FORMAT:PATH", multiple=True, help="One more report, to a file.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the findings, one line each.")
@@ -100,58 +102,58 @@ class _Command(click.Command):
 @click.option("--list-rules", is_flag=True, help="Print the rules.")
 @click.option("--explain", metavar="RULE", help="Print what a rule finds, why, and what to do.")
 @click.version_option(__version__, "-V", "--version", prog_name="theria-lint", message="%(prog)s %(version)s")
-def command(paths: tuple[str, ...], **options: Any) -> None:
+def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.
 
     PATHS are files and directories; - is standard input. Without any, the working directory is checked.
     "theria-lint server" serves editors by the Language Server Protocol.
     """
     try:
-        code = run(paths, options)
+        code = execute_options(paths, options)
     except UserError as error:
-        raise _Failure(str(error)) from None
+        raise _CommandFailure(str(error)) from None
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = INTERRUPTED_EXIT_CODE
     except Exception as error:
         if options["verbose"]:
             _say_where()
-        raise _Failure(
+        raise _CommandFailure(
             f"internal error: {type(error).__name__}: {error}; please report it with what --verbose adds."
         ) from None
     sys.exit(code)
 
 
-def run(paths: tuple[str, ...], options: dict[str, Any]) -> int:
+def execute_options(paths: tuple[str, ...], options: dict[str, Any]) -> int:
     """Do what the options say; returns the exit code. Raises UserError."""
-    from theria_lint.config import resolve
+    from theria_lint.config import resolve_settings
 
-    _never_fail_to_print()
-    given = _standard_input(paths, options["stdin_filename"])
+    _escape_unprintable_output()
+    given = _read_standard_input(paths, options["stdin_filename"])
     paths = tuple(given) + tuple(path for path in paths if path != "-") or (".",)
-    resolved = resolve(paths, _configured(options), options["config"], options["isolated"])
+    resolved = resolve_settings(paths, _select_configured_options(options), options["config"], options["isolated"])
     settings = resolved.settings
     if _needs_rules(settings, options):
         from theria_lint import about
 
-        text = about.answer(resolved, options)
+        text = about.get_about_text(resolved, options)
         if text is not None:
             from theria_lint.report.style import shown
 
             _print(shown(text))
             return 0
-    return _lint(paths, given, settings, options)
+    return _lint_and_report(paths, given, settings, options)
 
 
-def _never_fail_to_print() -> None:
+def _escape_unprintable_output() -> None:
     """Source text and paths may hold what the terminal cannot show: write escapes instead of ending the run."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes]:
+def _read_standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes]:
     """The content of standard input under the name it is reported by, if it is to be read."""
     if "-" not in paths:
         if name is not None:
@@ -161,7 +163,7 @@ def _standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes
     return {shown: sys.stdin.buffer.read()}
 
 
-def _configured(options: dict[str, Any]) -> dict[str, Any]:
+def _select_configured_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the configuration knows too, under its keys, if they were given."""
     values = {key: options.get(key.replace("-", "_")) for key in KEYS}
     return {key: value for key, value in values.items() if value not in (None, ())}
@@ -172,10 +174,12 @@ def _needs_rules(settings: Settings, options: dict[str, Any]) -> bool:
     return bool(asked or settings.select or settings.ignore or settings.per_file_ignores)
 
 
-def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, options: dict[str, Any]) -> int:
-    from theria_lint.pipeline import lint
+def _lint_and_report(
+    paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, options: dict[str, Any]
+) -> int:
+    from theria_lint.pipeline import lint_paths
 
-    outputs = [_output(value) for value in options["files"]]
+    outputs = [_parse_output_option(value) for value in options["files"]]
     writing = options["write_baseline"]
     if settings.baseline and not writing and not os.path.isfile(settings.baseline):
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
@@ -185,14 +189,14 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
         from theria_lint.confirm.python_interpreter import trust_offered
 
         click.echo(f"Note: {trust_offered(settings)}", err=True)
-    with _progress(options) as progress:
-        report = lint(paths, settings, given=given, progress=progress)
+    with _open_progress_line(options) as progress:
+        report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:
-        return _accept(report, options)
+        return _accept_findings(report, options)
     from theria_lint.report import render
-    from theria_lint.report.summary import exit_code
+    from theria_lint.report.summary import compute_exit_code
 
-    view = _view(options)
+    view = _make_view(options)
     if options["diff"]:
         report = _print_patch(report)
     else:
@@ -200,12 +204,12 @@ def _lint(paths: tuple[str, ...], given: dict[str, bytes], settings: Settings, o
     for name, path in outputs:
         from theria_lint.sources.atomic_write import write_text
 
-        write_text(path, render(report, name, View(verbose=True, show_cleared=options["show_cleared"])))
-    _say_notes(report, options)
-    return INTERRUPTED if report.interrupted else exit_code(report, settings.fail_on)
+        write_text(path, render(report, name, ReportView(verbose=True, show_cleared=options["show_cleared"])))
+    _print_notes(report, options)
+    return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 
-def _output(value: str) -> tuple[str, str]:
+def _parse_output_option(value: str) -> tuple[str, str]:
     """The format and path of an ``--output-file``."""
     name, _, path = value.partition(":")
     if name not in FORMATS or not path:
@@ -213,22 +217,22 @@ def _output(value: str) -> tuple[str, str]:
     return name, path
 
 
-def _view(options: dict[str, Any]) -> View:
+def _make_view(options: dict[str, Any]) -> ReportView:
     """What to show, by the options and by what standard output can do."""
     wanted = options["color"]
     colour = wanted == "always" or (wanted == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    return View(
+    return ReportView(
         colour=colour,
         unicode=_can_write("░▒▓█·∂…", sys.stdout.encoding),
         quiet=options["quiet"],
         verbose=options["verbose"],
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],
-        width=_columns(sys.stdout),
+        width=_measure_terminal_width(sys.stdout),
     )
 
 
-def _columns(stream: TextIO) -> int:
+def _measure_terminal_width(stream: TextIO) -> int:
     """How wide the terminal is that a stream goes to; 0 where it goes to none."""
     if not stream.isatty():
         return 0
@@ -245,7 +249,7 @@ def _can_write(text: str, encoding: str | None) -> bool:
     return True
 
 
-def _progress(options: dict[str, Any]) -> AbstractContextManager[Progress | None]:
+def _open_progress_line(options: dict[str, Any]) -> AbstractContextManager[Progress | None]:
     """A line on the terminal that says what runs; none where nobody watches."""
     if options["quiet"] or not sys.stderr.isatty():
         return nullcontext()
@@ -254,7 +258,7 @@ def _progress(options: dict[str, Any]) -> AbstractContextManager[Progress | None
     return ProgressLine(sys.stderr)
 
 
-def _say_notes(report: Report, options: dict[str, Any]) -> None:
+def _print_notes(report: LintReport, options: dict[str, Any]) -> None:
     """What is worth knowing about the run, beside the report: on standard error, one line each."""
     for note in () if options["quiet"] else report.notes:
         _say(f"Note: {_line(note)}")
@@ -277,9 +281,9 @@ def _unwritten(error: OSError) -> str:
 
 def _line(text: str) -> str:
     """A sentence that may name anything, as one line that nothing acts on."""
-    from theria_lint.report.style import inert, printable
+    from theria_lint.report.style import escape_unprintable, inert
 
-    return inert(printable(text))
+    return inert(escape_unprintable(text))
 
 
 def _say(line: str) -> None:
@@ -307,14 +311,14 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _print_patch(report: Report) -> Report:
+def _print_patch(report: LintReport) -> LintReport:
     """Print what was verified; the report with what there is to say about it as notes."""
     from dataclasses import replace
 
     from theria_lint.model import Disposition
-    from theria_lint.report.patch import patch
+    from theria_lint.report.patch import make_patch
 
-    text, left_out = patch(report)
+    text, left_out = make_patch(report)
     _print(text)
     confirmed = [finding for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
     mended = sum(finding.rewrite is not None for finding in confirmed)
@@ -322,19 +326,19 @@ def _print_patch(report: Report) -> Report:
     return replace(report, notes=(*report.notes, *left_out, said))
 
 
-def _accept(report: Report, options: dict[str, Any]) -> int:
+def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:
     """Write a baseline or ignore comments instead of a report."""
     if options["write_baseline"]:
-        from theria_lint.report.summary import unexplained_targets
+        from theria_lint.report.summary import list_unexplained_targets
         from theria_lint.suppress.baseline import write_baseline
 
         path = options["write_baseline"]
-        count = write_baseline(path, report.findings, unexplained_targets(report), report.sources)
+        count = write_baseline(path, report.findings, list_unexplained_targets(report), report.sources)
         _print(_line(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
     if options["add_ignores"]:
         from theria_lint.suppress.ignore_comments import add_ignores
 
         for line in add_ignores(report):
             _print(_line(line) + "\n")
-    _say_notes(report, options)
+    _print_notes(report, options)
     return 0

@@ -1,4 +1,4 @@
-"""Settings: one table of keys, what the command line and the configuration file say, and where each came from."""
+"""Settings: one table of keys, read from the command line and the configuration file, each with its source."""
 
 from __future__ import annotations
 
@@ -52,44 +52,44 @@ class Settings(NamedTuple):
 
 
 # A reader turns a raw value into the setting, or raises ValueError with what was expected.
-Reader = Callable[[Any, str], Any]
+ValueReader = Callable[[Any, str], Any]
 
 
-def _text(value: Any, root: str) -> str:
+def _read_string(value: Any, root: str) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("expected a non-empty string")
     return value
 
 
-def _program(value: Any, root: str) -> str:
+def _read_program(value: Any, root: str) -> str:
     """A program by its name, to be looked up on PATH, or by its path."""
-    name = _text(value, root)
-    return _path(name, root) if os.path.dirname(name) else name
+    name = _read_string(value, root)
+    return _read_path(name, root) if os.path.dirname(name) else name
 
 
-def _path(value: Any, root: str) -> str:
-    return os.path.normpath(os.path.join(root, os.path.expanduser(_text(value, root))))
+def _read_path(value: Any, root: str) -> str:
+    return os.path.normpath(os.path.join(root, os.path.expanduser(_read_string(value, root))))
 
 
-def _flag(value: Any, root: str) -> bool:
+def _read_flag(value: Any, root: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError("expected true or false")
     return value
 
 
-def _number(value: Any, root: str) -> float:
+def _read_seconds(value: Any, root: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
         raise ValueError(f"expected a number of seconds above 0, {_LONGEST} at most")
     return float(value)
 
 
-def _count(value: Any, root: str) -> int:
+def _read_count(value: Any, root: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_JOBS:
         raise ValueError(f"expected a whole number up to {_MOST_JOBS}, 0 for one per CPU")
     return value
 
 
-def _several(reader: Reader) -> Reader:
+def _make_list_reader(reader: ValueReader) -> ValueReader:
     def read(value: Any, root: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
             raise ValueError("expected a list")
@@ -98,7 +98,7 @@ def _several(reader: Reader) -> Reader:
     return read
 
 
-def _choice(*choices: str) -> Reader:
+def _make_choice_reader(*choices: str) -> ValueReader:
     def read(value: Any, root: str) -> str:
         if value not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}")
@@ -107,19 +107,19 @@ def _choice(*choices: str) -> Reader:
     return read
 
 
-def _per_file(value: Any, root: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _read_per_file_ignores(value: Any, root: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if not isinstance(value, dict):
         raise ValueError("expected a table from a file pattern to a list of rules")
-    return tuple((pattern, _several(_text)(rules, root)) for pattern, rules in value.items())
+    return tuple((pattern, _make_list_reader(_read_string)(rules, root)) for pattern, rules in value.items())
 
 
-def _arguments(value: Any, root: str) -> dict[str, Any]:
+def _read_arguments(value: Any, root: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("expected a table of keyword arguments")
     return value
 
 
-def _target(value: Any, root: str) -> dict[str, Any]:
+def _read_target_table(value: Any, root: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("expected a table for each target")
     for key in value:
@@ -127,56 +127,56 @@ def _target(value: Any, root: str) -> dict[str, Any]:
             raise ValueError(f"unknown key {key!r}; a target knows {', '.join(TARGET_KEYS)}")
     if "target" not in value:
         raise ValueError('a target needs target = "package.module:symbol"')
-    return {key: _nested(key, TARGET_KEYS[key], item, root) for key, item in value.items()}
+    return {key: _read_nested_value(key, TARGET_KEYS[key], item, root) for key, item in value.items()}
 
 
-def _target_name(value: Any, root: str) -> str:
+def _read_target_name(value: Any, root: str) -> str:
     """``package.module:symbol``; the module may be written as a path, or left out."""
-    module, _, symbol = _text(value, root).rpartition(":")
+    module, _, symbol = _read_string(value, root).rpartition(":")
     if not symbol:
         raise ValueError("expected package.module:symbol, path/to/file.py:symbol or symbol")
     module = module.removesuffix(".py").strip("./").replace("\\", "/").replace("/", ".")
     return f"{module}:{symbol}" if module else symbol
 
 
-def _nested(key: str, reader: Reader, value: Any, root: str) -> Any:
+def _read_nested_value(key: str, reader: ValueReader, value: Any, root: str) -> Any:
     try:
         return reader(value, root)
     except ValueError as error:
         raise ValueError(f"{key} = {value!r}: {error}") from None
 
 
-TARGET_KEYS: dict[str, Reader] = {
-    "target": _target_name,
-    "layout": _choice(*LAYOUTS),
-    "kwargs": _arguments,
-    "device": _choice(*DEVICES),
-    "dtype": _choice(*DTYPES),
-    "oracle": _choice(*ORACLES),
-    "skip": _flag,
+TARGET_KEYS: dict[str, ValueReader] = {
+    "target": _read_target_name,
+    "layout": _make_choice_reader(*LAYOUTS),
+    "kwargs": _read_arguments,
+    "device": _make_choice_reader(*DEVICES),
+    "dtype": _make_choice_reader(*DTYPES),
+    "oracle": _make_choice_reader(*ORACLES),
+    "skip": _read_flag,
 }
 
 # The keys of the configuration, as they are written there.
-KEYS: dict[str, Reader] = {
-    "select": _several(_text),
-    "ignore": _several(_text),
-    "per-file-ignores": _per_file,
-    "exclude": _several(_text),
-    "respect-gitignore": _flag,
-    "rule-paths": _several(_path),
-    "detach-names": _several(_text),
-    "confirm": _flag,
-    "python": _program,
-    "device": _choice(*DEVICES),
-    "timeout": _number,
-    "jobs": _count,
-    "fail-on": _several(_choice(*FAIL_ON)),
-    "baseline": _path,
-    "cache": _flag,
-    "cache-dir": _path,
-    "output-format": _choice(*FORMATS),
-    "targets": _several(_target),
-    "adapters": _several(_path),
+KEYS: dict[str, ValueReader] = {
+    "select": _make_list_reader(_read_string),
+    "ignore": _make_list_reader(_read_string),
+    "per-file-ignores": _read_per_file_ignores,
+    "exclude": _make_list_reader(_read_string),
+    "respect-gitignore": _read_flag,
+    "rule-paths": _make_list_reader(_read_path),
+    "detach-names": _make_list_reader(_read_string),
+    "confirm": _read_flag,
+    "python": _read_program,
+    "device": _make_choice_reader(*DEVICES),
+    "timeout": _read_seconds,
+    "jobs": _read_count,
+    "fail-on": _make_list_reader(_make_choice_reader(*FAIL_ON)),
+    "baseline": _read_path,
+    "cache": _read_flag,
+    "cache-dir": _read_path,
+    "output-format": _make_choice_reader(*FORMATS),
+    "targets": _make_list_reader(_read_target_table),
+    "adapters": _make_list_reader(_read_path),
 }
 
 
@@ -216,23 +216,25 @@ COMMAND_LINE = "command line"
 PYTHON_VARIABLE = "THERIA_LINT_PYTHON"
 
 
-class Resolved(NamedTuple):
+class ResolvedSettings(NamedTuple):
     """Settings, and for each key of the configuration the place that set it."""
 
     settings: Settings
     sources: dict[str, str]
 
 
-def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, isolated: bool) -> Resolved:
+def resolve_settings(
+    paths: Sequence[str], options: dict[str, Any], config: str | None, isolated: bool
+) -> ResolvedSettings:
     """Settings from the defaults, the configuration file, the environment and the command line, the last word last.
 
     ``options`` has the configuration's keys; ``config`` names a file instead of the nearest, ``isolated`` reads none.
     """
     chosen = {"python": os.environ[PYTHON_VARIABLE]} if os.environ.get(PYTHON_VARIABLE) else {}
-    source = None if isolated else config or nearest(common_directory(paths))
+    source = None if isolated else config or find_nearest_config(find_common_directory(paths))
     root = os.path.dirname(os.path.abspath(source)) if source else os.getcwd()
-    table = _table(source) if source else {}
-    shown = _shown(source) if source else ""
+    table = _load_table(source) if source else {}
+    shown = _display_path(source) if source else ""
     values = read_values(table or {}, root, shown)
     if "cache_dir" in values and "cache-dir" not in options:
         _check_within(values["cache_dir"], root, shown)
@@ -240,7 +242,7 @@ def resolve(paths: Sequence[str], options: dict[str, Any], config: str | None, i
     sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(chosen, PYTHON_VARIABLE)
     sources |= dict.fromkeys(options, COMMAND_LINE)
     by_project = sources.get("python", COMMAND_LINE) not in (COMMAND_LINE, PYTHON_VARIABLE)
-    return Resolved(Settings(root=root, python_by_project=by_project, **values), sources)
+    return ResolvedSettings(Settings(root=root, python_by_project=by_project, **values), sources)
 
 
 def _check_within(cache_dir: str, root: str, source: str) -> None:
@@ -254,7 +256,7 @@ def _check_within(cache_dir: str, root: str, source: str) -> None:
         )
 
 
-def common_directory(paths: Sequence[str]) -> str:
+def find_common_directory(paths: Sequence[str]) -> str:
     """The deepest directory that holds all ``paths``; the working directory for none."""
     if not paths:
         return os.getcwd()
@@ -266,7 +268,7 @@ def common_directory(paths: Sequence[str]) -> str:
     return common if os.path.isdir(common) else os.path.dirname(common)
 
 
-def nearest(directory: str) -> str | None:
+def find_nearest_config(directory: str) -> str | None:
     """The first configuration file upwards from ``directory``; of two in one directory, ``theria-lint.toml``.
 
     Raises UserError for one that is a link out of its folder: complaints would show what is in there.
@@ -276,7 +278,7 @@ def nearest(directory: str) -> str | None:
         if os.path.isfile(own):
             return _not_outside(own)
         shared = os.path.join(directory, SHARED_FILE)
-        if os.path.isfile(shared) and _table(shared) is not None:
+        if os.path.isfile(shared) and _load_table(shared) is not None:
             return _not_outside(shared)
         parent = os.path.dirname(directory)
         if parent == directory:
@@ -288,60 +290,66 @@ def _not_outside(path: str) -> str:
     """The path of a file that nobody has named, if no link leads from it to somebody else's. Raises UserError."""
     folder = os.path.join(os.path.realpath(os.path.dirname(path)), "")
     if not os.path.realpath(path).startswith(folder):
-        raise UserError(f"{_shown(path)}: is a link out of its folder; name the file with --config, or use --isolated.")
+        raise UserError(
+            f"{_display_path(path)}: is a link out of its folder; name the file with --config, or use --isolated."
+        )
     return path
 
 
-def _table(path: str) -> dict[str, Any] | None:
+def _load_table(path: str) -> dict[str, Any] | None:
     """The linter's table of a file, None for a ``pyproject.toml`` without one."""
     try:
         data = read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a configuration may have.")
     except ReadError as error:
-        raise UserError(f"{_shown(path)}: {error.message}") from None
+        raise UserError(f"{_display_path(path)}: {error.message}") from None
     shared = os.path.basename(path) == SHARED_FILE
     if shared and b"theria-lint" not in data:
         return None
-    document = _parse(path, data)
+    document = _parse_toml(path, data)
     tools = document.get("tool", {})
     table = (tools.get("theria-lint") if isinstance(tools, dict) else None) if shared else document
     if table is not None and not isinstance(table, dict):
-        raise UserError(f"{_shown(path)}: [tool.theria-lint] must be a table.")
+        raise UserError(f"{_display_path(path)}: [tool.theria-lint] must be a table.")
     return table
 
 
-def _parse(path: str, data: bytes) -> dict[str, Any]:
+def _parse_toml(path: str, data: bytes) -> dict[str, Any]:
     import tomllib  # most runs read no configuration
 
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except ValueError as error:  # of the encoding, of TOML, or of a number that is too long
-        raise UserError(f"{_shown(path)}: is not valid TOML: {error}.") from None
+        raise UserError(f"{_display_path(path)}: is not valid TOML: {error}.") from None
     except RecursionError:
-        raise UserError(f"{_shown(path)}: is not valid TOML: it is nested too deeply.") from None
+        raise UserError(f"{_display_path(path)}: is not valid TOML: it is nested too deeply.") from None
 
 
-def _shown(path: str) -> str:
+def _display_path(path: str) -> str:
     return os.path.relpath(path).replace(os.sep, "/")
 
 
-def show(resolved: Resolved) -> str:
+def format_settings(resolved: ResolvedSettings) -> str:
     """The settings as TOML, each with the place it came from: what ``--show-settings`` prints."""
     lines = []
     for key in KEYS:
         value = getattr(resolved.settings, key.replace("-", "_"))
         value = dict(value) if key == "per-file-ignores" else value
-        written = f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+        written = f"# {key} is not set" if value is None else f"{key} = {_format_toml_value(value)}"
         lines.append(f"{written}  # {resolved.sources.get(key, DEFAULT)}")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def _format_toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(_format_toml_value, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_format_toml_value(key)} = {_format_toml_value(item)}" for key, item in value.items())
+            + "}"
+        )
     if isinstance(value, str):
         import json  # a JSON string is a TOML string
 

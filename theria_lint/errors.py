@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read."""
+"""Exceptions whose message is written for the user."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The nouns of the linter, as frozen data: what flows from the static stage to the report.
+"""The data model: frozen dataclasses that pass from the static stage to the report.
 
-Vocabulary: ``docs/architecture.md``; the verdicts' definitions: ``docs/verdicts.md``. Nothing here imports libcst or
-torch.
+``docs/architecture.md`` explains the vocabulary, ``docs/verdicts.md`` the verdicts. Imports neither libcst nor torch.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""The linter from end to end: paths, files, suspects and targets, dispositions, less what the user silenced."""
+"""The linter from end to end: discover, scan, link across files, confirm, suppress."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from theria_lint.config import Settings
-from theria_lint.result import Environment, LintError, Progress, Report
-from theria_lint.sources.discovery import Discovery, discover
+from theria_lint.result import Environment, LintError, LintReport, Progress
+from theria_lint.sources.discovery import Discovery, discover_files
 from theria_lint.static.scan_files import scan_files
 
 
-def lint(
+def lint_paths(
     paths: Sequence[str],
     settings: Settings,
     *,
     given: Mapping[str, bytes] | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> LintReport:
     """Everything there is to say about the files under ``paths``.
 
     ``given`` holds the content of files that are not read from the disk (standard input), by path. ``progress`` is
@@ -24,35 +24,37 @@ def lint(
     for; what is wrong with one file is in ``Report.errors``.
     """
     given = given or {}
-    found = discover(paths, settings, given)
+    found = discover_files(paths, settings, given)
     files = found.files
     scanned = scan_files(files, settings, given)
-    errors = sorted([*_unlisted(found), *(error for item in scanned for error in item.errors)], key=_place)
-    notes = [*_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
-    report = Report(Environment(), len(files), (), (), tuple(errors), tuple(notes))
+    errors = sorted(
+        [*_report_unlisted(found), *(error for item in scanned for error in item.errors)], key=_sort_key_of_error
+    )
+    notes = [*_make_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
+    report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes))
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
-        from theria_lint.confirm.eligibility import with_dispositions
-        from theria_lint.suppress.apply import within, without_silenced
+        from theria_lint.confirm.eligibility import confirm_scanned_files
+        from theria_lint.suppress.apply import restrict_to_linted, suppress_findings
 
         if settings.confirm:
-            from theria_lint.static.cross_file import with_called
+            from theria_lint.static.cross_file import link_calls
 
-            scanned = with_called(scanned, files, settings, given)
-        report = with_dispositions(report, scanned, settings, given=given, progress=progress)
-        report = within(without_silenced(report, scanned, settings, files), files)
+            scanned = link_calls(scanned, files, settings, given)
+        report = confirm_scanned_files(report, scanned, settings, given=given, progress=progress)
+        report = restrict_to_linted(suppress_findings(report, scanned, settings, files), files)
     return report
 
 
-def _place(error: LintError) -> tuple[str, int, int]:
+def _sort_key_of_error(error: LintError) -> tuple[str, int, int]:
     return error.path, error.cell or 0, error.line or 0
 
 
-def _unlisted(found: Discovery) -> list[LintError]:
+def _report_unlisted(found: Discovery) -> list[LintError]:
     return [LintError(path, None, f"cannot be listed: {reason}.") for path, reason in found.unlisted]
 
 
-def _notes(found: Discovery, files: Sequence[str]) -> list[str]:
+def _make_notes(found: Discovery, files: Sequence[str]) -> list[str]:
     notes = [f"{path} is excluded by the configuration." for path in found.excluded]
     notes += [f"{path} is not heeded: it {reason}." for path, reason in found.unread]
     if found.outside:

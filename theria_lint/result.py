@@ -1,4 +1,4 @@
-"""What a run hands back. Apart from ``theria_lint.model``, so that a run over clean files need not load the rest."""
+"""The report of a run. Apart from ``theria_lint.model``, so that a run over clean files need not load the rest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LintReport:
     """Everything that a run of the linter found, sorted by path and place.
 
     ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;

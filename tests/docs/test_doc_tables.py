@@ -10,7 +10,7 @@ import pytest
 import yaml
 from doc_pages import ROOT, Session
 
-from theria_lint.config import FORMATS, KEYS, TARGET_KEYS, Resolved, Settings, show
+from theria_lint.config import FORMATS, KEYS, TARGET_KEYS, ResolvedSettings, Settings, format_settings
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -29,7 +29,7 @@ def names(cell: str) -> list[str]:
 
 def test_every_key_of_the_configuration_stands_there_with_its_default() -> None:
     documented = {names(row[0])[0]: row[1].strip("`") for row in rows("configuration.md", "")}
-    shown = show(Resolved(Settings(), {}))
+    shown = format_settings(ResolvedSettings(Settings(), {}))
     defaults = dict(re.findall(r"^([\w-]+) = (.*)  # default$", shown, re.MULTILINE))
     assert list(documented) == list(KEYS)
     assert documented == {key: defaults.get(key, "not set") for key in KEYS}

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from theria_lint.config import Settings
-from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import Finding, SourceFile, TargetResult
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.cross_file import with_called
-from theria_lint.static.scan import scan
-from theria_lint.static.scan_files import Scanned
+from theria_lint.static.cross_file import link_calls
+from theria_lint.static.scan import scan_source
+from theria_lint.static.scan_files import ScannedFile
 from theria_lint.static.targets import find_targets
 
 
@@ -21,11 +21,11 @@ def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
     for path in paths:
         source = path.read_text()
         targets = tuple(find_targets(str(path), source))
-        files.append(Scanned(str(path), tuple(scan(str(path), source, rules)), targets, {None: source}))
+        files.append(ScannedFile(str(path), tuple(scan_source(str(path), source, rules)), targets, {None: source}))
     if len(files) > 1:
-        files = with_called(files, [file.path for file in files], Settings(cache=False))
+        files = link_calls(files, [file.path for file in files], Settings(cache=False))
     sources = [SourceFile(file.path, file.texts[None], file.suspects, file.targets) for file in files]
-    return confirm(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
+    return confirm_suspects(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
 
 
 def confirm_source(folder: Path, source: str, **settings: object) -> Confirmation:

@@ -24,8 +24,8 @@ def main(missing: str, user: str, *command: str) -> None:
     if user == "nobody" and os.geteuid() == 0:
         _become_nobody()
     if lacking:
-        linux.call("prctl", 38, 1, 0, 0, 0)
-        seccomp.install([part for name in lacking for part in _refusals(name)])
+        linux.call_c_function("prctl", 38, 1, 0, 0, 0)
+        seccomp.install_filter([part for name in lacking for part in _refusals(name)])
     os.execv(command[0], command)
 
 
@@ -33,19 +33,19 @@ def _refusals(name: str) -> list[tuple[int, int, int, int]]:
     if name == "landlock":
         refusal = (0x06, 0, 0, 0x00050000 | errno.ENOSYS)
         return [(0x15, 0, 1, _LANDLOCK), refusal]
-    return seccomp._each(_MISSING[name], errno.EPERM)
+    return seccomp._refuse_calls(_MISSING[name], errno.EPERM)
 
 
 def _become_nobody() -> None:
     """Keeps nothing of root but that the interpreter can be read, wherever it is."""
-    linux.call("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
+    linux.call_c_function("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
     kept = 1 << _READ_ANYTHING
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(kept, kept, kept)
-    linux.system_call(linux._CAPSET[platform.machine()], header, data)
-    linux.call("prctl", _AMBIENT, _RAISE, _READ_ANYTHING, 0, 0)
+    linux.make_system_call(linux._CAPSET[platform.machine()], header, data)
+    linux.call_c_function("prctl", _AMBIENT, _RAISE, _READ_ANYTHING, 0, 0)
 
 
 if __name__ == "__main__":

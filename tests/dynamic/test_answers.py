@@ -14,7 +14,7 @@ import pytest
 from theria.verdicts import Verdict
 from theria_lint.confirm import worker_client
 from theria_lint.confirm.protocol import Job, Outcome, TargetRequest, WorkerError
-from theria_lint.confirm.worker_client import Worker
+from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.model import Run
 
 SOURCE = "def attention(q, k, v):\n    return q\n"
@@ -67,14 +67,14 @@ def run(
     text = greeting if isinstance(greeting, bytes) else json.dumps(greeting).encode()
     program = FAKE.replace("SCRIPT", script.replace("\n", "\n    ")).replace("GREETING", repr(text))
 
-    def popen(self: Worker, root: str, environment: object) -> subprocess.Popen[bytes]:
+    def popen(self: WorkerClient, root: str, environment: object) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, bufsize=0)
 
-    monkeypatch.setattr(Worker, "_popen", popen)
-    with Worker(sys.executable, "cpu", 2) as worker:
-        worker.meet()
-        return worker.run(jobs, told)
+    monkeypatch.setattr(WorkerClient, "_popen", popen)
+    with WorkerClient(sys.executable, "cpu", 2) as worker:
+        worker.wait_for_greeting()
+        return worker.run_jobs(jobs, told)
 
 
 def forged(**changes: object) -> str:
@@ -194,13 +194,13 @@ def test_a_worker_that_ends_takes_back_what_a_job_said_last(monkeypatch: pytest.
 def test_a_worker_that_cannot_be_replaced_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = []
 
-    def meet(self: Worker) -> None:
+    def meet(self: WorkerClient) -> None:
         starts.append(self)
         if len(starts) > 1:
             raise WorkerError("gone")
-        assert self._receive(60)
+        assert self._receive_message(60)
 
-    monkeypatch.setattr(Worker, "meet", meet)
+    monkeypatch.setattr(WorkerClient, "meet", meet)
     assert run(monkeypatch, "os._exit(1)", [job_of(0, "one", "two"), job_of(1, "one")]) == {0: {}, 1: {}}
     assert len(starts) == 2
 
@@ -231,19 +231,19 @@ def test_a_greeting_that_makes_no_sense_is_one_sentence(monkeypatch: pytest.Monk
 
 
 def test_an_interrupted_worker_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    workers: list[Worker] = []
-    start = Worker._start
+    workers: list[WorkerClient] = []
+    start = WorkerClient._start
 
-    def kept(self: Worker) -> None:
+    def kept(self: WorkerClient) -> None:
         workers.append(self)
         start(self)
 
-    monkeypatch.setattr(Worker, "_start", kept)
+    monkeypatch.setattr(WorkerClient, "_start", kept)
     found = run(
         monkeypatch,
         "good(job)",
         [job_of(number, "one") for number in range(9)],
-        told=lambda *_: workers[0].end(),
+        told=lambda *_: workers[0].kill_process(),
     )
     assert len(workers) == 1
     assert workers[0]._process.returncode == -15

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate
+from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate_assembly
 
 X = np.array([-30.0, -1.5, 0.25, 3.0, 40.0], dtype=np.float32)
 Y = np.array([2.0, 0.5, 1.0, -1.0, 4.0], dtype=np.float32)
@@ -31,7 +31,7 @@ SOFTPLUS = """{
     ],
 )
 def test_known_assembly(text: str, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(evaluate(text, [X, Y]), expected, rtol=1e-5)
+    np.testing.assert_allclose(evaluate_assembly(text, [X, Y]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_known_assembly(text: str, expected: np.ndarray) -> None:
 )
 def test_unknown_assembly_is_refused(text: str) -> None:
     with pytest.raises(UnknownAssemblyError):
-        evaluate(text, [X, Y])
+        evaluate_assembly(text, [X, Y])

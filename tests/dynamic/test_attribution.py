@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.confirm.attribution import inquire
+from theria_lint.confirm.attribution import attribute_suspects
 from theria_lint.confirm.evidence import Attribution, Evidence
 from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Run, Span, Suspect
@@ -51,17 +51,17 @@ def attribution(
         list(fixed),
         {frozenset(): table(everyone)},
         list(replaceable),
-        lambda neutralised: everyone - neutralised,
-        lambda neutralised: aside,
+        lambda ablation: everyone - ablation,
+        lambda ablation: aside,
     )
-    inquiry = inquire(evidence)
+    inquiry = attribute_suspects(evidence)
     while True:
         try:
             asked = next(inquiry)
         except StopIteration as end:
             return end.value
-        for neutralised in asked:
-            evidence.outcomes.setdefault(neutralised, table(everyone - neutralised))
+        for ablation in asked:
+            evidence.outcomes.setdefault(ablation, table(everyone - ablation))
 
 
 def dispositions(

@@ -36,7 +36,7 @@ def tuned(kernel: Any) -> Any:
     class Tuner(autotuner.Autotuner):
         pass
 
-    launching._take_first(Tuner)
+    launching._take_first_configuration(Tuner)
     configs = [triton.Config({"block": block}) for block in (64, 32, 16)]
     return Tuner(kernel, ["x", "block"], configs, [], None, None)
 

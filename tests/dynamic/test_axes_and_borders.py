@@ -9,14 +9,21 @@ from torch import Tensor
 from theria.probes.layouts import PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
 from theria.probes.qkv import ODD
 from theria.probes.sweep import attention_references
-from theria_lint.worker.base_attention import base_attention
-from theria_lint.worker.find_call.shape_inference import TIME, WIDTH, axes_of, equated, facts_in, sizes_for
-from theria_lint.worker.find_call.trial_spec import Scene
-from theria_lint.worker.find_call.varlen import moved, respects_borders
+from theria_lint.worker.base_attention import make_base_attention
+from theria_lint.worker.find_call.shape_inference import (
+    TIME,
+    WIDTH,
+    choose_axis_sizes,
+    equate_axes,
+    find_axis_facts,
+    list_likely_axes,
+)
+from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.varlen import keeps_sequences_apart, move_middle_sequence
 
 
-def scene_in(layout: str) -> Scene:
-    return Scene(ODD, layout, torch.float64, "cpu", base_attention("reference"))
+def scene_in(layout: str) -> TrialSpec:
+    return TrialSpec(ODD, layout, torch.float64, "cpu", make_base_attention("reference"))
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -34,7 +41,7 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layout", PACKED)
 def test_the_reference_of_packed_sequences_keeps_them_apart(layout: str) -> None:
-    tensors = scene_in(layout).qkv()
+    tensors = scene_in(layout).make_qkv()
     assert len(set(sequence_lengths(to_bhtd(tensors["q"], layout).shape[2]))) > 1
     expected = from_bhtd(one_by_one(*(to_bhtd(t, layout) for t in tensors.values())), layout)
     torch.testing.assert_close(attention_references(layout)[0].function(**tensors), expected)
@@ -42,7 +49,7 @@ def test_the_reference_of_packed_sequences_keeps_them_apart(layout: str) -> None
 
 @pytest.mark.parametrize("layout", SHARED)
 def test_the_reference_of_shared_keys_repeats_them(layout: str) -> None:
-    q, k, v = scene_in(layout).qkv().values()
+    q, k, v = scene_in(layout).make_qkv().values()
     found = attention_references(layout)[0].function(q, k, v)
     q, k, v = (to_bhtd(t, key_layout(layout) if t is not q else query_layout(layout)) for t in (q, k, v))
     assert k.shape[1] < q.shape[1]
@@ -67,39 +74,39 @@ def test_ignored_borders_are_seen(layout: str, kind: str) -> None:
             )
         return from_bhtd(softmax_attention(q[0], k[0], v[0])[None], layout)
 
-    tensors = scene.qkv()
-    other = {name: moved(tensor, scene) for name, tensor in tensors.items()}
-    assert respects_borders(output(tensors), output(other), scene) is (kind == "apart")
+    tensors = scene.make_qkv()
+    other = {name: move_middle_sequence(tensor, scene) for name, tensor in tensors.items()}
+    assert keeps_sequences_apart(output(tensors), output(other), scene) is (kind == "apart")
 
 
 def test_axes_become_one_as_complaints_ask() -> None:
     """A latent (B,S,R) times a projection (R,C): what torch complains of tells which axes are one."""
-    facts = facts_in("def f(c, w):\n    B, S, R = c.shape\n    return c @ w\n")
-    plan = {name: axes_of(name, facts, flat=False)[0] for name in ("c", "w")}
+    facts = find_axis_facts("def f(c, w):\n    B, S, R = c.shape\n    return c @ w\n")
+    plan = {name: list_likely_axes(name, facts, flat=False)[0] for name in ("c", "w")}
     assert [axis.kind for axis in plan["c"]] == ["batch", TIME, WIDTH]
-    sizes = sizes_for(plan, ODD)
+    sizes = choose_axis_sizes(plan, ODD)
     assert len(set(sizes.values())) == len(sizes) == 5
     tensors = {name: torch.zeros([sizes[axis] for axis in axes]) for name, axes in plan.items()}
     with pytest.raises(RuntimeError) as complaint:
         tensors["c"] @ tensors["w"]
-    (solved,) = equated(plan, ODD, str(complaint.value))
+    (solved,) = equate_axes(plan, ODD, str(complaint.value))
     assert solved["c"][2] == solved["w"][0]
-    assert len(sizes_for(solved, ODD)) == 4
+    assert len(choose_axis_sizes(solved, ODD)) == 4
 
 
 def test_weights_of_three_in_one_matrix_are_three_times_as_wide() -> None:
-    plan = {"x": axes_of("x", {}, flat=False)[0], "w_qkv": axes_of("w_qkv", {}, flat=False)[0]}
+    plan = {"x": list_likely_axes("x", {}, flat=False)[0], "w_qkv": list_likely_axes("w_qkv", {}, flat=False)[0]}
     narrow, wide = plan["w_qkv"]
-    sizes = sizes_for(plan, ODD)
+    sizes = choose_axis_sizes(plan, ODD)
     assert sizes[wide] == 3 * sizes[narrow]
-    (solved,) = equated(
+    (solved,) = equate_axes(
         plan, ODD, f"mat1 and mat2 shapes cannot be multiplied (9x{sizes[plan['x'][2]]} and {sizes[narrow]}x9)"
     )
     assert solved["w_qkv"][1].single == solved["x"][2]
 
 
 def test_a_batch_is_no_other_axis() -> None:
-    plan = {"x": axes_of("x", {}, flat=False)[0]}
-    batch, time, _ = (sizes_for(plan, ODD)[axis] for axis in plan["x"])
+    plan = {"x": list_likely_axes("x", {}, flat=False)[0]}
+    batch, time, _ = (choose_axis_sizes(plan, ODD)[axis] for axis in plan["x"])
     complaint = f"The size of tensor a ({batch}) must match the size of tensor b ({time}) at non-singleton dimension 1"
-    assert list(equated(plan, ODD, complaint)) == []
+    assert list(equate_axes(plan, ODD, complaint)) == []

@@ -11,7 +11,7 @@ from call_kinds import KINDS
 from confirming import target_of
 from torch import Tensor
 
-from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, Target, TargetKind
 
 STEP = 1e-4
@@ -30,7 +30,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
             targets.append(Target(str(path), line, symbol, TargetKind.FUNCTION, frozenset({symbol})))
     source = "\n".join(texts)
     path.write_text(source)
-    return confirm([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings(timeout=300))
+    return confirm_suspects([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings(timeout=300))
 
 
 def is_twice_differentiable(function: Callable[..., Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -106,7 +106,7 @@ def paged_attention(query, key_cache, value_cache, block_tables, seq_lens):
     path = tmp_path / "paged.py"
     path.write_text(source)
     target = Target(str(path), 4, "paged_attention", TargetKind.FUNCTION, frozenset({"paged_attention"}))
-    (result,) = confirm([SourceFile(str(path), source, (), (target,))], ConfirmSettings()).targets
+    (result,) = confirm_suspects([SourceFile(str(path), source, (), (target,))], ConfirmSettings()).targets
     assert result.verdict == "inconclusive"
     assert "kwargs = { " in result.reason
     assert "block_tables = …" in result.reason

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.confirm.confirm import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, TargetResult
 from theria_lint.static.targets import find_targets
 
@@ -48,7 +48,9 @@ EAGER = {
 def probe(path: Path, source: str, symbol: str) -> TargetResult:
     """The target's result, without suspects."""
     path.write_text(source)
-    found = confirm([SourceFile(str(path), source, (), find_targets(str(path), source))], ConfirmSettings(device="cpu"))
+    found = confirm_suspects(
+        [SourceFile(str(path), source, (), find_targets(str(path), source))], ConfirmSettings(device="cpu")
+    )
     (target,) = [t for t in found.targets if t.target.symbol == symbol]
     return target
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from theria_lint.confirm.confirm import ConfirmSettings, confirm
+from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 
 CUT = "def attention(q, k, v):\n    return (q @ k.mT).softmax(-1).detach() @ v\n"
@@ -20,14 +20,14 @@ IMPORTING = "import torch\nfrom other import attention as attend\n\n\n" + WHOLE.
 def source_file(path: Path, source: str) -> SourceFile:
     text = f"import torch\n\n\n{source}"
     path.write_bytes(text.replace("\n", "\r\n").encode())
-    return SourceFile(str(path), text, scan(str(path), text, load_rules()), find_targets(str(path), text))
+    return SourceFile(str(path), text, scan_source(str(path), text, load_rules()), find_targets(str(path), text))
 
 
 def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> None:
     file = source_file(tmp_path / "kernel.py", CUT)
-    assert confirm([file], ConfirmSettings(device="cpu")).findings[0].disposition == "confirmed"
+    assert confirm_suspects([file], ConfirmSettings(device="cpu")).findings[0].disposition == "confirmed"
     (tmp_path / "kernel.py").write_text(f"import torch\n\n\n{WHOLE}")
-    (finding,) = confirm([file], ConfirmSettings(device="cpu")).findings
+    (finding,) = confirm_suspects([file], ConfirmSettings(device="cpu")).findings
     assert finding.disposition == "unconfirmed"
     assert finding.reason == (
         "attention: it was not run: kernel.py has changed since it was checked; run theria-lint again"
@@ -37,7 +37,7 @@ def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> 
 def test_a_file_that_it_imports_counts_too(tmp_path: Path) -> None:
     files = [source_file(tmp_path / "other.py", CUT), source_file(tmp_path / "kernel.py", IMPORTING)]
     (tmp_path / "other.py").write_text("import torch\n\n\n" + CUT.replace("detach", "contiguous"))
-    results = confirm(files, ConfirmSettings(device="cpu")).targets
+    results = confirm_suspects(files, ConfirmSettings(device="cpu")).targets
     assert {result.reason for result in results} == {
         "it was not run: other.py has changed since it was checked; run theria-lint again"
     }

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from theria_lint.sandbox import linux, seccomp
-from theria_lint.sandbox.seccomp import Processes
+from theria_lint.sandbox.seccomp import ProcessPolicy
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in seccomp._AUDIT, reason="no filter is known"
@@ -22,13 +22,13 @@ MOUNTS = ("mount", "umount2", "pivot_root", "move_mount", "fsopen", "fsmount", "
 NAMESPACES = ("unshare", "setns", "mount_setattr", "open_tree_attr", "chroot")
 NEW = {"mounts": 0x20000, "cgroups": 0x2000000, "names": 0x4000000, "ipc": 0x8000000}
 NEW |= {"users": 0x10000000, "processes": 0x20000000, "network": 0x40000000}
-FILTERS = list(itertools.product(Processes, (False, True)))
+FILTERS = list(itertools.product(ProcessPolicy, (False, True)))
 
 
 def answer(code: list[seccomp.Instruction], name: str, argument: int = 0) -> int:
     """What the kernel would answer to a call under a filter: the same small machine in Python."""
-    data = {0: seccomp._number(name), 4: seccomp._AUDIT[platform.machine()], 16: argument}
-    program = list(seccomp._framed(code, seccomp._AUDIT[platform.machine()]))
+    data = {0: seccomp._find_call_number(name), 4: seccomp._AUDIT[platform.machine()], 16: argument}
+    program = list(seccomp._frame_filter(code, seccomp._AUDIT[platform.machine()]))
     held, at = 0, 0
     while True:
         operation, yes, no, operand = program[at]
@@ -50,25 +50,25 @@ def answer(code: list[seccomp.Instruction], name: str, argument: int = 0) -> int
 
 @pytest.mark.parametrize(("processes", "programs"), FILTERS)
 @pytest.mark.parametrize("name", [*MOUNTS, *NAMESPACES])
-def test_no_way_to_a_mount_or_a_namespace(name: str, processes: Processes, programs: bool) -> None:
-    code = seccomp.broad(processes, programs=programs)
+def test_no_way_to_a_mount_or_a_namespace(name: str, processes: ProcessPolicy, programs: bool) -> None:
+    code = seccomp.make_import_filter(processes, programs=programs)
     assert answer(code, name) == seccomp._REFUSE | errno.EPERM
 
 
 @pytest.mark.parametrize(("processes", "programs"), FILTERS)
 @pytest.mark.parametrize("flag", NEW)
-def test_a_new_process_is_in_the_namespaces_of_the_old(flag: str, processes: Processes, programs: bool) -> None:
-    code = seccomp.broad(processes, programs=programs)
+def test_a_new_process_is_in_the_namespaces_of_the_old(flag: str, processes: ProcessPolicy, programs: bool) -> None:
+    code = seccomp.make_import_filter(processes, programs=programs)
     for beside in (0, 17, seccomp._CLONE_THREAD):
         assert answer(code, "clone", NEW[flag] | beside) == seccomp._REFUSE | errno.EPERM
     assert answer(code, "clone3") == seccomp._REFUSE | errno.ENOSYS
 
 
 def test_a_thread_and_a_process_are_told_apart() -> None:
-    code = seccomp.broad(Processes.REFUSED, programs=False)
+    code = seccomp.make_import_filter(ProcessPolicy.REFUSED, programs=False)
     assert answer(code, "clone", seccomp._CLONE_THREAD) == seccomp._ALLOW
     assert answer(code, "clone", 17) == seccomp._REFUSE | errno.EAGAIN
-    assert answer(seccomp.broad(Processes.ALLOWED, programs=False), "clone", 17) == seccomp._ALLOW
+    assert answer(seccomp.make_import_filter(ProcessPolicy.ALLOWED, programs=False), "clone", 17) == seccomp._ALLOW
 
 
 def test_the_kernel_refuses_them() -> None:
@@ -76,12 +76,12 @@ def test_the_kernel_refuses_them() -> None:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        linux.call("prctl", 38, 1, 0, 0, 0)
-        seccomp.install(seccomp.broad(Processes.ALLOWED, programs=False))
+        linux.call_c_function("prctl", 38, 1, 0, 0, 0)
+        seccomp.install_filter(seccomp.make_import_filter(ProcessPolicy.ALLOWED, programs=False))
         refused = []
         libc = ctypes.CDLL(None, use_errno=True)
-        calls = [(seccomp._number(name), 0) for name in (*MOUNTS, *NAMESPACES)]
-        for number, argument in [*calls, *((seccomp._number("clone"), flag | 17) for flag in NEW.values())]:
+        calls = [(seccomp._find_call_number(name), 0) for name in (*MOUNTS, *NAMESPACES)]
+        for number, argument in [*calls, *((seccomp._find_call_number("clone"), flag | 17) for flag in NEW.values())]:
             made = libc.syscall(ctypes.c_long(number or 0), ctypes.c_long(argument), *[ctypes.c_long(0)] * 4)
             if made == 0:
                 os._exit(0)  # a process of its own

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from confirming import confirm_source, target_of
 
-from theria_lint.worker.triton_interpreter.bounds import Bounds
+from theria_lint.worker.triton_interpreter.bounds import MemoryBounds
 
 pytest.importorskip("triton")
 
@@ -90,9 +90,9 @@ ALL = np.array([True, True])
 )
 def test_bounds(pointers: list[int], mask: np.ndarray, held: bool) -> None:
     """Two tensors of 100 bytes: pointers to four bytes each belong to one of them as a whole."""
-    bounds = Bounds([(300, 400), (100, 200)])
-    assert bounds.hold(np.array(pointers, dtype=np.uint64), mask, 4) is held
+    bounds = MemoryBounds([(300, 400), (100, 200)])
+    assert bounds.holds_pointers(np.array(pointers, dtype=np.uint64), mask, 4) is held
 
 
 def test_a_kernel_without_tensors_owns_nothing() -> None:
-    assert not Bounds([]).hold(np.array([8], dtype=np.uint64), np.array([True]), 4)
+    assert not MemoryBounds([]).holds_pointers(np.array([8], dtype=np.uint64), np.array([True]), 4)

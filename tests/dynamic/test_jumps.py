@@ -12,8 +12,8 @@ from theria.probes import Report
 from theria.probes.qkv import ROUND
 from theria.verdicts import Status, Verdict
 from theria_lint.worker import discontinuity
-from theria_lint.worker.find_call.call_strategy import Call
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 
@@ -26,27 +26,27 @@ SMOOTH = {
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_kinks_and_rounding_are_no_jumps(name):
-    assert not discontinuity.jumps(Call(SMOOTH[name], INPUTS), 0, order=2)
+    assert not discontinuity.is_discontinuous(BoundCall(SMOOTH[name], INPUTS), 0, order=2)
 
 
 def test_a_forward_that_breaks_ties_jumps():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return q * (1 + (q.softmax(-1).sum(-1) * 1e16).remainder(7)).unsqueeze(-1)
 
-    assert discontinuity.jumps(Call(routed, INPUTS), 0)
+    assert discontinuity.is_discontinuous(BoundCall(routed, INPUTS), 0)
 
 
 def test_a_jump_within_the_reach_of_differences_is_one():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return torch.where(q[:1] > INPUTS["q"][:1] + 1e-5, 2 * q, q)
 
-    assert discontinuity.jumps(Call(routed, INPUTS), 0)
+    assert discontinuity.is_discontinuous(BoundCall(routed, INPUTS), 0)
 
 
 BLAMED = Report(
     Status.OK, Verdict.SILENT_CORRUPTION, "wrong", dtype="float64", device="cpu", oracle="finite differences (of it)"
 )
-SCENE = Scene(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
+SCENE = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ SCENE = Scene(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
     [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(discontinuity.POINTS)), "inconclusive")],
 )
 def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
-    monkeypatch.setattr(discontinuity, "jumps", lambda made, seed, order: seed in jumping)
+    monkeypatch.setattr(discontinuity, "is_discontinuous", lambda made, seed, order: seed in jumping)
     binding = SimpleNamespace(call=lambda scene: None)
-    found = discontinuity.judged_beyond_jumps(
+    found = discontinuity.retry_off_discontinuity(
         BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE)
     )
     assert found.verdict == verdict

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from theria.probes.point import copy_strided, trial
 from theria_lint.worker.triton_interpreter import bounds
-from theria_lint.worker.triton_interpreter.bounds import Filled, with_margin
+from theria_lint.worker.triton_interpreter.bounds import FilledMemory, make_with_margin
 
 
 @pytest.fixture(autouse=True)
 def no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treats the CPU like a device where nobody checks what a kernel reads."""
-    monkeypatch.setattr(bounds, "_CHECKED", "nowhere")
+    monkeypatch.setattr(bounds, "_CHECKED_DEVICE", "nowhere")
 
 
 def beyond(tensor: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def beyond(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(2, 3), (5,), (1, 2, 4)])
 def test_a_tensor_with_a_margin_is_like_another(shape: tuple[int, ...]) -> None:
     made = torch.randn(shape, dtype=torch.float64).mT if len(shape) > 1 else torch.randn(shape, dtype=torch.float64)
-    found = with_margin(made, 0.7)
+    found = make_with_margin(made, 0.7)
     assert (found.shape, found.stride(), found.dtype) == (made.shape, made.stride(), made.dtype)
     assert bool((found == 0.7).all())
     assert float(beyond(found)) == 0.7
@@ -41,7 +41,7 @@ def test_copies_of_inputs_and_of_other_tensors_are_followed_by_the_number() -> N
 
     outputs = []
     for number in (0.5, -3.0):
-        with Filled(number):
+        with FilledMemory(number):
             outputs.append(trial(overreading, {"q": torch.full((2, 2), 2.0)}, 0))
     assert outputs[0].tolist() == [[1.5, 1.5], [1.5, 1.5]]
     assert outputs[1].tolist() == [[-9.0, -9.0], [-9.0, -9.0]]
@@ -49,7 +49,7 @@ def test_copies_of_inputs_and_of_other_tensors_are_followed_by_the_number() -> N
 
 def test_what_stays_inside_its_tensors_is_not_changed() -> None:
     q, gate = torch.randn(3, 4), torch.randn(4)
-    with Filled(0.7):
+    with FilledMemory(0.7):
         output = trial(lambda q: torch.empty_like(q).copy_(q) * gate.clone(), {"q": q}, 0)
     assert torch.equal(output, q * gate)
     assert torch.equal(copy_strided(q), q)
@@ -57,6 +57,6 @@ def test_what_stays_inside_its_tensors_is_not_changed() -> None:
 
 def test_gradients_flow_through_clones() -> None:
     q = torch.randn(3, requires_grad=True)
-    with Filled(0.7):
+    with FilledMemory(0.7):
         (gradient,) = torch.autograd.grad((q.clone() * 2).sum(), q)
     assert gradient.tolist() == [2.0, 2.0, 2.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from theria_lint.worker.find_call.run_trial import GarbageError, attending, depending
+from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_depends_on_inputs, check_mixes_positions
 
 X = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -35,41 +35,43 @@ def at_random(x: torch.Tensor) -> torch.Tensor:
     "function", [attend, in_windows, dilated, from_the_future, lambda x: x.mean(0, keepdim=True) + x]
 )
 def test_what_mixes_positions_attends(function: object) -> None:
-    assert torch.equal(attending(function, X, -1), function(X))
+    assert torch.equal(check_mixes_positions(function, X, -1), function(X))
 
 
 @pytest.mark.parametrize("function", [torch.tanh, lambda x: x @ torch.ones(6, 6, dtype=x.dtype) + x, at_random])
 def test_what_treats_positions_alike_does_not(function: object) -> None:
-    with pytest.raises(GarbageError, match="no position of its output depends on another"):
-        attending(function, X, -1)
+    with pytest.raises(InvalidTrialError, match="no position of its output depends on another"):
+        check_mixes_positions(function, X, -1)
 
 
 def test_windows_may_stand_beside_each_other() -> None:
     windows = X.view(2, 2, 4, 6)
-    assert attending(attend, windows, -1).shape == windows.shape
+    assert check_mixes_positions(attend, windows, -1).shape == windows.shape
 
 
 def test_features_may_stand_first() -> None:
-    assert attending(lambda x: attend(x.mT).mT, X, 1).shape == X.shape
-    with pytest.raises(GarbageError):
-        attending(lambda x: x.softmax(1), X, 1)
+    assert check_mixes_positions(lambda x: attend(x.mT).mT, X, 1).shape == X.shape
+    with pytest.raises(InvalidTrialError):
+        check_mixes_positions(lambda x: x.softmax(1), X, 1)
 
 
 def test_an_output_of_other_positions_tells_nothing() -> None:
-    assert attending(lambda x: x[:, :1], X, -1).shape == (2, 1, 6)
+    assert check_mixes_positions(lambda x: x[:, :1], X, -1).shape == (2, 1, 6)
 
 
 def test_the_random_numbers_of_a_call_are_not_used_up() -> None:
     torch.manual_seed(0)
     expected = at_random(attend(X)), torch.rand(1)
     torch.manual_seed(0)
-    assert all(map(torch.equal, (attending(lambda x: at_random(attend(x)), X, -1), torch.rand(1)), expected))
+    assert all(
+        map(torch.equal, (check_mixes_positions(lambda x: at_random(attend(x)), X, -1), torch.rand(1)), expected)
+    )
 
 
 def test_an_output_that_depends_on_nothing_is_garbage() -> None:
-    with pytest.raises(GarbageError, match="does not depend on its inputs"):
-        depending(lambda q, k: (q @ k.mT) * 0.0, [X, X])
-    assert depending(lambda q, k: q + k, [X, X]).shape == X.shape
+    with pytest.raises(InvalidTrialError, match="does not depend on its inputs"):
+        check_depends_on_inputs(lambda q, k: (q @ k.mT) * 0.0, [X, X])
+    assert check_depends_on_inputs(lambda q, k: q + k, [X, X]).shape == X.shape
 
 
 def test_what_a_module_keeps_of_a_call_is_kept_until_its_backward() -> None:
@@ -80,5 +82,5 @@ def test_what_a_module_keeps_of_a_call_is_kept_until_its_backward() -> None:
         return torch.softmax(x @ cache.mT, -1) @ x
 
     x = X.clone().requires_grad_()
-    attending(cached, x, -1).sum().backward()
+    check_mixes_positions(cached, x, -1).sum().backward()
     assert x.grad is not None

@@ -12,14 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from theria.probes.qkv import ODD
-from theria_lint.worker.find_call.call_strategy import Call, select
-from theria_lint.worker.find_call.constructor_values import annotated, constructor, layer_class
-from theria_lint.worker.find_call.module_inputs import all_needed, one, optional_tensors, record_of
-from theria_lint.worker.find_call.run_trial import GarbageError, attending
-from theria_lint.worker.find_call.signatures import NoSuchChoiceError, parameters_of
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import BoundCall, select_output
+from theria_lint.worker.find_call.constructor_values import (
+    find_annotation_values,
+    find_layer_class,
+    read_constructor_parameters,
+)
+from theria_lint.worker.find_call.module_inputs import (
+    build_needed_inputs,
+    build_single_input,
+    find_structured_input,
+    list_optional_tensors,
+)
+from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_mixes_positions
+from theria_lint.worker.find_call.signatures import NoSuchChoiceError, read_parameters
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
-SCENE = Scene(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
+SCENE = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
 X = (ODD.batch, ODD.queries, SCENE.channels)
 
 
@@ -48,15 +57,18 @@ class Holder(nn.Module):
 
 
 def test_what_a_parent_takes_by_keyword_is_taken() -> None:
-    found = constructor(Child)
+    found = read_constructor_parameters(Child)
     assert [n for n, p in found.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD] == ["depth", "size"]
     assert {n: found[n].default for n in ("name", "heads", "width")} == {"name": "child", "heads": 8, "width": 4}
     assert not {"dim", "causal"} & found.keys()
 
 
 def test_a_parent_may_be_named_and_a_part_be_built() -> None:
-    assert constructor(Named).keys() == constructor(Child).keys() - {"name", "kwargs"} | {"options"}
-    assert constructor(Holder).keys() == {"wide", "depth", "heads", "width", "kwargs"}
+    assert read_constructor_parameters(Named).keys() == read_constructor_parameters(Child).keys() - {
+        "name",
+        "kwargs",
+    } | {"options"}
+    assert read_constructor_parameters(Holder).keys() == {"wide", "depth", "heads", "width", "kwargs"}
 
 
 class Triple(NamedTuple):
@@ -103,40 +115,40 @@ class OfRecords:
 )
 def test_forwards_that_take_a_record(method: str, parameter: str, fields: list[str]) -> None:
     function = getattr(OfRecords, method)
-    record = record_of(type("Module", (), {"forward": function}))
+    record = find_structured_input(type("Module", (), {"forward": function}))
     assert record is not None
     assert (record.parameter, list(record.fields)) == (parameter, fields)
-    rest = [name for name in list(parameters_of(function))[1:] if name != parameter]
-    opened = record.opened(dict(list(parameters_of(function).items())[1:]))
+    rest = [name for name in list(read_parameters(function))[1:] if name != parameter]
+    opened = record.expand_parameters(dict(list(read_parameters(function).items())[1:]))
     assert list(opened) == [*fields, *rest]
-    closed = record.closed({**dict.fromkeys(fields, 1), **dict.fromkeys(rest, 2)})
+    closed = record.pack_arguments({**dict.fromkeys(fields, 1), **dict.fromkeys(rest, 2)})
     assert closed.keys() == {parameter, *rest}
 
 
 @pytest.mark.parametrize("method", ["of_settings", "of_tensors"])
 def test_forwards_that_take_none(method: str) -> None:
-    assert record_of(type("Module", (), {"forward": getattr(OfRecords, method)})) is None
+    assert find_structured_input(type("Module", (), {"forward": getattr(OfRecords, method)})) is None
 
 
 def forward(x, z, coords, edge_index, mask, context=None, past_key_values=None, mems=None, bias=None): ...
 
 
 def test_tensors_have_the_shapes_that_names_tell() -> None:
-    parameters = parameters_of(forward)
-    given = all_needed(parameters, SCENE, {})
+    parameters = read_parameters(forward)
+    given = build_needed_inputs(parameters, SCENE, {})
     shapes = {name: tuple(tensor.shape) for name, tensor in given.tensors.items()}
     b, t, c = X
     assert shapes == {"x": X, "z": (b, t, t, c), "coords": (b, t, 3)}
-    assert tuple(all_needed(parameters, SCENE, {"z": 1}).tensors["z"].shape) == X
+    assert tuple(build_needed_inputs(parameters, SCENE, {"z": 1}).tensors["z"].shape) == X
     with pytest.raises(NoSuchChoiceError):
-        all_needed(parameters, SCENE, {"z": 20})
+        build_needed_inputs(parameters, SCENE, {"z": 20})
 
 
 def test_optional_tensors_are_given_where_they_are_chosen() -> None:
-    parameters = parameters_of(forward)
-    assert optional_tensors(parameters) == ["context", "bias"]
-    assert "context" not in one(parameters, SCENE, {}).tensors
-    assert tuple(one(parameters, SCENE, {"context": 1}).tensors["context"].shape) == (
+    parameters = read_parameters(forward)
+    assert list_optional_tensors(parameters) == ["context", "bias"]
+    assert "context" not in build_single_input(parameters, SCENE, {}).tensors
+    assert tuple(build_single_input(parameters, SCENE, {"context": 1}).tensors["context"].shape) == (
         ODD.batch,
         ODD.keys,
         SCENE.channels,
@@ -149,35 +161,35 @@ class Kind(Enum):
 
 def test_annotations() -> None:
     def values(hint: object) -> list[object]:
-        found = annotated(hint)
+        found = find_annotation_values(hint)
         assert found is not None
         return found("window_size", SCENE)
 
     assert values(Literal["near", "far"] | None) == ["near", "far"]
     assert values(Kind) == [Kind.NEAR]
     assert {len(value) for value in values(tuple[int, int, int])} == {3}  # type: ignore[arg-type]
-    assert annotated(int) is None
-    assert layer_class(Holder, "base", nn.Module) is Base
-    assert layer_class(Holder, "anything", Child) is Child
-    assert layer_class(Holder, "anything", int) is None
+    assert find_annotation_values(int) is None
+    assert find_layer_class(Holder, "base", nn.Module) is Base
+    assert find_layer_class(Holder, "anything", Child) is Child
+    assert find_layer_class(Holder, "anything", int) is None
 
 
 def test_the_output_is_none_of_what_was_given() -> None:
     x, other = torch.ones(2, 3), torch.zeros(4)
-    assert select({"input": x, "out": other}, None, [x]) is other
-    assert select(Batch(other, mask=x), (2, 3)) is x
-    assert select((3, [other.long(), (other,)]), None) is other
-    assert Call(lambda x: (x, x * 2), {"x": x}).output(x)[0, 0] == 2
+    assert select_output({"input": x, "out": other}, None, [x]) is other
+    assert select_output(Batch(other, mask=x), (2, 3)) is x
+    assert select_output((3, [other.long(), (other,)]), None) is other
+    assert BoundCall(lambda x: (x, x * 2), {"x": x}).compute_output(x)[0, 0] == 2
     with pytest.raises(TypeError, match="of its own"):
-        select([x], None, [x])
+        select_output([x], None, [x])
 
 
 def test_what_stands_in_a_tuple_is_asked_whether_it_attends() -> None:
     x = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(GarbageError):
-        attending(lambda x: (x.tanh(), None), x, -1)
-    assert attending(lambda x: (x.cumsum(1), None), x, -1)[1] is None
+    with pytest.raises(InvalidTrialError):
+        check_mixes_positions(lambda x: (x.tanh(), None), x, -1)
+    assert check_mixes_positions(lambda x: (x.cumsum(1), None), x, -1)[1] is None
 
 
 def test_parameters_are_keyword_only_where_they_stand_for_kwargs() -> None:
-    assert constructor(Child)["depth"].kind is Parameter.KEYWORD_ONLY
+    assert read_constructor_parameters(Child)["depth"].kind is Parameter.KEYWORD_ONLY

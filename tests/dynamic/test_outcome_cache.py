@@ -16,43 +16,43 @@ from confirming import confirm_source
 
 from theria.verdicts import Verdict
 from theria_lint import confirm
-from theria_lint.cache import Place, user_cache
+from theria_lint.cache import Place, get_user_cache_dir
 from theria_lint.config import Settings
 from theria_lint.confirm import worker_client
-from theria_lint.confirm.eligibility import confirm_settings
-from theria_lint.confirm.outcome_cache import OutcomeCache, States, Surroundings, TooNewError
-from theria_lint.confirm.protocol import Outcome, Reads
+from theria_lint.confirm.eligibility import make_confirm_settings
+from theria_lint.confirm.outcome_cache import OutcomeCache, SnapshotChecker, TooNewError, WorkerInfo
+from theria_lint.confirm.protocol import FileDependencies, Outcome
 from theria_lint.model import Run
 from theria_lint.result import Environment
 
-AROUND = Surroundings(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
+AROUND = WorkerInfo(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,q": {"norm": 1.0, "error": 0.5}})
 SAFE = Outcome(3, "attention", (RUN,), places={"/k.py": ((1, 0, 1, 5),)})
 
 READER = """
 import json, sys
 from dataclasses import asdict
-from theria_lint.worker import importing
-from theria_lint.worker.file_dependencies import Reading
-reading = Reading()
-reading.watch_imports()
-reading.start_anew(sys.argv[2])
+from theria_lint.worker import importer
+from theria_lint.worker.file_dependencies import FileDependencyTracker
+tracker = FileDependencyTracker()
+tracker.watch_imports()
+tracker.restart_tracking(sys.argv[2])
 try:
-    module = importing.import_file(sys.argv[1])
+    module = importer.import_file(sys.argv[1])
     getattr(module, "call", lambda: None)()
 except Exception:
     pass
-print(json.dumps(asdict(reading.found())))
+print(json.dumps(asdict(tracker.list_reads())))
 """
 
 
-def reads_of(kernel: Path, temporary: Path) -> Reads:
+def reads_of(kernel: Path, temporary: Path) -> FileDependencies:
     """What importing a file, and calling its ``call``, reads: in a Python of its own, as in the worker."""
     temporary.mkdir(exist_ok=True)
     command = [sys.executable, "-P", "-c", READER, str(kernel), str(temporary)]
     environment = {**os.environ, "PYTHONPATH": str(Path(confirm.__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, capture_output=True, check=True, env=environment, cwd=temporary)
-    return Reads.from_json(json.loads(done.stdout))
+    return FileDependencies.from_json(json.loads(done.stdout))
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ def again(project: Path, tmp_path: Path) -> Again:
     """Keeps the outcome of the project's kernel; called, it asks a new run's cache for it."""
     cache = new_cache(tmp_path)
     time.sleep(0.02)  # the clock that stamps files is a coarse one
-    cache.begin()
-    cache.keep_surroundings(AROUND, Reads())
-    cache.keep("kernel", ["/k.py"], replace(SAFE, reads=reads_of(project / "kernel.py", tmp_path / "job")))
+    cache.mark_worker_start()
+    cache.store_worker_info(AROUND, FileDependencies())
+    cache.store_outcome("kernel", ["/k.py"], replace(SAFE, reads=reads_of(project / "kernel.py", tmp_path / "job")))
 
     def ask() -> Outcome | None:
         later = new_cache(tmp_path)
-        return later.outcome("kernel", ["/k.py"]) if later.surroundings() else None
+        return later.load_outcome("kernel", ["/k.py"]) if later.load_worker_info() else None
 
     assert ask() == SAFE
     return ask
@@ -146,34 +146,34 @@ def test_a_missing_import_is_outlived_by_its_installation(tmp_path: Path) -> Non
     (tmp_path / "kernel.py").write_text("import absent_package\n")
     reads = reads_of(tmp_path / "kernel.py", tmp_path / "job")
     assert any("absent_package" in names for names in reads.searched.values())
-    snapshot = States().take(reads, time.time_ns() + 10**9)
-    assert States().are_still(snapshot)
+    snapshot = SnapshotChecker().take_snapshot(reads, time.time_ns() + 10**9)
+    assert SnapshotChecker().is_unchanged(snapshot)
     (tmp_path / "absent_package.py").touch()
-    assert not States().are_still(snapshot)
+    assert not SnapshotChecker().is_unchanged(snapshot)
 
 
 def test_what_changes_during_the_run_is_not_kept(tmp_path: Path) -> None:
     before = time.time_ns() - 10**9
     (tmp_path / "kernel.py").touch()
     with pytest.raises(TooNewError):
-        States().take(Reads((str(tmp_path / "kernel.py"),)), before)
+        SnapshotChecker().take_snapshot(FileDependencies((str(tmp_path / "kernel.py"),)), before)
 
 
 def test_what_depends_on_the_moment_is_not_kept(tmp_path: Path) -> None:
     cache = new_cache(tmp_path)
-    cache.begin()
-    cache.keep_surroundings(AROUND, Reads())
-    cache.keep("kernel", ["/k.py"], SAFE)
-    assert cache.outcome("kernel", ["/k.py"]) is None
-    cache.keep("kernel", ["/k.py"], replace(SAFE, reads=Reads()))
-    assert cache.outcome("kernel", ["/k.py"]) == SAFE
+    cache.mark_worker_start()
+    cache.store_worker_info(AROUND, FileDependencies())
+    cache.store_outcome("kernel", ["/k.py"], SAFE)
+    assert cache.load_outcome("kernel", ["/k.py"]) is None
+    cache.store_outcome("kernel", ["/k.py"], replace(SAFE, reads=FileDependencies()))
+    assert cache.load_outcome("kernel", ["/k.py"]) == SAFE
 
 
 def test_a_file_that_has_come_under_watch_counts_if_it_was_read(project: Path, again: Again, tmp_path: Path) -> None:
     cache = new_cache(tmp_path)
-    assert cache.surroundings() == AROUND
-    assert cache.outcome("kernel", ["/k.py", str(project / "unrelated.py")]) == SAFE
-    assert cache.outcome("kernel", ["/k.py", str(project / "helper.py")]) is None
+    assert cache.load_worker_info() == AROUND
+    assert cache.load_outcome("kernel", ["/k.py", str(project / "unrelated.py")]) == SAFE
+    assert cache.load_outcome("kernel", ["/k.py", str(project / "helper.py")]) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_broken_entry_reads_as_none(tmp_path: Path, again: Again, junk: bytes)
     for entry in (tmp_path / "cache").rglob("*.json"):
         entry.write_bytes(junk)
     assert again() is None
-    assert new_cache(tmp_path).outcome("kernel", []) is None
+    assert new_cache(tmp_path).load_outcome("kernel", []) is None
 
 
 def test_another_environment_knows_nothing(tmp_path: Path, again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def test_another_environment_knows_nothing(tmp_path: Path, again: Again, monkeyp
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.delenv("PYTHONPATH")
     other = OutcomeCache(place(tmp_path), "/usr/bin/another", "cpu")
-    assert other.surroundings() is None
-    assert OutcomeCache(place(tmp_path), sys.executable, "cuda").surroundings() is None
+    assert other.load_worker_info() is None
+    assert OutcomeCache(place(tmp_path), sys.executable, "cuda").load_worker_info() is None
 
 
 def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> None:
@@ -201,11 +201,11 @@ def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> 
     program.write_text("old")
     time.sleep(0.02)
     cache = new_cache(tmp_path)
-    cache.begin()
-    cache.keep_surroundings(AROUND, Reads((str(program),)))
-    assert new_cache(tmp_path).surroundings() == AROUND
+    cache.mark_worker_start()
+    cache.store_worker_info(AROUND, FileDependencies((str(program),)))
+    assert new_cache(tmp_path).load_worker_info() == AROUND
     program.write_text("new")
-    assert new_cache(tmp_path).surroundings() is None
+    assert new_cache(tmp_path).load_worker_info() is None
 
 
 KERNEL = """
@@ -227,8 +227,8 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert cold.environment.torch
     assert cold.protections
     started: list[object] = []
-    start = worker_client.Worker.__init__
-    monkeypatch.setattr(worker_client.Worker, "__init__", lambda *a: [started.append(a), start(*a)][1])
+    start = worker_client.WorkerClient.__init__
+    monkeypatch.setattr(worker_client.WorkerClient, "__init__", lambda *a: [started.append(a), start(*a)][1])
     assert confirm_source(tmp_path, KERNEL, **settings) == cold
     assert not started
     hints = {"target": "attention", "dtype": "float32"}
@@ -240,7 +240,7 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert len(started) == 2
 
 
-OWN = user_cache()
+OWN = get_user_cache_dir()
 
 
 @pytest.mark.parametrize(
@@ -253,4 +253,4 @@ OWN = user_cache()
     ],
 )
 def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: Place | None) -> None:
-    assert confirm_settings(settings, sys.executable).cache == where
+    assert make_confirm_settings(settings, sys.executable).cache == where

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from theria_lint.worker.trace import Places
+from theria_lint.worker.trace import SpanRecorder
 
 SOURCE = """
 def scale(x, flag):
@@ -29,9 +29,9 @@ def watched(tmp_path):
 
 def test_the_branch_that_ran_is_told_from_the_one_that_did_not(watched):
     path, function = watched
-    with Places([path]) as places:
+    with SpanRecorder([path]) as places:
         function(3)
-    executed = places.seen()[path]
+    executed = places.list_spans()[path]
     assert (3, 27, 3, 32) in executed
     assert (3, 8, 3, 13) not in executed
 
@@ -40,9 +40,9 @@ def test_each_recording_stands_alone(watched):
     path, function = watched
     seen = []
     for _ in range(2):
-        with Places([path]) as places:
+        with SpanRecorder([path]) as places:
             function(3)
-        seen.append(places.seen())
+        seen.append(places.list_spans())
     function(3)
     assert seen[0] == seen[1]
     assert seen[0][path]
@@ -50,16 +50,16 @@ def test_each_recording_stands_alone(watched):
 
 def test_files_that_are_not_watched_are_not_recorded(watched):
     _, function = watched
-    with Places(["/elsewhere.py"]) as places:
+    with SpanRecorder(["/elsewhere.py"]) as places:
         function(3)
-    assert places.seen() == {}
+    assert places.list_spans() == {}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="one thread only is recorded before Python 3.12")
 def test_other_threads_are_recorded(watched):
     path, function = watched
-    with Places([path]) as places:
+    with SpanRecorder([path]) as places:
         thread = threading.Thread(target=function, args=(3,))
         thread.start()
         thread.join()
-    assert places.seen()[path]
+    assert places.list_spans()[path]

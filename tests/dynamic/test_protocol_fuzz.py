@@ -22,15 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from theria.verdicts import Verdict
-from theria_lint.confirm.attribution import inquire
-from theria_lint.confirm.coverage_map import Reach, unshifted
+from theria_lint.confirm.attribution import attribute_suspects
+from theria_lint.confirm.coverage_map import CoverageMap, map_back_to_source
 from theria_lint.confirm.evidence import Evidence
 from theria_lint.confirm.message_checks import NonsenseError
-from theria_lint.confirm.protocol import Job, Outcome, Reads, TargetRequest, WorkerError
-from theria_lint.confirm.worker_client import Worker
+from theria_lint.confirm.protocol import FileDependencies, Job, Outcome, TargetRequest, WorkerError
+from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.model import Run, Suspect
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 EXAMPLES = int(os.environ.get("THERIA_LINT_FUZZ", "300"))
 FUZZED = settings(
@@ -44,8 +44,8 @@ def attention(q, k, v):
     return scores.detach() @ v
 """
 PATH = "/project/kernel.py"
-SUSPECTS: tuple[Suspect, ...] = tuple(scan(PATH, SOURCE, load_rules()))
-REACH = Reach(SOURCE, SUSPECTS)
+SUSPECTS: tuple[Suspect, ...] = tuple(scan_source(PATH, SOURCE, load_rules()))
+REACH = CoverageMap(SOURCE, SUSPECTS)
 TARGETS = (TargetRequest("attention", "function", {"backends": ["reference"]}), TargetRequest("other", "module"))
 JOBS = tuple(Job(number, PATH, TARGETS, {}, (PATH,), "cpu", 1.0, 1, sources={PATH: SOURCE}) for number in range(2))
 RUN = Run(
@@ -63,7 +63,7 @@ RUN = Run(
     notes=("seen on small",),
 )
 PLACES = {PATH: ((4, 4, 4, 40), (5, 11, 5, 26))}
-READS = Reads((PATH,), {"/p": ("os",)})
+READS = FileDependencies((PATH,), {"/p": ("os",)})
 REAL = Outcome(0, "attention", (RUN, replace(RUN, backend="reference")), "", PLACES, PLACES, ("note",), READS)
 SYMBOLS = tuple(target.symbol for target in TARGETS)
 
@@ -159,7 +159,7 @@ def good(job: int, symbols: Iterable[str]) -> bytes:
     return b"".join(json.dumps(message).encode() + b"\n" for message in [*said, {"job": job, "end": True}])
 
 
-class Spoken(Worker):
+class Spoken(WorkerClient):
     """A worker that begins with a text, whatever it is asked; when it is started anew it answers well."""
 
     def __init__(self, text: bytes) -> None:
@@ -226,12 +226,12 @@ def check(outcome: Outcome) -> None:
     for run in outcome.runs:
         assert run.verdict in Verdict
         json.dumps([run.backend, run.reason, run.error, run.notes], ensure_ascii=False).encode()
-    reached = REACH.reached(unshifted(outcome.places.get(PATH, ()), SOURCE, SOURCE))
+    reached = REACH.find_executed_suspects(map_back_to_source(outcome.places.get(PATH, ()), SOURCE, SOURCE))
     changed = replace(REAL, runs=(replace(RUN, verdict=Verdict.SAFE),))
     for base in (frozenset[Suspect](), frozenset(reached)):
         known = {base: outcome, frozenset(reached) - base: changed}
         evidence = Evidence(reached, (), {frozenset(): outcome, **known}, (), lambda _: reached, lambda _: reached)
-        inquiry = inquire(evidence)
+        inquiry = attribute_suspects(evidence)
         for _ in range(100):
             try:
                 for wanted in next(inquiry):
@@ -246,7 +246,7 @@ def test_whatever_is_said_of_one_job_the_other_is_run(said: list[bytes], ends: b
     text = b"".join(message for message in said if b'"job": 1' not in message)
     text += json.dumps({"job": 0, "end": True}).encode() + b"\n" if ends else b""
     with Spoken(text + good(1, SYMBOLS)) as worker:
-        found = worker.run(JOBS, lambda outcome, running: None)
+        found = worker.run_jobs(JOBS, lambda outcome, running: None)
     for outcome in found[0].values():
         check(outcome)
     assert {symbol: outcome.reason for symbol, outcome in found[1].items()} == dict.fromkeys(SYMBOLS, "good")
@@ -271,7 +271,7 @@ GREETING = st.fixed_dictionaries({}, optional={"error": anything, "python": anyt
 @given(st.one_of(anything, GREETING))
 def test_any_greeting_is_refused_in_words(greeting: Any) -> None:
     with Spoken(json.dumps(greeting).encode() + b"\n") as worker, pytest.raises(WorkerError, match="nothing was run"):
-        Worker.meet(worker)
+        WorkerClient.wait_for_greeting(worker)
 
 
 def test_what_is_real_is_taken() -> None:
@@ -279,12 +279,12 @@ def test_what_is_real_is_taken() -> None:
     outcome = Outcome.from_json(json.loads(json.dumps(REAL.to_json())))
     assert outcome == REAL
     JOBS[0].admit(outcome)
-    assert REACH.reached(PLACES[PATH])
+    assert REACH.find_executed_suspects(PLACES[PATH])
     check(outcome)
 
 
 def test_what_is_said_well_is_taken() -> None:
     with Spoken(good(0, SYMBOLS) + good(1, SYMBOLS)) as worker:
-        found = worker.run(JOBS, lambda outcome, running: None)
+        found = worker.run_jobs(JOBS, lambda outcome, running: None)
         assert worker.starts == 1
     assert [outcome.reason for job in (0, 1) for outcome in found[job].values()] == ["good"] * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.confirm.coverage_map import Reach, unshifted
+from theria_lint.confirm.coverage_map import CoverageMap, map_back_to_source
 from theria_lint.model import Span, Suspect
 
 SOURCE = """
@@ -19,7 +19,7 @@ def reached(number: int, text: str, executed: tuple[int, int, int, int]) -> bool
     column = SOURCE.splitlines()[number - 1].index(text) + 1
     span = Span(number, column, number, column + len(text))
     suspect = Suspect("THL002", "detach", "error", "k.py", span, "forward", "", "", (2, 4), None)
-    return bool(Reach(SOURCE, [suspect]).reached([executed]))
+    return bool(CoverageMap(SOURCE, [suspect]).find_executed_suspects([executed]))
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,5 @@ def test_a_place_in_a_variant_is_found_in_its_source(old, new, text, expected):
         start = line.encode().rindex(text.encode())
         return 1, start, 1, start + len(text.encode())
 
-    found = unshifted([place(new, text)], old, new)
+    found = map_back_to_source([place(new, text)], old, new)
     assert found == ([] if expected is None else [place(old, expected)])

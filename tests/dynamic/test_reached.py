@@ -9,7 +9,7 @@ import torch
 
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.worker import base_attention, importer, probe_target
-from theria_lint.worker.device_fallback import Clock
+from theria_lint.worker.device_fallback import ProbeClock
 
 SOURCE = """
 import torch
@@ -37,27 +37,27 @@ def fused_attention(q, k, v):
 @pytest.fixture(autouse=True)
 def _untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe replaces the function for good: its process ends soon."""
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base_attention.ORIGINAL)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base_attention.ORIGINAL_SDPA)
 
 
-class Spent(Clock):
+class Spent(ProbeClock):
     """A clock that has time for the first measurement only."""
 
     def late(self) -> bool:
         return True
 
 
-def outcome_of(folder: Path, symbol: str, clock: Clock) -> tuple[Outcome, set[int]]:
+def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, set[int]]:
     """The outcome of a target, and the lines that were reached."""
     path = folder / "kernel.py"
     path.write_text(SOURCE)
-    target = importer.resolve(importer.import_file(str(path)), symbol)
+    target = importer.resolve_symbol(importer.import_file(str(path)), symbol)
     request = TargetRequest(symbol, "function", {"maml": False})
     found = probe_target.run_target(target, request, job=0, device="cpu", watched=(str(path),), clock=clock)
     return found, {place[0] for place in found.places[str(path)]}
 
 
-@pytest.mark.parametrize(("clock", "reached"), [(Clock, True), (Spent, False)])
+@pytest.mark.parametrize(("clock", "reached"), [(ProbeClock, True), (Spent, False)])
 def test_what_only_a_configuration_left_out_for_want_of_time_executes_is_not_reached(tmp_path, clock, reached):
     found, lines = outcome_of(tmp_path, "attention", clock(60))
     assert [run.backend for run in found.runs] == ["self"]
@@ -66,11 +66,11 @@ def test_what_only_a_configuration_left_out_for_want_of_time_executes_is_not_rea
 
 
 def test_what_only_a_configuration_behind_the_damage_executes_is_not_reached(tmp_path):
-    _, lines = outcome_of(tmp_path, "damaged_attention", Clock(60))
+    _, lines = outcome_of(tmp_path, "damaged_attention", ProbeClock(60))
     assert 16 in lines
     assert 15 not in lines
 
 
 def test_the_first_run_tells_whether_backends_belong_under_a_target(tmp_path):
-    backends = [run.backend for run in outcome_of(tmp_path, "fused_attention", Clock(60))[0].runs]
+    backends = [run.backend for run in outcome_of(tmp_path, "fused_attention", ProbeClock(60))[0].runs]
     assert backends == ["self", "reference", "custom", "triton"]

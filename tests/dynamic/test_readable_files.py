@@ -10,11 +10,11 @@ import pytest
 
 from tests.dynamic.confirming import confirm_files, target_of
 from theria_lint.config import Settings
-from theria_lint.confirm.eligibility import confirm_settings
+from theria_lint.confirm.eligibility import make_confirm_settings
 from theria_lint.errors import UserError
 from theria_lint.sandbox import landlock, readable_paths
 
-linux = pytest.mark.skipif(sys.platform != "linux" or landlock.version() == 0, reason="needs Landlock")
+linux = pytest.mark.skipif(sys.platform != "linux" or landlock.read_landlock_version() == 0, reason="needs Landlock")
 
 SECRETS = ("unused/key", "pkg/deep/.env", "vendor/.git/config", ".env", "pkg/.secret/key.py", "node_modules/x/token")
 OPEN = ("pkg/deep/open.txt", "pkg/data.txt", "vendor/open.txt", "plain/a/b.txt", "inside.txt")
@@ -82,8 +82,8 @@ def test_a_probe_reads_nothing_hidden_and_follows_no_link_out(project: Path) -> 
 @linux
 def test_the_rules_on_a_project_name_no_link_and_nothing_hidden(project: Path) -> None:
     rules = dict(readable_paths._of_project(str(project)))
-    readable = {path.removeprefix(f"{project}/") for path, rights in rules.items() if rights == landlock.READ}
-    assert rules[str(project)] == landlock.LIST
+    readable = {path.removeprefix(f"{project}/") for path, rights in rules.items() if rights == landlock.READ_RIGHTS}
+    assert rules[str(project)] == landlock.LIST_RIGHTS
     assert readable == {
         *("pyproject.toml", "inside.txt", "plain", "pkg/data.txt", "pkg/deep/open.txt", "vendor/open.txt"),
     }
@@ -98,7 +98,7 @@ def test_a_project_with_too_many_entries_is_readable_as_far_as_they_are_looked_a
     readable_paths._of_project.cache_clear()
     rules = readable_paths._of_project(str(project))
     readable_paths._of_project.cache_clear()
-    readable = {path.removeprefix(f"{project}/") for path, rights in rules if rights == landlock.READ}
+    readable = {path.removeprefix(f"{project}/") for path, rights in rules if rights == landlock.READ_RIGHTS}
     assert "inside.txt" in readable
     assert not any(path.startswith("plain") for path in readable)
 
@@ -111,7 +111,7 @@ def test_an_editable_install_and_a_prefix_around_a_project_spare_its_hidden_file
     monkeypatch.setattr(readable_paths, "_SYSTEM", (str(project.parent),))
     granted = [
         path
-        for path, rights in readable_paths.rules([str(project / "inside.txt")], "/t", device="cpu")
+        for path, rights in readable_paths.list_path_rules([str(project / "inside.txt")], "/t", device="cpu")
         if rights != 1 << 3
     ]
     assert str(project / "pkg" / "data.txt") in granted
@@ -122,8 +122,8 @@ def test_an_editable_install_and_a_prefix_around_a_project_spare_its_hidden_file
 
 def test_a_named_link_is_its_real_file(project: Path, tmp_path: Path) -> None:
     (tmp_path / "named.py").symlink_to(project / "pkg" / "data.txt")
-    assert readable_paths.project_of(str(tmp_path / "named.py")) == str(project)
-    granted = [path for path, _ in readable_paths.rules([str(tmp_path / "named.py")], "/t", device="cpu")]
+    assert readable_paths.find_project_folder(str(tmp_path / "named.py")) == str(project)
+    granted = [path for path, _ in readable_paths.list_path_rules([str(tmp_path / "named.py")], "/t", device="cpu")]
     assert str(project / "pkg" / "data.txt") in granted
     assert str(tmp_path / "named.py") not in granted
 
@@ -134,12 +134,12 @@ def test_a_named_link_is_its_real_file(project: Path, tmp_path: Path) -> None:
 def test_an_adapter_outside_the_project_or_hidden_is_refused(project: Path, name: str) -> None:
     settings = Settings(root=str(project), adapters=(os.path.normpath(project / name),))
     with pytest.raises(UserError, match="an adapter is a file of the project, and not a hidden one; copy it there"):
-        confirm_settings(settings, sys.executable)
+        make_confirm_settings(settings, sys.executable)
 
 
 def test_an_adapter_of_the_project_is_opened_where_it_really_lies(project: Path) -> None:
     settings = Settings(root=str(project), adapters=(str(project / "pkg" / "to_open"),))
-    assert confirm_settings(settings, sys.executable).adapters == (str(project / "pkg" / "deep" / "open.txt"),)
+    assert make_confirm_settings(settings, sys.executable).adapters == (str(project / "pkg" / "deep" / "open.txt"),)
 
 
 def test_packages_are_readable_as_a_whole_wherever_they_are_on_the_path(
@@ -149,6 +149,6 @@ def test_packages_are_readable_as_a_whole_wherever_they_are_on_the_path(
     (packages / "torch" / ".libs").mkdir(parents=True)
     (packages / "torch" / "__init__.py").touch()
     monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
-    assert (str(packages), landlock.READ) in list(readable_paths.rules([], "/t", device="cpu"))
-    linted = list(readable_paths.rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
-    assert (str(packages), landlock.READ) in linted
+    assert (str(packages), landlock.READ_RIGHTS) in list(readable_paths.list_path_rules([], "/t", device="cpu"))
+    linted = list(readable_paths.list_path_rules([str(packages / "torch" / "kernel.py")], "/t", device="cpu"))
+    assert (str(packages), landlock.READ_RIGHTS) in linted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confirming import confirm_files
 
-from theria_lint.rules.explain import examples
+from theria_lint.rules.explain import load_examples
 from theria_lint.rules.loader import load_rules
 
 RULES = load_rules().rules
@@ -13,7 +13,7 @@ RULES = load_rules().rules
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_the_examples_of_a_rule(rule):
-    known = examples(rule)
+    known = load_examples(rule)
     found = confirm_files([example.path for example in known])
     for example in known:
         seen = {

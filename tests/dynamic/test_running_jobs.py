@@ -10,42 +10,42 @@ from collections.abc import Iterator
 import pytest
 
 from theria_lint.confirm.protocol import Job, TargetRequest
-from theria_lint.worker.job import Running
+from theria_lint.worker.job import RunningJob
 
 OUTCOME = b"x" * 100_000
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Running, socket.socket]]:
+def ends() -> Iterator[tuple[RunningJob, socket.socket]]:
     """A job whose file has been imported and which has two targets, and the child's end of its channel."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     targets = (TargetRequest("a", "function"), TargetRequest("b", "function"))
     job = Job(0, "kernel.py", targets, {}, (), "cpu", 1.0, 1 << 30)
     with ours, theirs:
-        yield Running(job, 0, ours, "", False, 0.0, imported=True), theirs
+        yield RunningJob(job, 0, ours, "", False, 0.0, imported=True), theirs
 
 
-def test_a_long_outcome_entitles_to_the_next_process_at_once(ends: tuple[Running, socket.socket]) -> None:
+def test_a_long_outcome_entitles_to_the_next_process_at_once(ends: tuple[RunningJob, socket.socket]) -> None:
     running, theirs = ends
     theirs.sendall(OUTCOME + b"\n")
-    assert running.read() == ([OUTCOME.decode()], True)
+    assert running.read_outcomes() == ([OUTCOME.decode()], True)
     assert running.forks > 0
 
 
-def test_part_of_an_outcome_entitles_to_nothing(ends: tuple[Running, socket.socket]) -> None:
+def test_part_of_an_outcome_entitles_to_nothing(ends: tuple[RunningJob, socket.socket]) -> None:
     running, theirs = ends
     theirs.sendall(OUTCOME)
-    assert running.read() == ([], True)
+    assert running.read_outcomes() == ([], True)
     assert running.forks == 0
     theirs.sendall(b"\n")
     theirs.shutdown(socket.SHUT_WR)
-    assert running.read() == ([OUTCOME.decode()], False)
+    assert running.read_outcomes() == ([OUTCOME.decode()], False)
 
 
 def test_a_job_signals_its_own_processes_only() -> None:
     with subprocess.Popen(["sleep", "60"]) as own, subprocess.Popen(["sleep", "60"]) as other:
-        running = Running(Job(0, "k.py", (), {}, (), "cpu", 1.0, 1), own.pid, socket.socket(), "", False, 0.0)
+        running = RunningJob(Job(0, "k.py", (), {}, (), "cpu", 1.0, 1), own.pid, socket.socket(), "", False, 0.0)
         may = {
             pid: running.may_signal(pid) for pid in (own.pid, -own.pid, 0, -1, other.pid, -other.pid, os.getpid(), 1)
         }

@@ -19,7 +19,7 @@ import pytest
 from tests.dynamic.confirming import confirm_files, target_of
 from theria.verdicts import Verdict
 from theria_lint.confirm.confirm import Confirmation
-from theria_lint.confirm.worker_client import Worker
+from theria_lint.confirm.worker_client import WorkerClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the protections are Linux's")
 
@@ -407,7 +407,7 @@ def _until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
 
 
 def test_the_worker_says_what_protects() -> None:
-    with Worker(sys.executable, "cpu", 1) as worker:
-        worker.meet()
+    with WorkerClient(sys.executable, "cpu", 1) as worker:
+        worker.wait_for_greeting()
         assert set(worker.protections) == {"namespaces", "privileges", "files", "processes", "calls", "disk"}
         assert all(why is None or len(why) > 10 for why in worker.protections.values())

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_outcome_cache import AROUND, RUN, SAFE, new_cache, place
 
-from theria_lint.cache import Entries
-from theria_lint.cli import command
+from theria_lint.cache import EntryStore
+from theria_lint.cli import run_command_line
 from theria_lint.confirm.outcome_cache import OutcomeCache, conforms
-from theria_lint.confirm.protocol import Outcome, Reads
-from theria_lint.confirm.runner import Runner
+from theria_lint.confirm.protocol import FileDependencies, Outcome
+from theria_lint.confirm.runner import VariantRunner
 
 HELPER = """
 import torch
@@ -57,7 +57,7 @@ def lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lint:
     def run(folder: Path, *options: str, cache: str = "c") -> str:
         monkeypatch.chdir(folder)
         arguments = ["--device", "cpu", "--cache-dir", str(tmp_path / cache), *options]
-        return CliRunner().invoke(command, arguments, prog_name="theria-lint").stdout
+        return CliRunner().invoke(run_command_line, arguments, prog_name="theria-lint").stdout
 
     return run
 
@@ -101,10 +101,10 @@ def test_two_files_with_one_text_are_two_variants(tmp_path: Path, lint: Lint) ->
 
 def test_texts_for_another_number_of_files_are_made_again(tmp_path: Path) -> None:
     cache = OutcomeCache(place(tmp_path), "python", "cpu")
-    cache.keep_texts("recipe", ["one"])
-    runner = Runner(None, cache)  # type: ignore[arg-type]
-    assert runner.remembered("recipe", 2, lambda: ["a", "b"]) == ["a", "b"]
-    assert cache.texts("recipe") == ["a", "b"]
+    cache.store_texts("recipe", ["one"])
+    runner = VariantRunner(None, cache)  # type: ignore[arg-type]
+    assert runner.get_or_make_texts("recipe", 2, lambda: ["a", "b"]) == ["a", "b"]
+    assert cache.load_texts("recipe") == ["a", "b"]
 
 
 KEPT = replace(
@@ -113,17 +113,17 @@ KEPT = replace(
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> tuple[Entries, str, Any]:
+def entry(tmp_path: Path) -> tuple[EntryStore, str, Any]:
     """The entries of a cache with one outcome, the name of that, and its data."""
     cache = new_cache(tmp_path)
     time.sleep(0.02)
-    cache.begin()
-    cache.keep_surroundings(AROUND, Reads())
-    cache.keep("kernel", ["/k.py"], replace(KEPT, reads=Reads()))
-    assert cache.outcome("kernel", ["/k.py"]) == KEPT
+    cache.mark_worker_start()
+    cache.store_worker_info(AROUND, FileDependencies())
+    cache.store_outcome("kernel", ["/k.py"], replace(KEPT, reads=FileDependencies()))
+    assert cache.load_outcome("kernel", ["/k.py"]) == KEPT
     (path,) = (tmp_path / "cache").rglob("*.outcome.json")
     data = json.loads(path.read_bytes().partition(b"\n")[2])
-    return Entries(place(tmp_path), "dynamic"), path.parent.name + path.name.removesuffix(".json"), data
+    return EntryStore(place(tmp_path), "dynamic"), path.parent.name + path.name.removesuffix(".json"), data
 
 
 def paths_in(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -142,7 +142,7 @@ ANY_JSON = st.recursive(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(st.data())
 def test_a_signed_entry_of_another_shape_is_none_or_an_outcome(
-    tmp_path: Path, entry: tuple[Entries, str, Any], data: st.DataObject
+    tmp_path: Path, entry: tuple[EntryStore, str, Any], data: st.DataObject
 ) -> None:
     entries, name, kept = entry
     forged = {"entry": copy.deepcopy(kept)}
@@ -151,10 +151,10 @@ def test_a_signed_entry_of_another_shape_is_none_or_an_outcome(
     for key in path[:-1]:
         holder = holder[key]
     holder[path[-1]] = data.draw(ANY_JSON)
-    entries.store(name, forged["entry"])
+    entries.store_entry(name, forged["entry"])
     cache = new_cache(tmp_path)
-    assert cache.surroundings() == AROUND
-    found = cache.outcome("kernel", ["/k.py"])
+    assert cache.load_worker_info() == AROUND
+    found = cache.load_outcome("kernel", ["/k.py"])
     assert found is None or (conforms(found, Outcome) and found.places.keys() <= {"/k.py"})
 
 
@@ -175,18 +175,18 @@ WRONG: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_an_outcome_that_is_wrong_is_none(tmp_path: Path, entry: tuple[Entries, str, Any], wrong: str) -> None:
+def test_an_outcome_that_is_wrong_is_none(tmp_path: Path, entry: tuple[EntryStore, str, Any], wrong: str) -> None:
     entries, name, kept = entry
     WRONG[wrong](kept["outcome"])
-    entries.store(name, kept)
+    entries.store_entry(name, kept)
     cache = new_cache(tmp_path)
-    assert cache.surroundings() == AROUND
-    assert cache.outcome("kernel", ["/k.py"]) is None
+    assert cache.load_worker_info() == AROUND
+    assert cache.load_outcome("kernel", ["/k.py"]) is None
 
 
 def test_what_was_seen_in_files_that_are_no_longer_watched_is_left_out(
-    tmp_path: Path, entry: tuple[Entries, str, Any]
+    tmp_path: Path, entry: tuple[EntryStore, str, Any]
 ) -> None:
     cache = new_cache(tmp_path)
-    assert cache.surroundings() == AROUND
-    assert cache.outcome("kernel", []) == replace(KEPT, places={}, aside={})
+    assert cache.load_worker_info() == AROUND
+    assert cache.load_outcome("kernel", []) == replace(KEPT, places={}, aside={})

@@ -9,18 +9,18 @@ import torch
 from confirming import confirm_source
 from torch import Tensor
 
-from theria_lint.worker.autograd_substitutes import Recorded, Rejoined, kept
+from theria_lint.worker.autograd_substitutes import ForwardAutograd, RegraphedSave, mark_kept
 
 
-class Saving(torch.autograd.Function, metaclass=Rejoined):
+class Saving(torch.autograd.Function, metaclass=RegraphedSave):
     """Keeps the weights in two ways, and squares its input off the graph in between."""
 
     @staticmethod
     def forward(ctx, s, power):
         p = s.softmax(-1)
-        ctx.save_for_backward(s, kept(p))
+        ctx.save_for_backward(s, mark_kept(p))
         ctx.power = power
-        ctx.pair = (power, kept(p.detach() ** power))
+        ctx.pair = (power, mark_kept(p.detach() ** power))
         return p**power
 
     @staticmethod
@@ -42,11 +42,11 @@ class SavingInSetup(Saving):
     def setup_context(ctx, inputs, output):
         s, power = inputs
         p = s.softmax(-1)
-        ctx.save_for_backward(s, kept(p))
-        ctx.pair = (power, kept(p**power))
+        ctx.save_for_backward(s, mark_kept(p))
+        ctx.pair = (power, mark_kept(p**power))
 
 
-class Opaque(torch.autograd.Function, metaclass=Recorded):
+class Opaque(torch.autograd.Function, metaclass=ForwardAutograd):
     """No backward to speak of, and a forward that switches recording off."""
 
     @staticmethod
@@ -75,7 +75,7 @@ def test_a_stand_in_has_the_derivatives_of_the_forward(function):
 
 
 def test_what_is_not_marked_stays_off_the_graph():
-    class Unmarked(torch.autograd.Function, metaclass=Rejoined):
+    class Unmarked(torch.autograd.Function, metaclass=RegraphedSave):
         @staticmethod
         def forward(ctx, x):
             y = x**2
@@ -93,10 +93,10 @@ def test_what_is_not_marked_stays_off_the_graph():
 
 
 def test_what_a_backward_is_decorated_with_stays():
-    class Guarded(torch.autograd.Function, metaclass=Rejoined):
+    class Guarded(torch.autograd.Function, metaclass=RegraphedSave):
         @staticmethod
         def forward(ctx, x):
-            ctx.save_for_backward(kept(x**2))
+            ctx.save_for_backward(mark_kept(x**2))
             return x**3
 
         @staticmethod

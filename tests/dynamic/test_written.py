@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from theria.probes.qkv import Shape
-from theria_lint.worker.find_call.shape_hints import layout_of, shapes_in, sizes_of
+from theria_lint.worker.find_call.shape_hints import compute_sizes, find_layout, find_shapes
 
 DOCSTRING = '''
 def gated(q, k, v, g, beta, scale=None, chunk_size=64):
@@ -25,7 +25,7 @@ def gated(q, k, v, g, beta, scale=None, chunk_size=64):
 
 
 def test_docstrings() -> None:
-    found = shapes_in(DOCSTRING)
+    found = find_shapes(DOCSTRING)
     assert found["q"] == ("B", "T", "H", "K")
     assert found["g"] == ("B", "T", "HV")
     assert found["beta"] == ("batch", "seqlen", "nheads")
@@ -48,14 +48,14 @@ def test_docstrings() -> None:
     ],
 )
 def test_code_and_complaints(text: str, name: str, symbols: tuple[str, ...]) -> None:
-    assert shapes_in(text)[name] == symbols
+    assert find_shapes(text)[name] == symbols
 
 
 @pytest.mark.parametrize(
     "text", ["q = rearrange(x, (3, 2))", "w (Tensor): of shape `[P, Q]`", "first(a, [0])", "x: [1]"]
 )
 def test_what_is_no_shape(text: str) -> None:
-    assert not shapes_in(text)
+    assert not find_shapes(text)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_what_is_no_shape(text: str) -> None:
     [("BHTD", "bhtd"), ("BTHK", "bthd"), ("BNC", "btd"), ("TD", "td"), ("BDTH", None), ("HTD", None)],
 )
 def test_layouts(symbols: str, layout: str | None) -> None:
-    assert layout_of(tuple(symbols)) == layout
+    assert find_layout(tuple(symbols)) == layout
 
 
 def test_sizes() -> None:
-    assert sizes_of(("N", "H", "K", "V"), Shape(2, 3, 5, 7, 6, 6)) == (2, 3, 6, 6)
-    assert sizes_of(("B", "1", "T"), Shape(2, 3, 5, 7, 6, 6)) == (2, 1, 7)
+    assert compute_sizes(("N", "H", "K", "V"), Shape(2, 3, 5, 7, 6, 6)) == (2, 3, 6, 6)
+    assert compute_sizes(("B", "1", "T"), Shape(2, 3, 5, 7, 6, 6)) == (2, 1, 7)

@@ -12,12 +12,12 @@ from lsprotocol import types
 
 from theria.verdicts import Verdict
 from theria_lint.errors import UserError
-from theria_lint.lsp.client import Options, position, read_options, row_span, units
-from theria_lint.lsp.code_actions import fixes, text_edits
-from theria_lint.lsp.diagnostics import Mark, Marker, hover
-from theria_lint.lsp.documents import Ran, folder_around, merge
+from theria_lint.lsp.client import ClientOptions, count_code_units, make_position, make_row_span, read_options
+from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
+from theria_lint.lsp.diagnostics import DiagnosticBuilder, DocumentMark, format_hover
+from theria_lint.lsp.documents import FinishedRun, find_folder_around, merge_reports
 from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect, Target, TargetKind, TargetResult
-from theria_lint.result import Environment, Report
+from theria_lint.result import Environment, LintReport
 from theria_lint.rules.loader import load_rules
 
 UTF8, UTF16, UTF32 = types.PositionEncodingKind.Utf8, types.PositionEncodingKind.Utf16, types.PositionEncodingKind.Utf32
@@ -32,41 +32,41 @@ def finding(line: int, disposition: Disposition = Disposition.UNCONFIRMED, **mor
     return Finding(suspect, disposition, None, "why", **more)  # type: ignore[arg-type]
 
 
-def report(*findings: Finding) -> Report:
-    return Report(Environment(), 1, findings, (), ())
+def report(*findings: Finding) -> LintReport:
+    return LintReport(Environment(), 1, findings, (), ())
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
 def test_units_are_those_of_the_encoding(text: str) -> None:
-    assert units(text, UTF32) == len(text)
-    assert units(text, UTF16) == len(text.encode("utf-16-le")) // 2
-    assert units(text, UTF8) == len(text.encode())
+    assert count_code_units(text, UTF32) == len(text)
+    assert count_code_units(text, UTF16) == len(text.encode("utf-16-le")) // 2
+    assert count_code_units(text, UTF8) == len(text.encode())
 
 
 def test_places_behind_the_end_are_the_end() -> None:
-    assert position(["a", "🦜b"], 3, 1, UTF16) == types.Position(1, 3)
-    assert position(["a", "🦜b"], 2, 2, UTF16) == types.Position(1, 2)
-    assert row_span(["", "  ab  "], 9) == Span(2, 3, 2, 5)
-    assert row_span([""], 1) == Span(1, 1, 1, 1)
+    assert make_position(["a", "🦜b"], 3, 1, UTF16) == types.Position(1, 3)
+    assert make_position(["a", "🦜b"], 2, 2, UTF16) == types.Position(1, 2)
+    assert make_row_span(["", "  ab  "], 9) == Span(2, 3, 2, 5)
+    assert make_row_span([""], 1) == Span(1, 1, 1, 1)
 
 
 @given(LINES, LINES)
 def test_edits_turn_one_text_into_the_other(before: list[str], after: list[str]) -> None:
     old, new = "\n".join(before), "\n".join(after)
-    assert applied(old, text_edits(old, new, "\n", UTF32)) == new
+    assert applied(old, make_text_edits(old, new, "\n", UTF32)) == new
 
 
 @given(LINES, LINES)
 def test_edits_keep_the_line_ends_of_the_document(before: list[str], after: list[str]) -> None:
     old, new = "\n".join(before), "\n".join(after)
-    edited = applied(old.replace("\n", "\r\n"), text_edits(old, new, "\r\n", UTF32))
+    edited = applied(old.replace("\n", "\r\n"), make_text_edits(old, new, "\r\n", UTF32))
     assert edited == new.replace("\n", "\r\n")
 
 
 def test_a_disposition_survives_an_edit_elsewhere() -> None:
     first, second = finding(2, Disposition.CLEARED), finding(3, Disposition.CONFIRMED)
     moved = "\n" + TEXT
-    merged = merge(moved, report(finding(3), finding(4)), Ran(TEXT, report(first, second)))
+    merged = merge_reports(moved, report(finding(3), finding(4)), FinishedRun(TEXT, report(first, second)))
     assert [(item.suspect.span.line, item.disposition) for item in merged.findings] == [
         (3, Disposition.CLEARED),
         (4, Disposition.CONFIRMED),
@@ -76,18 +76,20 @@ def test_a_disposition_survives_an_edit_elsewhere() -> None:
 
 def test_what_was_edited_is_unconfirmed_again() -> None:
     edited = TEXT.replace("x.detach()", "y.detach()")
-    merged = merge(edited, report(finding(2), finding(3)), Ran(TEXT, report(finding(2, Disposition.CONFIRMED))))
+    merged = merge_reports(
+        edited, report(finding(2), finding(3)), FinishedRun(TEXT, report(finding(2, Disposition.CONFIRMED)))
+    )
     assert [item.disposition for item in merged.findings] == [Disposition.UNCONFIRMED] * 2
 
 
 def test_an_edit_withdraws_the_rewrite_that_was_verified() -> None:
     rewrite = Rewrite("f", (("k.py", "mended"),))
-    merged = merge(TEXT + "\n", report(finding(2)), Ran(TEXT, report(finding(2, rewrite=rewrite))))
+    merged = merge_reports(TEXT + "\n", report(finding(2)), FinishedRun(TEXT, report(finding(2, rewrite=rewrite))))
     assert merged.findings[0].rewrite is None
 
 
-def marks(shown: Report, text: str = TEXT) -> list[Mark]:
-    return list(Marker("file:///k.py", text.split("\n"), UTF16).marks(shown, show_cleared=False))
+def marks(shown: LintReport, text: str = TEXT) -> list[DocumentMark]:
+    return list(DiagnosticBuilder("file:///k.py", text.split("\n"), UTF16).build_marks(shown, show_cleared=False))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +104,17 @@ def test_a_rewrite_is_offered_for_the_text_that_was_verified(
     files: tuple[tuple[str, str], ...], text: str, offered: bool
 ) -> None:
     found = report(finding(2, Disposition.CONFIRMED, rewrite=Rewrite("f", files)))
-    texts = [after for title, after, _ in fixes(marks(found), text, Ran(TEXT, found)) if title.startswith("Rewrite")]
+    texts = [
+        after
+        for title, after, _ in iter_quick_fixes(marks(found), text, FinishedRun(TEXT, found))
+        if title.startswith("Rewrite")
+    ]
     assert texts == (["mended\n"] if offered else [])
 
 
 def test_no_comment_is_offered_that_would_change_the_code() -> None:
     text = 'def f(q):\n    s = """\n    x.detach()\n"""\n'
-    assert list(fixes(marks(report(finding(3)), text), text, None)) == []
+    assert list(iter_quick_fixes(marks(report(finding(3)), text), text, None)) == []
 
 
 def test_an_unsafe_kernel_without_a_suspect_says_where_to_look() -> None:
@@ -123,36 +129,38 @@ def test_an_unsafe_kernel_without_a_suspect_says_where_to_look() -> None:
 
 def test_markup_of_the_code_under_test_is_shown_as_it_is() -> None:
     hostile = replace(finding(2), reason="![x](https://example.com/x.png) <img src=x>\n# loud `")
-    text = hover(marks(report(hostile)), load_rules)
+    text = format_hover(marks(report(hostile)), load_rules)
     assert r"\!\[x\]\(https://example.com/x.png\) \<img src=x\> \# loud \`" in text
 
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({}, Options()),
-        ({"confirm": False}, Options(confirm=False)),
-        ({"showCleared": True, "confirm": True}, Options(show_cleared=True)),
+        ({}, ClientOptions()),
+        ({"confirm": False}, ClientOptions(confirm=False)),
+        ({"showCleared": True, "confirm": True}, ClientOptions(show_cleared=True)),
         ({"confirm": 1}, "The client sets confirm to 1; expected true or false."),
         ({"colour": True}, "The client sets 'colour', which is unknown; the settings are confirm, showCleared."),
         ([], "The client's settings are []; expected an object with confirm, showCleared."),
     ],
 )
-def test_what_a_client_sets_is_validated(raw: object, expected: Options | str) -> None:
-    if isinstance(expected, Options):
-        assert read_options(raw, Options()) == expected
+def test_what_a_client_sets_is_validated(raw: object, expected: ClientOptions | str) -> None:
+    if isinstance(expected, ClientOptions):
+        assert read_options(raw, ClientOptions()) == expected
     else:
         with pytest.raises(UserError) as raised:
-            read_options(raw, Options())
+            read_options(raw, ClientOptions())
         assert str(raised.value) == expected
 
 
 def test_what_a_client_does_not_set_stays_as_it_was() -> None:
-    assert read_options({"showCleared": True}, Options(confirm=False)) == Options(confirm=False, show_cleared=True)
-    assert read_options({}, Options(confirm=False)) == Options(confirm=False)
+    assert read_options({"showCleared": True}, ClientOptions(confirm=False)) == ClientOptions(
+        confirm=False, show_cleared=True
+    )
+    assert read_options({}, ClientOptions(confirm=False)) == ClientOptions(confirm=False)
 
 
 def test_the_innermost_folder_around_a_path() -> None:
-    assert folder_around("/a/b/c.py", ["/a", "/a/b", "/x"]) == "/a/b"
-    assert folder_around("/ab/c.py", ["/a", "/a/"]) is None
-    assert folder_around("/a/c.py", ["/a/"]) == "/a/"
+    assert find_folder_around("/a/b/c.py", ["/a", "/a/b", "/x"]) == "/a/b"
+    assert find_folder_around("/ab/c.py", ["/a", "/a/"]) is None
+    assert find_folder_around("/a/c.py", ["/a/"]) == "/a/"

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from theria_lint.report import View, render
-from theria_lint.result import Report
+from theria_lint.report import ReportView, render
+from theria_lint.result import LintReport
 
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -36,9 +36,9 @@ class Page:
         self._folder = folder
         self.file = folder / "report.html"
 
-    def open(self, report: Report, *, scheme: str = "light", scripts: bool = True, width: int = 1300) -> None:
+    def open(self, report: LintReport, *, scheme: str = "light", scripts: bool = True, width: int = 1300) -> None:
         """Render a report to a file and open it from there, in a reader's colour scheme and width."""
-        self.file.write_text(render(report, "html", View()), encoding="utf-8")
+        self.file.write_text(render(report, "html", ReportView()), encoding="utf-8")
         self.driver.get("about:blank")
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.command("Emulation.setScriptExecutionDisabled", value=not scripts)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from lint_case import Lint
 
-from theria_lint.cli import command
+from theria_lint.cli import run_command_line
 
 
 @pytest.fixture
@@ -29,6 +29,6 @@ def lint(folder: Path) -> Lint:
 
     def run(*arguments: str, stdin: str | bytes | None = None, confirm: bool = False) -> Result:
         chosen = [] if confirm else ["--no-confirm"]
-        return CliRunner().invoke(command, [*chosen, *arguments], input=stdin, prog_name="theria-lint")
+        return CliRunner().invoke(run_command_line, [*chosen, *arguments], input=stdin, prog_name="theria-lint")
 
     return run

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sample_report import EMPTY, KERNEL, REPORT
 
 from theria_lint.model import Rewrite
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 EVIL = "</script></style></title><img src=x onerror=\"document.title='owned'\">&lt;'\"\x00\x1b\u202e\ud800`"
 PATH = "kernels/a b.py"
@@ -22,7 +22,7 @@ REWRITTEN = replace(
 )
 
 
-def hostile() -> Report:
+def hostile() -> LintReport:
     """The sample with markup in every text that comes from outside."""
     findings = [
         replace(
@@ -58,7 +58,7 @@ def hostile() -> Report:
     )  # fmt: skip
 
 
-def large(count: int) -> Report:
+def large(count: int) -> LintReport:
     """As many copies of the sample's findings and targets, each in a file of its own."""
     findings, targets, sources = [], [], {}
     for number in range(count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from theria_lint.model import Disposition, Finding, Run, Span, Suspect, Target, TargetKind, TargetResult, Verdict
-from theria_lint.result import Environment, LintError, Report
+from theria_lint.result import Environment, LintError, LintReport
 
 KERNEL = """\
 import torch
@@ -83,7 +83,7 @@ def _target(path: str, line: int, symbol: str, kind: TargetKind, *reaches: str) 
     return Target(path, line, symbol, kind, frozenset(reaches))
 
 
-REPORT = Report(
+REPORT = LintReport(
     environment=Environment("3.11.7", "2.13.0", None, "cuda:0"),
     files=5,
     findings=(
@@ -146,4 +146,4 @@ REPORT = Report(
     baselined=1,
     sources={("kernels/a b.py", None): KERNEL, ("n.ipynb", 4): CELL},
 )
-EMPTY = Report(Environment(), 0, (), (), ())
+EMPTY = LintReport(Environment(), 0, (), (), ())

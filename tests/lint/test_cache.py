@@ -25,7 +25,7 @@ def _forbid_scanning(monkeypatch: pytest.MonkeyPatch) -> None:
     def scan(*_: object) -> None:
         raise AssertionError("scanned again")
 
-    monkeypatch.setattr(scan_module, "scan", scan)
+    monkeypatch.setattr(scan_module, "scan_source", scan)
 
 
 def test_a_second_run_scans_nothing(lint: Lint, warm: str, monkeypatch: pytest.MonkeyPatch) -> None:

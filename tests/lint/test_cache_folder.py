@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lint_case import UNSAFE, Lint
 
 from theria_lint import static
-from theria_lint.cache import Entries, Place
+from theria_lint.cache import EntryStore, Place
 from theria_lint.sources.owned_folder import KEY, MARK, NAME, TAG, is_within
 
 YEAR = 365 * 24 * 3600
@@ -197,8 +197,8 @@ def _forged(lint: Lint, folder: Path, place: Path) -> None:
     key = (place / NAME / KEY).read_text()
     assert key
     for entry in (place / NAME / "static").rglob("*.json"):
-        kind = Entries(Place(str(place), str(place)), "static")
-        kind.store(entry.parent.name + entry.name.removesuffix(".json"), [])
+        kind = EntryStore(Place(str(place), str(place)), "static")
+        kind.store_entry(entry.parent.name + entry.name.removesuffix(".json"), [])
 
 
 def test_results_that_a_project_brings_do_not_count(lint: Lint, folder: Path, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_an_entry_of_another_shape_is_none(
     place = str(entry.parents[3])
     name = entry.parent.name + entry.name.removesuffix(".json")
     for forged in ([{**row, str(field): value}], {"rows": value}, [value]):
-        Entries(Place(place, place), "static").store(name, forged)
+        EntryStore(Place(place, place), "static").store_entry(name, forged)
         assert lint("--cache-dir", "../c").stdout == plain
 
 

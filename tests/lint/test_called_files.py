@@ -11,8 +11,8 @@ from lint_case import Lint
 
 from theria_lint.config import Settings
 from theria_lint.model import Suspect
-from theria_lint.pipeline import lint as run
-from theria_lint.static.cross_file import with_called
+from theria_lint.pipeline import lint_paths as run
+from theria_lint.static.cross_file import link_calls
 from theria_lint.static.scan_files import scan_files
 
 ATTENTION = """\
@@ -47,7 +47,7 @@ def found(folder: Path, *linted: str, **settings: Any) -> list[Suspect]:
         str(path.relative_to(folder)) for name in linted or (".",) for path in sorted((folder / name).rglob("*.py"))
     ]
     chosen = Settings(**{"cache": False, "jobs": 1, **settings})
-    items = with_called(scan_files(paths, chosen, {}), paths, chosen)
+    items = link_calls(scan_files(paths, chosen, {}), paths, chosen)
     return [suspect for item in items for suspect in item.suspects]
 
 

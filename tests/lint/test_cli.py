@@ -85,7 +85,7 @@ def test_an_internal_error_is_one_sentence(lint: Lint, folder: Path, monkeypatch
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr("theria_lint.pipeline.discover", broken)
+    monkeypatch.setattr("theria_lint.pipeline.discover_files", broken)
     result = lint(".")
     expected = "Error: internal error: ZeroDivisionError: by design; please report it with what --verbose adds.\n"
     assert (result.stdout, result.stderr, result.exit_code) == ("", expected, 2)
@@ -95,7 +95,7 @@ def test_an_interrupted_run_has_found_nothing(lint: Lint, folder: Path, monkeypa
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("theria_lint.pipeline.discover", interrupted)
+    monkeypatch.setattr("theria_lint.pipeline.discover_files", interrupted)
     result = lint(".")
     assert (result.stdout, result.stderr, result.exit_code) == ("", "", 130)
 
@@ -105,14 +105,14 @@ def test_an_error_inside_one_file_does_not_stop_the_others(
 ) -> None:
     from theria_lint.static import scan as scan_module
 
-    scan = scan_module.scan
+    scan = scan_module.scan_source
 
     def broken(path: str, *rest: object) -> object:
         if path == "a.py":
             raise ZeroDivisionError("by design")
         return scan(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scan_module, "scan", broken)
+    monkeypatch.setattr(scan_module, "scan_source", broken)
     (folder / "a.py").write_text(UNSAFE)
     (folder / "kernel.py").write_text(UNSAFE)
     result = lint("--output-format", "concise")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint.config import KEYS, Settings, resolve
+from theria_lint.config import KEYS, Settings, resolve_settings
 
 
 def _resolve(text: str, folder: Path, **options: object) -> Settings:
     (folder / "theria-lint.toml").write_text(text)
-    return resolve([], options, None, False).settings
+    return resolve_settings([], options, None, False).settings
 
 
 def test_every_key_has_a_setting() -> None:
@@ -78,11 +78,13 @@ def test_paths_count_from_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "deep").mkdir()
     (folder / "theria-lint.toml").write_text('rule-paths = ["r"]\npython = "env/bin/python"\nbaseline = "b.json"\n')
     monkeypatch.chdir(folder / "deep")
-    settings = resolve([], {}, None, False).settings
+    settings = resolve_settings([], {}, None, False).settings
     assert settings.rule_paths == (str(folder / "r"),)
     assert settings.python == str(folder / "env" / "bin" / "python")
-    assert resolve([], {"baseline": "c.json"}, None, False).settings.baseline == str(folder / "deep" / "c.json")
-    assert resolve([], {"python": "python3"}, None, False).settings.python == "python3"
+    assert resolve_settings([], {"baseline": "c.json"}, None, False).settings.baseline == str(
+        folder / "deep" / "c.json"
+    )
+    assert resolve_settings([], {"python": "python3"}, None, False).settings.python == "python3"
 
 
 def test_targets_are_handed_over_with_module_names(folder: Path) -> None:
@@ -109,9 +111,9 @@ def test_shown_settings_are_a_configuration(lint: Lint, folder: Path) -> None:
     table = '{target = "a:f", kwargs = {name = "x\\"y\\n", scale = 0.5, on = true}}'
     (folder / "theria-lint.toml").write_text(f'exclude = ["a\\\\b"]\ntargets = [{table}]\n')
     shown = lint("--show-settings", confirm=True).stdout
-    before = resolve([], {}, None, False).settings
+    before = resolve_settings([], {}, None, False).settings
     (folder / "theria-lint.toml").write_text(shown)
-    assert resolve([], {}, None, False).settings == before
+    assert resolve_settings([], {}, None, False).settings == before
     assert before.targets[0]["kwargs"] == {"name": 'x"y\n', "scale": 0.5, "on": True}
 
 

@@ -33,7 +33,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
             targets = tuple(TargetResult(target, chosen, "measured") for file in files for target in file.targets)
             return Confirmation(findings, targets, Environment("3.11"), (), notes)
 
-        monkeypatch.setattr(stage_module, "confirm", confirm)
+        monkeypatch.setattr(stage_module, "confirm_suspects", confirm)
         return seen
 
     return plant

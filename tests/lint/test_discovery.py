@@ -11,7 +11,7 @@ from lint_case import UNSAFE, Lint
 
 from theria_lint.config import Settings
 from theria_lint.errors import UserError
-from theria_lint.sources.discovery import discover
+from theria_lint.sources.discovery import discover_files
 
 
 def _write(folder: Path, *names: str) -> None:
@@ -21,7 +21,7 @@ def _write(folder: Path, *names: str) -> None:
 
 
 def _found(folder: Path, *paths: str, **settings: object) -> list[str]:
-    return discover(paths or (".",), Settings(root=str(folder), **settings)).files  # type: ignore[arg-type]
+    return discover_files(paths or (".",), Settings(root=str(folder), **settings)).files  # type: ignore[arg-type]
 
 
 def test_python_files_and_notebooks_in_a_stable_order(folder: Path) -> None:
@@ -124,13 +124,13 @@ def test_a_link_out_of_the_directory_is_not_followed_unless_it_is_named(lint: Li
 
 
 def test_a_module_that_is_a_link_out_of_its_package_is_not_read(folder: Path) -> None:
-    from theria_lint.static.import_resolver import Modules
+    from theria_lint.static.import_resolver import ImportResolver
 
     _write(folder, "p/__init__.py", "p/a.py", "p/b.py", "elsewhere.py")
     (folder / "p" / "c.py").symlink_to(folder / "elsewhere.py")
-    modules = Modules([])
-    assert [thing.path for thing in modules.find("p/a.py", ".b.f")] == ["p/b.py", "p/__init__.py"]
-    assert [thing.path for thing in modules.find("p/a.py", ".c.f")] == ["p/__init__.py"]
+    modules = ImportResolver([])
+    assert [thing.path for thing in modules.resolve_import("p/a.py", ".b.f")] == ["p/b.py", "p/__init__.py"]
+    assert [thing.path for thing in modules.resolve_import("p/a.py", ".c.f")] == ["p/__init__.py"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")

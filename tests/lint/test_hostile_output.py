@@ -21,11 +21,11 @@ from test_machine_formats import check_junit, sarif_schema
 
 from theria_lint.config import FORMATS
 from theria_lint.model import STATES, Rewrite
-from theria_lint.report import View, render
-from theria_lint.report.items import items
-from theria_lint.report.patch import patch
+from theria_lint.report import ReportView, render
+from theria_lint.report.items import list_items
+from theria_lint.report.patch import make_patch
 from theria_lint.report.progress_line import ProgressLine
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 POISONS = {
     "a command to GitHub on a line of its own": "\n::error file=x::pwned",
@@ -63,7 +63,7 @@ def poisoned(value: Any, poison: str) -> Any:
     return value
 
 
-def with_rewrite(report: Report) -> Report:
+def with_rewrite(report: LintReport) -> LintReport:
     first = report.findings[0]
     old = report.sources[first.suspect.path, None]
     path = first.suspect.path
@@ -87,11 +87,11 @@ def check_inert(text: str, *, commands: int = 0) -> None:
 
 
 VIEWS = {
-    "everything": View(verbose=True, show_cleared=True),
-    "narrow": View(verbose=True, show_cleared=True, width=40),
-    "in colour": View(verbose=True, show_cleared=True, colour=True, width=100),
-    "quiet": View(quiet=True, show_cleared=True),
-    "counts": View(statistics=True),
+    "everything": ReportView(verbose=True, show_cleared=True),
+    "narrow": ReportView(verbose=True, show_cleared=True, width=40),
+    "in colour": ReportView(verbose=True, show_cleared=True, colour=True, width=100),
+    "quiet": ReportView(quiet=True, show_cleared=True),
+    "counts": ReportView(statistics=True),
 }
 
 
@@ -104,7 +104,7 @@ def test_a_report_is_inert(name: str, poison: str, view: str) -> None:
     if VIEWS[view].colour and name == "text":
         assert COLOUR.search(text)
         text = COLOUR.sub("", text)
-    check_inert(text, commands=len(items(report, VIEWS[view])) if name == "github" else 0)
+    check_inert(text, commands=len(list_items(report, VIEWS[view])) if name == "github" else 0)
     if name in ("json", "gitlab"):
         json.loads(text)
     if name == "sarif":
@@ -115,8 +115,8 @@ def test_a_report_is_inert(name: str, poison: str, view: str) -> None:
 
 @pytest.mark.parametrize("poison", POISONS)
 def test_json_holds_the_texts_as_they_are(poison: str) -> None:
-    document = json.loads(render(poisoned(WHOLE, POISONS[poison]), "json", View()))
-    plain = json.loads(render(WHOLE, "json", View()))
+    document = json.loads(render(poisoned(WHOLE, POISONS[poison]), "json", ReportView()))
+    plain = json.loads(render(WHOLE, "json", ReportView()))
     assert document["findings"][0]["path"] == POISONS[poison] + plain["findings"][0]["path"]
     assert document["targets"][0]["reason"] == POISONS[poison] + plain["targets"][0]["reason"]
 
@@ -158,7 +158,7 @@ def test_a_patch_is_inert(folder: Path, poison: str, where: str) -> None:
         suspect=replace(REPORT.findings[0].suspect, path=path),
         rewrite=Rewrite("attention", ((path, source.replace(".detach()", "")),)),
     )
-    text, left_out = patch(replace(REPORT, findings=(finding,), sources={(path, None): source}))
+    text, left_out = make_patch(replace(REPORT, findings=(finding,), sources={(path, None): source}))
     check_inert(text.decode())
     assert bool(text) is not bool(left_out)
 
@@ -171,7 +171,7 @@ def test_a_patch_of_harmless_text_is_whole(folder: Path) -> None:
         suspect=replace(REPORT.findings[0].suspect, path="kernel.py"),
         rewrite=Rewrite("attention", (("kernel.py", source.replace(".detach()", "")),)),
     )
-    made, left_out = patch(replace(REPORT, findings=(finding,), sources={("kernel.py", None): source}))
+    made, left_out = make_patch(replace(REPORT, findings=(finding,), sources={("kernel.py", None): source}))
     assert left_out == []
     assert "漢".encode() in made
     assert b"\n     ::\n" in made

@@ -10,7 +10,7 @@ import pytest
 from browsing import Page, chromium
 from html_case import EMPTY, REWRITTEN, hostile, large
 
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 CONTRAST = """
 const channels = (colour) => {
@@ -63,7 +63,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("report", [REWRITTEN, EMPTY, hostile()], ids=["sample", "nothing", "hostile"])
-def test_it_opens_in_silence_and_asks_for_nothing(page: Page, report: Report) -> None:
+def test_it_opens_in_silence_and_asks_for_nothing(page: Page, report: LintReport) -> None:
     page.open(report)
     page.run(OPEN_ALL)
     assert page.console() == []

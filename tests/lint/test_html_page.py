@@ -13,9 +13,9 @@ import pytest
 from html_case import EMPTY, EVIL, REPORT, REWRITTEN, hostile, large
 
 from theria_lint.model import Rewrite, Span
-from theria_lint.report import View, render
-from theria_lint.report.html.markup import prose, tag, text
-from theria_lint.result import Report
+from theria_lint.report import ReportView, render
+from theria_lint.report.html.markup import escape_text, render_prose, tag
+from theria_lint.result import LintReport
 
 VOID = ("input", "link", "meta", "wbr")
 REPORTS = {"sample": REWRITTEN, "nothing": EMPTY, "hostile": hostile(), "large": large(30)}
@@ -51,7 +51,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(params=REPORTS, scope="module")
 def page(request: pytest.FixtureRequest) -> str:
-    return render(REPORTS[request.param], "html", View())
+    return render(REPORTS[request.param], "html", ReportView())
 
 
 def test_it_is_well_formed_and_its_links_lead_somewhere(page: str) -> None:
@@ -95,7 +95,7 @@ def test_it_is_ascii_and_ends_with_a_newline(page: str) -> None:
 
 
 def test_nothing_from_outside_becomes_markup() -> None:
-    page = render(hostile(), "html", View())
+    page = render(hostile(), "html", ReportView())
     assert "<img" not in page
     assert page.count("&lt;img src=x onerror=") > 50
     assert 'onerror="' not in page
@@ -107,15 +107,15 @@ def test_text_becomes_markup_in_one_place() -> None:
     assert tag("p", "<b>", tag("i", "&"), None, class_="x", data_rule='"', hidden=False, open=True) == (
         '<p class="x" data-rule="&quot;" open>&lt;b&gt;<i>&amp;</i></p>'
     )
-    assert prose("use `a < b`, not c") == "use <code>a &lt; b</code>, not c"
-    assert prose("one ` alone") == "one ` alone"
-    assert text("\x07") == "\\x07"
+    assert render_prose("use `a < b`, not c") == "use <code>a &lt; b</code>, not c"
+    assert render_prose("one ` alone") == "one ` alone"
+    assert escape_text("\x07") == "\\x07"
 
 
 @pytest.mark.parametrize("name", ["sample", "hostile"])
 def test_every_finding_target_run_and_error_is_there(name: str) -> None:
     report = REPORTS[name]
-    reader = Reader(render(report, "html", View()))
+    reader = Reader(render(report, "html", ReportView()))
     kinds = Counter(reader.values("data-kind"))
     assert kinds["finding"] == len(report.findings)
     assert kinds["target"] == len(report.targets)
@@ -125,8 +125,8 @@ def test_every_finding_target_run_and_error_is_there(name: str) -> None:
     assert classes["small"] == sum(any(run.blocks for run in result.runs) for result in report.targets)
 
 
-def page_of(report: Report) -> str:
-    return render(report, "html", View())
+def page_of(report: LintReport) -> str:
+    return render(report, "html", ReportView())
 
 
 def test_the_states_of_blocks_are_told_apart_by_sign_class_and_word() -> None:
@@ -197,7 +197,7 @@ def test_gates_parameters_and_a_lone_x_have_maps_that_fit_them() -> None:
 
 
 def test_the_headline_says_what_it_amounts_to() -> None:
-    def headline(report: Report) -> str:
+    def headline(report: LintReport) -> str:
         return re.findall(r"<title>theria-lint: (.*?)</title>", page_of(report))[0]
 
     assert headline(REPORT) == (

@@ -11,7 +11,7 @@ import pytest
 from lint_case import UNSAFE, Lint
 
 from theria_lint import confirm
-from theria_lint.config import resolve
+from theria_lint.config import resolve_settings
 from theria_lint.confirm import python_interpreter
 from theria_lint.errors import UserError
 from theria_lint.model import SourceFile
@@ -63,7 +63,7 @@ def environment(place: Path, *, torch: bool = True) -> Path:
 
 
 def chosen(**options: object) -> python_interpreter.Choice:
-    return python_interpreter.choose(resolve([], options, None, False).settings)
+    return python_interpreter.choose(resolve_settings([], options, None, False).settings)
 
 
 def test_the_first_of_the_users_own_that_has_torch_is_taken(folder: Path, bare: pytest.MonkeyPatch) -> None:

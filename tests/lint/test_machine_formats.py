@@ -19,13 +19,13 @@ from lint_case import UNSAFE, Lint
 from sample_report import EMPTY, REPORT
 
 from theria_lint.model import Finding, Rewrite
-from theria_lint.report import View, render
-from theria_lint.report.items import items
-from theria_lint.report.patch import edits
-from theria_lint.result import LintError, Report
+from theria_lint.report import ReportView, render
+from theria_lint.report.items import list_items
+from theria_lint.report.patch import list_edits
+from theria_lint.result import LintError, LintReport
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = View(show_cleared=True, verbose=True)
+EVERYTHING = ReportView(show_cleared=True, verbose=True)
 KERNEL_PATH = "kernels/a b.py"
 
 
@@ -40,7 +40,7 @@ def json_schema() -> Validator:
     return Draft202012Validator(schema)
 
 
-def rewritten(new: str, report: Report = REPORT, *, old: str | None = None) -> Report:
+def rewritten(new: str, report: LintReport = REPORT, *, old: str | None = None) -> LintReport:
     """The report with a verified rewrite of the first finding's file: from ``old`` (as it is) to ``new``."""
     first = replace(report.findings[0], rewrite=Rewrite("Attention", ((KERNEL_PATH, new),)))
     sources = report.sources if old is None else {**report.sources, (KERNEL_PATH, None): old}
@@ -51,7 +51,7 @@ def kernel() -> str:
     return REPORT.sources[KERNEL_PATH, None]
 
 
-def only(finding: Finding) -> Report:
+def only(finding: Finding) -> LintReport:
     return replace(REPORT, findings=(finding,), targets=(), errors=(), unused_ignores=())
 
 
@@ -77,12 +77,12 @@ def test_the_schema_of_sarif_refuses_what_is_none() -> None:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_json_is_valid_by_the_schema_in_the_documentation(name: str) -> None:
-    document = json.loads(render(REPORTS[name], "json", View()))
+    document = json.loads(render(REPORTS[name], "json", ReportView()))
     assert [error.message for error in json_schema().iter_errors(document)] == []
 
 
 def test_the_schema_of_json_knows_every_key() -> None:
-    document = json.loads(render(REPORT, "json", View()))
+    document = json.loads(render(REPORT, "json", ReportView()))
     document["findings"][0]["surprise"] = 1
     assert not json_schema().is_valid(document)
 
@@ -132,7 +132,7 @@ def applied(source: str, replacements: list[dict[str, Any]]) -> str:
     ],
 )
 def test_a_fix_turns_the_file_into_the_one_that_was_run(old: str, new: str) -> None:
-    log = json.loads(render(rewritten(new, old=old), "sarif", View()))
+    log = json.loads(render(rewritten(new, old=old), "sarif", ReportView()))
     assert [error.message for error in sarif_schema().iter_errors(log)] == []
     (fix,) = log["runs"][0]["results"][0]["fixes"]
     (change,) = fix["artifactChanges"]
@@ -143,14 +143,14 @@ def test_a_fix_turns_the_file_into_the_one_that_was_run(old: str, new: str) -> N
 
 def test_json_names_the_lines_that_a_rewrite_changes() -> None:
     report = rewritten(kernel().replace(".detach()", ""))
-    document = json.loads(render(report, "json", View()))
+    document = json.loads(render(report, "json", ReportView()))
     rewrite = document["findings"][0]["rewrite"]
     assert rewrite["symbol"] == "Attention"
     lines = kernel().splitlines(keepends=True)
     for edit in reversed(rewrite["edits"]):
         lines[edit["line"] - 1 : edit["end_line"] - 1] = edit["lines"]
     assert "".join(lines) == kernel().replace(".detach()", "")
-    assert len(rewrite["edits"]) == len(edits(report.findings[0].rewrite, report.sources))
+    assert len(rewrite["edits"]) == len(list_edits(report.findings[0].rewrite, report.sources))
     assert document["findings"][1]["rewrite"] is None
 
 
@@ -166,14 +166,14 @@ def test_sarif_says_what_a_rule_is_about() -> None:
 
 def test_sarif_describes_a_rule_that_a_user_added() -> None:
     suspect = replace(REPORT.findings[0].suspect, rule="MINE001", name="stop-grad")
-    log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", View()))
+    log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", ReportView()))
     (rule,) = log["runs"][0]["tool"]["driver"]["rules"]
     assert (rule["id"], rule["name"], rule["help"]["text"]) == ("MINE001", "StopGrad", suspect.remedy)
     assert sarif_schema().is_valid(log)
 
 
 def test_sarif_tells_what_the_run_noted_and_could_not_check() -> None:
-    (run,) = json.loads(render(REPORT, "sarif", View()))["runs"]
+    (run,) = json.loads(render(REPORT, "sarif", ReportView()))["runs"]
     (invocation,) = run["invocations"]
     told = [(item["level"], item["message"]["text"]) for item in invocation["toolExecutionNotifications"]]
     assert told == [
@@ -185,20 +185,20 @@ def test_sarif_tells_what_the_run_noted_and_could_not_check() -> None:
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_sarif_says_whether_the_run_came_to_its_end(interrupted: bool) -> None:
-    (run,) = json.loads(render(replace(REPORT, interrupted=interrupted), "sarif", View()))["runs"]
+    (run,) = json.loads(render(replace(REPORT, interrupted=interrupted), "sarif", ReportView()))["runs"]
     assert run["invocations"][0]["executionSuccessful"] is not interrupted
 
 
 def test_a_path_outside_the_working_directory_is_a_uri() -> None:
     suspect = replace(REPORT.findings[0].suspect, path="/opt/a b/c:d#e.py")
-    log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", View()))
+    log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", ReportView()))
     location = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
     assert location == {"uri": "file:///opt/a%20b/c%3Ad%23e.py"}
 
 
 def test_gitlab_issues_have_what_code_quality_requires() -> None:
     issues = json.loads(render(REPORT, "gitlab", EVERYTHING))
-    assert len({issue["fingerprint"] for issue in issues}) == len(issues) == len(items(REPORT, EVERYTHING))
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues) == len(list_items(REPORT, EVERYTHING))
     for issue in issues:
         assert issue["description"]
         assert issue["check_name"]
@@ -232,7 +232,7 @@ QUIET = st.text(st.characters(exclude_categories=("Cc", "Cf", "Zl", "Zp"), inclu
 def test_a_github_command_survives_any_path_and_message(path: str, message: str) -> None:
     assume("##" not in path + message)
     suspect = replace(REPORT.findings[1].suspect, path=path, message=message, remedy="")
-    line = render(only(replace(REPORT.findings[1], suspect=suspect)), "github", View())
+    line = render(only(replace(REPORT.findings[1], suspect=suspect)), "github", ReportView())
     level, properties, text = read_command(line)
     assert level == "warning"
     assert properties == {
@@ -265,7 +265,7 @@ def check_junit(text: str) -> None:
 
 def test_junit_has_the_elements_and_attributes_that_services_read() -> None:
     check_junit(render(REPORT, "junit", EVERYTHING))
-    suite = ElementTree.fromstring(render(EMPTY, "junit", View()).encode()).find("testsuite")
+    suite = ElementTree.fromstring(render(EMPTY, "junit", ReportView()).encode()).find("testsuite")
     assert suite is not None
     assert [case.attrib["name"] for case in suite] == ["0 files"]
 
@@ -273,4 +273,4 @@ def test_junit_has_the_elements_and_attributes_that_services_read() -> None:
 @given(st.text())
 def test_junit_is_xml_whatever_the_message(message: str) -> None:
     control = replace(EMPTY, errors=(LintError("a.py", 1, message),))
-    check_junit(render(control, "junit", View()))
+    check_junit(render(control, "junit", ReportView()))

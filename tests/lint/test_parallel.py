@@ -32,7 +32,7 @@ def test_processes_find_what_one_finds(lint: Lint, many: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="the crash is planted before the fork")
 def test_a_file_that_kills_its_process_costs_one_error(lint: Lint, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scan, parent = scan_module.scan, os.getpid()
+    scan, parent = scan_module.scan_source, os.getpid()
 
     def deadly(path: str, source: str, rules: object) -> object:
         if path == "file06.py":
@@ -40,7 +40,7 @@ def test_a_file_that_kills_its_process_costs_one_error(lint: Lint, many: Path, m
             os._exit(9)
         return scan(path, source, rules)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scan_module, "scan", deadly)
+    monkeypatch.setattr(scan_module, "scan_source", deadly)
     monkeypatch.setattr(scan_files, "_MANY_BYTES", 500)
     result = lint("--jobs", "2", "--no-cache", "--output-format", "concise")
     lines = result.stdout.splitlines()

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect
-from theria_lint.report.patch import patch
-from theria_lint.result import Environment, Report
+from theria_lint.report.patch import make_patch
+from theria_lint.result import Environment, LintReport
 
 SOURCE = "a = 1\nb = 2\nc = 3\n"
 
 
-def report(path: str, *texts: str) -> Report:
+def report(path: str, *texts: str) -> LintReport:
     """A finding for each text that a rewrite gives the file."""
     suspect = Suspect("THL002", "detach", "error", path, Span(1, 1, 1, 2), "f", "", "", (1, 1), "drop-call")
     findings = tuple(
         Finding(suspect, Disposition.CONFIRMED, None, "", Rewrite(f"f{number}", ((path, text),)))
         for number, text in enumerate(texts)
     )
-    return Report(Environment(), 1, findings, (), (), sources={(path, None): SOURCE})
+    return LintReport(Environment(), 1, findings, (), (), sources={(path, None): SOURCE})
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def changed(text: bytes) -> list[bytes]:
 
 
 def test_a_rewrite_adds_what_the_ones_before_it_lack(path: Path) -> None:
-    text, left_out = patch(report("k.py", "A = 1\nb = 2\nc = 3\n", "A = 1\nb = 2\nC = 3\n", "a = 1\nB = 2\nc = 3\n"))
+    text, left_out = make_patch(
+        report("k.py", "A = 1\nb = 2\nc = 3\n", "A = 1\nb = 2\nC = 3\n", "a = 1\nB = 2\nc = 3\n")
+    )
     assert changed(text) == [b"-a = 1", b"+A = 1", b"-c = 3", b"+C = 3", b"-b = 2", b"+B = 2"]
     assert text.startswith(b"With this change f1 was run, and is safe.\n--- a/k.py\n+++ b/k.py\n@@ -1,3 +1,3 @@\n")
     assert b" A = 1\n-b = 2\n+B = 2\n C = 3\n" in text
@@ -44,7 +46,7 @@ def test_a_rewrite_adds_what_the_ones_before_it_lack(path: Path) -> None:
 
 
 def test_of_two_that_contradict_each_other_the_second_is_left_out(path: Path) -> None:
-    text, left_out = patch(report("k.py", "A = 1\nb = 2\nc = 3\n", "Z = 1\nb = 2\nc = 3\n"))
+    text, left_out = make_patch(report("k.py", "A = 1\nb = 2\nc = 3\n", "Z = 1\nb = 2\nc = 3\n"))
     assert changed(text) == [b"-a = 1", b"+A = 1"]
     assert left_out == [
         "The rewrite that makes f1 safe is left out: it changes lines that another one changes; apply that first and "
@@ -64,6 +66,6 @@ def test_a_file_that_cannot_be_patched_is_left_out(path: Path, data: bytes | Non
     path.unlink()
     if data is not None:
         path.write_bytes(data)
-    text, (sentence,) = patch(report("k.py", "A = 1\nb = 2\nc = 3\n"))
+    text, (sentence,) = make_patch(report("k.py", "A = 1\nb = 2\nc = 3\n"))
     assert text == b""
     assert told in sentence

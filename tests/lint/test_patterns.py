@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from theria_lint.sources.gitignore import Patterns
+from theria_lint.sources.gitignore import GitignorePatterns
 
 PATTERNS = [
     "*.py", "a", "a/", "/a", "a/b", "/a/b.py", "**/b", "a/**", "a/**/c.py", "**", "!c.py", "!a/c.py", "!a/", "[ab].py",
@@ -55,7 +55,7 @@ def _ignored_by_git(folder: Path, lines: list[str], paths: list[str]) -> set[str
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4))
 def test_patterns_agree_with_git(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
-    patterns = Patterns(lines)
+    patterns = GitignorePatterns(lines)
     ignored = _ignored_by_git(_repository(tmp_path_factory), lines, PATHS)
     assert {path for path in PATHS if patterns.match_within(path)} == ignored
 
@@ -76,7 +76,7 @@ _NAMES = st.text("ab-.!^[]\\# ", min_size=1, max_size=4).filter(lambda name: nam
 def test_odd_patterns_agree_with_git_on_odd_paths(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], paths: list[str]
 ) -> None:
-    patterns = Patterns(lines)
+    patterns = GitignorePatterns(lines)
     ignored = _ignored_by_git(_repository(tmp_path_factory), lines, paths)
     assert {path for path in paths if patterns.match_within(path)} == ignored
 
@@ -101,7 +101,7 @@ def test_no_pattern_makes_a_path_be_looked_at_again_and_again() -> None:
 
 
 def test_a_directory_pattern_says_nothing_about_a_file() -> None:
-    patterns = Patterns(["build/"])
-    assert patterns.match("build", is_dir=True) is True
-    assert patterns.match("build") is None
+    patterns = GitignorePatterns(["build/"])
+    assert patterns.match_path("build", is_dir=True) is True
+    assert patterns.match_path("build") is None
     assert patterns.match_within("build/x.py")

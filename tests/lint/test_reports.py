@@ -14,25 +14,25 @@ import pytest
 from sample_report import EMPTY, REPORT
 
 from theria_lint.config import FORMATS
-from theria_lint.report import View, render
-from theria_lint.report.style import Style, frame
+from theria_lint.report import ReportView, render
+from theria_lint.report.style import TerminalStyle, frame_source
 
 SNAPSHOTS = Path(__file__).parents[1] / "data" / "reports"
 VIEWS = {
-    "text": ("text", View()),
-    "text-ascii": ("text", View(unicode=False)),
-    "text-colour": ("text", View(colour=True)),
-    "text-verbose": ("text", View(verbose=True)),
-    "text-cleared": ("text", View(show_cleared=True)),
-    "text-quiet": ("text", View(quiet=True)),
-    "text-statistics": ("text", View(statistics=True)),
-    "concise": ("concise", View()),
-    "json": ("json", View()),
-    "github": ("github", View()),
-    "gitlab": ("gitlab", View()),
-    "sarif": ("sarif", View()),
-    "sarif-cleared": ("sarif", View(show_cleared=True)),
-    "junit": ("junit", View()),
+    "text": ("text", ReportView()),
+    "text-ascii": ("text", ReportView(unicode=False)),
+    "text-colour": ("text", ReportView(colour=True)),
+    "text-verbose": ("text", ReportView(verbose=True)),
+    "text-cleared": ("text", ReportView(show_cleared=True)),
+    "text-quiet": ("text", ReportView(quiet=True)),
+    "text-statistics": ("text", ReportView(statistics=True)),
+    "concise": ("concise", ReportView()),
+    "json": ("json", ReportView()),
+    "github": ("github", ReportView()),
+    "gitlab": ("gitlab", ReportView()),
+    "sarif": ("sarif", ReportView()),
+    "sarif-cleared": ("sarif", ReportView(show_cleared=True)),
+    "junit": ("junit", ReportView()),
 }
 
 
@@ -47,7 +47,7 @@ def test_the_report_is_what_it_was(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_can_say_nothing(name: str) -> None:
-    text = render(EMPTY, name, View())
+    text = render(EMPTY, name, ReportView())
     assert text == "" or text.endswith("\n")
     if name in ("json", "gitlab", "sarif"):
         json.loads(text)
@@ -57,7 +57,7 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    document = json.loads(render(REPORT, "json", View()), parse_constant=refuse)
+    document = json.loads(render(REPORT, "json", ReportView()), parse_constant=refuse)
     assert list(document) == ["schema", "version", "environment", "summary", "findings", "targets", "errors"]
     assert document["summary"] == {
         "files": 5, "suspects": 4, "confirmed": 2, "cleared": 1, "unconfirmed": 1, "errors": 2,
@@ -75,7 +75,7 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
 
 
 def test_sarif_holds_together() -> None:
-    log = json.loads(render(REPORT, "sarif", View(show_cleared=True)))
+    log = json.loads(render(REPORT, "sarif", ReportView(show_cleared=True)))
     (run,) = log["runs"]
     assert (log["version"], log["$schema"].endswith("sarif-2.1.0.json")) == ("2.1.0", True)
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
@@ -98,7 +98,7 @@ def test_sarif_holds_together() -> None:
 def test_fingerprints_stay_when_lines_move() -> None:
     from dataclasses import replace
 
-    from theria_lint.report.items import items
+    from theria_lint.report.items import list_items
 
     def moved(line: int) -> list[str]:
         findings = []
@@ -107,7 +107,7 @@ def test_fingerprints_stay_when_lines_move() -> None:
             findings.append(replace(finding, suspect=replace(finding.suspect, span=span)))
         sources = {key: "\n" * line + text for key, text in REPORT.sources.items()}
         report = replace(REPORT, findings=tuple(findings), sources=sources)
-        return [item.fingerprint for item in items(report, View())]
+        return [item.fingerprint for item in list_items(report, ReportView())]
 
     assert moved(0) == moved(7)
 
@@ -116,7 +116,7 @@ def test_junit_is_xml_whose_counts_are_right() -> None:
     from dataclasses import replace
 
     control = replace(REPORT, errors=(*REPORT.errors, replace(REPORT.errors[0], message="a \x1b[31m character")))
-    suite = ElementTree.fromstring(render(control, "junit", View())).find("testsuite")
+    suite = ElementTree.fromstring(render(control, "junit", ReportView())).find("testsuite")
     assert suite is not None
     cases = suite.findall("testcase")
     assert int(suite.attrib["tests"]) == len(cases)
@@ -130,14 +130,14 @@ def test_github_commands_are_one_line_each_and_escaped() -> None:
 
     finding = REPORT.findings[0]
     tricky = replace(finding, suspect=replace(finding.suspect, path="a,b:c.py", message="one\ntwo 100%"))
-    text = render(replace(REPORT, findings=(tricky,), targets=(), errors=(), unused_ignores=()), "github", View())
+    text = render(replace(REPORT, findings=(tricky,), targets=(), errors=(), unused_ignores=()), "github", ReportView())
     assert text.count("\n") == 1
     assert text.startswith("::error file=a%2Cb%3Ac.py,line=5,col=7,endLine=6,title=")
     assert "::one%0Atwo 100%25 (" in text
 
 
 def test_a_map_reads_without_colour_and_without_unicode() -> None:
-    text = render(REPORT, "text", View(unicode=False))
+    text = render(REPORT, "text", ReportView(unicode=False))
     assert "# missing" in text
     assert text[: text.index("n.ipynb")].replace("漢", "").isascii()
 
@@ -146,9 +146,9 @@ def test_a_frame_cuts_what_is_long() -> None:
     from theria_lint.model import Span
 
     source = "\n".join(["x = (" + "1 + " * 100] + ["    2 +"] * 20 + ["0)"])
-    rows = frame(source, Span(1, 5, 22, 2), Style(False))
+    rows = frame_source(source, Span(1, 5, 22, 2), TerminalStyle(False))
     assert len(rows) == 8
     assert rows[0].endswith("...")
     assert rows[-1] == "  | (16 more lines)"
-    assert frame("", Span(1, 1, 1, 2), Style(False)) == []
-    assert frame("x\n", Span(9, 1, 9, 2), Style(False)) == []
+    assert frame_source("", Span(1, 1, 1, 2), TerminalStyle(False)) == []
+    assert frame_source("x\n", Span(9, 1, 9, 2), TerminalStyle(False)) == []

@@ -6,7 +6,7 @@ import pytest
 
 from theria_lint.model import TargetKind
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 
 RULES = load_rules()
@@ -14,8 +14,8 @@ HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
 
 
 def suspects(code: str) -> list[str]:
-    found = scan("file.py", HEAD + code, RULES)
-    assert found == scan("file.py", HEAD + code, RULES, prefilter=False)
+    found = scan_source("file.py", HEAD + code, RULES)
+    assert found == scan_source("file.py", HEAD + code, RULES, prefilter=False)
     return [suspect.symbol for suspect in found]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from theria_lint import static
 from theria_lint.static.prefilter.block_graph import Closure
-from theria_lint.static.prefilter.top_level_blocks import Chunk, Chunks
-from theria_lint.static.scan_files import Plan, Scanner
+from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
+from theria_lint.static.scan_files import ScanConfig, Scanner
 
 HEAD = """import torch
 
@@ -98,10 +98,10 @@ def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callabl
 def _scanned(tmp_path: Path, source: str) -> list[str]:
     path = tmp_path / "large.py"
     path.write_text(source)
-    scanner = Scanner(Plan((), (), True, True, False, None), {})
-    data = scanner.read(str(path))
+    scanner = Scanner(ScanConfig((), (), True, True, False, None), {})
+    data = scanner.read_candidate(str(path))
     assert isinstance(data, bytes)
-    found = scanner.scan(str(path), data)
+    found = scanner.scan_file(str(path), data)
     assert found is not None
     return [error.message for error in found.errors]
 
@@ -117,14 +117,14 @@ def test_a_file_beyond_the_limits_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_closure_follows_each_name_once() -> None:
-    chunks = Chunks(_chain(200))
+    chunks = ModuleBlocks(_chain(200))
     asked: list[str] = []
 
-    def defined(name: str) -> list[Chunk]:
+    def defined(name: str) -> list[TopLevelBlock]:
         asked.append(name)
         return chunks.by_name.get(name, [])
 
-    closure = Closure((lambda chunk: chunk.mentions(), defined))
+    closure = Closure((lambda chunk: chunk.get_mentions(), defined))
     for chunk in chunks.all:
         closure.add([chunk])
     assert len(asked) == len(set(asked))

@@ -6,7 +6,7 @@ import pytest
 
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.prefilter.byte_check import may_hold_suspects
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 RULES = load_rules()
 BODY = "def attention(q, k, v):\n    with {}():\n        return q @ k @ v\n"
@@ -40,13 +40,13 @@ SPELLINGS = [
 @pytest.mark.parametrize(("name", "template"), [("no_grad", BODY), ("compile", COMPILED)])
 def test_every_spelling_of_a_name_is_found(name: str, template: str, imported: str, used: str) -> None:
     source = imported.replace("{}", name) + "\n" + template.replace("{}", used.replace("{}", name))
-    whole = scan("file.py", source, RULES, prefilter=False)
+    whole = scan_source("file.py", source, RULES, prefilter=False)
     assert whole
-    assert scan("file.py", source, RULES) == whole
+    assert scan_source("file.py", source, RULES) == whole
     assert may_hold_suspects(source.encode(), RULES)
 
 
 @pytest.mark.parametrize("imported", ["import re", "import cute as torch2", "from mylib import compile"])
 def test_other_names_are_not_worth_parsing(imported: str) -> None:
     source = f"{imported}\n# for torch\nclass SelfAttention: ...\nmodel = re.compile(SelfAttention)\n"
-    assert scan("file.py", source, RULES) == scan("file.py", source, RULES, prefilter=False) == ()
+    assert scan_source("file.py", source, RULES) == scan_source("file.py", source, RULES, prefilter=False) == ()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 RULES = load_rules(extra_detach_names=["mypkg.stop_grad"])
 
 
 def found(source: str, *, prefilter: bool = True) -> list[tuple[int, str]]:
-    suspects = scan("file.py", source, RULES, prefilter=prefilter)
-    assert suspects == scan("file.py", source, RULES, prefilter=not prefilter)
+    suspects = scan_source("file.py", source, RULES, prefilter=prefilter)
+    assert suspects == scan_source("file.py", source, RULES, prefilter=not prefilter)
     return [(suspect.span.line, suspect.rule) for suspect in suspects]
 
 
@@ -79,7 +79,7 @@ def test_alternatives_that_disagree_are_ambiguous_and_the_message_is_always_the_
         "try:\n    from torch import no_grad\nexcept ImportError:\n    from mylib import no_grad\n"
         "def attention(q, k, v):\n    with no_grad(): return q\n"
     )
-    messages = {suspect.message for suspect in scan("file.py", source, RULES)}
+    messages = {suspect.message for suspect in scan_source("file.py", source, RULES)}
     assert len(messages) == 1
     assert messages.pop().endswith("(ambiguous: the name may mean mylib.no_grad or torch.no_grad)")
 
@@ -89,7 +89,7 @@ def test_alternatives_that_agree_are_not_ambiguous() -> None:
         "try:\n    from torch import no_grad\nexcept ImportError:\n    from torch.autograd import no_grad\n"
         "def attention(q, k, v):\n    with no_grad(): return q\n"
     )
-    (suspect,) = scan("file.py", source, RULES)
+    (suspect,) = scan_source("file.py", source, RULES)
     assert "ambiguous" not in suspect.message
 
 
@@ -103,7 +103,7 @@ def test_a_decorator_is_found_with_and_without_a_call_and_reaches_the_body() -> 
         "import torch\n@torch.no_grad\ndef attention(q, k, v):\n    '''Text.'''\n    x = q\n    return x\n"
         "@torch.inference_mode()\ndef attention2(q, k, v):\n    return q\n"
     )
-    first, second = scan("file.py", source, RULES)
+    first, second = scan_source("file.py", source, RULES)
     assert (first.span.line, first.reach, first.symbol) == (2, (5, 6), "attention")
     assert (second.span.line, second.reach, second.symbol) == (7, (9, 9), "attention2")
 

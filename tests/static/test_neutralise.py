@@ -7,10 +7,10 @@ from itertools import combinations
 
 import pytest
 
-from theria_lint.ablate.rewriting import neutralise
-from theria_lint.rules.explain import examples
+from theria_lint.ablate.rewriting import ablate_suspects
+from theria_lint.rules.explain import load_examples
 from theria_lint.rules.loader import Rule, load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 RULES = load_rules()
 NULL = '__import__("contextlib").nullcontext()'
@@ -20,7 +20,7 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
     """The body of an attention function, neutralised."""
     head = f"{imports}import torch.nn.functional as F\ndef attention(q, k, v):\n"
     source = head + "".join(f"    {line}\n" for line in body.splitlines())
-    variant = neutralise(source, scan("file.py", source, RULES))
+    variant = ablate_suspects(source, scan_source("file.py", source, RULES))
     ast.parse(variant)
     assert variant.startswith(head)
     assert len(variant.splitlines()) == len(source.splitlines())
@@ -85,22 +85,22 @@ DECORATED = (
 
 
 def test_decorators_leave_empty_lines_and_their_comments() -> None:
-    variant = neutralise(DECORATED, scan("file.py", DECORATED, RULES))
+    variant = ablate_suspects(DECORATED, scan_source("file.py", DECORATED, RULES))
     assert variant == ("import torch\n\n\n# why\n@cache\n# because\n\n\n\ndef attention(q, k, v):\n    return q\n")
 
 
 def test_a_tidy_rewrite_has_no_empty_lines() -> None:
-    variant = neutralise(DECORATED, scan("file.py", DECORATED, RULES), tidy=True)
+    variant = ablate_suspects(DECORATED, scan_source("file.py", DECORATED, RULES), tidy=True)
     assert variant == "import torch\n\n\n# why\n@cache\n# because\ndef attention(q, k, v):\n    return q\n"
 
 
 @pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.id)
 def test_a_tidy_rewrite_is_the_same_program(rule: Rule) -> None:
-    for example in examples(rule):
-        for suspect in scan(str(example.path), example.source, RULES):
+    for example in load_examples(rule):
+        for suspect in scan_source(str(example.path), example.source, RULES):
             if suspect.neutraliser not in (None, "math-backend"):
-                tidy = neutralise(example.source, [suspect], tidy=True)
-                assert ast.dump(ast.parse(tidy)) == ast.dump(ast.parse(neutralise(example.source, [suspect])))
+                tidy = ablate_suspects(example.source, [suspect], tidy=True)
+                assert ast.dump(ast.parse(tidy)) == ast.dump(ast.parse(ablate_suspects(example.source, [suspect])))
 
 
 def test_a_tidy_rewrite_imports_what_it_needs_once() -> None:
@@ -108,12 +108,14 @@ def test_a_tidy_rewrite_imports_what_it_needs_once() -> None:
         '"""Text."""\n\nfrom __future__ import annotations\n\nimport torch.nn.functional as F\n\n\n'
         "def attention(q, k, v):\n    return F.scaled_dot_product_attention(q, k, v)\n"
     )
-    variant = neutralise(source, scan("file.py", source, RULES), tidy=True)
+    variant = ablate_suspects(source, scan_source("file.py", source, RULES), tidy=True)
     needed = "from torch.nn.attention import SDPBackend, sdpa_kernel\n"
     assert variant == source.replace("import torch.nn", f"{needed}import torch.nn").replace(
         "F.scaled_dot_product_attention(", "sdpa_kernel(SDPBackend.MATH)(F.scaled_dot_product_attention)("
     )
-    assert neutralise(needed + source, scan("file.py", needed + source, RULES), tidy=True).count(needed) == 1
+    assert (
+        ablate_suspects(needed + source, scan_source("file.py", needed + source, RULES), tidy=True).count(needed) == 1
+    )
 
 
 def test_any_subset_can_be_neutralised() -> None:
@@ -121,22 +123,22 @@ def test_any_subset_can_be_neutralised() -> None:
         "import torch\n@torch.no_grad()\ndef attention(q, k, v):\n    with torch.no_grad(): x = q.detach().data\n"
         "    return torch.detach(x.detach() + k)\n"
     )
-    suspects = scan("file.py", source, RULES)
+    suspects = scan_source("file.py", source, RULES)
     assert len(suspects) == 6
     for size in range(len(suspects) + 1):
         for chosen in combinations(suspects, size):
-            variant = neutralise(source, chosen)
-            left = scan("file.py", variant, RULES)
+            variant = ablate_suspects(source, chosen)
+            left = scan_source("file.py", variant, RULES)
             assert len(left) == len(suspects) - size
-            ast.parse(neutralise(source, chosen, tidy=True))
+            ast.parse(ablate_suspects(source, chosen, tidy=True))
             assert [s.span.line for s in left] == [s.span.line for s in suspects if s not in chosen]
 
 
 def test_what_is_not_chosen_stays_as_it_is_to_the_letter() -> None:
     source = "x = 1 ;y=2\n\n\nimport torch\ndef attention( q,k , v ):\n\treturn  q . detach ( ) # why\nz =[ 1,]\n"
-    suspects = scan("file.py", source, RULES)
-    assert neutralise(source, ()) == source
-    assert neutralise(source, suspects) == source.replace(" . detach ( )", "")
+    suspects = scan_source("file.py", source, RULES)
+    assert ablate_suspects(source, ()) == source
+    assert ablate_suspects(source, suspects) == source.replace(" . detach ( )", "")
 
 
 def test_a_fused_call_runs_under_the_math_backend_and_has_a_second_derivative() -> None:
@@ -145,7 +147,7 @@ def test_a_fused_call_runs_under_the_math_backend_and_has_a_second_derivative() 
         "import torch.nn.functional as F\ndef attention(q, k, v):\n    return F.scaled_dot_product_attention(q, k, v)\n"
     )
     namespace: dict[str, object] = {}
-    exec(neutralise(source, scan("file.py", source, RULES)), namespace)
+    exec(ablate_suspects(source, scan_source("file.py", source, RULES)), namespace)
     q = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     attention = namespace["attention"]
     assert callable(attention)

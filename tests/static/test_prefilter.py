@@ -19,7 +19,7 @@ from theria_lint.rules.loader import load_rules
 from theria_lint.sources.source_text import TENSOR_WORDS
 from theria_lint.static import attention_names
 from theria_lint.static.prefilter.byte_check import may_hold_suspects
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 RULES = load_rules()
 # Of the files that say "attention", and of the others that speak of tensors.
@@ -55,10 +55,10 @@ def test_the_prefilter_loses_nothing_on_a_sample_of_real_code() -> None:
     for path, data in sources().items():
         try:
             source = data.decode()
-            whole = scan(str(path), source, RULES, prefilter=False)
+            whole = scan_source(str(path), source, RULES, prefilter=False)
         except (UnicodeDecodeError, SourceError):
             continue
-        assert scan(str(path), source, RULES) == whole, path
+        assert scan_source(str(path), source, RULES) == whole, path
         assert may_hold_suspects(data, RULES) or not whole, path
         found += len(whole)
     assert found >= 50
@@ -110,7 +110,7 @@ def test_a_pass_of_libcst_finds_no_detached_tensor_that_the_linter_does_not() ->
     count = 0
     for path, source, places in detached():
         lines = source.splitlines()
-        spans = [suspect.span for suspect in scan(str(path), source, RULES)]
+        spans = [suspect.span for suspect in scan_source(str(path), source, RULES)]
         for line, column in places:
             found = any((s.line, s.column) <= (line, column) < (s.end_line, s.end_column) for s in spans)
             assert found or lines[line - 1].startswith("detach().shape", column - 1), (path, line)

@@ -11,27 +11,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from theria_lint.ablate.rewriting import neutralise
+from theria_lint.ablate.rewriting import ablate_suspects
 from theria_lint.errors import SourceError
 from theria_lint.model import Suspect
-from theria_lint.rules.explain import examples
+from theria_lint.rules.explain import load_examples
 from theria_lint.rules.loader import load_rules
-from theria_lint.sources.source_text import split_lines, syntax_check
-from theria_lint.static.scan import scan
+from theria_lint.sources.source_text import check_syntax, split_lines
+from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 
 RULES = load_rules()
-SEEDS = [example.source for rule in RULES.rules for example in examples(rule)]
+SEEDS = [example.source for rule in RULES.rules for example in load_examples(rule)]
 STANDARD_TESTS = Path(sysconfig.get_paths()["stdlib"]) / "test"
 
 
 def everything(source: str) -> tuple[Suspect, ...]:
     """Run every call on a source; SourceError is the only error that may come out."""
     try:
-        suspects = scan("file.py", source, RULES)
-        whole = scan("file.py", source, RULES, prefilter=False)
+        suspects = scan_source("file.py", source, RULES)
+        whole = scan_source("file.py", source, RULES, prefilter=False)
         find_targets("file.py", source)
-        variant = neutralise(source, suspects)
+        variant = ablate_suspects(source, suspects)
     except SourceError:
         return ()
     assert suspects == whole
@@ -59,10 +59,10 @@ def test_the_tests_of_the_standard_library_pass_through() -> None:
     for path in paths:
         source = path.read_bytes().decode("utf-8", errors="replace")
         try:
-            scan(str(path), source, RULES)
+            scan_source(str(path), source, RULES)
         except SourceError:
             with pytest.raises(SourceError):
-                syntax_check(source)
+                check_syntax(source)
 
 
 def test_the_tests_of_the_standard_library_pass_through_as_attention_code() -> None:
@@ -144,7 +144,7 @@ def test_line_ends_are_kept(end: str) -> None:
     (suspect,) = everything(source)
     assert suspect.span.line == 3
     if end != "\r":
-        assert neutralise(source, [suspect]) == source.replace(".detach()", "")
+        assert ablate_suspects(source, [suspect]) == source.replace(".detach()", "")
 
 
 def test_a_form_feed_ends_no_line() -> None:
@@ -158,28 +158,28 @@ def test_columns_count_characters() -> None:
     (suspect,) = everything(source)
     assert source.splitlines()[2][suspect.span.column - 1 :] == "detach()"
     assert suspect.span.end_column == len(source.splitlines()[2]) + 1
-    assert neutralise(source, [suspect]).splitlines()[2].endswith("return q")
+    assert ablate_suspects(source, [suspect]).splitlines()[2].endswith("return q")
 
 
 def test_tabs_and_continuations() -> None:
     source = "import torch\ndef attention(q, k, v):\n\tx = q \\\n\t\t.detach(\n\t\t)\n\treturn x\n"
     (suspect,) = everything(source)
     assert suspect.span.line == 4
-    variant = neutralise(source, [suspect])
+    variant = ablate_suspects(source, [suspect])
     ast.parse(variant)
     assert variant.splitlines()[5] == "\treturn x"
 
 
 def test_what_does_not_parse_is_a_source_error_with_its_line() -> None:
     with pytest.raises(SourceError) as caught:
-        syntax_check("import torch\n\ndef f(:\n")
+        check_syntax("import torch\n\ndef f(:\n")
     assert caught.value.line == 3
     assert caught.value.message.startswith("does not parse: ")
 
 
 def test_null_bytes_are_a_source_error() -> None:
     with pytest.raises(SourceError):
-        syntax_check("x = 1\x00\n")
+        check_syntax("x = 1\x00\n")
 
 
 def test_a_definition_inside_a_string_is_no_code() -> None:

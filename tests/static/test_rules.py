@@ -10,7 +10,7 @@ import pytest
 
 from theria_lint.errors import RuleError
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 VALID = """
 id = "MYP001"
@@ -40,10 +40,10 @@ def test_a_new_rule_with_an_existing_detector_needs_only_its_file(tmp_path: Path
     (tmp_path / "MYP001-my-rule" / "rule.toml").write_text(VALID, encoding="utf-8")
     rules = load_rules([tmp_path])
     source = "import torch, mypkg\ndef attention(q, k, v):\n    return mypkg.freeze(q)\n"
-    (suspect,) = scan("file.py", source, rules)
+    (suspect,) = scan_source("file.py", source, rules)
     assert (suspect.rule, suspect.name, suspect.severity) == ("MYP001", "my-rule", "warning")
     assert suspect.message == "`mypkg.freeze()` in `attention`"
-    assert scan("file.py", source, load_rules()) == ()
+    assert scan_source("file.py", source, load_rules()) == ()
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_twelve_rules_are_there() -> None:
     assert [rule.id for rule in load_rules().rules] == [f"THL{number:03d}" for number in range(1, 13)]
 
 
-@pytest.mark.parametrize("use", ["pass", "load_rules()", "scan('f.py', 'import torch\\n', load_rules())"])
+@pytest.mark.parametrize("use", ["pass", "load_rules()", "scan_source('f.py', 'import torch\\n', load_rules())"])
 def test_importing_and_scanning_load_nothing_heavy(use: str) -> None:
-    imports = "from theria_lint.rules.loader import load_rules; from theria_lint.static.scan import scan"
+    imports = "from theria_lint.rules.loader import load_rules; from theria_lint.static.scan import scan_source"
     code = f"import sys; {imports}; {use}; print([m for m in ('libcst', 'torch') if m in sys.modules])"
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)

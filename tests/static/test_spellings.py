@@ -13,7 +13,7 @@ import pytest
 
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.prefilter.byte_check import may_hold_suspects
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 RULES = load_rules()
 TEXT = (Path(__file__).parents[1] / "data" / "spellings.txt").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_what_is_marked_is_found_and_nothing_else(name: str) -> None:
     source = KERNELS[name]
-    found = scan("kernel.py", source, RULES)
+    found = scan_source("kernel.py", source, RULES)
     assert Counter((suspect.span.line, suspect.rule) for suspect in found) == expected(source)
-    assert scan("kernel.py", source, RULES, prefilter=False) == found
+    assert scan_source("kernel.py", source, RULES, prefilter=False) == found
     assert may_hold_suspects(source.encode(), RULES) or not found

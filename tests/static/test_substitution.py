@@ -7,10 +7,10 @@ import ast
 import pytest
 
 from theria_lint.ablate.replacements import has_substitute
-from theria_lint.ablate.rewriting import neutralise
+from theria_lint.ablate.rewriting import ablate_suspects
 from theria_lint.model import Suspect
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.scan import scan
+from theria_lint.static.scan import scan_source
 
 SOURCE = """\
 import torch
@@ -51,7 +51,7 @@ class Attention(torch.nn.Module):
 
 
 def suspect_of(rule: str) -> Suspect:
-    (found,) = [s for s in scan("kernel.py", SOURCE, load_rules()) if s.rule == rule]
+    (found,) = [s for s in scan_source("kernel.py", SOURCE, load_rules()) if s.rule == rule]
     return found
 
 
@@ -60,12 +60,12 @@ def test_a_suspect_of_an_autograd_function_has_one(rule: str, expected: bool) ->
     suspect = suspect_of(rule)
     assert suspect.neutraliser is None
     assert has_substitute(SOURCE, suspect) is expected
-    assert (neutralise(SOURCE, [suspect], substitute=True) != SOURCE) is expected
-    assert neutralise(SOURCE, [suspect]) == SOURCE
+    assert (ablate_suspects(SOURCE, [suspect], substitute=True) != SOURCE) is expected
+    assert ablate_suspects(SOURCE, [suspect]) == SOURCE
 
 
 def test_a_stand_in_keeps_the_lines_and_changes_its_own_class_only() -> None:
-    variant = neutralise(SOURCE, [suspect_of("THL005")], substitute=True)
+    variant = ablate_suspects(SOURCE, [suspect_of("THL005")], substitute=True)
     old, new = SOURCE.splitlines(), variant.splitlines()
     assert [number for number, pair in enumerate(zip(old, new, strict=True), 1) if pair[0] != pair[1]] == [4, 8]
     names = {node.name: node.keywords for node in ast.parse(variant).body if isinstance(node, ast.ClassDef)}

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from theria_lint.errors import SourceError
-from theria_lint.sources.source_text import parses, syntax_check
+from theria_lint.sources.source_text import check_syntax, is_valid_python
 
 VALID = [
     "",
@@ -31,18 +31,18 @@ BROKEN = ["def f(:\n", "x = (\n", b"\xff = 1\n", "x = 1\x00\n", "  x\n y\n", "if
 @pytest.mark.parametrize("source", VALID)
 def test_what_has_a_tree_parses(source: str | bytes) -> None:
     ast.parse(source)
-    assert parses(source)
+    assert is_valid_python(source)
 
 
 @pytest.mark.parametrize("source", BROKEN)
 def test_what_has_none_does_not(source: str | bytes) -> None:
     with pytest.raises((SyntaxError, ValueError)):
         ast.parse(source)
-    assert not parses(source)
+    assert not is_valid_python(source)
 
 
 def test_the_line_of_an_error_is_told() -> None:
-    syntax_check("def f(a):\n    global a\n")
+    check_syntax("def f(a):\n    global a\n")
     with pytest.raises(SourceError) as caught:
-        syntax_check("x = 1\n\ndef f(:\n")
+        check_syntax("x = 1\n\ndef f(:\n")
     assert caught.value.line == 3

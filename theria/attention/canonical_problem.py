@@ -14,7 +14,7 @@ from theria.attention.dtypes import autocast_dtype
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AttentionSettings:
     """What is not a tensor: the factor of the logits, and whether query t sees keys 0 … t only."""
 
     scale: float
@@ -34,7 +34,7 @@ class Problem:
     k: Tensor
     v: Tensor
     mask: Tensor | None
-    settings: Settings
+    settings: AttentionSettings
     output_shape: tuple[int, ...]
 
 
@@ -67,7 +67,7 @@ def canonical(
     q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
-    settings = Settings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal)
+    settings = AttentionSettings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal)
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
     flat = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in (q, k, v)]

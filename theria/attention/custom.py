@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theria.attention.canonical_problem import Settings
+from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dtypes import accumulator
 from theria.attention.eager import masked_logits, repeat_heads, sum_heads
 from theria.attention.engine_protocol import Directions, Gradients, Saved
@@ -40,7 +40,7 @@ class CustomEngine:
     name = "custom"
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine``."""
         record(self.name)
@@ -50,7 +50,7 @@ class CustomEngine:
         out = _weights(logits, lse) @ repeat_heads(v.to(wide), q.shape[1])
         return out.to(q.dtype), lse
 
-    def vjp(self, saved: Saved, dout: Tensor, settings: Settings, *, mask_gradient: bool) -> Gradients:
+    def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """See ``Engine``."""
         wide = _widen(saved, settings)
         dout = dout.to(wide.q.dtype)
@@ -63,7 +63,7 @@ class CustomEngine:
             dlogits if mask_gradient else None,
         )
 
-    def jvp(self, saved: Saved, directions: Directions, settings: Settings) -> Tensor:
+    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
         """See ``Engine``."""
         wide = _widen(saved, settings)
         a, b, c = _widen_directions(wide, directions)
@@ -71,7 +71,7 @@ class CustomEngine:
         return (weights_dot @ wide.v + wide.weights @ c).to(saved.q.dtype)
 
     def double_backward(
-        self, saved: Saved, dout: Tensor, directions: Directions, settings: Settings, *, mask_gradient: bool
+        self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
     ) -> tuple[Gradients, Tensor]:
         """See ``Engine``."""
         wide = _widen(saved, settings)
@@ -100,7 +100,7 @@ def _weights(logits: Tensor, lse: Tensor) -> Tensor:
     return torch.exp(logits - lse.unsqueeze(-1)).masked_fill(logits == -torch.inf, 0.0)
 
 
-def _widen(saved: Saved, settings: Settings) -> _Wide:
+def _widen(saved: Saved, settings: AttentionSettings) -> _Wide:
     dtype, heads = saved.lse.dtype, saved.q.shape[1]
     q, k, v = saved.q.to(dtype), repeat_heads(saved.k.to(dtype), heads), repeat_heads(saved.v.to(dtype), heads)
     return _Wide(q, k, v, _weights(masked_logits(q, k, saved.mask, settings), saved.lse))
@@ -116,7 +116,7 @@ def _rowsum(x: Tensor) -> Tensor:
     return x.sum(dim=-1, keepdim=True)
 
 
-def _logits_dot(wide: _Wide, a: Tensor, b: Tensor, e: Tensor | None, settings: Settings) -> Tensor:
+def _logits_dot(wide: _Wide, a: Tensor, b: Tensor, e: Tensor | None, settings: AttentionSettings) -> Tensor:
     logits_dot = settings.scale * (a @ wide.k.mT + wide.q @ b.mT)
     return logits_dot if e is None else logits_dot + e
 

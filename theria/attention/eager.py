@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from theria.attention.canonical_problem import Settings
+from theria.attention.canonical_problem import AttentionSettings
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
@@ -20,7 +20,7 @@ def sum_heads(x: Tensor, key_heads: int) -> Tensor:
     return x if x.shape[1] == key_heads else x.reshape(x.shape[0], key_heads, -1, *x.shape[2:]).sum(2)
 
 
-def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: AttentionSettings) -> Tensor:
     """scale · q kᵀ + mask, −∞ where a query may not see a key: (B, H, T, M)."""
     logits = settings.scale * (q @ k.mT)
     if mask is not None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from theria.attention.canonical_problem import Settings
+from theria.attention.canonical_problem import AttentionSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,17 @@ class Engine(Protocol):
         """The backend's name, for messages."""
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings
     ) -> tuple[Tensor, Tensor]:
         """(out, lse) of ``Saved``."""
 
-    def vjp(self, saved: Saved, dout: Tensor, settings: Settings, *, mask_gradient: bool) -> Gradients:
+    def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """Gradients of ⟨dout, out⟩."""
 
-    def jvp(self, saved: Saved, directions: Directions, settings: Settings) -> Tensor:
+    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
         """The derivative of out in the given directions, (B, H, T, Dv)."""
 
     def double_backward(
-        self, saved: Saved, dout: Tensor, directions: Directions, settings: Settings, *, mask_gradient: bool
+        self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
     ) -> tuple[Gradients, Tensor]:
         """Gradients of ⟨dout, jvp(directions)⟩ for (q, k, v, mask), and for dout, which is jvp(directions)."""

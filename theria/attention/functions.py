@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from theria.attention.canonical_problem import Problem, Settings
+from theria.attention.canonical_problem import AttentionSettings, Problem
 from theria.attention.dtypes import without_autocast
 from theria.attention.engine_protocol import Directions, Engine, Saved
 from theria.attention.vmap import fold, unfold
@@ -42,7 +42,7 @@ class Attention(Function):
 
     @staticmethod
     def forward(
-        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings, engine: Engine
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings, engine: Engine
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine.forward``."""
         with without_autocast(q):

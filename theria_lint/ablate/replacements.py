@@ -1,4 +1,4 @@
-"""What takes the place of a call that a rewrite neutralises."""
+"""What an ablation puts in the place of a call, and which substitutes stand for autograd Functions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import cast
 import libcst as cst
 
 from theria_lint.model import Span, Suspect
-from theria_lint.sources.source_text import INLINED, parse
+from theria_lint.sources.source_text import INLINE_IMPORT, parse_python
 
 IDENTITY = "(lambda f: f)"
 _NULL_HOOK = "lambda *_, **__: None"
-_ATTENTION = f'{INLINED}"torch.nn.attention", fromlist=["SDPBackend"])'
-_ATOMS = (
+_ATTENTION_MODULE = f'{INLINE_IMPORT}"torch.nn.attention", fromlist=["SDPBackend"])'
+_ATOMIC_NODES = (
     cst.Name,
     cst.Attribute,
     cst.Call,
@@ -29,22 +29,22 @@ _ATOMS = (
 Replacement = Callable[[cst.Call], cst.BaseExpression]
 
 
-def inlined(neutraliser: str) -> Replacement:
+def get_inline_replacement(neutraliser: str) -> Replacement:
     """The replacement of a call by a neutraliser; it adds no line and needs no import."""
-    return _CALLS[neutraliser]
+    return _INLINE_REPLACEMENTS[neutraliser]
 
 
-def imported(neutraliser: str) -> tuple[Replacement, str | None]:
+def get_imported_replacement(neutraliser: str) -> tuple[Replacement, str | None]:
     """The replacement that an author would write, and the import that it needs at the top of the file."""
-    return _IMPORTED.get(neutraliser, (inlined(neutraliser), None))
+    return _IMPORTED_REPLACEMENTS.get(neutraliser, (get_inline_replacement(neutraliser), None))
 
 
-def marked(node: cst.BaseExpression) -> cst.BaseExpression:
+def mark_tensor(node: cst.BaseExpression) -> cst.BaseExpression:
     """A call that marks a tensor."""
-    return cst.Call(cst.parse_expression(KEPT), [cst.Arg(node)])
+    return cst.Call(cst.parse_expression(KEEP_TENSOR), [cst.Arg(node)])
 
 
-def with_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
+def add_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
     """A class with a metaclass, if one is given."""
     if metaclass is None:
         return node
@@ -53,38 +53,38 @@ def with_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
     return node.with_changes(keywords=[*node.keywords, keyword])
 
 
-def receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:
+def keep_receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:
     """What stands before the dot, in the parentheses of the whole as well as its own."""
-    return _within(node, attribute.value)
+    return _merge_parentheses(node, attribute.value)
 
 
-def _within(node: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
+def _merge_parentheses(node: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
     lpar, rpar = [*node.lpar, *value.lpar], [*value.rpar, *node.rpar]
-    if not lpar and not isinstance(value, _ATOMS):
+    if not lpar and not isinstance(value, _ATOMIC_NODES):
         lpar, rpar = [cst.LeftParen()], [cst.RightParen()]
     return value.with_changes(lpar=lpar, rpar=rpar)
 
 
 def _drop_call(call: cst.Call) -> cst.BaseExpression:
-    return receiver(call, call.func) if isinstance(call.func, cst.Attribute) else call
+    return keep_receiver(call, call.func) if isinstance(call.func, cst.Attribute) else call
 
 
-def _first_argument(call: cst.Call) -> cst.BaseExpression:
+def _keep_first_argument(call: cst.Call) -> cst.BaseExpression:
     if not call.args:
         return cst.parse_expression(IDENTITY)
-    return call if call.args[0].star else _within(call, call.args[0].value)
+    return call if call.args[0].star else _merge_parentheses(call, call.args[0].value)
 
 
-def _constant(text: str) -> Replacement:
+def _replace_by_text(text: str) -> Replacement:
     return lambda call: cst.parse_expression(text)
 
 
-def _wrapped(wrapper: str) -> Replacement:
+def _wrap_callee(wrapper: str) -> Replacement:
     """``f(x)`` becomes ``wrapper(f)(x)``."""
     return lambda call: call.with_changes(func=cst.Call(cst.parse_expression(wrapper), [cst.Arg(call.func)]))
 
 
-def _with_keyword(name: str, value: str) -> Replacement:
+def _set_keyword(name: str, value: str) -> Replacement:
     """The call with ``name=value``, in the place of an argument of that name or as the last one."""
     expression = cst.Name(value)
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
@@ -102,66 +102,66 @@ def _with_keyword(name: str, value: str) -> Replacement:
     return replace
 
 
-def _null_hook(call: cst.Call) -> cst.BaseExpression:
+def _replace_hook(call: cst.Call) -> cst.BaseExpression:
     if not call.args:
         return call
     hook = call.args[0].with_changes(value=cst.parse_expression(_NULL_HOOK))
     return call.with_changes(args=[hook, *call.args[1:]])
 
 
-_CALLS: dict[str, Replacement] = {
+_INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "drop-call": _drop_call,
     "drop-attribute": lambda call: cast(cst.BaseExpression, call),
-    "first-argument": _first_argument,
-    "null-context": _constant(f'{INLINED}"contextlib").nullcontext()'),
-    "math-backend": _wrapped(f"{_ATTENTION}.sdpa_kernel({_ATTENTION}.SDPBackend.MATH)"),
-    "non-reentrant": _with_keyword("use_reentrant", "False"),
-    "create-graph": _with_keyword("create_graph", "True"),
-    "null-hook": _null_hook,
+    "first-argument": _keep_first_argument,
+    "null-context": _replace_by_text(f'{INLINE_IMPORT}"contextlib").nullcontext()'),
+    "math-backend": _wrap_callee(f"{_ATTENTION_MODULE}.sdpa_kernel({_ATTENTION_MODULE}.SDPBackend.MATH)"),
+    "non-reentrant": _set_keyword("use_reentrant", "False"),
+    "create-graph": _set_keyword("create_graph", "True"),
+    "null-hook": _replace_hook,
 }
 
-_IMPORTED: dict[str, tuple[Replacement, str]] = {
-    "null-context": (_constant("nullcontext()"), "from contextlib import nullcontext"),
+_IMPORTED_REPLACEMENTS: dict[str, tuple[Replacement, str]] = {
+    "null-context": (_replace_by_text("nullcontext()"), "from contextlib import nullcontext"),
     "math-backend": (
-        _wrapped("sdpa_kernel(SDPBackend.MATH)"),
+        _wrap_callee("sdpa_kernel(SDPBackend.MATH)"),
         "from torch.nn.attention import SDPBackend, sdpa_kernel",
     ),
 }
 
 
-_ROOM = f'{INLINED}"theria_lint.worker.autograd_substitutes", fromlist=["kept"])'
-KEPT = f"{_ROOM}.kept"
+_SUBSTITUTES_MODULE = f'{INLINE_IMPORT}"theria_lint.worker.autograd_substitutes", fromlist=["mark_kept"])'
+KEEP_TENSOR = f"{_SUBSTITUTES_MODULE}.mark_kept"
 """A call of this marks a tensor that the backward is to find on the graph."""
 
-_WHOLE, _KEEPING = f"{_ROOM}.Recorded", f"{_ROOM}.Rejoined"
-_FORWARD = frozenset({"forward", "setup_context"})
+_FORWARD_AUTOGRAD, _REGRAPHED_SAVE = f"{_SUBSTITUTES_MODULE}.ForwardAutograd", f"{_SUBSTITUTES_MODULE}.RegraphedSave"
+_FORWARD_METHODS = frozenset({"forward", "setup_context"})
 
 
 def has_substitute(source: str, suspect: Suspect) -> bool:
     """Whether a stand-in can take the place of a suspect that no rewrite neutralises."""
-    return suspect.neutraliser is None and _function_of(parse(source), suspect) is not None
+    return suspect.neutraliser is None and _find_autograd_class(parse_python(source), suspect) is not None
 
 
-def substitutes(tree: ast.Module, suspects: Iterable[Suspect]) -> tuple[dict[int, str], frozenset[Span]]:
+def plan_substitutes(tree: ast.Module, suspects: Iterable[Suspect]) -> tuple[dict[int, str], frozenset[Span]]:
     """The metaclasses that classes take, by the line of ``class``, and the places of the tensors that are marked."""
     metaclasses: dict[int, str] = {}
     marks: set[Span] = set()
     for suspect in suspects:
-        function = _function_of(tree, suspect)
+        function = _find_autograd_class(tree, suspect)
         if function is None:
             continue
-        if suspect.symbol.rpartition(".")[2] in _FORWARD:
-            metaclasses.setdefault(function.lineno, _KEEPING)
+        if suspect.symbol.rpartition(".")[2] in _FORWARD_METHODS:
+            metaclasses.setdefault(function.lineno, _REGRAPHED_SAVE)
             marks.add(suspect.span)
         else:
-            metaclasses[function.lineno] = _WHOLE
+            metaclasses[function.lineno] = _FORWARD_AUTOGRAD
     return metaclasses, frozenset(marks)
 
 
-def _function_of(tree: ast.Module, suspect: Suspect) -> ast.ClassDef | None:
+def _find_autograd_class(tree: ast.Module, suspect: Suspect) -> ast.ClassDef | None:
     """The class with a forward and a backward in one of whose methods a suspect stands."""
     owner, _, method = suspect.symbol.rpartition(".")
-    if method not in {"backward", *_FORWARD}:
+    if method not in {"backward", *_FORWARD_METHODS}:
         return None
     found: ast.Module | ast.ClassDef = tree
     for name in owner.split("."):

@@ -1,8 +1,8 @@
-"""Neutralise: rewrite a source in memory so that given suspects do nothing.
+"""Ablate suspects: rewrite a source in memory so that they do nothing.
 
 Only the top-level statements that hold a suspect go through libcst; all other text stays as it is. A rewrite keeps the
-number of lines, so that a traceback or a trace of the variant speaks of the author's own lines; a tidy one is for
-people to read: the same program less the lines that it leaves empty, with imports at the top where it needs any.
+number of lines, so that tracebacks and traces of the variant refer to the lines of the author. With ``tidy`` the result
+is for people to read: without the lines that it leaves empty, and with the needed imports at the top.
 """
 
 from __future__ import annotations
@@ -15,25 +15,32 @@ from typing import Any
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from theria_lint.ablate.replacements import imported, inlined, marked, receiver, substitutes, with_metaclass
+from theria_lint.ablate.replacements import (
+    add_metaclass,
+    get_imported_replacement,
+    get_inline_replacement,
+    keep_receiver,
+    mark_tensor,
+    plan_substitutes,
+)
 from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
-from theria_lint.sources.source_text import kept_lines, parse
+from theria_lint.sources.source_text import parse_python, split_keeping_ends
 
 _Definition = cst.FunctionDef | cst.ClassDef
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _RewriteRequest:
     """What is to be done: neutralisers by place, metaclasses by the line of their class, tensors to be marked."""
 
     neutralisers: Mapping[Span, str]
     metaclasses: Mapping[int, str]
     marks: Collection[Span]
 
-    def within(self, first: int, last: int) -> _Wanted:
+    def restrict_to_lines(self, first: int, last: int) -> _RewriteRequest:
         """What of it is to be done in some lines."""
-        return _Wanted(
+        return _RewriteRequest(
             {span: name for span, name in self.neutralisers.items() if first <= span.line <= last},
             {line: name for line, name in self.metaclasses.items() if first <= line <= last},
             {span for span in self.marks if first <= span.line <= last},
@@ -43,30 +50,32 @@ class _Wanted:
         return bool(self.neutralisers or self.metaclasses or self.marks)
 
 
-def neutralise(source: str, suspects: Iterable[Suspect], *, tidy: bool = False, substitute: bool = False) -> str:
-    """The source with each suspect's ``neutraliser`` applied; see the package's `neutralise`."""
+def ablate_suspects(source: str, suspects: Iterable[Suspect], *, tidy: bool = False, substitute: bool = False) -> str:
+    """The source with each suspect's ``neutraliser`` applied; see the package."""
     suspects = list(suspects)
-    tree = parse(source)
+    tree = parse_python(source)
     fixed = [suspect for suspect in suspects if suspect.neutraliser is None] if substitute else []
-    wanted = _Wanted({s.span: s.neutraliser for s in suspects if s.neutraliser is not None}, *substitutes(tree, fixed))
-    if not wanted:
+    request = _RewriteRequest(
+        {s.span: s.neutraliser for s in suspects if s.neutraliser is not None}, *plan_substitutes(tree, fixed)
+    )
+    if not request:
         return source
-    lines = kept_lines(source)
+    lines = split_keeping_ends(source)
     imports: set[str] = set()
-    for first, last in reversed(_chunks(tree)):
-        inside = wanted.within(first, last)
+    for first, last in reversed(_list_statement_ranges(tree)):
+        inside = request.restrict_to_lines(first, last)
         if inside:
             chunk = "".join(lines[first - 1 : last])
             body = chunk.rstrip("\r\n")
-            text, needed = _rewrite(body, first - 1, inside, tidy)
+            text, needed = _rewrite_statements(body, first - 1, inside, tidy)
             lines[first - 1 : last] = [text + chunk[len(body) :]]
             imports |= needed
     new = sorted(f"{line}\n" for line in imports if f"{line}\n" not in lines)
-    place = _first_import(tree)
+    place = _find_first_import(tree)
     return "".join([*lines[:place], *new, *lines[place:]])
 
 
-def _chunks(tree: ast.Module) -> list[tuple[int, int]]:
+def _list_statement_ranges(tree: ast.Module) -> list[tuple[int, int]]:
     """The inclusive line ranges of the top-level statements, those that share a line taken together."""
     chunks: list[tuple[int, int]] = []
     for statement in tree.body:
@@ -80,17 +89,17 @@ def _chunks(tree: ast.Module) -> list[tuple[int, int]]:
     return chunks
 
 
-def _first_import(tree: ast.Module) -> int:
+def _find_first_import(tree: ast.Module) -> int:
     """How many lines stand before the first import that is not of ``__future__``."""
     found = (node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
     return next((node.lineno - 1 for node in found if getattr(node, "module", None) != "__future__"), 0)
 
 
-def _rewrite(chunk: str, offset: int, wanted: _Wanted, tidy: bool) -> tuple[str, set[str]]:
+def _rewrite_statements(chunk: str, offset: int, request: _RewriteRequest, tidy: bool) -> tuple[str, set[str]]:
     """Top-level statements that begin after line ``offset`` of their file, rewritten, and the imports they now need."""
     try:
         wrapper = MetadataWrapper(cst.parse_module(chunk), unsafe_skip_copy=True)
-        rewriter = _Rewriter(offset, wanted, wrapper.resolve(PositionProvider), wrapper.module, tidy)
+        rewriter = _AblationTransformer(offset, request, wrapper.resolve(PositionProvider), wrapper.module, tidy)
         return wrapper.module.visit(rewriter).code, rewriter.imports
     except cst.ParserSyntaxError as error:
         raise SourceError(offset + error.raw_line, f"cannot be rewritten: {error.message}") from None
@@ -98,90 +107,94 @@ def _rewrite(chunk: str, offset: int, wanted: _Wanted, tidy: bool) -> tuple[str,
         raise SourceError(offset + 1, "cannot be rewritten: it is nested too deeply") from None
 
 
-class _Rewriter(cst.CSTTransformer):
+class _AblationTransformer(cst.CSTTransformer):
     """Applies the neutraliser of each wanted span to the node that stands there."""
 
     def __init__(
         self,
         offset: int,
-        wanted: _Wanted,
+        request: _RewriteRequest,
         positions: Mapping[cst.CSTNode, CodeRange],
         module: cst.Module,
         tidy: bool,
     ) -> None:
         super().__init__()
         self.offset = offset
-        self.wanted = wanted
+        self.request = request
         self.positions = positions
         self.module = module
         self.tidy = tidy
         self.imports: set[str] = set()
         self._dropped: set[cst.CSTNode] = set()
 
-    def _span(self, start: cst.CSTNode, end: cst.CSTNode) -> Span:
+    def _locate_nodes(self, start: cst.CSTNode, end: cst.CSTNode) -> Span:
         first, last = self.positions[start].start, self.positions[end].end
         return Span(first.line + self.offset, first.column + 1, last.line + self.offset, last.column + 1)
 
-    def _neutraliser(self, node: cst.BaseExpression, attribute: cst.BaseExpression) -> str | None:
+    def _find_neutraliser(self, node: cst.BaseExpression, attribute: cst.BaseExpression) -> str | None:
         """What is wanted of a node: its span is its own, or begins at the name of ``attribute``."""
-        found = self.wanted.neutralisers.get(self._span(node, node))
+        found = self.request.neutralisers.get(self._locate_nodes(node, node))
         if found is None and isinstance(attribute, cst.Attribute):
-            found = self.wanted.neutralisers.get(self._span(attribute.attr, node))
+            found = self.request.neutralisers.get(self._locate_nodes(attribute.attr, node))
         return found
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
-        neutraliser = self._neutraliser(original_node, original_node.func)
+        neutraliser = self._find_neutraliser(original_node, original_node.func)
         if neutraliser is None or neutraliser == "drop-decorator" or original_node in self._dropped:
             return updated_node
-        replace, needed = imported(neutraliser) if self.tidy else (inlined(neutraliser), None)
+        replace, needed = (
+            get_imported_replacement(neutraliser) if self.tidy else (get_inline_replacement(neutraliser), None)
+        )
         self.imports |= {needed} if needed else set()
         return self._keep_lines(updated_node, replace(updated_node))
 
     def leave_Attribute(  # noqa: N802
         self, original_node: cst.Attribute, updated_node: cst.Attribute
     ) -> cst.BaseExpression:
-        if self._neutraliser(original_node, original_node) != "drop-attribute":
+        if self._find_neutraliser(original_node, original_node) != "drop-attribute":
             return updated_node
-        return self._keep_lines(updated_node, receiver(updated_node, updated_node))
+        return self._keep_lines(updated_node, keep_receiver(updated_node, updated_node))
 
     def leave_FunctionDef(  # noqa: N802
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
     ) -> cst.FunctionDef:
-        return updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+        return updated_node.with_changes(**self._drop_decorators(original_node, updated_node))
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:  # noqa: N802
-        updated_node = updated_node.with_changes(**self._without_decorators(original_node, updated_node))
+        updated_node = updated_node.with_changes(**self._drop_decorators(original_node, updated_node))
         line = self.positions[original_node.name].start.line + self.offset
-        return with_metaclass(updated_node, self.wanted.metaclasses.get(line))
+        return add_metaclass(updated_node, self.request.metaclasses.get(line))
 
     def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> Any:
         """Marks what a stand-in is to find, beside what the methods for single kinds of nodes do."""
         updated = super().on_leave(original_node, updated_node)
-        if not self.wanted.marks or not isinstance(updated, cst.BaseExpression):
+        if not self.request.marks or not isinstance(updated, cst.BaseExpression):
             return updated
-        return marked(updated) if self._span(original_node, original_node) in self.wanted.marks else updated
+        return (
+            mark_tensor(updated) if self._locate_nodes(original_node, original_node) in self.request.marks else updated
+        )
 
-    def _without_decorators(self, original: _Definition, updated: _Definition) -> dict[str, list[cst.CSTNode]]:
+    def _drop_decorators(self, original: _Definition, updated: _Definition) -> dict[str, list[cst.CSTNode]]:
         """Empty lines, or none, where the unwanted decorators stood; comments stay."""
         kept: list[cst.CSTNode] = []
         above: list[cst.CSTNode] = []
         for old, new in zip(original.decorators, updated.decorators, strict=True):
-            if self.wanted.neutralisers.get(self._span(old.decorator, old.decorator)) == "drop-decorator":
-                above += [*new.leading_lines, *self._emptied(old, new.trailing_whitespace)]
+            if self.request.neutralisers.get(self._locate_nodes(old.decorator, old.decorator)) == "drop-decorator":
+                above += [*new.leading_lines, *self._leave_empty_lines(old, new.trailing_whitespace)]
             else:
                 kept.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))
                 above = []
         return {"decorators": kept, "lines_after_decorators": [*above, *updated.lines_after_decorators]}
 
     def visit_With(self, node: cst.With) -> None:  # noqa: N802
-        calls = [item.item for item in node.items if item.asname is None and self._is_null(item.item)]
-        if node.asynchronous is None and calls and self._is_plain(node):
+        calls = [item.item for item in node.items if item.asname is None and self._is_null_context(item.item)]
+        if node.asynchronous is None and calls and self._has_plain_header(node):
             self._dropped.update(calls)
 
-    def _is_null(self, node: cst.BaseExpression) -> bool:
-        return isinstance(node, cst.Call) and self._neutraliser(node, node.func) == "null-context"
+    def _is_null_context(self, node: cst.BaseExpression) -> bool:
+        return isinstance(node, cst.Call) and self._find_neutraliser(node, node.func) == "null-context"
 
-    def _is_plain(self, node: cst.With) -> bool:
+    def _has_plain_header(self, node: cst.With) -> bool:
         """Whether the head stands on one line, and no comment would lose the block that it stands in."""
         first, last = self.positions[node].start.line, self.positions[node.items[-1]].end.line
         block = isinstance(node.body, cst.IndentedBlock) and not node.body.footer
@@ -199,12 +212,12 @@ class _Rewriter(cst.CSTTransformer):
             return updated_node.with_changes(items=items)
         assert isinstance(updated_node.body, cst.IndentedBlock)
         first, *rest = updated_node.body.body
-        head = [*updated_node.leading_lines, *self._emptied(original_node.items[0], updated_node.body.header)]
+        head = [*updated_node.leading_lines, *self._leave_empty_lines(original_node.items[0], updated_node.body.header)]
         return cst.FlattenSentinel(
             [first.with_changes(leading_lines=[*head, *getattr(first, "leading_lines", ())]), *rest]
         )
 
-    def _emptied(self, node: cst.CSTNode, end: cst.TrailingWhitespace) -> Sequence[cst.EmptyLine]:
+    def _leave_empty_lines(self, node: cst.CSTNode, end: cst.TrailingWhitespace) -> Sequence[cst.EmptyLine]:
         """What is left of the lines of a node that is dropped: its comment, and empty lines where lines are kept."""
         place = self.positions[node]
         count = 0 if self.tidy else place.end.line - place.start.line + (end.comment is None)
@@ -213,19 +226,21 @@ class _Rewriter(cst.CSTTransformer):
 
     def _keep_lines(self, old: cst.BaseExpression, new: cst.BaseExpression) -> cst.BaseExpression:
         """``new``, in parentheses that hold the line ends that it lost, or that it needs to span its lines."""
-        lost = 0 if self.tidy else self._line_ends(old) - self._line_ends(new)
+        lost = 0 if self.tidy else self._count_line_ends(old) - self._count_line_ends(new)
         if lost <= 0:
-            return new if new.lpar or self._stands(new) else _in_parentheses(new, cst.SimpleWhitespace(""))
+            return (
+                new if new.lpar or self._can_stand_alone(new) else _wrap_in_parentheses(new, cst.SimpleWhitespace(""))
+            )
         first, *rest = [cst.EmptyLine(indent=False)] * lost
         end = cst.TrailingWhitespace(newline=first.newline)
-        return _in_parentheses(new, cst.ParenthesizedWhitespace(first_line=end, indent=False, empty_lines=rest))
+        return _wrap_in_parentheses(new, cst.ParenthesizedWhitespace(first_line=end, indent=False, empty_lines=rest))
 
-    def _line_ends(self, node: cst.CSTNode) -> int:
-        return len(kept_lines(self.module.code_for_node(node) + ".")) - 1
+    def _count_line_ends(self, node: cst.CSTNode) -> int:
+        return len(split_keeping_ends(self.module.code_for_node(node) + ".")) - 1
 
-    def _stands(self, node: cst.BaseExpression) -> bool:
+    def _can_stand_alone(self, node: cst.BaseExpression) -> bool:
         """Whether an expression can stand on its own: one that breaks its line needs brackets to do so."""
-        if not self._line_ends(node):
+        if not self._count_line_ends(node):
             return True
         try:
             ast.parse(self.module.code_for_node(node))
@@ -234,6 +249,6 @@ class _Rewriter(cst.CSTTransformer):
         return True
 
 
-def _in_parentheses(node: cst.BaseExpression, before_end: cst.BaseParenthesizableWhitespace) -> cst.BaseExpression:
+def _wrap_in_parentheses(node: cst.BaseExpression, before_end: cst.BaseParenthesizableWhitespace) -> cst.BaseExpression:
     right = cst.RightParen(whitespace_before=before_end)
     return node.with_changes(lpar=[cst.LeftParen(), *node.lpar], rpar=[*node.rpar, right])

@@ -1,4 +1,4 @@
-"""Runs the targets and their neutralised variants, and gives every suspect a disposition: the entry point."""
+"""The entry point of the dynamic stage: run the targets, rule on every suspect, collect the findings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from theria.verdicts import Verdict, worst
 from theria_lint.cache import Place
-from theria_lint.confirm.attribution import advised
-from theria_lint.confirm.evidence import Ruling
+from theria_lint.confirm.attribution import add_advice
+from theria_lint.confirm.evidence import SuspectRuling
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import OUT_OF_TIME, WorkerError
-from theria_lint.confirm.runner import INTERRUPTED, Means, Runner
-from theria_lint.confirm.schedule import Variants, attribute
-from theria_lint.confirm.target_case import Case, cases_of
-from theria_lint.confirm.verified_fix import verified
+from theria_lint.confirm.runner import RUN_INTERRUPTED, RunLimits, VariantRunner
+from theria_lint.confirm.schedule import VariantExecutor, attribute_cases
+from theria_lint.confirm.target_case import TargetCase, make_cases
+from theria_lint.confirm.verified_fix import find_verified_fixes
 from theria_lint.model import Disposition, Finding, Rewrite, SourceFile, Suspect, TargetResult
 from theria_lint.result import Environment, LintError, Progress
 
@@ -54,57 +54,66 @@ class Confirmation:
     interrupted: bool = False
 
 
-def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None) -> Confirmation:
+def confirm_suspects(
+    files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None
+) -> Confirmation:
     """Runs every target of the files and rules on every suspect.
 
     Where nothing can be run at all, every suspect is unconfirmed and a note says why, in one sentence.
     """
     if not any(file.targets for file in files):
-        findings = [_unmet(suspect) for file in files for suspect in file.suspects]
+        findings = [_report_without_target(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
-    means = Means(settings.python, settings.device, settings.jobs, settings.timeout, settings.memory)
+    limits = RunLimits(settings.python, settings.device, settings.jobs, settings.timeout, settings.memory)
     cache = OutcomeCache(settings.cache, settings.python, settings.device) if settings.cache else None
     try:
-        with Runner(means, cache, progress) as runner:
-            return _confirm(files, settings, runner)
+        with VariantRunner(limits, cache, progress) as runner:
+            return _run_confirmation(files, settings, runner)
     except WorkerError as error:
         findings = [Finding(s, Disposition.UNCONFIRMED, None, str(error)) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(str(error),))
 
 
-def _confirm(files: Sequence[SourceFile], settings: ConfirmSettings, runner: Runner) -> Confirmation:
-    cases = cases_of(files, settings.targets, settings.adapters)
-    findings = _findings(files, cases, Variants(files, runner))
-    results = tuple(case.result() for case in cases)
-    around = runner.surroundings
+def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
+    cases = make_cases(files, settings.targets, settings.adapters)
+    findings = _collect_findings(files, cases, VariantExecutor(files, runner))
+    results = tuple(case.build_result() for case in cases)
+    around = runner.worker_info
     return Confirmation(
         findings, results, around.environment, protections=around.protections, interrupted=runner.interrupted
     )
 
 
-def _findings(files: Sequence[SourceFile], cases: Sequence[Case], variants: Variants) -> tuple[Finding, ...]:
-    attributions = attribute(cases, variants)
-    rewrites = verified(attributions, variants)
-    rulings: dict[Suspect, list[tuple[Case, Ruling]]] = {}
+def _collect_findings(
+    files: Sequence[SourceFile], cases: Sequence[TargetCase], variants: VariantExecutor
+) -> tuple[Finding, ...]:
+    attributions = attribute_cases(cases, variants)
+    rewrites = find_verified_fixes(attributions, variants)
+    rulings: dict[Suspect, list[tuple[TargetCase, SuspectRuling]]] = {}
     for case, attribution in attributions.items():
         ruled = attribution.rulings
-        if any(outcome.reason == INTERRUPTED for outcome in case.outcomes.values()):
-            ruled = dict.fromkeys(ruled, Ruling(Disposition.UNCONFIRMED, INTERRUPTED))
+        if any(outcome.reason == RUN_INTERRUPTED for outcome in case.outcomes.values()):
+            ruled = dict.fromkeys(ruled, SuspectRuling(Disposition.UNCONFIRMED, RUN_INTERRUPTED))
         for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))
     return tuple(
-        _finding(suspect, rulings.get(suspect, []), cases, rewrites) for file in files for suspect in file.suspects
+        _combine_rulings(suspect, rulings.get(suspect, []), cases, rewrites)
+        for file in files
+        for suspect in file.suspects
     )
 
 
-def _finding(
-    suspect: Suspect, rulings: Sequence[tuple[Case, Ruling]], cases: Sequence[Case], rewrites: Mapping[Case, Rewrite]
+def _combine_rulings(
+    suspect: Suspect,
+    rulings: Sequence[tuple[TargetCase, SuspectRuling]],
+    cases: Sequence[TargetCase],
+    rewrites: Mapping[TargetCase, Rewrite],
 ) -> Finding:
     """A suspect's disposition over all its targets: confirmed by one is confirmed.
 
     Where the run was interrupted, a target that has not run might have confirmed what another clears.
     """
-    unknown = any(case.baseline.reason == INTERRUPTED for case in _near(suspect, cases))
+    unknown = any(case.baseline.reason == RUN_INTERRUPTED for case in _list_nearby_cases(suspect, cases))
     for disposition in (Disposition.CONFIRMED, Disposition.CLEARED, Disposition.UNCONFIRMED):
         chosen = [(case, ruling) for case, ruling in rulings if ruling.disposition is disposition]
         if chosen and not (unknown and disposition is Disposition.CLEARED):
@@ -112,28 +121,28 @@ def _finding(
             mended = [rewrites[case] for case, _ in chosen if case in rewrites]
             rewrite = mended[0] if mended and disposition is Disposition.CONFIRMED else None
             return Finding(suspect, disposition, verdict, chosen[0][1].reason, rewrite)
-    return _unreached(suspect, cases)
+    return _report_unreached(suspect, cases)
 
 
-def _unreached(suspect: Suspect, cases: Sequence[Case]) -> Finding:
+def _report_unreached(suspect: Suspect, cases: Sequence[TargetCase]) -> Finding:
     """No target executed the suspect: says which ones could have."""
-    near = _near(suspect, cases)
+    near = _list_nearby_cases(suspect, cases)
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
         names = ", ".join(c.target.symbol for c in ran[:3])
-        reason = f"not reached by {names} {_remedy(ran)}"
+        reason = f"not reached by {names} {_advise_on_unreached(ran)}"
         return Finding(suspect, Disposition.UNCONFIRMED, worst(c.verdict for c in near), reason)
     if near:
         return Finding(
             suspect,
             Disposition.UNCONFIRMED,
             Verdict.INCONCLUSIVE,
-            advised(f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].result().reason}"),
+            add_advice(f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].build_result().reason}"),
         )
-    return _unmet(suspect)
+    return _report_without_target(suspect)
 
 
-def _remedy(ran: Sequence[Case]) -> str:
+def _advise_on_unreached(ran: Sequence[TargetCase]) -> str:
     """What to do about a suspect that targets did not reach."""
     notes = (note for case in ran for run in case.baseline.runs for note in run.notes)
     if any(note.endswith(OUT_OF_TIME) for note in notes):
@@ -146,11 +155,11 @@ def _remedy(ran: Sequence[Case]) -> str:
     return "as the probe calls it: name arguments that take this branch in the configuration"
 
 
-def _near(suspect: Suspect, cases: Sequence[Case]) -> list[Case]:
+def _list_nearby_cases(suspect: Suspect, cases: Sequence[TargetCase]) -> list[TargetCase]:
     """The targets that may execute a suspect, by the text of its file."""
     return [case for case in cases if case.target.may_execute(suspect)]
 
 
-def _unmet(suspect: Suspect) -> Finding:
+def _report_without_target(suspect: Suspect) -> Finding:
     reason = "no attention callable that can be run was found to execute it: name one in the configuration"
     return Finding(suspect, Disposition.UNCONFIRMED, None, reason)

@@ -1,4 +1,4 @@
-"""From suspects to findings: the dynamic stage's dispositions, or the reason why it did not run."""
+"""Confirm the suspects of scanned files, or say why a file is not run; find the interpreter to run with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from theria_lint.config import Settings
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, SourceFile
-from theria_lint.result import Environment, Report
-from theria_lint.static.scan_files import Scanned
+from theria_lint.result import Environment, LintReport
+from theria_lint.static.scan_files import ScannedFile
 
 if TYPE_CHECKING:
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
@@ -22,35 +22,35 @@ NOTEBOOK = "not run: notebooks are checked statically only"
 STANDARD_INPUT = "not run: standard input is checked statically only; save the file to have it run"
 
 
-def with_dispositions(
-    report: Report,
-    scanned: Sequence[Scanned],
+def confirm_scanned_files(
+    report: LintReport,
+    scanned: Sequence[ScannedFile],
     settings: Settings,
     *,
     given: Collection[str] = (),
     progress: Progress | None = None,
-) -> Report:
+) -> LintReport:
     """``report`` with a finding for every suspect and, unless settings say no, a result for every target.
 
     Files in ``given`` are not on the disk as they were scanned: they cannot be imported.
     """
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
     report = replace(report, sources=sources)
-    reasons = {item.path: _reason_not_to_run(item, settings, given) for item in scanned}
+    reasons = {item.path: _find_reason_not_to_run(item, settings, given) for item in scanned}
     still = [
         Finding(suspect, Disposition.UNCONFIRMED, None, reason)
         for item in scanned
         if (reason := reasons[item.path])
         for suspect in item.suspects
     ]
-    files = [_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
+    files = [_make_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
     if not files:
-        return replace(report, findings=tuple(sorted(still, key=_place)))
-    outcome = _confirm(files, settings, progress)
+        return replace(report, findings=tuple(sorted(still, key=_sort_key_of_finding)))
+    outcome = _confirm_files(files, settings, progress)
     return replace(
         report,
         environment=outcome.environment,
-        findings=tuple(sorted((*outcome.findings, *still), key=_place)),
+        findings=tuple(sorted((*outcome.findings, *still), key=_sort_key_of_finding)),
         targets=tuple(sorted(outcome.targets, key=lambda item: (item.target.path, item.target.line))),
         errors=tuple(sorted((*report.errors, *outcome.errors), key=lambda error: (error.path, error.line or 0))),
         notes=(*report.notes, *outcome.notes),
@@ -59,7 +59,7 @@ def with_dispositions(
     )
 
 
-def _reason_not_to_run(item: Scanned, settings: Settings, given: Collection[str]) -> str | None:
+def _find_reason_not_to_run(item: ScannedFile, settings: Settings, given: Collection[str]) -> str | None:
     if not settings.confirm:
         return NOT_RUN
     if None not in item.texts:
@@ -67,28 +67,28 @@ def _reason_not_to_run(item: Scanned, settings: Settings, given: Collection[str]
     return STANDARD_INPUT if item.path in given else None
 
 
-def _place(finding: Finding) -> tuple[object, ...]:
+def _sort_key_of_finding(finding: Finding) -> tuple[object, ...]:
     suspect = finding.suspect
     return suspect.path, suspect.cell or 0, suspect.span, suspect.rule
 
 
-def _source_file(item: Scanned) -> SourceFile:
+def _make_source_file(item: ScannedFile) -> SourceFile:
     return SourceFile(item.path, item.texts[None], item.suspects, item.targets)
 
 
-def _confirm(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
-    from theria_lint.confirm.confirm import Confirmation, confirm
+def _confirm_files(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
+    from theria_lint.confirm.confirm import Confirmation, confirm_suspects
     from theria_lint.confirm.python_interpreter import choose
 
     choice = choose(settings)
     if choice.refusal and any(file.targets for file in files):
         findings = [Finding(s, Disposition.UNCONFIRMED, None, choice.refusal) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
-    outcome = confirm(files, confirm_settings(settings, choice.python), progress)
+    outcome = confirm_suspects(files, make_confirm_settings(settings, choice.python), progress)
     return replace(outcome, notes=(choice.note, *outcome.notes)) if choice.note else outcome
 
 
-def confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
+def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
     """What the dynamic stage needs to know of the settings, to run the code with an interpreter. Raises UserError."""
     from theria_lint.cache import place_of
     from theria_lint.confirm.confirm import ConfirmSettings

@@ -1,4 +1,4 @@
-"""What was measured of one target, variant by variant, and what it says in words."""
+"""The outcomes of a target, variant by variant, and the types that rulings are made of."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from theria.verdicts import Verdict, block_name, worst
 from theria_lint.confirm.protocol import MATH_PATH, Outcome
 from theria_lint.model import Disposition, Run, Suspect
 
-_LESS = 1.05
-_BARELY = 1e-3
+_WORSE_FACTOR = 1.05
+_WORSE_MARGIN = 1e-3
 
-_RIGHT = ("right", "zero")
-_LOUD = (Verdict.HARD_STRUCTURAL, Verdict.FIRST_ORDER_ONLY)
-_SILENT = (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
+_RIGHT_STATES = ("right", "zero")
+_LOUD_VERDICTS = (Verdict.HARD_STRUCTURAL, Verdict.FIRST_ORDER_ONLY)
+_SILENT_VERDICTS = (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
 
-Neutralised = frozenset[Suspect]
+Ablation = frozenset[Suspect]
 """The suspects that are neutralised in a variant; none in the baseline."""
 
 
-def verdict_of(outcome: Outcome) -> Verdict:
+def get_worst_verdict(outcome: Outcome) -> Verdict:
     """The worst verdict among an outcome's runs, ``inconclusive`` when there is none."""
     return worst(run.verdict for run in outcome.runs)
 
 
-def worst_run(outcome: Outcome) -> Run | None:
+def get_worst_run(outcome: Outcome) -> Run | None:
     """The run that decided the outcome's verdict."""
-    verdict = verdict_of(outcome)
+    verdict = get_worst_verdict(outcome)
     return next((run for run in outcome.runs if run.verdict is verdict), None)
 
 
-def why(outcome: Outcome) -> str:
+def get_reason(outcome: Outcome) -> str:
     """The reason of an outcome's verdict."""
-    run = worst_run(outcome)
+    run = get_worst_run(outcome)
     if run is None:
         return outcome.reason
     return (run.error or run.reason) if run.verdict is Verdict.INCONCLUSIVE else run.reason
@@ -51,136 +51,136 @@ class Evidence:
 
     suspects: Sequence[Suspect]
     fixed: Sequence[Suspect] = ()
-    outcomes: dict[Neutralised, Outcome] = field(default_factory=dict)
+    outcomes: dict[Ablation, Outcome] = field(default_factory=dict)
     replaceable: Sequence[Suspect] = ()
-    executed: Callable[[Neutralised], Collection[Suspect]] = lambda neutralised: ()
-    aside: Callable[[Neutralised], Collection[Suspect]] = lambda neutralised: ()
+    executed: Callable[[Ablation], Collection[Suspect]] = lambda ablation: ()
+    aside: Callable[[Ablation], Collection[Suspect]] = lambda ablation: ()
 
-    def __getitem__(self, neutralised: Neutralised) -> Outcome:
+    def __getitem__(self, ablation: Ablation) -> Outcome:
         """The outcome of a variant that has run."""
-        return self.outcomes[neutralised]
+        return self.outcomes[ablation]
 
     @property
     def baseline(self) -> Outcome:
         """The target as its author wrote it."""
         return self.outcomes[frozenset()]
 
-    def verdict(self, neutralised: Neutralised) -> Verdict:
+    def get_verdict(self, ablation: Ablation) -> Verdict:
         """What the target is in a variant that has run; one that was called in another way tells nothing.
 
         In some configurations it is called with more inputs than in others: those of one hold those of the other.
         """
-        before, now = (_inputs(self.outcomes[some]) for some in (frozenset[Suspect](), neutralised))
+        before, now = (_collect_input_names(self.outcomes[some]) for some in (frozenset[Suspect](), ablation))
         is_alike = not before or not now or before <= now or now <= before
-        return verdict_of(self.outcomes[neutralised]) if is_alike else Verdict.INCONCLUSIVE
+        return get_worst_verdict(self.outcomes[ablation]) if is_alike else Verdict.INCONCLUSIVE
 
-    def is_safe(self, neutralised: Neutralised) -> bool:
+    def is_safe(self, ablation: Ablation) -> bool:
         """Whether a variant has run and is safe."""
-        return neutralised in self.outcomes and self.verdict(neutralised) is Verdict.SAFE
+        return ablation in self.outcomes and self.get_verdict(ablation) is Verdict.SAFE
 
-    def has_right_gradients(self, neutralised: Neutralised) -> bool:
+    def has_right_gradients(self, ablation: Ablation) -> bool:
         """Whether the first derivatives are right wherever a variant is unsafe, and its blocks show the damage."""
-        runs = [run for run in self.outcomes[neutralised].runs if run.verdict.unsafe]
-        right = (run.gradients and all(run.states.get(name) in _RIGHT for name in run.gradients) for run in runs)
-        return all(right) and all(any(state not in _RIGHT for state in run.states.values()) for run in runs)
+        runs = [run for run in self.outcomes[ablation].runs if run.verdict.unsafe]
+        right = (run.gradients and all(run.states.get(name) in _RIGHT_STATES for name in run.gradients) for run in runs)
+        return all(right) and all(any(state not in _RIGHT_STATES for state in run.states.values()) for run in runs)
 
-    def with_stand_ins(self) -> Evidence:
+    def allow_substitutes(self) -> Evidence:
         """The same with stand-ins for rewrites: what has one can be neutralised."""
         fixed = [suspect for suspect in self.fixed if suspect not in self.replaceable]
         return replace(self, suspects=[*self.suspects, *self.replaceable], fixed=fixed, replaceable=())
 
-    def is_broken(self, neutralised: Neutralised) -> bool:
+    def is_broken(self, ablation: Ablation) -> bool:
         """Whether a variant fails loudly where the target as it is fails in silence."""
-        return self.verdict(neutralised) in _LOUD and self.verdict(frozenset()) in _SILENT
+        return self.get_verdict(ablation) in _LOUD_VERDICTS and self.get_verdict(frozenset()) in _SILENT_VERDICTS
 
 
-def _inputs(outcome: Outcome) -> set[str]:
+def _collect_input_names(outcome: Outcome) -> set[str]:
     """The names of what a target was differentiated in, its parameters left out: they are asked now and then."""
     return {name for run in outcome.runs for name in run.gradients} - {"p"}
 
 
-def changes(worse: Outcome, better: Outcome) -> list[tuple[str, float, float]]:
+def list_worsened_blocks(worse: Outcome, better: Outcome) -> list[tuple[str, float, float]]:
     """The gradients and blocks in which an outcome is worse than another on the same backend, with both errors."""
     found: dict[str, tuple[str, float, float]] = {}
-    others = {run.backend: dict(_errors(run)) for run in better.runs}
+    others = {run.backend: dict(_iter_errors(run)) for run in better.runs}
     for run in worse.runs:
         before = others.get(run.backend, {})
-        for name, error in _errors(run):
-            if name in before and error > _LESS * before[name] + _BARELY:
+        for name, error in _iter_errors(run):
+            if name in before and error > _WORSE_FACTOR * before[name] + _WORSE_MARGIN:
                 found.setdefault(name, (name, error, before[name]))
     return list(found.values())
 
 
-def listed(found: Sequence[tuple[str, float, float]]) -> str:
+def format_changes(found: Sequence[tuple[str, float, float]]) -> str:
     """Changes in words: ``∂g_q/∂k from 0.77 to 3.1e-16 and 2 more blocks``."""
-    shown = ", ".join(f"{name} from {_figure(old)} to {_figure(new)}" for name, old, new in found[:2])
+    shown = ", ".join(f"{name} from {_format_error(old)} to {_format_error(new)}" for name, old, new in found[:2])
     more = len(found) - 2
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
-def _figure(error: float) -> str:
+def _format_error(error: float) -> str:
     return "no number" if error == float("inf") else f"{error:.2g}"
 
 
-def _errors(run: Run) -> Iterator[tuple[str, float]]:
+def _iter_errors(run: Run) -> Iterator[tuple[str, float]]:
     for key, block in run.blocks.items():
-        yield block_name(*key.split(",")), _number(block.get("error"))
+        yield block_name(*key.split(",")), _read_error(block.get("error"))
     for key, error in run.gradients.items():
-        yield f"∂L/∂{key}", _number(error)
+        yield f"∂L/∂{key}", _read_error(error)
 
 
-def _number(error: float | None) -> float:
+def _read_error(error: float | None) -> float:
     return float("inf") if error is None else error
 
 
 _Answer = TypeVar("_Answer")
-Inquiry = Generator[list[Neutralised], None, _Answer]
+AttributionPlan = Generator[list[Ablation], None, _Answer]
 
-FEW = 10
+MAX_SETS_PER_SIZE = 10
 """How many sets of suspects of one size are tried before the rest is left alone."""
 
 
 @dataclass(frozen=True)
-class Ruling:
+class SuspectRuling:
     """The disposition of a suspect in one target, and one sentence of evidence."""
 
     disposition: Disposition
     reason: str
 
 
-Rulings = dict[Suspect, Ruling]
+SuspectRulings = dict[Suspect, SuspectRuling]
 
 
 @dataclass(frozen=True)
 class Attribution:
     """The rulings on a target's suspects; ``mended``: the confirmed ones, if the target was safe without them."""
 
-    rulings: Mapping[Suspect, Ruling] = field(default_factory=dict)
-    mended: Neutralised = frozenset()
+    rulings: Mapping[Suspect, SuspectRuling] = field(default_factory=dict)
+    mended: Ablation = frozenset()
 
 
-_CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context")
-_HOOKS = "hook-cut"
-_FUSED = "fused-attention"
+_FORWARD_CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context")
+_HOOK_RULE = "hook-cut"
+_FUSED_RULE = "fused-attention"
 
 
 def cuts_forward(suspect: Suspect) -> bool:
     """Whether a suspect acts where it stands; what a hook does it does in a backward, wherever it is registered."""
-    return suspect.neutraliser in _CUTS and suspect.name != _HOOKS
+    return suspect.neutraliser in _FORWARD_CUTS and suspect.name != _HOOK_RULE
 
 
 def is_exercised(suspect: Suspect, outcome: Outcome) -> bool:
     """Whether what a suspect may do could be seen: a call that may reach a fused kernel did reach one."""
-    return suspect.name != _FUSED or not any(MATH_PATH in run.notes for run in outcome.runs)
+    return suspect.name != _FUSED_RULE or not any(MATH_PATH in run.notes for run in outcome.runs)
 
 
-def stand_in(suspect: Suspect) -> str:
+def describe_substitute(suspect: Suspect) -> str:
     """What stands in for a suspect that no rewrite neutralises."""
     if suspect.symbol.endswith(".backward"):
         return f"with autograd of the forward in the place of {suspect.symbol}"
     return "with the tensor computed again on the graph where the backward unpacks it"
 
 
-def named(suspects: Collection[Suspect]) -> str:
+def format_suspects(suspects: Collection[Suspect]) -> str:
     """Suspects in words."""
     return " and ".join(f"{s.rule} on line {s.span.line}" for s in suspects)

@@ -1,8 +1,8 @@
-"""Results of the dynamic stage, kept by everything that they were made from.
+"""Keep outcomes of the dynamic stage for as long as everything that they depend on is unchanged.
 
-What a target reads is known only once it has run. So an entry is found by what was asked, and holds, beside the
-outcome, the state of every file that was read and of every folder in which a module was looked for: it counts as long
-as all of them are what they were. Only the linter writes entries; the code under test cannot.
+What a target reads is known only once it has run. So an entry is found by the request, and holds, beside the outcome, a
+snapshot of every file that was read and of every folder in which a module was looked for. It is valid while all of them
+are unchanged. Only the linter writes entries; the code under test cannot.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from theria_lint import __file__ as _ours
-from theria_lint.cache import Entries, Place, stamp
-from theria_lint.confirm.protocol import Outcome, Reads
+from theria_lint.cache import EntryStore, Place, compute_stamp
+from theria_lint.confirm.protocol import FileDependencies, Outcome
 from theria_lint.model import STATES
 from theria_lint.result import Environment
-from theria_lint.sandbox.environment import allowed
+from theria_lint.sandbox.environment import select_harmless_variables
 
-_BROKEN = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
+_CORRUPT_ENTRY_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 """What reading an entry raises that is not what was written."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerInfo:
     """What the worker says of itself: its environment, and what keeps the code under test in its place."""
 
     environment: Environment
@@ -43,77 +43,84 @@ class OutcomeCache:
 
     def __init__(self, place: Place, python: str, device: str) -> None:
         """Results of one interpreter on one device."""
-        self._entries = Entries(place, "dynamic")
-        self._states = States()
+        self._entries = EntryStore(place, "dynamic")
+        self._states = SnapshotChecker()
         package = os.path.dirname(os.path.abspath(_ours))
-        self._stamp = stamp((package, os.path.join(os.path.dirname(package), "theria")), ())
-        self._place = json.dumps([os.path.abspath(python), device, _machine(), sorted(allowed(os.environ).items())])
+        self._stamp = compute_stamp((package, os.path.join(os.path.dirname(package), "theria")), ())
+        self._place = json.dumps(
+            [
+                os.path.abspath(python),
+                device,
+                _describe_machine(),
+                sorted(select_harmless_variables(os.environ).items()),
+            ]
+        )
         self._around = ""
         self._began = 0
 
-    def begin(self) -> None:
+    def mark_worker_start(self) -> None:
         """Says that a worker is about to start: files that change from now on are not what it has read."""
         self._began = time.time_ns()
 
-    def surroundings(self) -> Surroundings | None:
+    def load_worker_info(self) -> WorkerInfo | None:
         """What a worker would say of itself; to be asked before any outcome."""
-        entry = self._entries.load(self._name("surroundings", self._place)) or {}
+        entry = self._entries.load_entry(self._make_outcome_name("surroundings", self._place)) or {}
         try:
-            if not self._states.are_still(entry["state"]):
+            if not self._states.is_unchanged(entry["state"]):
                 return None
-            found = Surroundings(Environment(**entry["environment"]), dict(entry["protections"]))
-            if not conforms(found, Surroundings):
+            found = WorkerInfo(Environment(**entry["environment"]), dict(entry["protections"]))
+            if not conforms(found, WorkerInfo):
                 return None
-        except _BROKEN:
+        except _CORRUPT_ENTRY_ERRORS:
             return None
         self._around = json.dumps(entry)
         return found
 
-    def keep_surroundings(self, found: Surroundings, reads: Reads) -> None:
+    def store_worker_info(self, found: WorkerInfo, reads: FileDependencies) -> None:
         """Keeps what a worker has said of itself; without it no outcome is kept."""
         try:
-            state = self._states.take(reads, self._began, contents=False)
+            state = self._states.take_snapshot(reads, self._began, contents=False)
         except (TooNewError, OSError, ValueError):
             self._around = ""
             return
         entry = {"environment": asdict(found.environment), "protections": dict(found.protections), "state": state}
-        self._entries.store(self._name("surroundings", self._place), entry)
+        self._entries.store_entry(self._make_outcome_name("surroundings", self._place), entry)
         self._around = json.dumps(entry)
 
-    def outcome(self, asked: str, watched: Iterable[str]) -> Outcome | None:
+    def load_outcome(self, asked: str, watched: Iterable[str]) -> Outcome | None:
         """What came of a request, if it would come of it again."""
-        entry = (self._around and self._entries.load(self._name("outcome", asked))) or {}
+        entry = (self._around and self._entries.load_entry(self._make_outcome_name("outcome", asked))) or {}
         try:
             # A file that has come under watch since was not executed if it was not read.
             new = set(watched).difference(entry["watched"])
-            if not new.isdisjoint(entry["state"]["files"]) or not self._states.are_still(entry["state"]):
+            if not new.isdisjoint(entry["state"]["files"]) or not self._states.is_unchanged(entry["state"]):
                 return None
             found = Outcome.from_json(entry["outcome"])
             return _seen(found, watched) if _is_sound(found) else None
-        except _BROKEN:
+        except _CORRUPT_ENTRY_ERRORS:
             return None
 
-    def keep(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:
+    def store_outcome(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:
         """Keeps what came of a request, if it does not depend on the moment."""
         if outcome.reads is None or not self._around:
             return
         try:
-            state = self._states.take(outcome.reads, self._began)
+            state = self._states.take_snapshot(outcome.reads, self._began)
         except (TooNewError, OSError, ValueError):
             return
         entry = {"outcome": asdict(replace(outcome, reads=None)), "watched": sorted(watched), "state": state}
-        self._entries.store(self._name("outcome", asked), entry)
+        self._entries.store_entry(self._make_outcome_name("outcome", asked), entry)
 
-    def texts(self, recipe: str) -> list[str] | None:
+    def load_texts(self, variant_key: str) -> list[str] | None:
         """The texts that a recipe gave."""
-        entry = self._entries.load(self._name("texts", recipe))
+        entry = self._entries.load_entry(self._make_outcome_name("texts", variant_key))
         return entry if isinstance(entry, list) and all(isinstance(text, str) for text in entry) else None
 
-    def keep_texts(self, recipe: str, texts: Sequence[str]) -> None:
+    def store_texts(self, variant_key: str, texts: Sequence[str]) -> None:
         """Keeps what a recipe gave, which must not depend on where the files lie."""
-        self._entries.store(self._name("texts", recipe), list(texts))
+        self._entries.store_entry(self._make_outcome_name("texts", variant_key), list(texts))
 
-    def _name(self, kind: str, asked: str) -> str:
+    def _make_outcome_name(self, kind: str, asked: str) -> str:
         around = self._around if kind == "outcome" else ""
         digest = hashlib.blake2b(f"{kind}\0{asked}\0{around}".encode("utf-8", "surrogatepass"), digest_size=16)
         digest.update(self._stamp)
@@ -138,30 +145,30 @@ def _seen(outcome: Outcome, watched: Iterable[str]) -> Outcome:
     return replace(outcome, places=places, aside=aside)
 
 
-def _machine() -> list[Any]:
+def _describe_machine() -> list[Any]:
     """What decides where code runs, and what keeps it in its place, beside the interpreter: the GPUs, the system."""
-    nodes = [name for name in _listed("/dev") if name.startswith(("nvidia", "kfd", "dri", "dxg"))]
+    nodes = [name for name in _list_folder("/dev") if name.startswith(("nvidia", "kfd", "dri", "dxg"))]
     return [os.uname().release, os.uname().machine, os.geteuid(), nodes]
 
 
-def _listed(folder: str) -> list[str]:
+def _list_folder(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-Snapshot = dict[str, Any]
-"""The states of what ``Reads`` names, as JSON data."""
+FileSnapshot = dict[str, Any]
+"""The states of what ``FileDependencies`` names, as JSON data."""
 
-_TOO_MANY = 50_000
+_MAX_DEPENDENCIES = 50_000
 
 
 class TooNewError(Exception):
     """A file has changed since what was read of it was read: nobody knows what that was."""
 
 
-class States:
+class SnapshotChecker:
     """Looks at files; contents are read once a run, and again when a file has changed meanwhile.
 
     The state of a file is its size, the time of its last change and a digest of its content. That time (``ctime``)
@@ -174,7 +181,7 @@ class States:
         self._digests: dict[tuple[str, int, int], str] = {}
         self._checked: dict[tuple[str, str], bool] = {}
 
-    def take(self, reads: Reads, before: int, *, contents: bool = True) -> Snapshot:
+    def take_snapshot(self, reads: FileDependencies, before: int, *, contents: bool = True) -> FileSnapshot:
         """The states of what was read before the given time (nanoseconds since the epoch).
 
         Without ``contents`` a file is held to be another one as soon as its time of change is.
@@ -183,41 +190,48 @@ class States:
             TooNewError: if a file is newer.
             ValueError: if the paths make no sense.
         """
-        if len(reads.files) + len(reads.searched) > _TOO_MANY:
+        if len(reads.files) + len(reads.searched) > _MAX_DEPENDENCIES:
             raise ValueError("nothing reads so many files")
-        files = {path: self._file(path, before, contents) for path in reads.files}
-        return {"files": files, "folders": {f: [sorted(n), _entries(f, n)] for f, n in reads.searched.items()}}
+        files = {path: self._describe_file(path, before, contents) for path in reads.files}
+        return {
+            "files": files,
+            "folders": {f: [sorted(n), _list_importable_entries(f, n)] for f, n in reads.searched.items()},
+        }
 
-    def are_still(self, snapshot: Snapshot) -> bool:
+    def is_unchanged(self, snapshot: FileSnapshot) -> bool:
         """Whether everything is as it was. KeyError, TypeError or ValueError for what is no snapshot."""
-        return all(self._checks("file", path, old) for path, old in snapshot["files"].items()) and all(
-            self._checks("folder", path, old) for path, old in snapshot["folders"].items()
+        return all(self._is_entry_unchanged("file", path, old) for path, old in snapshot["files"].items()) and all(
+            self._is_entry_unchanged("folder", path, old) for path, old in snapshot["folders"].items()
         )
 
-    def _checks(self, kind: str, path: str, old: Any) -> bool:
+    def _is_entry_unchanged(self, kind: str, path: str, old: Any) -> bool:
         key = (path, repr(old))
         if key not in self._checked:
-            self._checked[key] = self._is_still(path, old) if kind == "file" else bool(_entries(path, old[0]) == old[1])
+            self._checked[key] = (
+                self._is_file_unchanged(path, old)
+                if kind == "file"
+                else bool(_list_importable_entries(path, old[0]) == old[1])
+            )
         return self._checked[key]
 
-    def _is_still(self, path: str, old: tuple[int, int, str] | None) -> bool:
-        now = _regular(path)
+    def _is_file_unchanged(self, path: str, old: tuple[int, int, str] | None) -> bool:
+        now = _stat_regular_file(path)
         if now is None or old is None:
             return now is None and old is None
         size, changed, digest = old
         if now.st_size != size or not (digest or now.st_ctime_ns == changed):
             return False
-        return now.st_ctime_ns == changed or self._digest(path, now) == digest
+        return now.st_ctime_ns == changed or self._digest_file(path, now) == digest
 
-    def _file(self, path: str, before: int, contents: bool) -> list[Any] | None:
-        now = _regular(path)
+    def _describe_file(self, path: str, before: int, contents: bool) -> list[Any] | None:
+        now = _stat_regular_file(path)
         if now is None:
             return None
         if now.st_ctime_ns >= before:
             raise TooNewError(path)
-        return [now.st_size, now.st_ctime_ns, self._digest(path, now) if contents else ""]
+        return [now.st_size, now.st_ctime_ns, self._digest_file(path, now) if contents else ""]
 
-    def _digest(self, path: str, now: os.stat_result) -> str:
+    def _digest_file(self, path: str, now: os.stat_result) -> str:
         key = (path, now.st_size, now.st_ctime_ns)
         if key not in self._digests:
             found = blake2b(digest_size=16)
@@ -228,7 +242,7 @@ class States:
         return self._digests[key]
 
 
-def _regular(path: str) -> os.stat_result | None:
+def _stat_regular_file(path: str) -> os.stat_result | None:
     try:
         found = os.stat(path)
     except OSError:
@@ -236,7 +250,7 @@ def _regular(path: str) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _entries(folder: str, names: Iterable[str]) -> list[str] | None:
+def _list_importable_entries(folder: str, names: Iterable[str]) -> list[str] | None:
     """What a folder holds that an import of one of the names may find, or that adds to the path of an interpreter."""
     wanted = frozenset(names)
     try:

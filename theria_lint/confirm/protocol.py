@@ -1,4 +1,4 @@
-"""What the linter and its worker say to each other: one JSON object a line.
+"""The protocol between linter and worker: one JSON object a line.
 
 Both sides import this module; it needs neither torch nor libcst.
 """
@@ -28,7 +28,7 @@ MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which 
 """The note of a run that is safe without having met a fused kernel."""
 
 
-def digest(text: str) -> str:
+def digest_text(text: str) -> str:
     """A short text that is another one for another text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -52,7 +52,7 @@ class Job:
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
     ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
-    path, the `digest` of the text that the static stage has read. ``sources`` has the texts of the watched files: an
+    path, the `digest_text` of the text that the static stage has read. ``sources`` has the texts of the watched files: an
     outcome is held against them, and the worker is not told.
     """
 
@@ -150,7 +150,7 @@ _MEASURES = ("norm", "oracle_norm", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class FileDependencies:
     """What a process has read: all paths are absolute.
 
     ``files`` it opened or imported; ``searched`` has, by folder, the names of modules that it looked for there, found
@@ -161,7 +161,7 @@ class Reads:
     searched: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, data: Any) -> Reads:
+    def from_json(cls, data: Any) -> FileDependencies:
         """The inverse of ``asdict``; NonsenseError for anything else."""
         data = message_checks.fields(data, _names(cls))
         searched = message_checks.table(data["searched"], _list_of(message_checks.text, _FILES), _FILES, key=_path)
@@ -185,7 +185,7 @@ class Outcome:
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    reads: Reads | None = None
+    reads: FileDependencies | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON data."""
@@ -203,7 +203,7 @@ class Outcome:
             places=message_checks.table(data["places"], _list_of(_place, _PLACES), _FILES, key=_path),
             aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
             notes=message_checks.items(data["notes"], message_checks.words, _NOTES),
-            reads=message_checks.optional(Reads.from_json)(data["reads"]),
+            reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
         )
 
 

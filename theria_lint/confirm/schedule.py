@@ -1,4 +1,4 @@
-"""Runs the variants that show which suspects are to blame."""
+"""Schedule the variants of all targets side by side, and run the attribution of each to its end."""
 
 from __future__ import annotations
 
@@ -8,132 +8,140 @@ from dataclasses import replace
 from functools import partial
 
 from theria_lint.ablate.replacements import has_substitute
-from theria_lint.ablate.rewriting import neutralise
-from theria_lint.confirm.attribution import inquire
-from theria_lint.confirm.coverage_map import Place, Reach, unshifted
-from theria_lint.confirm.evidence import Attribution, Evidence, Inquiry, Neutralised
-from theria_lint.confirm.protocol import Outcome, digest
-from theria_lint.confirm.runner import Batch, Runner
-from theria_lint.confirm.target_case import Case, Variant
+from theria_lint.ablate.rewriting import ablate_suspects
+from theria_lint.confirm.attribution import attribute_suspects
+from theria_lint.confirm.coverage_map import CoverageMap, ExecutedSpan, map_back_to_source
+from theria_lint.confirm.evidence import Ablation, Attribution, AttributionPlan, Evidence
+from theria_lint.confirm.protocol import Outcome, digest_text
+from theria_lint.confirm.runner import VariantBatch, VariantRunner
+from theria_lint.confirm.target_case import TargetCase, Variant
 from theria_lint.model import SourceFile, Suspect
-from theria_lint.sources.source_text import INLINED
+from theria_lint.sources.source_text import INLINE_IMPORT
 
 
-def attribute(cases: Sequence[Case], variants: Variants) -> dict[Case, Attribution]:
+def attribute_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
     """Runs every case as it is, and the unsafe ones in all the variants that it takes to rule on their suspects."""
-    _baselines(cases, variants)
-    _clean(cases, variants)
-    return _inquiries(cases, variants)
+    _measure_baselines(cases, variants)
+    _measure_clean_variants(cases, variants)
+    return _follow_attribution_plans(cases, variants)
 
 
-def _baselines(cases: Sequence[Case], variants: Variants) -> None:
+def _measure_baselines(cases: Sequence[TargetCase], variants: VariantExecutor) -> None:
     """Every target as it is."""
     wanted = [Variant(case) for case in cases if not case.hints.get("skip")]
-    _measure(wanted, variants)
-    _extend(wanted, variants)
+    _measure_variants(wanted, variants)
+    _extend_cases(wanted, variants)
 
 
-def _clean(cases: Sequence[Case], variants: Variants) -> None:
+def _measure_clean_variants(cases: Sequence[TargetCase], variants: VariantExecutor) -> None:
     """Each unsafe target with all its suspects neutralised, until no further suspect comes into reach.
 
     What cuts the graph early hides what stands behind it: a backward runs only once the forward is whole. So stand-ins
     take the place of what no rewrite can neutralise, where some suspect has not been reached.
     """
     unsafe = [case for case in cases if case.verdict.unsafe]
-    _grow(unsafe, variants, lambda case: frozenset(case.neutralisable))
-    hiding = [case for case in unsafe if case.unreached and variants.replaceable(case.fixed)]
-    _grow(hiding, variants, lambda case: frozenset([*case.neutralisable, *variants.replaceable(case.fixed)]))
+    _extend_until_stable(unsafe, variants, lambda case: frozenset(case.neutralisable))
+    hiding = [case for case in unsafe if case.unreached and variants.find_replaceable(case.fixed)]
+    _extend_until_stable(
+        hiding, variants, lambda case: frozenset([*case.neutralisable, *variants.find_replaceable(case.fixed)])
+    )
 
 
-def _grow(cases: Sequence[Case], variants: Variants, clean: Callable[[Case], Neutralised]) -> None:
+def _extend_until_stable(
+    cases: Sequence[TargetCase], variants: VariantExecutor, clean: Callable[[TargetCase], Ablation]
+) -> None:
     growing = cases
     while growing:
         wanted = [Variant(case, clean(case)) for case in growing]
-        wanted = [variant for variant in wanted if variant.neutralised not in variant.case.outcomes]
-        _measure(wanted, variants)
-        _extend(wanted, variants)
+        wanted = [variant for variant in wanted if variant.ablation not in variant.case.outcomes]
+        _measure_variants(wanted, variants)
+        _extend_cases(wanted, variants)
         growing = [variant.case for variant in wanted]
 
 
-def _inquiries(cases: Sequence[Case], variants: Variants) -> dict[Case, Attribution]:
+def _follow_attribution_plans(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
     """The inquiries into all cases side by side: what they ask for next runs together."""
-    found: dict[Case, Attribution] = {}
-    going = {case: inquire(_evidence(case, variants)) for case in cases}
-    while going:
-        asked = [Variant(case, some) for case, inquiry in going.items() for some in _next(case, inquiry, found)]
-        _measure([v for v in dict.fromkeys(asked) if v.neutralised not in v.case.outcomes], variants)
-        going = {case: inquiry for case, inquiry in going.items() if case not in found}
+    found: dict[TargetCase, Attribution] = {}
+    active_plans = {case: attribute_suspects(_make_evidence(case, variants)) for case in cases}
+    while active_plans:
+        asked = [
+            Variant(case, some) for case, plan in active_plans.items() for some in _advance_plan(case, plan, found)
+        ]
+        _measure_variants([v for v in dict.fromkeys(asked) if v.ablation not in v.case.outcomes], variants)
+        active_plans = {case: plan for case, plan in active_plans.items() if case not in found}
     return found
 
 
-def _evidence(case: Case, variants: Variants) -> Evidence:
+def _make_evidence(case: TargetCase, variants: VariantExecutor) -> Evidence:
     return Evidence(
         case.neutralisable,
         case.fixed,
         case.outcomes,
-        variants.replaceable(case.fixed) if case.verdict.unsafe else [],
-        lambda neutralised: variants.suspects_at(case, case.outcomes[neutralised].places, neutralised),
-        lambda neutralised: variants.suspects_at(case, case.outcomes[neutralised].aside, neutralised),
+        variants.find_replaceable(case.fixed) if case.verdict.unsafe else [],
+        lambda ablation: variants.find_suspects_at(case, case.outcomes[ablation].places, ablation),
+        lambda ablation: variants.find_suspects_at(case, case.outcomes[ablation].aside, ablation),
     )
 
 
-def _measure(wanted: Sequence[Variant], variants: Variants) -> None:
-    for variant, outcome in zip(wanted, variants.run(wanted), strict=True):
-        variant.case.outcomes[variant.neutralised] = outcome
+def _measure_variants(wanted: Sequence[Variant], variants: VariantExecutor) -> None:
+    for variant, outcome in zip(wanted, variants.run_variants(wanted), strict=True):
+        variant.case.outcomes[variant.ablation] = outcome
 
 
-def _extend(done: Sequence[Variant], variants: Variants) -> None:
+def _extend_cases(done: Sequence[Variant], variants: VariantExecutor) -> None:
     for variant in done:
-        variants.extend(variant, variant.case.outcomes[variant.neutralised])
+        variants.extend_case(variant, variant.case.outcomes[variant.ablation])
 
 
-def _next(case: Case, inquiry: Inquiry[Attribution], found: dict[Case, Attribution]) -> list[Neutralised]:
+def _advance_plan(
+    case: TargetCase, plan: AttributionPlan[Attribution], found: dict[TargetCase, Attribution]
+) -> list[Ablation]:
     """What an inquiry wants to know next; nothing once it has its answer, which is filed."""
     try:
-        return next(inquiry)
+        return next(plan)
     except StopIteration as end:
         found[case] = end.value
         return []
 
 
-class Variants:
+class VariantExecutor:
     """Turns variants into batches for the runner, and what they executed into suspects that were reached."""
 
-    def __init__(self, files: Sequence[SourceFile], runner: Runner) -> None:
+    def __init__(self, files: Sequence[SourceFile], runner: VariantRunner) -> None:
         """Reads the files' sources once."""
         self._runner = runner
         self._sources = {os.path.abspath(file.path): file.source for file in files}
-        self._digests = {path: digest(source) for path, source in self._sources.items()}
-        self._reach = {os.path.abspath(f.path): Reach(f.source, f.suspects) for f in files if f.suspects}
+        self._digests = {path: digest_text(source) for path, source in self._sources.items()}
+        self._reach = {os.path.abspath(f.path): CoverageMap(f.source, f.suspects) for f in files if f.suspects}
 
-    def run(self, variants: Sequence[Variant]) -> list[Outcome]:
+    def run_variants(self, variants: Sequence[Variant]) -> list[Outcome]:
         """The outcome of each; those of one file with the same sources share a batch, so that it is imported once."""
-        groups: dict[tuple[str, Neutralised, bool], list[int]] = {}
-        for index, (case, neutralised, tidy) in enumerate(variants):
-            groups.setdefault((case.file.path, neutralised, tidy), []).append(index)
-        batches = [self._batch([variants[index] for index in indices]) for indices in groups.values()]
+        groups: dict[tuple[str, Ablation, bool], list[int]] = {}
+        for index, (case, ablation, tidy) in enumerate(variants):
+            groups.setdefault((case.file.path, ablation, tidy), []).append(index)
+        batches = [self._make_batch([variants[index] for index in indices]) for indices in groups.values()]
         outcomes: dict[int, Outcome] = {}
-        for indices, results in zip(groups.values(), self._runner.run(batches), strict=True):
+        for indices, results in zip(groups.values(), self._runner.run_batches(batches), strict=True):
             outcomes |= dict(zip(indices, results, strict=True))
         return [outcomes[index] for index in range(len(variants))]
 
-    def _batch(self, variants: Sequence[Variant]) -> Batch:
+    def _make_batch(self, variants: Sequence[Variant]) -> VariantBatch:
         """Variants that differ in nothing but the target."""
-        case, neutralised, tidy = variants[0]
+        case, ablation, tidy = variants[0]
         own = os.path.abspath(case.file.path)
         watched = sorted({path for variant in variants for path in self._spoken_for(variant.case)})
-        return Batch(
+        return VariantBatch(
             path=own,
-            targets=tuple(v.case.request(counterfactual=bool(neutralised)) for v in variants),
+            targets=tuple(v.case.build_request(counterfactual=bool(ablation)) for v in variants),
             # Its own text too: a file may lie about what it has read, but not beyond its next change.
-            recipe=repr(sorted(_by_path(neutralised))) + self._recipe(neutralised, tidy) + case.file.source,
-            rewrite=partial(self.texts, neutralised, tidy=tidy),
+            variant_key=repr(sorted(_by_path(ablation))) + self._make_variant_key(ablation, tidy) + case.file.source,
+            rewrite=partial(self.make_texts, ablation, tidy=tidy),
             watched=tuple(watched),
             digests={path: self._digests[path] for path in (own, *self._reach)},
             sources={path: self._sources[path] for path in watched},
         )
 
-    def _spoken_for(self, case: Case) -> list[str]:
+    def _spoken_for(self, case: TargetCase) -> list[str]:
         """The files of which a target's runs may tell something: those with suspects that it runs by their text.
 
         What else its process says that it has executed is its own word, for which nothing speaks.
@@ -141,45 +149,52 @@ class Variants:
         paths = {os.path.abspath(path) for path in (case.file.path, *(path for path, _ in case.target.beyond))}
         return [path for path in self._reach if path in paths]
 
-    def extend(self, variant: Variant, outcome: Outcome) -> None:
+    def extend_case(self, variant: Variant, outcome: Outcome) -> None:
         """Adds to a case the suspects that the outcome of a variant shows to have run."""
-        found = self.suspects_at(variant.case, outcome.places, variant.neutralised)
+        found = self.find_suspects_at(variant.case, outcome.places, variant.ablation)
         variant.case.reached += [suspect for suspect in found if suspect not in variant.case.reached]
 
-    def suspects_at(self, case: Case, places: Mapping[str, Iterable[Place]], neutralised: Neutralised) -> list[Suspect]:
+    def find_suspects_at(
+        self, case: TargetCase, places: Mapping[str, Iterable[ExecutedSpan]], ablation: Ablation
+    ) -> list[Suspect]:
         """The suspects that were executed, by the places that a variant of a case executed."""
-        texts = self.texts(neutralised) if places else {}
+        texts = self.make_texts(ablation) if places else {}
         found: list[Suspect] = []
         for path in self._spoken_for(case):
             executed = places.get(path, ())
-            here = unshifted(executed, self._sources[path], texts.get(path, self._sources[path]))
-            found += self._reach[path].reached(here)
+            here = map_back_to_source(executed, self._sources[path], texts.get(path, self._sources[path]))
+            found += self._reach[path].find_executed_suspects(here)
         return found
 
-    def replaceable(self, fixed: Iterable[Suspect]) -> list[Suspect]:
+    def find_replaceable(self, fixed: Iterable[Suspect]) -> list[Suspect]:
         """Those suspects that no rewrite neutralises for which there is a stand-in."""
         return [suspect for suspect in fixed if has_substitute(self._sources[os.path.abspath(suspect.path)], suspect)]
 
-    def texts(self, neutralised: Iterable[Suspect], *, tidy: bool = False) -> dict[str, str]:
-        """The files that a variant changes, by absolute path; ``tidy`` as in `neutralise`."""
-        by_path = _by_path(neutralised)
+    def make_texts(self, ablation: Iterable[Suspect], *, tidy: bool = False) -> dict[str, str]:
+        """The files that a variant changes, by absolute path; ``tidy`` as in `ablate_suspects`."""
+        by_path = _by_path(ablation)
 
         def rewrite() -> list[str]:
             return [
-                neutralise(self._sources[path], by_path[path], tidy=tidy, substitute=True) for path in sorted(by_path)
+                ablate_suspects(self._sources[path], by_path[path], tidy=tidy, substitute=True)
+                for path in sorted(by_path)
             ]
 
-        texts = self._runner.remembered(self._recipe(neutralised, tidy), len(by_path), rewrite) if by_path else []
+        texts = (
+            self._runner.get_or_make_texts(self._make_variant_key(ablation, tidy), len(by_path), rewrite)
+            if by_path
+            else []
+        )
         return dict(zip(sorted(by_path), texts, strict=True))
 
-    def is_another_program(self, neutralised: Iterable[Suspect]) -> bool:
+    def is_another_program(self, ablation: Iterable[Suspect]) -> bool:
         """Whether the tidy texts of a variant are another program than the texts that ran: they import at the top."""
-        texts = self.texts(neutralised)
-        return any(text.count(INLINED) > self._sources[path].count(INLINED) for path, text in texts.items())
+        texts = self.make_texts(ablation)
+        return any(text.count(INLINE_IMPORT) > self._sources[path].count(INLINE_IMPORT) for path, text in texts.items())
 
-    def _recipe(self, neutralised: Iterable[Suspect], tidy: bool) -> str:
+    def _make_variant_key(self, ablation: Iterable[Suspect], tidy: bool) -> str:
         """All that a variant's texts are made from, in their order, and not where the files lie."""
-        by_path = _by_path(neutralised)
+        by_path = _by_path(ablation)
         made_from = [
             (self._sources[path], sorted(repr(replace(suspect, path="")) for suspect in by_path[path]))
             for path in sorted(by_path)

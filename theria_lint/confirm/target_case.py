@@ -1,4 +1,4 @@
-"""A target on its way to its rulings, and the variants of its code."""
+"""The state of one target while its suspects are being ruled on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
-from theria_lint.confirm.evidence import Neutralised, verdict_of, worst_run
+from theria_lint.confirm.evidence import Ablation, get_worst_run, get_worst_verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult
 
@@ -17,7 +17,7 @@ SKIPPED = "the configuration says to skip it"
 
 
 @dataclass(eq=False)
-class Case:
+class TargetCase:
     """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run.
 
     ``candidates`` are the suspects that it may execute, by the text.
@@ -26,7 +26,7 @@ class Case:
     file: SourceFile
     target: Target
     hints: dict[str, Any]
-    outcomes: dict[Neutralised, Outcome]
+    outcomes: dict[Ablation, Outcome]
     candidates: Sequence[Suspect] = ()
     reached: list[Suspect] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Case:
         """The target as its author wrote it."""
         return self.outcomes[frozenset()]
 
-    def request(self, *, counterfactual: bool) -> TargetRequest:
+    def build_request(self, *, counterfactual: bool) -> TargetRequest:
         """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
         hints = self.hints
         if counterfactual:
@@ -50,7 +50,7 @@ class Case:
     @property
     def verdict(self) -> Verdict:
         """What the target is, as its author wrote it."""
-        return verdict_of(self.baseline)
+        return get_worst_verdict(self.baseline)
 
     @property
     def neutralisable(self) -> list[Suspect]:
@@ -67,25 +67,25 @@ class Case:
         """The suspects that the target may execute, by the text, and did not."""
         return [suspect for suspect in self.candidates if suspect not in self.reached]
 
-    def result(self) -> TargetResult:
+    def build_result(self) -> TargetResult:
         """The target's row of the report."""
-        run = worst_run(self.baseline)
+        run = get_worst_run(self.baseline)
         if run is None:
             return TargetResult(self.target, Verdict.INCONCLUSIVE, self.baseline.reason)
         return TargetResult(self.target, run.verdict, run.reason or run.error or "", self.baseline.runs)
 
 
 class Variant(NamedTuple):
-    """A case and the suspects that are neutralised in it; ``tidy`` as in `neutralise`."""
+    """A case and the suspects that are neutralised in it; ``tidy`` as in `ablate_suspects`."""
 
-    case: Case
-    neutralised: Neutralised = frozenset()
+    case: TargetCase
+    ablation: Ablation = frozenset()
     tidy: bool = False
 
 
-def cases_of(
+def make_cases(
     files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]], adapters: Sequence[str] = ()
-) -> list[Case]:
+) -> list[TargetCase]:
     """A case for every target, not yet run.
 
     ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``, ``adapters`` its files of functions that call
@@ -95,24 +95,24 @@ def cases_of(
     suspects = {file.path: file.suspects for file in files}
     common = {"adapters": list(adapters)} if adapters else {}
     return [
-        Case(
+        TargetCase(
             file,
             target,
-            common | _hints(file, target, tables),
+            common | _find_hints(file, target, tables),
             {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)},
-            _candidates(target, suspects),
+            _list_candidates(target, suspects),
         )
         for file in files
         for target in file.targets
     ]
 
 
-def _candidates(target: Target, suspects: Mapping[str, Sequence[Suspect]]) -> list[Suspect]:
+def _list_candidates(target: Target, suspects: Mapping[str, Sequence[Suspect]]) -> list[Suspect]:
     paths = sorted({target.path, *(path for path, _ in target.beyond)})
     return [suspect for path in paths for suspect in suspects.get(path, ()) if target.may_execute(suspect)]
 
 
-def _hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _find_hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for table in tables:
         module, _, symbol = str(table.get("target", "")).rpartition(":")
         if symbol == target.symbol and _names_file(module, file.path):

@@ -1,4 +1,4 @@
-"""The rewrites that were seen to mend a target, as an author would write them."""
+"""Rewrites that were run and make a target safe, in the form in which an author would write them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import os
 from collections.abc import Iterable, Mapping
 
 from theria.verdicts import Verdict
-from theria_lint.confirm.evidence import Attribution, verdict_of
-from theria_lint.confirm.schedule import Variants
-from theria_lint.confirm.target_case import Case, Variant
+from theria_lint.confirm.evidence import Attribution, get_worst_verdict
+from theria_lint.confirm.schedule import VariantExecutor
+from theria_lint.confirm.target_case import TargetCase, Variant
 from theria_lint.model import Rewrite, Suspect
 
 
-def verified(attributions: Mapping[Case, Attribution], variants: Variants) -> dict[Case, Rewrite]:
+def find_verified_fixes(
+    attributions: Mapping[TargetCase, Attribution], variants: VariantExecutor
+) -> dict[TargetCase, Rewrite]:
     """A rewrite for each case that is safe without its confirmed suspects.
 
     The tidy text is the program that has run, less empty lines. Where it is another one, it is run too.
     """
     mended = [Variant(case, found.mended, tidy=True) for case, found in attributions.items() if found.mended]
-    others = [variant for variant in mended if variants.is_another_program(variant.neutralised)]
+    others = [variant for variant in mended if variants.is_another_program(variant.ablation)]
     refuted = {
         variant
-        for variant, outcome in zip(others, variants.run(others), strict=True)
-        if verdict_of(outcome) is not Verdict.SAFE
+        for variant, outcome in zip(others, variants.run_variants(others), strict=True)
+        if get_worst_verdict(outcome) is not Verdict.SAFE
     }
-    return {v.case: _rewrite(v.case, v.neutralised, variants) for v in mended if v not in refuted}
+    return {v.case: _make_rewrite(v.case, v.ablation, variants) for v in mended if v not in refuted}
 
 
-def _rewrite(case: Case, neutralised: Iterable[Suspect], variants: Variants) -> Rewrite:
-    texts = variants.texts(neutralised, tidy=True)
-    paths = sorted({suspect.path for suspect in neutralised})
+def _make_rewrite(case: TargetCase, ablation: Iterable[Suspect], variants: VariantExecutor) -> Rewrite:
+    texts = variants.make_texts(ablation, tidy=True)
+    paths = sorted({suspect.path for suspect in ablation})
     return Rewrite(case.target.symbol, tuple((path, texts[os.path.abspath(path)]) for path in paths))

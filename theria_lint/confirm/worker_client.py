@@ -1,4 +1,4 @@
-"""The parent's end of the worker: starts the target's Python, hands it jobs, collects outcomes."""
+"""The worker process as its parent sees it: start it, send jobs, collect outcomes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
-from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, Reads, TargetRequest, WorkerError
+from theria_lint.confirm.protocol import LONGEST_ANSWER, FileDependencies, Job, Outcome, TargetRequest, WorkerError
 from theria_lint.result import Environment
-from theria_lint.sandbox.environment import allowed
+from theria_lint.sandbox.environment import select_harmless_variables
 
 # The worker finds theria and theria_lint where this process has them, and nothing else of this environment: the two may
 # be of different Python versions.
-_BOOT = """
+_BOOTSTRAP = """
 import sys
 from importlib.machinery import PathFinder
 class Finder:
@@ -34,7 +34,7 @@ main()
 """
 
 
-STARTUP = 300.0
+STARTUP_TIMEOUT = 300.0
 """Seconds until a worker has to greet: a cold disk takes long to import torch."""
 
 
@@ -47,11 +47,11 @@ _PATIENCE = 15.0
 """Seconds that the worker is given to end what it has started."""
 
 
-Tell = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
+OutcomeListener = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
 """Called with an outcome that has just come, None at the start of a job, and with what runs now."""
 
 
-class Worker:
+class WorkerClient:
     """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
 
     ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
@@ -60,7 +60,7 @@ class Worker:
     """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
-        """Starts the process; `meet` waits until it is ready.
+        """Starts the process; `wait_for_greeting` waits until it is ready.
 
         Raises:
             WorkerError: if the interpreter cannot be started.
@@ -71,14 +71,14 @@ class Worker:
         self._ended = False
         self.environment = Environment()
         self.protections: dict[str, str | None] = {}
-        self.reads = Reads()
+        self.reads = FileDependencies()
         self._start()
 
     def _start(self) -> None:
         self._unread = bytearray()
         self._unsent = b""
         root = str(Path(__file__).resolve().parents[2])
-        environment = {**allowed(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {**select_harmless_variables(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             self._process = self._popen(root, environment)
         except OSError as error:
@@ -90,7 +90,7 @@ class Worker:
 
     def _popen(self, root: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [self._python, "-P", "-c", _BOOT, self._device, root],
+            [self._python, "-P", "-c", _BOOTSTRAP, self._device, root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -98,13 +98,13 @@ class Worker:
             bufsize=0,
         )
 
-    def meet(self) -> None:
+    def wait_for_greeting(self) -> None:
         """Waits for the greeting: what the worker says of itself.
 
         Raises:
             WorkerError: if the interpreter lacks what probing needs.
         """
-        greeting = self._receive(STARTUP)
+        greeting = self._receive_message(STARTUP_TIMEOUT)
         try:
             why = "it ended before it answered" if greeting is None else self._hear_greeting(greeting)
         except NonsenseError as error:
@@ -129,10 +129,10 @@ class Worker:
         self.protections = message_checks.table(
             greeting["protections"], message_checks.optional(message_checks.words), 100
         )
-        self.reads = Reads.from_json(greeting["reads"])
+        self.reads = FileDependencies.from_json(greeting["reads"])
         return None
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> WorkerClient:
         """The worker itself."""
         return self
 
@@ -140,16 +140,16 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the process and everything below it."""
-        self.close()
+        self.close_process()
 
-    def end(self) -> None:
+    def kill_process(self) -> None:
         """Ends the process, and its children with it, for good; safe in a signal handler."""
         self._ended = True
         self._process.terminate()  # it may have processes to end that would outlive it otherwise
 
-    def close(self) -> None:
+    def close_process(self) -> None:
         """Ends it and closes the pipes."""
-        self.end()
+        self.kill_process()
         self._bury()
 
     def _bury(self) -> None:
@@ -174,12 +174,12 @@ class Worker:
                 self._start()
                 if self._ended:  # meanwhile, when there was no process to end
                     self._process.terminate()
-                self.meet()
+                self.wait_for_greeting()
             except WorkerError:
                 self._ended = True
         return not self._ended
 
-    def run(self, jobs: Sequence[Job], tell: Tell) -> dict[int, dict[str, Outcome]]:
+    def run_jobs(self, jobs: Sequence[Job], listener: OutcomeListener) -> dict[int, dict[str, Outcome]]:
         """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.
 
         A target may end the process that watches over it and its neighbours: those left without an outcome are run
@@ -188,21 +188,23 @@ class Worker:
         outcomes: dict[int, dict[str, Outcome]] = {job.id: {} for job in jobs}
         left = list(jobs)
         while left and self._is_ready():
-            left = self._run(left, outcomes, tell)
+            left = self._run_job_queue(left, outcomes, listener)
         for job, target in _left(jobs, outcomes):
             if self._is_ready():
-                self._run([replace(job, targets=(target,))], outcomes, tell)
+                self._run_job_queue([replace(job, targets=(target,))], outcomes, listener)
         return outcomes
 
-    def _run(self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], tell: Tell) -> list[Job]:
+    def _run_job_queue(
+        self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], listener: OutcomeListener
+    ) -> list[Job]:
         """Runs jobs until the last has ended, or the worker has; returns those that have not begun by then."""
         waiting = deque(jobs)
         running: dict[int, _Asked] = {}
-        self._fill(running, waiting, outcomes)
-        patience = max((_longest(job) for job in jobs), default=0.0)
-        tell(None, _now(running))
+        self._send_waiting_jobs(running, waiting, outcomes)
+        patience = max((_compute_patience(job) for job in jobs), default=0.0)
+        listener(None, _list_running_targets(running))
         while running:
-            message = self._receive(patience)
+            message = self._receive_message(patience)
             asked = running.get(_number(message))
             if message is None or asked is None:
                 self._give_up(running)
@@ -210,8 +212,8 @@ class Worker:
             said = asked.hear(message)
             if message.get("end"):
                 del running[asked.job.id]
-                self._fill(running, waiting, outcomes)
-            tell(said, _now(running))
+                self._send_waiting_jobs(running, waiting, outcomes)
+            listener(said, _list_running_targets(running))
         return list(waiting)
 
     def _give_up(self, running: Mapping[int, _Asked]) -> None:
@@ -221,14 +223,16 @@ class Worker:
             if not self._ended:
                 asked.retract()
 
-    def _fill(self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]) -> None:
+    def _send_waiting_jobs(
+        self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]
+    ) -> None:
         """Sends as many of the waiting jobs as may run beside the running ones."""
         while waiting and len(running) < self._jobs:
             job = waiting.popleft()
             self._unsent += json.dumps(job.to_json()).encode() + b"\n"
             running[job.id] = _Asked(job, outcomes[job.id])
 
-    def _receive(self, patience: float) -> Any | None:
+    def _receive_message(self, patience: float) -> Any | None:
         """The next message; None when the worker has ended, or said nothing for longer than any job may take.
 
         Sends what is to be sent meanwhile: a worker that waits to be heard reads nothing.
@@ -238,7 +242,7 @@ class Worker:
             writers = [self._requests] if self._unsent else []
             ready, writable, _ = select.select([self._answers], writers, [], patience)
             if writable:
-                self._send()
+                self._send_job()
             data = os.read(self._answers, _PIECE) if ready else b""
             self._unread += data
             found = b"\n" in data
@@ -250,7 +254,7 @@ class Worker:
         except NonsenseError:
             return None
 
-    def _send(self) -> None:
+    def _send_job(self) -> None:
         try:
             self._unsent = self._unsent[os.write(self._requests, self._unsent[:_PIECE]) :]
         except BlockingIOError:
@@ -318,12 +322,12 @@ class _Asked:
         return outcome
 
 
-def _now(running: Mapping[int, _Asked]) -> list[tuple[Job, TargetRequest]]:
+def _list_running_targets(running: Mapping[int, _Asked]) -> list[tuple[Job, TargetRequest]]:
     """What runs: of each job the first target that has no outcome."""
     left = ((asked.job, asked.left()) for asked in running.values())
     return [(job, target) for job, target in left if target is not None]
 
 
-def _longest(job: Job) -> float:
+def _compute_patience(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
     return 60 + job.import_time + len(job.targets) * (job.target_time + 1)

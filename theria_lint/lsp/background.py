@@ -1,4 +1,4 @@
-"""The dynamic stage beside the server: in a process that can be ended at any moment."""
+"""Run the dynamic stage for the server, in a process that can be ended at any moment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE
 
 from theria_lint.errors import UserError
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 
 class RunError(Exception):
     """The process ended without an answer; the message holds what it wrote to standard error."""
 
 
-async def lint_saved(path: str, folder: str) -> Report:
+async def lint_saved_file(path: str, folder: str) -> LintReport:
     """Lint a file from the disk, run it included, with ``folder`` as the working directory.
 
     Cancelling ends the process, and with it everything that runs below it. Raises UserError and RunError.
@@ -32,7 +32,7 @@ async def lint_saved(path: str, folder: str) -> Report:
             await process.wait()
     if process.returncode:
         raise RunError(complaints.decode("utf-8", "replace").strip() or f"ended with {process.returncode}")
-    report: Report | UserError = pickle.loads(answer)
+    report: LintReport | UserError = pickle.loads(answer)
     if isinstance(report, UserError):
         raise report
     return report

@@ -1,17 +1,17 @@
-"""``theria-lint server``: its own command line, and what it says where the extra is not installed."""
+"""The command line of ``theria-lint server``, and its message where the extra is not installed."""
 
 from __future__ import annotations
 
 import click
 
-MISSING = (
+MISSING_EXTRA = (
     "theria-lint server needs pygls 2 and lsprotocol ({reason}); install them with: pip install 'theria-lint[lsp]'."
 )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--stdio", is_flag=True, help="Speak over standard input and output, which it always does.")
-def command(stdio: bool) -> None:
+def serve_editor(stdio: bool) -> None:
     """Serve an editor by the Language Server Protocol, over standard input and output.
 
     Documents are checked as they are typed, and run when they are saved. To lint a file or directory that is called
@@ -20,9 +20,9 @@ def command(stdio: bool) -> None:
     try:
         from theria_lint.lsp.language_server import make_server
     except ImportError as error:
-        raise _Missing(MISSING.format(reason=error)) from None
+        raise _MissingExtra(MISSING_EXTRA.format(reason=error)) from None
     make_server().start_io()
 
 
-class _Missing(click.ClickException):
+class _MissingExtra(click.ClickException):
     exit_code = 2

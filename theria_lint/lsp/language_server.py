@@ -1,4 +1,4 @@
-"""The language server: which request is answered by what."""
+"""Register the handlers of the protocol: which request is answered by what."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pygls.lsp.server import LanguageServer
 
 from theria_lint import __version__
 from theria_lint.errors import UserError
-from theria_lint.lsp.check_document import settings_for
+from theria_lint.lsp.check_document import resolve_file_settings
 from theria_lint.lsp.client import SECTION, read_options
-from theria_lint.lsp.code_actions import fixes, text_edits
-from theria_lint.lsp.diagnostics import Mark, hover
+from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
+from theria_lint.lsp.diagnostics import DocumentMark, format_hover
 from theria_lint.lsp.session import Session
 from theria_lint.rules.loader import RuleSet
-from theria_lint.static.scan_files import load_rules
+from theria_lint.static.scan_files import load_configured_rules
 
-WATCHED = [
+WATCHED_FILES = [
     types.FileSystemWatcher("**/*.py", types.WatchKind.Delete),
     types.FileSystemWatcher("**/pyproject.toml"),
     types.FileSystemWatcher("**/theria-lint.toml"),
@@ -27,7 +27,7 @@ WATCHED = [
 _LOG = logging.getLogger(__name__)
 
 
-class Server(LanguageServer):
+class LintLanguageServer(LanguageServer):
     """A server that tells what goes wrong in the editor's log, and not in the user's face."""
 
     def __init__(self) -> None:
@@ -38,48 +38,48 @@ class Server(LanguageServer):
     def report_server_error(self, error: Exception, source: type[PyglsError] | type[JsonRpcException]) -> None:
         """Log an error that a message of the client has led to."""
         _LOG.error("internal error", exc_info=error)
-        self.session.log(f"internal error: {error}; please report it.", types.MessageType.Error)
+        self.session.write_log(f"internal error: {error}; please report it.", types.MessageType.Error)
 
 
-def make_server() -> Server:
+def make_server() -> LintLanguageServer:
     """A server, ready to be started."""
-    server = Server()
-    _follow_documents(server)
-    _follow_settings(server)
-    _answer(server)
+    server = LintLanguageServer()
+    _register_document_handlers(server)
+    _register_settings_handlers(server)
+    _register_request_handlers(server)
     return server
 
 
-def _follow_documents(server: Server) -> None:
+def _register_document_handlers(server: LintLanguageServer) -> None:
     session = server.session
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: types.DidOpenTextDocumentParams) -> None:
-        session.open(params.text_document)
+        session.open_document(params.text_document)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
     def changed(params: types.DidChangeTextDocumentParams) -> None:
-        session.show(params.text_document.uri)
+        session.update_document(params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def saved(params: types.DidSaveTextDocumentParams) -> None:
-        session.save(params.text_document.uri)
+        session.save_document(params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: types.DidCloseTextDocumentParams) -> None:
-        session.close(params.text_document.uri)
+        session.close_document(params.text_document.uri)
 
     @server.feature(types.SHUTDOWN)
     def shut_down(_: None) -> None:
-        session.close_all()
+        session.close_all_documents()
 
 
-def _follow_settings(server: Server) -> None:
+def _register_settings_handlers(server: LintLanguageServer) -> None:
     session = server.session
 
     @server.feature(types.INITIALIZE)
     def initialized_with(params: types.InitializeParams) -> None:
-        _set_options(session, params.initialization_options)
+        _apply_client_options(session, params.initialization_options)
 
     @server.feature(types.INITIALIZED)
     async def initialized(_: types.InitializedParams) -> None:
@@ -88,19 +88,21 @@ def _follow_settings(server: Server) -> None:
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def configured(params: types.DidChangeConfigurationParams) -> None:
         sent = params.settings
-        _set_options(session, sent.get(SECTION) if isinstance(sent, Mapping) else await _wanted_settings(server))
-        session.reconsider()
+        _apply_client_options(
+            session, sent.get(SECTION) if isinstance(sent, Mapping) else await _request_client_settings(server)
+        )
+        session.recheck_documents()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     def files_changed(params: types.DidChangeWatchedFilesParams) -> None:
         for change in params.changes:
             if change.type == types.FileChangeType.Deleted:
-                session.withdraw(change.uri)
+                session.withdraw_marks(change.uri)
         if any(change.uri.endswith(".toml") for change in params.changes):
-            session.reconsider()
+            session.recheck_documents()
 
 
-def _set_options(session: Session, table: object) -> None:
+def _apply_client_options(session: Session, table: object) -> None:
     """Take over what the client sets, if anything. What is wrong is shown, and nothing is run until it is mended."""
     if table is None:
         return
@@ -108,10 +110,10 @@ def _set_options(session: Session, table: object) -> None:
         session.options = session.accepted = read_options(table, session.accepted)
     except UserError as error:
         session.options = session.accepted._replace(confirm=False)
-        session.complain(error)
+        session.show_complaint(error)
 
 
-async def _wanted_settings(server: Server) -> object:
+async def _request_client_settings(server: LintLanguageServer) -> object:
     """Our settings, from a client that only says that some have changed; None if it cannot be asked."""
     workspace = server.client_capabilities.workspace
     if workspace is None or not workspace.configuration:
@@ -120,25 +122,25 @@ async def _wanted_settings(server: Server) -> object:
     return next(iter(await server.workspace_configuration_async(wanted)), None)
 
 
-async def _watch_files(server: Server) -> None:
+async def _watch_files(server: LintLanguageServer) -> None:
     workspace = server.client_capabilities.workspace
     watching = workspace.did_change_watched_files if workspace else None
     if watching is not None and watching.dynamic_registration:
-        options = types.DidChangeWatchedFilesRegistrationOptions(WATCHED)
+        options = types.DidChangeWatchedFilesRegistrationOptions(WATCHED_FILES)
         method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
         await server.client_register_capability_async(
             types.RegistrationParams([types.Registration("watched-files", method, options)])
         )
 
 
-def _answer(server: Server) -> None:
+def _register_request_handlers(server: LintLanguageServer) -> None:
     session = server.session
 
     @server.feature(types.TEXT_DOCUMENT_HOVER)
     def hovered(params: types.HoverParams) -> types.Hover | None:
         uri = params.text_document.uri
-        marks = session.marks_at(uri, types.Range(params.position, params.position))
-        text = hover(marks, lambda: _rules(session.documents[uri].path))
+        marks = session.find_marks_at(uri, types.Range(params.position, params.position))
+        text = format_hover(marks, lambda: _load_document_rules(session.documents[uri].path))
         return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, text)) if text else None
 
     @server.feature(
@@ -149,15 +151,15 @@ def _answer(server: Server) -> None:
         uri, wanted = params.text_document.uri, params.context.only
         if wanted is not None and types.CodeActionKind.QuickFix not in wanted:
             return []
-        return _actions(server, uri, session.marks_at(uri, params.range))
+        return _make_code_actions(server, uri, session.find_marks_at(uri, params.range))
 
 
-def _rules(path: str) -> RuleSet:
-    settings = settings_for(path)
-    return load_rules(settings.rule_paths, settings.detach_names)
+def _load_document_rules(path: str) -> RuleSet:
+    settings = resolve_file_settings(path)
+    return load_configured_rules(settings.rule_paths, settings.detach_names)
 
 
-def _actions(server: Server, uri: str, marks: list[Mark]) -> list[types.CodeAction]:
+def _make_code_actions(server: LintLanguageServer, uri: str, marks: list[DocumentMark]) -> list[types.CodeAction]:
     document = server.session.documents.get(uri)
     if document is None:
         return []
@@ -168,14 +170,14 @@ def _actions(server: Server, uri: str, marks: list[Mark]) -> list[types.CodeActi
             title,
             types.CodeActionKind.QuickFix,
             [diagnostic],
-            edit=_workspace_edit(server, whole, text_edits(before, after, newline, encoding)),
+            edit=_make_workspace_edit(server, whole, make_text_edits(before, after, newline, encoding)),
         )
-        for title, after, diagnostic in fixes(marks, before, document.ran)
+        for title, after, diagnostic in iter_quick_fixes(marks, before, document.last_run)
     ]
 
 
-def _workspace_edit(
-    server: Server, document: types.OptionalVersionedTextDocumentIdentifier, edits: list[types.TextEdit]
+def _make_workspace_edit(
+    server: LintLanguageServer, document: types.OptionalVersionedTextDocumentIdentifier, edits: list[types.TextEdit]
 ) -> types.WorkspaceEdit:
     """Edits for the very version that was checked, where the client can take care of that."""
     workspace = server.client_capabilities.workspace

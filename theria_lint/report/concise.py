@@ -5,42 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from theria_lint.model import Disposition, Finding, TargetResult
-from theria_lint.report import View
-from theria_lint.report.style import inert, place, printable
-from theria_lint.report.summary import unexplained_targets
-from theria_lint.result import LintError, Report
+from theria_lint.report import ReportView
+from theria_lint.report.style import escape_unprintable, format_place, inert
+from theria_lint.report.summary import list_unexplained_targets
+from theria_lint.result import LintError, LintReport
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """``path:line:column: RULE [disposition verdict] message``, then unsafe targets, errors and unused comments."""
-    return inert("".join(line + "\n" for line in _lines(report, view)))
+    return inert("".join(line + "\n" for line in _iter_report_lines(report, view)))
 
 
-def _lines(report: Report, view: View) -> Iterator[str]:
+def _iter_report_lines(report: LintReport, view: ReportView) -> Iterator[str]:
     for finding in report.findings:
         if finding.disposition is not Disposition.CLEARED or view.show_cleared:
-            yield _finding(finding)
-    yield from map(_target, unexplained_targets(report))
-    yield from (_notice(error, "error") for error in report.errors)
-    yield from (_notice(unused, "warning") for unused in report.unused_ignores)
+            yield _format_finding_line(finding)
+    yield from map(_format_target_line, list_unexplained_targets(report))
+    yield from (_format_notice_line(error, "error") for error in report.errors)
+    yield from (_format_notice_line(unused, "warning") for unused in report.unused_ignores)
 
 
-def _finding(finding: Finding) -> str:
+def _format_finding_line(finding: Finding) -> str:
     suspect = finding.suspect
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
-    where = place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
-    return f"{where}: {printable(suspect.rule)} [{state}] {_one_line(suspect.message)}"
+    where = format_place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
+    return f"{where}: {escape_unprintable(suspect.rule)} [{state}] {_join_lines(suspect.message)}"
 
 
-def _target(result: TargetResult) -> str:
+def _format_target_line(result: TargetResult) -> str:
     target = result.target
-    where = place(target.path, None, target.line, 1)
-    return f"{where}: unsafe [{result.verdict.value}] {printable(target.symbol)}: {_one_line(result.reason)}"
+    where = format_place(target.path, None, target.line, 1)
+    return f"{where}: unsafe [{result.verdict.value}] {escape_unprintable(target.symbol)}: {_join_lines(result.reason)}"
 
 
-def _notice(notice: LintError, kind: str) -> str:
-    return f"{place(notice.path, notice.cell, notice.line or 1, 1)}: {kind}: {_one_line(notice.message)}"
+def _format_notice_line(notice: LintError, kind: str) -> str:
+    return f"{format_place(notice.path, notice.cell, notice.line or 1, 1)}: {kind}: {_join_lines(notice.message)}"
 
 
-def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
+def _join_lines(text: str) -> str:
+    return escape_unprintable(" ".join(text.split()))

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from theria_lint.report import View
-from theria_lint.report.items import Item, items
+from theria_lint.report import ReportView
+from theria_lint.report.items import ReportItem, list_items
 from theria_lint.report.style import COMMAND, ESCAPES
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 # Line ends have an escape of GitHub's own.
 _VISIBLE = {code: escaped for code, escaped in ESCAPES.items() if chr(code) not in "\t\r\n"}
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """One command a line."""
-    return "".join(_command(item) + "\n" for item in items(report, view))
+    return "".join(_format_command(item) + "\n" for item in list_items(report, view))
 
 
-def _command(item: Item) -> str:
+def _format_command(item: ReportItem) -> str:
     properties = {"file": item.path, "line": item.line, "col": item.column, "endLine": item.end_line}
     if item.end_line == item.line:
         properties["endColumn"] = item.end_column
     where = f"cell {item.cell}: " if item.cell is not None else ""
-    listed = ",".join(f"{key}={_property(str(value))}" for key, value in properties.items())
+    listed = ",".join(f"{key}={_escape_property(str(value))}" for key, value in properties.items())
     remedy = f" Remedy: {item.remedy}" if item.remedy else ""
-    text = _data(where + item.text + remedy)
-    return f"::{_LEVELS[item.level]} {listed},title={_property(item.title)}::{text}"
+    text = _escape_data(where + item.text + remedy)
+    return f"::{_LEVELS[item.level]} {listed},title={_escape_property(item.title)}::{text}"
 
 
-def _data(text: str) -> str:
+def _escape_data(text: str) -> str:
     """``text`` as GitHub reads it, but for what would act on a terminal that shows the log."""
     text = COMMAND.sub(r"#\\x23", text.translate(_VISIBLE))
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")

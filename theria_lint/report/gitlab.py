@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from theria_lint.report import View
+from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
-from theria_lint.report.items import Item, items
-from theria_lint.result import Report
+from theria_lint.report.items import ReportItem, list_items
+from theria_lint.result import LintReport
 
 _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """One JSON array of issues."""
-    return as_json([_issue(item) for item in items(report, view)]) + "\n"
+    return as_json([_make_issue(item) for item in list_items(report, view)]) + "\n"
 
 
-def _issue(item: Item) -> dict[str, Any]:
+def _make_issue(item: ReportItem) -> dict[str, Any]:
     where = f"cell {item.cell}: " if item.cell is not None else ""
     return {
         "description": where + item.text,

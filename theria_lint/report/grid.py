@@ -1,4 +1,4 @@
-"""A run's gradients and blocks as a grid: what the heat maps of the text and HTML formats draw."""
+"""The gradients and blocks of a run as a grid, for the heat maps of the text and HTML formats."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from theria.verdicts import COTANGENT, block_name, variable
 from theria_lint.model import STATES, Run
-from theria_lint.report.style import Style, printable
+from theria_lint.report.style import TerminalStyle, escape_unprintable
 
-_FIRST = ("q", "k", "v")
+_LEADING_NAMES = ("q", "k", "v")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GridCell:
     """A gradient or a block. ``norm`` and ``oracle_norm`` are None for a gradient, of which only the error is kept.
 
     ``error`` is relative, None where it is not finite or was not measured.
@@ -40,60 +40,61 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class DerivativeGrid:
     """Rows are the gradients g_a, columns the variables b of ∂g_a/∂b: q, k, v first, the cotangent last."""
 
     rows: list[str]
     columns: list[str]
-    gradients: dict[str, Cell]
-    blocks: dict[tuple[str, str], Cell]
+    gradients: dict[str, GridCell]
+    blocks: dict[tuple[str, str], GridCell]
 
     @classmethod
-    def of(cls, run: Run) -> Grid:
+    def from_run(cls, run: Run) -> DerivativeGrid:
         """The grid of a run, without rows if nothing was measured."""
-        keys = {key: _parted(printable(key)) for key in run.blocks}
+        keys = {key: _split_block_key(escape_unprintable(key)) for key in run.blocks}
         gradients = {
-            printable(name): Cell(f"∂L/∂{name}", _state(run, name), error) for name, error in run.gradients.items()
+            escape_unprintable(name): GridCell(f"∂L/∂{name}", _get_state(run, name), error)
+            for name, error in run.gradients.items()
         }
         blocks = {
-            (row, column): Cell(
+            (row, column): GridCell(
                 block_name(row, column),
-                _state(run, key),
+                _get_state(run, key),
                 run.blocks[key].get("error"),
                 run.blocks[key].get("norm"),
                 run.blocks[key].get("oracle_norm"),
             )
             for key, (row, column) in keys.items()
         }
-        rows = _ordered([*gradients, *(row for row, _ in keys.values())])
-        return cls(rows, _ordered(column for _, column in keys.values()), gradients, blocks)
+        rows = _order_names([*gradients, *(row for row, _ in keys.values())])
+        return cls(rows, _order_names(column for _, column in keys.values()), gradients, blocks)
 
-    def cells(self) -> Iterator[Cell]:
+    def iter_cells(self) -> Iterator[GridCell]:
         """Every gradient, then every block, row by row."""
         yield from (self.gradients[row] for row in self.rows if row in self.gradients)
         yield from (self.blocks[r, c] for r in self.rows for c in self.columns if (r, c) in self.blocks)
 
-    def summary(self) -> str:
+    def summarise_states(self) -> str:
         """How many blocks are in which state."""
         found = Counter(cell.state for cell in self.blocks.values())
         return ", ".join(f"{found[state]} {state}" for state in STATES if found[state]) or "none measured"
 
 
-def _parted(key: str) -> tuple[str, str]:
+def _split_block_key(key: str) -> tuple[str, str]:
     row, _, column = key.partition(",")
     return row, column
 
 
-def _state(run: Run, key: str) -> str:
+def _get_state(run: Run, key: str) -> str:
     return run.states.get(key, "unclear")
 
 
-def _ordered(names: Iterable[str]) -> list[str]:
+def _order_names(names: Iterable[str]) -> list[str]:
     """q, k, v first, the cotangent last, each once."""
     found = dict.fromkeys(names)
     return [
-        *(name for name in _FIRST if name in found),
-        *(name for name in found if name not in (*_FIRST, COTANGENT)),
+        *(name for name in _LEADING_NAMES if name in found),
+        *(name for name in found if name not in (*_LEADING_NAMES, COTANGENT)),
         *(name for name in (COTANGENT,) if name in found),
     ]
 
@@ -106,46 +107,48 @@ _MARKS = {
     "right": ("·", "green", "."),
     "zero": (" ", None, " "),
 }
-_WRONG = ((0.1, ("▓", "red", "!")), (1e-2, ("▒", "yellow", "+")))
-_CELL = 11
+_WRONG_MARKS = ((0.1, ("▓", "red", "!")), (1e-2, ("▒", "yellow", "+")))
+_MIN_CELL_WIDTH = 11
 
 
-def heatmap(run: Run, style: Style, unicode: bool) -> list[str]:
+def format_heatmap(run: Run, style: TerminalStyle, unicode: bool) -> list[str]:
     """A row for each gradient g_a, a column for what it is differentiated by; in each cell a mark and the error."""
-    grid = Grid.of(run)
+    grid = DerivativeGrid.from_run(run)
     if not grid.blocks:
         return []
     d = "∂" if unicode else "d"
     first = max(len("blocks"), *(len(row) + 4 for row in grid.rows)) + 2
     heads = ((f"{d}/{d}{variable(name)}", name) for name in grid.columns)
-    lines = ["blocks".ljust(first) + "".join(head.ljust(_width(name)) for head, name in heads).rstrip()]
+    lines = ["blocks".ljust(first) + "".join(head.ljust(_get_column_width(name)) for head, name in heads).rstrip()]
     for row in grid.rows:
-        cells = [_cell(grid.blocks.get((row, name)), style, unicode, _width(name)) for name in grid.columns]
+        cells = [
+            _format_cell(grid.blocks.get((row, name)), style, unicode, _get_column_width(name)) for name in grid.columns
+        ]
         lines.append(f"  g_{row}".ljust(first) + "".join(cells).rstrip())
     return lines
 
 
-def gradients(run: Run, style: Style, unicode: bool) -> str:
+def format_gradients(run: Run, style: TerminalStyle, unicode: bool) -> str:
     """The errors of the gradients themselves, on one line."""
-    grid = Grid.of(run)
-    cells = (f"{name} {_cell(cell, style, unicode, 0)}" for name, cell in grid.gradients.items())
+    grid = DerivativeGrid.from_run(run)
+    cells = (f"{name} {_format_cell(cell, style, unicode, 0)}" for name, cell in grid.gradients.items())
     return "gradients  " + "  ".join(cells)
 
 
-def _width(column: str) -> int:
-    return max(_CELL, len(column) + 5)
+def _get_column_width(column: str) -> int:
+    return max(_MIN_CELL_WIDTH, len(column) + 5)
 
 
-def _cell(cell: Cell | None, style: Style, unicode: bool, width: int) -> str:
+def _format_cell(cell: GridCell | None, style: TerminalStyle, unicode: bool, width: int) -> str:
     if cell is None:
         return " " * width
-    mark, colour, ascii_mark = _mark(cell)
+    mark, colour, ascii_mark = _choose_mark(cell)
     word = "" if cell.state == "unclear" and cell.error is None else cell.label
     text = f"{mark if unicode else ascii_mark} {word}"
-    return style.paint(text, colour) + " " * (width - len(text))
+    return style.paint_text(text, colour) + " " * (width - len(text))
 
 
-def _mark(cell: Cell) -> tuple[str, str | None, str]:
+def _choose_mark(cell: GridCell) -> tuple[str, str | None, str]:
     error = float("inf") if cell.error is None else cell.error
-    shades = _WRONG if cell.state == "wrong" else ()
+    shades = _WRONG_MARKS if cell.state == "wrong" else ()
     return next((mark for floor, mark in shades if not error < floor), _MARKS[cell.state])

@@ -1,4 +1,4 @@
-"""What machine formats need beside the report: levels, fingerprints, everything that counts as one list."""
+"""Flatten a report for machine formats: one list of items with level and fingerprint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from theria_lint.model import Disposition, Finding
-from theria_lint.report import View
-from theria_lint.report.summary import unexplained_targets
-from theria_lint.result import Report
+from theria_lint.report import ReportView
+from theria_lint.report.summary import list_unexplained_targets
+from theria_lint.result import LintReport
 
 UNSAFE = "unsafe-target"
 ERROR = "not-checked"
@@ -20,7 +20,7 @@ ADVICE = {False: "Look at what it calls in other files and libraries.", True: "L
 
 
 @dataclass(frozen=True)
-class Item:
+class ReportItem:
     """One thing to report; ``level`` is error, warning or note, ``fingerprint`` stays when lines move.
 
     ``finding`` is what the item was made of, None for what is no finding.
@@ -42,13 +42,13 @@ class Item:
     finding: Finding | None = None
 
 
-def items(report: Report, view: View) -> list[Item]:
+def list_items(report: LintReport, view: ReportView) -> list[ReportItem]:
     """Findings (cleared ones if wanted), unsafe targets that no finding explains, errors, unused ignore comments."""
     seen: Counter[str] = Counter()
-    return [_numbered(item, seen) for item in _items(report, view)]
+    return [_number_item(item, seen) for item in _iter_items(report, view)]
 
 
-def level(finding: Finding) -> str:
+def get_level(finding: Finding) -> str:
     """A confirmed finding is as grave as its rule, an unconfirmed one a warning at most, a cleared one a note."""
     if finding.disposition is Disposition.CLEARED:
         return "note"
@@ -57,32 +57,34 @@ def level(finding: Finding) -> str:
     return finding.suspect.severity
 
 
-def _items(report: Report, view: View) -> Iterator[Item]:
+def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
     for finding in report.findings:
         if finding.disposition is not Disposition.CLEARED or view.show_cleared:
-            yield _of_finding(finding, report)
-    for result in unexplained_targets(report):
+            yield _make_finding_item(finding, report)
+    for result in list_unexplained_targets(report):
         target = result.target
         rest = "" if result.blames_others else ", and no suspect explains it"
         text = f"{target.symbol} is {result.verdict.value}: {result.reason}{rest}."
         remedy = ADVICE[result.blames_others]
-        yield _item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
+        yield _make_item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
     for error in report.errors:
-        yield _item(ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message)
+        yield _make_item(
+            ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message
+        )
     for unused in report.unused_ignores:
         text = unused.message
-        yield _item(UNUSED, UNUSED, "note", unused.path, unused.cell, unused.line or 1, text, "", text)
+        yield _make_item(UNUSED, UNUSED, "note", unused.path, unused.cell, unused.line or 1, text, "", text)
 
 
-def _of_finding(finding: Finding, report: Report) -> Item:
+def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
     suspect, span = finding.suspect, finding.suspect.span
     rows = report.sources.get((suspect.path, suspect.cell), "").split("\n")
     source = rows[span.line - 1].strip() if span.line <= len(rows) else ""
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
-    return Item(
+    return ReportItem(
         suspect.rule,
         suspect.name,
-        level(finding),
+        get_level(finding),
         suspect.path,
         suspect.cell,
         span.line,
@@ -97,14 +99,14 @@ def _of_finding(finding: Finding, report: Report) -> Item:
     )
 
 
-def _item(
+def _make_item(
     rule: str, name: str, level: str, path: str, cell: int | None, line: int, text: str, remedy: str, key: str
-) -> Item:
+) -> ReportItem:
     identity = "\0".join((rule, path, key))
-    return Item(rule, name, level, path, cell, line, 1, line, 1, name, text, remedy, identity)
+    return ReportItem(rule, name, level, path, cell, line, 1, line, 1, name, text, remedy, identity)
 
 
-def _numbered(item: Item, seen: Counter[str]) -> Item:
+def _number_item(item: ReportItem, seen: Counter[str]) -> ReportItem:
     """The item with its identity hashed; equal ones are told apart by their order."""
     seen[item.fingerprint] += 1
     identity = f"{item.fingerprint}\0{seen[item.fingerprint]}".encode("utf-8", "surrogatepass")

@@ -11,45 +11,45 @@ from typing import Any
 
 from theria_lint import __version__
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
-from theria_lint.report import View
+from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
-from theria_lint.report.patch import edits
-from theria_lint.result import LintError, Report
+from theria_lint.report.patch import list_edits
+from theria_lint.result import LintError, LintReport
 
-SCHEMA = 1
+REPORT_SCHEMA = 1
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """One JSON object; NaN and infinities, which JSON lacks, are null."""
-    return as_json(_finite(document(report))) + "\n"
+    return as_json(_replace_nonfinite(build_document(report))) + "\n"
 
 
-def document(report: Report) -> dict[str, Any]:
+def build_document(report: LintReport) -> dict[str, Any]:
     """The report as plain data."""
     return {
-        "schema": SCHEMA,
+        "schema": REPORT_SCHEMA,
         "version": __version__,
         "environment": asdict(report.environment),
-        "summary": _summary(report),
-        "findings": [_finding(finding, report) for finding in report.findings],
-        "targets": [_target(result) for result in report.targets],
-        "errors": [_error(error) for error in report.errors],
+        "summary": _encode_summary(report),
+        "findings": [_encode_finding(finding, report) for finding in report.findings],
+        "targets": [_encode_target(result) for result in report.targets],
+        "errors": [_encode_error(error) for error in report.errors],
     }
 
 
-def _summary(report: Report) -> dict[str, int]:
+def _encode_summary(report: LintReport) -> dict[str, int]:
     counts = {kind.value: sum(item.disposition is kind for item in report.findings) for kind in Disposition}
     return {"files": report.files, "suspects": len(report.findings), **counts, "errors": len(report.errors)}
 
 
-def _finding(finding: Finding, report: Report) -> dict[str, Any]:
+def _encode_finding(finding: Finding, report: LintReport) -> dict[str, Any]:
     suspect = finding.suspect
     return {
         "rule": suspect.rule,
         "name": suspect.name,
         "severity": suspect.severity,
         "path": suspect.path,
-        **_cell(suspect.cell),
+        **_encode_cell(suspect.cell),
         "line": suspect.span.line,
         "column": suspect.span.column,
         "end_line": suspect.span.end_line,
@@ -60,22 +60,22 @@ def _finding(finding: Finding, report: Report) -> dict[str, Any]:
         "verdict": finding.verdict.value if finding.verdict else None,
         "reason": finding.reason,
         "remedy": suspect.remedy,
-        "rewrite": _rewrite(finding.rewrite, report),
+        "rewrite": _encode_rewrite(finding.rewrite, report),
     }
 
 
-def _rewrite(rewrite: Rewrite | None, report: Report) -> dict[str, Any] | None:
+def _encode_rewrite(rewrite: Rewrite | None, report: LintReport) -> dict[str, Any] | None:
     """The lines that were changed when the target was seen to be safe; ``end_line`` is exclusive."""
     if rewrite is None:
         return None
-    return {"symbol": rewrite.symbol, "edits": [asdict(edit) for edit in edits(rewrite, report.sources)]}
+    return {"symbol": rewrite.symbol, "edits": [asdict(edit) for edit in list_edits(rewrite, report.sources)]}
 
 
-def _cell(cell: int | None) -> dict[str, int]:
+def _encode_cell(cell: int | None) -> dict[str, int]:
     return {} if cell is None else {"cell": cell}
 
 
-def _target(result: TargetResult) -> dict[str, Any]:
+def _encode_target(result: TargetResult) -> dict[str, Any]:
     return {
         "path": result.target.path,
         "line": result.target.line,
@@ -83,11 +83,11 @@ def _target(result: TargetResult) -> dict[str, Any]:
         "kind": result.target.kind.value,
         "verdict": result.verdict.value,
         "reason": result.reason,
-        "runs": [_run(run) for run in result.runs],
+        "runs": [_encode_run(run) for run in result.runs],
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _encode_run(run: Run) -> dict[str, Any]:
     return {
         "backend": run.backend,
         "device": run.device,
@@ -103,13 +103,13 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _error(error: LintError) -> dict[str, Any]:
-    return {"path": error.path, **_cell(error.cell), "line": error.line, "message": error.message}
+def _encode_error(error: LintError) -> dict[str, Any]:
+    return {"path": error.path, **_encode_cell(error.cell), "line": error.line, "message": error.message}
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

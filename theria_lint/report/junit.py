@@ -7,11 +7,11 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from theria.verdicts import Verdict
 from theria_lint.model import TargetResult
-from theria_lint.report import View
-from theria_lint.report.items import ERROR, UNSAFE, UNUSED, Item, items
+from theria_lint.report import ReportView
+from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
 from theria_lint.report.style import COMMAND, ESCAPES
 from theria_lint.report.summary import is_accepted
-from theria_lint.result import Report
+from theria_lint.result import LintReport
 
 # Characters that XML 1.0 cannot hold at all.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -19,17 +19,17 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _REFERENCES = {code: f"&#{code};" for code in ESCAPES if code > 0x20}
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """A suite; a run with nothing to show holds one test case that passes, as an empty suite reads as a failure."""
     suite = Element("testsuite", name="theria-lint")
-    for item in items(report, view):
+    for item in list_items(report, view):
         if item.rule not in (UNSAFE, UNUSED):
-            _item(suite, item)
+            _add_item_case(suite, item)
     for result in report.targets:
-        _target(suite, result, result.verdict.unsafe and not is_accepted(report, result))
+        _add_target_case(suite, result, result.verdict.unsafe and not is_accepted(report, result))
     if not len(suite):
         SubElement(suite, "testcase", classname="theria-lint", name=f"{report.files} files")
-    _count(suite)
+    _set_counts(suite)
     root = Element("testsuites", name="theria-lint")
     root.append(suite)
     indent(root)
@@ -37,38 +37,38 @@ def render(report: Report, view: View) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-def _item(suite: Element, item: Item) -> None:
+def _add_item_case(suite: Element, item: ReportItem) -> None:
     cell = f"cell {item.cell}:" if item.cell is not None else ""
     name = f"{item.title} at {cell}{item.line}:{item.column}"
-    case = _case(suite, item.path, name, item.line)
+    case = _add_case(suite, item.path, name, item.line)
     if item.rule == ERROR:
-        SubElement(case, "error", message=_legal(item.text))
+        SubElement(case, "error", message=_replace_forbidden(item.text))
     elif item.level != "note":
-        SubElement(case, "failure", message=_legal(item.text), type=_legal(item.rule)).text = _legal(
-            " ".join(item.remedy.split())
-        )
+        SubElement(
+            case, "failure", message=_replace_forbidden(item.text), type=_replace_forbidden(item.rule)
+        ).text = _replace_forbidden(" ".join(item.remedy.split()))
 
 
-def _target(suite: Element, result: TargetResult, unsafe: bool) -> None:
+def _add_target_case(suite: Element, result: TargetResult, unsafe: bool) -> None:
     target = result.target
-    case = _case(suite, target.path, f"target {target.symbol}", target.line)
+    case = _add_case(suite, target.path, f"target {target.symbol}", target.line)
     if unsafe:
-        SubElement(case, "failure", message=_legal(result.reason), type=result.verdict.value)
+        SubElement(case, "failure", message=_replace_forbidden(result.reason), type=result.verdict.value)
     elif result.verdict is Verdict.INCONCLUSIVE:
-        SubElement(case, "skipped", message=_legal(result.reason))
+        SubElement(case, "skipped", message=_replace_forbidden(result.reason))
 
 
-def _case(suite: Element, path: str, name: str, line: int) -> Element:
+def _add_case(suite: Element, path: str, name: str, line: int) -> Element:
     """``file`` and ``line`` are what services link to; the others ignore attributes that they do not know."""
-    place = _legal(path)
-    return SubElement(suite, "testcase", classname=place, name=_legal(name), file=place, line=str(line))
+    place = _replace_forbidden(path)
+    return SubElement(suite, "testcase", classname=place, name=_replace_forbidden(name), file=place, line=str(line))
 
 
-def _count(suite: Element) -> None:
+def _set_counts(suite: Element) -> None:
     suite.set("tests", str(len(suite)))
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
 
 
-def _legal(text: str) -> str:
+def _replace_forbidden(text: str) -> str:
     return _FORBIDDEN.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""What verified rewrites change, line by line."""
+"""Turn verified rewrites into line edits and a unified diff."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher, diff_bytes, unified_diff
 
 from theria_lint.model import Rewrite
-from theria_lint.report.style import printable, shown
-from theria_lint.result import Report
-from theria_lint.sources.source_text import ReadError, decode, encoding_of, kept_lines, read_bytes
+from theria_lint.report.style import escape_unprintable, shown
+from theria_lint.result import LintReport
+from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes, split_keeping_ends
 
 
 @dataclass(frozen=True, order=True)
-class Edit:
+class LineEdit:
     """One change to a file: ``lines``, each with its line end, take the place of those from ``line`` (1-based).
 
     ``end_line`` is exclusive: the edit is an insertion where the two are equal.
@@ -28,20 +28,20 @@ class Edit:
     lines: tuple[str, ...]
 
 
-def edits(rewrite: Rewrite, sources: Mapping[tuple[str, int | None], str]) -> list[Edit]:
+def list_edits(rewrite: Rewrite, sources: Mapping[tuple[str, int | None], str]) -> list[LineEdit]:
     """The changes that turn the files as they were read into those of ``rewrite``, by path and line, none overlapping.
 
     ``sources`` is ``Report.sources``; line ends there are newlines, whatever the file on the disk has.
     """
-    return [edit for path, text in sorted(rewrite.files) for edit in between(path, sources[path, None], text)]
+    return [edit for path, text in sorted(rewrite.files) for edit in diff_texts(path, sources[path, None], text)]
 
 
-def between(path: str, before: str, after: str) -> Iterator[Edit]:
+def diff_texts(path: str, before: str, after: str) -> Iterator[LineEdit]:
     """The changes from one text of a file to another, by line, none overlapping."""
-    old, new = kept_lines(before), kept_lines(after)
+    old, new = split_keeping_ends(before), split_keeping_ends(after)
     for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag != "equal":
-            yield Edit(path, first + 1, last + 1, tuple(new[start:end]))
+            yield LineEdit(path, first + 1, last + 1, tuple(new[start:end]))
 
 
 # What source text may well hold, and nothing acts on.
@@ -49,18 +49,18 @@ _HARMLESS = dict.fromkeys(map(ord, "\t\f"), " ")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
-def patch(report: Report) -> tuple[bytes, list[str]]:
+def make_patch(report: LintReport) -> tuple[bytes, list[str]]:
     """The patch, and a sentence for each rewrite that it had to leave out.
 
     Each distinct rewrite is in it once. They follow each other: one that shares lines with those before it adds what
     is still missing, and one that contradicts them is left out.
     """
-    done: set[Edit] = set()
+    done: set[LineEdit] = set()
     parts: list[bytes] = []
     left_out: list[str] = []
-    for rewrite in _distinct(report):
-        wanted = {part for edit in edits(rewrite, report.sources) for part in _apart(edit)}
-        refusal = _refusal(wanted - done, done, report)
+    for rewrite in _list_distinct_rewrites(report):
+        wanted = {part for edit in list_edits(rewrite, report.sources) for part in _split_edit(edit)}
+        refusal = _find_refusal(wanted - done, done, report)
         part = b"" if refusal or wanted <= done else _part(rewrite, done, done | wanted)
         if _acts(part):
             refusal = "its lines would act on a terminal or a CI service; --output-format json has them"
@@ -72,9 +72,9 @@ def patch(report: Report) -> tuple[bytes, list[str]]:
     return b"".join(parts), left_out
 
 
-def _part(rewrite: Rewrite, before: set[Edit], after: set[Edit]) -> bytes:
+def _part(rewrite: Rewrite, before: set[LineEdit], after: set[LineEdit]) -> bytes:
     head = f"With this change {rewrite.symbol} was run, and is safe.\n".encode("utf-8", "backslashreplace")
-    return head + b"".join(_diff(path, before, after) for path, _ in sorted(rewrite.files))
+    return head + b"".join(_diff_file(path, before, after) for path, _ in sorted(rewrite.files))
 
 
 def _acts(part: bytes) -> bool:
@@ -83,35 +83,35 @@ def _acts(part: bytes) -> bool:
     return any(line != shown(line) for line in (line.translate(_HARMLESS) for line in lines))
 
 
-def _distinct(report: Report) -> list[Rewrite]:
+def _list_distinct_rewrites(report: LintReport) -> list[Rewrite]:
     """Rewrites that differ in what they change, the larger ones first."""
     found: dict[object, Rewrite] = {}
     for finding in report.findings:
         if finding.rewrite:
             found.setdefault(finding.rewrite.files, finding.rewrite)
-    return sorted(found.values(), key=lambda rewrite: -len(edits(rewrite, report.sources)))
+    return sorted(found.values(), key=lambda rewrite: -len(list_edits(rewrite, report.sources)))
 
 
-def _apart(edit: Edit) -> Iterator[Edit]:
+def _split_edit(edit: LineEdit) -> Iterator[LineEdit]:
     """Lines that go, or are replaced one by one, as an edit each: so that rewrites can share some of them."""
     count = edit.end_line - edit.line
     if edit.lines and len(edit.lines) != count:
         yield edit
     else:
         for step in range(count):
-            yield Edit(edit.path, edit.line + step, edit.line + step + 1, edit.lines[step : step + 1])
+            yield LineEdit(edit.path, edit.line + step, edit.line + step + 1, edit.lines[step : step + 1])
 
 
-def _refusal(new: set[Edit], done: set[Edit], report: Report) -> str | None:
+def _find_refusal(new: set[LineEdit], done: set[LineEdit], report: LintReport) -> str | None:
     """Why edits cannot be made after those that are done."""
-    if any(_meet(one, other) for one in new for other in done):
+    if any(_is_conflicting(one, other) for one in new for other in done):
         return "it changes lines that another one changes; apply that first and lint again"
     for path in sorted({edit.path for edit in new}):
-        if printable(path) != path:
+        if escape_unprintable(path) != path:
             return f"no patch can hold the name {path}"
         try:
             data = read_bytes(path)
-            if decode(data) != report.sources[path, None]:
+            if decode_source(data) != report.sources[path, None]:
                 return f"{path} has changed since it was read"
         except ReadError as error:
             return f"{path} {error.message.rstrip('.')}"
@@ -120,27 +120,31 @@ def _refusal(new: set[Edit], done: set[Edit], report: Report) -> str | None:
     return None
 
 
-def _meet(one: Edit, other: Edit) -> bool:
+def _is_conflicting(one: LineEdit, other: LineEdit) -> bool:
     if one.path != other.path:
         return False
     return one.line == other.line or (one.line < other.end_line and other.line < one.end_line)
 
 
-def _diff(path: str, before: set[Edit], after: set[Edit]) -> bytes:
+def _diff_file(path: str, before: set[LineEdit], after: set[LineEdit]) -> bytes:
     """The unified diff of a file with some edits made and with more."""
     data = read_bytes(path)
     name = os.fsencode(path)
     end = b"\t" if b" " in name else b""
     rows = diff_bytes(
-        unified_diff, _edited(path, data, before), _edited(path, data, after), b"a/" + name + end, b"b/" + name + end
+        unified_diff,
+        _apply_edits(path, data, before),
+        _apply_edits(path, data, after),
+        b"a/" + name + end,
+        b"b/" + name + end,
     )
     return b"".join(row if row.endswith(b"\n") else row + b"\n\\ No newline at end of file\n" for row in rows)
 
 
-def _edited(path: str, data: bytes, made: set[Edit]) -> list[bytes]:
+def _apply_edits(path: str, data: bytes, made: set[LineEdit]) -> list[bytes]:
     """The lines of a file in its own encoding and with its own line ends."""
     mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
-    encoding = "utf-8" if mark else encoding_of(data)
+    encoding = "utf-8" if mark else find_encoding(data)
     end = "\r\n" if b"\r\n" in data else "\n"
     lines: list[bytes] = _LINE.findall(data.removeprefix(mark))
     for edit in sorted((edit for edit in made if edit.path == path), reverse=True):

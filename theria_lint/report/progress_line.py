@@ -1,4 +1,4 @@
-"""One line on a terminal that says how far a run is and what runs now, and is gone at the end."""
+"""Show on one line of a terminal how far a run is and what runs now."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from types import TracebackType
 from typing import TextIO
 
-from theria_lint.report.style import inert, printable
+from theria_lint.report.style import escape_unprintable, inert
 
-_CELLS = 20
-_NARROWEST = 20
-_USUAL = 80
+_BAR_CELLS = 20
+_MIN_COLUMNS = 20
+_DEFAULT_COLUMNS = 80
 
 
 class ProgressLine:
@@ -26,12 +26,14 @@ class ProgressLine:
 
     def __call__(self, what: str, done: int, known: int) -> None:
         """Shows the line anew."""
-        filled = _CELLS * done // max(known, 1)
-        self._show(f"[{'#' * filled}{'.' * (_CELLS - filled)}] {done}/{known} {inert(printable(what))}")
+        filled = _BAR_CELLS * done // max(known, 1)
+        self._show_line(
+            f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {done}/{known} {inert(escape_unprintable(what))}"
+        )
 
-    def _show(self, line: str) -> None:
+    def _show_line(self, line: str) -> None:
         """Writes over what was shown; a line as wide as the terminal would begin a new one."""
-        room = max(self._columns() - 1, _NARROWEST)
+        room = max(self._get_columns() - 1, _MIN_COLUMNS)
         if len(line) > room:
             line = line[: room - 3] + "..."
         line = line.encode(self._stream.encoding or "ascii", "replace").decode(self._stream.encoding or "ascii")
@@ -39,11 +41,11 @@ class ProgressLine:
         self._stream.flush()
         self._shown = len(line)
 
-    def _columns(self) -> int:
+    def _get_columns(self) -> int:
         try:
-            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL
+            return os.get_terminal_size(self._stream.fileno()).columns or _DEFAULT_COLUMNS
         except (OSError, ValueError):
-            return _USUAL
+            return _DEFAULT_COLUMNS
 
     def __enter__(self) -> ProgressLine:
         """The line, not shown yet."""
@@ -54,6 +56,6 @@ class ProgressLine:
     ) -> None:
         """Takes the line away."""
         if self._shown:
-            self._show("")
+            self._show_line("")
             self._stream.write("\r")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""Small things that the text formats share: colours, places, plurals, and what keeps other people's text text."""
+"""Terminal formatting shared by the text formats: colours, places, plurals, source frames."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ COMMAND = re.compile(r"##(?=\w*\[)")
 """How a command to the log of Azure Pipelines, TeamCity or (of old) GitHub begins, wherever in a line it stands."""
 # How one to GitHub begins: at the start of a line, which may be indented or coloured, and has what ends the command.
 _STARTING = re.compile(r"^((?:[^\S\n]|\033\[[\d;]*m)*):(?=:.*::)", re.MULTILINE)
-_CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
+_COLOUR_CODES = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
 
-class Style:
+class TerminalStyle:
     """Terminal colours, or none of them."""
 
     def __init__(self, colour: bool) -> None:
         self._colour = colour
 
-    def paint(self, text: str, colour: str | None = None, bold: bool = False) -> str:
-        """``text`` in a colour of ``_CODES``, bold or not; unchanged without colours."""
-        codes = ([1] if bold else []) + ([_CODES[colour]] if colour else [])
+    def paint_text(self, text: str, colour: str | None = None, bold: bool = False) -> str:
+        """``text`` in a colour of ``_COLOUR_CODES``, bold or not; unchanged without colours."""
+        codes = ([1] if bold else []) + ([_COLOUR_CODES[colour]] if colour else [])
         if not self._colour or not codes:
             return text
         return f"\033[{';'.join(map(str, codes))}m{text}\033[0m"
 
 
-def wrapped(text: str, indent: str, width: int) -> list[str]:
+def wrap_text(text: str, indent: str, width: int) -> list[str]:
     """``text`` on lines of at most ``width`` columns, all but the first further in; on one line if ``width`` is 0."""
-    line = f"{indent}{printable(' '.join(text.split()))}"
+    line = f"{indent}{escape_unprintable(' '.join(text.split()))}"
     if not width or len(line) <= width:
         return [line]
     from textwrap import wrap
@@ -42,13 +42,13 @@ def wrapped(text: str, indent: str, width: int) -> list[str]:
     return wrap(line, max(width, 40), subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
 
 
-def place(path: str, cell: int | None, line: int | None, column: int | None) -> str:
+def format_place(path: str, cell: int | None, line: int | None, column: int | None) -> str:
     """``path:line:column``, with the cell of a notebook after the path."""
     parts = [path, f"cell {cell}" if cell is not None else None, line, column]
-    return ":".join(printable(str(part)) for part in parts if part is not None)
+    return ":".join(escape_unprintable(str(part)) for part in parts if part is not None)
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """One line of text in which nothing moves the cursor: other people's code and errors may hold anything."""
     return text if text.isprintable() else text.translate(ESCAPES)
 
@@ -60,23 +60,25 @@ def inert(text: str) -> str:
 
 def shown(text: str) -> str:
     """Lines that may hold anything, as lines that nothing acts on."""
-    return inert("\n".join(map(printable, text.split("\n"))))
+    return inert("\n".join(map(escape_unprintable, text.split("\n"))))
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """``1 file``, ``2 files``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-WIDEST = 160
+MAX_FRAME_WIDTH = 160
 """Columns that a frame takes where no terminal says how many there are."""
 
-_TALLEST = 6
-_CUT = "..."
+_MAX_FRAME_LINES = 6
+_ELLIPSIS = "..."
 """What stands for the part of a line that is left out."""
 
 
-def frame(source: str, span: Span, style: Style, colour: str = "red", widest: int = WIDEST) -> list[str]:
+def frame_source(
+    source: str, span: Span, style: TerminalStyle, colour: str = "red", widest: int = MAX_FRAME_WIDTH
+) -> list[str]:
     """The lines of ``span``, numbered, with carets under the first; nothing without the source.
 
     Of lines longer than ``widest`` the part is shown in which the suspect stands.
@@ -84,54 +86,54 @@ def frame(source: str, span: Span, style: Style, colour: str = "red", widest: in
     rows = source.split("\n")
     if not 1 <= span.line <= len(rows) or not source:
         return []
-    last = min(span.end_line, span.line + _TALLEST - 1, len(rows))
+    last = min(span.end_line, span.line + _MAX_FRAME_LINES - 1, len(rows))
     digits = len(str(last))
-    gutter = style.paint(" " * digits + " |", "blue")
+    gutter = style.paint_text(" " * digits + " |", "blue")
     room = max(widest - digits - 3, 20)
-    before, marked = _carets(rows[span.line - 1], span)
-    start = max(0, min(before - room // 3, before + marked - room + len(_CUT)) if before + marked > room else 0)
+    before, marked = _locate_carets(rows[span.line - 1], span)
+    start = max(0, min(before - room // 3, before + marked - room + len(_ELLIPSIS)) if before + marked > room else 0)
     shown = []
     for number in range(span.line, last + 1):
-        row = _cut(_row(rows[number - 1]), start if number == span.line else 0, room)
-        shown.append(f"{style.paint(f'{number:>{digits}} |', 'blue')} {row}".rstrip())
+        row = _cut_row(_clean_row(rows[number - 1]), start if number == span.line else 0, room)
+        shown.append(f"{style.paint_text(f'{number:>{digits}} |', 'blue')} {row}".rstrip())
     carets = "^" * min(marked, room - before + start)
-    shown.insert(1, f"{gutter} {' ' * (before - start)}{style.paint(carets, colour, bold=True)}")
+    shown.insert(1, f"{gutter} {' ' * (before - start)}{style.paint_text(carets, colour, bold=True)}")
     if last < span.end_line:
-        shown.append(f"{gutter} ({counted(span.end_line - last, 'more line')})")
+        shown.append(f"{gutter} ({format_count(span.end_line - last, 'more line')})")
     return shown
 
 
-def fitted(row: str, room: int) -> str:
+def fit_row(row: str, room: int) -> str:
     """A line of source as a terminal shows it in ``room`` columns."""
-    return _cut(_row(row), 0, max(room, 20))
+    return _cut_row(_clean_row(row), 0, max(room, 20))
 
 
-def _row(row: str) -> str:
-    return printable(row.rstrip().expandtabs(4))
+def _clean_row(row: str) -> str:
+    return escape_unprintable(row.rstrip().expandtabs(4))
 
 
-def _cut(row: str, start: int, room: int) -> str:
+def _cut_row(row: str, start: int, room: int) -> str:
     """Columns ``start`` to ``start + room`` of a row, with dots where something is left out."""
-    if start == 0 and width(row) <= room:
+    if start == 0 and measure_width(row) <= room:
         return row
     kept, at = [], 0
     for character in row:
-        if start <= at and at + width(character) <= start + room:
+        if start <= at and at + measure_width(character) <= start + room:
             kept.append(character)
-        at += width(character)
+        at += measure_width(character)
     text = "".join(kept)
-    text = _CUT + text[len(_CUT) :] if start else text
-    return text if at <= start + room else text[: -len(_CUT)] + _CUT
+    text = _ELLIPSIS + text[len(_ELLIPSIS) :] if start else text
+    return text if at <= start + room else text[: -len(_ELLIPSIS)] + _ELLIPSIS
 
 
-def _carets(row: str, span: Span) -> tuple[int, int]:
+def _locate_carets(row: str, span: Span) -> tuple[int, int]:
     """Where carets start under the first line of a span, and how many, in columns of a terminal."""
     end = span.end_column - 1 if span.end_line == span.line else len(row.rstrip())
-    before = width(_row(row[: span.column - 1] + "|")) - 1
-    return before, max(width(_row(row[:end])) - before, 1)
+    before = measure_width(_clean_row(row[: span.column - 1] + "|")) - 1
+    return before, max(measure_width(_clean_row(row[:end])) - before, 1)
 
 
-def width(text: str) -> int:
+def measure_width(text: str) -> int:
     """Columns on a terminal: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)

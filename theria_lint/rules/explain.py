@@ -1,4 +1,4 @@
-"""What a rule says of itself, as Markdown: for ``--explain`` and for ``docs/rules/``."""
+"""Render a rule as Markdown, for ``--explain`` and for ``docs/rules/``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _EXPECTATION = re.compile(r"\s*#\s*(expect|verdict|near miss):.*$")
 _SECTIONS = {"## Example": "confirmed", "## Found, and cleared": "cleared", "## Not reported": None}
 
 
-def explain(rule: Rule) -> str:
+def explain_rule(rule: Rule) -> str:
     """The page of a rule: what it does, why it is bad, an example, what is not reported, the remedy, references."""
-    found = examples(rule)
-    parts = [f"# {rule.id} {rule.name}", f"Severity: {rule.severity}. {_neutralisable(rule)}"]
+    found = load_examples(rule)
+    parts = [f"# {rule.id} {rule.name}", f"Severity: {rule.severity}. {_describe_ablation(rule)}"]
     parts += ["## What it does", rule.what, "## Why it is bad", rule.why]
     for heading, disposition in _SECTIONS.items():
-        shown = next((example for example in found if _disposition(rule, example) == disposition), None)
+        shown = next((example for example in found if _find_worst_disposition(rule, example) == disposition), None)
         if shown is not None:
-            parts += [heading, _listing(rule, shown)]
+            parts += [heading, _format_listing(rule, shown)]
     parts += ["## Remedy", rule.remedy]
     if rule.references:
         parts += ["## References", "\n".join(f"- <{reference}>" for reference in rule.references)]
     return "\n\n".join(parts) + "\n"
 
 
-def _neutralisable(rule: Rule) -> str:
+def _describe_ablation(rule: Rule) -> str:
     if any(match.neutraliser for match in rule.matches) or rule.detector == "straight-through":
         return (
             "To confirm or clear it, the tool runs the kernel again with the place rewritten so that it does nothing."
@@ -35,13 +35,13 @@ def _neutralisable(rule: Rule) -> str:
     return "No rewrite makes it do nothing: it is confirmed when its kernel fails with all other suspects rewritten."
 
 
-def _disposition(rule: Rule, example: Example) -> str | None:
+def _find_worst_disposition(rule: Rule, example: RuleExample) -> str | None:
     """What becomes of the rule's suspects in an example, the worst first; None when it has none."""
     dispositions = {disposition for _, expected, disposition in example.expected if expected == rule.id}
     return next((disposition for disposition in _SECTIONS.values() if disposition in dispositions), None)
 
 
-def _listing(rule: Rule, example: Example) -> str:
+def _format_listing(rule: Rule, example: RuleExample) -> str:
     """The example's code: a hit is marked with the rule's id, a near miss with its reason."""
     marks = {line: rule.id for line, expected, _ in example.expected if expected == rule.id}
     lines = []
@@ -49,11 +49,11 @@ def _listing(rule: Rule, example: Example) -> str:
         if number in marks:
             lines.append(_EXPECTATION.sub(f"  # {marks[number]}", line))
         else:
-            lines.append(_EXPECTATION.sub(_reason, line))
+            lines.append(_EXPECTATION.sub(_format_near_miss, line))
     return "\n".join(["```python", *lines, "```"])
 
 
-def _reason(match: re.Match[str]) -> str:
+def _format_near_miss(match: re.Match[str]) -> str:
     text = match[0].strip()
     return "  # " + text.partition("near miss: ")[2] if "near miss: " in text else ""
 
@@ -62,7 +62,7 @@ _COMMENT = re.compile(r"#\s*(expect|verdict|near miss):\s*(.+?)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class RuleExample:
     """An example file and what must be true of it: ``expected`` holds (line, rule, disposition)."""
 
     path: Path
@@ -72,7 +72,7 @@ class Example:
     near_misses: tuple[int, ...]
 
 
-def read_example(path: Path) -> Example:
+def read_example(path: Path) -> RuleExample:
     """Read an example file."""
     source = path.read_text(encoding="utf-8")
     expected: list[tuple[int, str, str]] = []
@@ -91,9 +91,9 @@ def read_example(path: Path) -> Example:
             verdicts.append((number, text))
         else:
             near_misses.append(number)
-    return Example(path, source, tuple(expected), tuple(verdicts), tuple(near_misses))
+    return RuleExample(path, source, tuple(expected), tuple(verdicts), tuple(near_misses))
 
 
-def examples(rule: Rule) -> tuple[Example, ...]:
+def load_examples(rule: Rule) -> tuple[RuleExample, ...]:
     """The example files of a rule, by name."""
     return tuple(read_example(path) for path in sorted(rule.folder.glob("*.py")))

@@ -1,4 +1,4 @@
-"""Rules as data: ``rules/<id>-<name>/rule.toml``, read and validated."""
+"""Load rules from data: read and validate ``rules/<id>-<name>/rule.toml``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class RuleMatch:
     """Names that a rule looks for: ``kind`` says how they are used, ``where`` in which code, ``when`` with what."""
 
     kind: str
@@ -82,20 +82,20 @@ class Rule:
     references: tuple[str, ...]
     tokens: tuple[str, ...]
     folder: Path
-    matches: tuple[Match, ...] = ()
+    matches: tuple[RuleMatch, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
     yields_to: tuple[str, ...] = ()
     data: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    def names(self, kind: str) -> frozenset[str]:
+    def collect_names(self, kind: str) -> frozenset[str]:
         """All names of this kind that the rule looks for."""
         return frozenset(name for match in self.matches if match.kind == kind for name in match.names)
 
-    def values(self, key: str) -> frozenset[str]:
+    def get_values(self, key: str) -> frozenset[str]:
         """The detector's data under ``key``."""
         return frozenset(dict(self.data).get(key, ()))
 
-    def message_for(self, variant: str | None, token: str, symbol: str, detail: str) -> str:
+    def format_message(self, variant: str | None, token: str, symbol: str, detail: str) -> str:
         """The message of a variant, the rule's own one where there is none; a detail it has no place for follows."""
         template = dict(self.messages).get(variant or "", self.message)
         text = template.format(token=token, symbol=symbol, detail=detail)
@@ -122,7 +122,7 @@ class RuleSet:
         return tuple(sorted({token for rule in self.rules for token in rule.tokens}))
 
 
-def builtin_folder() -> Path:
+def find_builtin_folder() -> Path:
     """Where the shipped rules lie: inside an installed package, or at the root of a checkout."""
     room = Path(__file__).resolve().parent
     inside = room / "data"
@@ -135,8 +135,8 @@ def load_rules(extra_paths: Sequence[Path | str] = (), extra_detach_names: Itera
     ``extra_detach_names`` are dotted names of functions that cut the graph: THL002 finds them too.
     """
     rules: dict[str, Rule] = {}
-    for base in (builtin_folder(), *map(Path, extra_paths)):
-        for folder in _rule_folders(base):
+    for base in (find_builtin_folder(), *map(Path, extra_paths)):
+        for folder in _list_rule_folders(base):
             rule = read_rule(folder / "rule.toml")
             if rule.id in rules:
                 other = rules[rule.id].folder / "rule.toml"
@@ -144,13 +144,13 @@ def load_rules(extra_paths: Sequence[Path | str] = (), extra_detach_names: Itera
             rules[rule.id] = rule
     names = tuple(sorted(set(extra_detach_names)))
     if names and "THL002" in rules:
-        rules["THL002"] = _with_cuts(rules["THL002"], names)
-    _check_yields(rules)
+        rules["THL002"] = _add_detach_names(rules["THL002"], names)
+    _check_yields_to(rules)
     ordered = tuple(rules[rule_id] for rule_id in sorted(rules))
     return RuleSet(ordered, tuple(name.partition(".")[0] for name in names))
 
 
-def _rule_folders(base: Path) -> list[Path]:
+def _list_rule_folders(base: Path) -> list[Path]:
     if (base / "rule.toml").is_file():
         return [base]
     folders = sorted(path.parent for path in base.glob("*/rule.toml")) if base.is_dir() else []
@@ -159,13 +159,13 @@ def _rule_folders(base: Path) -> list[Path]:
     return folders
 
 
-def _with_cuts(rule: Rule, names: tuple[str, ...]) -> Rule:
-    match = Match("function", frozenset(names), neutraliser="first-argument")
+def _add_detach_names(rule: Rule, names: tuple[str, ...]) -> Rule:
+    match = RuleMatch("function", frozenset(names), neutraliser="first-argument")
     tokens = (*rule.tokens, *(name.rpartition(".")[2] for name in names))
     return replace(rule, matches=(*rule.matches, match), tokens=tuple(sorted(set(tokens))))
 
 
-def _check_yields(rules: Mapping[str, Rule]) -> None:
+def _check_yields_to(rules: Mapping[str, Rule]) -> None:
     for rule in rules.values():
         for other in rule.yields_to:
             if other not in rules:
@@ -183,118 +183,118 @@ def read_rule(path: Path) -> Rule:
         raise RuleError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:
         raise RuleError(f"{path}: not valid TOML: it is nested too deeply") from None
-    return _Reader(path, table).rule()
+    return _RuleReader(path, table).build_rule()
 
 
-class _Reader:
+class _RuleReader:
     """Turns the table of one file into a `Rule`, key by key."""
 
     def __init__(self, path: Path, table: dict[str, Any]) -> None:
         self.path = path
         self.table = table
 
-    def fail(self, key: str, problem: str) -> RuleError:
+    def make_error(self, key: str, problem: str) -> RuleError:
         return RuleError(f"{self.path}: key '{key}': {problem}")
 
-    def rule(self) -> Rule:
-        detector = self.choice(self.table, "detector", tuple(DETECTORS))
+    def build_rule(self) -> Rule:
+        detector = self.read_choice(self.table, "detector", tuple(DETECTORS))
         extra = DETECTORS[detector]
-        self.keys(self.table, (*_REQUIRED, *_OPTIONAL, *sorted(extra)), "")
-        rule_id = self.pattern("id", _ID, "three or more capitals and three digits, as THL001")
-        matches = tuple(self.match(number, entry) for number, entry in enumerate(self.tables("match")))
-        tokens = set(self.strings(self.table, "tokens", ()))
+        self.check_keys(self.table, (*_REQUIRED, *_OPTIONAL, *sorted(extra)), "")
+        rule_id = self.read_pattern("id", _ID, "three or more capitals and three digits, as THL001")
+        matches = tuple(self.read_match(number, entry) for number, entry in enumerate(self.read_tables("match")))
+        tokens = set(self.read_strings(self.table, "tokens", ()))
         tokens |= {name.rpartition(".")[2] for match in matches for name in match.names}
         if not tokens:
-            raise self.fail(
+            raise self.make_error(
                 "tokens", "a rule needs [[match]] names or tokens: words that a file must hold to be of interest"
             )
         return Rule(
             id=rule_id,
-            name=self.pattern("name", _NAME, "lower-case words joined by '-'"),
-            severity=self.choice(self.table, "severity", SEVERITIES),
+            name=self.read_pattern("name", _NAME, "lower-case words joined by '-'"),
+            severity=self.read_choice(self.table, "severity", SEVERITIES),
             detector=detector,
-            message=self.template("message", self.text("message")),
-            what=self.text("what-it-does"),
-            why=self.text("why"),
-            remedy=self.text("remedy"),
-            references=self.strings(self.table, "references", None),
+            message=self.check_template("message", self.read_string("message")),
+            what=self.read_string("what-it-does"),
+            why=self.read_string("why"),
+            remedy=self.read_string("remedy"),
+            references=self.read_strings(self.table, "references", None),
             tokens=tuple(sorted(tokens)),
             folder=self.path.parent,
             matches=matches,
-            messages=self.messages(),
-            yields_to=self.strings(self.table, "yields-to", ()),
-            data=tuple((key, self.strings(self.table, key, None)) for key in sorted(extra)),
+            messages=self.read_messages(),
+            yields_to=self.read_strings(self.table, "yields-to", ()),
+            data=tuple((key, self.read_strings(self.table, key, None)) for key in sorted(extra)),
         )
 
-    def keys(self, table: Mapping[str, Any], valid: Sequence[str], prefix: str) -> None:
+    def check_keys(self, table: Mapping[str, Any], valid: Sequence[str], prefix: str) -> None:
         for key in table:
             if key not in valid:
-                raise self.fail(prefix + key, f"unknown; valid keys are {', '.join(sorted(valid))}")
+                raise self.make_error(prefix + key, f"unknown; valid keys are {', '.join(sorted(valid))}")
 
-    def require(self, table: Mapping[str, Any], key: str) -> Any:
+    def require_key(self, table: Mapping[str, Any], key: str) -> Any:
         if key not in table:
-            raise self.fail(key, "missing")
+            raise self.make_error(key, "missing")
         return table[key]
 
-    def choice(self, table: Mapping[str, Any], key: str, valid: Sequence[str]) -> str:
-        value = self.require(table, key)
+    def read_choice(self, table: Mapping[str, Any], key: str, valid: Sequence[str]) -> str:
+        value = self.require_key(table, key)
         if value not in valid:
-            raise self.fail(key, f"{value!r} is not valid; choose one of {', '.join(valid)}")
+            raise self.make_error(key, f"{value!r} is not valid; choose one of {', '.join(valid)}")
         return str(value)
 
-    def text(self, key: str) -> str:
-        value = self.require(self.table, key)
+    def read_string(self, key: str) -> str:
+        value = self.require_key(self.table, key)
         if not isinstance(value, str) or not value.strip():
-            raise self.fail(key, "must be a text that is not empty")
+            raise self.make_error(key, "must be a text that is not empty")
         return value.strip()
 
-    def pattern(self, key: str, pattern: re.Pattern[str], form: str) -> str:
-        value = self.text(key)
+    def read_pattern(self, key: str, pattern: re.Pattern[str], form: str) -> str:
+        value = self.read_string(key)
         if not pattern.fullmatch(value):
-            raise self.fail(key, f"{value!r} is not valid; it must be {form}")
+            raise self.make_error(key, f"{value!r} is not valid; it must be {form}")
         return value
 
-    def strings(self, table: Mapping[str, Any], key: str, default: tuple[str, ...] | None) -> tuple[str, ...]:
-        value = self.require(table, key) if default is None else table.get(key, default)
+    def read_strings(self, table: Mapping[str, Any], key: str, default: tuple[str, ...] | None) -> tuple[str, ...]:
+        value = self.require_key(table, key) if default is None else table.get(key, default)
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise self.fail(key, "must be a list of texts")
+            raise self.make_error(key, "must be a list of texts")
         return tuple(value)
 
-    def tables(self, key: str) -> list[Any]:
+    def read_tables(self, key: str) -> list[Any]:
         value = self.table.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.fail(key, f"must be an array of tables, written [[{key}]]")
+            raise self.make_error(key, f"must be an array of tables, written [[{key}]]")
         return value
 
-    def messages(self) -> tuple[tuple[str, str], ...]:
+    def read_messages(self) -> tuple[tuple[str, str], ...]:
         value = self.table.get("messages", {})
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise self.fail("messages", "must be a table of texts")
-        return tuple(sorted((name, self.template("messages", text)) for name, text in value.items()))
+            raise self.make_error("messages", "must be a table of texts")
+        return tuple(sorted((name, self.check_template("messages", text)) for name, text in value.items()))
 
-    def template(self, key: str, text: str) -> str:
+    def check_template(self, key: str, text: str) -> str:
         try:
             fields = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
         except ValueError:
             fields = [("", "", None)]
         for name, form, conversion in fields:
             if not name:
-                raise self.fail(key, "a brace that stands for itself is written twice")
+                raise self.make_error(key, "a brace that stands for itself is written twice")
             if name not in _FIELDS or form or conversion:
-                raise self.fail(key, f"{{{name}}} is not known; use {', '.join(f'{{{field}}}' for field in _FIELDS)}")
+                raise self.make_error(key, f"{{{name}}} is not known; use {', '.join(f'{{{field}}}' for field in _FIELDS)}")
         return text
 
-    def match(self, number: int, entry: dict[str, Any]) -> Match:
-        self.keys(entry, _MATCH_KEYS, f"match[{number}].")
-        neutraliser = self.choice(entry, "neutraliser", NEUTRALISERS) if "neutraliser" in entry else None
+    def read_match(self, number: int, entry: dict[str, Any]) -> RuleMatch:
+        self.check_keys(entry, _MATCH_KEYS, f"match[{number}].")
+        neutraliser = self.read_choice(entry, "neutraliser", NEUTRALISERS) if "neutraliser" in entry else None
         message = entry.get("message")
         if message is not None and message not in self.table.get("messages", {}):
-            raise self.fail(f"match[{number}].message", f"no text {message!r} under [messages]")
-        return Match(
-            kind=self.choice(entry, "kind", KINDS),
-            names=frozenset(self.strings(entry, "names", None)),
+            raise self.make_error(f"match[{number}].message", f"no text {message!r} under [messages]")
+        return RuleMatch(
+            kind=self.read_choice(entry, "kind", KINDS),
+            names=frozenset(self.read_strings(entry, "names", None)),
             neutraliser=neutraliser,
-            when=self.choice(entry, "when", CONDITIONS) if "when" in entry else "always",
-            where=self.choice(entry, "where", PLACES) if "where" in entry else "attention",
+            when=self.read_choice(entry, "when", CONDITIONS) if "when" in entry else "always",
+            where=self.read_choice(entry, "where", PLACES) if "where" in entry else "attention",
             message=message,
         )

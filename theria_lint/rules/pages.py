@@ -1,26 +1,26 @@
-"""Write the rules' pages: ``python -m theria_lint.rules.pages docs/rules``."""
+"""Write the pages of the rules: ``python -m theria_lint.rules.pages docs/rules``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from theria_lint.rules.explain import explain
+from theria_lint.rules.explain import explain_rule
 from theria_lint.rules.loader import RuleSet, load_rules
 
 
-def pages(rules: RuleSet) -> dict[str, str]:
+def make_pages(rules: RuleSet) -> dict[str, str]:
     """The file names and texts of all pages: an index, and one a rule."""
     rows = [f"| [{rule.id}]({rule.folder.name}.md) | {rule.name} | {rule.severity} |" for rule in rules.rules]
     index = ["# Rules", "", "| id | name | severity |", "| --- | --- | --- |", *rows, ""]
     texts = {"README.md": "\n".join(index)}
-    texts.update({f"{rule.folder.name}.md": explain(rule) for rule in rules.rules})
+    texts.update({f"{rule.folder.name}.md": explain_rule(rule) for rule in rules.rules})
     return texts
 
 
-def main(folder: Path) -> None:
+def write_pages(folder: Path) -> None:
     """Write every page into ``folder``, and remove the page of a rule that is gone."""
-    texts = pages(load_rules())
+    texts = make_pages(load_rules())
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.md"):
         if old.name not in texts:
@@ -30,4 +30,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write_pages(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The environment variables that code under test may see."""
+"""Select the environment variables that code under test may see, and point the rest at its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIXES = ("LC_", "VIRTUAL_ENV", "CONDA_", "PYTHON", "MALLOC_", *_GPU, *_LIBRA
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY", "APIKEY")
 
 
-def allowed(environment: Mapping[str, str]) -> dict[str, str]:
+def select_harmless_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that say how to run, not who is running: what is not known to be harmless is left out."""
     return {name: value for name, value in environment.items() if _is_harmless(name)}
 
@@ -23,7 +23,7 @@ def _is_harmless(name: str) -> bool:
     return known and not any(word in name.upper() for word in _SECRET)
 
 
-def inside(folder: str) -> dict[str, str]:
+def make_folder_variables(folder: str) -> dict[str, str]:
     """The variables that make a folder the place for everything that a program wants to keep."""
     places = dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), folder)
     return {

@@ -1,4 +1,4 @@
-"""System calls that Python does not wrap, through the C library."""
+"""Make system calls that Python does not wrap, through the C library."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def _load_c_library() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def call(name: str, *arguments: object) -> int:
+def call_c_function(name: str, *arguments: object) -> int:
     """Calls a function of the C library; an argument that is an int is passed as a long.
 
     Raises:
         OSError: if it fails, or this platform has no such function.
     """
-    function = getattr(_library(), name, None) if sys.platform == "linux" else None
+    function = getattr(_load_c_library(), name, None) if sys.platform == "linux" else None
     if function is None:
         raise OSError(f"{sys.platform} has no {name}")
     result = int(function(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)))
@@ -46,14 +46,14 @@ def call(name: str, *arguments: object) -> int:
     return result
 
 
-def system_call(number: int, *arguments: object) -> int:
-    """Makes a system call by its number; OSError as for ``call``."""
-    return call("syscall", number, *arguments)
+def make_system_call(number: int, *arguments: object) -> int:
+    """Makes a system call by its number; OSError as for ``call_c_function``."""
+    return call_c_function("syscall", number, *arguments)
 
 
-def _control(*arguments: int) -> bool:
+def _control_process(*arguments: int) -> bool:
     try:
-        call("prctl", *arguments, *[0] * (5 - len(arguments)))
+        call_c_function("prctl", *arguments, *[0] * (5 - len(arguments)))
     except OSError:
         return False
     return True
@@ -61,17 +61,17 @@ def _control(*arguments: int) -> bool:
 
 def adopt_orphans() -> bool:
     """Makes processes whose parents died children of this one, so that none is left behind."""
-    return _control(_PR_SET_CHILD_SUBREAPER, 1)
+    return _control_process(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> bool:
     """Asks the kernel to end this process, by a signal, when its parent ends."""
-    return _control(_PR_SET_PDEATHSIG, int(number))
+    return _control_process(_PR_SET_PDEATHSIG, int(number))
 
 
 def hide_memory(hidden: bool = True) -> bool:
     """Keeps other processes of the same user from tracing this one and reading its files and memory."""
-    return _control(_PR_SET_DUMPABLE, int(not hidden))
+    return _control_process(_PR_SET_DUMPABLE, int(not hidden))
 
 
 def drop_privileges() -> bool:
@@ -80,11 +80,11 @@ def drop_privileges() -> bool:
     Reading files of other users is kept for root, who may have to read a project that is not root's: the files that can
     be read at all are Landlock's business.
     """
-    if not _control(_PR_SET_NO_NEW_PRIVS, 1):
+    if not _control_process(_PR_SET_NO_NEW_PRIVS, 1):
         return False
     for capability in range(64):
         if capability != _CAP_DAC_READ_SEARCH:
-            _control(_PR_CAPBSET_DROP, capability)
+            _control_process(_PR_CAPBSET_DROP, capability)
     kept = 1 << _CAP_DAC_READ_SEARCH if os.geteuid() == 0 else 0
     return _set_capabilities(kept) or _set_capabilities(0)
 
@@ -93,7 +93,7 @@ def _set_capabilities(kept: int) -> bool:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     data = (ctypes.c_uint32 * 6)(kept, kept)  # effective and permitted; none are inherited
     try:
-        system_call(_CAPSET[platform.machine()], header, data)
+        make_system_call(_CAPSET[platform.machine()], header, data)
     except (OSError, KeyError):
         return False
     return True
@@ -128,7 +128,7 @@ def hear(listener: int) -> Wish | None:
     return Wish(identity, call, argument)
 
 
-def answer(listener: int, wish: Wish, refusal: int | None) -> None:
+def answer_notification(listener: int, wish: Wish, refusal: int | None) -> None:
     """Lets one waiting call go on, or makes it fail with an error number; nothing, if its process has ended meanwhile.
 
     To let a call go on is safe where the filter has looked at registers only, as it has here: other threads of the
@@ -177,7 +177,7 @@ def keep(files: Collection[int]) -> None:
 def bury(spared: Collection[int] = ()) -> None:
     """Ends the children of this process but some, and what becomes its children thereby, and waits for the dead."""
     end = time.monotonic() + _PATIENCE
-    while left := [pid for pid in children() if pid not in spared]:
+    while left := [pid for pid in list_children() if pid not in spared]:
         for number in (signal.SIGSTOP, signal.SIGKILL):  # what stands still starts nothing
             for pid in left:
                 _kill(pid, number)
@@ -193,7 +193,7 @@ def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
-def children() -> list[int]:
+def list_children() -> list[int]:
     """The children of this process, adopted ones included; none where the system does not tell.
 
     /proc may show another process namespace than ours: then a process's number in ours stands last in its NSpid.
@@ -202,7 +202,7 @@ def children() -> list[int]:
         me = os.readlink("/proc/self")
         with open(f"/proc/{me}/task/{me}/children") as file:
             shown = file.read().split()
-        return [int(pid) if me == str(os.getpid()) else _own_number(pid) for pid in shown]
+        return [int(pid) if me == str(os.getpid()) else _read_own_number(pid) for pid in shown]
     return []
 
 
@@ -222,7 +222,7 @@ def descends(pid: int, ancestor: int) -> bool:
     return pid == ancestor
 
 
-def _own_number(pid: str) -> int:
+def _read_own_number(pid: str) -> int:
     with open(f"/proc/{pid}/status") as file:
         line = next(line for line in file if line.startswith("NSpid:"))
     return int(line.split()[-1])

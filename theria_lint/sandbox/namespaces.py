@@ -1,4 +1,4 @@
-"""Namespaces: a process table, a network and a file system view of the worker's own, where users may have them.
+"""Enter namespaces: a process table, a network and a file system view of the worker's own, where users may have them.
 
 The worker becomes process 1 of its namespace. The kernel kills everything in it when process 1 ends, and nothing in it
 can name a process outside.
@@ -29,7 +29,7 @@ _SETTINGS = (
 )
 
 
-def enter() -> str | None:
+def enter_namespaces() -> str | None:
     """Goes on in a new process inside new namespaces; the one that called stays outside and ends with it.
 
     Returns None inside, or the reason why there are none, in the process that called. To be called before there are
@@ -58,7 +58,7 @@ def enter() -> str | None:
 def _go_inside(ask: int, told: int) -> None:
     """Makes the namespaces, has the users mapped from outside, and goes on as the first process inside."""
     try:
-        linux.call("unshare", _NEW_USER | _NEW_PIDS | _NEW_NETWORK | _NEW_IPC | _NEW_MOUNTS)
+        linux.call_c_function("unshare", _NEW_USER | _NEW_PIDS | _NEW_NETWORK | _NEW_IPC | _NEW_MOUNTS)
         os.write(ask, b"?")
         if os.read(told, 1) != b"!":
             os._exit(1)
@@ -70,7 +70,7 @@ def _go_inside(ask: int, told: int) -> None:
     os.close(ask)
     os.close(told)
     linux.die_with_parent()
-    _own_mounts()
+    _mount_own_view()
 
 
 def _map_identities(process: int) -> bool:
@@ -79,10 +79,10 @@ def _map_identities(process: int) -> bool:
     With root's map complete, a project that belongs to another user can still be read by root.
     """
     with suppress(OSError):
-        _write_maps(process, _read("/proc/self/uid_map"), _read("/proc/self/gid_map"))
+        _write_maps(process, _read_small_file("/proc/self/uid_map"), _read_small_file("/proc/self/gid_map"))
         return True
     with suppress(OSError):
-        _write(f"/proc/{process}/setgroups", "deny")
+        _write_small_file(f"/proc/{process}/setgroups", "deny")
         _write_maps(process, f"{os.geteuid()} 0 1", f"{os.getegid()} 0 1")
         return True
     return False
@@ -92,15 +92,17 @@ def _write_maps(process: int, users: str, groups: str) -> None:
     """Writes identity maps for the ranges that tables of (inside, outside, count) speak of."""
     for table, kind in ((users, "uid_map"), (groups, "gid_map")):
         ranges = [line.split() for line in table.splitlines()]
-        _write(f"/proc/{process}/{kind}", "\n".join(f"{first} {first} {count}" for first, _, count in ranges))
+        _write_small_file(
+            f"/proc/{process}/{kind}", "\n".join(f"{first} {first} {count}" for first, _, count in ranges)
+        )
 
 
-def _read(path: str) -> str:
+def _read_small_file(path: str) -> str:
     with open(path) as file:
         return file.read()
 
 
-def _write(path: str, text: str) -> None:
+def _write_small_file(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, text.encode())
@@ -120,26 +122,26 @@ def _wait_outside(child: int) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _own_mounts() -> None:
+def _mount_own_view() -> None:
     """Shows the processes of this namespace in /proc and no others, and the kernel's settings for reading only.
 
     Each as far as the system lets it: root could change the settings without any capability.
     """
     with suppress(OSError):
-        linux.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
-        linux.call("mount", b"proc", b"/proc", b"proc", _NO_SUID | _NO_DEVICES | _NO_EXECUTION, None)
+        linux.call_c_function("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
+        linux.call_c_function("mount", b"proc", b"/proc", b"proc", _NO_SUID | _NO_DEVICES | _NO_EXECUTION, None)
     for path in _SETTINGS:
         with suppress(OSError):
-            linux.call("mount", path, path, None, _BIND | _RECURSIVE, None)
+            linux.call_c_function("mount", path, path, None, _BIND | _RECURSIVE, None)
             flags = _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEVICES | _NO_EXECUTION
-            linux.call("mount", None, path, None, flags, None)
+            linux.call_c_function("mount", None, path, None, flags, None)
 
 
 def mount_folder(path: str) -> bool:
     """Puts an empty file system of limited size at a folder; False where that cannot be had."""
     options = f"size={tempdir.SIZE},nr_inodes={tempdir.ENTRIES},mode=0700".encode()
     try:
-        linux.call("mount", b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
+        linux.call_c_function("mount", b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
     except OSError:
         return False
     return True
@@ -148,4 +150,4 @@ def mount_folder(path: str) -> bool:
 def unmount_folder(path: str) -> None:
     """Takes away what ``mount_folder`` put there."""
     with suppress(OSError):
-        linux.call("umount2", os.fsencode(path), _DETACH)
+        linux.call_c_function("umount2", os.fsencode(path), _DETACH)

@@ -1,8 +1,4 @@
-"""Which files code under test may read: the interpreter's, the project's, the system's; nothing of the user's own.
-
-A right on a folder is one on all that is really below it: where a link leads counts for nothing, and a folder with
-something hidden below it is granted entry by entry.
-"""
+"""List the paths that code under test may use: those of interpreter, project and system, nothing of the user's own."""
 
 from __future__ import annotations
 
@@ -45,31 +41,34 @@ _MOST_ENTRIES = 50_000
 """So many entries of a project are looked at, and so many rules made at most: what comes later cannot be read."""
 
 
-def rules(project_files: Iterable[str], temporary: str, *, device: str) -> Iterator[tuple[str, int]]:
+def list_path_rules(project_files: Iterable[str], temporary: str, *, device: str) -> Iterator[tuple[str, int]]:
     """The paths that a probe of some files on a device may use, each with its Landlock rights."""
     files = list(project_files)
-    projects = {project_of(file) for file in files}
-    yield temporary, landlock.WRITE
+    projects = {find_project_folder(file) for file in files}
+    yield temporary, landlock.WRITE_RIGHTS
     for path in _SYSTEM:
         yield from _around(path, projects)
-    yield from ((path, landlock.DEVICE) for path in [*_DEVICES, *_gpu_nodes(device)])
+    yield from ((path, landlock.DEVICE_RIGHTS) for path in [*_DEVICES, *_list_gpu_nodes(device)])
     if device != "cpu":
-        for path in _of_compilers():
+        for path in _list_compiler_paths():
             yield from _around(path, projects)
-        yield "/proc", landlock.SET  # CUDA gives up where it cannot name its threads, in /proc/PID/task/TID/comm
+        yield (
+            "/proc",
+            landlock.OVERWRITE_RIGHTS,
+        )  # CUDA gives up where it cannot name its threads, in /proc/PID/task/TID/comm
     prefixes = {os.path.join(os.path.realpath(prefix), "") for prefix in _prefixes()}
-    for path in _of_interpreter():
+    for path in _list_interpreter_paths():
         real = os.path.realpath(path)
         installed = os.path.join(real, "").startswith(tuple(prefixes)) or _is_library(real)
         yield from _around(real, projects) if installed and not _is_broad(real) else _of_project(real)
-    yield from ((os.path.realpath(file), landlock.READ) for file in files)
+    yield from ((os.path.realpath(file), landlock.READ_RIGHTS) for file in files)
     for project in projects:
-        yield from [(project, landlock.READ)] if _is_library(project) else _of_project(project)
+        yield from [(project, landlock.READ_RIGHTS)] if _is_library(project) else _of_project(project)
 
 
 def foresee(project_files: Iterable[str], *, device: str) -> None:
     """Looks at all folders that the rules ask about: once, in the process that all others are forked from."""
-    deque(rules(project_files, os.devnull, device=device), maxlen=0)
+    deque(list_path_rules(project_files, os.devnull, device=device), maxlen=0)
 
 
 def _around(path: str, projects: Collection[str]) -> Iterator[tuple[str, int]]:
@@ -79,9 +78,9 @@ def _around(path: str, projects: Collection[str]) -> Iterator[tuple[str, int]]:
     if real in projects and not _is_library(real):
         return
     if all(map(_is_library, below)):
-        yield path, landlock.READ
+        yield path, landlock.READ_RIGHTS
         return
-    yield real, landlock.LIST
+    yield real, landlock.LIST_RIGHTS
     for entry in _entries(real):
         if not entry.is_symlink() and not entry.name.startswith("."):
             yield from _around(entry.path, below)
@@ -96,32 +95,32 @@ def _prefixes() -> set[str]:
     return {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
 
 
-def _gpu_nodes(device: str) -> list[str]:
+def _list_gpu_nodes(device: str) -> list[str]:
     if device == "cpu":
         return []
     return [entry.path for entry in os.scandir("/dev") if entry.name.startswith(_GPU_PREFIXES)]
 
 
-def _of_interpreter() -> set[str]:
+def _list_interpreter_paths() -> set[str]:
     """Its prefixes, everything on its path, what editable installs point to, and the two packages of ours."""
     ours = [sys.modules.get(name) for name in ("theria", "theria_lint")]
     packages = {folder for package in ours for folder in getattr(package, "__path__", ())}
     libraries = {folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder}
-    paths = packages | _prefixes() | libraries | {os.path.dirname(sys.executable), *_editable(), *sys.path}
+    paths = packages | _prefixes() | libraries | {os.path.dirname(sys.executable), *_list_editable_folders(), *sys.path}
     return {path for path in paths if os.path.isabs(path)}
 
 
-def _of_compilers() -> Iterator[str]:
+def _list_compiler_paths() -> Iterator[str]:
     """Where programs are found: Triton runs a C compiler, which has its parts beside its folder of programs."""
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         above = os.path.dirname(folder)
-        inside_home = os.path.realpath(folder).startswith(_home() + os.sep)
+        inside_home = os.path.realpath(folder).startswith(_find_home() + os.sep)
         whole = os.path.basename(folder) == "bin" and not inside_home and not _is_broad(above)
         if os.path.isabs(folder) and not _is_broad(folder):
             yield above if whole else folder
 
 
-def _editable() -> Iterator[str]:
+def _list_editable_folders() -> Iterator[str]:
     """The folders that setuptools' finders map packages to: they are on no path."""
     for finder in sys.meta_path:
         module = sys.modules.get(getattr(finder, "__module__", ""))
@@ -130,7 +129,7 @@ def _editable() -> Iterator[str]:
             yield from (str(path) for path in mapping.values())
 
 
-def project_of(file: str) -> str:
+def find_project_folder(file: str) -> str:
     """The folder of a file's project; the folder that it is imported from, where nothing marks a project."""
     folder = os.path.dirname(os.path.realpath(file))
     while os.path.exists(os.path.join(folder, "__init__.py")) and folder != os.path.dirname(folder):
@@ -176,10 +175,10 @@ class _Folder:
         while waiting:
             folder = waiting.popleft()
             if folder.is_whole:
-                yield folder.path, landlock.READ
+                yield folder.path, landlock.READ_RIGHTS
                 continue
-            yield folder.path, landlock.LIST
-            yield from ((path, landlock.READ) for path in folder.files)
+            yield folder.path, landlock.LIST_RIGHTS
+            yield from ((path, landlock.READ_RIGHTS) for path in folder.files)
             waiting.extend(folder.folders)
 
 
@@ -190,7 +189,7 @@ def _of_project(folder: str) -> tuple[tuple[str, int], ...]:
     Of the folders around somebody's home it is the Python code.
     """
     if not os.path.isdir(folder):
-        return ((folder, landlock.READ),)
+        return ((folder, landlock.READ_RIGHTS),)
     top = _Folder(folder)
     waiting, left = deque([top]), _MOST_ENTRIES
     while waiting:
@@ -202,7 +201,7 @@ def _of_project(folder: str) -> tuple[tuple[str, int], ...]:
             continue
         if current is top and _is_broad(folder):
             current.hold_back()
-            entries = entries if folder == _home() else [entry for entry in entries if _is_code(entry)]
+            entries = entries if folder == _find_home() else [entry for entry in entries if _is_code(entry)]
         current.look(entries)
         waiting.extend(current.folders)
     return tuple(islice(top.rules(), _MOST_ENTRIES))
@@ -224,7 +223,7 @@ def _is_code(entry: os.DirEntry[str]) -> bool:
     return entry.name.endswith(".py") or os.path.exists(os.path.join(entry.path, "__init__.py"))
 
 
-def _home() -> str:
+def _find_home() -> str:
     import pwd
 
     try:
@@ -236,4 +235,4 @@ def _home() -> str:
 def _is_broad(folder: str) -> bool:
     """Whether a folder holds more than a project: the root, the home, or a folder above the home."""
     folder = os.path.realpath(folder)
-    return os.path.commonpath([folder, _home()]) == folder or folder in ("/", "/tmp", "/var/tmp")
+    return os.path.commonpath([folder, _find_home()]) == folder or folder in ("/", "/tmp", "/var/tmp")

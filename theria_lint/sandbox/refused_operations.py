@@ -1,4 +1,4 @@
-"""Notes what code under test tries that is forbidden, so that the report can say it in words."""
+"""Note what code under test tries that is forbidden, so that its outcome can name it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from theria_lint.worker.shims import shim_log
 
-_HELP = "no other program to start"
+_SHIM_NOTE = "no other program to start"
 # What a shell returns that does not find a command.
 _NOT_FOUND = 127
 
@@ -20,13 +20,13 @@ class NotStartedError(FileNotFoundError):
     """A program was not started, as though it were not there."""
 
 
-def hide() -> None:
+def hide_programs() -> None:
     """For good, in this process and those forked from it."""
-    subprocess.Popen._execute_child = _execute_child  # type: ignore[attr-defined]
-    os.system = _system
+    subprocess.Popen._execute_child = _refuse_child  # type: ignore[attr-defined]
+    os.system = _refuse_system
 
 
-def _execute_child(
+def _refuse_child(
     process: subprocess.Popen[Any],
     args: Any,
     executable: Any,
@@ -45,7 +45,7 @@ def _execute_child(
     ``rest`` begins with the three pairs of pipe ends.
     """
     sys.audit("subprocess.Popen", executable, args, cwd, env)
-    shim_log.give(_HELP)
+    shim_log.record_shim(_SHIM_NOTE)
     if not shell:
         program = executable or (args if isinstance(args, (str, bytes, os.PathLike)) else next(iter(args)))
         raise NotStartedError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(program))
@@ -55,9 +55,9 @@ def _execute_child(
     process._close_pipe_fds(*rest[:6])  # type: ignore[attr-defined]
 
 
-def _system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
+def _refuse_system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
     sys.audit("os.system", command)
-    shim_log.give(_HELP)
+    shim_log.record_shim(_SHIM_NOTE)
     return _NOT_FOUND << 8
 
 
@@ -78,7 +78,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = frozenset(("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate"))
 
 
-class Attempts:
+class RefusedOperations:
     """What was tried last in this process, once installed; forked children go on with a copy."""
 
     def __init__(self, folder: str) -> None:
@@ -86,36 +86,36 @@ class Attempts:
         self._folder = os.path.realpath(folder) + os.sep
         self._last: str | None = None
 
-    def install(self) -> None:
+    def listen_to_audit_events(self) -> None:
         """Listens to the interpreter's audit events; for good, as the interpreter has no way back."""
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._hear_audit_event)
 
-    def forget(self) -> None:
+    def forget_last(self) -> None:
         """Starts anew."""
         self._last = None
 
-    def explain(self, reason: str, error: BaseException | None = None) -> str:
+    def explain_refusal(self, reason: str, error: BaseException | None = None) -> str:
         """The reason in words, if it is the refusal of something that was tried, else as it is."""
         if self._last is None or not _tells_of_refusal(reason, error):
             return reason
         return f"it {self._last}, which a probe may not do ({reason})"
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hear_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _EVENTS:
             self._last = _EVENTS[event]
         elif event == "socket.__new__" and arguments[1] != socket.AF_UNIX:
             self._last = _NETWORK
-        elif (event == "open" and _writes(arguments)) or event in _CHANGES:
-            self._hear_path(arguments[0])
+        elif (event == "open" and _is_writing(arguments)) or event in _CHANGES:
+            self._hear_written_path(arguments[0])
 
-    def _hear_path(self, path: Any) -> None:
+    def _hear_written_path(self, path: Any) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
             name = os.path.abspath(os.fsdecode(path))
             if not (name + os.sep).startswith((self._folder, "/dev/", "/proc/")):
                 self._last = _FILE
 
 
-def _writes(arguments: tuple[Any, ...]) -> bool:
+def _is_writing(arguments: tuple[Any, ...]) -> bool:
     return isinstance(arguments[2], int) and bool(arguments[2] & _WRITING)
 
 

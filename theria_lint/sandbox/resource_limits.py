@@ -1,4 +1,4 @@
-"""Limits on what a process may use, files it may hold open included."""
+"""Limit what a process may use: memory, processor time, file sizes, open files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROOM = 1 << 30
 """Address space beyond the memory: stacks and arenas are reserved in large pieces that are hardly used."""
 
 
-def keep_only(descriptor: int) -> None:
+def close_files_except(descriptor: int) -> None:
     """Closes every file but the standard streams and one."""
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
@@ -22,24 +22,24 @@ def limit_resources(memory: int, seconds: float, *, device: str) -> None:
 
     A GPU's driver reserves address space for all memory that there is, so there only private memory is limited.
     """
-    space, data = _held_memory()
-    _limit(resource.RLIMIT_DATA, data + memory)
+    space, data = _read_held_memory()
+    _set_limit(resource.RLIMIT_DATA, data + memory)
     if device == "cpu":
-        _limit(resource.RLIMIT_AS, space + memory + _ROOM)
-    _limit(resource.RLIMIT_CPU, int(seconds) + 5)
-    _limit(resource.RLIMIT_FSIZE, _FILE_SIZE)
-    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+        _set_limit(resource.RLIMIT_AS, space + memory + _ROOM)
+    _set_limit(resource.RLIMIT_CPU, int(seconds) + 5)
+    _set_limit(resource.RLIMIT_FSIZE, _FILE_SIZE)
+    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     # 1 and not 0: where a program collects core dumps, Linux hands it those of processes that are allowed none.
-    _limit(resource.RLIMIT_CORE, 1)
+    _set_limit(resource.RLIMIT_CORE, 1)
 
 
-def _limit(kind: int, value: int) -> None:
+def _set_limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))
 
 
-def _held_memory() -> tuple[int, int]:
+def _read_held_memory() -> tuple[int, int]:
     """The bytes that this process has mapped, and those that are private; 0 where the platform does not tell."""
     try:
         with open("/proc/self/statm") as file:

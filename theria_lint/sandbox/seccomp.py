@@ -1,4 +1,4 @@
-"""Seccomp: which system calls a process may make.
+"""Build and install seccomp filters: which system calls a process may make.
 
 Landlock does not know sockets other than TCP, modes and owners of files, other processes' limits; and a limit on the
 number of processes counts all processes of the user and does not bind root. A filter knows all of these.
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 
-from theria_lint.sandbox.linux import system_call
+from theria_lint.sandbox.linux import make_system_call
 
 _SET_MODE_FILTER = 1
 _NEW_LISTENER = 1 << 3
@@ -145,7 +145,7 @@ SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 """The calls that send a signal to the process that their first argument names."""
 
 
-class Processes(Enum):
+class ProcessPolicy(Enum):
     """What becomes of an attempt to start a process."""
 
     ALLOWED = "allowed"
@@ -154,86 +154,95 @@ class Processes(Enum):
     REFUSED = "refused"
 
 
-def broad(processes: Processes, *, programs: bool) -> list[Instruction]:
+def make_import_filter(processes: ProcessPolicy, *, programs: bool) -> list[Instruction]:
     """The filter for a process that imports a file; ``programs``: whether other programs may be executed."""
-    code = [*_each(_FORBIDDEN, errno.EPERM), *_each(_WITHOUT_EFFECT, 0), *_sockets(), *_others_limits()]
+    code = [
+        *_refuse_calls(_FORBIDDEN, errno.EPERM),
+        *_refuse_calls(_WITHOUT_EFFECT, 0),
+        *_filter_sockets(),
+        *_filter_others_limits(),
+    ]
     code += _new_namespaces()
-    code += _each(["clone3"], errno.ENOSYS)  # its flags are in memory, out of a filter's sight: clone is tried next
-    code += _each(["fallocate"], errno.EOPNOTSUPP)
+    code += _refuse_calls(
+        ["clone3"], errno.ENOSYS
+    )  # its flags are in memory, out of a filter's sight: clone is tried next
+    code += _refuse_calls(["fallocate"], errno.EOPNOTSUPP)
     if not programs:
-        code += _each(["execve", "execveat"], errno.EACCES) + _each(_UNCOUNTED, errno.ENOSYS)
-    if processes is Processes.ASKED:
-        code += [part for name in SIGNALS for part in _when(name, [(_ANSWER, 0, 0, _ASK)])]
-    if processes is not Processes.ALLOWED:
-        code += _starts_process(_ASK if processes is Processes.ASKED else _REFUSE | errno.EAGAIN)
+        code += _refuse_calls(["execve", "execveat"], errno.EACCES) + _refuse_calls(_UNCOUNTED, errno.ENOSYS)
+    if processes is ProcessPolicy.ASKED:
+        code += [part for name in SIGNALS for part in _guard_call(name, [(_ANSWER, 0, 0, _ASK)])]
+    if processes is not ProcessPolicy.ALLOWED:
+        code += _filter_process_starts(_ASK if processes is ProcessPolicy.ASKED else _REFUSE | errno.EAGAIN)
     return code
 
 
-def narrow(own_pid: int, *, programs: bool) -> list[Instruction]:
+def make_target_filter(own_pid: int, *, programs: bool) -> list[Instruction]:
     """What a process that calls a target is forbidden besides: processes, and signals to any but itself."""
-    code = [] if programs else _starts_process(_REFUSE | errno.EAGAIN)
+    code = [] if programs else _filter_process_starts(_REFUSE | errno.EAGAIN)
     for name in SIGNALS:
-        code += _when(name, [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, own_pid), _refuse(errno.EPERM)])
+        code += _guard_call(
+            name, [(_LOAD, 0, 0, _find_argument_offset(0)), (_EQUAL, 1, 0, own_pid), _make_refusal(errno.EPERM)]
+        )
     return code
 
 
-def _starts_process(answer: int) -> list[Instruction]:
+def _filter_process_starts(answer: int) -> list[Instruction]:
     """Threads are no processes: clone with CLONE_THREAD passes."""
-    code = [i for name in ("fork", "vfork") for i in _when(name, [(_ANSWER, 0, 0, answer)])]
-    flags = [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 1, 0, _CLONE_THREAD), (_ANSWER, 0, 0, answer)]
-    return code + _when("clone", flags)
+    code = [i for name in ("fork", "vfork") for i in _guard_call(name, [(_ANSWER, 0, 0, answer)])]
+    flags = [(_LOAD, 0, 0, _find_argument_offset(0)), (_ANY_BIT, 1, 0, _CLONE_THREAD), (_ANSWER, 0, 0, answer)]
+    return code + _guard_call("clone", flags)
 
 
 def _new_namespaces() -> list[Instruction]:
     """What unshare is refused, clone is refused too."""
-    flags = [(_LOAD, 0, 0, _argument(0)), (_ANY_BIT, 0, 1, _CLONE_NEW), _refuse(errno.EPERM)]
-    return _when("clone", flags)
+    flags = [(_LOAD, 0, 0, _find_argument_offset(0)), (_ANY_BIT, 0, 1, _CLONE_NEW), _make_refusal(errno.EPERM)]
+    return _guard_call("clone", flags)
 
 
-def _sockets() -> list[Instruction]:
+def _filter_sockets() -> list[Instruction]:
     """Only UNIX sockets that carry no addresses: with connect refused they reach nothing but each other."""
     stream = [
-        (_LOAD, 0, 0, _argument(0)),
+        (_LOAD, 0, 0, _find_argument_offset(0)),
         (_EQUAL, 0, 4, int(socket.AF_UNIX)),
-        (_LOAD, 0, 0, _argument(1)),
+        (_LOAD, 0, 0, _find_argument_offset(1)),
         (_AND, 0, 0, 0xF),
         (_EQUAL, 2, 0, int(socket.SOCK_STREAM)),
         (_EQUAL, 1, 0, int(socket.SOCK_SEQPACKET)),
-        _refuse(errno.EACCES),
+        _make_refusal(errno.EACCES),
     ]
-    return _when("socket", stream) + _when("socketpair", stream)
+    return _guard_call("socket", stream) + _guard_call("socketpair", stream)
 
 
-def _others_limits() -> list[Instruction]:
+def _filter_others_limits() -> list[Instruction]:
     """The limits of other processes, and the request to die with the parent, stay as they are."""
-    own = [(_LOAD, 0, 0, _argument(0)), (_EQUAL, 1, 0, 0), _refuse(errno.EPERM)]
+    own = [(_LOAD, 0, 0, _find_argument_offset(0)), (_EQUAL, 1, 0, 0), _make_refusal(errno.EPERM)]
     death = [
-        (_LOAD, 0, 0, _argument(0)),
+        (_LOAD, 0, 0, _find_argument_offset(0)),
         (_EQUAL, 0, 3, _PR_SET_PDEATHSIG),
-        (_LOAD, 0, 0, _argument(1)),
+        (_LOAD, 0, 0, _find_argument_offset(1)),
         (_EQUAL, 1, 0, int(signal.SIGKILL)),
-        _refuse(errno.EPERM),
+        _make_refusal(errno.EPERM),
     ]
-    return _when("prlimit64", own) + _when("prctl", death)
+    return _guard_call("prlimit64", own) + _guard_call("prctl", death)
 
 
-def _argument(index: int) -> int:
+def _find_argument_offset(index: int) -> int:
     """Where the low half of an argument stands in ``struct seccomp_data``, on a little-endian machine."""
     return 16 + 8 * index
 
 
-def _refuse(number: int) -> Instruction:
+def _make_refusal(number: int) -> Instruction:
     """Makes the call fail with an error number; 0 is success without effect."""
     return (_ANSWER, 0, 0, _REFUSE | number)
 
 
-def _each(names: Iterable[str], number: int) -> list[Instruction]:
-    return [instruction for name in names for instruction in _when(name, [_refuse(number)])]
+def _refuse_calls(names: Iterable[str], number: int) -> list[Instruction]:
+    return [instruction for name in names for instruction in _guard_call(name, [_make_refusal(number)])]
 
 
-def _when(name: str, code: list[Instruction]) -> list[Instruction]:
+def _guard_call(name: str, code: list[Instruction]) -> list[Instruction]:
     """The code, for one call only; it may clobber the accumulator, so the call's number is loaded again behind it."""
-    number = _number(name)
+    number = _find_call_number(name)
     if number is None:
         return []
     return [(_EQUAL, 0, len(code) + 1, number), *code, (_LOAD, 0, 0, 0)]
@@ -241,14 +250,14 @@ def _when(name: str, code: list[Instruction]) -> list[Instruction]:
 
 def is_signal(number: int) -> bool:
     """Whether a call, by its number, sends a signal."""
-    return number in [_number(name) for name in SIGNALS]
+    return number in [_find_call_number(name) for name in SIGNALS]
 
 
-def _number(name: str) -> int | None:
+def _find_call_number(name: str) -> int | None:
     return dict(zip(_AUDIT, _NUMBERS[name], strict=True)).get(platform.machine())
 
 
-def install(code: list[Instruction], *, listen: bool = False) -> int:
+def install_filter(code: list[Instruction], *, listen: bool = False) -> int:
     """Installs a filter in this thread and all that it forks; the listener's file descriptor if one is wanted.
 
     Calls by another architecture's numbers are refused: they would pass the filter unseen. The process must have given
@@ -257,23 +266,23 @@ def install(code: list[Instruction], *, listen: bool = False) -> int:
     Raises:
         OSError: if the kernel refuses, or this machine's calls are unknown.
     """
-    audit, seccomp = _AUDIT.get(platform.machine()), _number("seccomp")
+    audit, seccomp = _AUDIT.get(platform.machine()), _find_call_number("seccomp")
     if audit is None or seccomp is None:
         raise OSError(f"no filter is known for {platform.machine()}")
-    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _framed(code, audit))
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _frame_filter(code, audit))
     instructions = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(instructions))
-    return system_call(seccomp, _SET_MODE_FILTER, _NEW_LISTENER if listen else 0, ctypes.c_char_p(header))
+    return make_system_call(seccomp, _SET_MODE_FILTER, _NEW_LISTENER if listen else 0, ctypes.c_char_p(header))
 
 
-def _framed(code: list[Instruction], audit: int) -> Iterator[Instruction]:
+def _frame_filter(code: list[Instruction], audit: int) -> Iterator[Instruction]:
     """``struct seccomp_data`` has the call's number at 0, the architecture at 4, the arguments from 16."""
     yield (_LOAD, 0, 0, 4)
     yield (_EQUAL, 1, 0, audit)
-    yield _refuse(errno.ENOSYS)
+    yield _make_refusal(errno.ENOSYS)
     yield (_LOAD, 0, 0, 0)
     if audit == _AUDIT["x86_64"]:
         yield (_AT_LEAST, 0, 1, _X32)
-        yield _refuse(errno.ENOSYS)
+        yield _make_refusal(errno.ENOSYS)
     yield from code
     yield (_ANSWER, 0, 0, _ALLOW)

@@ -1,4 +1,4 @@
-"""Removes the worker's temporary folder at the end, whatever has ended the worker."""
+"""Make the worker's temporary folder, and remove it at the end whatever has ended the worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_folder() -> str:
             os._exit(0)
         _leave_parent(reader)
         os.read(reader, 1)
-        _remove(folder)
+        _remove_with_retries(folder)
     finally:
         os._exit(0)
 
@@ -49,7 +49,7 @@ def _leave_parent(reader: int) -> None:
     os.dup2(0, reader)
 
 
-def _remove(folder: str) -> None:
+def _remove_with_retries(folder: str) -> None:
     """Tries again for a while: processes that are being killed may still write."""
     for _ in range(_PATIENCE):
         if remove(folder):

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Write files so that no reader sees half of one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def write_atomically(path: str, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
-        os.chmod(temporary, _mode(path))
+        os.chmod(temporary, _get_file_mode(path))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _mode(path: str) -> int:
+def _get_file_mode(path: str) -> int:
     try:
         return os.stat(path).st_mode & 0o777
     except OSError:

@@ -1,4 +1,4 @@
-"""Which files a run looks at: the paths given, their directories walked, what is ignored left out."""
+"""Find the files to lint: the given paths, directories walked, excluded and ignored files left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from theria_lint.config import Settings
 from theria_lint.errors import UserError
 
 if TYPE_CHECKING:
-    from theria_lint.sources.gitignore import Patterns
+    from theria_lint.sources.gitignore import GitignorePatterns
 
 SUFFIXES = (".py", ".ipynb")
 # Of an ignore file: nobody writes a longer one by hand.
@@ -41,7 +41,7 @@ class Discovery:
         self.unread: list[tuple[str, str]] = []
 
 
-def discover(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
+def discover_files(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
     """Files named in ``paths``, and Python files and notebooks in the directories among them.
 
     A named file is taken whatever its suffix and whatever .gitignore says, but not against ``exclude``; those in
@@ -49,16 +49,16 @@ def discover(paths: Sequence[str], settings: Settings, given: Collection[str] = 
     lead out of the directory that was named. Raises UserError for a path that does not exist.
     """
     found = Discovery()
-    exclude = _exclude(settings)
+    exclude = _compile_exclude(settings)
     files: set[str] = set()
     for path in paths:
         if path not in given and os.path.isdir(path):
-            files.update(_Walk(path, settings, exclude, found).files())
+            files.update(_DirectoryWalk(path, settings, exclude, found).iter_files())
             continue
         if path not in given:
             _check_is_file(path)
-        excluded = exclude is not None and exclude.match_within(_relative(path, settings.root))
-        (found.excluded.append if excluded else files.add)(_relative(path, os.getcwd()))
+        excluded = exclude is not None and exclude.match_within(_make_relative(path, settings.root))
+        (found.excluded.append if excluded else files.add)(_make_relative(path, os.getcwd()))
     found.files = sorted(files)
     return found
 
@@ -70,22 +70,22 @@ def _check_is_file(path: str) -> None:
         raise UserError(f"{path}: is not a file; pass files, directories, or - for standard input.")
 
 
-def _exclude(settings: Settings) -> Patterns | None:
+def _compile_exclude(settings: Settings) -> GitignorePatterns | None:
     if not settings.exclude:
         return None
-    from theria_lint.sources.gitignore import Patterns  # a run without patterns compiles none
+    from theria_lint.sources.gitignore import GitignorePatterns  # a run without patterns compiles none
 
-    return Patterns(settings.exclude)
+    return GitignorePatterns(settings.exclude)
 
 
-def _relative(path: str, start: str) -> str:
+def _make_relative(path: str, start: str) -> str:
     return os.path.relpath(path, start).replace(os.sep, "/")
 
 
-class _Walk:
+class _DirectoryWalk:
     """One directory tree, depth first."""
 
-    def __init__(self, top: str, settings: Settings, exclude: Patterns | None, found: Discovery) -> None:
+    def __init__(self, top: str, settings: Settings, exclude: GitignorePatterns | None, found: Discovery) -> None:
         self._top = os.path.abspath(top)
         self._inside = os.path.join(os.path.realpath(top), "")
         self._root = settings.root
@@ -93,31 +93,35 @@ class _Walk:
         self._gitignore = settings.respect_gitignore
         self._found = found
 
-    def files(self) -> Iterator[str]:
+    def iter_files(self) -> Iterator[str]:
         """Paths relative to the working directory."""
-        start = _relative(self._top, os.getcwd())
+        start = _make_relative(self._top, os.getcwd())
         prefix = "" if start == "." else start + "/"
-        rules = _rules_above(self._top, self._found) if self._gitignore else []
-        for path in self._walk(self._top, rules):
+        rules = _read_rules_above(self._top, self._found) if self._gitignore else []
+        for path in self._walk_directory(self._top, rules):
             yield prefix + path[len(self._top.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
 
-    def _walk(self, directory: str, rules: list[tuple[str, Patterns]]) -> Iterator[str]:
+    def _walk_directory(self, directory: str, rules: list[tuple[str, GitignorePatterns]]) -> Iterator[str]:
         stack = [(directory, rules)]
         while stack:
             directory, rules = stack.pop()
-            entries = self._entries(directory)
+            entries = self._list_directory(directory)
             names = {entry.name for entry in entries}
             if "pyvenv.cfg" in names and directory != self._top:
                 continue
             if self._gitignore and ".gitignore" in names:
-                rules = [*rules, *_rules_in(directory, ".gitignore", self._found)]
+                rules = [*rules, *_read_rules_in(directory, ".gitignore", self._found)]
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in SKIPPED_DIRECTORIES and not self._left_out(entry.path, True, rules):
+                    if entry.name not in SKIPPED_DIRECTORIES and not self._is_left_out(entry.path, True, rules):
                         stack.append((entry.path, rules))
-                elif entry.name.endswith(SUFFIXES) and _is_file(entry) and not self._left_out(entry.path, False, rules):
+                elif (
+                    entry.name.endswith(SUFFIXES)
+                    and _is_file(entry)
+                    and not self._is_left_out(entry.path, False, rules)
+                ):
                     if self._leads_outside(entry):
-                        self._found.outside.append(_relative(entry.path, os.getcwd()))
+                        self._found.outside.append(_make_relative(entry.path, os.getcwd()))
                     else:
                         yield entry.path
 
@@ -125,18 +129,18 @@ class _Walk:
         """Whether an entry is a link to a file that nobody has named."""
         return entry.is_symlink() and not os.path.realpath(entry.path).startswith(self._inside)
 
-    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+    def _list_directory(self, directory: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(directory) as entries:
                 return list(entries)
         except OSError as error:
-            self._found.unlisted.append((_relative(directory, os.getcwd()), error.strerror or str(error)))
+            self._found.unlisted.append((_make_relative(directory, os.getcwd()), error.strerror or str(error)))
             return []
 
-    def _left_out(self, path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
-        if self._exclude is not None and self._exclude.match(_relative(path, self._root), is_dir):
+    def _is_left_out(self, path: str, is_dir: bool, rules: list[tuple[str, GitignorePatterns]]) -> bool:
+        if self._exclude is not None and self._exclude.match_path(_make_relative(path, self._root), is_dir):
             return True
-        return _ignored(path, is_dir, rules)
+        return _is_ignored(path, is_dir, rules)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -147,18 +151,18 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _ignored(path: str, is_dir: bool, rules: list[tuple[str, Patterns]]) -> bool:
+def _is_ignored(path: str, is_dir: bool, rules: list[tuple[str, GitignorePatterns]]) -> bool:
     """What git says: the deepest ignore file that names the path decides."""
     for base, patterns in reversed(rules):
-        verdict = patterns.match(path[len(base) + 1 :].replace(os.sep, "/"), is_dir)
+        verdict = patterns.match_path(path[len(base) + 1 :].replace(os.sep, "/"), is_dir)
         if verdict is not None:
             return verdict
     return False
 
 
-def _rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, Patterns]]:
+def _read_rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, GitignorePatterns]]:
     """The patterns of an ignore file; as for git, a link is none."""
-    from theria_lint.sources.gitignore import Patterns
+    from theria_lint.sources.gitignore import GitignorePatterns
     from theria_lint.sources.source_text import ReadError, read_up_to
 
     path = os.path.join(directory, name)
@@ -168,12 +172,12 @@ def _rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, Pa
     try:
         text = read_up_to(_LARGEST_PATTERNS, path, limit).decode("utf-8", "surrogateescape")
     except ReadError as error:
-        found.unread.append((_relative(path, os.getcwd()), error.message.rstrip(".")))
+        found.unread.append((_make_relative(path, os.getcwd()), error.message.rstrip(".")))
         return []
-    return [(directory.rstrip(os.sep), Patterns(text.split("\n")))]
+    return [(directory.rstrip(os.sep), GitignorePatterns(text.split("\n")))]
 
 
-def _rules_above(top: str, found: Discovery) -> list[tuple[str, Patterns]]:
+def _read_rules_above(top: str, found: Discovery) -> list[tuple[str, GitignorePatterns]]:
     """Ignore files between the repository's root and ``top``; none if they ignore ``top``, which was asked for."""
     above: list[str] = []
     directory = top
@@ -183,17 +187,17 @@ def _rules_above(top: str, found: Discovery) -> list[tuple[str, Patterns]]:
             return []
         directory = parent
         above.append(directory)
-    rules = _rules_in(directory, ".git/info/exclude", found)
+    rules = _read_rules_in(directory, ".git/info/exclude", found)
     for parent in reversed(above):
-        rules += _rules_in(parent, ".gitignore", found)
-    return [] if _top_ignored(top, directory, rules) else rules
+        rules += _read_rules_in(parent, ".gitignore", found)
+    return [] if _is_top_ignored(top, directory, rules) else rules
 
 
-def _top_ignored(top: str, repository: str, rules: list[tuple[str, Patterns]]) -> bool:
+def _is_top_ignored(top: str, repository: str, rules: list[tuple[str, GitignorePatterns]]) -> bool:
     """Whether ``top`` or a directory between it and the repository is ignored."""
     directory = top
     while len(directory) > len(repository):
-        if _ignored(directory, True, [(base, patterns) for base, patterns in rules if directory.startswith(base)]):
+        if _is_ignored(directory, True, [(base, patterns) for base, patterns in rules if directory.startswith(base)]):
             return True
         directory = os.path.dirname(directory)
     return False

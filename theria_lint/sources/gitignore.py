@@ -28,16 +28,16 @@ _CLASSES = {
 }
 
 
-class Patterns:
+class GitignorePatterns:
     """Patterns in order, the last that matches a path decides."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        parsed = [pattern for line in lines if (pattern := _parse(line)) is not None]
+        parsed = [pattern for line in lines if (pattern := _parse_pattern(line)) is not None]
         # Neighbours of one sign are one alternation: a file costs two or three searches, not one a pattern.
         groups = groupby(parsed, key=lambda item: item[0])
-        self._groups = [(negated, *_compile(list(group))) for negated, group in groups]
+        self._groups = [(negated, *_compile_group(list(group))) for negated, group in groups]
 
-    def match(self, path: str, is_dir: bool = False) -> bool | None:
+    def match_path(self, path: str, is_dir: bool = False) -> bool | None:
         """True if ``path`` (relative to the patterns, with ``/``) is ignored, False if re-included, None if unnamed."""
         for negated, files, directories in reversed(self._groups):
             expression = directories if is_dir else files
@@ -49,10 +49,10 @@ class Patterns:
         """Whether ``path`` or a directory on the way to it is ignored."""
         parts = path.split("/")
         above = ("/".join(parts[:count]) for count in range(1, len(parts)))
-        return any(self.match(directory, is_dir=True) for directory in above) or bool(self.match(path))
+        return any(self.match_path(directory, is_dir=True) for directory in above) or bool(self.match_path(path))
 
 
-def _parse(line: str) -> tuple[bool, bool, str] | None:
+def _parse_pattern(line: str) -> tuple[bool, bool, str] | None:
     """(negated, only directories, regular expression) of a line; None for a blank, a comment or a broken pattern."""
     line = _without_trailing_blanks(line.rstrip("\r\n"))
     if not line or line.startswith("#"):
@@ -64,7 +64,7 @@ def _parse(line: str) -> tuple[bool, bool, str] | None:
     if not body:
         return None
     try:
-        expression = _translate(body)
+        expression = _translate_pattern(body)
         re.compile(expression)
     except (re.error, ValueError, KeyError):
         return None
@@ -78,7 +78,7 @@ def _without_trailing_blanks(line: str) -> str:
     return line[: len(bare) + 1] if escaped else bare
 
 
-def _translate(body: str) -> str:
+def _translate_pattern(body: str) -> str:
     """The expression of a pattern.
 
     What stands between two stars of a name, or between two ``**``, takes the first place that fits: whatever follows
@@ -182,7 +182,7 @@ def _member(body: str, at: int) -> tuple[str, int]:
     return body[at], at + 1
 
 
-def _compile(group: list[tuple[bool, bool, str]]) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:
+def _compile_group(group: list[tuple[bool, bool, str]]) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:
     """One expression for files (None if all patterns are for directories) and one for directories."""
     files = [expression for _, only_directories, expression in group if not only_directories]
     everything = [expression for _, _, expression in group]

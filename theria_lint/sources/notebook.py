@@ -1,4 +1,4 @@
-"""Notebooks: the code cells as one source text, and the way back from its lines to cell and line."""
+"""Read a notebook as one source text, and map its lines back to cell and line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Notebook:
     starts: tuple[int, ...]
     texts: tuple[str, ...]
 
-    def place(self, line: int) -> tuple[int, int]:
+    def locate_line(self, line: int) -> tuple[int, int]:
         """(cell, line in it) of a line of ``source``, all 1-based."""
         index = max(bisect_right(self.starts, line) - 1, 0)
         return self.numbers[index], line - self.starts[index] + 1
@@ -34,7 +34,7 @@ def read_notebook(data: bytes) -> Notebook:
     """The Python code cells of a notebook (format 3 or 4); none if its language is another. Raises ReadError."""
     try:
         document = json.loads(data.decode("utf-8-sig"))
-        cells = [_code(cell) for cell in _cells(document)] if _is_python(document) else []
+        cells = [_get_cell_code(cell) for cell in _list_cells(document)] if _is_python(document) else []
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ReadError(f"is not a valid notebook: {error}.") from None
     numbers, starts, texts, line = [], [], [], 1
@@ -44,16 +44,18 @@ def read_notebook(data: bytes) -> Notebook:
             starts.append(line)
             texts.append(text)
             line += text.count("\n") + 1
-    return Notebook("\n".join(_python(text) for text in texts) + "\n", tuple(numbers), tuple(starts), tuple(texts))
+    return Notebook(
+        "\n".join(_convert_cell(text) for text in texts) + "\n", tuple(numbers), tuple(starts), tuple(texts)
+    )
 
 
-def _cells(document: dict) -> list[dict]:  # type: ignore[type-arg]
+def _list_cells(document: dict) -> list[dict]:  # type: ignore[type-arg]
     if "worksheets" in document:
         return [cell for sheet in document["worksheets"] for cell in sheet["cells"]]
     return list(document["cells"])
 
 
-def _code(cell: dict) -> str | None:  # type: ignore[type-arg]
+def _get_cell_code(cell: dict) -> str | None:  # type: ignore[type-arg]
     if cell["cell_type"] != "code":
         return None
     source = cell["source"] if "source" in cell else cell["input"]
@@ -67,7 +69,7 @@ def _is_python(document: dict) -> bool:  # type: ignore[type-arg]
     return language is None or "python" in str(language).lower()
 
 
-def _python(text: str) -> str:
+def _convert_cell(text: str) -> str:
     """A cell with IPython's own syntax taken out, line for line; a cell in another language becomes comments."""
     first = text.lstrip().split("\n", 1)[0].split(" ", 1)[0]
     if first.startswith("%%") and first not in _PYTHON_CELL_MAGICS:
@@ -75,11 +77,11 @@ def _python(text: str) -> str:
     try:
         ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n".join(map(_python_line, text.split("\n")))
+        return "\n".join(map(_convert_line, text.split("\n")))
     return text
 
 
-def _python_line(line: str) -> str:
+def _convert_line(line: str) -> str:
     stripped = line.lstrip()
     if stripped.startswith(("%", "!", "?")) or re.fullmatch(r"[\w.]+\?{1,2}", stripped.rstrip()):
         return line[: len(line) - len(stripped)] + "pass"

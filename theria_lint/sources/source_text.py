@@ -1,4 +1,4 @@
-"""Bytes of a file, and the text that the static stage is given: decoded, without BOM, lines ended by a newline."""
+"""Read, decode and parse source files: no byte order mark, lines ended by a newline."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def encoding_of(data: bytes) -> str:
+def find_encoding(data: bytes) -> str:
     """The encoding of source text by PEP 263: the BOM, the comment in the first two lines, or UTF-8.
 
     Raises ReadError for an encoding that Python does not know. Unlike ``tokenize.detect_encoding`` it takes, as the
@@ -84,9 +84,9 @@ def encoding_of(data: bytes) -> str:
     return "utf-8"
 
 
-def decode(data: bytes) -> str:
+def decode_source(data: bytes) -> str:
     """Source text in its own encoding. Raises ReadError."""
-    encoding = encoding_of(data)
+    encoding = find_encoding(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -95,7 +95,7 @@ def decode(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def parse(source: str) -> ast.Module:
+def parse_python(source: str) -> ast.Module:
     """The tree of a module; `SourceError` for whatever keeps Python from reading it."""
     try:
         with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def parse(source: str) -> ast.Module:
         raise SourceError(None, "does not parse: it is nested too deeply") from None
 
 
-def parses(source: bytes | str) -> bool:
+def is_valid_python(source: bytes | str) -> bool:
     """Whether a source is valid Python.
 
     Asked of the compiler's table of symbols, which takes half the time of a tree: no node becomes an object. The table
@@ -132,32 +132,32 @@ def _has_tree(source: bytes | str) -> bool:
     return True
 
 
-def syntax_check(source: str) -> None:
+def check_syntax(source: str) -> None:
     """Raise `SourceError` if a file is not valid Python."""
-    if not parses(source):
-        parse(source)
+    if not is_valid_python(source):
+        parse_python(source)
 
 
-INLINED = "__import__("
+INLINE_IMPORT = "__import__("
 """What stands in a rewrite that imports in the midst of an expression: its tidy form is another program."""
 
 # str.splitlines would also split at form feeds and other characters that end no line of Python.
-_LINE = re.compile(r"\r\n|\r|\n")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _BRACKET_OR_END = re.compile(r"[()\[\]{}]|\n")
-_KEPT = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LINE_WITH_END = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 def split_lines(source: str) -> list[str]:
     """The lines of a source without their ends; one more, empty, after a final line end."""
-    return _LINE.split(source)
+    return _LINE_END.split(source)
 
 
-def kept_lines(source: str) -> list[str]:
+def split_keeping_ends(source: str) -> list[str]:
     """The lines of a source with their ends: joined, they are the source."""
-    return _KEPT.findall(source)
+    return _LINE_WITH_END.findall(source)
 
 
-def end_of_statement(text: str, place: int) -> int:
+def find_statement_end(text: str, place: int) -> int:
     """Where the logical line of a masked text that holds a place ends, however many physical lines it takes."""
     depth = sum(map(text[:place].count, "([{")) - sum(map(text[:place].count, ")]}"))
     for match in _BRACKET_OR_END.finditer(text, place):

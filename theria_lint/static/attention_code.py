@@ -1,4 +1,4 @@
-"""Which functions of a module are attention code: the seeds, and what the seeds call."""
+"""Decide which functions of a module are attention code: the entry points, and what they may call."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from functools import cached_property
 from theria_lint.errors import SourceError
 from theria_lint.static import attention_names
 from theria_lint.static.attention_patterns import (
-    callee_name,
-    computes_attention,
-    is_fake,
+    find_registered_derivatives,
+    get_callee_name,
+    has_attention_code,
+    is_fake_kernel,
     makes_weights,
-    multiplies,
-    registered_derivatives,
+    multiplies_results,
 )
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     CONTEXT_ENTRY,
     FUNCTION_ENTRIES,
-    bases,
+    find_methods_of,
+    find_multihead_members,
+    get_bases,
+    get_lineage,
     is_autograd_function,
-    lineage,
-    method_of,
-    multihead_members,
 )
-from theria_lint.static.scopes import Index, Scope, dotted, is_device_kernel, self_name
+from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name, is_device_kernel
 
 # In one file: where names are defined again and again, each use means all of them. Real ones have a hundredth.
 _MOST_EDGES = 1_000_000
 # Frameworks that have modules of their own.
-_FOREIGN = attention_names.word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
+_FOREIGN_FRAMEWORKS = attention_names.make_word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
 # The nodes that can name a function.
-_NAMING = frozenset({ast.Name, ast.Attribute})
+_NAMING_NODES = frozenset({ast.Name, ast.Attribute})
 
 
 class AttentionCode:
@@ -42,40 +42,49 @@ class AttentionCode:
     ``registered_backwards`` are those of custom ops that compute attention, ``roots`` the symbols that others run.
     """
 
-    def __init__(self, index: Index, roots: Collection[str] = ()) -> None:
+    def __init__(self, index: ModuleIndex, roots: Collection[str] = ()) -> None:
         self.index = index
-        self._variables = _module_variables(index)
+        self._variables = _collect_module_variables(index)
         self._edges = 0
         self._mentions: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._computing: dict[Scope, bool] = {}
         self._multihead: dict[Scope, set[str]] = {}
-        self._registered = registered_derivatives(index)
-        self._weights = {scope for scope in index.functions() if makes_weights(scope)}
-        self.seeds = [scope for scope in index.functions() if scope.symbol in roots or self._is_seed(scope)]
-        self.active = self.closure(self.seeds)
-        owners = {scope.parent for scope in self.seeds if scope.parent is not None and scope.parent.kind == "class"}
+        self._registered = find_registered_derivatives(index)
+        self._weights = {scope for scope in index.iter_functions() if makes_weights(scope)}
+        self.entry_points = [
+            scope for scope in index.iter_functions() if scope.symbol in roots or self._is_entry_point(scope)
+        ]
+        self.active = self.collect_reachable(self.entry_points)
+        owners = {
+            scope.parent for scope in self.entry_points if scope.parent is not None and scope.parent.kind == "class"
+        }
         halves = (found for operator, found in self._registered.items() if operator in self.active)
         self.registered_backwards = [found[0] for found in halves if found]
-        self.setup = {child for owner in owners for child in owner.method("__init__")} - self.active
+        self.setup = {child for owner in owners for child in owner.find_own_methods("__init__")} - self.active
 
-    def _is_seed(self, scope: Scope) -> bool:
-        if is_device_kernel(scope) or scope.parent is None or attention_names.is_test(scope.name) or _is_in_test(scope):
+    def _is_entry_point(self, scope: Scope) -> bool:
+        if (
+            is_device_kernel(scope)
+            or scope.parent is None
+            or attention_names.is_test_name(scope.name)
+            or _is_in_test(scope)
+        ):
             return False
-        if is_fake(scope):
+        if is_fake_kernel(scope):
             return False
         if scope.parent.kind == "class":
-            return self._is_seed_method(scope, scope.parent)
+            return self._is_entry_method(scope, scope.parent)
         if attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope):
             return True
-        if attention_names.function_is_attention(scope.name) and scope.parameters:
+        if attention_names.is_attention_function_name(scope.name) and scope.parameters:
             return True
         return takes_attention_function(scope) and makes_attention(scope)
 
-    def _is_seed_method(self, scope: Scope, owner: Scope) -> bool:
+    def _is_entry_method(self, scope: Scope, owner: Scope) -> bool:
         if is_autograd_function(self.index, owner):
-            return scope.name in FUNCTION_ENTRIES and self.function_is_attention(owner)
-        if scope.name in CALL_ENTRIES and self.class_is_attention(owner):
+            return scope.name in FUNCTION_ENTRIES and self.is_attention_function(owner)
+        if scope.name in CALL_ENTRIES and self.is_attention_class(owner):
             return True
         return attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope)
 
@@ -83,53 +92,55 @@ class AttentionCode:
         """Whether a function computes attention by its own code, or multiplies the weights that another made."""
         if scope not in self._computing:
             self._computing[scope] = (
-                computes_attention(scope) or self._multiplies_weights(scope) or self._calls_multihead(scope)
+                has_attention_code(scope) or self._multiplies_weights(scope) or self._calls_multihead(scope)
             )
         return self._computing[scope]
 
     def _multiplies_weights(self, scope: Scope) -> bool:
-        if self._weights.isdisjoint(self.mentions(scope) if self._weights else ()):
+        if self._weights.isdisjoint(self.list_mentions(scope) if self._weights else ()):
             return False
-        return multiplies(scope, {call for call in scope.of(ast.Call) if self._runs_weights(scope, call.func)})
+        return multiplies_results(
+            scope, {call for call in scope.select_nodes(ast.Call) if self._runs_weights(scope, call.func)}
+        )
 
     def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
-        nodes, instance = ast.walk(callee), self_name(scope)
-        return any(found in self._weights for node in nodes for found in self._mentioned_by(scope, node, instance))
+        nodes, instance = ast.walk(callee), get_self_name(scope)
+        return any(found in self._weights for node in nodes for found in self._resolve_mention(scope, node, instance))
 
     def _calls_multihead(self, scope: Scope) -> bool:
         """Whether a method calls a submodule of its instance that is PyTorch's multi-head attention."""
-        instance = self_name(scope)
+        instance = get_self_name(scope)
         if instance is None or scope.parent is None:
             return False
-        owners = lineage(self.index, scope.parent)
-        members = {f"{instance}.{name}" for owner in owners for name in self._multihead_members(owner)}
-        return bool(members) and any(dotted(call.func) in members for call in scope.of(ast.Call))
+        owners = get_lineage(self.index, scope.parent)
+        members = {f"{instance}.{name}" for owner in owners for name in self._get_multihead_members(owner)}
+        return bool(members) and any(get_dotted_name(call.func) in members for call in scope.select_nodes(ast.Call))
 
-    def _multihead_members(self, owner: Scope) -> set[str]:
+    def _get_multihead_members(self, owner: Scope) -> set[str]:
         if owner not in self._multihead:
-            self._multihead[owner] = multihead_members(owner)
+            self._multihead[owner] = find_multihead_members(owner)
         return self._multihead[owner]
 
-    def class_is_attention(self, owner: Scope) -> bool:
+    def is_attention_class(self, owner: Scope) -> bool:
         """Whether calling an instance of this class computes attention."""
-        if not _FOREIGN.isdisjoint(base.partition(".")[0] for base in bases(owner)):
+        if not _FOREIGN_FRAMEWORKS.isdisjoint(base.partition(".")[0] for base in get_bases(owner)):
             return False
-        if attention_names.class_is_attention(owner.name):
+        if attention_names.is_attention_class_name(owner.name):
             return True
-        entries = [entry for name in CALL_ENTRIES for entry in method_of(self.index, owner, name)]
+        entries = [entry for name in CALL_ENTRIES for entry in find_methods_of(self.index, owner, name)]
         return any(attention_names.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in entries)
 
-    def function_is_attention(self, owner: Scope) -> bool:
+    def is_attention_function(self, owner: Scope) -> bool:
         """Whether an ``autograd.Function`` computes attention."""
-        forwards = method_of(self.index, owner, "forward")
+        forwards = find_methods_of(self.index, owner, "forward")
         if any(attention_names.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in forwards):
             return True
-        return attention_names.class_is_attention(owner.name) or any(
+        return attention_names.is_attention_class_name(owner.name) or any(
             attention_names.takes_packed(entry.parameters) and attention_names.names_attention(owner.symbol)
             for entry in forwards
         )
 
-    def closure(self, roots: Iterable[Scope]) -> set[Scope]:
+    def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
         """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
         reached: set[Scope] = set()
         stack = list(roots)
@@ -139,18 +150,18 @@ class AttentionCode:
                 continue
             reached.add(scope)
             stack.extend(child for child in scope.children if child.kind == "function")
-            stack.extend(self.mentions(scope))
+            stack.extend(self.list_mentions(scope))
         return reached
 
-    def named(self, name: str) -> list[Scope]:
+    def resolve_dotted_symbol(self, name: str) -> list[Scope]:
         """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
         owner, _, rest = name.partition(".")
-        return list(self._meaning(self.index.module, owner, rest.partition(".")[0] or None, set()))
+        return list(self._resolve_name(self.index.module, owner, rest.partition(".")[0] or None, set()))
 
-    def mentions(self, scope: Scope) -> list[Scope]:
+    def list_mentions(self, scope: Scope) -> list[Scope]:
         """The functions of the file that a function's own code names, and so may call."""
         if scope not in self._mentions:
-            self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._find_mentions(scope))))
+            self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._iter_mentions(scope))))
         return self._mentions[scope]
 
     def _counted(self, found: Scope) -> Scope:
@@ -160,56 +171,56 @@ class AttentionCode:
             raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
         return found
 
-    def _find_mentions(self, scope: Scope) -> Iterator[Scope]:
+    def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())
-        instance = self_name(scope)
+        instance = get_self_name(scope)
         for node in (*scope.header, *scope.nodes):
-            if type(node) in _NAMING:
-                yield from self._mentioned_by(scope, node, instance)
+            if type(node) in _NAMING_NODES:
+                yield from self._resolve_mention(scope, node, instance)
 
-    def _mentioned_by(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
+    def _resolve_mention(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
         """What one node of a function's own code names."""
         if isinstance(node, ast.Name):
             known = node.id in self.index.by_name or node.id in self._variables
-            if known and isinstance(node.ctx, ast.Load) and not self.is_tested(node):
-                yield from self._named(scope, node)
+            if known and isinstance(node.ctx, ast.Load) and not self.is_type_tested(node):
+                yield from self._resolve_name_node(scope, node)
         elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance:
-                    yield from self._member(scope.parent, node.attr)
+                    yield from self._resolve_member(scope.parent, node.attr)
             elif is_super(node.value):
-                for ancestor in lineage(self.index, scope.parent)[1:]:
-                    yield from ancestor.method(node.attr)
+                for ancestor in get_lineage(self.index, scope.parent)[1:]:
+                    yield from ancestor.find_own_methods(node.attr)
 
-    def is_tested(self, node: ast.expr) -> bool:
+    def is_type_tested(self, node: ast.expr) -> bool:
         """Whether a name only takes part in an ``isinstance`` test."""
         parent = self.index.parents.get(node)
         if isinstance(parent, ast.Tuple):
             parent = self.index.parents.get(parent)
-        return isinstance(parent, ast.Call) and callee_name(parent) in {"isinstance", "issubclass"}
+        return isinstance(parent, ast.Call) and get_callee_name(parent) in {"isinstance", "issubclass"}
 
-    def _named(self, scope: Scope, node: ast.Name) -> Iterator[Scope]:
+    def _resolve_name_node(self, scope: Scope, node: ast.Name) -> Iterator[Scope]:
         parent = self.index.parents.get(node)
         attribute = parent.attr if isinstance(parent, ast.Attribute) else None
-        yield from self._meaning(scope, node.id, attribute, set())
+        yield from self._resolve_name(scope, node.id, attribute, set())
 
-    def _meaning(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
+    def _resolve_name(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
         if name in seen:
             return
         seen.add(name)
-        for found in self._visible(scope, name):
+        for found in self._find_visible(scope, name):
             if found.kind == "function":
                 yield found
             else:
-                yield from self._entries(found, attribute)
-        if name in self._variables and self._seen_from(scope, name):
+                yield from self._iter_class_entries(found, attribute)
+        if name in self._variables and self._is_visible_from(scope, name):
             for inner, used in self._variables[name]:
-                yield from self._meaning(self.index.module, inner, used, seen)
+                yield from self._resolve_name(self.index.module, inner, used, seen)
 
-    def _seen_from(self, scope: Scope, name: str) -> bool:
+    def _is_visible_from(self, scope: Scope, name: str) -> bool:
         return name not in scope.parameters
 
-    def _visible(self, scope: Scope, name: str) -> list[Scope]:
+    def _find_visible(self, scope: Scope, name: str) -> list[Scope]:
         """The definitions that a bare name means in a scope, from the innermost scope that has any."""
         current: Scope | None = scope
         while current is not None:
@@ -222,56 +233,56 @@ class AttentionCode:
             current = current.parent
         return []
 
-    def _entries(self, owner: Scope, attribute: str | None) -> Iterator[Scope]:
+    def _iter_class_entries(self, owner: Scope, attribute: str | None) -> Iterator[Scope]:
         """What runs when a class, or an attribute of it, is used."""
         if is_autograd_function(self.index, owner):
             entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
         else:
             entries = (*CALL_ENTRIES, CONTEXT_ENTRY) if attribute is None else (attribute,)
         for name in entries:
-            yield from method_of(self.index, owner, name)
+            yield from find_methods_of(self.index, owner, name)
 
-    def _member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
+    def _resolve_member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
         """What ``self.attribute`` may run: methods, overridden ones in the file's subclasses, submodules."""
-        yield from method_of(self.index, owner, attribute)
-        for heir in self._heirs.get(owner, ()):
-            yield from heir.method(attribute)
-        for ancestor in lineage(self.index, owner):
-            yield from self.members(ancestor).get(attribute, ())
+        yield from find_methods_of(self.index, owner, attribute)
+        for heir in self._list_subclasses.get(owner, ()):
+            yield from heir.find_own_methods(attribute)
+        for ancestor in get_lineage(self.index, owner):
+            yield from self.collect_members(ancestor).get(attribute, ())
 
     @cached_property
-    def _heirs(self) -> dict[Scope, list[Scope]]:
+    def _list_subclasses(self) -> dict[Scope, list[Scope]]:
         """The classes of the file that inherit from each."""
         table: dict[Scope, list[Scope]] = {}
-        for scope in self.index.classes():
-            for ancestor in lineage(self.index, scope)[1:]:
+        for scope in self.index.iter_classes():
+            for ancestor in get_lineage(self.index, scope)[1:]:
                 table.setdefault(ancestor, []).append(scope)
         return table
 
-    def members(self, owner: Scope) -> dict[str, list[Scope]]:
+    def collect_members(self, owner: Scope) -> dict[str, list[Scope]]:
         """What the attributes that a class assigns on ``self`` (or in its body) may run when they are called."""
         if owner not in self._members:
             table: dict[str, list[Scope]] = {}
             self._members[owner] = table
             for method in owner.children:
                 if method.kind == "function":
-                    self._collect_members(method, table)
+                    self._add_members_of(method, table)
         return self._members[owner]
 
-    def _collect_members(self, method: Scope, table: dict[str, list[Scope]]) -> None:
-        instance = self_name(method)
+    def _add_members_of(self, method: Scope, table: dict[str, list[Scope]]) -> None:
+        instance = get_self_name(method)
         for node in method.nodes:
             if not isinstance(node, ast.Assign):
                 continue
             for target in node.targets:
-                if isinstance(target, ast.Attribute) and dotted(target) == f"{instance}.{target.attr}":
-                    for name, attribute in _names_in(node.value):
-                        table.setdefault(target.attr, []).extend(self._meaning(method, name, attribute, set()))
+                if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
+                    for name, attribute in _iter_named_attributes(node.value):
+                        table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute, set()))
 
 
 def _is_in_test(scope: Scope) -> bool:
-    outer = scope.enclosing("function")
-    return outer is not None and attention_names.is_test(outer.name)
+    outer = scope.find_enclosing("function")
+    return outer is not None and attention_names.is_test_name(outer.name)
 
 
 def takes_attention_function(scope: Scope) -> bool:
@@ -284,7 +295,8 @@ def makes_attention(scope: Scope) -> bool:
     if any(child.kind == "function" and attention_names.takes_qkv(child.parameters) for child in scope.children):
         return True
     if any(
-        isinstance(node, ast.Lambda) and attention_names.takes_qkv(_lambda_parameters(node)) for node in scope.nodes
+        isinstance(node, ast.Lambda) and attention_names.takes_qkv(_list_lambda_parameters(node))
+        for node in scope.nodes
     ):
         return True
     return not attention_names.ATTENTION_PARAMETERS.isdisjoint(scope.parameters) and attention_names.names_attention(
@@ -292,7 +304,7 @@ def makes_attention(scope: Scope) -> bool:
     )
 
 
-def _lambda_parameters(node: ast.Lambda) -> list[str]:
+def _list_lambda_parameters(node: ast.Lambda) -> list[str]:
     return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
 
 
@@ -301,7 +313,7 @@ def is_super(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
 
 
-def _names_in(value: ast.AST) -> Iterator[tuple[str, str | None]]:
+def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
     """The names that an expression loads, each with the attribute taken of it."""
     for node in ast.walk(value):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -310,18 +322,18 @@ def _names_in(value: ast.AST) -> Iterator[tuple[str, str | None]]:
             yield node.id, None
 
 
-def _module_variables(index: Index) -> dict[str, list[tuple[str, str | None]]]:
+def _collect_module_variables(index: ModuleIndex) -> dict[str, list[tuple[str, str | None]]]:
     """What each variable of the module was assigned, as the names that the values load."""
     table: dict[str, list[tuple[str, str | None]]] = {}
     for node in index.module.nodes:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
-                    table.setdefault(target.id, []).extend(_attributed_names(node.value))
+                    table.setdefault(target.id, []).extend(_list_attributed_names(node.value))
     return table
 
 
-def _attributed_names(value: ast.AST) -> list[tuple[str, str | None]]:
-    pairs = list(_names_in(value))
+def _list_attributed_names(value: ast.AST) -> list[tuple[str, str | None]]:
+    pairs = list(_iter_named_attributes(value))
     attributed = {name for name, attribute in pairs if attribute is not None}
     return [(name, attribute) for name, attribute in pairs if attribute is not None or name not in attributed]

@@ -1,4 +1,4 @@
-"""The words by which people name attention: identifiers, parameters, operations."""
+"""Recognise attention by name: identifiers, parameters, operations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 
-def word_set(text: str) -> frozenset[str]:
+def make_word_set(text: str) -> frozenset[str]:
     """The words of a text, for tables too long to read as a list."""
     return frozenset(text.split())
 
 
 ATTENTION_ACRONYMS = frozenset({"sdpa", "mha", "mqa", "gqa", "mla", "attend"})
 # What a name says beside "attention" when the thing is about attention without computing it.
-FUNCTION_BYSTANDERS = word_set(
+FUNCTION_BYSTANDERS = make_word_set(
     "mask masks masking maskmod config configs cfg test tests bench benchmark init initialize load save convert check "
     "validate is has supports support register parse plot show print log get set enable disable available use "
     "metadata shape shapes size sizes flops type types name names prune reset map maps slicing pattern patterns "
@@ -22,14 +22,14 @@ FUNCTION_BYSTANDERS = word_set(
     "kwargs num fuse rotate guidance outputs hidden upcast probs weights scores entropy recorder store "
     "replace swap patch monkeypatch from to update prepare create schedule"
 )
-CLASS_BYSTANDERS = word_set(
+CLASS_BYSTANDERS = make_word_set(
     "mask masks config configs cfg test tests tester output outputs metadata builder backend cache type enum error "
     "pipeline kwargs args spec params settings options state mode modes impl interface protocol dispatcher benchmark "
     "factory registry loader converter mapping strategy converters test case warning info stats visualizer"
 )
 # Functions of these names make inputs and measure; what they do to tensors is their own affair.
-_TRIALS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
-_PREPARING = word_set(
+_TRIAL_WORDS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
+_PREPARING_WORDS = make_word_set(
     "validate check assert verify ensure pad unpad pack unpack split merge reshape rearrange repeat expand permute "
     "transpose shuffle shard gather scatter save load log print init prepare normalize quantize"
 )
@@ -50,7 +50,7 @@ _ROLE_SUFFIX = re.compile(
 COTANGENTS = re.compile(
     r"^(d_?(o|out|output|outputs|q|k|v|y)|grads?|grad_?(o|out|outs|output|outputs|y)|g_?out|gout|dout_.*|do_.*)$"
 )
-ATTENTION_PARAMETERS = word_set(
+ATTENTION_PARAMETERS = make_word_set(
     "attn attn_fn attn_func attention attention_fn attention_func attention_function attn_function attn_impl base "
     "base_attn base_attention base_fn inner_attn sdpa sdpa_fn kernel_fn attend"
 )
@@ -64,7 +64,7 @@ _SIZE = re.compile(
 )
 
 
-def words(identifier: str) -> list[str]:
+def split_words(identifier: str) -> list[str]:
     """The lower-case words of a snake_case or CamelCase identifier."""
     return [word.lower() for word in _WORD.findall(identifier)]
 
@@ -76,54 +76,54 @@ def names_attention(identifier: str) -> bool:
     if "attn" in lower or "attention" in lower:
         return True
     return any(acronym in lower for acronym in ATTENTION_ACRONYMS) and not ATTENTION_ACRONYMS.isdisjoint(
-        words(identifier)
+        split_words(identifier)
     )
 
 
-def function_is_attention(name: str) -> bool:
+def is_attention_function_name(name: str) -> bool:
     """Whether a function of this name computes attention, as far as its name can tell."""
-    return names_attention(name) and FUNCTION_BYSTANDERS.isdisjoint(words(name)) and not is_test(name)
+    return names_attention(name) and FUNCTION_BYSTANDERS.isdisjoint(split_words(name)) and not is_test_name(name)
 
 
-def only_prepares(name: str) -> bool:
+def is_preparation_name(name: str) -> bool:
     """Whether a function is named after what it does to q, k and v before they meet: ``check_qkv``, ``pad_inputs``."""
-    return bool(words(name)) and words(name)[0] in _PREPARING and not names_attention(name)
+    return bool(split_words(name)) and split_words(name)[0] in _PREPARING_WORDS and not names_attention(name)
 
 
-def class_is_attention(name: str) -> bool:
+def is_attention_class_name(name: str) -> bool:
     """Whether a class of this name computes attention, as far as its name can tell."""
-    return names_attention(name) and CLASS_BYSTANDERS.isdisjoint(words(name))
+    return names_attention(name) and CLASS_BYSTANDERS.isdisjoint(split_words(name))
 
 
-def is_test(name: str) -> bool:
+def is_test_name(name: str) -> bool:
     """Whether a function of this name is a test or a benchmark, which runs attention but is none."""
-    return name.startswith("test_") or name in {"test", "main"} or not _TRIALS.isdisjoint(words(name))
+    return name.startswith("test_") or name in {"test", "main"} or not _TRIAL_WORDS.isdisjoint(split_words(name))
 
 
 @lru_cache(maxsize=8192)
-def role(parameter: str) -> str | None:
+def get_role(parameter: str) -> str | None:
     """Which of q, k, v, qkv, kv a parameter of this name is, None for any other."""
     name = parameter.lower().strip("_")
     stripped = _ROLE_SUFFIX.sub("", name)
     return _ROLE_OF.get(name) or _ROLE_OF.get(stripped.replace("_", "").rstrip("0123456789"))
 
 
-def roles(parameters: Iterable[str]) -> frozenset[str]:
+def collect_roles(parameters: Iterable[str]) -> frozenset[str]:
     """The attention roles that a parameter list fills."""
-    return frozenset(found for found in map(role, parameters) if found)
+    return frozenset(found for found in map(get_role, parameters) if found)
 
 
 def takes_qkv(parameters: Iterable[str]) -> bool:
     """Whether a parameter list holds a query, a key and a value."""
-    return {"q", "k", "v"} <= roles(parameters)
+    return {"q", "k", "v"} <= collect_roles(parameters)
 
 
 def takes_packed(parameters: Sequence[str]) -> bool:
     """Whether a parameter list holds q, k and v in fewer tensors: a packed qkv, or q beside a packed kv."""
-    found = roles(parameters)
+    found = collect_roles(parameters)
     return "qkv" in found or {"q", "kv"} <= found
 
 
-def is_size(name: str) -> bool:
+def is_size_name(name: str) -> bool:
     """Whether a value of this name is a size or a position, as far as its name can tell."""
     return _SIZE.search(name) is not None

@@ -1,4 +1,4 @@
-"""What a class is, as far as its file tells: its bases, its methods, what of PyTorch it descends from."""
+"""Classes of a module: bases, inherited methods, and whether one is an autograd.Function or nn.Module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections import deque
 
 from theria_lint.errors import SourceError
-from theria_lint.static.scopes import Index, Scope, dotted
+from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name
 
 FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
@@ -20,31 +20,31 @@ CALL_ENTRIES = ("forward", "__call__")
 CONTEXT_ENTRY = "__enter__"
 
 
-def bases(scope: Scope) -> tuple[str, ...]:
+def get_bases(scope: Scope) -> tuple[str, ...]:
     """The dotted paths of a class's bases, resolved where they are imported, as written where they are not."""
     if scope.bases is None:
-        scope.bases = _find_bases(scope)
+        scope.bases = _resolve_bases(scope)
     return scope.bases
 
 
-def _find_bases(scope: Scope) -> tuple[str, ...]:
+def _resolve_bases(scope: Scope) -> tuple[str, ...]:
     found: list[str] = []
     assert isinstance(scope.node, ast.ClassDef)
     assert scope.parent is not None
     for base in scope.node.bases:
-        path = dotted(base.value if isinstance(base, ast.Subscript) else base)
+        path = get_dotted_name(base.value if isinstance(base, ast.Subscript) else base)
         if path is not None:
-            found.extend(scope.parent.names.resolve(path) or [path])
+            found.extend(scope.parent.names.resolve_path(path) or [path])
     return tuple(found)
 
 
-def lineage(index: Index, scope: Scope) -> list[Scope]:
+def get_lineage(index: ModuleIndex, scope: Scope) -> list[Scope]:
     """A class and the classes of its file that it inherits from, nearest first. Raises SourceError for too many."""
     if scope.line is None:
         line = {scope: None}
         queue = deque([scope])
         while queue:
-            for base in bases(queue.popleft()):
+            for base in get_bases(queue.popleft()):
                 for found in index.by_name.get(base.rpartition(".")[2], ()):
                     if found.kind == "class" and found not in line:
                         line[found] = None
@@ -57,21 +57,21 @@ def lineage(index: Index, scope: Scope) -> list[Scope]:
     return scope.line
 
 
-def inherits(index: Index, scope: Scope, roots: frozenset[str]) -> bool:
+def inherits_from(index: ModuleIndex, scope: Scope, roots: frozenset[str]) -> bool:
     """Whether a class descends from one of ``roots``, through other classes of its file too."""
-    return any(not roots.isdisjoint(bases(ancestor)) for ancestor in lineage(index, scope))
+    return any(not roots.isdisjoint(get_bases(ancestor)) for ancestor in get_lineage(index, scope))
 
 
-def is_autograd_function(index: Index, scope: Scope) -> bool:
+def is_autograd_function(index: ModuleIndex, scope: Scope) -> bool:
     """Whether a class is a ``torch.autograd.Function``, as far as the file tells."""
-    if inherits(index, scope, FUNCTION_BASES):
+    if inherits_from(index, scope, FUNCTION_BASES):
         return True
-    return bool(scope.method("backward") and scope.method("forward")) and any(
-        base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in bases(scope)
+    return bool(scope.find_own_methods("backward") and scope.find_own_methods("forward")) and any(
+        base.rpartition(".")[2] in {"Function", "FunctionCtx"} for base in get_bases(scope)
     )
 
 
-def records_nothing(index: Index, scope: Scope) -> bool:
+def records_nothing(index: ModuleIndex, scope: Scope) -> bool:
     """Whether a function is the forward of an ``autograd.Function``, run with recording off whatever it does itself.
 
     Not so where its code switches recording on, or where the file calls the forward without ``apply``.
@@ -84,47 +84,47 @@ def records_nothing(index: Index, scope: Scope) -> bool:
         or not is_autograd_function(index, owner)
     ):
         return False
-    if any(node.attr in _RECORDING for node in scope.of(ast.Attribute)) or any(
-        node.id in _RECORDING for node in scope.of(ast.Name)
+    if any(node.attr in _RECORDING for node in scope.select_nodes(ast.Attribute)) or any(
+        node.id in _RECORDING for node in scope.select_nodes(ast.Name)
     ):
         return False
     direct = f"{owner.name}.{scope.name}"
     return direct not in index.called()
 
 
-def is_module(index: Index, scope: Scope) -> bool:
+def is_torch_module(index: ModuleIndex, scope: Scope) -> bool:
     """Whether a class is an ``nn.Module``; one with a forward whose base is not known here counts."""
-    if inherits(index, scope, MODULE_BASES):
+    if inherits_from(index, scope, MODULE_BASES):
         return True
-    return bool(scope.method("forward")) and not is_autograd_function(index, scope)
+    return bool(scope.find_own_methods("forward")) and not is_autograd_function(index, scope)
 
 
-def method_of(index: Index, scope: Scope, name: str) -> list[Scope]:
+def find_methods_of(index: ModuleIndex, scope: Scope, name: str) -> list[Scope]:
     """The methods that ``name`` may mean on a class: its own, or else those of the nearest ancestor that has one."""
-    for ancestor in lineage(index, scope):
-        found = ancestor.method(name) or _assigned(index, ancestor, name)
+    for ancestor in get_lineage(index, scope):
+        found = ancestor.find_own_methods(name) or _find_assigned_functions(index, ancestor, name)
         if found:
             return found
     return []
 
 
-def _assigned(index: Index, scope: Scope, name: str) -> list[Scope]:
+def _find_assigned_functions(index: ModuleIndex, scope: Scope, name: str) -> list[Scope]:
     """The functions of the file that the body of a class assigns to a name: ``forward = _forward``."""
-    assigned = (node for node in scope.of(ast.Assign) if _is_named(node.targets[0], name))
-    named = (found for node in assigned for found in index.by_name.get(dotted(node.value) or "", ()))
+    assigned = (node for node in scope.select_nodes(ast.Assign) if _is_name(node.targets[0], name))
+    named = (found for node in assigned for found in index.by_name.get(get_dotted_name(node.value) or "", ()))
     return [found for found in named if found.kind == "function"]
 
 
-def _is_named(target: ast.expr, name: str) -> bool:
+def _is_name(target: ast.expr, name: str) -> bool:
     return isinstance(target, ast.Name) and target.id == name
 
 
-def multihead_members(scope: Scope) -> set[str]:
+def find_multihead_members(scope: Scope) -> set[str]:
     """The attributes to which the methods of a class assign PyTorch's multi-head attention."""
     return {
         target.attr
         for method in scope.children
-        for node in method.of(ast.Assign)
+        for node in method.select_nodes(ast.Assign)
         if isinstance(node.value, ast.Call)
         for target in node.targets
         if isinstance(target, ast.Attribute) and not MULTIHEAD.isdisjoint(method.names.resolve_node(node.value.func))

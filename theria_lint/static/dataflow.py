@@ -1,30 +1,30 @@
-"""What flows from a function's tensors, and what flows into its result: two small analyses of assignments."""
+"""Two data-flow analyses of a function: names derived from its tensors, and names its result depends on."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
 
-from theria_lint.static.attention_names import word_set
-from theria_lint.static.scopes import Index, Scope
+from theria_lint.static.attention_names import make_word_set
+from theria_lint.static.scopes import ModuleIndex, Scope
 
 # What these give of a tensor is no tensor, or none that gradients flow through.
-METADATA = word_set(
+METADATA = make_word_set(
     "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "
     "nbytes itemsize type get_device is_floating_point names grad_fn is_leaf storage_offset"
 )
-_DISCRETE = word_set(
+_DISCRETE = make_word_set(
     "argmax argmin argsort any all nonzero eq ne lt gt le ge isnan isinf isfinite bool long int bincount unique "
     "count_nonzero searchsorted sum_mask len isinstance range id hasattr getattr"
 )
 # Arguments of these are sizes and positions: what they take influences no derivative.
-_SHAPERS = word_set(
+_SHAPERS = make_word_set(
     "view reshape expand repeat arange zeros ones empty full new_zeros new_empty new_ones permute transpose split "
     "chunk unsqueeze squeeze narrow range unflatten flatten tile pad print debug info warning log linspace"
 )
 
 
-def loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
+def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
     """The names that an expression loads; with ``values`` only those whose value, not shape, it depends on."""
     stack: list[ast.AST] = [node]
     while stack:
@@ -35,7 +35,7 @@ def loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
             continue
         elif values and isinstance(current, ast.Subscript):
             stack.append(current.value)
-        elif values and isinstance(current, ast.Call) and _name(current) in _SHAPERS:
+        elif values and isinstance(current, ast.Call) and _get_called_name(current) in _SHAPERS:
             stack.append(current.func)
             stack.extend(current.args[:1] if isinstance(current.func, ast.Name) else ())
         else:
@@ -46,57 +46,57 @@ def _is_discrete(node: ast.AST) -> bool:
     """Whether an expression gives a shape, a truth value or an index: nothing that a gradient flows through."""
     if isinstance(node, ast.Attribute):
         return node.attr in METADATA
-    return isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and _name(node) in _DISCRETE)
+    return isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and _get_called_name(node) in _DISCRETE)
 
 
-def _name(call: ast.Call) -> str:
+def _get_called_name(call: ast.Call) -> str:
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
+def get_assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
     """The plain names that each assignment of a function's own code binds, with what is bound to them."""
     if scope.assigned is None:
-        scope.assigned = list(_find_assignments(scope))
+        scope.assigned = list(_collect_assignments(scope))
     return scope.assigned
 
 
-def _find_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
+def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
     for node in scope.nodes:
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                yield from _bound(target, node.value)
+                yield from _pair_bound_names(target, node.value)
         elif isinstance(node, ast.For | ast.comprehension):
-            yield list(target_names(node.target)), node.iter
+            yield list(iter_target_names(node.target)), node.iter
         elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
-            yield list(target_names(node.target)), node.value
+            yield list(iter_target_names(node.target)), node.value
 
 
-def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
+def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
     """The names of one target with what they are bound to: one by one in ``a, b = x, y``."""
     pairs = [(target, value)]
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
         single = not any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts))
         pairs = list(zip(target.elts, value.elts, strict=True)) if single else pairs
-    yield from ((list(target_names(part)), given) for part, given in pairs)
+    yield from ((list(iter_target_names(part)), given) for part, given in pairs)
 
 
-def target_names(target: ast.AST) -> Iterator[str]:
+def iter_target_names(target: ast.AST) -> Iterator[str]:
     """The names that an assignment's target binds or writes into: ``x``, ``x[i]``, ``(x, *y)``."""
     if isinstance(target, ast.Name):
         yield target.id
     elif isinstance(target, ast.Subscript | ast.Starred):
-        yield from target_names(target.value)
+        yield from iter_target_names(target.value)
     elif isinstance(target, ast.Tuple | ast.List):
         for element in target.elts:
-            yield from target_names(element)
+            yield from iter_target_names(element)
 
 
-def derived(scope: Scope, sources: Iterable[str]) -> set[str]:
+def collect_derived_names(scope: Scope, sources: Iterable[str]) -> set[str]:
     """The names that hold something computed from ``sources``, themselves included."""
     found = set(sources)
-    pairs = [(names, set(loaded_names(value))) for names, value in assignments(scope)]
+    pairs = [(names, set(iter_loaded_names(value))) for names, value in get_assignments(scope)]
     changed = True
     while changed:
         changed = False
@@ -107,13 +107,13 @@ def derived(scope: Scope, sources: Iterable[str]) -> set[str]:
     return found
 
 
-def influencing(scope: Scope) -> set[str]:
+def collect_influencing_names(scope: Scope) -> set[str]:
     """The names whose values the function's results depend on."""
-    found = set(loaded_names(scope.node.body, values=True)) if isinstance(scope.node, ast.Lambda) else set()
+    found = set(iter_loaded_names(scope.node.body, values=True)) if isinstance(scope.node, ast.Lambda) else set()
     for node in scope.nodes:
         if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
-            found.update(loaded_names(node.value, values=True))
-    pairs = [(names, set(loaded_names(value, values=True))) for names, value in assignments(scope)]
+            found.update(iter_loaded_names(node.value, values=True))
+    pairs = [(names, set(iter_loaded_names(value, values=True))) for names, value in get_assignments(scope)]
     changed = True
     while changed:
         changed = False
@@ -124,16 +124,16 @@ def influencing(scope: Scope) -> set[str]:
     return found
 
 
-def influences_result(index: Index, node: ast.expr, flowing: set[str]) -> bool:
-    """Whether the value of an expression flows into what its function returns; ``flowing`` is `influencing`."""
+def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> bool:
+    """Whether the value of an expression flows into what its function returns; ``flowing`` comes from `collect_influencing_names`."""
     current: ast.AST = node
-    for parent in index.ancestors(node):
+    for parent in index.iter_ancestors(node):
         if _is_dead_end(parent, current):
             return False
         if isinstance(parent, ast.Return | ast.Lambda):
             return True
         if isinstance(parent, ast.stmt):
-            return any(name in flowing for target in _targets(parent) for name in target_names(target))
+            return any(name in flowing for target in _list_targets(parent) for name in iter_target_names(target))
         current = parent
     return False
 
@@ -145,11 +145,11 @@ def _is_dead_end(parent: ast.AST, child: ast.AST) -> bool:
     if isinstance(parent, ast.IfExp):
         return parent.test is child
     if isinstance(parent, ast.Call):
-        return parent.func is not child and _name(parent) in _SHAPERS
+        return parent.func is not child and _get_called_name(parent) in _SHAPERS
     return isinstance(parent, ast.Compare)
 
 
-def _targets(statement: ast.stmt) -> list[ast.expr]:
+def _list_targets(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.Assign):
         return statement.targets
     return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign) else []

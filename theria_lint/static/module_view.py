@@ -1,4 +1,4 @@
-"""A module as the detectors see it: its attention code, and how a node becomes a place in the text."""
+"""A parsed module as detectors query it: attention code, resolved names and calls, spans in the text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from theria_lint.model import Span
 from theria_lint.sources.source_text import split_lines
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode
-from theria_lint.static.class_lineage import CALL_ENTRIES, is_autograd_function, method_of
-from theria_lint.static.scopes import FunctionNode, Index, NameTable, Scope, build, dotted, is_device_kernel
+from theria_lint.static.class_lineage import CALL_ENTRIES, find_methods_of, is_autograd_function
+from theria_lint.static.scopes import (
+    FunctionNode,
+    ModuleIndex,
+    NameTable,
+    Scope,
+    build_index,
+    get_dotted_name,
+    is_device_kernel,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +38,11 @@ class Hit:
 
 
 # The nodes that detectors ask about.
-_TELLING = frozenset({ast.Call, ast.Attribute, ast.Name, ast.BinOp})
+_DETECTOR_NODES = frozenset({ast.Call, ast.Attribute, ast.Name, ast.BinOp})
 
 
 @dataclass(slots=True)
-class Place:
+class CodeSite:
     """A node in a function's own code, or in its decorators: ``names`` is the table that its names mean."""
 
     node: ast.AST
@@ -44,38 +52,38 @@ class Place:
 
 
 @dataclass(slots=True)
-class Named:
+class ResolvedName:
     """A name or attribute and the dotted paths that it may mean."""
 
-    place: Place
+    site: CodeSite
     meanings: tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Call:
+class ResolvedCall:
     """A call and the dotted paths that its callee may mean."""
 
-    place: Place
+    site: CodeSite
     node: ast.Call
     meanings: tuple[str, ...]
 
 
-class ModuleCode:
+class ModuleView:
     """A parsed module with everything that detectors ask about it."""
 
     def __init__(self, source: str, tree: ast.Module, roots: Collection[str] = ()) -> None:
         """``roots`` as in `AttentionCode`."""
         self.lines = split_lines(source)
-        self.index: Index = build(tree)
+        self.index: ModuleIndex = build_index(tree)
         self.attention = AttentionCode(self.index, roots)
-        self._places: dict[str, list[Place]] = {}
-        self._named: dict[str, list[Named]] = {}
-        self._calls: dict[str, list[Call]] = {}
+        self._sites: dict[str, list[CodeSite]] = {}
+        self._named: dict[str, list[ResolvedName]] = {}
+        self._calls: dict[str, list[ResolvedCall]] = {}
 
     @cached_property
     def active(self) -> list[Scope]:
         """The functions that run when attention is computed, in source order."""
-        return [scope for scope in self.index.functions() if scope in self.attention.active]
+        return [scope for scope in self.index.iter_functions() if scope in self.attention.active]
 
     @cached_property
     def everywhere(self) -> list[Scope]:
@@ -83,7 +91,7 @@ class ModuleCode:
         return [
             scope
             for scope in self.index.scopes
-            if not attention_names.is_test(scope.name) and not is_device_kernel(scope)
+            if not attention_names.is_test_name(scope.name) and not is_device_kernel(scope)
         ]
 
     @cached_property
@@ -92,93 +100,96 @@ class ModuleCode:
         active = self.attention.active
         return [
             scope
-            for scope in self.index.classes()
+            for scope in self.index.iter_classes()
             if is_autograd_function(self.index, scope) and any(child in active for child in scope.children)
         ]
 
-    def places(self, where: str = "attention") -> list[Place]:
+    def find_sites(self, where: str = "attention") -> list[CodeSite]:
         """The nodes of attention code, or of another part of the module, in source order."""
-        if where not in self._places:
-            self._places[where] = list(self._find_places(where))
-        return self._places[where]
+        if where not in self._sites:
+            self._sites[where] = list(self._collect_sites(where))
+        return self._sites[where]
 
-    def _find_places(self, where: str) -> Iterator[Place]:
-        for scope in self._scopes(where):
+    def _collect_sites(self, where: str) -> Iterator[CodeSite]:
+        for scope in self._select_scopes(where):
             assert scope.kind == "module" or scope.parent is not None
             if scope.parent is not None and scope.kind == "function":
-                yield from [Place(node, scope, scope.parent.names, True) for node in scope.header]
-            yield from [Place(node, scope, scope.names, False) for node in scope.nodes if type(node) in _TELLING]
+                yield from [CodeSite(node, scope, scope.parent.names, True) for node in scope.header]
+            yield from [
+                CodeSite(node, scope, scope.names, False) for node in scope.nodes if type(node) in _DETECTOR_NODES
+            ]
 
-    def named(self, where: str = "attention") -> list[Named]:
-        """The names and attributes among `places` that an import or assignment gives a meaning."""
+    def find_names(self, where: str = "attention") -> list[ResolvedName]:
+        """The names and attributes among `find_sites` that an import or assignment gives a meaning."""
         if where not in self._named:
-            found: list[Named] = []
-            for place in self.places(where):
-                if isinstance(place.node, ast.Name | ast.Attribute):
-                    meanings = place.names.resolve_node(place.node)
+            found: list[ResolvedName] = []
+            for site in self.find_sites(where):
+                if isinstance(site.node, ast.Name | ast.Attribute):
+                    meanings = site.names.resolve_node(site.node)
                     if meanings:
-                        found.append(Named(place, meanings))
+                        found.append(ResolvedName(site, meanings))
             self._named[where] = found
         return self._named[where]
 
-    def calls(self, where: str = "attention") -> list[Call]:
-        """The calls among `places`, with what the callee's name may mean."""
+    def find_calls(self, where: str = "attention") -> list[ResolvedCall]:
+        """The calls among `find_sites`, with what the callee's name may mean."""
         if where not in self._calls:
             self._calls[where] = [
-                Call(place, node, place.names.resolve_node(node.func)) for place, node in self._find_calls(where)
+                ResolvedCall(site, node, site.names.resolve_node(node.func))
+                for site, node in self._collect_calls(where)
             ]
         return self._calls[where]
 
-    def _find_calls(self, where: str) -> Iterator[tuple[Place, ast.Call]]:
-        for scope in self._scopes(where):
+    def _collect_calls(self, where: str) -> Iterator[tuple[CodeSite, ast.Call]]:
+        for scope in self._select_scopes(where):
             if scope.parent is not None and scope.kind == "function":
                 for node in scope.header:
                     if isinstance(node, ast.Call):
-                        yield Place(node, scope, scope.parent.names, True), node
-            yield from ((Place(call, scope, scope.names, False), call) for call in scope.of(ast.Call))
+                        yield CodeSite(node, scope, scope.parent.names, True), node
+            yield from ((CodeSite(call, scope, scope.names, False), call) for call in scope.select_nodes(ast.Call))
 
-    def _scopes(self, where: str) -> list[Scope]:
+    def _select_scopes(self, where: str) -> list[Scope]:
         if where == "anywhere":
             return self.everywhere
         if where == "autograd-function":
             return [child for owner in self.autograd_functions for child in owner.children if child in self.active]
         return self.active
 
-    def span(self, node: ast.AST) -> Span:
+    def get_span(self, node: ast.AST) -> Span:
         """The place of a whole expression or statement."""
         assert isinstance(node, ast.expr | ast.stmt)
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return Span(
             node.lineno,
-            self.column(node.lineno, node.col_offset),
+            self.compute_column(node.lineno, node.col_offset),
             node.end_lineno,
-            self.column(node.end_lineno, node.end_col_offset),
+            self.compute_column(node.end_lineno, node.end_col_offset),
         )
 
-    def member_span(self, attribute: ast.Attribute, node: ast.expr) -> Span:
+    def get_member_span(self, attribute: ast.Attribute, node: ast.expr) -> Span:
         """From an attribute's name to the end of ``node``, a call of it or itself: ``detach()`` of ``x.detach()``."""
-        whole = self.span(node)
-        end = self.span(attribute)
+        whole = self.get_span(node)
+        end = self.get_span(attribute)
         column = end.end_column - len(attribute.attr)
         if not self.lines[end.end_line - 1].startswith(attribute.attr, column - 1):
             return whole  # an identifier that Python normalises is not spelt as the tree says
         return Span(end.end_line, column, whole.end_line, whole.end_column)
 
-    def column(self, line: int, offset: int) -> int:
+    def compute_column(self, line: int, offset: int) -> int:
         """The 1-based column in characters of a 0-based offset in UTF-8 bytes."""
         text = self.lines[line - 1]
         return (offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))) + 1
 
 
-def lines_of(node: ast.AST) -> tuple[int, int]:
+def get_lines(node: ast.AST) -> tuple[int, int]:
     """The inclusive range of lines of an expression or statement."""
     assert isinstance(node, ast.expr | ast.stmt)
     assert node.end_lineno is not None
     return node.lineno, node.end_lineno
 
 
-def body_lines(function: FunctionNode) -> tuple[int, int]:
+def get_body_lines(function: FunctionNode) -> tuple[int, int]:
     """The inclusive range of lines of a function's body, its docstring left out: what runs when it is called."""
     body = function.body
     first = body[1] if len(body) > 1 and ast.get_docstring(function, clean=False) is not None else body[0]
@@ -186,23 +197,23 @@ def body_lines(function: FunctionNode) -> tuple[int, int]:
     return first.lineno, body[-1].end_lineno
 
 
-def ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
+def format_ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
     """What to add to a message when some candidates are listed and some are not."""
     if names.issuperset(candidates) or len(candidates) < 2:
         return ""
     return f" (ambiguous: the name may mean {' or '.join(candidates)})"
 
 
-def refers_to_attention(code: ModuleCode, scope: Scope, expression: ast.expr) -> bool:
+def refers_to_attention(code: ModuleView, scope: Scope, expression: ast.expr) -> bool:
     """Whether an expression names a function or class of the file that is attention code."""
-    name = dotted(expression)
+    name = get_dotted_name(expression)
     if name is None or name in scope.parameters:
         return False
     for found in code.index.by_name.get(name.rpartition(".")[2], ()):
         if found in code.attention.active:
             return True
         if found.kind == "class":
-            entries = [entry for entry_name in CALL_ENTRIES for entry in method_of(code.index, found, entry_name)]
+            entries = [entry for entry_name in CALL_ENTRIES for entry in find_methods_of(code.index, found, entry_name)]
             if any(entry in code.attention.active for entry in entries):
                 return True
     return False

@@ -1,4 +1,4 @@
-"""From a file's text to its suspects."""
+"""Scan one source text: prefilter, parse, run the detectors, return the suspects."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from collections.abc import Collection, Iterable
 from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
 from theria_lint.rules.loader import Rule, RuleSet
-from theria_lint.sources.source_text import parse
+from theria_lint.sources.source_text import parse_python
 from theria_lint.static.detectors import DETECTORS
-from theria_lint.static.module_view import Hit, ModuleCode
+from theria_lint.static.module_view import Hit, ModuleView
 from theria_lint.static.prefilter.byte_check import mentions_torch
-from theria_lint.static.prefilter.reduction import reduce
+from theria_lint.static.prefilter.reduction import reduce_source
 
 
-def _analyse(
+def _analyse_tree(
     path: str, source: str, tree: ast.Module, rules: RuleSet, roots: Collection[str] = ()
 ) -> tuple[Suspect, ...]:
     """The suspects of a parsed module, sorted by place and rule."""
-    code = ModuleCode(source, tree, roots)
+    code = ModuleView(source, tree, roots)
     present = [rule for rule in rules.rules if any(token in source for token in rule.tokens)]
     found = [(rule, hit) for rule in present for hit in DETECTORS[rule.detector](code, rule)]
     unique: dict[tuple[str, Span], Suspect] = {}
-    for rule, hit in _settle(found):
-        unique.setdefault((rule.id, hit.span), _suspect(path, rule, hit))
+    for rule, hit in _drop_yielding_hits(found):
+        unique.setdefault((rule.id, hit.span), _make_suspect(path, rule, hit))
     return tuple(sorted(unique.values(), key=lambda suspect: (suspect.span, suspect.rule)))
 
 
-def _settle(found: list[tuple[Rule, Hit]]) -> Iterable[tuple[Rule, Hit]]:
+def _drop_yielding_hits(found: list[tuple[Rule, Hit]]) -> Iterable[tuple[Rule, Hit]]:
     """Drop a hit where a rule that its own yields to has found a place around it."""
     claims: dict[str, list[Span]] = {}
     for rule, hit in found:
         claims.setdefault(rule.id, []).append(hit.span)
     for rule, hit in found:
-        if not any(_holds(claim, hit.span) for other in rule.yields_to for claim in claims.get(other, ())):
+        if not any(_contains_span(claim, hit.span) for other in rule.yields_to for claim in claims.get(other, ())):
             yield rule, hit
 
 
-def _holds(outer: Span, inner: Span) -> bool:
+def _contains_span(outer: Span, inner: Span) -> bool:
     starts = (outer.line, outer.column) <= (inner.line, inner.column)
     return starts and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
 
 
-def _suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
+def _make_suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
     symbol = hit.scope.symbol or "<module>"
-    message = rule.message_for(hit.variant, hit.token, symbol, hit.detail)
+    message = rule.format_message(hit.variant, hit.token, symbol, hit.detail)
     return Suspect(
         rule=rule.id,
         name=rule.name,
@@ -60,23 +60,23 @@ def _suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
     )
 
 
-def scan(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
-    """The suspects of a file: see the package's `scan`."""
+def scan_source(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
+    """The suspects of a file. With ``prefilter`` only code that can hold one is parsed."""
     if not mentions_torch(source, rules):
         return ()
     if prefilter:
-        reduced = reduce(source, rules)
+        reduced = reduce_source(source, rules)
         if reduced is None:
             return ()
         try:
-            return _analyse(path, reduced, parse(reduced), rules)
+            return _analyse_tree(path, reduced, parse_python(reduced), rules)
         except SourceError:
             pass  # the cut was not where Python would cut; or the file does not parse, and the whole tells where
-    return _analyse(path, source, parse(source), rules)
+    return _analyse_tree(path, source, parse_python(source), rules)
 
 
-def scan_called(path: str, source: str, rules: RuleSet, roots: Collection[str]) -> tuple[Suspect, ...]:
-    """The suspects of a file that attention of other files runs: see the package's `scan_called`."""
+def scan_called_functions(path: str, source: str, rules: RuleSet, roots: Collection[str]) -> tuple[Suspect, ...]:
+    """The suspects of a file that attention of other files runs, those of `scan_source` among them."""
     if not any(token in source for token in rules.tokens):
         return ()
-    return _analyse(path, source, parse(source), rules, frozenset(roots))
+    return _analyse_tree(path, source, parse_python(source), rules, frozenset(roots))

@@ -1,4 +1,4 @@
-"""The static stage over many files: read, prefilter, scan, in as many processes as pay for themselves."""
+"""Scan many files: read, prefilter and scan each, in as many processes as pay for themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from theria_lint.config import Settings
 from theria_lint.errors import RuleError, SourceError, UserError
 from theria_lint.result import LintError
-from theria_lint.sources.source_text import TENSOR_WORDS, ReadError, decode, parses, read_bytes, syntax_check
+from theria_lint.sources.source_text import (
+    TENSOR_WORDS,
+    ReadError,
+    check_syntax,
+    decode_source,
+    is_valid_python,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from theria_lint.sources.notebook import Notebook
 
 # Of an ignore comment.
-MARK = b"theria:"
+IGNORE_MARK = b"theria:"
 # Above so many bytes processes pay for themselves by what every file costs (0.1 s a megabyte; a process costs 50 ms).
 _MANY_BYTES = 1024 * 1024
 # Above so many, of the files that need a closer look, by that (0.5 s a megabyte).
@@ -36,7 +43,7 @@ PARSED_WHOLE = 4 * 1024 * 1024
 _OBJECTS = 2_000_000
 
 
-class Scanned(NamedTuple):
+class ScannedFile(NamedTuple):
     """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
 
     path: str
@@ -46,7 +53,7 @@ class Scanned(NamedTuple):
     errors: tuple[LintError, ...] = ()
 
 
-class Plan(NamedTuple):
+class ScanConfig(NamedTuple):
     """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none.
 
     ``root`` is the folder of the configuration.
@@ -61,27 +68,27 @@ class Plan(NamedTuple):
     root: str
 
 
-def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[Scanned]:
+def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[ScannedFile]:
     """Scan ``paths``; ``given`` holds the content of those not on disk. Sorted by path, without the clean ones."""
-    sizes = {path: _size(path) for path in paths}
+    sizes = {path: _get_file_size(path) for path in paths}
     size = sum(sizes.values())
-    scanner = Scanner(plan_for(paths, size, settings), given)
+    scanner = Scanner(make_scan_config(paths, size, settings), given)
     processes = 1 if given else settings.jobs or os.cpu_count() or 1
     rest = list(paths)
     if processes == 1 or len(paths) == 1 or size <= _MANY_BYTES:
-        with collections_seldom():
-            survivors = [(path, data) for path in paths if (data := scanner.read(path)) is not None]
+        with collect_garbage_rarely():
+            survivors = [(path, data) for path in paths if (data := scanner.read_candidate(path)) is not None]
             size = sum(len(data) for _, data in survivors if isinstance(data, bytes))
             if processes == 1 or len(survivors) <= 1 or size <= _MANY_LOOKED_AT:
-                return [found for path, data in survivors if (found := scanner.scan(path, data)) is not None]
+                return [found for path, data in survivors if (found := scanner.scan_file(path, data)) is not None]
         rest = [path for path, _ in survivors]
 
     rest.sort(key=sizes.__getitem__, reverse=True)  # a large file that came last would be waited for
-    return sorted(scan_in_processes(rest, scanner.plan, processes), key=lambda found: found.path)
+    return sorted(scan_in_processes(rest, scanner.scan_config, processes), key=lambda found: found.path)
 
 
 @contextmanager
-def collections_seldom() -> Iterator[None]:
+def collect_garbage_rarely() -> Iterator[None]:
     """Trees are garbage in one piece, a file at a time: looking for it every 700 objects would double the run."""
     before = gc.get_threshold()
     gc.set_threshold(_OBJECTS)
@@ -91,15 +98,17 @@ def collections_seldom() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def plan_for(paths: Sequence[str], size: int, settings: Settings) -> Plan:
+def make_scan_config(paths: Sequence[str], size: int, settings: Settings) -> ScanConfig:
     """The plan for files of so many bytes in all."""
     cache_dir = settings.cache_dir or "" if settings.cache else None
     few = len(paths) <= _FEW_FILES
     whole = size <= PARSED_WHOLE
-    return Plan(settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.root)
+    return ScanConfig(
+        settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.root
+    )
 
 
-def _size(path: str) -> int:
+def _get_file_size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except OSError:
@@ -109,31 +118,31 @@ def _size(path: str) -> int:
 class Scanner:
     """Scans one file after another; rules and cache are loaded when the first file needs them."""
 
-    def __init__(self, plan: Plan, given: Mapping[str, bytes]) -> None:
-        self.plan = plan
+    def __init__(self, scan_config: ScanConfig, given: Mapping[str, bytes]) -> None:
+        self.scan_config = scan_config
         self._given = given
         self._holding: set[str] = set()
-        self._roots = [*TENSOR_WORDS, *(name.partition(".")[0].encode() for name in plan.detach_names)]
+        self._roots = [*TENSOR_WORDS, *(name.partition(".")[0].encode() for name in scan_config.detach_names)]
 
     @cached_property
     def rules(self) -> RuleSet:
         """The rules in force. Raises UserError for a rule that does not load."""
-        return load_rules(self.plan.rule_paths, self.plan.detach_names)
+        return load_configured_rules(self.scan_config.rule_paths, self.scan_config.detach_names)
 
     @cached_property
     def cache(self) -> StaticCache | None:
         """Results of earlier runs, if the settings allow it."""
-        if self.plan.cache_dir is None:
+        if self.scan_config.cache_dir is None:
             return None
-        from theria_lint.cache import StaticCache, place_of, stamp
+        from theria_lint.cache import StaticCache, compute_stamp, place_of
 
         package = os.path.dirname(os.path.dirname(__file__))
         code = (os.path.join(package, room) for room in ("static", "rules", "sources"))
-        directories = (*code, os.path.join(os.path.dirname(package), "rules"), *self.plan.rule_paths)
-        place = place_of(self.plan.cache_dir or None, self.plan.root)
-        return StaticCache(place, stamp(directories, self.plan.detach_names))
+        directories = (*code, os.path.join(os.path.dirname(package), "rules"), *self.scan_config.rule_paths)
+        place = place_of(self.scan_config.cache_dir or None, self.scan_config.root)
+        return StaticCache(place, compute_stamp(directories, self.scan_config.detach_names))
 
-    def read(self, path: str) -> bytes | LintError | None:
+    def read_candidate(self, path: str) -> bytes | LintError | None:
         """The content of a file that needs a closer look, why it cannot be read, or None for one with nothing in it."""
         try:
             data = self._given[path] if path in self._given else read_bytes(path)
@@ -146,65 +155,65 @@ class Scanner:
         if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
             self._holding.add(path)
             return True
-        if MARK in data or (self.plan.want_targets and _speaks_of_tensors(data)):
+        if IGNORE_MARK in data or (self.scan_config.want_targets and _mentions_tensors(data)):
             return True
-        return self.plan.parse_whole and (path.endswith(".ipynb") or not parses(data))
+        return self.scan_config.parse_whole and (path.endswith(".ipynb") or not is_valid_python(data))
 
     def _may_hold_suspects(self, path: str, data: bytes) -> bool:
         """The prefilter; for a few files the cache is asked first, for many it would be slower than the prefilter."""
-        if self.plan.few and self.cache:
-            known = self.cache.suspects(path, data)
+        if self.scan_config.few and self.cache:
+            known = self.cache.load_suspects(path, data)
             if known is not None:
                 return bool(known)
         from theria_lint.static.prefilter.byte_check import may_hold_suspects
 
         may = may_hold_suspects(data, self.rules)
-        if self.plan.few and self.cache and not may:
+        if self.scan_config.few and self.cache and not may:
             self.cache.store_suspects(path, data, ())
         return may
 
-    def scan(self, path: str, data: bytes | LintError) -> Scanned | None:
-        """What a file that `read` returned holds; None for nothing at all."""
+    def scan_file(self, path: str, data: bytes | LintError) -> ScannedFile | None:
+        """What a file that `read_candidate` returned holds; None for nothing at all."""
         if isinstance(data, LintError):
-            return Scanned(path, errors=(data,))
+            return ScannedFile(path, errors=(data,))
         try:
             return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
         except (ReadError, SourceError) as error:
-            return Scanned(path, errors=(LintError(path, error.line, error.message),))
+            return ScannedFile(path, errors=(LintError(path, error.line, error.message),))
         except (RecursionError, MemoryError):
-            return Scanned(path, errors=(LintError(path, None, "is nested too deeply to be checked; exclude it."),))
+            return ScannedFile(path, errors=(LintError(path, None, "is nested too deeply to be checked; exclude it."),))
         except Exception as error:
             message = f"could not be checked, an internal error: {type(error).__name__}: {error}; please report it."
-            return Scanned(path, errors=(LintError(path, None, message),))
+            return ScannedFile(path, errors=(LintError(path, None, message),))
 
-    def _scan_module(self, path: str, data: bytes) -> Scanned | None:
-        text = decode(data)
-        if self.plan.parse_whole:
-            syntax_check(text)
-        suspects = self._suspects(path, data, text)
-        targets = self._targets(path, data, text) if self.plan.want_targets else ()
-        if not suspects and not targets and MARK not in data:
+    def _scan_module(self, path: str, data: bytes) -> ScannedFile | None:
+        text = decode_source(data)
+        if self.scan_config.parse_whole:
+            check_syntax(text)
+        suspects = self._scan_suspects(path, data, text)
+        targets = self._scan_targets(path, data, text) if self.scan_config.want_targets else ()
+        if not suspects and not targets and IGNORE_MARK not in data:
             return None
-        return Scanned(path, suspects, targets, {None: text})
+        return ScannedFile(path, suspects, targets, {None: text})
 
-    def _suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
-        known = self.cache.suspects(path, data) if self.cache else None
+    def _scan_suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
+        known = self.cache.load_suspects(path, data) if self.cache else None
         if known is not None:
             return known
         from theria_lint.static.prefilter.byte_check import may_hold_suspects
-        from theria_lint.static.scan import scan
+        from theria_lint.static.scan import scan_source
 
-        if path not in self._holding and not may_hold_suspects(_utf8(text), self.rules):
+        if path not in self._holding and not may_hold_suspects(_encode_utf8(text), self.rules):
             return ()
-        found = scan(path, text, self.rules)
+        found = scan_source(path, text, self.rules)
         if self.cache:
             self.cache.store_suspects(path, data, found)
         return found
 
-    def _targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
-        if not _speaks_of_tensors(data):
+    def _scan_targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
+        if not _mentions_tensors(data):
             return ()
-        known = self.cache.targets(path, data) if self.cache else None
+        known = self.cache.load_targets(path, data) if self.cache else None
         if known is not None:
             return known
         from theria_lint.static.targets import find_targets
@@ -214,22 +223,24 @@ class Scanner:
             self.cache.store_targets(data, found)
         return found
 
-    def _scan_notebook(self, path: str, data: bytes) -> Scanned | None:
+    def _scan_notebook(self, path: str, data: bytes) -> ScannedFile | None:
         from theria_lint.sources.notebook import read_notebook
 
         notebook = read_notebook(data)
         try:
-            syntax_check(notebook.source)
-            suspects = tuple(_in_cell(suspect, notebook) for suspect in self._suspects(path, data, notebook.source))
+            check_syntax(notebook.source)
+            suspects = tuple(
+                _move_into_cell(suspect, notebook) for suspect in self._scan_suspects(path, data, notebook.source)
+            )
         except SourceError as error:
-            cell, line = notebook.place(error.line) if error.line else (None, None)
-            return Scanned(path, errors=(LintError(path, line, error.message, cell),))
-        if not suspects and MARK not in data:
+            cell, line = notebook.locate_line(error.line) if error.line else (None, None)
+            return ScannedFile(path, errors=(LintError(path, line, error.message, cell),))
+        if not suspects and IGNORE_MARK not in data:
             return None
-        return Scanned(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
+        return ScannedFile(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
 
 
-def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> RuleSet:
+def load_configured_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> RuleSet:
     """The shipped rules and those of ``rule_paths``. Raises UserError for a rule that is wrong."""
     from theria_lint.rules import loader  # takes a while, and most files do not even say torch
 
@@ -239,20 +250,20 @@ def load_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> Ru
         raise UserError(f"{error}.") from None
 
 
-def _utf8(text: str) -> bytes:
+def _encode_utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _speaks_of_tensors(data: bytes) -> bool:
+def _mentions_tensors(data: bytes) -> bool:
     return any(word in data for word in TENSOR_WORDS)
 
 
-def _in_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
+def _move_into_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
     from dataclasses import replace
 
     from theria_lint.model import Span
 
-    cell, line = notebook.place(suspect.span.line)
+    cell, line = notebook.locate_line(suspect.span.line)
     shift = line - suspect.span.line
     span = Span(line, suspect.span.column, suspect.span.end_line + shift, suspect.span.end_column)
     reach = (suspect.reach[0] + shift, suspect.reach[1] + shift)
@@ -263,55 +274,57 @@ _LARGEST_CHUNK = 32
 _CRASHED = "made the parser crash; it is nested too deeply or needs too much memory: exclude it."
 
 
-class _Process:
+class _PoolProcess:
     """What lives in a process of the pool."""
 
     scanner: Scanner
 
 
-def _start(plan: Plan) -> None:
+def _start_process(scan_config: ScanConfig) -> None:
     gc.freeze()
-    _Process.scanner = Scanner(plan, {})
+    _PoolProcess.scanner = Scanner(scan_config, {})
 
 
-def _scan_chunk(paths: Sequence[str]) -> list[Scanned]:
-    scanner = _Process.scanner
-    with collections_seldom():
-        results = [scanner.scan(path, data) for path in paths if (data := scanner.read(path)) is not None]
+def _scan_chunk(paths: Sequence[str]) -> list[ScannedFile]:
+    scanner = _PoolProcess.scanner
+    with collect_garbage_rarely():
+        results = [
+            scanner.scan_file(path, data) for path in paths if (data := scanner.read_candidate(path)) is not None
+        ]
     return [found for found in results if found is not None]
 
 
-def scan_in_processes(paths: Sequence[str], plan: Plan, processes: int) -> Iterator[Scanned]:
+def scan_in_processes(paths: Sequence[str], scan_config: ScanConfig, processes: int) -> Iterator[ScannedFile]:
     """Scan ``paths`` in ``processes`` processes, in no fixed order; a file that kills its process is an error."""
     from concurrent.futures import ProcessPoolExecutor, as_completed  # takes a while, and most runs need no process
     from concurrent.futures.process import BrokenProcessPool
 
     size = max(1, min(_LARGEST_CHUNK, len(paths) // (8 * processes)))
-    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
     broken: list[Sequence[str]] = []
-    with ProcessPoolExecutor(min(processes, len(chunks)), initializer=_start, initargs=(plan,)) as pool:
-        futures: dict[Future[list[Scanned]], Sequence[str]] = {}
-        for chunk in chunks:
+    with ProcessPoolExecutor(min(processes, len(batches)), initializer=_start_process, initargs=(scan_config,)) as pool:
+        futures: dict[Future[list[ScannedFile]], Sequence[str]] = {}
+        for batch in batches:
             try:
-                futures[pool.submit(_scan_chunk, chunk)] = chunk
+                futures[pool.submit(_scan_chunk, batch)] = batch
             except BrokenProcessPool:
-                broken.append(chunk)
+                broken.append(batch)
         for future in as_completed(futures):
             try:
                 yield from future.result()
             except BrokenProcessPool:
                 broken.append(futures[future])
-    for chunk in broken:
-        for path in chunk:
-            yield from _scan_alone(path, plan)
+    for batch in broken:
+        for path in batch:
+            yield from _scan_alone(path, scan_config)
 
 
-def _scan_alone(path: str, plan: Plan) -> list[Scanned]:
+def _scan_alone(path: str, scan_config: ScanConfig) -> list[ScannedFile]:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    with ProcessPoolExecutor(1, initializer=_start, initargs=(plan,)) as pool:
+    with ProcessPoolExecutor(1, initializer=_start_process, initargs=(scan_config,)) as pool:
         try:
             return pool.submit(_scan_chunk, [path]).result()
         except BrokenProcessPool:
-            return [Scanned(path, errors=(LintError(path, None, _CRASHED),))]
+            return [ScannedFile(path, errors=(LintError(path, None, _CRASHED),))]

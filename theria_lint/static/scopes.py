@@ -1,4 +1,4 @@
-"""One walk over a module's tree: its functions and classes, what each binds, holds and mentions."""
+"""Index a module in one walk: its scopes, their names, nodes and parents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WRAPPERS = frozenset({"functools.partial", "torch.compile", "torch.jit.script"})
 LOADERS = frozenset({"torch.utils.cpp_extension.load", "torch.utils.cpp_extension.load_inline"})
 
 
-def dotted(node: ast.AST) -> str | None:
+def get_dotted_name(node: ast.AST) -> str | None:
     """``a.b.c`` of a chain of attributes on a name, None for any other expression."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -33,38 +33,38 @@ class NameTable:
         self.bound: dict[str, set[str]] = {name: set() for name in shadowed}
         self.stars: list[str] = []
 
-    def bind(self, statement: ast.AST) -> None:
+    def bind_names(self, statement: ast.AST) -> None:
         """Take in what an import or a simple assignment binds; anything else is passed over."""
         if isinstance(statement, ast.Import):
             for alias in statement.names:
-                self._import(alias)
+                self._bind_import(alias)
         elif isinstance(statement, ast.ImportFrom):
-            self._import_from(statement)
+            self._bind_import_from(statement)
         elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            self._assign(statement.targets[0], statement.value)
+            self._bind_assignment(statement.targets[0], statement.value)
 
-    def _import(self, alias: ast.alias) -> None:
+    def _bind_import(self, alias: ast.alias) -> None:
         if alias.asname:
-            self._add(alias.asname, alias.name)
+            self._add_path(alias.asname, alias.name)
         else:
             root = alias.name.partition(".")[0]
-            self._add(root, root)
+            self._add_path(root, root)
 
-    def _import_from(self, statement: ast.ImportFrom) -> None:
+    def _bind_import_from(self, statement: ast.ImportFrom) -> None:
         module = "." * statement.level + (statement.module or "")
         for alias in statement.names:
             if alias.name == "*":
                 self.stars.append(module)
             else:
-                self._add(alias.asname or alias.name, _member(module, alias.name))
+                self._add_path(alias.asname or alias.name, _join_member(module, alias.name))
 
-    def _assign(self, target: ast.AST, value: ast.AST) -> None:
+    def _bind_assignment(self, target: ast.AST, value: ast.AST) -> None:
         if isinstance(target, ast.Name):
-            for candidate in alternatives(value):
-                for meaning in self._meanings(candidate, target.id):
-                    self._add(target.id, meaning)
+            for candidate in iter_alternatives(value):
+                for meaning in self._resolve_value(candidate, target.id):
+                    self._add_path(target.id, meaning)
 
-    def _meanings(self, value: ast.AST, name: str) -> Iterable[str]:
+    def _resolve_value(self, value: ast.AST, name: str) -> Iterable[str]:
         """What a name stands for that is assigned a value: a compiled or partly applied function is that function."""
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Name | ast.Attribute):
             callee = self.resolve_node(value.func)
@@ -73,52 +73,52 @@ class NameTable:
             if WRAPPERS.isdisjoint(callee) or not value.args:
                 return ()
             value = value.args[0]
-        path = dotted(value)
-        return self.resolve(path) if path is not None and path != name else ()
+        path = get_dotted_name(value)
+        return self.resolve_path(path) if path is not None and path != name else ()
 
-    def _add(self, name: str, path: str) -> None:
+    def _add_path(self, name: str, path: str) -> None:
         self.bound.setdefault(name, set()).add(path)
 
-    def resolve(self, path: str | None) -> tuple[str, ...]:
+    def resolve_path(self, path: str | None) -> tuple[str, ...]:
         """Every dotted path that ``path`` may stand for, sorted; empty when its root is not an imported name."""
         if path is None:
             return ()
         root, dot, rest = path.partition(".")
-        meanings = self._root(root)
+        meanings = self._resolve_root(root)
         return tuple(sorted(meaning + dot + rest for meaning in meanings)) if meanings else ()
 
-    def _root(self, root: str) -> Collection[str]:
+    def _resolve_root(self, root: str) -> Collection[str]:
         table: NameTable | None = self
         while table is not None:
             if root in table.bound:
                 return table.bound[root]
             table = table.parent
-        return [_member(module, root) for module in self._all_stars()]
+        return [_join_member(module, root) for module in self._iter_star_modules()]
 
-    def _all_stars(self) -> Iterator[str]:
+    def _iter_star_modules(self) -> Iterator[str]:
         table: NameTable | None = self
         while table is not None:
             yield from table.stars
             table = table.parent
 
     def resolve_node(self, node: ast.AST) -> tuple[str, ...]:
-        """`resolve` of an expression; a chain on anything but a name has no meaning here."""
-        return self.resolve(dotted(node))
+        """`resolve_path` of an expression; a chain on anything but a name has no meaning here."""
+        return self.resolve_path(get_dotted_name(node))
 
 
-def _member(module: str, name: str) -> str:
+def _join_member(module: str, name: str) -> str:
     """The path of a module's member: ``.name`` of ``from . import name``, as ``..name`` is of the folder above."""
     return module + name if module.endswith(".") else f"{module}.{name}"
 
 
-def alternatives(value: ast.AST) -> Iterator[ast.AST]:
+def iter_alternatives(value: ast.AST) -> Iterator[ast.AST]:
     """The expressions that an assignment may bind: both arms of ``a if c else b``, both sides of ``a or b``."""
     if isinstance(value, ast.IfExp):
-        yield from alternatives(value.body)
-        yield from alternatives(value.orelse)
+        yield from iter_alternatives(value.body)
+        yield from iter_alternatives(value.orelse)
     elif isinstance(value, ast.BoolOp):
         for part in value.values:
-            yield from alternatives(part)
+            yield from iter_alternatives(part)
     else:
         yield value
 
@@ -127,7 +127,7 @@ _Node = TypeVar("_Node", bound=ast.AST)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # Fields that hold no expression or statement, or one that is not run.
-_SILENT = frozenset(
+_SKIPPED_FIELDS = frozenset(
     {"ctx", "op", "ops", "id", "attr", "arg", "name", "names", "module", "level", "annotation", "returns", "simple"}
     | {"type_comment", "type_params", "is_async", "conversion", "kind", "kwd_attrs", "cls", "rest"}
 )
@@ -139,15 +139,15 @@ _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Nonlocal: (),
 }
 _DEFINING = frozenset(_DEFINITIONS)
-_NAMING = frozenset({ast.Assign, ast.AnnAssign})
+_LAMBDA_BINDERS = frozenset({ast.Assign, ast.AnnAssign})
 _BINDING = frozenset({ast.Import, ast.ImportFrom, ast.Assign})
 # The nodes that somebody asks a scope for.
-_KEPT = frozenset(
+_KEPT_NODES = frozenset(
     {ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Lambda, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr}
     | {ast.Return, ast.Yield, ast.For, ast.comprehension}
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_JITS = (
+_DEVICE_COMPILERS = (
     "triton.jit",
     "triton.autotune",
     "triton.heuristics",
@@ -164,7 +164,7 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
-    ``bases`` and ``line`` are a class's, ``assigned`` what `flow.assignments` finds, once somebody has asked for them.
+    ``bases`` and ``line`` are a class's, ``assigned`` what `dataflow.get_assignments` finds, once somebody has asked for them.
     """
 
     kind: str
@@ -194,7 +194,7 @@ class Scope:
         """The decorators of a function or class, outermost first."""
         return self.node.decorator_list if isinstance(self.node, _DEFINITIONS) else []
 
-    def of(self, kind: type[_Node]) -> list[_Node]:
+    def select_nodes(self, kind: type[_Node]) -> list[_Node]:
         """The nodes of one kind, in the order of ``nodes``."""
         if self._by_kind is None:
             self._by_kind = {}
@@ -202,7 +202,7 @@ class Scope:
                 self._by_kind.setdefault(type(node), []).append(node)
         return cast("list[_Node]", self._by_kind.get(kind, []))
 
-    def enclosing(self, kind: str) -> Scope | None:
+    def find_enclosing(self, kind: str) -> Scope | None:
         """The nearest scope of this kind around this one, itself excluded."""
         scope = self.parent
         while scope is not None and scope.kind != kind:
@@ -217,11 +217,11 @@ class Scope:
                 self._by_name.setdefault(child.name, []).append(child)
         return self._by_name.get(name, [])
 
-    def method(self, name: str) -> list[Scope]:
+    def find_own_methods(self, name: str) -> list[Scope]:
         """The functions of this name directly inside the scope."""
         return [child for child in self.defined(name) if child.kind == "function"]
 
-    def inside(self) -> Iterator[Scope]:
+    def walk_scopes(self) -> Iterator[Scope]:
         """This scope and all within it."""
         stack = [self]
         while stack:
@@ -231,7 +231,7 @@ class Scope:
 
 
 @dataclass(slots=True)
-class Index:
+class ModuleIndex:
     """The scopes of a module in source order, and the parent of every node."""
 
     module: Scope
@@ -243,25 +243,27 @@ class Index:
     def called(self) -> frozenset[str | None]:
         """The dotted names of all that the module calls."""
         if self._called is None:
-            self._called = frozenset(dotted(call.func) for scope in self.scopes for call in scope.of(ast.Call))
+            self._called = frozenset(
+                get_dotted_name(call.func) for scope in self.scopes for call in scope.select_nodes(ast.Call)
+            )
         return self._called
 
-    def functions(self) -> Iterator[Scope]:
+    def iter_functions(self) -> Iterator[Scope]:
         """Every function, nested ones and methods included."""
         return (scope for scope in self.scopes if scope.kind == "function")
 
-    def classes(self) -> Iterator[Scope]:
+    def iter_classes(self) -> Iterator[Scope]:
         """Every class."""
         return (scope for scope in self.scopes if scope.kind == "class")
 
-    def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+    def iter_ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
         """The nodes around a node, from its parent up to the module."""
         parent = self.parents.get(node)
         while parent is not None:
             yield parent
             parent = self.parents.get(parent)
 
-    def statement(self, node: ast.AST) -> ast.stmt:
+    def find_statement(self, node: ast.AST) -> ast.stmt:
         """The innermost statement that holds a node, or that the node is."""
         current: ast.AST | None = node
         while not isinstance(current, ast.stmt):
@@ -271,10 +273,10 @@ class Index:
 
 
 # Children to visit, the scope that they belong to, and its list that they go into.
-_Part = tuple[Sequence[ast.AST], Scope, list[ast.AST]]
+_ChildNodes = tuple[Sequence[ast.AST], Scope, list[ast.AST]]
 
 
-def build(tree: ast.Module) -> Index:
+def build_index(tree: ast.Module) -> ModuleIndex:
     """Index a module. Walks with a stack of its own: a deep expression must not exhaust Python's."""
     module = Scope("module", "", "", tree, NameTable())
     scopes = [module]
@@ -283,19 +285,19 @@ def build(tree: ast.Module) -> Index:
     while stack:
         node, scope, nodes = stack.pop()
         kind = type(node)
-        if kind in _KEPT:
+        if kind in _KEPT_NODES:
             nodes.append(node)
         if kind in _DEFINING:
             assert isinstance(node, _DEFINITIONS)
-            inner = _enter(node, scope)
+            inner = _enter_definition(node, scope)
             scopes.append(inner)
-            parts: list[_Part] = [(node.body, inner, inner.nodes), (node.decorator_list, scope, inner.header)]
-            parts.append((_outside(node), scope, nodes))
+            parts: list[_ChildNodes] = [(node.body, inner, inner.nodes), (node.decorator_list, scope, inner.header)]
+            parts.append((_list_outer_expressions(node), scope, nodes))
             for children, owner, target in parts:
                 for child in reversed(children):
                     parents[child] = node
                     stack.append((child, owner, target))
-        elif kind in _NAMING and scope.kind != "function" and (named := _named_lambda(node)) is not None:
+        elif kind in _LAMBDA_BINDERS and scope.kind != "function" and (named := _find_named_lambda(node)) is not None:
             inner = _enter_lambda(*named, scope)
             scopes.append(inner)
             nodes.append(named[1])
@@ -304,22 +306,22 @@ def build(tree: ast.Module) -> Index:
             stack.append((named[1].body, inner, inner.nodes))
         elif kind is not ast.JoinedStr:  # what becomes text influences no gradient
             if kind in _BINDING:
-                scope.names.bind(node)
-            for child in reversed(_own_children(node)):
+                scope.names.bind_names(node)
+            for child in reversed(_iter_own_children(node)):
                 parents[child] = node
                 stack.append((child, scope, nodes))
     by_name: dict[str, list[Scope]] = {}
     for scope in scopes[1:]:
         by_name.setdefault(scope.name, []).append(scope)
-    return Index(module, scopes, parents, by_name)
+    return ModuleIndex(module, scopes, parents, by_name)
 
 
-def _own_children(node: ast.AST) -> list[ast.AST]:
+def _iter_own_children(node: ast.AST) -> list[ast.AST]:
     """The children worth a visit: annotations mention types, operators and constants say nothing."""
     kind = type(node)
     fields = _FIELDS.get(kind)
     if fields is None:
-        fields = _FIELDS[kind] = tuple(name for name in kind._fields if name not in _SILENT)
+        fields = _FIELDS[kind] = tuple(name for name in kind._fields if name not in _SKIPPED_FIELDS)
     children: list[ast.AST] = []
     for name in fields:
         value = getattr(node, name, None)
@@ -330,7 +332,7 @@ def _own_children(node: ast.AST) -> list[ast.AST]:
     return children
 
 
-def _outside(node: ast.AST) -> list[ast.expr]:
+def _list_outer_expressions(node: ast.AST) -> list[ast.expr]:
     """What of a definition, its decorators apart, is evaluated in the scope around it."""
     if isinstance(node, ast.ClassDef):
         return [*node.bases, *(keyword.value for keyword in node.keywords)]
@@ -338,18 +340,18 @@ def _outside(node: ast.AST) -> list[ast.expr]:
     return [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
 
 
-def _enter(node: ast.AST, scope: Scope) -> Scope:
+def _enter_definition(node: ast.AST, scope: Scope) -> Scope:
     assert isinstance(node, _DEFINITIONS)
     if isinstance(node, _FUNCTIONS):
-        return _inside(scope, "function", node.name, node, parameter_names(node.args))
-    return _inside(scope, "class", node.name, node, ())
+        return _make_inner_scope(scope, "function", node.name, node, list_parameter_names(node.args))
+    return _make_inner_scope(scope, "class", node.name, node, ())
 
 
 def _enter_lambda(name: str, node: ast.Lambda, scope: Scope) -> Scope:
-    return _inside(scope, "function", name, node, parameter_names(node.args))
+    return _make_inner_scope(scope, "function", name, node, list_parameter_names(node.args))
 
 
-def _inside(scope: Scope, kind: str, name: str, node: ast.AST, parameters: tuple[str, ...]) -> Scope:
+def _make_inner_scope(scope: Scope, kind: str, name: str, node: ast.AST, parameters: tuple[str, ...]) -> Scope:
     """A new scope inside another."""
     symbol = f"{scope.symbol}.{name}" if scope.symbol else name
     # Names bound in a class body are not seen by its methods.
@@ -359,7 +361,7 @@ def _inside(scope: Scope, kind: str, name: str, node: ast.AST, parameters: tuple
     return inner
 
 
-def _named_lambda(node: ast.AST) -> tuple[str, ast.Lambda] | None:
+def _find_named_lambda(node: ast.AST) -> tuple[str, ast.Lambda] | None:
     """The name and the lambda of ``name = lambda …``: a function like any other."""
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target: ast.expr | None = node.targets[0]
@@ -369,7 +371,7 @@ def _named_lambda(node: ast.AST) -> tuple[str, ast.Lambda] | None:
     return (target.id, value) if isinstance(target, ast.Name) and isinstance(value, ast.Lambda) else None
 
 
-def parameter_names(arguments: ast.arguments) -> tuple[str, ...]:
+def list_parameter_names(arguments: ast.arguments) -> tuple[str, ...]:
     """The names of all parameters, ``*args`` and ``**kwargs`` included."""
     every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
     return tuple(argument.arg for argument in every if argument is not None)
@@ -379,17 +381,17 @@ def is_device_kernel(scope: Scope) -> bool:
     """Whether a function is compiled for a device (``@triton.jit`` and its like): autograd never sees inside."""
     for decorator in scope.decorators:
         callee = decorator.func if isinstance(decorator, ast.Call) else decorator
-        path = dotted(callee) or ""
-        paths = (path, *scope.names.resolve(path))
-        if any(candidate.startswith(_JITS) or candidate.endswith("triton_jit") for candidate in paths):
+        path = get_dotted_name(callee) or ""
+        paths = (path, *scope.names.resolve_path(path))
+        if any(candidate.startswith(_DEVICE_COMPILERS) or candidate.endswith("triton_jit") for candidate in paths):
             return True
     return False
 
 
-def self_name(scope: Scope) -> str | None:
+def get_self_name(scope: Scope) -> str | None:
     """The name by which a method knows its instance, None outside a method."""
     if scope.parent is None or scope.parent.kind != "class" or not scope.parameters:
         return None
-    if any(dotted(decorator) == "staticmethod" for decorator in scope.decorators):
+    if any(get_dotted_name(decorator) == "staticmethod" for decorator in scope.decorators):
         return None
     return scope.parameters[0]

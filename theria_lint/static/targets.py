@@ -1,4 +1,4 @@
-"""The attention callables of a file that can be run, found without help from its author."""
+"""Find the targets of a file: attention callables that can be run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from theria_lint.model import Target, TargetKind
-from theria_lint.sources.source_text import parse
+from theria_lint.sources.source_text import parse_python
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode, makes_attention, takes_attention_function
-from theria_lint.static.attention_patterns import is_fake
+from theria_lint.static.attention_patterns import is_fake_kernel
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
     MULTIHEAD,
-    bases,
-    inherits,
+    find_methods_of,
+    get_bases,
+    get_lineage,
+    inherits_from,
     is_autograd_function,
-    is_module,
-    lineage,
-    method_of,
+    is_torch_module,
 )
-from theria_lint.static.scopes import Index, Scope, build, dotted, is_device_kernel
+from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotted_name, is_device_kernel
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
@@ -35,163 +35,178 @@ _SWITCHES = frozenset({"no", "enable", "disable", "set", "stop", "without", "req
 
 def find_targets(path: str, source: str) -> tuple[Target, ...]:
     """The targets of a file in source order; where a name is defined twice, the last one, which an import gives."""
-    finder = _Finder(build(parse(source)))
-    found = {symbol: (scope, kind) for symbol, scope, kind in finder.find()}
-    targets = [finder.target(path, scope, kind) for scope, kind in found.values()]
+    finder = _TargetFinder(build_index(parse_python(source)))
+    found = {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
+    targets = [finder.make_target(path, scope, kind) for scope, kind in found.values()]
     return tuple(sorted(targets, key=lambda target: (target.line, target.symbol)))
 
 
-class _Finder:
+class _TargetFinder:
     """Looks at each function and class at the top of a module."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: ModuleIndex) -> None:
         self.index = index
         self.attention = AttentionCode(index)
-        self.callers = self._callers()
+        self.callers = self._collect_callers()
 
-    def find(self) -> Iterator[tuple[str, Scope, TargetKind]]:
+    def iter_targets(self) -> Iterator[tuple[str, Scope, TargetKind]]:
         for scope in self.index.module.children:
-            kind = self._kind_of_class(scope) if scope.kind == "class" else self._kind_of_function(scope)
+            kind = self._classify_class(scope) if scope.kind == "class" else self._classify_function(scope)
             if kind is not None:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
-                yield from self._static_methods(scope)
+                yield from self._iter_static_methods(scope)
 
-    def _static_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
+    def _iter_static_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
         """The functions that a class holds: methods that need no instance."""
         for method in owner.children:
-            if method.kind == "function" and any(dotted(decorator) in _STATIC for decorator in method.decorators):
-                kind = self._kind_of_function(method)
+            if method.kind == "function" and any(
+                get_dotted_name(decorator) in _STATIC for decorator in method.decorators
+            ):
+                kind = self._classify_function(method)
                 if kind is not None:
                     yield method.symbol, method, kind
 
-    def target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
-        code = self.attention.closure(self._entries(scope, kind))
-        symbols = {reached.symbol for reached in code} | {scope.symbol} | self._constructors(scope, code)
+    def make_target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
+        code = self.attention.collect_reachable(self._list_entry_methods(scope, kind))
+        symbols = {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
         assert isinstance(scope.node, ast.stmt | ast.expr)
         return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
 
-    def _entries(self, scope: Scope, kind: TargetKind) -> list[Scope]:
+    def _list_entry_methods(self, scope: Scope, kind: TargetKind) -> list[Scope]:
         if scope.kind == "function":
             return [scope]
         names = FUNCTION_ENTRIES if kind is TargetKind.AUTOGRAD_FUNCTION else CALL_ENTRIES
-        return [entry for name in names for entry in method_of(self.index, scope, name)]
+        return [entry for name in names for entry in find_methods_of(self.index, scope, name)]
 
-    def _constructors(self, scope: Scope, code: set[Scope]) -> set[str]:
+    def _collect_constructors(self, scope: Scope, code: set[Scope]) -> set[str]:
         """The classes that take part, and their ``__init__``: a compiled or hooked forward is made there."""
         owners = {reached.parent for reached in code if reached.parent is not None and reached.parent.kind == "class"}
         if scope.kind == "class":
-            owners |= set(lineage(self.index, scope))
-        made = {init.symbol for owner in owners for init in owner.method("__init__")}
+            owners |= set(get_lineage(self.index, scope))
+        made = {init.symbol for owner in owners for init in owner.find_own_methods("__init__")}
         return made | {owner.symbol for owner in owners}
 
-    def _callers(self) -> dict[Scope, set[Scope]]:
+    def _collect_callers(self) -> dict[Scope, set[Scope]]:
         """Which functions name each function."""
         callers: dict[Scope, set[Scope]] = {}
-        for scope in (self.index.module, *self.index.functions()):
-            for mentioned in self.attention.mentions(scope):
+        for scope in (self.index.module, *self.index.iter_functions()):
+            for mentioned in self.attention.list_mentions(scope):
                 if mentioned is not scope:
                     callers.setdefault(mentioned, set()).add(scope)
         return callers
 
-    def _kind_of_function(self, scope: Scope) -> TargetKind | None:
-        if attention_names.is_test(scope.name) or is_device_kernel(scope) or is_fake(scope) or _is_overload(scope):
+    def _classify_function(self, scope: Scope) -> TargetKind | None:
+        if (
+            attention_names.is_test_name(scope.name)
+            or is_device_kernel(scope)
+            or is_fake_kernel(scope)
+            or _is_overload(scope)
+        ):
             return None
         if takes_attention_function(scope) and (makes_attention(scope) or attention_names.takes_qkv(scope.parameters)):
             return TargetKind.WRAPPER
-        if not self._takes_attention_inputs(scope) or self._is_half(scope, set()):
+        if not self._takes_attention_inputs(scope) or self._is_derivative_half(scope, set()):
             return None
         return TargetKind.FUNCTION
 
     def _takes_attention_inputs(self, scope: Scope) -> bool:
         if attention_names.takes_qkv(scope.parameters):
-            return self.attention.computes_attention(scope) or not attention_names.only_prepares(scope.name)
-        named, computes = attention_names.function_is_attention(scope.name), self.attention.computes_attention(scope)
+            return self.attention.computes_attention(scope) or not attention_names.is_preparation_name(scope.name)
+        named, computes = (
+            attention_names.is_attention_function_name(scope.name),
+            self.attention.computes_attention(scope),
+        )
         if attention_names.takes_packed(scope.parameters):
             return named or computes
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
-        return named and computes and bool(_required(scope))
+        return named and computes and bool(_list_required_parameters(scope))
 
-    def _is_half(self, scope: Scope, seen: set[Scope]) -> bool:
+    def _is_derivative_half(self, scope: Scope, seen: set[Scope]) -> bool:
         """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
         if any(attention_names.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
             return True
-        if _names_a_half(scope):
+        if _is_half_name(scope):
             return True
         callers = {caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)} - seen
         seen = seen | {scope}
         return bool(callers) and all(self._belongs_to_function(caller, seen) for caller in callers)
 
     def _belongs_to_function(self, scope: Scope, seen: set[Scope]) -> bool:
-        owner = scope.enclosing("class") if scope.kind != "module" else None
+        owner = scope.find_enclosing("class") if scope.kind != "module" else None
         if owner is not None and is_autograd_function(self.index, owner):
             return True
-        return scope.kind == "function" and owner is None and self._is_half(scope, seen)
+        return scope.kind == "function" and owner is None and self._is_derivative_half(scope, seen)
 
     def _is_backward_of_another(self, scope: Scope) -> bool:
         """Whether an ``autograd.Function`` runs in backwards only: its own second derivative is nobody's second."""
-        forwards = method_of(self.index, scope, "forward")
+        forwards = find_methods_of(self.index, scope, "forward")
         callers = {caller for forward in forwards for caller in self.callers.get(forward, ())}
-        callers = {caller for caller in callers if not _is_test_code(caller) and caller.enclosing("class") is not scope}
+        callers = {
+            caller for caller in callers if not _is_test_code(caller) and caller.find_enclosing("class") is not scope
+        }
         return bool(callers) and all(self._is_backward(caller) for caller in callers)
 
     def _is_backward(self, scope: Scope) -> bool:
-        owner = scope.enclosing("class") if scope.kind != "module" else None
+        owner = scope.find_enclosing("class") if scope.kind != "module" else None
         if owner is None:
-            return scope.kind == "function" and self._is_half(scope, set())
+            return scope.kind == "function" and self._is_derivative_half(scope, set())
         return is_autograd_function(self.index, owner) and scope.name in FUNCTION_ENTRIES and scope.name != "forward"
 
-    def _kind_of_class(self, scope: Scope) -> TargetKind | None:
+    def _classify_class(self, scope: Scope) -> TargetKind | None:
         if self._is_abstract(scope):
             return None
         if is_autograd_function(self.index, scope):
             # One without a backward is run too: whoever trains with it should know.
-            is_target = self.attention.function_is_attention(scope)
+            is_target = self.attention.is_attention_function(scope)
             return TargetKind.AUTOGRAD_FUNCTION if is_target and not self._is_backward_of_another(scope) else None
-        if inherits(self.index, scope, MULTIHEAD):
+        if inherits_from(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
-        if method_of(self.index, scope, "forward"):
-            attends = self.attention.class_is_attention(scope) or self._attends_in_a_method(scope)
-            return TargetKind.MODULE if is_module(self.index, scope) and attends else None
+        if find_methods_of(self.index, scope, "forward"):
+            attends = self.attention.is_attention_class(scope) or self._attends_in_method(scope)
+            return TargetKind.MODULE if is_torch_module(self.index, scope) and attends else None
         if self._inherits_attention(scope):
             return TargetKind.MODULE
-        called = method_of(self.index, scope, "__call__")
+        called = find_methods_of(self.index, scope, "__call__")
         return TargetKind.FUNCTION if any(attention_names.takes_qkv(found.parameters) for found in called) else None
 
-    def _attends_in_a_method(self, scope: Scope) -> bool:
+    def _attends_in_method(self, scope: Scope) -> bool:
         """Whether a forward runs a method of its own instance that computes attention."""
-        line, methods = lineage(self.index, scope), self.attention.closure(method_of(self.index, scope, "forward"))
-        return any(method.parent in line and method in self.attention.seeds for method in methods)
+        line, methods = (
+            get_lineage(self.index, scope),
+            self.attention.collect_reachable(find_methods_of(self.index, scope, "forward")),
+        )
+        return any(method.parent in line and method in self.attention.entry_points for method in methods)
 
     def _inherits_attention(self, scope: Scope) -> bool:
         """Whether a class changes attention of another file: its base is named so, and its methods compute some."""
-        last = (base.rpartition(".")[2] for base in bases(scope))
-        return any(map(attention_names.class_is_attention, last)) and any(
+        last = (base.rpartition(".")[2] for base in get_bases(scope))
+        return any(map(attention_names.is_attention_class_name, last)) and any(
             child in self.attention.active for child in scope.children if child.name != "__call__"
         )
 
     def _is_abstract(self, scope: Scope) -> bool:
         assert isinstance(scope.node, ast.ClassDef)
-        if any((dotted(base) or "").rpartition(".")[2] in _ABSTRACT_BASES for base in scope.node.bases):
+        if any((get_dotted_name(base) or "").rpartition(".")[2] in _ABSTRACT_BASES for base in scope.node.bases):
             return True
         if any(_is_abstract_method(child) for child in scope.children):
             return True
-        forwards = method_of(self.index, scope, "forward")
+        forwards = find_methods_of(self.index, scope, "forward")
         return bool(forwards) and all(_only_raises(forward) for forward in forwards)
 
 
-def _names_a_half(scope: Scope) -> bool:
+def _is_half_name(scope: Scope) -> bool:
     """Whether the name of a function is that of a backward; one that is about the graph takes no cotangent."""
-    said = attention_names.words(scope.name)
+    said = attention_names.split_words(scope.name)
     if not _HALVES.isdisjoint(said):
         return True
     perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
     return any(before not in _SWITCHES for before in perhaps) and any(
-        attention_names.role(parameter) is None for parameter in _required(scope)
+        attention_names.get_role(parameter) is None for parameter in _list_required_parameters(scope)
     )
 
 
-def _required(scope: Scope) -> list[str]:
+def _list_required_parameters(scope: Scope) -> list[str]:
     """The parameters by position that have no default."""
     assert isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     arguments = scope.node.args
@@ -201,11 +216,13 @@ def _required(scope: Scope) -> list[str]:
 
 
 def _is_abstract_method(scope: Scope) -> bool:
-    return any((dotted(decorator) or "").endswith("abstractmethod") for decorator in scope.decorators)
+    return any((get_dotted_name(decorator) or "").endswith("abstractmethod") for decorator in scope.decorators)
 
 
 def _is_overload(scope: Scope) -> bool:
-    return any((dotted(decorator) or "").endswith("overload") for decorator in scope.decorators) or _only_raises(scope)
+    return any(
+        (get_dotted_name(decorator) or "").endswith("overload") for decorator in scope.decorators
+    ) or _only_raises(scope)
 
 
 def _only_raises(scope: Scope) -> bool:
@@ -225,7 +242,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 def _is_test_code(scope: Scope) -> bool:
     current: Scope | None = scope
     while current is not None:
-        if attention_names.is_test(current.name) or current.name.startswith("Test"):
+        if attention_names.is_test_name(current.name) or current.name.startswith("Test"):
             return True
         current = current.parent
     return False

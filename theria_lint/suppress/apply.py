@@ -1,6 +1,6 @@
-"""What the user has silenced: rules that are not selected, ignore comments, the baseline.
+"""Remove silenced findings from a report: rules that are not selected, ignore comments, the baseline.
 
-It happens after the dynamic stage, because a silenced suspect still takes part in the counterfactuals.
+Runs after the dynamic stage, because a silenced suspect still takes part in the ablations.
 """
 
 from __future__ import annotations
@@ -11,51 +11,55 @@ from dataclasses import replace
 
 from theria_lint.config import Settings
 from theria_lint.model import Finding, TargetResult
-from theria_lint.report.summary import explains
-from theria_lint.result import LintError, Report
-from theria_lint.sources.gitignore import Patterns
-from theria_lint.static.scan_files import Scanned, load_rules
+from theria_lint.report.summary import explains_target
+from theria_lint.result import LintError, LintReport
+from theria_lint.sources.gitignore import GitignorePatterns
+from theria_lint.static.scan_files import ScannedFile, load_configured_rules
 from theria_lint.suppress.baseline import Baseline, read_baseline
-from theria_lint.suppress.ignore_comments import complaints, find_ignores, ignored
+from theria_lint.suppress.ignore_comments import find_ignores, iter_complaints, select_ignored
 
 
-def without_silenced(report: Report, scanned: Sequence[Scanned], settings: Settings, files: Sequence[str]) -> Report:
+def suppress_findings(
+    report: LintReport, scanned: Sequence[ScannedFile], settings: Settings, files: Sequence[str]
+) -> LintReport:
     """``report`` without silenced findings, and with what is to be said about the means of silencing."""
-    chosen = [finding for finding in report.findings if _selected(finding, settings)]
-    commented, unused = _by_comments(report, scanned, settings)
+    chosen = [finding for finding in report.findings if _is_selected(finding, settings)]
+    commented, unused = _apply_comments(report, scanned, settings)
     loud = [finding for finding in chosen if finding not in commented]
     baseline = read_baseline(settings.baseline) if settings.baseline else None
-    shown = [finding for finding in loud if baseline is None or not baseline.take(finding, report.sources)]
+    shown = [
+        finding for finding in loud if baseline is None or not baseline.consume_acceptance(finding, report.sources)
+    ]
     return replace(
         report,
         findings=tuple(shown),
         ignored=len(chosen) - len(loud),
         baselined=len(loud) - len(shown),
         unused_ignores=unused,
-        accepted=_accepted(report, shown, baseline),
-        notes=(*report.notes, *_stale(baseline, settings, files)),
+        accepted=_find_accepted_targets(report, shown, baseline),
+        notes=(*report.notes, *_report_stale_baseline(baseline, settings, files)),
     )
 
 
-def _selected(finding: Finding, settings: Settings) -> bool:
+def _is_selected(finding: Finding, settings: Settings) -> bool:
     rule = finding.suspect.rule
-    ignore = [*settings.ignore, *_ignored_in(finding.suspect.path, settings)]
-    return _longest(rule, settings.select or ("",)) > _longest(rule, ignore)
+    ignore = [*settings.ignore, *_list_ignored_codes(finding.suspect.path, settings)]
+    return _measure_longest_prefix(rule, settings.select or ("",)) > _measure_longest_prefix(rule, ignore)
 
 
-def _longest(rule: str, prefixes: Iterable[str]) -> int:
+def _measure_longest_prefix(rule: str, prefixes: Iterable[str]) -> int:
     """How much of ``rule`` the prefixes spell out, -1 if none fits: the more exact of select and ignore wins."""
     return max((len(prefix) for prefix in prefixes if rule.startswith(prefix)), default=-1)
 
 
-def _ignored_in(path: str, settings: Settings) -> list[str]:
+def _list_ignored_codes(path: str, settings: Settings) -> list[str]:
     relative = os.path.relpath(path, settings.root).replace(os.sep, "/")
     tables = settings.per_file_ignores
-    return [code for pattern, codes in tables if Patterns([pattern]).match_within(relative) for code in codes]
+    return [code for pattern, codes in tables if GitignorePatterns([pattern]).match_within(relative) for code in codes]
 
 
-def _by_comments(
-    report: Report, scanned: Sequence[Scanned], settings: Settings
+def _apply_comments(
+    report: LintReport, scanned: Sequence[ScannedFile], settings: Settings
 ) -> tuple[set[Finding], tuple[LintError, ...]]:
     """Findings under an ignore comment, and comments that cover nothing."""
     found = [
@@ -66,33 +70,37 @@ def _by_comments(
     ]
     if not found:
         return set(), ()
-    rules = [rule.id for rule in load_rules(settings.rule_paths, settings.detach_names).rules]
+    rules = [rule.id for rule in load_configured_rules(settings.rule_paths, settings.detach_names).rules]
     silenced: set[Finding] = set()
     unused: list[LintError] = []
     for path, cell, ignores in found:
-        here = [finding for finding in report.findings if _is_in(finding, path, cell)]
-        silenced |= ignored(here, ignores)
-        unused += [LintError(path, line, text, cell) for line, text in complaints(here, ignores, rules)]
+        here = [finding for finding in report.findings if _is_in_source(finding, path, cell)]
+        silenced |= select_ignored(here, ignores)
+        unused += [LintError(path, line, text, cell) for line, text in iter_complaints(here, ignores, rules)]
     return silenced, tuple(unused)
 
 
-def _is_in(finding: Finding, path: str, cell: int | None) -> bool:
+def _is_in_source(finding: Finding, path: str, cell: int | None) -> bool:
     return finding.suspect.path == path and finding.suspect.cell == cell
 
 
-def _accepted(report: Report, shown: Sequence[Finding], baseline: Baseline | None) -> frozenset[tuple[str, str]]:
+def _find_accepted_targets(
+    report: LintReport, shown: Sequence[Finding], baseline: Baseline | None
+) -> frozenset[tuple[str, str]]:
     """Unsafe targets that only silenced findings explain, or that the baseline names."""
     accepted, loud = set(), set(shown)
     for result in report.targets:
-        blamed = [finding for finding in report.findings if explains(finding, result)]
+        blamed = [finding for finding in report.findings if explains_target(finding, result)]
         silenced = bool(blamed) and not any(finding in loud for finding in blamed)
-        if result.verdict.unsafe and (silenced or (baseline is not None and baseline.accepts(result) and not blamed)):
+        if result.verdict.unsafe and (
+            silenced or (baseline is not None and baseline.accepts_target(result) and not blamed)
+        ):
             accepted.add((result.target.path, result.target.symbol))
     return frozenset(accepted)
 
 
-def _stale(baseline: Baseline | None, settings: Settings, files: Sequence[str]) -> list[str]:
-    count = baseline.stale(files) if baseline is not None else 0
+def _report_stale_baseline(baseline: Baseline | None, settings: Settings, files: Sequence[str]) -> list[str]:
+    count = baseline.count_stale(files) if baseline is not None else 0
     if not count:
         return []
     shown = os.path.relpath(settings.baseline or "").replace(os.sep, "/")
@@ -100,7 +108,7 @@ def _stale(baseline: Baseline | None, settings: Settings, files: Sequence[str]) 
     return [f"The baseline {shown} accepts {what} no longer there; --write-baseline brings it up to date."]
 
 
-def within(report: Report, files: Collection[str]) -> Report:
+def restrict_to_linted(report: LintReport, files: Collection[str]) -> LintReport:
     """``report`` as far as it is about ``files``; of the rest, a target's reason says what is to blame for it."""
     linted = frozenset(files)
     others = [finding for finding in report.findings if finding.suspect.path not in linted]
@@ -113,14 +121,14 @@ def within(report: Report, files: Collection[str]) -> Report:
     return replace(
         report,
         findings=kept,
-        targets=tuple(_told(result, others) for result in report.targets),
+        targets=tuple(_blame_other_files(result, others) for result in report.targets),
         unused_ignores=tuple(error for error in report.unused_ignores if error.path in linted),
         sources={place: report.sources[place] for place in shown},
     )
 
 
-def _told(result: TargetResult, others: Sequence[Finding]) -> TargetResult:
-    suspects = [finding.suspect for finding in others if explains(finding, result)]
+def _blame_other_files(result: TargetResult, others: Sequence[Finding]) -> TargetResult:
+    suspects = [finding.suspect for finding in others if explains_target(finding, result)]
     if not suspects:
         return result
     places = [f"{s.rule} on line {s.span.line} of {s.path}" for s in suspects[:3]]

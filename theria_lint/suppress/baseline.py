@@ -1,7 +1,7 @@
-"""The baseline: findings that are accepted for now, kept in a JSON file that can be reviewed.
+"""The baseline: accepted findings in a JSON file that can be reviewed.
 
-An entry names path, rule, symbol and the stripped text of the line, not its number: moved lines still match.
-A count says how many equal ones there are. Unsafe targets that no suspect explains are kept by path and symbol.
+An entry names path, rule, symbol and the stripped text of the line, not its number, so that moved lines still match;
+a count says how many equal ones there are. Unsafe targets that no suspect explains are kept by path and symbol.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from theria_lint.report.escaping import as_json
 from theria_lint.sources.atomic_write import write_text
 from theria_lint.sources.source_text import ReadError, read_up_to
 
-SCHEMA = 1
+BASELINE_SCHEMA = 1
 _LARGEST = 64 * 1024 * 1024
-Key = tuple[str, str, str, str]
-Sources = Mapping[tuple[str, int | None], str]
+BaselineKey = tuple[str, str, str, str]
+SourceTexts = Mapping[tuple[str, int | None], str]
 
 
 @dataclass
@@ -30,26 +30,26 @@ class Baseline:
     """How many findings of each key are accepted, and which targets; paths count from ``directory``."""
 
     directory: str
-    findings: Counter[Key] = field(default_factory=Counter)
+    findings: Counter[BaselineKey] = field(default_factory=Counter)
     targets: set[tuple[str, str]] = field(default_factory=set)
 
-    def take(self, finding: Finding, sources: Sources) -> bool:
+    def consume_acceptance(self, finding: Finding, sources: SourceTexts) -> bool:
         """Whether ``finding`` is accepted; uses up one of its count. Cleared ones need no acceptance."""
         if finding.disposition is Disposition.CLEARED:
             return False
-        key = _key(finding, sources, self.directory)
+        key = _make_finding_key(finding, sources, self.directory)
         if self.findings[key] <= 0:
             return False
         self.findings[key] -= 1
         return True
 
-    def accepts(self, result: TargetResult) -> bool:
+    def accepts_target(self, result: TargetResult) -> bool:
         """Whether an unsafe target is accepted."""
-        return _target_key(result, self.directory) in self.targets
+        return _make_target_key(result, self.directory) in self.targets
 
-    def stale(self, files: Iterable[str]) -> int:
+    def count_stale(self, files: Iterable[str]) -> int:
         """How many findings accepted in ``files`` were not seen there."""
-        places = {_from(path, self.directory) for path in files}
+        places = {_make_baseline_path(path, self.directory) for path in files}
         return sum(count for (place, *_), count in self.findings.items() if place in places)
 
 
@@ -57,9 +57,9 @@ def read_baseline(path: str) -> Baseline:
     """Raises UserError for a file that is missing or is not a baseline."""
     try:
         document = json.loads(read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a baseline may have."))
-        if document["schema"] != SCHEMA:
+        if document["schema"] != BASELINE_SCHEMA:
             raise UserError(f"{path}: is of schema {document['schema']}; write it again with --write-baseline.")
-        found = Baseline(_directory(path))
+        found = Baseline(_get_directory(path))
         for entry in document["findings"]:
             found.findings[(entry["path"], entry["rule"], entry["symbol"], entry["text"])] += int(entry["count"])
         found.targets.update((entry["path"], entry["symbol"]) for entry in document["targets"])
@@ -70,34 +70,36 @@ def read_baseline(path: str) -> Baseline:
     return found
 
 
-def write_baseline(path: str, findings: Iterable[Finding], targets: Iterable[TargetResult], sources: Sources) -> int:
+def write_baseline(
+    path: str, findings: Iterable[Finding], targets: Iterable[TargetResult], sources: SourceTexts
+) -> int:
     """Accept all ``findings`` but cleared ones, and the unsafe ``targets``; returns how many findings."""
-    directory = _directory(path)
+    directory = _get_directory(path)
     kept = [finding for finding in findings if finding.disposition is not Disposition.CLEARED]
-    counts = Counter(_key(finding, sources, directory) for finding in kept)
-    document: dict[str, Any] = {"schema": SCHEMA}
+    counts = Counter(_make_finding_key(finding, sources, directory) for finding in kept)
+    document: dict[str, Any] = {"schema": BASELINE_SCHEMA}
     names = ("path", "rule", "symbol", "text")
     document["findings"] = [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in sorted(counts)]
-    unsafe = sorted({_target_key(result, directory) for result in targets if result.verdict.unsafe})
+    unsafe = sorted({_make_target_key(result, directory) for result in targets if result.verdict.unsafe})
     document["targets"] = [{"path": place, "symbol": symbol} for place, symbol in unsafe]
     write_text(path, as_json(document) + "\n")
     return len(kept)
 
 
-def _directory(path: str) -> str:
+def _get_directory(path: str) -> str:
     return os.path.dirname(os.path.abspath(path))
 
 
-def _from(path: str, directory: str) -> str:
+def _make_baseline_path(path: str, directory: str) -> str:
     return os.path.relpath(path, directory).replace(os.sep, "/")
 
 
-def _key(finding: Finding, sources: Sources, directory: str) -> Key:
+def _make_finding_key(finding: Finding, sources: SourceTexts, directory: str) -> BaselineKey:
     suspect = finding.suspect
     rows = sources.get((suspect.path, suspect.cell), "").split("\n")
     text = rows[suspect.span.line - 1].strip() if suspect.span.line <= len(rows) else ""
-    return _from(suspect.path, directory), suspect.rule, suspect.symbol, text
+    return _make_baseline_path(suspect.path, directory), suspect.rule, suspect.symbol, text
 
 
-def _target_key(result: TargetResult, directory: str) -> tuple[str, str]:
-    return _from(result.target.path, directory), result.target.symbol
+def _make_target_key(result: TargetResult, directory: str) -> tuple[str, str]:
+    return _make_baseline_path(result.target.path, directory), result.target.symbol

@@ -1,6 +1,6 @@
-"""Ignore comments: ``# theria: ignore[THL002] reason``, on the line of the suspect or above the statement it is in.
+"""Ignore comments: ``# theria: ignore[THL002] reason``.
 
-After code the comment covers the statement on its line (of a compound statement, the header); on a line of its own it
+After code, the comment covers the statement on its line (of a compound statement, the header). On a line of its own it
 covers the whole statement below, block and decorators included. Without brackets it covers every rule.
 """
 
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding
-from theria_lint.report.style import counted
-from theria_lint.result import Report
+from theria_lint.report.style import format_count
+from theria_lint.result import LintReport
 from theria_lint.sources.atomic_write import write_bytes
-from theria_lint.sources.source_text import ReadError, decode, encoding_of, read_bytes
+from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes
 
 _COMMENT = re.compile(r"#\s*theria:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?=\s|$)")
 
 
 @dataclass(frozen=True)
-class Ignore:
+class IgnoreComment:
     """A comment on ``line`` that covers suspects starting on lines ``first`` to ``last``; ``codes`` None means all."""
 
     line: int
@@ -33,28 +33,28 @@ class Ignore:
     first: int
     last: int
 
-    def covers(self, rule: str, line: int) -> bool:
+    def covers_suspect(self, rule: str, line: int) -> bool:
         """Whether a suspect of ``rule`` on ``line`` is ignored."""
         return self.first <= line <= self.last and (self.codes is None or rule in self.codes)
 
 
 @dataclass(frozen=True)
-class _Statement:
+class _StatementLines:
     first: int
     last: int
     header_last: int
 
 
-def find_ignores(text: str) -> list[Ignore]:
+def find_ignores(text: str) -> list[IgnoreComment]:
     """The ignore comments of a source text, in order."""
-    comments = [(token, found) for token in _comments(text) if (found := _COMMENT.search(token.string))]
+    comments = [(token, found) for token in _iter_comments(text) if (found := _COMMENT.search(token.string))]
     if not comments:
         return []
-    statements = _statements(text)
-    return [_ignore(token, found, statements, text) for token, found in comments]
+    statements = _list_statements(text)
+    return [_make_ignore(token, found, statements, text) for token, found in comments]
 
 
-def _comments(text: str) -> Iterator[tokenize.TokenInfo]:
+def _iter_comments(text: str) -> Iterator[tokenize.TokenInfo]:
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:
@@ -63,37 +63,39 @@ def _comments(text: str) -> Iterator[tokenize.TokenInfo]:
         return
 
 
-def _statements(text: str) -> list[_Statement]:
+def _list_statements(text: str) -> list[_StatementLines]:
     """All statements, the inner after the outer; none for a text that does not parse."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    return [_statement(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return [_make_statement_lines(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
 
 
-def _statement(node: ast.stmt) -> _Statement:
-    first = _first_line(node)
+def _make_statement_lines(node: ast.stmt) -> _StatementLines:
+    first = _find_first_line(node)
     last = node.end_lineno or node.lineno
     body = getattr(node, "body", None)
-    return _Statement(first, last, max(_first_line(body[0]) - 1, node.lineno) if body else last)
+    return _StatementLines(first, last, max(_find_first_line(body[0]) - 1, node.lineno) if body else last)
 
 
-def _first_line(node: ast.stmt) -> int:
+def _find_first_line(node: ast.stmt) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _ignore(token: tokenize.TokenInfo, found: re.Match[str], statements: Sequence[_Statement], text: str) -> Ignore:
+def _make_ignore(
+    token: tokenize.TokenInfo, found: re.Match[str], statements: Sequence[_StatementLines], text: str
+) -> IgnoreComment:
     line = token.start[0]
     listed = found["codes"]
     codes = None if listed is None else tuple(code.strip() for code in listed.split(",") if code.strip())
     alone = not token.line[: token.start[1]].strip()
-    first, last = _block_below(line, statements, text) if alone else _statement_around(line, statements)
-    return Ignore(line, codes, first, last)
+    first, last = _find_block_below(line, statements, text) if alone else _find_statement_around(line, statements)
+    return IgnoreComment(line, codes, first, last)
 
 
-def _block_below(line: int, statements: Sequence[_Statement], text: str) -> tuple[int, int]:
+def _find_block_below(line: int, statements: Sequence[_StatementLines], text: str) -> tuple[int, int]:
     rows = text.split("\n")
     below = line + 1
     while below <= len(rows) and (not rows[below - 1].strip() or rows[below - 1].lstrip().startswith("#")):
@@ -102,7 +104,7 @@ def _block_below(line: int, statements: Sequence[_Statement], text: str) -> tupl
     return below, max(lasts, default=below)
 
 
-def _statement_around(line: int, statements: Sequence[_Statement]) -> tuple[int, int]:
+def _find_statement_around(line: int, statements: Sequence[_StatementLines]) -> tuple[int, int]:
     around = [statement for statement in statements if statement.first <= line <= statement.header_last]
     if not around:
         return line, line
@@ -110,17 +112,17 @@ def _statement_around(line: int, statements: Sequence[_Statement]) -> tuple[int,
     return inner.first, inner.header_last
 
 
-def ignored(findings: Iterable[Finding], ignores: Sequence[Ignore]) -> set[Finding]:
+def select_ignored(findings: Iterable[Finding], ignores: Sequence[IgnoreComment]) -> set[Finding]:
     """The findings that some comment covers."""
     return {
         finding
         for finding in findings
-        if any(ignore.covers(finding.suspect.rule, finding.suspect.span.line) for ignore in ignores)
+        if any(ignore.covers_suspect(finding.suspect.rule, finding.suspect.span.line) for ignore in ignores)
     }
 
 
-def complaints(
-    findings: Sequence[Finding], ignores: Iterable[Ignore], rules: Iterable[str]
+def iter_complaints(
+    findings: Sequence[Finding], ignores: Iterable[IgnoreComment], rules: Iterable[str]
 ) -> Iterator[tuple[int, str]]:
     """(line, sentence) for every comment, or code in one, that covers no suspect."""
     known = sorted(rules)
@@ -128,20 +130,20 @@ def complaints(
         for code in ignore.codes if ignore.codes is not None else (None,):
             if code is not None and code not in known:
                 yield ignore.line, f"`theria: ignore[{code}]` names no rule; the rules are {', '.join(known)}."
-            elif not any(_uses(ignore, code, finding) for finding in findings):
+            elif not any(_is_code_used(ignore, code, finding) for finding in findings):
                 what = f"ignore[{code}]" if code else "ignore"
                 yield ignore.line, f"unused `theria: {what}`: there is no such suspect here; remove it."
 
 
-def _uses(ignore: Ignore, code: str | None, finding: Finding) -> bool:
+def _is_code_used(ignore: IgnoreComment, code: str | None, finding: Finding) -> bool:
     suspect = finding.suspect
-    return code in (None, suspect.rule) and ignore.covers(suspect.rule, suspect.span.line)
+    return code in (None, suspect.rule) and ignore.covers_suspect(suspect.rule, suspect.span.line)
 
 
-_CODES = re.compile(r"(#\s*theria:\s*ignore\[)([^\]]*)(\])")
+_CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\[)([^\]]*)(\])")
 
 
-def add_ignores(report: Report) -> Iterator[str]:
+def add_ignores(report: LintReport) -> Iterator[str]:
     """Comment every finding that is not cleared, file by file; yields a sentence a file. Raises UserError."""
     by_file: dict[str, list[Finding]] = defaultdict(list)
     for finding in report.findings:
@@ -157,47 +159,47 @@ def add_ignores(report: Report) -> Iterator[str]:
 def _add_to_file(path: str, findings: list[Finding]) -> str:
     try:
         data = read_bytes(path)
-        text = decode(data)
+        text = decode_source(data)
     except ReadError as error:
         raise UserError(f"{path}: {error.message}") from None
-    changed = commented(text, findings)
+    changed = add_comments(text, findings)
     if changed is None:
         return f"{path}: left as it is; a comment would change what the code does."
-    write_bytes(path, _encoded(changed, data))
-    return f"{path}: {counted(len(findings), 'finding')} ignored."
+    write_bytes(path, _encode_like_file(changed, data))
+    return f"{path}: {format_count(len(findings), 'finding')} ignored."
 
 
-def commented(text: str, findings: Sequence[Finding]) -> str | None:
+def add_comments(text: str, findings: Sequence[Finding]) -> str | None:
     """``text`` with an ignore comment for every finding; None if a comment would change what the code does."""
     rows = text.split("\n")
-    for line, codes in sorted(_codes_by_line(findings).items(), reverse=True):
-        _comment(rows, line, codes, _can_end_with_comment(text, line))
+    for line, codes in sorted(_group_codes_by_line(findings).items(), reverse=True):
+        _write_comment(rows, line, codes, _can_end_with_comment(text, line))
     changed = "\n".join(rows)
     return changed if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(text)) else None
 
 
-def _codes_by_line(findings: Sequence[Finding]) -> dict[int, set[str]]:
+def _group_codes_by_line(findings: Sequence[Finding]) -> dict[int, set[str]]:
     codes: dict[int, set[str]] = defaultdict(set)
     for finding in findings:
         codes[finding.suspect.span.line].add(finding.suspect.rule)
     return codes
 
 
-def _comment(rows: list[str], line: int, codes: set[str], at_end: bool) -> None:
+def _write_comment(rows: list[str], line: int, codes: set[str], at_end: bool) -> None:
     """Put the comment at the end of ``line`` (1-based), into the one that is there, or on a line of its own above."""
     row = rows[line - 1]
-    present = _CODES.search(row)
+    present = _CODES_IN_COMMENT.search(row)
     if at_end and present:
         merged = sorted({code.strip() for code in present[2].split(",") if code.strip()} | codes)
         rows[line - 1] = row[: present.start()] + present[1] + ", ".join(merged) + "]" + row[present.end() :]
     elif at_end:
-        rows[line - 1] = f"{row.rstrip()}  {_written(codes)}"
+        rows[line - 1] = f"{row.rstrip()}  {_format_comment(codes)}"
     else:
         indent = row[: len(row) - len(row.lstrip())]
-        rows.insert(line - 1, indent + _written(codes))
+        rows.insert(line - 1, indent + _format_comment(codes))
 
 
-def _written(codes: set[str]) -> str:
+def _format_comment(codes: set[str]) -> str:
     return f"# theria: ignore[{', '.join(sorted(codes))}]"
 
 
@@ -211,7 +213,7 @@ def _can_end_with_comment(text: str, line: int) -> bool:
     return True
 
 
-def _encoded(text: str, before: bytes) -> bytes:
+def _encode_like_file(text: str, before: bytes) -> bytes:
     """``text`` with the encoding, BOM and line ends of the file as it was."""
     newline = "\r\n" if b"\r\n" in before else "\r" if b"\r" in before and b"\n" not in before else "\n"
-    return text.replace("\n", newline).encode(encoding_of(before))
+    return text.replace("\n", newline).encode(find_encoding(before))

@@ -1,4 +1,4 @@
-"""The attention that is put under a target: the backends of theria, or PyTorch's own."""
+"""Supply the attention under a target, theria's backends or PyTorch's own, and count the calls that it answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theria.attention.drop_in import sdpa
 
-ORIGINAL = torch.nn.functional.scaled_dot_product_attention
+ORIGINAL_SDPA = torch.nn.functional.scaled_dot_product_attention
 SELF = "self"
 """The name of a run with nothing of ours under the target."""
 
@@ -28,7 +28,7 @@ _ALIASES = {
 }
 
 
-def base_attention(backend: str) -> Callable[..., Tensor]:
+def make_base_attention(backend: str) -> Callable[..., Tensor]:
     """Attention for wrappers to wrap: the arguments of scaled_dot_product_attention, under other usual names too."""
     function = sdpa(backend)
 
@@ -39,23 +39,23 @@ def base_attention(backend: str) -> Callable[..., Tensor]:
     return attention
 
 
-class SdpaCalls:
+class SdpaCounter:
     """Counts the calls of scaled_dot_product_attention by the code under it, and says who answers them.
 
     ``fused`` counts those that PyTorch gave to a kernel without a second derivative, or was told not to.
     """
 
     def __init__(self) -> None:
-        """Until ``use`` is called, PyTorch answers."""
+        """Until ``use_backend`` is called, PyTorch answers."""
         self.count = 0
         self.fused = 0
-        self._answer: Callable[..., Tensor] = ORIGINAL
+        self._answer: Callable[..., Tensor] = ORIGINAL_SDPA
 
-    def use(self, backend: str) -> None:
+    def use_backend(self, backend: str) -> None:
         """Lets a backend answer, or PyTorch for ``self``."""
-        self._answer = ORIGINAL if backend == SELF else sdpa(backend)
+        self._answer = ORIGINAL_SDPA if backend == SELF else sdpa(backend)
 
-    def on_reference(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def wrap_with_reference(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """The same function with the reference backend answering while it runs."""
 
         def answered(*arguments: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class SdpaCalls:
 
         return answered
 
-    def install(self) -> None:
+    def replace_sdpa(self) -> None:
         """Puts the counter in the place of the function in every module that holds it; for a process that ends soon."""
 
         def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
@@ -77,7 +77,7 @@ class SdpaCalls:
             return output
 
         for module in list(sys.modules.values()):
-            names = [n for n, held in list(getattr(module, "__dict__", {}).items()) if held is ORIGINAL]
+            names = [n for n, held in list(getattr(module, "__dict__", {}).items()) if held is ORIGINAL_SDPA]
             for name in names:
                 if module.__name__ != __name__:
                     setattr(module, name, scaled_dot_product_attention)

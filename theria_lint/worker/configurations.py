@@ -1,4 +1,4 @@
-"""What a target is probed in beside the scene that worked: each shows damage that the others do not."""
+"""List the configurations that a target is probed in: each can show a wrong gradient that the others do not."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from theria.probes.point import isolated, trial
 from theria.probes.qkv import ODD, ROUND
-from theria_lint.worker.base_attention import SdpaCalls
-from theria_lint.worker.discontinuity import telling_point
+from theria_lint.worker.base_attention import SdpaCounter
+from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned
-from theria_lint.worker.find_call.call_strategy import outputs, tensors_in
-from theria_lint.worker.find_call.further_calls import variants, with_options
-from theria_lint.worker.find_call.run_trial import Binding
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import compute_outputs, list_tensors
+from theria_lint.worker.find_call.further_calls import find_branch_specs, find_optional_tensor_specs
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
-from theria_lint.worker.shims.no_codegen import uncompiled
+from theria_lint.worker.shims.no_codegen import run_uncompiled
 
 _FIRST = "the first sizes"
 
@@ -29,97 +29,97 @@ _SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
 
 LONGER = "a longer sequence"
 
-_SLOW = 0.1
+_SLOW_CALL = 0.1
 """Seconds of processor time a call from which a longer sequence, which takes a hundred calls, is left out."""
 
 _LENGTHS = (129, 256)
 """Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
 
-Configurations = Mapping[str, Scene]
+Configurations = Mapping[str, TrialSpec]
 """The scenes that a target is probed in, by what is said of them; it refuses some."""
 
 
-def configurations(binding: Binding) -> Configurations:
+def list_configurations(working_call: WorkingCall) -> Configurations:
     """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults, evaluation mode and optional tensors for a module, strided inputs, a causal mask, other
     sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence where no
     kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
     """
-    scene = binding.scene
-    launched = shim_log.launches()
-    found = {_FIRST: scene}
-    if binding.call().module is not None:
-        found["smaller defaults"] = telling_point(
-            binding, replace(scene, small=True, shape=_SMALL, seed=scene.seed + 1)
+    spec = working_call.spec
+    launched = shim_log.count_launches()
+    found = {_FIRST: spec}
+    if working_call.make_call().module is not None:
+        found["smaller defaults"] = find_gradient_mismatch(
+            working_call, replace(spec, small=True, shape=_SMALL, seed=spec.seed + 1)
         )
-        found["evaluation mode"] = replace(scene, evaluating=True)
-    found["strided inputs"] = replace(scene, strided=True)
-    masked = replace(scene, masking=True, shape=replace(scene.shape, keys=scene.shape.queries))
-    if _differs(binding, masked, replace(masked, masking=False)):
+        found["evaluation mode"] = replace(spec, evaluating=True)
+    found["strided inputs"] = replace(spec, strided=True)
+    masked = replace(spec, masking=True, shape=replace(spec.shape, keys=spec.shape.queries))
+    if _specs_give_different_outputs(working_call, masked, replace(masked, masking=False)):
         found["a causal mask"] = masked
-    other = ROUND if scene.shape != ROUND else ODD
-    if scene.shape.queries == scene.shape.keys:
+    other = ROUND if spec.shape != ROUND else ODD
+    if spec.shape.queries == spec.shape.keys:
         other = replace(other, keys=other.queries)
-    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(scene, shape=other)
-    found |= variants(binding) | with_options(binding)
-    found |= _with_learned(binding, found)
-    if _returns_several(binding):
-        found["all that it returns"] = replace(scene, whole=True)
-    for length in _LENGTHS if shim_log.launches() == launched else ():
-        longer = replace(scene, shape=replace(scene.shape, batch=1, queries=length, keys=length))
+    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(spec, shape=other)
+    found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
+    found |= _with_learned(working_call, found)
+    if _returns_several(working_call):
+        found["all that it returns"] = replace(spec, whole=True)
+    for length in _LENGTHS if shim_log.count_launches() == launched else ():
+        longer = replace(spec, shape=replace(spec.shape, batch=1, queries=length, keys=length))
         began = time.process_time()
-        if _outputs(binding, longer):
-            if time.process_time() - began < _SLOW:
+        if _try_compute_outputs(working_call, longer):
+            if time.process_time() - began < _SLOW_CALL:
                 found[LONGER] = longer
             break
     return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
 
 
-def _with_learned(binding: Binding, scenes: Configurations) -> dict[str, Scene]:
+def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str, TrialSpec]:
     """Scenes with what is given beside the inputs as inputs: what adds to the logits, say, may be learned elsewhere.
 
     They come beside those without: where such a tensor changes the output by much more, it would hide what is lost.
     """
     found = {}
-    for name, scene in scenes.items():
-        if name != _FIRST and not scene.choice:
+    for name, spec in specs.items():
+        if name != _FIRST and not spec.choice:
             continue
-        names = tuple(extra for extra in binding.call(scene).extras if may_be_learned(extra))
-        if names and _outputs(binding, replace(scene, learned=names)):
-            found[f"{name}, with its {', '.join(names)} as inputs"] = replace(scene, learned=names)
+        names = tuple(extra for extra in working_call.make_call(spec).extras if may_be_learned(extra))
+        if names and _try_compute_outputs(working_call, replace(spec, learned=names)):
+            found[f"{name}, with its {', '.join(names)} as inputs"] = replace(spec, learned=names)
     return found
 
 
-def _returns_several(binding: Binding) -> bool:
+def _returns_several(working_call: WorkingCall) -> bool:
     """Whether more than one tensor that the target returns is in the graph."""
-    made = binding.call()
+    made = working_call.make_call()
     leaves = [tensor.detach().clone().requires_grad_() for tensor in made.inputs.values()]
     try:
-        with uncompiled(), isolated(binding.scene.seed):
+        with run_uncompiled(), isolated(working_call.spec.seed):
             returned = made.function(*leaves)
     except Exception:  # code that was not written for us, called once more
         return False
-    return sum(tensor.grad_fn is not None for tensor in tensors_in(returned)) > 1
+    return sum(tensor.grad_fn is not None for tensor in list_tensors(returned)) > 1
 
 
-def only_first(scenes: Configurations) -> Configurations:
+def keep_first_configuration(specs: Configurations) -> Configurations:
     """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
-    first = scenes[_FIRST]
+    first = specs[_FIRST]
     return {_FIRST: replace(first, shape=replace(first.shape, batch=1))}
 
 
-def _differs(binding: Binding, scene: Scene, other: Scene) -> bool:
+def _specs_give_different_outputs(working_call: WorkingCall, spec: TrialSpec, other: TrialSpec) -> bool:
     """Whether both scenes run and give different outputs."""
-    found = _outputs(binding, scene, other)
+    found = _try_compute_outputs(working_call, spec, other)
     return bool(found) and not torch.equal(found[0], found[1])
 
 
-def _outputs(binding: Binding, *scenes: Scene) -> list[Tensor]:
+def _try_compute_outputs(working_call: WorkingCall, *specs: TrialSpec) -> list[Tensor]:
     """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
     try:
-        with uncompiled():
-            return outputs(map(binding.call, scenes), scenes[0].seed)
+        with run_uncompiled():
+            return compute_outputs(map(working_call.make_call, specs), specs[0].seed)
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return []
 
@@ -131,28 +131,28 @@ _SHAPES = (ROUND, replace(ROUND, dim=64, value_dim=64))
 TRAINED_IN = (torch.bfloat16, torch.float16, torch.float32)
 
 
-def training_scenes(binding: Binding) -> Configurations:
+def training_scenes(working_call: WorkingCall) -> Configurations:
     """Scenes in the precisions that people train in, at sizes that fused kernels take; by their names."""
-    scenes = {}
+    specs = {}
     for dtype in TRAINED_IN:
         name = str(dtype).removeprefix("torch.")
-        for shape in (_SHAPES[1], binding.scene.shape):
-            scene = replace(binding.scene, dtype=dtype, shape=shape, seed=1)
+        for shape in (_SHAPES[1], working_call.spec.shape):
+            spec = replace(working_call.spec, dtype=dtype, shape=shape, seed=1)
             with suppress(Exception):  # code that was not written for us, at sizes that were not tried before
-                made = binding.call(scene)
-                trial(made.output, made.inputs, scene.seed)
-                scenes[name] = scene
+                made = working_call.make_call(spec)
+                trial(made.compute_output, made.inputs, spec.seed)
+                specs[name] = spec
                 break
-    return scenes
+    return specs
 
 
-def fused_scenes(binding: Binding, sdpa: SdpaCalls) -> Configurations:
+def find_fused_kernel_specs(working_call: WorkingCall, sdpa: SdpaCounter) -> Configurations:
     """The first of some scenes in which a fused kernel runs, by its name; nothing where none does."""
     for shape in _SHAPES:
-        scene, before = replace(binding.scene, shape=shape, seed=1), sdpa.fused
+        spec, before = replace(working_call.spec, shape=shape, seed=1), sdpa.fused
         with suppress(Exception):  # code that was not written for us, at sizes that were not tried before
-            made = binding.call(scene)
-            trial(made.output, made.inputs, scene.seed)
+            made = working_call.make_call(spec)
+            trial(made.compute_output, made.inputs, spec.seed)
         if sdpa.fused > before:
-            return {"sizes of a fused kernel": scene}
+            return {"sizes of a fused kernel": spec}
     return {}

@@ -1,4 +1,4 @@
-"""Which path of a target runs on the CPU: the plain one, the one that a GPU would take, or both."""
+"""Run code that wants a GPU on the CPU: plain path first, then the path that a GPU would take."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import Run, TargetKind
 from theria_lint.worker import importer
-from theria_lint.worker.find_call.run_trial import Binding, CannotCallError, PartError
-from theria_lint.worker.find_call.search import bind
-from theria_lint.worker.find_call.strategies import adapter_of, request_for
+from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError, WorkingCall
+from theria_lint.worker.find_call.search import find_working_call
+from theria_lint.worker.find_call.strategies import find_adapter, suggest_configuration
 from theria_lint.worker.shims import fake_cuda, shim_log
 
 
-class Clock:
+class ProbeClock:
     """The time that a probe has; ``left`` is what may go into finding out how to call the target."""
 
     def __init__(self, budget: float) -> None:
@@ -26,12 +26,12 @@ class Clock:
         self.left = budget
         self._deadline = time.monotonic() + budget
 
-    def late(self) -> bool:
+    def is_late(self) -> bool:
         """Whether nothing more should be begun."""
         return time.monotonic() > self._deadline
 
 
-def import_anywhere(path: str, device: str) -> ModuleType:
+def import_with_fallback(path: str, device: str) -> ModuleType:
     """Imports a file as it is or, where that seems to miss a GPU, with stand-ins for one.
 
     Raises:
@@ -43,63 +43,67 @@ def import_anywhere(path: str, device: str) -> ModuleType:
         if device != "cpu" or not fake_cuda.wants_gpu(str(error)):
             raise
         first = error
-    fake_cuda.pretend()
-    importer.forget(path)
+    fake_cuda.enable_fake_gpu()
+    importer.forget_package_of_file(path)
     try:
         return importer.import_file(path)
     except Exception:  # the first refusal tells more
         raise first from None
 
 
-def bind_anywhere(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
+def find_call_with_fallback(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
     """Binds a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
 
     Raises:
         CannotCallError: if no way to call it worked; the message ends with the lines that would tell how.
     """
     try:
-        return _bind_anywhere(target, request, device, budget)
-    except PartError:
+        return _find_call_on_any_path(target, request, device, budget)
+    except OutsideGraphError:
         raise
     except CannotCallError as error:
-        raise CannotCallError(f"{error}; {request_for(target, request.symbol, error.guessed)}") from None
+        raise CannotCallError(f"{error}; {suggest_configuration(target, request.symbol, error.guessed)}") from None
 
 
-def _bind_anywhere(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
-    device = _device(request, device)
+def _find_call_on_any_path(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
+    device = _choose_device(request, device)
     try:
-        return _bind(target, request, device, budget)
+        return _find_adapted_call(target, request, device, budget)
     except CannotCallError as error:
-        if device != "cpu" or not (fake_cuda.wants_gpu(str(error)) or shim_log.asked(_module(target))):
+        if device != "cpu" or not (
+            fake_cuda.wants_gpu(str(error)) or shim_log.list_gpu_queries(_read_module_name(target))
+        ):
             raise
         first = error
-    fake_cuda.pretend()
+    fake_cuda.enable_fake_gpu()
     try:
-        return _bind(importer.again(target, request.symbol), request, device, budget)
+        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, budget)
     except CannotCallError:
         raise
     except Exception:  # its import fails when it sees a GPU: the first refusal tells more
         raise first from None
 
 
-def as_on_gpu(target: Any, request: TargetRequest, device: str, clock: Clock) -> tuple[Binding | None, str]:
+def find_call_on_gpu_path(
+    target: Any, request: TargetRequest, device: str, clock: ProbeClock
+) -> tuple[WorkingCall | None, str]:
     """The target on the path that a GPU would take, where a call asks whether it runs on one; or why it does not run.
 
     Where kernels have run already, the path has been taken.
     """
-    known = device != "cpu" or fake_cuda.pretending() or shim_log.launches() > 0
-    if known or not shim_log.asked(_module(target)):
+    known = device != "cpu" or fake_cuda.is_fake_gpu_enabled() or shim_log.count_launches() > 0
+    if known or not shim_log.list_gpu_queries(_read_module_name(target)):
         return None, ""
-    if clock.late():
+    if clock.is_late():
         return None, "out of time"
-    fake_cuda.pretend()
+    fake_cuda.enable_fake_gpu()
     try:
-        return _bind(importer.again(target, request.symbol), request, device, clock.left / 2), ""
+        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, clock.left / 2), ""
     except Exception as error:  # what needs a real GPU raises anything
         return None, first_line(error)
 
 
-def on_cpu_path(run: Run, refusal: str) -> Run:
+def with_cpu_path_note(run: Run, refusal: str) -> Run:
     """A safe run that says of itself that the path of a GPU was not run, and why."""
     if not refusal or run.verdict is not Verdict.SAFE:
         return run
@@ -107,15 +111,15 @@ def on_cpu_path(run: Run, refusal: str) -> Run:
     return replace(run, reason=reason)
 
 
-def _bind(target: Any, request: TargetRequest, device: str, budget: float) -> Binding:
+def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
     """Binds the adapter that the user wrote for a target, or else the target."""
-    adapter = adapter_of(target, request.symbol, request.hints.get("adapters", ()))
+    adapter = find_adapter(target, request.symbol, request.hints.get("adapters", ()))
     if adapter is not None:
-        return bind(adapter, TargetKind.FUNCTION, device, request.hints, budget)
-    return bind(target, TargetKind(request.kind), device, request.hints, budget)
+        return find_working_call(adapter, TargetKind.FUNCTION, device, request.hints, budget)
+    return find_working_call(target, TargetKind(request.kind), device, request.hints, budget)
 
 
-def _device(request: TargetRequest, device: str) -> str:
+def _choose_device(request: TargetRequest, device: str) -> str:
     """Where the configuration wants the target to run, in a worker that runs on ``device``."""
     wanted = str(request.hints.get("device", "auto"))
     if wanted == "cuda" and device == "cpu":
@@ -123,21 +127,21 @@ def _device(request: TargetRequest, device: str) -> str:
     return device if wanted == "auto" else wanted
 
 
-def told(run: Run, target: Any) -> Run:
+def with_shim_notes(run: Run, target: Any) -> Run:
     """A run with what it needed to run on the CPU, and with the path it took if its code asks for a GPU."""
     notes = run.notes
-    if shim_log.given():
+    if shim_log.list_used_shims():
         place = "CPU" if run.device == "cpu" else "GPU"
-        notes += (f"ran on the {place} with {'; '.join(shim_log.given())}",)
-    questions = shim_log.asked(_module(target))
-    if questions and not fake_cuda.pretending() and run.device == "cpu":
+        notes += (f"ran on the {place} with {'; '.join(shim_log.list_used_shims())}",)
+    questions = shim_log.list_gpu_queries(_read_module_name(target))
+    if questions and not fake_cuda.is_fake_gpu_enabled() and run.device == "cpu":
         notes += (f"its code asks for a GPU ({', '.join(questions)}): this is the path that CPU tensors take",)
-    lacking = shim_log.lacking(_module(target))
+    lacking = shim_log.list_missing_packages(_read_module_name(target))
     if lacking and run.verdict is Verdict.SAFE:
         without = f"without {', '.join(lacking)}, which its code uses where installed, {run.reason}"
         return replace(run, notes=notes, reason=without)
     return replace(run, notes=notes)
 
 
-def _module(target: Any) -> str:
+def _read_module_name(target: Any) -> str:
     return getattr(target, "__module__", None) or ""

@@ -1,4 +1,7 @@
-"""Looks for a point at which a target's first gradient is wrong: routing and rounding hide theirs at most points."""
+"""Find points where a first gradient is wrong, and points where the forward is discontinuous.
+
+Routing and rounding hide a wrong gradient at most points, and fake one at a jump.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from torch import Tensor
 from theria.probes.point import call, draw, isolated
 from theria.probes.report import Report
 from theria.verdicts import Verdict
-from theria_lint.worker.find_call.call_strategy import Call
-from theria_lint.worker.find_call.run_trial import Binding
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""
@@ -39,24 +42,24 @@ _CONTRADICTION = 1e-2
 """The relative difference between a gradient and every difference of the forward at which a closer look is due."""
 
 
-def telling_point(binding: Binding, scene: Scene) -> Scene:
+def find_gradient_mismatch(working_call: WorkingCall, spec: TrialSpec) -> TrialSpec:
     """The scene at the first of some points where differences of the forward contradict the gradient; else as it is.
 
     That is no verdict: the point is measured like any other.
     """
-    for number in range(POINTS if scene.dtype is torch.float64 else 0):
-        moved = replace(scene, seed=scene.seed + number)
+    for number in range(POINTS if spec.dtype is torch.float64 else 0):
+        moved = replace(spec, seed=spec.seed + number)
         with suppress(Exception):  # the target refuses the scene: the probe says so
-            if _contradicted(binding.call(moved), moved.seed):
+            if _is_gradient_contradicted(working_call.make_call(moved), moved.seed):
                 return moved
-    return scene
+    return spec
 
 
-def _contradicted(made: Call, seed: int) -> bool:
+def _is_gradient_contradicted(made: BoundCall, seed: int) -> bool:
     generator = torch.Generator().manual_seed(seed)
     leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in made.inputs.items()}
     directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in leaves.items()}
-    output = call(made.output, leaves, seed)
+    output = call(made.compute_output, leaves, seed)
     cotangent = draw(tuple(output.shape), generator).to(output)
     with isolated(seed):
         found = torch.autograd.grad((cotangent * output).sum(), list(leaves.values()), allow_unused=True)
@@ -65,62 +68,68 @@ def _contradicted(made: Call, seed: int) -> bool:
     size = max(abs(slope), max((float(g.norm()) for g in gradients.values()), default=0.0))
 
     def loss(step: float) -> float:
-        return float((cotangent * call(made.output, _moved(made, directions, step), seed)).sum().detach())
+        return float((cotangent * call(made.compute_output, _move_inputs(made, directions, step), seed)).sum().detach())
 
     return all(abs((loss(h) - loss(-h)) / (2 * h) - slope) > _CONTRADICTION * size for h in _STEPS)
 
 
-def jumps(made: Call, seed: int, *, order: int = 1) -> bool:
+def is_discontinuous(made: BoundCall, seed: int, *, order: int = 1) -> bool:
     """Whether the forward, or its gradient, is another one however near the point, as where routing breaks ties.
 
     Or so near that differences are led astray: of the forward (``order`` 1), or of its gradient too (2).
     """
-    return _jumps_at_once(made, seed) or not _has_slope(made, seed, order)
+    return _is_discontinuous_nearby(made, seed) or not _has_consistent_slope(made, seed, order)
 
 
-def _has_slope(made: Call, seed: int, order: int) -> bool:
+def _has_consistent_slope(made: BoundCall, seed: int, order: int) -> bool:
     """Whether differences along some directions are the same over any distance."""
     generator = torch.Generator().manual_seed(seed + 2)
     for _ in range(_DIRECTIONS):
         directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in made.inputs.items()}
-        far, near = (_slopes(made, seed, directions, step, order) for step in _REACH)
+        far, near = (_compute_slopes(made, seed, directions, step, order) for step in _REACH)
         if any(float((a - b).norm()) > _BEND * float(b.norm()) for a, b in zip(far, near, strict=True)):
             return False
     return True
 
 
-def _slopes(made: Call, seed: int, directions: Mapping[str, Tensor], step: float, order: int) -> list[Tensor]:
-    ends = [_values(made, seed, directions, sign * step) for sign in (1, -1)]
+def _compute_slopes(
+    made: BoundCall, seed: int, directions: Mapping[str, Tensor], step: float, order: int
+) -> list[Tensor]:
+    ends = [_compute_output_and_gradients(made, seed, directions, sign * step) for sign in (1, -1)]
     found = [(one - other) / (2 * step) for one, other in zip(*ends, strict=True)]
     return found if order > 1 else found[:1]
 
 
-def _jumps_at_once(made: Call, seed: int) -> bool:
+def _is_discontinuous_nearby(made: BoundCall, seed: int) -> bool:
     generator = torch.Generator().manual_seed(seed + 1)
     directions = {name: draw(tuple(t.shape), generator).to(t) for name, t in made.inputs.items()}
-    here = _values(made, seed, directions, 0.0)
+    here = _compute_output_and_gradients(made, seed, directions, 0.0)
     return any(
         float((there - value).norm()) > _JUMP * float(value.norm())
         for step in _NEAR
-        for there, value in zip(_values(made, seed, directions, step), here, strict=True)
+        for there, value in zip(_compute_output_and_gradients(made, seed, directions, step), here, strict=True)
     )
 
 
-def _values(made: Call, seed: int, directions: Mapping[str, Tensor], step: float) -> list[Tensor]:
+def _compute_output_and_gradients(
+    made: BoundCall, seed: int, directions: Mapping[str, Tensor], step: float
+) -> list[Tensor]:
     """The output and the gradients of its sum of squares at a moved point."""
-    leaves = _moved(made, directions, step)
-    output = call(made.output, leaves, seed)
+    leaves = _move_inputs(made, directions, step)
+    output = call(made.compute_output, leaves, seed)
     with isolated(seed):
         found = torch.autograd.grad(output.square().sum(), list(leaves.values()), allow_unused=True)
     return [output.detach(), *(gradient.detach() for gradient in found if gradient is not None)]
 
 
-def _moved(made: Call, directions: Mapping[str, Tensor], step: float) -> dict[str, Tensor]:
+def _move_inputs(made: BoundCall, directions: Mapping[str, Tensor], step: float) -> dict[str, Tensor]:
     """The inputs at a moved point."""
     return {n: (t.detach() + step * directions[n]).requires_grad_() for n, t in made.inputs.items()}
 
 
-def judged_beyond_jumps(report: Report, scene: Scene, bound: Binding, measure: Callable[[Scene], Report]) -> Report:
+def retry_off_discontinuity(
+    report: Report, spec: TrialSpec, bound: WorkingCall, measure: Callable[[TrialSpec], Report]
+) -> Report:
     """The report or, where a point is blamed at which the forward jumps, that of another point.
 
     Differences reach over the jump there, and another backend under the target lands on its other side.
@@ -128,9 +137,9 @@ def judged_beyond_jumps(report: Report, scene: Scene, bound: Binding, measure: C
     if report.verdict is not Verdict.SILENT_CORRUPTION:
         return report
     order = 1 if any(block.state in ("missing", "wrong") for block in report.gradients.values()) else 2
-    for number in range(POINTS if scene.dtype is torch.float64 else 0):
-        moved = replace(scene, seed=scene.seed + number)
-        if not jumps(bound.call(moved), moved.seed, order=order):
+    for number in range(POINTS if spec.dtype is torch.float64 else 0):
+        moved = replace(spec, seed=spec.seed + number)
+        if not is_discontinuous(bound.make_call(moved), moved.seed, order=order):
             return measure(moved) if number else report
     reason = "its forward jumps between branches wherever it was probed; give other arguments or an oracle"
-    return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason) if scene.dtype is torch.float64 else report
+    return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason) if spec.dtype is torch.float64 else report

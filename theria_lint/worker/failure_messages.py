@@ -1,4 +1,4 @@
-"""Why a target has no verdict, in one clause that begins with "it" or names what to do."""
+"""Describe why a target has no verdict: import, memory, time, exit or signal."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import sys
 from theria_lint.confirm.protocol import Job
 
 
-def late_import(seconds: float) -> str:
+def describe_late_import(seconds: float) -> str:
     """The import took too long."""
     return f"it could not be imported: that took more than {seconds:.0f} s; give it more with --timeout"
 
 
-def failed_import(error: BaseException) -> str:
+def describe_failed_import(error: BaseException) -> str:
     """The import raised."""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        missing = _missing(error.name)
+        missing = _name_missing_package(error.name)
         return f"it could not be imported: {missing} is missing; install it in the environment of {sys.executable}"
     if isinstance(error, SystemExit):
         return "it could not be imported: it exits when it is imported"
     if isinstance(error, (LateImportError, ChangedFileError)):
         return str(error)
-    return f"it could not be imported: {_sentence(error)}"
+    return f"it could not be imported: {_describe_error(error)}"
 
 
-def _missing(module: str) -> str:
+def _name_missing_package(module: str) -> str:
     """The package of a module that was not found, or the whole name where the package is there and lacks it."""
     package = module.partition(".")[0]
     return module if package in sys.modules else package
@@ -55,9 +55,9 @@ class NotDefinedError(AttributeError):
         )
 
 
-def ended_import(status: int) -> str:
+def describe_ended_import(status: int) -> str:
     """The import ended its process; ``status`` as ``os.waitpid`` gives it."""
-    return f"it could not be imported: importing it {_end(status)}"
+    return f"it could not be imported: importing it {_describe_exit(status)}"
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -65,7 +65,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
-def failed_probe(error: BaseException, job: Job) -> str:
+def describe_failed_probe(error: BaseException, job: Job) -> str:
     """Calling the target raised what no probe expects."""
     if ran_out_of_memory(error):
         return f"it needs more than the {job.memory / (1 << 30):.3g} GiB of memory that a probe may take"
@@ -73,7 +73,7 @@ def failed_probe(error: BaseException, job: Job) -> str:
         return "it exits the process when it is called"
     if isinstance(error, NotDefinedError):
         return str(error)
-    return f"the probe could not run it: {_sentence(error)}"
+    return f"the probe could not run it: {_describe_error(error)}"
 
 
 def nonsense(error: Exception) -> str:
@@ -81,19 +81,19 @@ def nonsense(error: Exception) -> str:
     return f"its process gave an answer that cannot be one: it {error}"
 
 
-def ended_probe(status: int, job: Job) -> str:
+def describe_ended_probe(status: int, job: Job) -> str:
     """The target ended its process, or had to be ended; ``status`` as ``os.waitpid`` gives it."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return f"it did not end within {job.probing_time:.0f} s; give it more with --timeout"
-    return f"it {_end(status)}"
+    return f"it {_describe_exit(status)}"
 
 
-def _end(status: int) -> str:
+def _describe_exit(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"ended its process with {signal.Signals(os.WTERMSIG(status)).name}"
     return f"ended its process with exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def _sentence(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:240]}" if text else type(error).__name__

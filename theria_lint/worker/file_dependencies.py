@@ -1,4 +1,4 @@
-"""Records what code reads: the files that it opens or imports, and where it looks for which modules."""
+"""Track the files that code reads and the folders where it looks for modules, for the outcome cache."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from importlib.util import source_from_cache
 from typing import Any
 
-from theria_lint.confirm.protocol import Reads
+from theria_lint.confirm.protocol import FileDependencies
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 _OF_THE_MOMENT = ("/proc/", "/sys/", "/dev/")
 _CUSTOM = ("sitecustomize", "usercustomize")
 
 
-class Reading:
+class FileDependencyTracker:
     """A finder of modules that finds none, and an audit hook: together they see every import, also one that fails.
 
     Forked children go on with a copy.
@@ -31,11 +31,11 @@ class Reading:
         """Records from now on where modules are looked for."""
         sys.meta_path.insert(0, self)
 
-    def start_anew(self, folder: str) -> None:
+    def restart_tracking(self, folder: str) -> None:
         """Forgets what was recorded and records opened files too, but those under ``folder``; for good."""
         self._files, self._searched = {}, {}
         self._folder = os.path.realpath(folder) + os.sep
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._hear_audit_event)
 
     def find_spec(self, name: str, path: Iterable[str] | None = None, target: object = None) -> None:
         """Called by the import system, for ``name`` inside a package's ``path`` or on that of the interpreter."""
@@ -43,36 +43,38 @@ class Reading:
         for folder in sys.path if path is None else path:
             self._searched.setdefault(folder, {})[last] = None
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hear_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & _WRITING):
-            self._add(arguments[0])
+            self._record_file(arguments[0])
         elif event == "import" and arguments[1] is not None:
-            self._add(arguments[1])
+            self._record_file(arguments[1])
         elif event == "ctypes.dlopen" and isinstance(arguments[0], str) and os.sep in arguments[0]:
-            self._add(arguments[0])
+            self._record_file(arguments[0])
 
-    def _add(self, path: Any) -> None:
+    def _record_file(self, path: Any) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         name = os.path.abspath(os.fsdecode(path))
         if not name.startswith((self._folder, *_OF_THE_MOMENT)):
             self._files[name] = None
 
-    def found(self) -> Reads:
+    def list_reads(self) -> FileDependencies:
         """What was read since it was started anew."""
-        files = {_source(path): None for path in self._files}
-        return Reads(tuple(files), {f: tuple(n) for f, n in self._searched.items() if _outside(f, self._folder)})
+        files = {_find_source_of_bytecode(path): None for path in self._files}
+        return FileDependencies(
+            tuple(files), {f: tuple(n) for f, n in self._searched.items() if _is_outside(f, self._folder)}
+        )
 
-    def of_interpreter(self) -> Reads:
+    def list_interpreter_reads(self) -> FileDependencies:
         """The files of all modules that are loaded, and the names that would be looked for along the path."""
         loaded = list(sys.modules.values())
         files = [str(file) for module in loaded if os.path.isabs(file := getattr(module, "__file__", None) or "")]
         top = {name.partition(".")[0] for name in sys.modules} | {*_CUSTOM}
         names = {path: tuple(sorted({*top, *self._searched.get(path, ())})) for path in sys.path if os.path.isabs(path)}
-        return Reads((*files, os.path.realpath(sys.executable), *_marks(names)), names)
+        return FileDependencies((*files, os.path.realpath(sys.executable), *_list_path_marker_files(names)), names)
 
 
-def _source(path: str) -> str:
+def _find_source_of_bytecode(path: str) -> str:
     """The source of a file of bytecode: the interpreter looks at its state, and does not open it."""
     try:
         return source_from_cache(path) if path.endswith(".pyc") else path
@@ -80,11 +82,11 @@ def _source(path: str) -> str:
         return path
 
 
-def _outside(folder: str, temporary: str) -> bool:
+def _is_outside(folder: str, temporary: str) -> bool:
     return os.path.isabs(folder) and not (folder + os.sep).startswith(temporary)
 
 
-def _marks(names: Mapping[str, object]) -> list[str]:
+def _list_path_marker_files(names: Mapping[str, object]) -> list[str]:
     """The files that make an interpreter's path: its environment's, and those that add to the path."""
     marks = [os.path.join(sys.prefix, "pyvenv.cfg")]
     for folder in names:

@@ -1,4 +1,4 @@
-"""A forked child: imports one variant of a file, then forks once more for each target in it."""
+"""The forked import process: import one variant of a file, then fork one process for each target in it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetRequest
 from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
-from theria_lint.sandbox.refused_operations import Attempts
+from theria_lint.sandbox.refused_operations import RefusedOperations
 from theria_lint.worker import failure_messages
-from theria_lint.worker.file_dependencies import Reading
+from theria_lint.worker.file_dependencies import FileDependencyTracker
 
-LISTENER = b"listener"
+LISTENER_NOTICE = b"listener"
 """The line that comes with the listener's file descriptor."""
-IMPORTED = b"imported"
+IMPORTED_NOTICE = b"imported"
 """The line that says that the file has been imported, and that a process for each target will be wanted."""
 
 _PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
-class _Duty:
+class _JobContext:
     """A job, where to answer it, and what watches over the code under test."""
 
     job: Job
     pipe: int
-    attempts: Attempts
-    reading: Reading
+    refused: RefusedOperations
+    tracker: FileDependencyTracker
 
-    def failed(self, target: TargetRequest, reason: str, error: BaseException, *, lasting: bool) -> Outcome:
+    def make_failed_outcome(
+        self, target: TargetRequest, reason: str, error: BaseException, *, lasting: bool
+    ) -> Outcome:
         """The outcome of a target that raised; ``lasting``: it would raise another time, too."""
-        reads = self.reading.found() if lasting else None
-        return Outcome(self.job.id, target.symbol, reason=self.attempts.explain(reason, error), reads=reads)
+        reads = self.tracker.list_reads() if lasting else None
+        return Outcome(self.job.id, target.symbol, reason=self.refused.explain_refusal(reason, error), reads=reads)
 
 
-def serve(job: Job, channel: socket.socket, folder: str, reading: Reading) -> NoReturn:
+def serve_job(job: Job, channel: socket.socket, folder: str, tracker: FileDependencyTracker) -> NoReturn:
     """Answers a job, one outcome a line, and exits. Never returns: the caller is the server's fork.
 
     ``folder`` is the one place where the code under test may write.
@@ -54,68 +56,68 @@ def serve(job: Job, channel: socket.socket, folder: str, reading: Reading) -> No
         os.setsid()
         linux.die_with_parent()
         linux.hide_memory(False)
-        resource_limits.keep_only(pipe)
-        confine.settle(folder)
+        resource_limits.close_files_except(pipe)
+        confine.settle_in_folder(folder)
         resource_limits.limit_resources(job.memory, job.import_time, device=job.device)
-        attempts = Attempts(folder)
-        attempts.install()
-        listener, _ = confine.close_off(job.files, folder, device=job.device)
+        refused = RefusedOperations(folder)
+        refused.listen_to_audit_events()
+        listener, _ = confine.apply_confinement(job.files, folder, device=job.device)
         if listener is not None:
-            socket.send_fds(channel, [LISTENER + b"\n"], [listener])
+            socket.send_fds(channel, [LISTENER_NOTICE + b"\n"], [listener])
             os.close(listener)
-        reading.start_anew(folder)
-        _answer(_Duty(job, pipe, attempts, reading))
+        tracker.restart_tracking(folder)
+        _answer_job(_JobContext(job, pipe, refused, tracker))
     finally:
         os._exit(0)
 
 
-def _answer(duty: _Duty) -> None:
+def _answer_job(context: _JobContext) -> None:
     try:
-        _serve(duty)
+        _import_and_probe_targets(context)
     except BaseException as error:  # the module's own import may raise anything, SystemExit included
-        for target in duty.job.targets:
-            _write(duty.pipe, _not_imported(duty, target, error))
+        for target in context.job.targets:
+            _write_outcome(context.pipe, _make_import_failure(context, target, error))
 
 
-def _not_imported(duty: _Duty, target: TargetRequest, error: BaseException) -> Outcome:
+def _make_import_failure(context: _JobContext, target: TargetRequest, error: BaseException) -> Outcome:
     lasting = not isinstance(error, (MemoryError, failure_messages.LateImportError, failure_messages.ChangedFileError))
-    return duty.failed(target, failure_messages.failed_import(error), error, lasting=lasting)
+    return context.make_failed_outcome(target, failure_messages.describe_failed_import(error), error, lasting=lasting)
 
 
-def _serve(duty: _Duty) -> None:
+def _import_and_probe_targets(context: _JobContext) -> None:
     from theria_lint.worker import device_fallback, importer
     from theria_lint.worker.shims import fake_cuda, no_codegen, shim_log
     from theria_lint.worker.triton_interpreter import launching
 
-    job = duty.job
+    job = context.job
     no_codegen.avoid_code_generation()
-    launching.watch()
-    shim_log.listen()
+    launching.watch_launches()
+    shim_log.watch_missing_packages()
     if job.device == "cpu":
-        refused_operations.hide()
-        fake_cuda.help_along()
+        refused_operations.hide_programs()
+        fake_cuda.install_shims()
     else:
-        launching.sharpen()
+        launching.raise_float32_precision()
     importer.replace_sources(job.overrides, job.digests)
 
     def load() -> ModuleType:
-        return _in_time(lambda: device_fallback.import_anywhere(job.path, job.device), job.import_time)
+        return _import_in_time(lambda: device_fallback.import_with_fallback(job.path, job.device), job.import_time)
 
     module = load() if job.imports_once else None
-    os.write(duty.pipe, IMPORTED + b"\n")
+    os.write(context.pipe, IMPORTED_NOTICE + b"\n")
     linux.hide_memory()  # from its children, who are no other user
     for target in job.targets:
-        _run_forked(lambda: module or load(), target, duty)
+        _probe_in_fork(lambda: module or load(), target, context)
 
 
-def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
+def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
     """Runs the import under an alarm, so that a module that loops is told from one that is slow to probe.
 
     The server ends an import that no alarm can interrupt.
     """
 
     def expire(signum: int, frame: object) -> NoReturn:
-        raise failure_messages.LateImportError(failure_messages.late_import(seconds))
+        raise failure_messages.LateImportError(failure_messages.describe_late_import(seconds))
 
     signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -125,27 +127,27 @@ def _in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _run_forked(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> None:
+def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> None:
     """Probes a target in a child of its own, and answers for it if it cannot answer."""
-    job = duty.job
+    job = context.job
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        resource_limits.keep_only(theirs.fileno())
-        _probe(load, target, duty, theirs)
+        resource_limits.close_files_except(theirs.fileno())
+        _probe_and_exit(load, target, context, theirs)
     theirs.close()
     answer = _hear(ours, time.monotonic() + job.target_time)
     ours.close()
-    kill_group(pid)
+    kill_process_group(pid)
     _, status = os.waitpid(pid, 0)
-    _write(duty.pipe, _believed(answer, status, target, job))
+    _write_outcome(context.pipe, _believed(answer, status, target, job))
 
 
 def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Outcome:
     """The outcome that a child has given for its target; of a process that died, what it said is no evidence."""
     too_long = len(answer) > LONGEST_ANSWER
     if not answer or (status != 0 and not too_long):
-        return Outcome(job.id, target.symbol, reason=failure_messages.ended_probe(status, job))
+        return Outcome(job.id, target.symbol, reason=failure_messages.describe_ended_probe(status, job))
     try:
         if too_long:
             raise NonsenseError("is too long")
@@ -155,17 +157,21 @@ def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Ou
     return replace(outcome, job=job.id, symbol=target.symbol)
 
 
-def _probe(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty, channel: socket.socket) -> NoReturn:
+def _probe_and_exit(
+    load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, channel: socket.socket
+) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
     os.setsid()
     linux.die_with_parent()
     linux.hide_memory(False)
     try:
-        outcome = _outcome(load, target, duty)
+        outcome = _compute_outcome(load, target, context)
     except BaseException as error:
         lasting = not failure_messages.ran_out_of_memory(error)
-        outcome = duty.failed(target, failure_messages.failed_probe(error, duty.job), error, lasting=lasting)
+        outcome = context.make_failed_outcome(
+            target, failure_messages.describe_failed_probe(error, context.job), error, lasting=lasting
+        )
     if os.getpid() == me:
         _tell(channel, outcome)
     os._exit(0)
@@ -176,11 +182,11 @@ def _tell(channel: socket.socket, outcome: Outcome) -> None:
     try:
         reader, writer = os.pipe()
     except OSError:  # the target has left no room for more files
-        resource_limits.keep_only(channel.fileno())
+        resource_limits.close_files_except(channel.fileno())
         reader, writer = os.pipe()
     socket.send_fds(channel, [b"\n"], [reader])
     os.close(reader)
-    _write(writer, outcome)
+    _write_outcome(writer, outcome)
 
 
 def _hear(channel: socket.socket, deadline: float) -> bytes:
@@ -188,7 +194,7 @@ def _hear(channel: socket.socket, deadline: float) -> bytes:
     while _is_ready(channel.fileno(), deadline):
         data, descriptors, _, _ = socket.recv_fds(channel, _PIECE, 1)
         if descriptors:
-            answer = _read_all(descriptors[0], deadline)
+            answer = _read_pipe(descriptors[0], deadline)
             os.close(descriptors[0])
             return answer
         if not data:
@@ -196,31 +202,31 @@ def _hear(channel: socket.socket, deadline: float) -> bytes:
     return b""
 
 
-def _outcome(load: Callable[[], ModuleType], target: TargetRequest, duty: _Duty) -> Outcome:
+def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> Outcome:
     from theria_lint.worker import device_fallback, importer, probe_target
 
-    job = duty.job
+    job = context.job
     resource_limits.limit_resources(job.memory, job.target_time, device=job.device)
-    confine.close_off_target(device=job.device)
+    confine.apply_target_confinement(device=job.device)
     try:
         module = load()
     except BaseException as error:
-        return _not_imported(duty, target, error)
-    duty.attempts.forget()
-    found = importer.resolve(module, target.symbol)
-    clock = device_fallback.Clock(job.probing_time / 2)
+        return _make_import_failure(context, target, error)
+    context.refused.forget_last()
+    found = importer.resolve_symbol(module, target.symbol)
+    clock = device_fallback.ProbeClock(job.probing_time / 2)
     outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
-    reason = duty.attempts.explain(outcome.reason) if outcome.reason else ""
-    return replace(outcome, reason=reason, reads=None if clock.late() else duty.reading.found())
+    reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else ""
+    return replace(outcome, reason=reason, reads=None if clock.is_late() else context.tracker.list_reads())
 
 
-def _write(pipe: int, outcome: Outcome) -> None:
+def _write_outcome(pipe: int, outcome: Outcome) -> None:
     data = json.dumps(outcome.to_json()).encode() + b"\n"
     while data:
         data = data[os.write(pipe, data) :]
 
 
-def _read_all(pipe: int, deadline: float) -> bytes:
+def _read_pipe(pipe: int, deadline: float) -> bytes:
     """Everything up to the end of the pipe, the deadline or a length that no outcome has."""
     data = bytearray()
     while len(data) <= LONGEST_ANSWER and _is_ready(pipe, deadline):
@@ -236,7 +242,7 @@ def _is_ready(descriptor: int, deadline: float) -> bool:
     return bool(ready)
 
 
-def kill_group(pid: int) -> None:
+def kill_process_group(pid: int) -> None:
     """Kills a child and the processes of its session."""
     for kill in (os.killpg, os.kill):
         try:

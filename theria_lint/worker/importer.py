@@ -1,4 +1,4 @@
-"""Imports a file as part of its package, with some sources replaced in memory."""
+"""Import a file as part of its package, with some sources replaced in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from theria_lint.confirm.protocol import digest
-from theria_lint.sources.source_text import decode
+from theria_lint.confirm.protocol import digest_text
+from theria_lint.sources.source_text import decode_source
 from theria_lint.worker.failure_messages import ChangedFileError, NotDefinedError
 
 
@@ -32,14 +32,14 @@ def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) ->
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = os.path.realpath(self.get_filename(fullname))
-        if path not in texts and path in known and digest(decode(self.get_data(path))) != known[path]:
+        if path not in texts and path in known and digest_text(decode_source(self.get_data(path))) != known[path]:
             raise ChangedFileError(path)
         asks = fullname.partition(".")[0] not in _TRUSTED and _asks_device_type(path)
         if path not in texts and not asks:
             return original(self, fullname)
         tree = ast.parse(texts.get(path) or self.get_data(path))
         if asks and hasattr(builtins, DEVICE_TYPE):
-            tree = ast.fix_missing_locations(_DeviceTypes().visit(tree))
+            tree = ast.fix_missing_locations(_DeviceTypeRewriter().visit(tree))
         return compile(tree, self.get_filename(fullname), "exec", dont_inherit=True)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
@@ -51,7 +51,7 @@ def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) ->
 DEVICE_TYPE = "_theria_device_type"
 """The built-in function that stands for ``.type`` of a device in rewritten code."""
 
-LINTED = "_linted_"
+LINTED_PREFIX = "_linted_"
 """Stands before the name of a module that is imported beside another of its name."""
 
 _TRUSTED = frozenset({"torch", "triton", "numpy", "theria", "theria_lint", "transformers", "sympy", "torchvision"})
@@ -64,7 +64,7 @@ def _asks_device_type(path: str) -> bool:
         return False
 
 
-class _DeviceTypes(ast.NodeTransformer):
+class _DeviceTypeRewriter(ast.NodeTransformer):
     """Rewrites ``x.device.type`` to a call: ``torch.device`` itself takes no replacement."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
@@ -78,7 +78,7 @@ class _DeviceTypes(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
 
-def again(target: Any, symbol: str) -> Any:
+def import_again(target: Any, symbol: str) -> Any:
     """Imports a target's module, and all of its package, once more: what was decided at import is decided anew.
 
     Raises:
@@ -86,12 +86,12 @@ def again(target: Any, symbol: str) -> Any:
     """
     path = str(sys.modules[target.__module__].__file__)
     _forget_package(target.__module__)
-    return resolve(import_file(path), symbol)
+    return resolve_symbol(import_file(path), symbol)
 
 
-def forget(path: str) -> None:
+def forget_package_of_file(path: str) -> None:
     """Forgets what a file's import has imported of its package."""
-    _forget_package(module_name(Path(path))[1])
+    _forget_package(find_module_name(Path(path))[1])
 
 
 def _forget_package(name: str) -> None:
@@ -100,7 +100,7 @@ def _forget_package(name: str) -> None:
         del sys.modules[known]
 
 
-def module_name(path: Path) -> tuple[Path, str]:
+def find_module_name(path: Path) -> tuple[Path, str]:
     """The folder to import from, and the dotted name that the file has there: folders with __init__.py are packages."""
     parts = [] if path.name == "__init__.py" else [path.stem]
     folder = path.parent
@@ -117,12 +117,12 @@ def import_file(path: str) -> ModuleType:
         BaseException: whatever the import raises.
     """
     file = Path(path)
-    root, name = module_name(file)
+    root, name = find_module_name(file)
     sys.path.insert(0, str(root))
     if "." in name or file.name == "__init__.py":
         return importlib.import_module(name)
     if name in sys.modules or name in sys.stdlib_module_names or not name.isidentifier():
-        name = f"{LINTED}{name}"
+        name = f"{LINTED_PREFIX}{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file.name} is not a Python source file")
@@ -132,7 +132,7 @@ def import_file(path: str) -> ModuleType:
     return module
 
 
-def resolve(module: ModuleType, symbol: str) -> object:
+def resolve_symbol(module: ModuleType, symbol: str) -> object:
     """The object of a qualified name; NotDefinedError where the module, once imported, has no such name."""
     found: object = module
     for part in symbol.split("."):

@@ -1,4 +1,4 @@
-"""A job that runs: its process, what it has said, and the processes that it may start."""
+"""A running job, seen from the server: its process, the outcomes it has sent, the processes it may start."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.sandbox import linux, namespaces, readable_paths, seccomp, tempdir
 from theria_lint.worker import failure_messages, import_process
-from theria_lint.worker.file_dependencies import Reading
+from theria_lint.worker.file_dependencies import FileDependencyTracker
 
-_PIECE = 1 << 16
+_RECEIVE_SIZE = 1 << 16
 _NOTICES = 2
 """How many lines of a job speak of no target."""
-_COMPILERS = 512
+_MAX_COMPILER_PROCESSES = 512
 """How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler for each kernel, at
 each size and dtype that it is specialised for."""
 
 
 @dataclass(eq=False)
-class Running:
+class RunningJob:
     """A child that serves a job; ``forks`` counts the processes that it may still start."""
 
     job: Job
@@ -44,7 +44,7 @@ class Running:
     floods: bool = False
 
     @classmethod
-    def start(cls, job: Job, parent: str, reading: Reading) -> Running:
+    def start_child(cls, job: Job, parent: str, tracker: FileDependencyTracker) -> RunningJob:
         """Forks the child, with a folder of its own inside the parent's; ``reading`` is the server's."""
         readable_paths.foresee(job.files, device=job.device)
         folder = os.path.join(parent, str(job.id))
@@ -53,14 +53,14 @@ class Running:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            import_process.serve(job, theirs, folder, reading)
+            import_process.serve_job(job, theirs, folder, tracker)
         theirs.close()
         ours.setblocking(False)
         return cls(job, pid, ours, folder, mounted, time.monotonic() + job.import_time + 1)
 
-    def read(self) -> tuple[list[str], bool]:
+    def read_outcomes(self) -> tuple[list[str], bool]:
         """The outcomes that have been said since, and whether more may come."""
-        data, open_ = self._received()
+        data, open_ = self._receive_data()
         *lines, self.unread = (self.unread + data).split(b"\n")
         self.heard += len(lines)
         self.floods = self.heard > len(self.job.targets) + _NOTICES or len(self.unread) > LONGEST_ANSWER
@@ -68,10 +68,10 @@ class Running:
         said = said[: len(self.job.targets) - self.said]
         self.said += len(said)
         if said:
-            self._grant()
+            self._grant_forks()
         return said, open_ and not self.floods
 
-    def _received(self) -> tuple[bytes, bool]:
+    def _receive_data(self) -> tuple[bytes, bool]:
         """All that has arrived, up to the length of a line, and whether more may come.
 
         A process that asks to start another has said what entitles it to that: a part of it would not do.
@@ -79,19 +79,19 @@ class Running:
         data = b""
         while len(data) < LONGEST_ANSWER:
             try:
-                chunk, descriptors, _, _ = socket.recv_fds(self.channel, _PIECE, 1)
+                chunk, descriptors, _, _ = socket.recv_fds(self.channel, _RECEIVE_SIZE, 1)
             except BlockingIOError:
                 return data, True
             except OSError:
                 return data, False
             for descriptor in descriptors:
-                self._listen(descriptor)
+                self._take_listener(descriptor)
             if not chunk:
                 return data, False
             data += chunk
         return data, True
 
-    def _listen(self, descriptor: int) -> None:
+    def _take_listener(self, descriptor: int) -> None:
         """Takes the first descriptor for the listener: it is sent before any code under test runs."""
         if self.listener is None:
             self.listener = descriptor
@@ -103,18 +103,18 @@ class Running:
 
         The file can forge the notice of its import: it gains the processes that it would have had anyway.
         """
-        if line == import_process.IMPORTED and not self.imported:
+        if line == import_process.IMPORTED_NOTICE and not self.imported:
             self.imported = True
-            self._grant()
+            self._grant_forks()
             self.deadline = time.monotonic() + len(self.job.targets) * (self.job.target_time + 1) + 1
-        return line in (import_process.LISTENER, import_process.IMPORTED)
+        return line in (import_process.LISTENER_NOTICE, import_process.IMPORTED_NOTICE)
 
-    def _grant(self) -> None:
+    def _grant_forks(self) -> None:
         """Lets the next target have its processes, once the file is imported."""
         left = self.imported and self.said < len(self.job.targets)
-        self.forks = (1 if self.job.device == "cpu" else 1 + _COMPILERS) if left else 0
+        self.forks = (1 if self.job.device == "cpu" else 1 + _MAX_COMPILER_PROCESSES) if left else 0
 
-    def decide(self) -> None:
+    def answer_fork_request(self) -> None:
         """Answers the wish to start a process, none while importing, or to signal one: none but the job's own."""
         assert self.listener is not None
         wish = linux.hear(self.listener)
@@ -125,7 +125,7 @@ class Running:
         else:
             refusal = None if self.forks > 0 else errno.EAGAIN
             self.forks -= 1
-        linux.answer(self.listener, wish, refusal)
+        linux.answer_notification(self.listener, wish, refusal)
 
     def may_signal(self, process: int) -> bool:
         """Whether a process, or for a negative number its group, belongs to the job; -1 are all that there are."""
@@ -146,7 +146,7 @@ class Running:
         """Whether its process ended by itself, when it had said all: otherwise what it said last is no evidence."""
         return self.status == 0 and not (self.late or self.excess or self.floods)
 
-    def stop(self) -> None:
+    def stop_child(self) -> None:
         """Ends the child, which may be about to end by itself: then that is how it ended."""
         for _ in range(20 if not (self.late or self.excess or self.floods) else 0):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -154,31 +154,31 @@ class Running:
                 self.status = status
                 break
             time.sleep(0.001)
-        import_process.kill_group(self.pid)
+        import_process.kill_process_group(self.pid)
         if self.status is None:
             _, self.status = os.waitpid(self.pid, 0)
         self.channel.close()
         if self.listener is not None:
             os.close(self.listener)
 
-    def clean(self) -> None:
+    def remove_folder(self) -> None:
         """Removes the folder."""
         if self.mounted:
             namespaces.unmount_folder(self.folder)
         tempdir.remove(self.folder)
 
-    def last_words(self) -> list[str]:
+    def make_final_outcomes(self) -> list[str]:
         """Outcomes for the targets that have none because of how the job ended.
 
         Once the file is imported that is the target that ran; the parent asks for those behind it again.
         """
-        reason = self._reason()
+        reason = self._find_end_reason()
         last = self.said + 1 if self.imported else None
         first = self.said - self.floods if self.said == len(self.job.targets) else self.said
         left = self.job.targets[first:last] if reason is not None else ()
         return [json.dumps(Outcome(self.job.id, target.symbol, reason=reason or "").to_json()) for target in left]
 
-    def _reason(self) -> str | None:
+    def _find_end_reason(self) -> str | None:
         if self.excess:
             return f"its file writes {self.excess}"
         if self.floods:
@@ -186,5 +186,5 @@ class Running:
         if self.imported:
             return None
         if self.late:
-            return failure_messages.late_import(self.job.import_time)
-        return failure_messages.ended_import(self.status or 0)
+            return failure_messages.describe_late_import(self.job.import_time)
+        return failure_messages.describe_ended_import(self.status or 0)

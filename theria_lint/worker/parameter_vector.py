@@ -1,4 +1,4 @@
-"""A module's parameters as one more input of the probe: what is safe in x need not be safe in them."""
+"""Probe a module's parameters as one more input: what is safe in x need not be safe in them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from theria.probes.measure import measure
 from theria.probes.report import Report
 from theria.verdicts import Verdict
-from theria_lint.worker.find_call.call_strategy import Call
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
 
 
-def in_parameters(module: nn.Module, function: Callable[..., Any]) -> tuple[Callable[..., Any], Tensor] | None:
+def as_function_of_parameters(
+    module: nn.Module, function: Callable[..., Any]
+) -> tuple[Callable[..., Any], Tensor] | None:
     """A function that runs the module, as one of a last argument more: the vector of all parameters; and that vector.
 
     None for a module without parameters.
@@ -32,14 +34,16 @@ def in_parameters(module: nn.Module, function: Callable[..., Any]) -> tuple[Call
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
         parts = torch.split(vector, sizes)
-        replaced = {name: _stand_in(p, part) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+        replaced = {
+            name: _make_substitute_parameter(p, part) for (name, p), part in zip(parameters.items(), parts, strict=True)
+        }
         with torch.nn.utils.stateless._reparametrize_module(module, replaced):
             return function(*inputs)
 
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
 
 
-def _stand_in(parameter: nn.Parameter, part: Tensor) -> Tensor:
+def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor) -> Tensor:
     """A part of the vector in a parameter's shape, with the hooks that change the parameter's gradient."""
     made = part.view(parameter.shape)
     for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
@@ -47,26 +51,26 @@ def _stand_in(parameter: nn.Parameter, part: Tensor) -> Tensor:
     return made
 
 
-def with_parameters(made: Call, scene: Scene, report: Report, *, both: bool) -> Report:
+def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *, both: bool) -> Report:
     """The report on a module's inputs or, where that is safe, on its inputs and parameters together if those are not.
 
     Where the verdicts differ the reason gives both. ``both``: whether the parameters of an unsafe module are asked too.
     """
-    found = in_parameters(made.module, made.output) if made.module is not None else None
+    found = as_function_of_parameters(made.module, made.compute_output) if made.module is not None else None
     if found is None or report.verdict is Verdict.INCONCLUSIVE:
         return report
     function, vector = found
     names = ", ".join(made.inputs)
     if report.verdict is Verdict.SAFE:
         inputs = {**made.inputs, PARAMETERS: vector}
-        joint = measure(function, inputs, seed=scene.seed, configuration=report.configuration)
+        joint = measure(function, inputs, seed=spec.seed, configuration=report.configuration)
         if joint.verdict.unsafe:
             return replace(joint, reason=f"{joint.reason}; in {names} alone it is safe")
         return replace(report, notes=(*report.notes, f"its parameters ({PARAMETERS}): {joint.verdict}"))
     if not both:
         return report
     constants = [tensor.detach() for tensor in made.inputs.values()]
-    alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=scene.seed)
+    alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=spec.seed)
     if alone.verdict in (report.verdict, Verdict.INCONCLUSIVE):
         return report
     return replace(report, reason=f"{report.reason}; in its parameters alone it is {alone.verdict}")

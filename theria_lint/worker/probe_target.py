@@ -1,4 +1,4 @@
-"""Runs one target: binds it, probes it on every base that belongs under it, and says what came out."""
+"""Probe one target: find a working call, measure it on each backend and configuration, report the runs."""
 
 from __future__ import annotations
 
@@ -25,98 +25,123 @@ from theria.probes.sweep import attention_references, measure_under_autocast, su
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import MATH_PATH, OUT_OF_TIME, Outcome, TargetRequest
 from theria_lint.model import Run, TargetKind
-from theria_lint.worker.base_attention import SELF, SdpaCalls, base_attention
+from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
 from theria_lint.worker.configurations import (
     LONGER,
     Configurations,
-    configurations,
-    fused_scenes,
-    only_first,
+    find_fused_kernel_specs,
+    keep_first_configuration,
+    list_configurations,
     training_scenes,
 )
-from theria_lint.worker.device_fallback import Clock, as_on_gpu, bind_anywhere, on_cpu_path, told
-from theria_lint.worker.discontinuity import judged_beyond_jumps
-from theria_lint.worker.find_call.call_strategy import Call
-from theria_lint.worker.find_call.run_trial import Binding, CannotCallError, weighed
-from theria_lint.worker.find_call.trial_spec import Scene
-from theria_lint.worker.parameter_vector import with_parameters
+from theria_lint.worker.device_fallback import (
+    ProbeClock,
+    find_call_on_gpu_path,
+    find_call_with_fallback,
+    with_cpu_path_note,
+    with_shim_notes,
+)
+from theria_lint.worker.discontinuity import retry_off_discontinuity
+from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall, downgrade_if_misfit
+from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
-from theria_lint.worker.torch_bugs import judged_fairly
-from theria_lint.worker.trace import Traces, merged
+from theria_lint.worker.torch_bugs import retry_contiguous
+from theria_lint.worker.trace import ConfigurationTraces, merge_spans
 
 
 def run_target(
-    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: Clock
+    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: ProbeClock
 ) -> Outcome:
     """Probes a target and reports its runs, or the reason why it could not be called."""
     kind = TargetKind(request.kind)
-    sdpa = SdpaCalls()
-    sdpa.install()
+    sdpa = SdpaCounter()
+    sdpa.replace_sdpa()
     try:
-        binding = bind_anywhere(target, request, device, clock.left)
+        working_call = find_call_with_fallback(target, request, device, clock.left)
     except CannotCallError as error:
         return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
-    shim_log.settle()
+    shim_log.forget_import_queries()
     forget_compiled_code()
-    subjects = [_Subject(binding, configurations(binding), Traces(binding, watched), request.hints, clock)]
-    runs = [told(run, target) for run in _runs(subjects[0], kind, sdpa)]
-    other, refusal = as_on_gpu(target, request, device, clock)
-    runs = [on_cpu_path(run, refusal) for run in runs]
+    subjects = [
+        _ProbeSubject(
+            working_call,
+            list_configurations(working_call),
+            ConfigurationTraces(working_call, watched),
+            request.hints,
+            clock,
+        )
+    ]
+    runs = [with_shim_notes(run, target) for run in _run_on_backends(subjects[0], kind, sdpa)]
+    other, refusal = find_call_on_gpu_path(target, request, device, clock)
+    runs = [with_cpu_path_note(run, refusal) for run in runs]
     if other is not None:
         subjects.append(
-            replace(subjects[0], binding=other, scenes=configurations(other), traces=Traces(other, watched))
+            replace(
+                subjects[0],
+                working_call=other,
+                specs=list_configurations(other),
+                traces=ConfigurationTraces(other, watched),
+            )
         )
-        runs += [told(run, target) for run in _runs(subjects[1], kind, sdpa)]
-    places = merged(subject.traces.seen() for subject in subjects)
-    aside = merged(subject.traces.seen_aside() for subject in subjects)
+        runs += [with_shim_notes(run, target) for run in _run_on_backends(subjects[1], kind, sdpa)]
+    places = merge_spans(subject.traces.list_spans() for subject in subjects)
+    aside = merge_spans(subject.traces.list_backward_spans() for subject in subjects)
     return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _ProbeSubject:
     """A target that can be called, what it is probed in, what it has executed there, and what limits the probe."""
 
-    binding: Binding
-    scenes: Configurations
-    traces: Traces
+    working_call: WorkingCall
+    specs: Configurations
+    traces: ConfigurationTraces
     hints: Mapping[str, Any]
-    clock: Clock
+    clock: ProbeClock
 
 
-def _runs(subject: _Subject, kind: TargetKind, sdpa: SdpaCalls) -> Iterator[Run]:
+def _run_on_backends(subject: _ProbeSubject, kind: TargetKind, sdpa: SdpaCounter) -> Iterator[Run]:
     """One run as the target is, and one on each backend where an attention function belongs under it."""
-    binding = subject.binding
+    working_call = subject.working_call
     backends = [name for name in backend_names() if name in subject.hints.get("backends", backend_names())]
     if kind is TargetKind.WRAPPER:
-        reference = base_attention("reference")
+        reference = make_base_attention("reference")
         for backend in backends:
-            base = base_attention(backend)
-            scenes = {name: replace(scene, base=base) for name, scene in subject.scenes.items()}
-            based = replace(subject, binding=replace(binding, scene=replace(binding.scene, base=base)), scenes=scenes)
-            yield _run(based, backend, lambda scene: binding.call(replace(scene, base=reference)).output)
+            base = make_base_attention(backend)
+            specs = {name: replace(spec, base=base) for name, spec in subject.specs.items()}
+            based = replace(
+                subject, working_call=replace(working_call, spec=replace(working_call.spec, base=base)), specs=specs
+            )
+            yield _run_configurations(
+                based, backend, lambda spec: working_call.make_call(replace(spec, base=reference)).compute_output
+            )
         return
-    sdpa.use(SELF)
+    sdpa.use_backend(SELF)
     sdpa.count = sdpa.fused = 0
-    run = _run(subject, SELF)
-    if binding.scene.device != "cpu" and run.verdict is Verdict.SAFE:
+    run = _run_configurations(subject, SELF)
+    if working_call.spec.device != "cpu" and run.verdict is Verdict.SAFE:
         run = _in_training_dtypes(subject, run)
     if sdpa.count and not sdpa.fused and run.verdict is Verdict.SAFE:
-        run = _where_fused(subject, sdpa) or replace(run, notes=(*run.notes, MATH_PATH))
+        run = _run_where_fused(subject, sdpa) or replace(run, notes=(*run.notes, MATH_PATH))
     yield run
     for backend in backends if sdpa.count else ():
-        sdpa.use(backend)
-        yield _run(subject, backend, lambda scene: sdpa.on_reference(binding.call(scene).output))
+        sdpa.use_backend(backend)
+        yield _run_configurations(
+            subject, backend, lambda spec: sdpa.wrap_with_reference(working_call.make_call(spec).compute_output)
+        )
 
 
-def _in_training_dtypes(subject: _Subject, run: Run) -> Run:
+def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
     """A safe run on a GPU or, where it is unsafe in a precision that people train in, that one.
 
     What is dispatched there depends on the precision: few kernels are written for float64, in which all is well.
     """
     notes: list[str] = []
-    for name, scene in training_scenes(subject.binding).items():
-        found = _run(replace(subject, scenes={name: scene}), SELF)
+    for name, spec in training_scenes(subject.working_call).items():
+        found = _run_configurations(replace(subject, specs={name: spec}), SELF)
         if found.verdict.unsafe:
             return replace(found, reason=f"in {found.dtype} {found.reason}")
         told = found.error if found.verdict is Verdict.INCONCLUSIVE else None
@@ -124,33 +149,33 @@ def _in_training_dtypes(subject: _Subject, run: Run) -> Run:
     return replace(run, notes=(*run.notes, *notes))
 
 
-def _where_fused(subject: _Subject, sdpa: SdpaCalls) -> Run | None:
+def _run_where_fused(subject: _ProbeSubject, sdpa: SdpaCounter) -> Run | None:
     """The run with sizes at which a fused kernel makes the target unsafe, if there are any."""
-    scenes = fused_scenes(subject.binding, sdpa)
-    run = _run(replace(subject, scenes=scenes), SELF) if scenes else None
+    specs = find_fused_kernel_specs(subject.working_call, sdpa)
+    run = _run_configurations(replace(subject, specs=specs), SELF) if specs else None
     return run if run is not None and run.verdict.unsafe else None
 
 
-Twin = Callable[[Scene], Callable[..., Tensor]]
+ReferenceTwin = Callable[[TrialSpec], Callable[..., Tensor]]
 """Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
 
 
-def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
-    binding, scenes, traces, clock = subject.binding, subject.scenes, subject.traces, subject.clock
+def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwin | None = None) -> Run:
+    working_call, specs, traces, clock = subject.working_call, subject.specs, subject.traces, subject.clock
     reports: list[Report] = []
     notes: list[str] = []
-    interpreted = backend == "triton" and binding.scene.device == "cpu"
+    interpreted = backend == "triton" and working_call.spec.device == "cpu"
     if interpreted:
-        scenes = only_first(scenes)
-    for name, scene in scenes.items():
-        if reports and clock.late():
+        specs = keep_first_configuration(specs)
+    for name, spec in specs.items():
+        if reports and clock.is_late():
             notes.append(f"not probed on {name}: {OUT_OF_TIME}")
             continue
         try:
-            report, told_of_it = _judged(subject, name, scene, twin, interpreted)
+            report, told_of_it = _measure_configuration(subject, name, spec, twin, interpreted)
             notes += told_of_it
             reports.append(report)
-            traces.add(name, scene, measured=report.verdict is not Verdict.INCONCLUSIVE)
+            traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             told_first = str(error).splitlines()[0][:160] if str(error) else ""
             notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
@@ -158,93 +183,102 @@ def _run(subject: _Subject, backend: str, twin: Twin | None = None) -> Run:
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:
-        traces.add("what worked", binding.scene, measured=False)
-        return _failed_run(binding, backend, notes)
-    if not reports[-1].verdict.unsafe and twin is None and not clock.late():
-        reports += _under_autocast(binding, traces)
-    run = _as_run(summarise(reports, notes), backend)
-    affordable = subject.hints.get("maml", True) and not interpreted and not clock.late()
-    return replace(run, maml=_maml(binding)) if affordable else run
+        traces.trace_configuration("what worked", working_call.spec, measured=False)
+        return _make_failed_run(working_call, backend, notes)
+    if not reports[-1].verdict.unsafe and twin is None and not clock.is_late():
+        reports += _measure_autocast(working_call, traces)
+    run = _make_run(summarise(reports, notes), backend)
+    affordable = subject.hints.get("maml", True) and not interpreted and not clock.is_late()
+    return replace(run, maml=_try_measure_maml(working_call)) if affordable else run
 
 
-def _judged(
-    subject: _Subject, name: str, scene: Scene, twin: Twin | None, interpreted: bool
+def _measure_configuration(
+    subject: _ProbeSubject, name: str, spec: TrialSpec, twin: ReferenceTwin | None, interpreted: bool
 ) -> tuple[Report, list[str]]:
     """The report on one configuration, and what is to be told beside it."""
 
-    def measured(scene: Scene = scene, routes: Sequence[Route] = SECONDARY) -> Report:
-        return _measure(subject.binding, scene, name, subject.hints, twin, routes)
+    def measured(spec: TrialSpec = spec, routes: Sequence[Route] = SECONDARY) -> Report:
+        return _measure_spec(subject.working_call, spec, name, subject.hints, twin, routes)
 
     report = measured(routes=SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
     if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
         report = measured()
-    report = judged_beyond_jumps(report, scene, subject.binding, measured)
-    return judged_fairly(report, subject.binding.call(scene), scene.seed, measured)
+    report = retry_off_discontinuity(report, spec, subject.working_call, measured)
+    return retry_contiguous(report, subject.working_call.make_call(spec), spec.seed, measured)
 
 
-def _under_autocast(binding: Binding, traces: Traces) -> list[Report]:
+def _measure_autocast(working_call: WorkingCall, traces: ConfigurationTraces) -> list[Report]:
     """The report of softmax attention that autocast breaks in silence, if it does."""
-    if not _is_probed_under_autocast(binding):
+    if not _is_probed_under_autocast(working_call):
         return []
-    made = binding.call(replace(binding.scene, dtype=torch.float32))
+    made = working_call.make_call(replace(working_call.spec, dtype=torch.float32))
     references = attention_references(made.layout) if made.layout else []
-    report = measure_under_autocast(made.output, made.inputs, references, binding.scene.seed)
+    report = measure_under_autocast(made.compute_output, made.inputs, references, working_call.spec.seed)
     if report is None:
         return []
-    traces.add_autocast()
+    traces.trace_autocast()
     return [report] if report.verdict.unsafe else []
 
 
-def _is_probed_under_autocast(binding: Binding) -> bool:
-    return binding.agrees and binding.scene.dtype in (torch.float64, torch.float32)
+def _is_probed_under_autocast(working_call: WorkingCall) -> bool:
+    return working_call.agrees and working_call.spec.dtype in (torch.float64, torch.float32)
 
 
-def _maml(binding: Binding) -> dict[str, Any] | None:
+def _try_measure_maml(working_call: WorkingCall) -> dict[str, Any] | None:
     """The MAML measurements where they can be had: they stand beside the verdict and do not decide it."""
     try:
-        return maml_of(binding)
+        return measure_maml(working_call)
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return None
 
 
-def _measure(
-    binding: Binding, scene: Scene, name: str, hints: Mapping[str, Any], twin: Twin | None, routes: Sequence[Route]
+def _measure_spec(
+    working_call: WorkingCall,
+    spec: TrialSpec,
+    name: str,
+    hints: Mapping[str, Any],
+    twin: ReferenceTwin | None,
+    routes: Sequence[Route],
 ) -> Report:
-    made = binding.call(scene)
-    if scene.strided and not _same_output(binding, scene, made):
+    made = working_call.make_call(spec)
+    if spec.strided and not _gives_same_output(working_call, spec, made):
         raise ValueError("it gives another output for strided inputs")
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
-    launched = shim_log.launches()
+    launched = shim_log.count_launches()
     report = measure(
-        made.output,
+        made.compute_output,
         made.inputs,
         references=references,
-        is_slow=lambda: (name == LONGER and not routes) or (scene.device == "cpu" and shim_log.launches() > launched),
-        twin=twin(scene) if twin else None,
+        is_slow=lambda: (
+            (name == LONGER and not routes) or (spec.device == "cpu" and shim_log.count_launches() > launched)
+        ),
+        twin=twin(spec) if twin else None,
         routes=routes,
-        seed=scene.seed,
+        seed=spec.seed,
         configuration=name,
     )
-    report = weighed(report, hints.get("oracle"))
+    report = downgrade_if_misfit(report, hints.get("oracle"))
     # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
-    return with_parameters(made, scene, report, both=hints.get("maml", True)) if routes else report
+    return measure_with_parameters(made, spec, report, both=hints.get("maml", True)) if routes else report
 
 
-def _same_output(binding: Binding, scene: Scene, made: Call) -> bool:
-    plain = binding.call(replace(scene, strided=False))
-    outputs = [call(c.output, c.inputs, scene.seed) for c in (plain, made)]
+def _gives_same_output(working_call: WorkingCall, spec: TrialSpec, made: BoundCall) -> bool:
+    plain = working_call.make_call(replace(spec, strided=False))
+    outputs = [call(c.compute_output, c.inputs, spec.seed) for c in (plain, made)]
     return outputs[0].shape == outputs[1].shape and relative_error(outputs[1], outputs[0]) < 1e-2
 
 
-def _failed_run(binding: Binding, backend: str, notes: Sequence[str]) -> Run:
-    dtype = str(binding.scene.dtype).removeprefix("torch.")
+def _make_failed_run(working_call: WorkingCall, backend: str, notes: Sequence[str]) -> Run:
+    dtype = str(working_call.spec.dtype).removeprefix("torch.")
     reason = notes[0] if notes else "nothing was measured"
-    return Run(backend, binding.scene.device, dtype, "", "OK", Verdict.INCONCLUSIVE, error=reason, notes=tuple(notes))
+    return Run(
+        backend, working_call.spec.device, dtype, "", "OK", Verdict.INCONCLUSIVE, error=reason, notes=tuple(notes)
+    )
 
 
-def _as_run(report: Report, backend: str) -> Run:
+def _make_run(report: Report, backend: str) -> Run:
     return Run(
         backend=backend,
         device=report.device,
@@ -254,9 +288,9 @@ def _as_run(report: Report, backend: str) -> Run:
         verdict=report.verdict,
         reason=report.reason,
         error=report.error,
-        gradients={name: _finite(block.error) for name, block in report.gradients.items()},
+        gradients={name: _null_if_infinite(block.error) for name, block in report.gradients.items()},
         blocks={
-            key: {name: _finite(getattr(block, name)) for name in ("norm", "oracle_norm", "error")}
+            key: {name: _null_if_infinite(getattr(block, name)) for name in ("norm", "oracle_norm", "error")}
             for key, block in report.blocks.items()
         },
         states={key: block.state for key, block in (report.gradients | report.blocks).items()},
@@ -264,60 +298,64 @@ def _as_run(report: Report, backend: str) -> Run:
     )
 
 
-def _finite(number: float | None) -> float | None:
+def _null_if_infinite(number: float | None) -> float | None:
     """JSON has no infinity: a number that is not finite is null."""
     return number if number is not None and abs(number) < float("inf") else None
 
 
-SLOWEST = 0.01
+MAX_FORWARD_SECONDS = 0.01
 """Seconds a forward may take: the probe calls it some two hundred times, which interpreted kernels cannot afford."""
 
 
-def maml_of(binding: Binding) -> dict[str, Any] | None:
+def measure_maml(working_call: WorkingCall) -> dict[str, Any] | None:
     """The MAML measurements of a target whose forward is softmax attention; None for others and for slow ones."""
-    if not binding.agrees or binding.scene.layout not in LAYOUTS or _forward_time(binding) > SLOWEST:
+    if (
+        not working_call.agrees
+        or working_call.spec.layout not in LAYOUTS
+        or _time_forward(working_call) > MAX_FORWARD_SECONDS
+    ):
         return None
-    shape = binding.scene.shape
+    shape = working_call.spec.shape
     length = shape.queries if shape.queries == shape.keys else TaskShape().length
     report = maml_probe(
-        _Attention(binding),
+        _AttentionAdapter(working_call),
         steps=1,
-        dtype=binding.scene.dtype,
-        device=binding.scene.device,
+        dtype=working_call.spec.dtype,
+        device=working_call.spec.device,
         shape=replace(TaskShape(), length=length),
         head_dim=shape.dim,
     )
     return report.to_dict()
 
 
-def _forward_time(binding: Binding) -> float:
+def _time_forward(working_call: WorkingCall) -> float:
     """Seconds; the shorter of two calls that are slow, for another process may have had the processor meanwhile."""
-    made = binding.call()
+    made = working_call.make_call()
     times: list[float] = []
-    while len(times) < 2 and min(times, default=math.inf) > SLOWEST:
+    while len(times) < 2 and min(times, default=math.inf) > MAX_FORWARD_SECONDS:
         start = time.perf_counter()
-        trial(made.output, made.inputs, binding.scene.seed)
+        trial(made.compute_output, made.inputs, working_call.spec.seed)
         times.append(time.perf_counter() - start)
     return min(times)
 
 
-class _Attention:
+class _AttentionAdapter:
     """The target as attention of q, k, v in (B,H,T,D), whatever its own layout and other arguments are."""
 
-    def __init__(self, binding: Binding) -> None:
-        self._binding = binding
-        self._calls: dict[tuple[int, ...], Call] = {}
+    def __init__(self, working_call: WorkingCall) -> None:
+        self._working_call = working_call
+        self._calls: dict[tuple[int, ...], BoundCall] = {}
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        layout = self._binding.scene.layout
-        made = self._made((*q.shape, k.shape[-2], v.shape[-1]))
-        return to_bhtd(made.output(*(from_bhtd(t, layout) for t in (q, k, v))), layout)
+        layout = self._working_call.spec.layout
+        made = self._make_sized_call((*q.shape, k.shape[-2], v.shape[-1]))
+        return to_bhtd(made.compute_output(*(from_bhtd(t, layout) for t in (q, k, v))), layout)
 
-    def _made(self, sizes: tuple[int, ...]) -> Call:
+    def _make_sized_call(self, sizes: tuple[int, ...]) -> BoundCall:
         """The call for tensors of these sizes: its other arguments may depend on them."""
         if sizes not in self._calls:
             batch, heads, queries, dim, keys, value_dim = sizes
             shape = Shape(batch, heads, queries, keys, dim, value_dim)
-            scene: Scene = replace(self._binding.scene, shape=shape)
-            self._calls[sizes] = self._binding.call(scene)
+            spec: TrialSpec = replace(self._working_call.spec, shape=shape)
+            self._calls[sizes] = self._working_call.make_call(spec)
         return self._calls[sizes]

@@ -1,6 +1,6 @@
-"""The worker: imports torch once, then forks a child per variant and, in it, a child per target.
+"""Serve jobs: import torch once, fork a process per variant and, from that, a process per target.
 
-Reads jobs from standard input, one JSON object a line, and answers on standard output. What a child does (exit,
+Read jobs from standard input, one JSON object a line, and answer on standard output. What a child does (exit,
 segfault, loop, allocate) costs one outcome, never the server.
 """
 
@@ -15,93 +15,93 @@ from dataclasses import asdict
 
 from theria_lint.confirm.protocol import Job
 from theria_lint.sandbox import confine, environment, linux, namespaces, tempdir
-from theria_lint.worker.file_dependencies import Reading
-from theria_lint.worker.job import Running
+from theria_lint.worker.file_dependencies import FileDependencyTracker
+from theria_lint.worker.job import RunningJob
 
 _TICK = 0.2
-_CLEANED = "THERIA_LINT_CLEANED"
+_CLEANED_VARIABLE = "THERIA_LINT_CLEANED"
 """Set in the environment of a worker that has started itself anew."""
 
 
-class Server:
+class WorkerServer:
     """Serves jobs until its standard input closes; what runs then is ended."""
 
-    def __init__(self, jobs: int, answers: int, folder: str, reading: Reading) -> None:
+    def __init__(self, jobs: int, answers: int, folder: str, tracker: FileDependencyTracker) -> None:
         """Reads jobs from one file and answers on the other; jobs write inside a folder."""
         self._jobs = jobs
         self._answers = answers
         self._folder = folder
-        self._reading = reading
+        self._tracker = tracker
         self._unread = b""
         self._selector = selectors.DefaultSelector()
         self._selector.register(jobs, selectors.EVENT_READ)
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, RunningJob] = {}
 
-    def serve(self) -> None:
+    def serve_jobs(self) -> None:
         """Runs until there is nobody to answer."""
         open_ = True
         while open_:
             for key, _ in self._selector.select(timeout=_TICK):
                 if key.data is None:
-                    open_ = self._accept()
+                    open_ = self._accept_jobs()
                 else:
-                    self._attend(key.data, key.fd)
-            for running in [r for r in self._running.values() if r.is_overdue() or r.is_too_large()]:
-                self._end(running)
-        for running in list(self._running.values()):
-            self._stop(running)
+                    self._handle_job_event(key.data, key.fd)
+            for running_job in [r for r in self._running.values() if r.is_overdue() or r.is_too_large()]:
+                self._end_job(running_job)
+        for running_job in list(self._running.values()):
+            self._stop_job(running_job)
 
-    def _accept(self) -> bool:
+    def _accept_jobs(self) -> bool:
         data = os.read(self._jobs, 1 << 20)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._start(Job.from_json(json.loads(line)))
+            self._start_job(Job.from_json(json.loads(line)))
         return bool(data)
 
-    def _start(self, job: Job) -> None:
-        running = Running.start(job, self._folder, self._reading)
-        self._running[running.pid] = running
-        self._selector.register(running.channel, selectors.EVENT_READ, running)
+    def _start_job(self, job: Job) -> None:
+        running_job = RunningJob.start_child(job, self._folder, self._tracker)
+        self._running[running_job.pid] = running_job
+        self._selector.register(running_job.channel, selectors.EVENT_READ, running_job)
 
-    def _attend(self, running: Running, descriptor: int) -> None:
+    def _handle_job_event(self, running_job: RunningJob, descriptor: int) -> None:
         """Reads what a job has said, or decides on the process that it wants to start."""
-        if running.pid not in self._running:
+        if running_job.pid not in self._running:
             return
-        deciding = descriptor == running.listener
-        listening = running.listener
-        said, open_ = running.read()
+        deciding = descriptor == running_job.listener
+        listening = running_job.listener
+        said, open_ = running_job.read_outcomes()
         for outcome in said:
-            self._answer({"job": running.job.id, "outcome": outcome})
+            self._send_message({"job": running_job.job.id, "outcome": outcome})
         if deciding:
-            running.decide()
-        elif running.listener is not None and listening is None:
-            self._selector.register(running.listener, selectors.EVENT_READ, running)
+            running_job.answer_fork_request()
+        elif running_job.listener is not None and listening is None:
+            self._selector.register(running_job.listener, selectors.EVENT_READ, running_job)
         if not open_:
-            self._end(running)
+            self._end_job(running_job)
 
-    def _end(self, running: Running) -> None:
+    def _end_job(self, running_job: RunningJob) -> None:
         """Ends what is left of a job and tells the parent that no more will come."""
-        self._stop(running)
-        if not running.ended_well:
-            self._answer({"job": running.job.id, "died": True})
-        for outcome in running.last_words():
-            self._answer({"job": running.job.id, "outcome": outcome})
-        self._answer({"job": running.job.id, "end": True})
+        self._stop_job(running_job)
+        if not running_job.ended_well:
+            self._send_message({"job": running_job.job.id, "died": True})
+        for outcome in running_job.make_final_outcomes():
+            self._send_message({"job": running_job.job.id, "outcome": outcome})
+        self._send_message({"job": running_job.job.id, "end": True})
 
-    def _stop(self, running: Running) -> None:
-        self._selector.unregister(running.channel)
-        if running.listener is not None:
-            self._selector.unregister(running.listener)
-        del self._running[running.pid]
-        running.stop()
+    def _stop_job(self, running_job: RunningJob) -> None:
+        self._selector.unregister(running_job.channel)
+        if running_job.listener is not None:
+            self._selector.unregister(running_job.listener)
+        del self._running[running_job.pid]
+        running_job.stop_child()
         linux.bury(self._running)
-        running.clean()
+        running_job.remove_folder()
 
-    def greet(self, greeting: dict[str, object]) -> None:
+    def send_greeting(self, greeting: dict[str, object]) -> None:
         """Says what the jobs will run in."""
-        self._answer(greeting)
+        self._send_message(greeting)
 
-    def _answer(self, message: dict[str, object]) -> None:
+    def _send_message(self, message: dict[str, object]) -> None:
         data = json.dumps(message).encode() + b"\n"
         while data:
             data = data[os.write(self._answers, data) :]
@@ -109,7 +109,7 @@ class Server:
 
 def main() -> None:
     """Greets with the versions of the environment, or with the reason why nothing can be run, and serves."""
-    _without_secrets()
+    _restart_without_secrets()
     jobs, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -119,38 +119,38 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes our input
     linux.die_with_parent()
     folder = tempdir.make_folder()
-    refused = namespaces.enter()
+    refused = namespaces.enter_namespaces()
     if refused:
         linux.keep([jobs, answers])
     os.setsid()
     linux.adopt_orphans()
-    protections = {"namespaces": refused, **confine.find_out(folder)}
+    protections = {"namespaces": refused, **confine.find_protections(folder)}
     linux.hide_memory()
-    confine.settle(folder)
-    reading = Reading()
-    reading.watch_imports()
-    greeting: dict[str, object] = {**_greeting(sys.argv[1]), "protections": protections}
-    greeting["reads"] = asdict(reading.of_interpreter())
-    server = Server(jobs, answers, folder, reading)
-    server.greet(greeting)
+    confine.settle_in_folder(folder)
+    tracker = FileDependencyTracker()
+    tracker.watch_imports()
+    greeting: dict[str, object] = {**_make_greeting(sys.argv[1]), "protections": protections}
+    greeting["reads"] = asdict(tracker.list_interpreter_reads())
+    server = WorkerServer(jobs, answers, folder, tracker)
+    server.send_greeting(greeting)
     if "error" not in greeting:
-        server.serve()
+        server.serve_jobs()
 
 
-def _without_secrets() -> None:
+def _restart_without_secrets() -> None:
     """Starts this process anew if its environment holds more than the code under test may see.
 
     To remove variables would not do: the kernel shows the first environment in /proc/self/environ.
     """
-    allowed = environment.allowed(os.environ)
+    allowed = environment.select_harmless_variables(os.environ)
     left_out = set(os.environ) - set(allowed)
-    if left_out and os.environ.pop(_CLEANED, None) is None:
-        os.execve(sys.executable, sys.orig_argv, {**allowed, _CLEANED: "1"})
+    if left_out and os.environ.pop(_CLEANED_VARIABLE, None) is None:
+        os.execve(sys.executable, sys.orig_argv, {**allowed, _CLEANED_VARIABLE: "1"})
     for name in left_out & set(os.environ):  # the interpreter's own start has set them
         del os.environ[name]
 
 
-def _greeting(device: str) -> dict[str, str | None]:
+def _make_greeting(device: str) -> dict[str, str | None]:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # so that asking for CUDA does not forbid forking
     python = ".".join(map(str, sys.version_info[:3]))
     try:

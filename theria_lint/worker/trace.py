@@ -1,4 +1,7 @@
-"""Which places of some files a piece of code executes: not lines but expressions, for a line may hold a branch."""
+"""Record which expressions of some files are executed, and which of them in a backward.
+
+Spans and not lines: one line may hold a branch.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,23 @@ from torch import Tensor
 
 from theria.probes.derivatives import PRIMARY, Route, differentiate, frozen_routes
 from theria.probes.point import Function, Point, place, trial
-from theria_lint.worker.find_call.call_strategy import Call
-from theria_lint.worker.find_call.run_trial import Binding
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
-from theria_lint.worker.shims.no_codegen import uncompiled
+from theria_lint.worker.shims.no_codegen import run_uncompiled
 
-Place = tuple[int, int, int, int]
+ExecutedSpan = tuple[int, int, int, int]
 """Line, column, end line and end column of an instruction: lines from 1, columns in UTF-8 bytes from 0."""
 
-Executed = dict[CodeType, set[int]]
+ExecutedInstructions = dict[CodeType, set[int]]
 """The numbers of the executed instructions, by the code that holds them."""
 
 _INSTRUCTION = 2
 """Bytes of an instruction, in which the interpreter counts offsets."""
 
 
-class Places:
+class SpanRecorder:
     """A context manager that records what is executed of the watched files.
 
     Before Python 3.12 in this thread only: whoever records a backward pass has to keep it here.
@@ -41,88 +44,92 @@ class Places:
 
         ``is_aside`` says whether what is called now is to be known from the rest.
         """
-        self._executed: Executed = {}
-        self._aside: Executed = {}
-        self._recorder = _Recorder(frozenset(watched), lambda: self._aside if is_aside() else self._executed)
+        self._executed: ExecutedInstructions = {}
+        self._aside: ExecutedInstructions = {}
+        self._recorder = _InstructionRecorder(frozenset(watched), lambda: self._aside if is_aside() else self._executed)
 
-    def __enter__(self) -> Places:
+    def __enter__(self) -> SpanRecorder:
         """Starts recording."""
-        self._recorder.start()
+        self._recorder.start_recording()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stops recording."""
-        self._recorder.stop()
+        self._recorder.stop_recording()
 
-    def seen(self) -> dict[str, tuple[Place, ...]]:
+    def list_spans(self) -> dict[str, tuple[ExecutedSpan, ...]]:
         """The places that were executed, by file, sorted."""
-        return _by_file(self._executed, self._aside)
+        return _group_spans_by_file(self._executed, self._aside)
 
-    def seen_aside(self) -> dict[str, tuple[Place, ...]]:
+    def list_backward_spans(self) -> dict[str, tuple[ExecutedSpan, ...]]:
         """Those of them that were executed aside, perhaps among other times."""
-        return _by_file(self._aside)
+        return _group_spans_by_file(self._aside)
 
 
-def _by_file(*executed: Executed) -> dict[str, tuple[Place, ...]]:
-    found: dict[str, set[Place]] = {}
+def _group_spans_by_file(*executed: ExecutedInstructions) -> dict[str, tuple[ExecutedSpan, ...]]:
+    found: dict[str, set[ExecutedSpan]] = {}
     for code, indices in (item for part in executed for item in part.items()):
-        places = found.setdefault(code.co_filename, set())
+        spans = found.setdefault(code.co_filename, set())
         for index, (line, end_line, column, end_column) in enumerate(code.co_positions()):
             # The first instruction of a module stands on line 0.
             if index in indices and line and None not in (end_line, column, end_column):
-                places.add((line, column, end_line, end_column))  # type: ignore[arg-type]
-    return {path: tuple(sorted(places)) for path, places in found.items()}
+                spans.add((line, column, end_line, end_column))  # type: ignore[arg-type]
+    return {path: tuple(sorted(spans)) for path, spans in found.items()}
 
 
 if sys.version_info >= (3, 12):
 
-    class _Recorder:
+    class _MonitoringRecorder:
         """Hears of every instruction, in all threads; a trace function hears of none since Python 3.12."""
 
-        def __init__(self, watched: frozenset[str], where: Callable[[], Executed]) -> None:
+        def __init__(self, watched: frozenset[str], where: Callable[[], ExecutedInstructions]) -> None:
             self._watched = watched
             self._where = where
 
-        def start(self) -> None:
+        def start_recording(self) -> None:
             monitoring = sys.monitoring
             monitoring.use_tool_id(monitoring.COVERAGE_ID, __name__)
-            monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION, self._step)
+            monitoring.register_callback(
+                monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION, self._record_instruction
+            )
             monitoring.restart_events()
             monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION if self._watched else 0)
 
-        def stop(self) -> None:
+        def stop_recording(self) -> None:
             monitoring = sys.monitoring
             monitoring.set_events(monitoring.COVERAGE_ID, 0)
             monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.INSTRUCTION, None)
             monitoring.free_tool_id(monitoring.COVERAGE_ID)
 
-        def _step(self, code: CodeType, offset: int) -> Any:
+        def _record_instruction(self, code: CodeType, offset: int) -> Any:
             if code.co_filename not in self._watched:
                 return sys.monitoring.DISABLE
             self._where().setdefault(code, set()).add(offset // _INSTRUCTION)
             return None
 
+    _InstructionRecorder = _MonitoringRecorder
+
 else:
 
-    class _Recorder:
+    class _SettraceRecorder:
         """Traces the frames of the watched files in this thread, instruction by instruction."""
 
-        def __init__(self, watched: frozenset[str], where: Callable[[], Executed]) -> None:
+        def __init__(self, watched: frozenset[str], where: Callable[[], ExecutedInstructions]) -> None:
             self._watched = watched
             self._where = where
             self._previous: Any = None
 
-        def start(self) -> None:
+        def start_recording(self) -> None:
             self._previous = sys.gettrace()
             if self._watched:
-                sys.settrace(self._call)
+                sys.settrace(self._trace_call)
 
-        def stop(self) -> None:
+        def stop_recording(self) -> None:
             sys.settrace(self._previous)
 
-        def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        def _trace_call(self, frame: FrameType, event: str, argument: Any) -> Any:
             code = frame.f_code
             if code.co_filename not in self._watched:
                 return None
@@ -136,84 +143,92 @@ else:
 
             return step
 
+    _InstructionRecorder = _SettraceRecorder
 
-Seen = dict[str, tuple[Place, ...]]
+
+SpansByFile = dict[str, tuple[ExecutedSpan, ...]]
 """Executed places, sorted, by file."""
 
 
-class Traces:
+class ConfigurationTraces:
     """Records the places that a target executes, configuration by configuration.
 
     What was executed only where no verdict came out was not measured: it says nothing for or against a suspect, and
     counts only for a target that has no verdict at all.
     """
 
-    def __init__(self, binding: Binding, watched: Sequence[str]) -> None:
+    def __init__(self, working_call: WorkingCall, watched: Sequence[str]) -> None:
         """Watches files by their absolute paths."""
-        self._binding = binding
+        self._working_call = working_call
         self._watched = watched
-        self._traced: dict[str, Places] = {}
+        self._traced: dict[str, SpanRecorder] = {}
         self._measured: set[str] = set()
 
-    def add(self, name: str, scene: Scene, *, measured: bool) -> None:
+    def trace_configuration(self, name: str, spec: TrialSpec, *, measured: bool) -> None:
         """Traces a configuration, once; ``measured``: whether probing it gave a verdict."""
         if name not in self._traced:
-            self._traced[name] = self._trace(scene, nullcontext())
+            self._traced[name] = self._trace_derivatives(spec, nullcontext())
         if measured:
             self._measured.add(name)
 
-    def add_autocast(self) -> None:
+    def trace_autocast(self) -> None:
         """Traces what runs under autocast, where that was measured."""
-        scene = replace(self._binding.scene, dtype=torch.float32)
-        self._traced["autocast"] = self._trace(scene, torch.autocast(scene.device, dtype=torch.bfloat16))
+        spec = replace(self._working_call.spec, dtype=torch.float32)
+        self._traced["autocast"] = self._trace_derivatives(spec, torch.autocast(spec.device, dtype=torch.bfloat16))
         self._measured.add("autocast")
 
-    def seen(self) -> Seen:
+    def list_spans(self) -> SpansByFile:
         """The places that were executed."""
-        return merged(self._traced[name].seen() for name in self._measured or self._traced)
+        return merge_spans(self._traced[name].list_spans() for name in self._measured or self._traced)
 
-    def seen_aside(self) -> Seen:
+    def list_backward_spans(self) -> SpansByFile:
         """Those that were executed in a backward, or where no graph was recorded.
 
         The first derivative need not show what they do to the second.
         """
-        return merged(self._traced[name].seen_aside() for name in self._measured or self._traced)
+        return merge_spans(self._traced[name].list_backward_spans() for name in self._measured or self._traced)
 
-    def _trace(self, scene: Scene, around: AbstractContextManager[object]) -> Places:
+    def _trace_derivatives(self, spec: TrialSpec, around: AbstractContextManager[object]) -> SpanRecorder:
         """Builds the target, calls it and differentiates it twice, the first time by other routes too.
 
         On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
         """
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
-        launched, stage = shim_log.launches(), _Stage()
-        watched = self._watched_call(scene)
-        with uncompiled(), in_this_thread, around, Places(self._watched, stage.is_aside) as places, suppress(Exception):
-            made = watched or self._binding.call(scene)
-            point = place(made.inputs, trial(made.output, made.inputs, scene.seed), scene.seed)
-            function = stage.forward(made.output)
+        launched, stage = shim_log.count_launches(), _DifferentiationStage()
+        watched = self._make_watched_call(spec)
+        with (
+            run_uncompiled(),
+            in_this_thread,
+            around,
+            SpanRecorder(self._watched, stage.is_outside_forward) as spans,
+            suppress(Exception),
+        ):
+            made = watched or self._working_call.make_call(spec)
+            point = place(made.inputs, trial(made.compute_output, made.inputs, spec.seed), spec.seed)
+            function = stage.mark_forward(made.compute_output)
             stage.differentiating = True
-            _differentiate(function, point, [PRIMARY])
-            if not self._traced and shim_log.launches() == launched:
-                _differentiate(function, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
-        return places
+            _differentiate_by_routes(function, point, [PRIMARY])
+            if not self._traced and shim_log.count_launches() == launched:
+                _differentiate_by_routes(function, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
+        return spans
 
-    def _watched_call(self, scene: Scene) -> Call | None:
+    def _make_watched_call(self, spec: TrialSpec) -> BoundCall | None:
         """The call that another function makes: what that executes is none of the target's code, as its building is."""
         with suppress(Exception):  # code that was not written for us
-            return self._binding.call(scene) if self._binding.way.watched else None
+            return self._working_call.make_call(spec) if self._working_call.strategy.watched else None
         return None
 
 
 @dataclass
-class _Stage:
+class _DifferentiationStage:
     """Whether a forward runs, or what differentiates it."""
 
     differentiating: bool = False
 
-    def is_aside(self) -> bool:
+    def is_outside_forward(self) -> bool:
         return self.differentiating or not torch.is_grad_enabled()
 
-    def forward(self, function: Function) -> Function:
+    def mark_forward(self, function: Function) -> Function:
         """The same function, known as a forward while it runs."""
 
         def known(*arguments: Tensor) -> Tensor:
@@ -229,17 +244,17 @@ class _Stage:
 _CONSTANT_COTANGENT = Route("grad", "grad", False)
 
 
-def _differentiate(function: Function, point: Point, routes: Iterable[Route]) -> None:
+def _differentiate_by_routes(function: Function, point: Point, routes: Iterable[Route]) -> None:
     """Goes some routes as far as the target does; where it refuses, the probe says so."""
     for route in routes:
         with suppress(Exception):
             differentiate(function, point, route)
 
 
-def merged(traced: Iterable[Seen]) -> Seen:
+def merge_spans(traced: Iterable[SpansByFile]) -> SpansByFile:
     """What several traces saw."""
-    found: dict[str, set[Place]] = {}
+    found: dict[str, set[ExecutedSpan]] = {}
     for seen in traced:
-        for path, places in seen.items():
-            found.setdefault(path, set()).update(places)
-    return {path: tuple(sorted(places)) for path, places in found.items()}
+        for path, spans in seen.items():
+            found.setdefault(path, set()).update(spans)
+    return {path: tuple(sorted(spans)) for path, spans in found.items()}

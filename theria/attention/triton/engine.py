@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria.attention.canonical_problem import Settings
+from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dtypes import accumulator
 from theria.attention.engine_protocol import Directions, Gradients, Saved
 from theria.attention.execution_record import record
@@ -26,7 +26,7 @@ class TritonEngine:
     name = "triton"
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine``."""
         _check(q, k, v)
@@ -39,7 +39,7 @@ class TritonEngine:
         )
         return out.to(q.dtype), lse
 
-    def vjp(self, saved: Saved, dout: Tensor, settings: Settings, *, mask_gradient: bool) -> Gradients:
+    def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=False)
         q, k, v, out, dout = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out, dout))
@@ -54,7 +54,7 @@ class TritonEngine:
         vjp_key_kernel[launch.over_keys](q, k, v, lse, dout, delta, dk, dv, *launch.common, **launch.options)
         return _cast(saved, dq, dk, dv, dmask)
 
-    def jvp(self, saved: Saved, directions: Directions, settings: Settings) -> Tensor:
+    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
         inputs, statistics = launch.second_order_inputs(saved, directions), launch.row_statistics()
@@ -72,7 +72,7 @@ class TritonEngine:
         return out_dot.to(saved.q.dtype)
 
     def double_backward(
-        self, saved: Saved, dout: Tensor, directions: Directions, settings: Settings, *, mask_gradient: bool
+        self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
     ) -> tuple[Gradients, Tensor]:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
@@ -96,7 +96,7 @@ class _Launch:
     """Grids, arguments and options that the kernels of one computation have in common."""
 
     def __init__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: Settings, *, second_order: bool
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings, *, second_order: bool
     ) -> None:
         (batch, heads, queries, width), (key_heads, keys, value_width) = q.shape, (*k.shape[1:3], v.shape[3])
         self._shape = (batch, heads, queries)

@@ -1,4 +1,8 @@
-"""``--output-format html``: one page that needs no network, and no JavaScript to be read."""
+"""``--output-format html``: one self-contained page that needs no network, and no JavaScript to be read.
+
+`page` has the contents, filters and anchors, `sections` the findings and targets, `source_view` the marked source,
+`markup` the escaping.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,19 @@ from hashlib import sha256
 from importlib.resources import files
 
 from theria_lint import __version__
-from theria_lint.report import View
-from theria_lint.report.html.markup import Markup, joined, tag
-from theria_lint.report.html.page import Index, contents, controls
-from theria_lint.report.html.sections import findings, headline, legend, overview, targets, unchecked
-from theria_lint.report.html.source_view import sources
-from theria_lint.result import Report
+from theria_lint.report import ReportView
+from theria_lint.report.html.markup import Markup, join_children, tag
+from theria_lint.report.html.page import PageAnchors, render_contents, render_controls
+from theria_lint.report.html.sections import (
+    format_headline,
+    render_findings,
+    render_legend,
+    render_overview,
+    render_targets,
+    render_unchecked,
+)
+from theria_lint.report.html.source_view import render_sources
+from theria_lint.result import LintReport
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
@@ -21,27 +32,27 @@ _ICON = (
 )
 
 # Anchor, title, how many entries, content.
-Section = tuple[str, str, int | None, Markup]
+PageSection = tuple[str, str, int | None, Markup]
 
 
-def render(report: Report, view: View) -> str:
+def render(report: LintReport, view: ReportView) -> str:
     """The whole report, whatever the view: cleared findings and safe targets are there to be filtered.
 
     ASCII with character references, so that it reads the same in whatever encoding it is written.
     """
-    style, script = _asset("page.css"), _asset("page.js")
-    page = tag("html", _head(report, style, script), _body(report), lang="en")
+    style, script = _read_asset("page.css"), _read_asset("page.js")
+    page = tag("html", _render_head(report, style, script), _render_body(report), lang="en")
     return "<!doctype html>\n" + page.encode("ascii", "xmlcharrefreplace").decode() + "\n"
 
 
-def _asset(name: str) -> Markup:
+def _read_asset(name: str) -> Markup:
     return Markup(files(__name__).joinpath(name).read_text("utf-8"))
 
 
-def _head(report: Report, style: Markup, script: Markup) -> Markup:
+def _render_head(report: LintReport, style: Markup, script: Markup) -> Markup:
     """Nothing is loaded and nothing runs but what is written here: the policy allows no more."""
     policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_hash_for_policy(style)}; script-src {_hash_for_policy(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return tag(
@@ -50,46 +61,46 @@ def _head(report: Report, style: Markup, script: Markup) -> Markup:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="generator", content=f"theria-lint {__version__}"),
-        tag("title", f"theria-lint: {headline(report)}"),
+        tag("title", f"theria-lint: {format_headline(report)}"),
         tag("link", rel="icon", href=_ICON),
         tag("style", style),
         tag("script", script),
     )
 
 
-def _digest(text: str) -> str:
+def _hash_for_policy(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-def _body(report: Report) -> Markup:
-    sections = list(_sections(report))
+def _render_body(report: LintReport) -> Markup:
+    sections = list(_iter_sections(report))
     theme = tag("button", "Dark", type="button", id="theme", class_="scripted", aria_pressed="false")
     side = tag(
         "aside",
         tag("div", tag("h1", "theria-lint"), theme, class_="brand"),
-        contents((anchor, title, count) for anchor, title, count, _ in sections),
-        controls(report),
+        render_contents((anchor, title, count) for anchor, title, count, _ in sections),
+        render_controls(report),
         aria_label="Contents and filters",
     )
-    main = tag("main", *(_section(*section) for section in sections), id="main", tabindex=-1)
+    main = tag("main", *(_render_section(*section) for section in sections), id="main", tabindex=-1)
     return tag("body", tag("a", "Skip to the report", href="#main", class_="skip"), side, main)
 
 
-def _sections(report: Report) -> Iterator[Section]:
-    index = Index(report)
-    yield "overview", "Overview", None, overview(report)
+def _iter_sections(report: LintReport) -> Iterator[PageSection]:
+    anchors = PageAnchors(report)
+    yield "overview", "Overview", None, render_overview(report)
     if report.findings:
-        yield "findings", "Findings", len(report.findings), findings(index)
+        yield "findings", "Findings", len(report.findings), render_findings(anchors)
     if report.targets:
-        yield "targets", "Targets", len(report.targets), joined(legend(), targets(index))
+        yield "targets", "Targets", len(report.targets), join_children(render_legend(), render_targets(anchors))
     if report.sources:
-        yield "sources", "Sources", len(report.sources), sources(index)
+        yield "sources", "Sources", len(report.sources), render_sources(anchors)
     if report.errors or report.unused_ignores:
         count = len(report.errors) + len(report.unused_ignores)
-        yield "unchecked", "Errors and warnings", count, unchecked(report)
+        yield "unchecked", "Errors and warnings", count, render_unchecked(report)
 
 
-def _section(anchor: str, title: str, count: int | None, content: Markup) -> Markup:
+def _render_section(anchor: str, title: str, count: int | None, content: Markup) -> Markup:
     """A section under its title; one that counts nothing has a heading of its own."""
     counted = tag("span", str(count), class_="count")
     heading = None if count is None else tag("h2", title, " ", counted, id=f"{anchor}-title")

@@ -1,4 +1,4 @@
-"""HTML that is escaped by construction: text becomes markup here and nowhere else."""
+"""Build HTML that is escaped by construction: text becomes markup here and nowhere else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Child = str | None
 Attribute = str | int | bool | None
 
 
-def text(value: str) -> Markup:
+def escape_text(value: str) -> Markup:
     """``value`` as it is to be read: no tag, entity, control character or command to a CI log."""
     return Markup(COMMAND.sub("#&#35;", escape(value.translate(_VISIBLE))).replace("::", ":&#58;"))
 
@@ -35,29 +35,29 @@ def tag(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
     An attribute that is None or False is left out, True stands without a value; ``class_`` and ``data_rule`` become
     ``class`` and ``data-rule``.
     """
-    opened = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}>"
-    return Markup(opened if name in _VOID else f"{opened}{joined(*children)}</{name}>")
+    opened = f"<{name}{''.join(_render_attribute(key, value) for key, value in attributes.items())}>"
+    return Markup(opened if name in _VOID else f"{opened}{join_children(*children)}</{name}>")
 
 
-def joined(*children: Child, by: str = "") -> Markup:
+def join_children(*children: Child, by: str = "") -> Markup:
     """Children one after the other."""
-    shown = (child if isinstance(child, Markup) else text(child) for child in children if child is not None)
-    return Markup(text(by).join(shown))
+    shown = (child if isinstance(child, Markup) else escape_text(child) for child in children if child is not None)
+    return Markup(escape_text(by).join(shown))
 
 
-def prose(value: str) -> Markup:
+def render_prose(value: str) -> Markup:
     """A sentence in which what stands between backticks is code."""
     parts = value.split("`")
     if len(parts) % 2 == 0:
-        return text(value)
-    return joined(*(tag("code", part) if number % 2 else part for number, part in enumerate(parts)))
+        return escape_text(value)
+    return join_children(*(tag("code", part) if number % 2 else part for number, part in enumerate(parts)))
 
 
-def _attribute(key: str, value: Attribute) -> str:
+def _render_attribute(key: str, value: Attribute) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{text(str(value))}"'
+    return f" {name}" if value is True else f' {name}="{escape_text(str(value))}"'
 
 
 VERDICTS = {
@@ -83,26 +83,29 @@ STATES = {
 }
 
 
-def badge(kind: Verdict | Disposition, count: int | None = None) -> Markup:
+def render_badge(kind: Verdict | Disposition, count: int | None = None) -> Markup:
     """A verdict or disposition in its colour, after its glyph and how many there are."""
     glyph, _ = VERDICTS[kind] if isinstance(kind, Verdict) else DISPOSITIONS[kind]
     return tag(
-        "span", sign(glyph), kind.value if count is None else f"{count} {kind.value}", class_=f"badge {kind.value}"
+        "span",
+        render_sign(glyph),
+        kind.value if count is None else f"{count} {kind.value}",
+        class_=f"badge {kind.value}",
     )
 
 
-def located(where: str) -> Markup:
+def render_path(where: str) -> Markup:
     """A path or place, which breaks after a slash where it is too long for its line."""
-    parts = [joined(part, "/", Markup("<wbr>")) for part in where.split("/")]
+    parts = [join_children(part, "/", Markup("<wbr>")) for part in where.split("/")]
     return tag("span", *parts[:-1], where.rpartition("/")[2], class_="path")
 
 
-def sign(glyph: str) -> Markup:
+def render_sign(glyph: str) -> Markup:
     """A glyph that says nothing which the words beside it do not say."""
     return tag("span", glyph, class_="sign", aria_hidden="true")
 
 
-def facts(*pairs: tuple[str, str | None]) -> Markup:
+def render_facts(*pairs: tuple[str, str | None]) -> Markup:
     """A list of names and values; what has no value is left out."""
     rows = (tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value)
-    return tag("dl", joined(*rows), class_="facts")
+    return tag("dl", join_children(*rows), class_="facts")

@@ -1,4 +1,4 @@
-"""What stands beside the page: contents, search and filters. Without JavaScript only the contents show."""
+"""The side of the page: contents, search and filters; the anchors of everything in the report."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Iterable, Iterator
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, TargetResult
-from theria_lint.report.html.markup import DISPOSITIONS, VERDICTS, Markup, joined, sign, tag
-from theria_lint.report.summary import explains
-from theria_lint.result import Report
+from theria_lint.report.html.markup import DISPOSITIONS, VERDICTS, Markup, join_children, render_sign, tag
+from theria_lint.report.summary import explains_target
+from theria_lint.result import LintReport
 
 _KEYS = (("/", "search"), ("j k", "next, previous"), ("Enter", "open, close"), ("Esc", "clear the search"))
 
 
-def contents(sections: Iterable[tuple[str, str, int | None]]) -> Markup:
+def render_contents(sections: Iterable[tuple[str, str, int | None]]) -> Markup:
     """Links to the sections: anchor, title, how many entries."""
-    links = (tag("li", tag("a", title, *_count(count), href=f"#{anchor}")) for anchor, title, count in sections)
-    return tag("nav", tag("ul", joined(*links)), aria_label="Contents")
+    links = (tag("li", tag("a", title, *_render_count(count), href=f"#{anchor}")) for anchor, title, count in sections)
+    return tag("nav", tag("ul", join_children(*links)), aria_label="Contents")
 
 
-def _count(count: int | None) -> Iterator[Markup]:
+def _render_count(count: int | None) -> Iterator[Markup]:
     if count is not None:
         yield Markup(" ")
         yield tag("span", str(count), class_="count")
 
 
-def controls(report: Report) -> Markup:
+def render_controls(report: LintReport) -> Markup:
     """Search and filters; the script keeps them."""
     search = tag(
         "input", type="search", id="search", autocomplete="off", spellcheck="false", placeholder="name, path, text"
     )
-    keys = joined(*(tag("div", tag("dt", tag("kbd", key)), tag("dd", what)) for key, what in _KEYS))
+    keys = join_children(*(tag("div", tag("dt", tag("kbd", key)), tag("dd", what)) for key, what in _KEYS))
     body = tag(
         "div",
         tag("label", "Search", for_="search"),
         search,
-        *_groups(report),
+        *_render_filter_groups(report),
         tag("p", role="status", id="shown"),
         tag("button", "Show everything", type="button", id="reset"),
         tag("dl", keys, class_="keys"),
@@ -44,26 +44,30 @@ def controls(report: Report) -> Markup:
     return tag("details", tag("summary", "Search and filter"), body, id="controls", class_="scripted", open=True)
 
 
-def _groups(report: Report) -> Iterator[Markup | None]:
+def _render_filter_groups(report: LintReport) -> Iterator[Markup | None]:
     verdicts = Counter(result.verdict for result in report.targets)
     verdicts.update({f.verdict: 0 for f in report.findings if f.verdict})
     dispositions = Counter(finding.disposition for finding in report.findings)
     rules = Counter((finding.suspect.rule, finding.suspect.name) for finding in report.findings)
-    yield _group("verdict", [(v.value, v.value, VERDICTS[v][0], verdicts[v]) for v in Verdict if v in verdicts])
-    yield _group(
+    yield _render_filter_group(
+        "verdict", [(v.value, v.value, VERDICTS[v][0], verdicts[v]) for v in Verdict if v in verdicts]
+    )
+    yield _render_filter_group(
         "disposition",
         [(d.value, d.value, DISPOSITIONS[d][0], dispositions[d]) for d in DISPOSITIONS if d in dispositions],
     )
-    yield _group("rule", [(rule, f"{rule} {name}", None, count) for (rule, name), count in sorted(rules.items())])
+    yield _render_filter_group(
+        "rule", [(rule, f"{rule} {name}", None, count) for (rule, name), count in sorted(rules.items())]
+    )
 
 
-def _group(name: str, choices: list[tuple[str, str, str | None, int]]) -> Markup | None:
+def _render_filter_group(name: str, choices: list[tuple[str, str, str | None, int]]) -> Markup | None:
     if not choices:
         return None
     buttons = (
         tag(
             "button",
-            sign(glyph) if glyph else None,
+            render_sign(glyph) if glyph else None,
             tag("span", label),
             tag("span", str(count), class_="count"),
             type="button",
@@ -78,10 +82,10 @@ def _group(name: str, choices: list[tuple[str, str, str | None, int]]) -> Markup
     return tag("div", title, *buttons, role="group", aria_labelledby=f"by-{name}", class_="choices")
 
 
-class Index:
+class PageAnchors:
     """The anchors of findings, targets and sources, and the links between them."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: LintReport) -> None:
         self.report = report
         self.findings = sorted(report.findings, key=lambda finding: list(DISPOSITIONS).index(finding.disposition))
         self.targets = sorted(report.targets, key=lambda result: list(Verdict).index(result.verdict))
@@ -89,40 +93,40 @@ class Index:
         self._targets = {id(result): f"t{number}" for number, result in enumerate(self.targets, 1)}
         self._sources = {place: f"s{number}" for number, place in enumerate(report.sources, 1)}
 
-    def finding(self, finding: Finding) -> str:
+    def get_finding_anchor(self, finding: Finding) -> str:
         """The anchor of a finding of the report."""
         return self._findings[id(finding)]
 
-    def target(self, result: TargetResult) -> str:
+    def get_target_anchor(self, result: TargetResult) -> str:
         """The anchor of a target of the report."""
         return self._targets[id(result)]
 
-    def source(self, path: str, cell: int | None) -> str | None:
+    def get_source_anchor(self, path: str, cell: int | None) -> str | None:
         """The anchor of a source, None where the report has no text of it."""
         return self._sources.get((path, cell))
 
-    def line(self, path: str, cell: int | None, line: int) -> str | None:
+    def get_line_anchor(self, path: str, cell: int | None, line: int) -> str | None:
         """The anchor of a line, None where the report has no text of it."""
-        source = self.source(path, cell)
+        source = self.get_source_anchor(path, cell)
         is_there = source and line <= self.report.sources[path, cell].count("\n") + 1
         return f"{source}-{line}" if is_there else None
 
-    def findings_in(self, path: str, cell: int | None) -> list[Finding]:
+    def list_findings_in(self, path: str, cell: int | None) -> list[Finding]:
         """The findings of one source, by place."""
         here = [f for f in self.findings if (f.suspect.path, f.suspect.cell) == (path, cell)]
         return sorted(here, key=lambda finding: finding.suspect.span)
 
-    def findings_of(self, result: TargetResult) -> list[Finding]:
+    def list_findings_of(self, result: TargetResult) -> list[Finding]:
         """The findings that a target may execute."""
         return [finding for finding in self.findings if result.target.may_execute(finding.suspect)]
 
-    def targets_of(self, finding: Finding) -> list[TargetResult]:
+    def list_targets_of(self, finding: Finding) -> list[TargetResult]:
         """The targets that a finding breaks, or that cleared it."""
         if finding.disposition is Disposition.CONFIRMED:
-            return [result for result in self.targets if explains(finding, result)]
+            return [result for result in self.targets if explains_target(finding, result)]
         return [result for result in self.targets if result.target.may_execute(finding.suspect)]
 
 
-def listed(values: Iterable[str]) -> str:
+def join_values(values: Iterable[str]) -> str:
     """Values of an attribute, each once, parted by spaces."""
     return " ".join(dict.fromkeys(values))

@@ -1,4 +1,4 @@
-"""The top of the page: what it amounts to, verdict by verdict, and how it was found out."""
+"""The sections of the page: overview, findings, targets with their heat maps, errors."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 
 from theria.verdicts import COTANGENT, Verdict, variable
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
-from theria_lint.report.grid import Cell, Grid
+from theria_lint.report.grid import DerivativeGrid, GridCell
 from theria_lint.report.html.markup import (
     DISPOSITIONS,
     STATES,
     VERDICTS,
     Markup,
-    badge,
-    facts,
-    joined,
-    located,
-    prose,
-    sign,
+    join_children,
+    render_badge,
+    render_facts,
+    render_path,
+    render_prose,
+    render_sign,
     tag,
 )
-from theria_lint.report.html.page import Index, listed
-from theria_lint.report.html.source_view import excerpt, line_link
-from theria_lint.report.style import counted, place
-from theria_lint.report.summary import is_accepted, unexplained_targets
-from theria_lint.result import LintError, Report
+from theria_lint.report.html.page import PageAnchors, join_values
+from theria_lint.report.html.source_view import render_excerpt, render_line_link
+from theria_lint.report.style import format_count, format_place
+from theria_lint.report.summary import is_accepted, list_unexplained_targets
+from theria_lint.result import LintError, LintReport
 
 
-def overview(report: Report) -> Markup:
+def render_overview(report: LintReport) -> Markup:
     """The sentence to remember, the verdicts, the run."""
-    return joined(
-        tag("h2", headline(report), class_="headline", id="overview-title"),
-        _verdicts(report),
-        _run(report),
-        _notes(report),
+    return join_children(
+        tag("h2", format_headline(report), class_="headline", id="overview-title"),
+        _render_verdicts(report),
+        _render_environment(report),
+        _render_notes(report),
     )
 
 
-def headline(report: Report) -> str:
+def format_headline(report: LintReport) -> str:
     """What the reader came for, in one sentence."""
     verdicts = [result.verdict for result in report.targets]
     files, suspects, targets = (
-        counted(count, noun)
+        format_count(count, noun)
         for count, noun in ((report.files, "file"), (len(report.findings), "suspect"), (len(verdicts), "target"))
     )
     judged = sum(verdict is not Verdict.INCONCLUSIVE for verdict in verdicts)
@@ -55,32 +55,32 @@ def headline(report: Report) -> str:
     unsafe = sum(verdict.unsafe for verdict in verdicts)
     if not unsafe:
         return f"No target breaks when it is differentiated twice; {judged} of {targets} judged."
-    return f"{unsafe} of {targets} {'breaks' if unsafe == 1 else 'break'} when differentiated twice; {_blame(report)}."
+    return f"{unsafe} of {targets} {'breaks' if unsafe == 1 else 'break'} when differentiated twice; {_format_blame(report)}."
 
 
-def _blame(report: Report) -> str:
+def _format_blame(report: LintReport) -> str:
     confirmed = [finding.suspect for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
     lines = len({(suspect.path, suspect.cell, suspect.span.line) for suspect in confirmed})
     if not lines:
         return "no suspect explains it"
-    alone = len(unexplained_targets(report))
-    others = f", and {counted(alone, 'target')} {'stays' if alone == 1 else 'stay'} unexplained" if alone else ""
-    return f"{counted(lines, 'line')} {'is' if lines == 1 else 'are'} to blame{others}"
+    alone = len(list_unexplained_targets(report))
+    others = f", and {format_count(alone, 'target')} {'stays' if alone == 1 else 'stay'} unexplained" if alone else ""
+    return f"{format_count(lines, 'line')} {'is' if lines == 1 else 'are'} to blame{others}"
 
 
-def _verdicts(report: Report) -> Markup | None:
+def _render_verdicts(report: LintReport) -> Markup | None:
     counts = Counter(result.verdict for result in report.targets)
     if not counts:
         return None
     tiles = (
-        tag("li", tag("strong", sign(VERDICTS[v][0]), " ", str(counts[v])), tag("span", v.value, class_="name"),
+        tag("li", tag("strong", render_sign(VERDICTS[v][0]), " ", str(counts[v])), tag("span", v.value, class_="name"),
             tag("span", VERDICTS[v][1], class_="soft"), class_=f"tile {v.value}{'' if counts[v] else ' none'}")
         for v in Verdict
     )  # fmt: skip
-    return joined(_bar(counts), tag("ul", joined(*tiles), class_="tiles"))
+    return join_children(_render_verdict_bar(counts), tag("ul", join_children(*tiles), class_="tiles"))
 
 
-def _bar(counts: Counter[Verdict]) -> Markup:
+def _render_verdict_bar(counts: Counter[Verdict]) -> Markup:
     """The share of each verdict; the tiles under it say the same in words."""
     total, pieces, at = sum(counts.values()), [], 0
     for verdict in Verdict:
@@ -90,12 +90,12 @@ def _bar(counts: Counter[Verdict]) -> Markup:
     return tag("svg", *pieces, class_="bar", viewBox=f"0 0 {total} 1", preserveAspectRatio="none", aria_hidden="true")
 
 
-def _run(report: Report) -> Markup:
+def _render_environment(report: LintReport) -> Markup:
     ran = report.environment
     silenced = [(report.ignored, "by ignore comments"), (report.baselined, "by the baseline")]
     versions = [("Python", ran.python), ("torch", ran.torch or "missing"), ("triton", ran.triton or "missing"),
                 ("device", ran.device or "none")] if ran.python else []  # fmt: skip
-    return facts(
+    return render_facts(
         ("files", str(report.files)),
         ("suspects", str(len(report.findings))),
         ("silenced", ", ".join(f"{count} {how}" for count, how in silenced if count) or None),
@@ -105,62 +105,62 @@ def _run(report: Report) -> Markup:
     )
 
 
-def _notes(report: Report) -> Markup | None:
+def _render_notes(report: LintReport) -> Markup | None:
     cut = ["The run was ended before every target had run."] if report.interrupted else []
     notes = [*cut, *report.notes]
-    return tag("ul", *(tag("li", prose(note)) for note in notes), class_="notes") if notes else None
+    return tag("ul", *(tag("li", render_prose(note)) for note in notes), class_="notes") if notes else None
 
 
-def unchecked(report: Report) -> Markup:
+def render_unchecked(report: LintReport) -> Markup:
     """What kept a file from being checked, and ignore comments that cover nothing."""
-    notices = [*_notices(report.errors, "error"), *_notices(report.unused_ignores, "warning")]
+    notices = [*_render_notices(report.errors, "error"), *_render_notices(report.unused_ignores, "warning")]
     return tag("ul", *notices, class_="notices")
 
 
-def _notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
+def _render_notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
     for notice in notices:
-        where = located(place(notice.path, notice.cell, notice.line, None))
-        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", prose(notice.message)))
+        where = render_path(format_place(notice.path, notice.cell, notice.line, None))
+        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", render_prose(notice.message)))
 
 
 # So many findings are shown open; of more, none is.
-_OPEN = 25
+_MAX_OPEN_FINDINGS = 25
 
 
-def findings(index: Index) -> Markup:
+def render_findings(anchors: PageAnchors) -> Markup:
     """Confirmed ones first and open, as long as they are few; cleared ones last."""
-    return joined(*(_group(index, kind) for kind in DISPOSITIONS))
+    return join_children(*(_render_finding_group(anchors, kind) for kind in DISPOSITIONS))
 
 
-def _group(index: Index, kind: Disposition) -> Markup | None:
-    here = [finding for finding in index.findings if finding.disposition is kind]
+def _render_finding_group(anchors: PageAnchors, kind: Disposition) -> Markup | None:
+    here = [finding for finding in anchors.findings if finding.disposition is kind]
     if not here:
         return None
-    is_open = kind is Disposition.CONFIRMED and len(here) <= _OPEN
+    is_open = kind is Disposition.CONFIRMED and len(here) <= _MAX_OPEN_FINDINGS
     head = tag("h3", f"{kind.value.capitalize()} ", tag("span", str(len(here)), class_="count"))
     says = tag("p", DISPOSITIONS[kind][1], class_="soft")
-    return tag("div", head, says, *(_finding(index, finding, is_open) for finding in here), class_="group")
+    return tag("div", head, says, *(_render_finding(anchors, finding, is_open) for finding in here), class_="group")
 
 
-def _finding(index: Index, finding: Finding, is_open: bool) -> Markup:
+def _render_finding(anchors: PageAnchors, finding: Finding, is_open: bool) -> Markup:
     suspect = finding.suspect
-    where = place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
+    where = format_place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
     head = tag(
         "summary",
-        tag("span", badge(finding.disposition), class_="lead"),
+        tag("span", render_badge(finding.disposition), class_="lead"),
         tag(
             "span",
             tag("span", tag("code", suspect.rule), f" {suspect.name}", class_="rule"),
-            located(where),
+            render_path(where),
             class_="title",
         ),
-        tag("span", badge(finding.verdict), class_="trail") if finding.verdict else None,
+        tag("span", render_badge(finding.verdict), class_="trail") if finding.verdict else None,
     )
     return tag(
         "details",
         head,
-        tag("div", *_body(index, finding), class_="body"),
-        id=index.finding(finding),
+        tag("div", *_render_finding_body(anchors, finding), class_="body"),
+        id=anchors.get_finding_anchor(finding),
         open=is_open,
         class_=f"item finding {finding.disposition.value}",
         data_kind="finding",
@@ -170,53 +170,63 @@ def _finding(index: Index, finding: Finding, is_open: bool) -> Markup:
     )
 
 
-def _body(index: Index, finding: Finding) -> Iterator[Markup | None]:
+def _render_finding_body(anchors: PageAnchors, finding: Finding) -> Iterator[Markup | None]:
     suspect = finding.suspect
-    yield tag("p", prose(suspect.message), class_="message")
-    yield excerpt(index, finding)
-    told = [("Evidence", prose(finding.reason)), ("Remedy", prose(suspect.remedy))]
+    yield tag("p", render_prose(suspect.message), class_="message")
+    yield render_excerpt(anchors, finding)
+    told = [("Evidence", render_prose(finding.reason)), ("Remedy", render_prose(suspect.remedy))]
     rows = (tag("div", tag("dt", name), tag("dd", words)) for name, words in told)
-    yield tag("dl", joined(*rows), class_="told")
+    yield tag("dl", join_children(*rows), class_="told")
     if finding.rewrite:
-        yield rewrite(finding.rewrite, index.report)
-    yield _links(index, finding)
+        yield render_rewrite(finding.rewrite, anchors.report)
+    yield _render_finding_links(anchors, finding)
 
 
-def _links(index: Index, finding: Finding) -> Markup | None:
+def _render_finding_links(anchors: PageAnchors, finding: Finding) -> Markup | None:
     suspect = finding.suspect
-    links = [line_link(index, suspect.path, suspect.cell, suspect.span.line, "In the source")]
-    for result in index.targets_of(finding):
-        verdict = (" ", badge(result.verdict)) if result.verdict is not finding.verdict else ()
-        links.append(tag("a", "Target ", tag("code", result.target.symbol), *verdict, href=f"#{index.target(result)}"))
+    links = [render_line_link(anchors, suspect.path, suspect.cell, suspect.span.line, "In the source")]
+    for result in anchors.list_targets_of(finding):
+        verdict = (" ", render_badge(result.verdict)) if result.verdict is not finding.verdict else ()
+        links.append(
+            tag(
+                "a",
+                "Target ",
+                tag("code", result.target.symbol),
+                *verdict,
+                href=f"#{anchors.get_target_anchor(result)}",
+            )
+        )
     items = [tag("li", link) for link in links if link]
     return tag("ul", tag("li", suspect.severity, class_="soft"), *items, class_="links") if items else None
 
 
-_KINDS = {"+": "added", "-": "removed", "@": "hunk"}
+_DIFF_CLASSES = {"+": "added", "-": "removed", "@": "hunk"}
 
 
-def rewrite(change: Rewrite, report: Report) -> Markup:
+def render_rewrite(change: Rewrite, report: LintReport) -> Markup:
     """The lines that a rewrite changes in every file that the report has the text of."""
-    parts = [part for path, new in change.files for part in _file(path, report.sources.get((path, None)), new)]
+    parts = [
+        part for path, new in change.files for part in _render_changed_file(path, report.sources.get((path, None)), new)
+    ]
     proof = tag("p", "With this change ", tag("code", change.symbol), " was run, and it is safe. No file was changed.")
     return tag("details", tag("summary", "The rewrite that mends it"), proof, *parts, class_="more rewrite")
 
 
-def _file(path: str, old: str | None, new: str) -> Iterator[Markup]:
+def _render_changed_file(path: str, old: str | None, new: str) -> Iterator[Markup]:
     yield tag("p", path, class_="path")
     if old is None:
         yield tag("p", "This file holds no finding: the report has not kept its text to compare with.", class_="soft")
         return
     lines = list(unified_diff(old.splitlines(), new.splitlines(), n=2, lineterm=""))[2:]
-    code = tag("code", joined(*(_line(line) for line in lines)))
+    code = tag("code", join_children(*(_render_diff_line(line) for line in lines)))
     yield tag("pre", code, class_="code diff", tabindex=0, role="group", aria_label=f"Changes in {path}")
 
 
-def _line(line: str) -> Markup:
-    return tag("span", line, Markup("\n"), class_=f"row {_KINDS.get(line[:1], 'same')}")
+def _render_diff_line(line: str) -> Markup:
+    return tag("span", line, Markup("\n"), class_=f"row {_DIFF_CLASSES.get(line[:1], 'same')}")
 
 
-_MAML = {
+_MAML_LABELS = {
     "rel_diff": "FULL\u2013FO discrepancy",
     "meta_gradient_error": "meta-gradient error",
     "second_order_path_attn_all": "second-order path through the attention",
@@ -227,102 +237,104 @@ _MAML = {
 }
 
 
-def targets(index: Index) -> Markup:
+def render_targets(anchors: PageAnchors) -> Markup:
     """The worst verdicts first."""
-    alone = {id(result) for result in unexplained_targets(index.report)}
-    return joined(*(_target(index, result, id(result) in alone) for result in index.targets))
+    alone = {id(result) for result in list_unexplained_targets(anchors.report)}
+    return join_children(*(_render_target(anchors, result, id(result) in alone) for result in anchors.targets))
 
 
-def _target(index: Index, result: TargetResult, alone: bool) -> Markup:
-    found = index.findings_of(result)
+def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> Markup:
+    found = anchors.list_findings_of(result)
     worst = next((run for run in result.runs if run.verdict is result.verdict and run.blocks), None)
     head = tag(
         "summary",
-        tag("span", badge(result.verdict), class_="lead"),
-        tag("span", *_title(index, result), class_="title"),
-        tag("span", small_map(Grid.of(worst)), class_="trail") if worst else None,
+        tag("span", render_badge(result.verdict), class_="lead"),
+        tag("span", *_render_target_title(anchors, result), class_="title"),
+        tag("span", render_small_map(DerivativeGrid.from_run(worst)), class_="trail") if worst else None,
     )
     return tag(
         "details",
         head,
-        tag("div", *_target_body(index, result, alone), class_="body"),
-        id=index.target(result),
+        tag("div", *_render_target_body(anchors, result, alone), class_="body"),
+        id=anchors.get_target_anchor(result),
         class_=f"item target {result.verdict.value}",
         data_kind="target",
         data_verdict=result.verdict.value,
-        data_rule=listed(finding.suspect.rule for finding in found),
-        data_disposition=listed(finding.disposition.value for finding in found),
+        data_rule=join_values(finding.suspect.rule for finding in found),
+        data_disposition=join_values(finding.disposition.value for finding in found),
     )
 
 
-def _title(index: Index, result: TargetResult) -> Iterator[Markup]:
+def _render_target_title(anchors: PageAnchors, result: TargetResult) -> Iterator[Markup]:
     target = result.target
     yield tag("span", tag("code", target.symbol), class_="symbol")
-    yield located(f"{target.path}:{target.line}")
-    if is_accepted(index.report, result):
+    yield render_path(f"{target.path}:{target.line}")
+    if is_accepted(anchors.report, result):
         yield tag("span", "accepted", class_="soft")
 
 
-def _target_body(index: Index, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
-    yield tag("p", prose(result.reason), class_="message")
+def _render_target_body(anchors: PageAnchors, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
+    yield tag("p", render_prose(result.reason), class_="message")
     if alone and not result.blames_others:
         yield tag("p", "No suspect explains it: look at what this target calls in other files and libraries.")
-    yield _target_links(index, result)
+    yield _render_target_links(anchors, result)
     if result.runs:
-        yield tag("div", *(_run_section(run, result) for run in result.runs), class_="runs")
+        yield tag("div", *(_render_run(run, result) for run in result.runs), class_="runs")
 
 
-def _target_links(index: Index, result: TargetResult) -> Markup:
+def _render_target_links(anchors: PageAnchors, result: TargetResult) -> Markup:
     target = result.target
     kind = tag("li", target.kind.value.replace("_", " "), class_="soft")
-    links = [line_link(index, target.path, None, target.line, "In the source")]
-    links += [_to_finding(index, finding) for finding in index.findings_of(result)]
+    links = [render_line_link(anchors, target.path, None, target.line, "In the source")]
+    links += [_link_to_finding(anchors, finding) for finding in anchors.list_findings_of(result)]
     return tag("ul", kind, *(tag("li", link) for link in links if link), class_="links")
 
 
-def _to_finding(index: Index, finding: Finding) -> Markup:
+def _link_to_finding(anchors: PageAnchors, finding: Finding) -> Markup:
     suspect = finding.suspect
-    words = (tag("code", suspect.rule), f" on line {suspect.span.line} ", badge(finding.disposition))
-    return tag("a", *words, href=f"#{index.finding(finding)}")
+    words = (tag("code", suspect.rule), f" on line {suspect.span.line} ", render_badge(finding.disposition))
+    return tag("a", *words, href=f"#{anchors.get_finding_anchor(finding)}")
 
 
-def _run_section(run: Run, result: TargetResult) -> Markup:
-    grid = Grid.of(run)
-    measured = [heat_map(grid), numbers(run)] if grid.rows else []
+def _render_run(run: Run, result: TargetResult) -> Markup:
+    grid = DerivativeGrid.from_run(run)
+    measured = [render_heat_map(grid), render_numbers(run)] if grid.rows else []
     return tag(
         "section",
-        tag("h3", f"Run on {run.backend} ", badge(run.verdict) if len(result.runs) > 1 else None),
-        *_said(run, result),
+        tag("h3", f"Run on {run.backend} ", render_badge(run.verdict) if len(result.runs) > 1 else None),
+        *_render_run_facts(run, result),
         *measured,
-        *_beside(run),
+        *_render_run_extras(run),
         class_="run",
     )
 
 
-def _said(run: Run, result: TargetResult) -> Iterator[Markup]:
-    yield facts(("device", run.device), ("dtype", run.dtype), ("oracle", run.oracle or "none"), ("status", run.status))
+def _render_run_facts(run: Run, result: TargetResult) -> Iterator[Markup]:
+    yield render_facts(
+        ("device", run.device), ("dtype", run.dtype), ("oracle", run.oracle or "none"), ("status", run.status)
+    )
     if run.reason and run.reason != result.reason:
-        yield tag("p", prose(run.reason))
+        yield tag("p", render_prose(run.reason))
     if run.error and run.error not in run.reason:
         yield tag("pre", run.error, class_="error", tabindex=0, role="group", aria_label="Error")
 
 
-def _beside(run: Run) -> Iterator[Markup]:
+def _render_run_extras(run: Run) -> Iterator[Markup]:
     """What was measured beside the verdict, and the notes."""
     if run.maml:
         yield tag("h4", "Under MAML")
-        yield facts(*_maml(run.maml))
+        yield render_facts(*_iter_maml_figures(run.maml))
     if run.notes:
-        yield tag("ul", *(tag("li", prose(note)) for note in run.notes), class_="notes")
+        yield tag("ul", *(tag("li", render_prose(note)) for note in run.notes), class_="notes")
 
 
-def _maml(figures: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    yield from ((name, _figure(figures.get(key))) for key, name in _MAML.items())
+def _iter_maml_figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    yield from ((name, _format_figure(figures.get(key))) for key, name in _MAML_LABELS.items())
     if figures.get("inner_steps"):
-        yield "steps", f"{counted(figures['inner_steps'], 'inner step')}, {figures.get('outer_steps')} outer"
+        yield "steps", f"{format_count(figures['inner_steps'], 'inner step')}, {figures.get('outer_steps')} outer"
 
 
-def _figure(value: object) -> str | None:
+def _format_figure(value: object) -> str | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -333,48 +345,53 @@ def _figure(value: object) -> str | None:
 
 
 # From which relative error on a block that is wrong, or right, gets which shade.
-_WRONG = ((0.1, 3), (1e-2, 2), (0.0, 1))
-_RIGHT = ((1e-4, 3), (1e-8, 2), (0.0, 1))
+_WRONG_SHADES = ((0.1, 3), (1e-2, 2), (0.0, 1))
+_RIGHT_SHADES = ((1e-4, 3), (1e-8, 2), (0.0, 1))
 # The size of a square of the small map, and the space from one to the next.
 _SQUARE, _STEP = 9, 11
 
 
-def heat_map(grid: Grid) -> Markup:
+def render_heat_map(grid: DerivativeGrid) -> Markup:
     """A row for each gradient g_a: its own error, then that of its derivative by each input and by the cotangent W."""
     head = tag(
         "tr",
         tag("td"),
         *([tag("th", "gradient", scope="col", class_="first")] if grid.gradients else []),
-        *(tag("th", f"\u2202/\u2202{variable(name)}", scope="col", class_=_place(name)) for name in grid.columns),
+        *(
+            tag("th", f"\u2202/\u2202{variable(name)}", scope="col", class_=_get_column_class(name))
+            for name in grid.columns
+        ),
     )
-    rows = (tag("tr", tag("th", f"g_{name}", scope="row"), *_cells(grid, name)) for name in grid.rows)
+    rows = (tag("tr", tag("th", f"g_{name}", scope="row"), *_render_cells(grid, name)) for name in grid.rows)
     caption = tag("caption", "Relative errors of the gradients g and of their derivatives", class_="hidden")
     table = tag("table", caption, tag("thead", head), tag("tbody", *rows), class_="map")
     return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Heat map")
 
 
-def _cells(grid: Grid, row: str) -> Iterator[Markup]:
+def _render_cells(grid: DerivativeGrid, row: str) -> Iterator[Markup]:
     if grid.gradients:
-        yield _cell(grid.gradients.get(row), "first")
+        yield _render_cell(grid.gradients.get(row), "first")
     for column in grid.columns:
-        yield _cell(grid.blocks.get((row, column)), _place(column))
+        yield _render_cell(grid.blocks.get((row, column)), _get_column_class(column))
 
 
-def _cell(cell: Cell | None, place: str) -> Markup:
+def _render_cell(cell: GridCell | None, place: str) -> Markup:
     if cell is None:
         return tag("td", class_=place)
     glyph, meaning = STATES[cell.state]
-    says = f"{cell.name}: {cell.state}, {meaning}; {_numbers(cell)}"
-    return tag("td", sign(glyph), " ", cell.label, class_=f"{place} {_shade(cell)}".strip(), title=says)
+    says = f"{cell.name}: {cell.state}, {meaning}; {_format_cell_numbers(cell)}"
+    return tag(
+        "td", render_sign(glyph), " ", cell.label, class_=f"{place} {_get_cell_classes(cell)}".strip(), title=says
+    )
 
 
-def _numbers(cell: Cell) -> str:
-    norm, oracle_norm, error = _figures(cell)
+def _format_cell_numbers(cell: GridCell) -> str:
+    norm, oracle_norm, error = _format_cell_figures(cell)
     norms = f"norm {norm}, oracle's {oracle_norm}, " if cell.has_norms else ""
     return f"{norms}relative error {error}"
 
 
-def _figures(cell: Cell) -> tuple[str, str, str]:
+def _format_cell_figures(cell: GridCell) -> tuple[str, str, str]:
     """The norm (None where autograd gave no tensor), the oracle's, the relative error: of a gradient only the last."""
     error = "not known" if cell.error is None else f"{cell.error:.3g}"
     if cell.oracle_norm is None:
@@ -382,43 +399,43 @@ def _figures(cell: Cell) -> tuple[str, str, str]:
     return "None" if cell.norm is None else f"{cell.norm:.3g}", f"{cell.oracle_norm:.3g}", error
 
 
-def _shade(cell: Cell) -> str:
+def _get_cell_classes(cell: GridCell) -> str:
     """The classes of a cell: its state, and for a number how far off it is."""
     if cell.state not in ("wrong", "right"):
         return cell.state
     error = float("inf") if cell.error is None else cell.error
-    steps = _WRONG if cell.state == "wrong" else _RIGHT
+    steps = _WRONG_SHADES if cell.state == "wrong" else _RIGHT_SHADES
     return f"{cell.state} shade{next((shade for floor, shade in steps if error >= floor), 3)}"
 
 
-def _place(column: str) -> str:
+def _get_column_class(column: str) -> str:
     return "last" if column == COTANGENT else ""
 
 
-def numbers(run: Run) -> Markup:
+def render_numbers(run: Run) -> Markup:
     """Every number behind a heat map, as a table."""
-    grid = Grid.of(run)
+    grid = DerivativeGrid.from_run(run)
     heads = ("", "state", "norm", "oracle\u2019s norm", "relative error")
     head = tag("tr", *(tag("th", name, scope="col") if name else tag("td") for name in heads))
     rows = (
         tag(
             "tr",
             tag("th", cell.name, scope="row"),
-            tag("td", sign(STATES[cell.state][0]), " ", cell.state, class_=f"state {cell.state}"),
-            *(tag("td", figure, class_="number") for figure in _figures(cell)),
+            tag("td", render_sign(STATES[cell.state][0]), " ", cell.state, class_=f"state {cell.state}"),
+            *(tag("td", figure, class_="number") for figure in _format_cell_figures(cell)),
         )
-        for cell in grid.cells()
+        for cell in grid.iter_cells()
     )
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="numbers")
     body = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Numbers")
     return tag("details", tag("summary", "Norms and errors"), body, class_="more")
 
 
-def small_map(grid: Grid) -> Markup:
+def render_small_map(grid: DerivativeGrid) -> Markup:
     """The Hessian and cotangent blocks as signs of a few pixels each, for a line in a list."""
     width, height = _STEP * len(grid.columns), _STEP * len(grid.rows)
     signs = [
-        _small(cell, _STEP * x, _STEP * y)
+        _render_small_cell(cell, _STEP * x, _STEP * y)
         for y, row in enumerate(grid.rows)
         for x, column in enumerate(grid.columns)
         if (cell := grid.blocks.get((row, column)))
@@ -431,11 +448,11 @@ def small_map(grid: Grid) -> Markup:
         height=height,
         viewBox=f"0 0 {width} {height}",
         role="img",
-        aria_label=f"Blocks: {grid.summary()}",
+        aria_label=f"Blocks: {grid.summarise_states()}",
     )
 
 
-def _small(cell: Cell, x: int, y: int) -> Markup:
+def _render_small_cell(cell: GridCell, x: int, y: int) -> Markup:
     """A full square is missing, a triangle wrong, a dot right, a dash zero, an empty square unclear."""
     far, middle = _SQUARE, _SQUARE / 2
     shapes = {
@@ -448,10 +465,10 @@ def _small(cell: Cell, x: int, y: int) -> Markup:
     return tag("path", d=shapes[cell.state], class_=cell.state)
 
 
-def legend() -> Markup:
+def render_legend() -> Markup:
     """What the signs of the heat maps mean."""
     entries = (
-        tag("li", tag("span", sign(glyph), " ", state, class_=f"key {state}"), " ", meaning)
+        tag("li", tag("span", render_sign(glyph), " ", state, class_=f"key {state}"), " ", meaning)
         for state, (glyph, meaning) in STATES.items()
     )
-    return tag("ul", joined(*entries), class_="legend")
+    return tag("ul", join_children(*entries), class_="legend")

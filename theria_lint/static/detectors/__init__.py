@@ -1,4 +1,7 @@
-"""The detectors, by the name that a rule gives in ``detector``."""
+"""The detectors, one module a rule, registered by the name that a rule gives in ``detector``.
+
+A detector takes a `ModuleView` and a `Rule` and yields hits. It knows nothing of the prefilter.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ from theria_lint.static.detectors import (
     saved_intermediate,
     straight_through,
 )
-from theria_lint.static.module_view import Hit, ModuleCode
+from theria_lint.static.module_view import Hit, ModuleView
 
-Detector = Callable[[ModuleCode, Rule], Iterator[Hit]]
+Detector = Callable[[ModuleView, Rule], Iterator[Hit]]
 
 DETECTORS: Mapping[str, Detector] = {
-    "names": listed_names.find,
-    "once-differentiable": once_differentiable.find,
-    "opaque-backward": opaque_backward.find,
-    "saved-intermediate": saved_intermediate.find,
-    "inner-grad": inner_grad.find,
+    "names": listed_names.find_listed_names,
+    "once-differentiable": once_differentiable.find_once_differentiable,
+    "opaque-backward": opaque_backward.find_opaque_backwards,
+    "saved-intermediate": saved_intermediate.find_saved_intermediates,
+    "inner-grad": inner_grad.find_inner_gradients,
     "checkpoint": fused_attention.find_checkpoints,
-    "fused": fused_attention.find,
-    "compile": compiled_attention.find,
-    "graph-escape": graph_escape.find,
-    "hook": hook_cut.find,
-    "straight-through": straight_through.find,
+    "fused": fused_attention.find_fused_calls,
+    "compile": compiled_attention.find_compiled_attention,
+    "graph-escape": graph_escape.find_graph_escapes,
+    "hook": hook_cut.find_hook_cuts,
+    "straight-through": straight_through.find_straight_through,
 }

@@ -7,38 +7,50 @@ from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
 from theria_lint.static import attention_names
-from theria_lint.static.module_view import Call, Hit, ModuleCode, ambiguity, body_lines, lines_of, refers_to_attention
-from theria_lint.static.scopes import NameTable, Scope, dotted
+from theria_lint.static.module_view import (
+    Hit,
+    ModuleView,
+    ResolvedCall,
+    format_ambiguity,
+    get_body_lines,
+    get_lines,
+    refers_to_attention,
+)
+from theria_lint.static.scopes import NameTable, Scope, get_dotted_name
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_compiled_attention(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Compiling decorators of attention code, and calls that compile it."""
-    names = rule.names("function")
-    for scope in (*code.active, *_attention_classes(code)):
-        yield from _decorators(code, names, scope)
-    for call in code.calls("anywhere"):
-        if not call.place.in_header and not names.isdisjoint(call.meanings):
-            yield from _calls(code, names, call)
+    names = rule.collect_names("function")
+    for scope in (*code.active, *_list_attention_classes(code)):
+        yield from _find_compiling_decorators(code, names, scope)
+    for call in code.find_calls("anywhere"):
+        if not call.site.in_header and not names.isdisjoint(call.meanings):
+            yield from _find_compiling_calls(code, names, call)
 
 
-def _attention_classes(code: ModuleCode) -> list[Scope]:
+def _list_attention_classes(code: ModuleView) -> list[Scope]:
     active = code.attention.active
-    return [scope for scope in code.index.classes() if any(child in active for child in scope.method("forward"))]
+    return [
+        scope
+        for scope in code.index.iter_classes()
+        if any(child in active for child in scope.find_own_methods("forward"))
+    ]
 
 
-def _decorators(code: ModuleCode, names: frozenset[str], scope: Scope) -> Iterator[Hit]:
+def _find_compiling_decorators(code: ModuleView, names: frozenset[str], scope: Scope) -> Iterator[Hit]:
     assert scope.parent is not None
     for decorator in scope.decorators:
-        callee = _compiler(scope.parent.names, decorator)
+        callee = _get_compiler(scope.parent.names, decorator)
         candidates = scope.parent.names.resolve_node(callee)
         if not names.isdisjoint(candidates):
-            token = f"@{dotted(callee)}"
-            reach = body_lines(scope.function) if scope.kind == "function" else lines_of(scope.node)
-            detail = ambiguity(names, candidates)
-            yield Hit(decorator, code.span(decorator), token, scope, reach, "drop-decorator", None, detail)
+            token = f"@{get_dotted_name(callee)}"
+            reach = get_body_lines(scope.function) if scope.kind == "function" else get_lines(scope.node)
+            detail = format_ambiguity(names, candidates)
+            yield Hit(decorator, code.get_span(decorator), token, scope, reach, "drop-decorator", None, detail)
 
 
-def _compiler(names: NameTable, decorator: ast.expr) -> ast.expr:
+def _get_compiler(names: NameTable, decorator: ast.expr) -> ast.expr:
     """What a decorator calls: ``torch.compile`` of ``@torch.compile(…)`` and of ``@partial(torch.compile, …)``."""
     if not isinstance(decorator, ast.Call):
         return decorator
@@ -46,8 +58,8 @@ def _compiler(names: NameTable, decorator: ast.expr) -> ast.expr:
     return decorator.args[0] if partial else decorator.func
 
 
-def _calls(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]:
-    place, node, candidates = call.place, call.node, call.meanings
+def _find_compiling_calls(code: ModuleView, names: frozenset[str], call: ResolvedCall) -> Iterator[Hit]:
+    site, node, candidates = call.site, call.node, call.meanings
     whole, subject = node, node.args[0] if node.args else None
     outer = code.index.parents.get(node)
     if subject is None and isinstance(outer, ast.Call) and outer.func is node and outer.args:
@@ -56,13 +68,13 @@ def _calls(code: ModuleCode, names: frozenset[str], call: Call) -> Iterator[Hit]
         return
     if isinstance(subject, ast.Call):  # an instance: what counts is its class
         subject = subject.func
-    inside = place.scope in code.attention.active
-    if inside or _names_attention(subject) or refers_to_attention(code, place.scope, subject):
-        token = f"{dotted(node.func)}()"
-        detail = ambiguity(names, candidates)
-        yield Hit(whole, code.span(whole), token, place.scope, lines_of(whole), "first-argument", None, detail)
+    inside = site.scope in code.attention.active
+    if inside or _is_attention_by_name(subject) or refers_to_attention(code, site.scope, subject):
+        token = f"{get_dotted_name(node.func)}()"
+        detail = format_ambiguity(names, candidates)
+        yield Hit(whole, code.get_span(whole), token, site.scope, get_lines(whole), "first-argument", None, detail)
 
 
-def _names_attention(subject: ast.expr) -> bool:
-    name = (dotted(subject) or "").rpartition(".")[2]
-    return attention_names.function_is_attention(name) or attention_names.class_is_attention(name)
+def _is_attention_by_name(subject: ast.expr) -> bool:
+    name = (get_dotted_name(subject) or "").rpartition(".")[2]
+    return attention_names.is_attention_function_name(name) or attention_names.is_attention_class_name(name)

@@ -1,54 +1,58 @@
-"""THL007 and THL008: calls whose double backward depends on which implementation PyTorch takes."""
+"""THL007 and THL008: calls whose double backward depends on the implementation that PyTorch picks."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from theria_lint.rules.loader import Match, Rule
+from theria_lint.rules.loader import Rule, RuleMatch
 from theria_lint.static import attention_names
-from theria_lint.static.dataflow import assignments
+from theria_lint.static.dataflow import get_assignments
 from theria_lint.static.module_view import (
-    Call,
+    CodeSite,
     Hit,
-    ModuleCode,
-    Place,
-    ambiguity,
-    body_lines,
-    lines_of,
+    ModuleView,
+    ResolvedCall,
+    format_ambiguity,
+    get_body_lines,
+    get_lines,
     refers_to_attention,
 )
-from theria_lint.static.scopes import NameTable, Scope, alternatives, dotted
+from theria_lint.static.scopes import NameTable, Scope, get_dotted_name, iter_alternatives
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_fused_calls(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Calls of fused attention, except where the enclosing code forces an implementation with a second derivative."""
     for match in rule.matches:
-        for call in code.calls(match.where):
-            place, node, candidates = call.place, call.node, call.meanings
-            if match.names.isdisjoint(candidates) or _is_forced(code, rule, match, place) or _is_dropped(code, node):
+        for call in code.find_calls(match.where):
+            site, node, candidates = call.site, call.node, call.meanings
+            if (
+                match.names.isdisjoint(candidates)
+                or _is_math_forced(code, rule, match, site)
+                or _is_result_dropped(code, node)
+            ):
                 continue
-            token = f"{dotted(node.func)}()"
-            detail = ambiguity(match.names, candidates)
-            span = code.span(node)
-            yield Hit(node, span, token, place.scope, lines_of(node), match.neutraliser, match.message, detail)
+            token = f"{get_dotted_name(node.func)}()"
+            detail = format_ambiguity(match.names, candidates)
+            span = code.get_span(node)
+            yield Hit(node, span, token, site.scope, get_lines(node), match.neutraliser, match.message, detail)
 
 
-def _is_forced(code: ModuleCode, rule: Rule, match: Match, place: Place) -> bool:
+def _is_math_forced(code: ModuleView, rule: Rule, match: RuleMatch, site: CodeSite) -> bool:
     """Whether a ``with sdpa_kernel(SDPBackend.MATH)`` around the call, or such a decorator, picks the math backend."""
     if match.neutraliser != "math-backend":
         return False
-    for node in code.index.ancestors(place.node):
+    for node in code.index.iter_ancestors(site.node):
         if isinstance(node, ast.With | ast.AsyncWith):
-            if any(_forces(rule, place.names, item.context_expr) for item in node.items):
+            if any(_forces_math(rule, site.names, item.context_expr) for item in node.items):
                 return True
-        elif node is place.scope.node:
+        elif node is site.scope.node:
             break
-    outer = place.scope.parent
-    return outer is not None and any(_forces(rule, outer.names, decorator) for decorator in place.scope.decorators)
+    outer = site.scope.parent
+    return outer is not None and any(_forces_math(rule, outer.names, decorator) for decorator in site.scope.decorators)
 
 
-def _is_dropped(code: ModuleCode, node: ast.Call) -> bool:
+def _is_result_dropped(code: ModuleView, node: ast.Call) -> bool:
     """Whether nobody keeps what a call returns, nor gives it a tensor to write to: it asks whether the call runs."""
     if any(keyword.arg in ("out", None) for keyword in node.keywords):
         return False
@@ -58,83 +62,87 @@ def _is_dropped(code: ModuleCode, node: ast.Call) -> bool:
     return isinstance(statement, ast.Expr)
 
 
-def _forces(rule: Rule, names: NameTable, expression: ast.expr) -> bool:
+def _forces_math(rule: Rule, names: NameTable, expression: ast.expr) -> bool:
     if not isinstance(expression, ast.Call) or not expression.args:
         return False
-    if rule.values("safe-contexts").isdisjoint(names.resolve_node(expression.func)):
+    if rule.get_values("safe-contexts").isdisjoint(names.resolve_node(expression.func)):
         return False
     chosen = expression.args[0]
     backends = chosen.elts if isinstance(chosen, ast.List | ast.Tuple) else [chosen]
-    return all((dotted(backend) or "").rpartition(".")[2] in rule.values("safe-backends") for backend in backends)
+    return all(
+        (get_dotted_name(backend) or "").rpartition(".")[2] in rule.get_values("safe-backends") for backend in backends
+    )
 
 
-def find_checkpoints(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_checkpoints(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Reentrant checkpoints in attention code, or of attention wherever the call stands."""
-    names = rule.names("function")
+    names = rule.collect_names("function")
     active = code.attention.active
-    settled = list(_settled(code, names))
+    settled = list(_find_settled_partials(code, names))
     for call, name in settled:
-        if _is_reentrant(call.node) and _is_used(code, call.place.scope, name):
-            yield _checkpoint_hit(code, call.place, call.node, "")
-    said = _with_aliases(code, {name for _, name in settled})
-    for call in code.calls("anywhere"):
-        place, node, candidates = call.place, call.node, call.meanings
-        if names.isdisjoint(candidates) or not _is_reentrant(node) or dotted(node.func) in said:
+        if _is_reentrant(call.node) and _is_used_by_attention(code, call.site.scope, name):
+            yield _make_checkpoint_hit(code, call.site, call.node, "")
+    said = _add_aliases(code, {name for _, name in settled})
+    for call in code.find_calls("anywhere"):
+        site, node, candidates = call.site, call.node, call.meanings
+        if names.isdisjoint(candidates) or not _is_reentrant(node) or get_dotted_name(node.func) in said:
             continue
-        if place.scope in active or any(_is_attention(code, place.scope, argument) for argument in node.args[:1]):
-            yield _checkpoint_hit(code, place, node, ambiguity(names, candidates))
-    yield from _decorators(code, names)
+        if site.scope in active or any(
+            _is_attention_argument(code, site.scope, argument) for argument in node.args[:1]
+        ):
+            yield _make_checkpoint_hit(code, site, node, format_ambiguity(names, candidates))
+    yield from _find_checkpoint_decorators(code, names)
 
 
-def _settled(code: ModuleCode, names: frozenset[str]) -> Iterator[tuple[Call, str]]:
+def _find_settled_partials(code: ModuleView, names: frozenset[str]) -> Iterator[tuple[ResolvedCall, str]]:
     """The ``name = partial(checkpoint, use_reentrant=…)`` of a module: the call, and the name."""
-    for call in code.calls("anywhere"):
+    for call in code.find_calls("anywhere"):
         if "functools.partial" not in call.meanings or not call.node.args:
             continue
-        checkpoints = not names.isdisjoint(call.place.names.resolve_node(call.node.args[0]))
+        checkpoints = not names.isdisjoint(call.site.names.resolve_node(call.node.args[0]))
         statement = code.index.parents.get(call.node)
-        if checkpoints and isinstance(statement, ast.Assign) and "use_reentrant" in dict(_keywords(call.node)):
-            yield call, dotted(statement.targets[0]) or ""
+        if checkpoints and isinstance(statement, ast.Assign) and "use_reentrant" in dict(_iter_keywords(call.node)):
+            yield call, get_dotted_name(statement.targets[0]) or ""
 
 
-def _with_aliases(code: ModuleCode, names: set[str]) -> set[str]:
+def _add_aliases(code: ModuleView, names: set[str]) -> set[str]:
     """Add the names that assignments, or either arm of a choice in one, give to what has one of the names."""
-    pairs = [pair for scope in code.index.scopes for pair in assignments(scope)] if names else []
+    pairs = [pair for scope in code.index.scopes for pair in get_assignments(scope)] if names else []
     found = set(names)
     for bound, value in pairs * 2:
-        if any(dotted(alternative) in found for alternative in alternatives(value)):
+        if any(get_dotted_name(alternative) in found for alternative in iter_alternatives(value)):
             found.update(bound)
     return found
 
 
-def _is_used(code: ModuleCode, scope: Scope, name: str) -> bool:
+def _is_used_by_attention(code: ModuleView, scope: Scope, name: str) -> bool:
     """Whether attention code calls what ``scope`` gives a name."""
     if scope in code.attention.active or scope in code.attention.setup:
         return True
     return any(isinstance(node, ast.Name) and node.id == name for user in code.active for node in user.nodes)
 
 
-def _decorators(code: ModuleCode, names: frozenset[str]) -> Iterator[Hit]:
+def _find_checkpoint_decorators(code: ModuleView, names: frozenset[str]) -> Iterator[Hit]:
     """``@checkpoint`` wraps all of a function, and is reentrant for want of an argument."""
-    for named in code.named():
-        place, node = named.place, named.place.node
+    for named in code.find_names():
+        site, node = named.site, named.site.node
         if names.isdisjoint(named.meanings) or not isinstance(node, ast.expr):
             continue
-        if place.in_header and node in place.scope.decorators:
-            token, reach = f"@{dotted(node)}", body_lines(place.scope.function)
-            detail = ambiguity(names, named.meanings)
-            yield Hit(node, code.span(node), token, place.scope, reach, "drop-decorator", None, detail)
+        if site.in_header and node in site.scope.decorators:
+            token, reach = f"@{get_dotted_name(node)}", get_body_lines(site.scope.function)
+            detail = format_ambiguity(names, named.meanings)
+            yield Hit(node, code.get_span(node), token, site.scope, reach, "drop-decorator", None, detail)
 
 
-def _checkpoint_hit(code: ModuleCode, place: Place, node: ast.Call, detail: str) -> Hit:
-    token = f"{dotted(node.func)}()"
+def _make_checkpoint_hit(code: ModuleView, site: CodeSite, node: ast.Call, detail: str) -> Hit:
+    token = f"{get_dotted_name(node.func)}()"
     # A second ``use_reentrant`` beside ``**{"use_reentrant": True}`` would be an error.
     neutraliser = None if any(keyword.arg is None for keyword in node.keywords) else "non-reentrant"
-    return Hit(node, code.span(node), token, place.scope, lines_of(node), neutraliser, None, detail)
+    return Hit(node, code.get_span(node), token, site.scope, get_lines(node), neutraliser, None, detail)
 
 
 def _is_reentrant(call: ast.Call) -> bool:
-    for name, value in _keywords(call):
+    for name, value in _iter_keywords(call):
         if name is None:
             return False
         if name == "use_reentrant":
@@ -142,7 +150,7 @@ def _is_reentrant(call: ast.Call) -> bool:
     return True
 
 
-def _keywords(call: ast.Call) -> Iterator[tuple[str | None, ast.expr]]:
+def _iter_keywords(call: ast.Call) -> Iterator[tuple[str | None, ast.expr]]:
     """The keyword arguments of a call, those of ``**{"name": value}`` too; None for what cannot be told."""
     for keyword in call.keywords:
         if keyword.arg is None and isinstance(keyword.value, ast.Dict):
@@ -152,7 +160,7 @@ def _keywords(call: ast.Call) -> Iterator[tuple[str | None, ast.expr]]:
             yield keyword.arg, keyword.value
 
 
-def _is_attention(code: ModuleCode, scope: Scope, argument: ast.expr) -> bool:
+def _is_attention_argument(code: ModuleView, scope: Scope, argument: ast.expr) -> bool:
     """Whether what is checkpointed is attention, by its name or by what the file says of it."""
-    name = (dotted(argument) or "").rpartition(".")[2]
+    name = (get_dotted_name(argument) or "").rpartition(".")[2]
     return attention_names.names_attention(name) or refers_to_attention(code, scope, argument)

@@ -1,4 +1,4 @@
-"""THL010: tensors turned into Python or NumPy values that then influence the result."""
+"""THL010: tensors converted to Python or NumPy values that influence the result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import ast
 import re
 from collections.abc import Iterator
 
-from theria_lint.rules.loader import Match, Rule
-from theria_lint.static.attention_names import is_size
+from theria_lint.rules.loader import Rule, RuleMatch
+from theria_lint.static.attention_names import is_size_name
 from theria_lint.static.class_lineage import is_autograd_function
-from theria_lint.static.dataflow import derived, influences_result, influencing, loaded_names
-from theria_lint.static.detectors.opaque_backward import is_guarded
-from theria_lint.static.module_view import Call, Hit, ModuleCode, Place, ambiguity, lines_of
-from theria_lint.static.scopes import Scope, dotted, self_name
+from theria_lint.static.dataflow import (
+    collect_derived_names,
+    collect_influencing_names,
+    influences_result,
+    iter_loaded_names,
+)
+from theria_lint.static.detectors.opaque_backward import is_guarded_backward
+from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, format_ambiguity, get_lines
+from theria_lint.static.scopes import Scope, get_dotted_name, get_self_name
 
 _NAME = re.compile(r"\w+")
 _WRAPPERS = frozenset({"Optional", "Union", "None", "typing", "t"})
@@ -20,47 +25,54 @@ _NUMBERS = frozenset({"float", "int", "bool", "Number", "Real", "SupportsFloat",
 _NO_TENSORS = frozenset({"self", "cls", "ctx", "config", "args", "kwargs", "math", "np", "module", "layer", "mod"})
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Conversions of what is computed from a function's tensors, where the result depends on what they give."""
     flows: dict[Scope, tuple[set[str], set[str]]] = {}
-    for call in code.calls():
-        place = call.place
-        found = None if place.in_header or _is_unrecorded(code, place.scope) else _conversion(rule, call)
+    for call in code.find_calls():
+        site = call.site
+        found = None if site.in_header or _is_unrecorded(code, site.scope) else _match_conversion(rule, call)
         if found is None:
             continue
         match, subject, detail = found
-        if place.scope not in flows:
-            flows[place.scope] = (derived(place.scope, _tensors(place.scope)), influencing(place.scope))
-        tensors, flowing = flows[place.scope]
-        named = [name for name in loaded_names(subject) if name in tensors]
-        discrete = all(map(is_size, named))  # as nothing at all is
+        if site.scope not in flows:
+            flows[site.scope] = (
+                collect_derived_names(site.scope, _list_tensor_parameters(site.scope)),
+                collect_influencing_names(site.scope),
+            )
+        tensors, flowing = flows[site.scope]
+        named = [name for name in iter_loaded_names(subject) if name in tensors]
+        discrete = all(map(is_size_name, named))  # as nothing at all is
         if not discrete and influences_result(code.index, call.node, flowing):
-            yield _hit(code, place, call.node, match, detail)
+            yield _make_escape_hit(code, site, call.node, match, detail)
 
 
-def _is_unrecorded(code: ModuleCode, scope: Scope) -> bool:
+def _is_unrecorded(code: ModuleView, scope: Scope) -> bool:
     """Whether nothing is recorded here anyway: the forward of an autograd.Function, a once-differentiable backward."""
     if scope.parent is None or scope.parent.kind != "class" or not is_autograd_function(code.index, scope.parent):
         return False
-    return scope.name in ("forward", "setup_context") or is_guarded(scope)
+    return scope.name in ("forward", "setup_context") or is_guarded_backward(scope)
 
 
-def _tensors(scope: Scope) -> list[str]:
+def _list_tensor_parameters(scope: Scope) -> list[str]:
     """The parameters that may be tensors."""
-    none = {*_NO_TENSORS, self_name(scope), *_numbers(scope)}
+    none = {*_NO_TENSORS, get_self_name(scope), *_list_number_parameters(scope)}
     return [name for name in scope.parameters if name not in none]
 
 
-def _numbers(scope: Scope) -> set[str]:
+def _list_number_parameters(scope: Scope) -> set[str]:
     """The parameters that are annotated as numbers: ``float``, ``int | None``, ``Optional[float]``."""
     if isinstance(scope.node, ast.Lambda):
         return set()
     arguments = scope.function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return {argument.arg for argument in every if argument.annotation is not None and _is_number(argument.annotation)}
+    return {
+        argument.arg
+        for argument in every
+        if argument.annotation is not None and _is_number_annotation(argument.annotation)
+    }
 
 
-def _is_number(annotation: ast.expr) -> bool:
+def _is_number_annotation(annotation: ast.expr) -> bool:
     """Whether an annotation names numbers and nothing else."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         found = set(_NAME.findall(annotation.value))
@@ -70,7 +82,7 @@ def _is_number(annotation: ast.expr) -> bool:
     return bool(found) and found <= _NUMBERS and not found <= _WRAPPERS
 
 
-def _conversion(rule: Rule, found: Call) -> tuple[Match, ast.expr, str] | None:
+def _match_conversion(rule: Rule, found: ResolvedCall) -> tuple[RuleMatch, ast.expr, str] | None:
     """The table entry that a call fits, and the tensor that it converts."""
     call = found.node
     for match in rule.matches:
@@ -78,17 +90,17 @@ def _conversion(rule: Rule, found: Call) -> tuple[Match, ast.expr, str] | None:
             if call.func.attr in match.names and not found.meanings:
                 return match, call.func.value, ""
         elif match.kind == "function" and len(call.args) >= 1 and not isinstance(call.args[0], ast.Constant):
-            name = dotted(call.func)
+            name = get_dotted_name(call.func)
             candidates = found.meanings or ((name,) if name else ())
             if not match.names.isdisjoint(candidates):
-                return match, call.args[0], ambiguity(match.names, candidates)
+                return match, call.args[0], format_ambiguity(match.names, candidates)
     return None
 
 
-def _hit(code: ModuleCode, place: Place, call: ast.Call, match: Match, detail: str) -> Hit:
+def _make_escape_hit(code: ModuleView, site: CodeSite, call: ast.Call, match: RuleMatch, detail: str) -> Hit:
     if match.kind == "method":
         assert isinstance(call.func, ast.Attribute)
-        span, token = code.member_span(call.func, call), f".{call.func.attr}()"
+        span, token = code.get_member_span(call.func, call), f".{call.func.attr}()"
     else:
-        span, token = code.span(call), f"{dotted(call.func)}()"
-    return Hit(call, span, token, place.scope, lines_of(call), match.neutraliser, match.message, detail)
+        span, token = code.get_span(call), f"{get_dotted_name(call.func)}()"
+    return Hit(call, span, token, site.scope, get_lines(call), match.neutraliser, match.message, detail)

@@ -1,4 +1,4 @@
-"""THL003: ``@once_differentiable``, and what it guards."""
+"""THL003: ``@once_differentiable``, and the backward that it guards."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
 from theria_lint.static.detectors import listed_names
-from theria_lint.static.detectors.opaque_backward import first_opaque
-from theria_lint.static.module_view import Hit, ModuleCode
+from theria_lint.static.detectors.opaque_backward import find_first_opaque
+from theria_lint.static.module_view import Hit, ModuleView
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_once_differentiable(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """The listed decorators; ``variant`` is "opaque" on a backward that computes its gradients off the graph."""
-    for hit in listed_names.find(code, rule):
-        guarded = first_opaque(code, hit.scope)
+    for hit in listed_names.find_listed_names(code, rule):
+        guarded = find_first_opaque(code, hit.scope)
         if guarded is None:
             yield hit
         else:

@@ -1,4 +1,4 @@
-"""Backwards that compute gradients where autograd cannot see: THL004."""
+"""THL004: backwards that compute gradients where autograd cannot see."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
-from theria_lint.static.attention_patterns import callee_name
+from theria_lint.static.attention_patterns import get_callee_name
 from theria_lint.static.class_lineage import is_autograd_function
-from theria_lint.static.dataflow import derived, loaded_names
-from theria_lint.static.module_view import Hit, ModuleCode, lines_of
-from theria_lint.static.scopes import LOADERS, Scope, dotted, is_device_kernel
+from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
+from theria_lint.static.module_view import Hit, ModuleView, get_lines
+from theria_lint.static.scopes import LOADERS, Scope, get_dotted_name, is_device_kernel
 
 _EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
 _BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")
@@ -20,43 +20,43 @@ _LIBRARIES = frozenset({"numpy", "cupy", "numba", "scipy", "ctypes"})
 _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty", "new_zeros", "empty_strided"})
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
-    methods = [backward for owner in code.autograd_functions for backward in owner.method("backward")]
+    methods = [backward for owner in code.autograd_functions for backward in owner.find_own_methods("backward")]
     for backward in (*methods, *code.attention.registered_backwards):
-        if is_guarded(backward):
+        if is_guarded_backward(backward):
             continue
-        hit = first_opaque(code, backward)
+        hit = find_first_opaque(code, backward)
         if hit is not None:
             yield hit
 
 
-def is_guarded(backward: Scope) -> bool:
+def is_guarded_backward(backward: Scope) -> bool:
     """Whether a backward is marked ``@once_differentiable``."""
-    return any(_is_once(backward, decorator) for decorator in backward.decorators)
+    return any(_is_once_differentiable(backward, decorator) for decorator in backward.decorators)
 
 
-def _is_once(scope: Scope, decorator: ast.expr) -> bool:
+def _is_once_differentiable(scope: Scope, decorator: ast.expr) -> bool:
     """Whether a decorator is ``once_differentiable``, by any name."""
     callee = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return (dotted(callee) or "").rpartition(".")[2] == "once_differentiable" or any(
+    return (get_dotted_name(callee) or "").rpartition(".")[2] == "once_differentiable" or any(
         path.endswith(".once_differentiable") for path in scope.names.resolve_node(callee)
     )
 
 
-def first_opaque(code: ModuleCode, backward: Scope) -> Hit | None:
+def find_first_opaque(code: ModuleView, backward: Scope) -> Hit | None:
     """The first computation off the graph of a backward or of the helpers that it calls, None when there is none."""
-    for scope in _helpers(code, backward):
+    for scope in _list_helpers(code, backward):
         for node in scope.nodes:
             if isinstance(node, ast.Call):
-                reason = _reason(code, scope, node)
+                reason = _explain_opaque_call(code, scope, node)
                 if reason is not None:
                     token, detail = reason
-                    return Hit(node, code.span(node), token, backward, lines_of(node), None, None, detail)
+                    return Hit(node, code.get_span(node), token, backward, get_lines(node), None, None, detail)
     return None
 
 
-def _helpers(code: ModuleCode, backward: Scope) -> list[Scope]:
+def _list_helpers(code: ModuleView, backward: Scope) -> list[Scope]:
     """The backward and the plain functions that it reaches, itself first.
 
     A call of another ``autograd.Function`` has a backward of its own, so what that runs is not off the graph.
@@ -69,36 +69,36 @@ def _helpers(code: ModuleCode, backward: Scope) -> list[Scope]:
             continue
         order.append(scope)
         queue.extend(child for child in scope.children if child.kind == "function")
-        queue.extend(found for found in code.attention.mentions(scope) if _is_plain(code, found, backward))
+        queue.extend(found for found in code.attention.list_mentions(scope) if _is_plain_helper(code, found, backward))
     return order
 
 
-def _is_plain(code: ModuleCode, scope: Scope, backward: Scope) -> bool:
+def _is_plain_helper(code: ModuleView, scope: Scope, backward: Scope) -> bool:
     owner = scope.parent
     if owner is None or owner.kind != "class" or not is_autograd_function(code.index, owner):
         return True
     return owner is backward.parent and scope.name != "forward"
 
 
-def _reason(code: ModuleCode, scope: Scope, call: ast.Call) -> tuple[str, str] | None:
+def _explain_opaque_call(code: ModuleView, scope: Scope, call: ast.Call) -> tuple[str, str] | None:
     """The token and what it is, when a call computes off the graph."""
     if isinstance(call.func, ast.Subscript):
-        name = dotted(call.func.value)
-        if name is not None and _is_launch(code, scope, call.func):
+        name = get_dotted_name(call.func.value)
+        if name is not None and _is_kernel_launch(code, scope, call.func):
             return f"{name}[...]()", "a kernel launch"
         return None
-    name = dotted(call.func)
+    name = get_dotted_name(call.func)
     if name is None:
         return None
-    for path in scope.names.resolve(name) or (name,):
-        detail = _library(path, imported=bool(scope.names.resolve(name)))
+    for path in scope.names.resolve_path(name) or (name,):
+        detail = _describe_library(path, imported=bool(scope.names.resolve_path(name)))
         if path.partition(".")[0] in _LIBRARIES and not _takes_tensor(scope, call):
             continue
         if detail is not None:
             return f"{name}()", detail
     if _is_custom_op(code, scope, name):
         return f"{name}()", "a custom op without a formula for its derivative"
-    if any(keyword.arg == "out" for keyword in call.keywords) and scope.names.resolve(name):
+    if any(keyword.arg == "out" for keyword in call.keywords) and scope.names.resolve_path(name):
         return f"{name}(out=...)", "a buffer filled in place"
     if _fills_buffer(code, scope, call):
         return f"{name}()", "a buffer filled in place"
@@ -107,20 +107,20 @@ def _reason(code: ModuleCode, scope: Scope, call: ast.Call) -> tuple[str, str] |
 
 def _takes_tensor(scope: Scope, call: ast.Call) -> bool:
     """Whether a call is given anything that a function computes from its parameters, sizes apart."""
-    tensors = derived(scope, scope.parameters)
+    tensors = collect_derived_names(scope, scope.parameters)
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return any(name in tensors for argument in arguments for name in loaded_names(argument))
+    return any(name in tensors for argument in arguments for name in iter_loaded_names(argument))
 
 
-def _is_launch(code: ModuleCode, scope: Scope, subscript: ast.Subscript) -> bool:
+def _is_kernel_launch(code: ModuleView, scope: Scope, subscript: ast.Subscript) -> bool:
     if isinstance(subscript.slice, ast.Tuple | ast.Lambda):
         return True
-    if any(is_device_kernel(found) for found in code.index.by_name.get(dotted(subscript.value) or "", ())):
+    if any(is_device_kernel(found) for found in code.index.by_name.get(get_dotted_name(subscript.value) or "", ())):
         return True
-    return "grid" in (dotted(subscript.slice) or "").lower()
+    return "grid" in (get_dotted_name(subscript.slice) or "").lower()
 
 
-def _library(path: str, *, imported: bool) -> str | None:
+def _describe_library(path: str, *, imported: bool) -> str | None:
     root = path.partition(".")[0]
     last = path.rpartition(".")[2]
     if path.startswith("torch.ops."):
@@ -139,7 +139,7 @@ def _library(path: str, *, imported: bool) -> str | None:
     return None
 
 
-def _is_custom_op(code: ModuleCode, scope: Scope, name: str) -> bool:
+def _is_custom_op(code: ModuleView, scope: Scope, name: str) -> bool:
     for found in code.index.by_name.get(name, ()):
         for decorator in found.decorators:
             callee = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -148,27 +148,31 @@ def _is_custom_op(code: ModuleCode, scope: Scope, name: str) -> bool:
     return False
 
 
-def _registers_autograd(code: ModuleCode, name: str) -> bool:
+def _registers_autograd(code: ModuleView, name: str) -> bool:
     """Whether the module says ``name.register_autograd(…)`` or ``torch.library.register_autograd(…)``."""
     calls = (node for node in code.index.module.nodes if isinstance(node, ast.Call))
-    registered = {dotted(call.func) for call in calls if callee_name(call) == "register_autograd"}
+    registered = {get_dotted_name(call.func) for call in calls if get_callee_name(call) == "register_autograd"}
     return f"{name}.register_autograd" in registered or "torch.library.register_autograd" in registered
 
 
-def _fills_buffer(code: ModuleCode, scope: Scope, call: ast.Call) -> bool:
+def _fills_buffer(code: ModuleView, scope: Scope, call: ast.Call) -> bool:
     """Whether an imported function is called for its effect on a buffer that the function allocated."""
     if not isinstance(code.index.parents.get(call), ast.Expr):
         return False
     paths = scope.names.resolve_node(call.func)
     if not paths or any(path.startswith(("torch.", "math.", "warnings.", "logging.")) for path in paths):
         return False
-    buffers = _buffers(scope)
+    buffers = _collect_buffers(scope)
     return any(isinstance(argument, ast.Name) and argument.id in buffers for argument in call.args)
 
 
-def _buffers(scope: Scope) -> set[str]:
+def _collect_buffers(scope: Scope) -> set[str]:
     names: set[str] = set()
     for node in scope.nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and callee_name(node.value) in _BUFFERS:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and get_callee_name(node.value) in _BUFFERS
+        ):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
     return names

@@ -1,4 +1,4 @@
-"""THL005: tensors kept for backward that are neither inputs nor outputs of the function."""
+"""THL005: tensors saved for backward that are neither inputs nor outputs of the function."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
 from theria_lint.static import attention_names
-from theria_lint.static.attention_patterns import callee_name
-from theria_lint.static.dataflow import assignments, derived, loaded_names
-from theria_lint.static.detectors.opaque_backward import first_opaque, is_guarded
-from theria_lint.static.module_view import Hit, ModuleCode, lines_of
-from theria_lint.static.scopes import Scope, dotted
+from theria_lint.static.attention_patterns import get_callee_name
+from theria_lint.static.dataflow import collect_derived_names, get_assignments, iter_loaded_names
+from theria_lint.static.detectors.opaque_backward import find_first_opaque, is_guarded_backward
+from theria_lint.static.module_view import Hit, ModuleView, get_lines
+from theria_lint.static.scopes import Scope, get_dotted_name
 
 # Integers, random state and layouts, by the names that people give them: no derivative flows through those.
 _DISCRETE = re.compile(
@@ -20,51 +20,53 @@ _DISCRETE = re.compile(
     r"ids?|pos|positions?|bias_shape|philox|cu|counts?|num|kernel|meta|grid|order|perm)(_|$)"
 )
 # What these return is a tensor.
-_COMPUTED = attention_names.word_set(
+_COMPUTED = attention_names.make_word_set(
     "softmax log_softmax logsumexp matmul bmm einsum exp log sum amax tril triu masked_fill"
 )
 
 
-def find(code: ModuleCode, rule: Rule) -> Iterator[Hit]:
+def find_saved_intermediates(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Copies of inputs, intermediates, and tensors set as attributes of ctx, where a forward keeps them."""
     for owner in code.autograd_functions:
         if not _is_differentiable(code, owner):
             continue
         for name in ("forward", "setup_context"):
-            for scope in owner.method(name):
+            for scope in owner.find_own_methods(name):
                 if scope.parameters:
-                    yield from _Keeper(code, rule, owner, scope).find()
+                    yield from _SavingForward(code, rule, owner, scope).find_hits()
 
 
-def _is_differentiable(code: ModuleCode, owner: Scope) -> bool:
+def _is_differentiable(code: ModuleView, owner: Scope) -> bool:
     """Whether a derivative can pass a backward at all: where none can, nothing is lost by what it is given."""
-    return not any(is_guarded(found) or first_opaque(code, found) for found in owner.method("backward"))
+    return not any(
+        is_guarded_backward(found) or find_first_opaque(code, found) for found in owner.find_own_methods("backward")
+    )
 
 
-class _Keeper:
+class _SavingForward:
     """The forward (or ``setup_context``) of one autograd.Function."""
 
-    def __init__(self, code: ModuleCode, rule: Rule, owner: Scope, scope: Scope) -> None:
+    def __init__(self, code: ModuleView, rule: Rule, owner: Scope, scope: Scope) -> None:
         self.code = code
         self.rule = rule
         self.scope = scope
         self.context = scope.parameters[0]
         self.values: dict[str, list[ast.expr]] = {}
-        for names, value in assignments(scope):
-            for name, part in _pair(names, value):
+        for names, value in get_assignments(scope):
+            for name, part in _pair_names(names, value):
                 self.values.setdefault(name, []).append(part)
         self.owner = owner
-        self.outputs = self._outputs()
+        self.outputs = self._collect_outputs()
         if scope.name == "setup_context":
             self._unpack_inputs_and_output()
 
     def _unpack_inputs_and_output(self) -> None:
         """In ``setup_context(ctx, inputs, output)`` whatever is unpacked from these two is an input or output."""
         for name, values in list(self.values.items()):
-            if all(_root(value) in self.scope.parameters[1:] for value in values):
+            if all(_find_root_name(value) in self.scope.parameters[1:] for value in values):
                 self.outputs.add(name)
 
-    def _outputs(self) -> set[str]:
+    def _collect_outputs(self) -> set[str]:
         names: set[str] = set()
         for node in self.scope.nodes:
             if isinstance(node, ast.Return) and node.value is not None:
@@ -72,69 +74,69 @@ class _Keeper:
                 names.update(part.id for part in parts if isinstance(part, ast.Name))
         return names
 
-    def find(self) -> Iterator[Hit]:
+    def find_hits(self) -> Iterator[Hit]:
         for node in self.scope.nodes:
-            if isinstance(node, ast.Call) and dotted(node.func) == f"{self.context}.save_for_backward":
-                yield from self._saved(node)
+            if isinstance(node, ast.Call) and get_dotted_name(node.func) == f"{self.context}.save_for_backward":
+                yield from self._find_saved_tensors(node)
             elif isinstance(node, ast.Assign):
-                yield from self._attributes(node)
+                yield from self._find_kept_attributes(node)
 
-    def _saved(self, call: ast.Call) -> Iterator[Hit]:
+    def _find_saved_tensors(self, call: ast.Call) -> Iterator[Hit]:
         for position, argument in enumerate(call.args):
-            if isinstance(argument, ast.Starred) or not _is_used(self.owner, position):
+            if isinstance(argument, ast.Starred) or not _is_saved_tensor_used(self.owner, position):
                 continue
-            variant = self._variant(argument)
+            variant = self._classify_argument(argument)
             if variant is not None:
-                yield self._hit(argument, call, variant)
+                yield self._make_saved_hit(argument, call, variant)
 
-    def _attributes(self, node: ast.Assign) -> Iterator[Hit]:
+    def _find_kept_attributes(self, node: ast.Assign) -> Iterator[Hit]:
         for target in node.targets:
-            if not isinstance(target, ast.Attribute) or dotted(target) != f"{self.context}.{target.attr}":
+            if not isinstance(target, ast.Attribute) or get_dotted_name(target) != f"{self.context}.{target.attr}":
                 continue
             for value in node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else [node.value]:
                 if self._is_intermediate(value):
-                    yield self._hit(value, node, "attribute")
+                    yield self._make_saved_hit(value, node, "attribute")
 
     def _is_intermediate(self, value: ast.expr) -> bool:
         """Whether a value is a tensor that is neither input nor output, computed before or on the spot."""
         if isinstance(value, ast.Name):
-            return self._is_tensor(value.id) and self._variant(value) is not None
+            return self._is_tensor(value.id) and self._classify_argument(value) is not None
         computed = isinstance(value, ast.BinOp) and isinstance(value.op, ast.MatMult)
         if isinstance(value, ast.Call):
-            computed = callee_name(value) in _COMPUTED or self._is_copy(value)
-        return computed and any(self._is_tensor(name) for name in loaded_names(value))
+            computed = get_callee_name(value) in _COMPUTED or self._is_copy(value)
+        return computed and any(self._is_tensor(name) for name in iter_loaded_names(value))
 
     def _is_tensor(self, name: str) -> bool:
         """Whether a local name holds something computed from q, k and v, as far as assignments tell."""
-        tensors = [parameter for parameter in self.scope.parameters if attention_names.role(parameter)]
-        return name in derived(self.scope, tensors) and not _DISCRETE.search(name)
+        tensors = [parameter for parameter in self.scope.parameters if attention_names.get_role(parameter)]
+        return name in collect_derived_names(self.scope, tensors) and not _DISCRETE.search(name)
 
-    def _variant(self, argument: ast.expr) -> str | None:
+    def _classify_argument(self, argument: ast.expr) -> str | None:
         """What is wrong with keeping an argument, "copy" or "intermediate"; None when nothing is."""
         if isinstance(argument, ast.Call):
             return "copy" if self._is_copy(argument) else None
         if not isinstance(argument, ast.Name) or _DISCRETE.search(argument.id):
             return None
-        return self._variant_of_name(argument.id, frozenset())
+        return self._classify_name(argument.id, frozenset())
 
-    def _variant_of_name(self, name: str, seen: frozenset[str]) -> str | None:
+    def _classify_name(self, name: str, seen: frozenset[str]) -> str | None:
         values = self.values.get(name, [])
         if name in self.outputs or name in seen:
             return None
         if not values:
             return None
-        variants = {self._variant_of_value(value, seen | {name}) for value in values}
+        variants = {self._classify_value(value, seen | {name}) for value in values}
         if "copy" in variants:
             return "copy"
         return "intermediate" if "intermediate" in variants else None
 
-    def _variant_of_value(self, value: ast.expr, seen: frozenset[str]) -> str | None:
+    def _classify_value(self, value: ast.expr, seen: frozenset[str]) -> str | None:
         if isinstance(value, ast.Name):
-            return self._variant_of_name(value.id, seen)
+            return self._classify_name(value.id, seen)
         if isinstance(value, ast.Constant):
             return None
         if isinstance(value, ast.IfExp):
-            arms = [self._variant_of_value(arm, seen) for arm in (value.body, value.orelse)]
+            arms = [self._classify_value(arm, seen) for arm in (value.body, value.orelse)]
             return "copy" if "copy" in arms else arms[0] or arms[1]
         if isinstance(value, ast.Call) and self._is_copy(value):
             return "copy"
@@ -142,20 +144,20 @@ class _Keeper:
 
     def _is_copy(self, call: ast.Call) -> bool:
         """Whether a call copies, casts or pads one of the inputs: ``q.contiguous()``, ``F.pad(q, …)``."""
-        if callee_name(call) not in self.rule.values("copies"):
+        if get_callee_name(call) not in self.rule.get_values("copies"):
             return False
         receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
         candidates = [*call.args[:1], receiver]
-        roots = {_root(candidate) for candidate in candidates if candidate is not None}
+        roots = {_find_root_name(candidate) for candidate in candidates if candidate is not None}
         # A name that is no local is one that a comprehension runs over: `[x.contiguous() for x in (q, k, v)]`.
         return any(root in self.scope.parameters or root not in self.values for root in roots)
 
-    def _hit(self, node: ast.expr, around: ast.AST, variant: str) -> Hit:
+    def _make_saved_hit(self, node: ast.expr, around: ast.AST, variant: str) -> Hit:
         token = ast.unparse(node)
-        return Hit(node, self.code.span(node), token, self.scope, lines_of(around), None, variant)
+        return Hit(node, self.code.get_span(node), token, self.scope, get_lines(around), None, variant)
 
 
-def _root(node: ast.expr) -> str | None:
+def _find_root_name(node: ast.expr) -> str | None:
     """The name at the bottom of a chain of attributes, subscripts and method calls."""
     current: ast.expr = node
     while not isinstance(current, ast.Name):
@@ -168,7 +170,7 @@ def _root(node: ast.expr) -> str | None:
     return current.id
 
 
-def _pair(names: list[str], value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+def _pair_names(names: list[str], value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     """Each name with its own part of ``a, b = x, y``, or with all of the value."""
     if isinstance(value, ast.Tuple) and len(value.elts) == len(names):
         yield from zip(names, value.elts, strict=True)
@@ -178,27 +180,30 @@ def _pair(names: list[str], value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         yield from ((name, value) for name in names)
 
 
-def _is_used(owner: Scope, position: int) -> bool:
+def _is_saved_tensor_used(owner: Scope, position: int) -> bool:
     """Whether backward uses the saved tensor at a position; it counts as used where the unpacking cannot be read."""
-    backwards = owner.method("backward")
-    return not backwards or any(_uses(backward, position) for backward in backwards)
+    backwards = owner.find_own_methods("backward")
+    return not backwards or any(_uses_saved_tensor(backward, position) for backward in backwards)
 
 
-def _uses(backward: Scope, position: int) -> bool:
+def _uses_saved_tensor(backward: Scope, position: int) -> bool:
     for node in backward.nodes:
-        if not isinstance(node, ast.Assign) or (dotted(node.value) or "").rpartition(".")[2] != "saved_tensors":
+        if (
+            not isinstance(node, ast.Assign)
+            or (get_dotted_name(node.value) or "").rpartition(".")[2] != "saved_tensors"
+        ):
             continue
         target = node.targets[0]
         if not isinstance(target, ast.Tuple) or any(isinstance(part, ast.Starred) for part in target.elts):
             return True
         part = target.elts[position] if position < len(target.elts) else None
-        return not isinstance(part, ast.Name) or _loads(backward, part.id)
+        return not isinstance(part, ast.Name) or _loads_name(backward, part.id)
     return True
 
 
-def _loads(scope: Scope, name: str) -> bool:
+def _loads_name(scope: Scope, name: str) -> bool:
     return any(
         isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-        for inner in scope.inside()
+        for inner in scope.walk_scopes()
         for node in inner.nodes
     )

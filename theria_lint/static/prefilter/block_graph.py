@@ -1,4 +1,4 @@
-"""Which chunks of a module name which, and the ways from attention code to a chunk."""
+"""The blocks of a module and which of them name which; the ways from attention code to a block."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
-from theria_lint.sources.source_text import end_of_statement
+from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static.attention_names import names_attention
 from theria_lint.static.prefilter.entry_points import (
-    may_be_seed,
+    count_products,
+    find_renamed_operations,
+    may_be_entry_point,
     may_make_weights,
-    products,
-    renamed_operations,
     takes_softmax,
 )
 from theria_lint.static.prefilter.textual_names import find_word
-from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, Chunk, Chunks
+from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, ModuleBlocks, TopLevelBlock
 
 _DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
 
@@ -24,7 +24,7 @@ _DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
 # So many names are looked for in the text; then every chunk is asked once for all that it mentions.
 _FEW_NAMES = 32
 
-_Step = tuple[Callable[[Chunk], Collection[str]], Callable[[str], Sequence[Chunk]]]
+_Step = tuple[Callable[[TopLevelBlock], Collection[str]], Callable[[str], Sequence[TopLevelBlock]]]
 
 
 class Closure:
@@ -34,176 +34,185 @@ class Closure:
     """
 
     def __init__(self, *steps: _Step) -> None:
-        self.chunks: set[Chunk] = set()
-        self._steps = [(names, chunks, set[str]()) for names, chunks in steps]
+        self.blocks: set[TopLevelBlock] = set()
+        self._steps = [(names, blocks, set[str]()) for names, blocks in steps]
 
-    def add(self, roots: Iterable[Chunk]) -> list[Chunk]:
+    def add(self, roots: Iterable[TopLevelBlock]) -> list[TopLevelBlock]:
         """Add what ``roots`` lead to, themselves included; returns what is new."""
-        new: list[Chunk] = []
+        new: list[TopLevelBlock] = []
         self._take(roots, new)
-        for chunk in new:  # which grows
-            for names, chunks, followed in self._steps:
-                for name in names(chunk):
+        for block in new:  # which grows
+            for names, blocks, followed in self._steps:
+                for name in names(block):
                     if name not in followed:
                         followed.add(name)
-                        self._take(chunks(name), new)
+                        self._take(blocks(name), new)
         return new
 
-    def _take(self, chunks: Iterable[Chunk], new: list[Chunk]) -> None:
-        for chunk in chunks:
-            if chunk not in self.chunks:
-                self.chunks.add(chunk)
-                new.append(chunk)
+    def _take(self, blocks: Iterable[TopLevelBlock], new: list[TopLevelBlock]) -> None:
+        for block in blocks:
+            if block not in self.blocks:
+                self.blocks.add(block)
+                new.append(block)
 
 
-class Graph:
+class BlockGraph:
     """Which chunks name which."""
 
-    def __init__(self, chunks: Chunks) -> None:
-        self.chunks = chunks
-        self._seeds: dict[Chunk, bool] = {}
-        self._naming: dict[str, list[Chunk]] = {}
+    def __init__(self, blocks: ModuleBlocks) -> None:
+        self.blocks = blocks
+        self._entry_points: dict[TopLevelBlock, bool] = {}
+        self._naming: dict[str, list[TopLevelBlock]] = {}
         self._above = self._upwards()
-        self._led = Closure((lambda chunk: chunk.mentions(), self._defined), (lambda chunk: chunk.names, self._derived))
+        self._led = Closure(
+            (lambda block: block.get_mentions(), self._defined), (lambda block: block.names, self._derived)
+        )
 
-    def is_seed(self, chunk: Chunk) -> bool:
+    def is_entry_point(self, block: TopLevelBlock) -> bool:
         """Whether a chunk may itself be attention code, or run what the module calls an operation by another name."""
-        if chunk not in self._seeds:
-            self._seeds[chunk] = (
-                may_be_seed(chunk)
-                or bool(self._operations and not self._operations.isdisjoint(chunk.mentions()))
-                or self._uses_weights(chunk)
+        if block not in self._entry_points:
+            self._entry_points[block] = (
+                may_be_entry_point(block)
+                or bool(self._operations and not self._operations.isdisjoint(block.get_mentions()))
+                or self._uses_weights(block)
             )
-        return self._seeds[chunk]
+        return self._entry_points[block]
 
-    def _uses_weights(self, chunk: Chunk) -> bool:
+    def _uses_weights(self, block: TopLevelBlock) -> bool:
         """Whether a chunk multiplies what a function may return that ends in a softmax of a product."""
-        if chunk.body is not None or not self._makers or not products(chunk.text):
+        if block.body is not None or not self._makers or not count_products(block.text):
             return False
-        if chunk.statements() and chunk in self._makers:
+        if block.get_statement_starts() and block in self._makers:
             return True  # one method of a class may multiply what another makes
-        named = chunk.mentions() & self._leading_to_makers.keys()
-        return any(found is not chunk for name in named for found in self._leading_to_makers[name][:2])
+        named = block.get_mentions() & self._leading_to_makers.keys()
+        return any(found is not block for name in named for found in self._leading_to_makers[name][:2])
 
     @cached_property
-    def _leading_to_makers(self) -> dict[str, list[Chunk]]:
+    def _leading_to_makers(self) -> dict[str, list[TopLevelBlock]]:
         """The chunks that lead to a maker of weights, itself included, by the names that they define."""
-        leading = Closure((lambda chunk: chunk.names, self._mentioning))
-        table: dict[str, list[Chunk]] = {}
-        for chunk in leading.add(self._makers):
-            for name in chunk.names:
-                table.setdefault(name, []).append(chunk)
+        leading = Closure((lambda block: block.names, self._mentioning))
+        table: dict[str, list[TopLevelBlock]] = {}
+        for block in leading.add(self._makers):
+            for name in block.names:
+                table.setdefault(name, []).append(block)
         return table
 
-    def makers_of_weights(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+    def find_weight_makers(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
         """The functions that end in a softmax of a product, where some chunks multiply what they may return."""
         if not self._makers:
             return set()
-        return self._makers & self.below(chunk for chunk in chunks if chunk.body is None and products(chunk.text))
+        return self._makers & self.collect_callees(
+            block for block in blocks if block.body is None and count_products(block.text)
+        )
 
     @cached_property
-    def _makers(self) -> set[Chunk]:
+    def _makers(self) -> set[TopLevelBlock]:
         """The chunks of all functions that may make attention weights."""
-        if not takes_softmax(self.chunks.masked):
+        if not takes_softmax(self.blocks.masked):
             return set()
-        return set(filter(may_make_weights, self.chunks.all))
+        return set(filter(may_make_weights, self.blocks.all))
 
     @cached_property
     def _operations(self) -> set[str]:
         """Other names that the module gives to attention operations and multi-head attention."""
-        found = renamed_operations(self.chunks.masked)
+        found = find_renamed_operations(self.blocks.masked)
         if not found:
             return found
-        assignments = [chunk for chunk in self.chunks.all if not chunk.named and chunk.names]
+        assignments = [block for block in self.blocks.all if not block.named and block.names]
         while True:
-            more = {name for chunk in assignments if not found.isdisjoint(chunk.mentions()) for name in chunk.names}
+            more = {name for block in assignments if not found.isdisjoint(block.get_mentions()) for name in block.names}
             if more <= found:
                 return found
             found |= more
 
     @cached_property
-    def _defining(self) -> dict[str, list[Chunk]]:
+    def _defining(self) -> dict[str, list[TopLevelBlock]]:
         """The chunks that define a name, at whatever level."""
-        table: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks.all:
-            for name in dict.fromkeys((*chunk.names, *_DEFINED.findall(chunk.text))):
-                table.setdefault(name, []).append(chunk)
+        table: dict[str, list[TopLevelBlock]] = {}
+        for block in self.blocks.all:
+            for name in dict.fromkeys((*block.names, *_DEFINED.findall(block.text))):
+                table.setdefault(name, []).append(block)
         return table
 
-    def _defined(self, name: str) -> Sequence[Chunk]:
-        return self.chunks.by_name.get(name, ())
+    def _defined(self, name: str) -> Sequence[TopLevelBlock]:
+        return self.blocks.by_name.get(name, ())
 
-    def _derived(self, name: str) -> Sequence[Chunk]:
+    def _derived(self, name: str) -> Sequence[TopLevelBlock]:
         return self._deriving.get(name, ())
 
     @cached_property
-    def _deriving(self) -> dict[str, list[Chunk]]:
+    def _deriving(self) -> dict[str, list[TopLevelBlock]]:
         """The classes that inherit from a name."""
-        table: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks.all:
-            for base in chunk.bases:
-                table.setdefault(base, []).append(chunk)
+        table: dict[str, list[TopLevelBlock]] = {}
+        for block in self.blocks.all:
+            for base in block.bases:
+                table.setdefault(base, []).append(block)
         return table
 
-    def _mentioning(self, name: str) -> Sequence[Chunk]:
+    def _mentioning(self, name: str) -> Sequence[TopLevelBlock]:
         """The chunks that name a name. A search of the text is the quicker way for a few names, and only for those."""
         if name not in self._naming:
             if len(self._naming) >= _FEW_NAMES:
                 return self._mentions.get(name, ())
-            naming = dict.fromkeys(map(self.chunks.at, find_word(self.chunks.masked, name)))
-            self._naming[name] = [chunk for chunk in naming if chunk is not None]
+            naming = dict.fromkeys(map(self.blocks.find_block_at, find_word(self.blocks.masked, name)))
+            self._naming[name] = [block for block in naming if block is not None]
         return self._naming[name]
 
     @cached_property
-    def _mentions(self) -> dict[str, list[Chunk]]:
-        table: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks.all:
-            for name in chunk.mentions() & self.chunks.by_name.keys():
-                table.setdefault(name, []).append(chunk)
+    def _mentions(self) -> dict[str, list[TopLevelBlock]]:
+        table: dict[str, list[TopLevelBlock]] = {}
+        for block in self.blocks.all:
+            for name in block.get_mentions() & self.blocks.by_name.keys():
+                table.setdefault(name, []).append(block)
         return table
 
     def _upwards(self) -> Closure:
         """From a chunk to those that may run it: they name it, or it inherits from them."""
-        return Closure((lambda chunk: chunk.names, self._mentioning), (lambda chunk: chunk.bases, self._defined))
+        return Closure((lambda block: block.names, self._mentioning), (lambda block: block.bases, self._defined))
 
-    def has_way(self, chunk: Chunk) -> bool:
+    def has_way(self, block: TopLevelBlock) -> bool:
         """Whether a way leads from attention code to a chunk, or it is attention code itself."""
-        self._led.add(upper for upper in self._above.add([chunk]) if self.is_seed(upper))
-        return chunk in self._led.chunks
+        self._led.add(upper for upper in self._above.add([block]) if self.is_entry_point(upper))
+        return block in self._led.blocks
 
-    def on_ways(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+    def on_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
         """The chunks on the ways from attention code to some others, themselves included where a way leads there."""
-        above = self._upwards().add(filter(self.has_way, chunks))
-        return self._led.chunks.intersection(above)
+        above = self._upwards().add(filter(self.has_way, blocks))
+        return self._led.blocks.intersection(above)
 
-    def below(self, chunks: Iterable[Chunk]) -> set[Chunk]:
+    def collect_callees(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
         """Some chunks, those that define what they name, and what these name."""
-        return set(Closure((lambda chunk: chunk.mentions(), self._defined)).add(chunks))
+        return set(Closure((lambda block: block.get_mentions(), self._defined)).add(blocks))
 
-    def subjects(self, chunk: Chunk, offset: int) -> set[Chunk]:
+    def find_call_subjects(self, block: TopLevelBlock, offset: int) -> set[TopLevelBlock]:
         """The chunks that define what the call at a place may be given."""
-        return {found for name in _given(chunk, offset) for found in self._defining.get(name, ()) if found is not chunk}
+        return {
+            found
+            for name in _list_given_names(block, offset)
+            for found in self._defining.get(name, ())
+            if found is not block
+        }
 
-    def may_take_attention(self, chunk: Chunk, offset: int) -> bool:
+    def may_take_attention(self, block: TopLevelBlock, offset: int) -> bool:
         """Whether the call at a place may be given attention code, by its name or by what the module says of it."""
-        if any(map(names_attention, _given(chunk, offset))):
+        if any(map(names_attention, _list_given_names(block, offset))):
             return True
-        defining = (found for name in _given(chunk, offset) for found in self._defining.get(name, ()))
+        defining = (found for name in _list_given_names(block, offset) for found in self._defining.get(name, ()))
         return any(self.has_way(found) for found in dict.fromkeys(defining))
 
-    def with_families(self, needed: set[Chunk]) -> set[Chunk]:
+    def add_base_classes(self, needed: set[TopLevelBlock]) -> set[TopLevelBlock]:
         """Add what the classes inherit from."""
         queue = list(needed)
         while queue:
             for name in queue.pop().bases:
-                for base in self.chunks.by_name.get(name, ()):
+                for base in self.blocks.by_name.get(name, ()):
                     if base not in needed:
                         needed.add(base)
                         queue.append(base)
         return needed
 
 
-def _given(chunk: Chunk, offset: int) -> list[str]:
+def _list_given_names(block: TopLevelBlock, offset: int) -> list[str]:
     """The names behind a place as far as its statement goes: all that a call there can be given is among them."""
-    start = offset - chunk.begin
-    return IDENTIFIER.findall(chunk.text, start, end_of_statement(chunk.text, start))
+    start = offset - block.begin
+    return IDENTIFIER.findall(block.text, start, find_statement_end(block.text, start))

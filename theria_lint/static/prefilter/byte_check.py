@@ -1,4 +1,4 @@
-"""The cheapest questions: can a file of these bytes, or of this text, hold a suspect at all?"""
+"""Decide from the bytes of a file whether it can hold a suspect at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
-from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, triggers
+from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, get_triggers
 
 _CLASS = re.compile(rb"class[ \t]+(\w+)")
 _FUNCTION = re.compile(rb"def[ \t]+(\w+)")
@@ -21,14 +21,14 @@ _ATTENTION = (b"attn", b"atten", b"sdpa", b"mha", b"mqa", b"gqa", b"mla")
 
 def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
     """Whether a file speaks of torch (or a package that the settings list), holds a trigger, and may hold attention."""
-    wanted = triggers(rules)
+    wanted = get_triggers(rules)
     if not any(root in data for root in wanted.roots):
         return False
     if not any(token in data for token in wanted.tokens):
         return False
     lower = data.lower()
     if any(word in lower for word in _COMPUTING) or any(
-        _is_whole(data, match.start()) for match in _QUERY.finditer(data)
+        _is_identifier_start(data, match.start()) for match in _QUERY.finditer(data)
     ):
         return True
     named = any(word in lower for word in _ATTENTION)
@@ -51,7 +51,7 @@ def _defines_attention(data: bytes) -> bool:
     )
 
 
-def _is_whole(data: bytes, start: int) -> bool:
+def _is_identifier_start(data: bytes, start: int) -> bool:
     """Whether the identifier at a place begins there, or behind one ``x`` or underscores."""
     before = data[start - 1 : start]
     return before in b"xX_" or not before.isalnum()
@@ -72,4 +72,4 @@ def _says_attention(word: bytes) -> bool:
 
 def mentions_torch(source: str, rules: RuleSet) -> bool:
     """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
-    return any(root.decode() in source for root in triggers(rules).roots)
+    return any(root.decode() in source for root in get_triggers(rules).roots)

@@ -1,4 +1,4 @@
-"""Whether a piece of masked text may be attention code: never no where the analysis of its tree says yes."""
+"""Decide from masked text whether it may be attention code; no false negatives beside the tree analysis."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from theria_lint.sources.source_text import end_of_statement
+from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
 from theria_lint.static.attention_patterns import OPERATION, PRODUCTS
-from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, Chunk
+from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, TopLevelBlock
 
 _CLASS = re.compile(r"class[ \t]+(\w+)")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
@@ -42,53 +42,55 @@ _SOFTMAX_CALL = re.compile(r"softmax\w*[\s\\)]*\(", re.IGNORECASE)
 _PRODUCT_CALL = re.compile(rf"@(?!=)|(?<!\w)(?:{'|'.join(sorted(PRODUCTS))})\(")
 
 
-def may_be_seed(chunk: Chunk) -> bool:
+def may_be_entry_point(block: TopLevelBlock) -> bool:
     """Whether a chunk may itself be attention code."""
-    text = chunk.text
-    if chunk.body is not None:
+    text = block.text
+    if block.body is not None:
         return False
-    if any(attention_names.class_is_attention(name) for name in _CLASS.findall(text)) or _MULTIHEAD_CALL.search(text):
+    if any(attention_names.is_attention_class_name(name) for name in _CLASS.findall(text)) or _MULTIHEAD_CALL.search(
+        text
+    ):
         return True
     if "def" not in text and "lambda" not in text:
         return False
-    methods = frozenset(_method_names(chunk))
+    methods = frozenset(_iter_method_starts(block))
     if any(_may_be_attention(text, match, match.start() in methods) for match in INNER.finditer(text)):
         return True
     tests = [test for test in _COMPUTING if test(text)]
-    return bool(tests) and any(test(piece) for piece in chunk.pieces() for test in tests)
+    return bool(tests) and any(test(piece) for piece in block.split_pieces() for test in tests)
 
 
-def may_be_seed_by_itself(method: str) -> bool:
+def may_method_be_entry_point(method: str) -> bool:
     """Whether a method of this text may be attention code by what it takes and computes."""
     found = INNER.finditer(method)
     return any(test(method) for test in _COMPUTING) or any(_may_be_attention(method, match, False) for match in found)
 
 
-def _method_names(chunk: Chunk) -> Iterator[int]:
+def _iter_method_starts(block: TopLevelBlock) -> Iterator[int]:
     """Where the definitions of a class's methods stand: of a method the name alone says nothing."""
-    for start in chunk.statements():
-        yield start + len("async ") if chunk.text.startswith("async ", start) else start
+    for start in block.get_statement_starts():
+        yield start + len("async ") if block.text.startswith("async ", start) else start
 
 
-def _may_compute(text: str) -> bool:
+def _may_compute_attention(text: str) -> bool:
     """Whether a function of a text may compute attention of what it takes or makes."""
-    several = products(text) >= 2
+    several = count_products(text) >= 2
     if takes_softmax(text):
         return several or _may_make_qkv(text)
     return several and _may_make_qkv(text)
 
 
-def _may_pass_on(text: str) -> bool:
+def _may_pass_qkv_on(text: str) -> bool:
     """Whether a function of a text may be a forward that passes q, k and v on."""
     return _ENTRY.search(text) is not None and _may_make_qkv(text)
 
 
-def _may_be_lambda(text: str) -> bool:
+def _may_be_attention_lambda(text: str) -> bool:
     """Whether a text may name a lambda that is attention, by its name or by its parameters."""
     for match in _LAMBDA.finditer(text) if "lambda" in text else ():
         before = text[max(0, match.start() - _NEAR) : match.start()]
         named = _NAMES.search(before) if before.rstrip().rstrip("(").rstrip().endswith("=") else None
-        if named is not None and attention_names.function_is_attention(named[1]):
+        if named is not None and attention_names.is_attention_function_name(named[1]):
             return True
         if named is not None and attention_names.takes_qkv(IDENTIFIER.findall(match[1])):
             return True
@@ -97,7 +99,7 @@ def _may_be_lambda(text: str) -> bool:
 
 def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
     """Whether the definition that begins at ``match`` is attention by its name or by its parameters."""
-    if not is_method and attention_names.function_is_attention(match[1]):
+    if not is_method and attention_names.is_attention_function_name(match[1]):
         return True
     signature = _SIGNATURE.match(text, match.end())
     # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
@@ -106,21 +108,21 @@ def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
         "lambda" in text or attention_names.names_attention(match[1])
     ):
         return True
-    found = attention_names.roles(identifiers)
-    if {"q", "k"} <= found and takes_softmax(text) and products(text):
+    found = attention_names.collect_roles(identifiers)
+    if {"q", "k"} <= found and takes_softmax(text) and count_products(text):
         return True
     return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found
 
 
 def may_call_operation(text: str) -> bool:
     """Whether a text names an attention operation."""
-    return any(_WORD_END.match(text, match.end()) for match in _operations(text))
+    return any(_WORD_END.match(text, match.end()) for match in _iter_operations(text))
 
 
-def renamed_operations(text: str) -> set[str]:
+def find_renamed_operations(text: str) -> set[str]:
     """The names that a text gives to attention operations and multi-head attention, by an import or an assignment."""
     found: set[str] = set()
-    for match in chain(_operations(text), _MULTIHEAD.finditer(text)):
+    for match in chain(_iter_operations(text), _MULTIHEAD.finditer(text)):
         if _CALLED.match(text, match.end()):
             continue  # what is assigned is its result
         renamed = _RENAMED.match(text, match.end())
@@ -129,7 +131,7 @@ def renamed_operations(text: str) -> set[str]:
     return found
 
 
-def _operations(text: str) -> Iterator[re.Match[str]]:
+def _iter_operations(text: str) -> Iterator[re.Match[str]]:
     """What begins with the name of an attention operation."""
     for hint in _HINTS:
         place = text.find(hint)
@@ -146,7 +148,7 @@ def takes_softmax(text: str) -> bool:
     return "softmax" in text or "Softmax" in text or "SoftMax" in text or "SOFTMAX" in text
 
 
-def products(text: str) -> int:
+def count_products(text: str) -> int:
     """How many matrix products a text may hold."""
     calls = sum([len(found.findall(text)) for word, found in _PRODUCTS if word in text])
     return calls + (text.count("@") - len(_DECORATOR.findall(f"\n{text}")) if "@" in text else 0)
@@ -157,22 +159,27 @@ def _may_make_qkv(text: str) -> bool:
     return all(found.search(text) for found in _SOME_VARIABLE) and attention_names.takes_qkv(_VARIABLE.findall(text))
 
 
-def may_make_weights(chunk: Chunk) -> bool:
+def may_make_weights(block: TopLevelBlock) -> bool:
     """Whether a function of the chunk may take a softmax of a product, and no product behind it."""
-    if not takes_softmax(chunk.text) or not products(chunk.text):
+    if not takes_softmax(block.text) or not count_products(block.text):
         return False
-    return any(map(_may_end_in_softmax, chunk.pieces()))
+    return any(map(_may_end_in_softmax, block.split_pieces()))
 
 
 def _may_end_in_softmax(text: str) -> bool:
-    if not takes_softmax(text) or not products(text):
+    if not takes_softmax(text) or not count_products(text):
         return False
     if not _ONE_FUNCTION.match(text) or len(_NESTED.findall(text)) > 1:
         return True
     calls = list(_SOFTMAX_CALL.finditer(text))
-    return bool(calls) and _PRODUCT_CALL.search(text, end_of_statement(text, calls[-1].start())) is None
+    return bool(calls) and _PRODUCT_CALL.search(text, find_statement_end(text, calls[-1].start())) is None
 
 
 # Each tells of a text whether one of its functions may be attention code; what is true of a function is true of a text
 # that holds it.
-_COMPUTING: tuple[Callable[[str], bool], ...] = (_may_compute, may_call_operation, _may_pass_on, _may_be_lambda)
+_COMPUTING: tuple[Callable[[str], bool], ...] = (
+    _may_compute_attention,
+    may_call_operation,
+    _may_pass_qkv_on,
+    _may_be_attention_lambda,
+)

@@ -1,4 +1,4 @@
-"""Where a masked text holds a word, and whether the word can mean one of the names looked for there."""
+"""Resolve names in masked text: find a word, and whether it may mean one of the listed names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-from theria_lint.sources.source_text import end_of_statement
+from theria_lint.sources.source_text import find_statement_end
 
 _TEXT = re.compile(
     r"#[^\n]*"
@@ -18,12 +18,12 @@ _TEXT = re.compile(
 )
 
 
-def mask(source: str) -> str:
+def mask_source(source: str) -> str:
     """Blank the strings and comments of a source; every other character keeps its offset."""
-    return _TEXT.sub(_blank, source)
+    return _TEXT.sub(_blank_match, source)
 
 
-def _blank(match: re.Match[str]) -> str:
+def _blank_match(match: re.Match[str]) -> str:
     text = match[0]
     if "\n" in text:
         return "\n".join([" " * len(line) for line in text.split("\n")])
@@ -46,7 +46,7 @@ def find_word(text: str, word: str) -> Iterator[int]:
     start = text.find(word)
     while start >= 0:
         end = start + len(word)
-        if not _continues(text[start - 1 : start]) and not _continues(text[end : end + 1]):
+        if not _is_word_character(text[start - 1 : start]) and not _is_word_character(text[end : end + 1]):
             yield start
         start = text.find(word, end)
 
@@ -59,11 +59,11 @@ def find_member(text: str, word: str) -> Iterator[int]:
             yield start
 
 
-def _continues(character: str) -> bool:
+def _is_word_character(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-class Meanings:
+class TextualNames:
     """What the words of one masked module can mean, as far as its text tells: never less than its tree."""
 
     def __init__(self, masked: str) -> None:
@@ -86,16 +86,16 @@ class Meanings:
         key = name, owners
         if key not in self._aliases:
             self._aliases[key] = False  # of a name that is assigned to itself
-            self._aliases[key] = self._renames(name, owners) or self._assigns(name, owners)
+            self._aliases[key] = self._is_renamed_by_import(name, owners) or self._is_assigned_from(name, owners)
         return self._aliases[key]
 
-    def _renames(self, name: str, owners: frozenset[str]) -> bool:
+    def _is_renamed_by_import(self, name: str, owners: frozenset[str]) -> bool:
         """Whether an import may give an owner this name."""
         renaming = f" as {name}"
         for _, names in self._imported:
             before, found, after = names.partition(renaming)
             while found:
-                if not _continues(after[:1]) and before.endswith(tuple(owners)):
+                if not _is_word_character(after[:1]) and before.endswith(tuple(owners)):
                     return True
                 more, found, after = after.partition(renaming)
                 before += renaming + more
@@ -110,22 +110,24 @@ class Meanings:
             for found in _IMPORT.finditer(masked)
         ]
 
-    def _assigns(self, name: str, wanted: frozenset[str], owners: frozenset[str] | None = None) -> bool:
+    def _is_assigned_from(self, name: str, wanted: frozenset[str], owners: frozenset[str] | None = None) -> bool:
         """Whether one of the wanted names may be assigned to this one: bare, behind one of ``owners``, or an alias."""
-        for start in self._assigned(name):
+        for start in self._iter_assigned_places(name):
             found = _ASSIGNED.match(self._masked, start)
-            if found is not None and any(self._stands_for(path, wanted, owners) for path in self._paths(found)):
+            if found is not None and any(
+                self._stands_for(path, wanted, owners) for path in self._list_assigned_paths(found)
+            ):
                 return True
         return False
 
-    def _assigned(self, name: str) -> Iterator[int]:
+    def _iter_assigned_places(self, name: str) -> Iterator[int]:
         """Where an equals sign, or blanks before one, follow a name that is no attribute."""
         masked = self._masked
         for needle in (name,) if self._is_spaced else (f"{name} =", f"{name}="):
             start = masked.find(needle)
             while start >= 0:
                 before = masked[start - 1 : start]
-                if before != "." and not _continues(before):
+                if before != "." and not _is_word_character(before):
                     yield start + len(name)
                 start = masked.find(needle, start + 1)
 
@@ -134,11 +136,11 @@ class Meanings:
         """Whether anything but a single blank may stand before an equals sign."""
         return "  =" in self._masked or "\t=" in self._masked
 
-    def _paths(self, assigned: re.Match[str]) -> list[str]:
+    def _list_assigned_paths(self, assigned: re.Match[str]) -> list[str]:
         """The dotted names that an assignment may bind: its value, or either arm of a choice."""
         if not assigned[2]:
             return [assigned[1]]
-        end = end_of_statement(self._masked, assigned.start())
+        end = find_statement_end(self._masked, assigned.start())
         return _PATH.findall(self._masked, assigned.start(1), end)
 
     def _stands_for(self, path: str, wanted: frozenset[str], owners: frozenset[str] | None) -> bool:
@@ -154,11 +156,11 @@ class Meanings:
         """Whether the module may bind the word itself: by an import, or by an assignment."""
         key = word, owners
         if key not in self._bound:
-            bound = self._imports(word, owners) or self._assigns(word, frozenset([word]), owners)
+            bound = self._is_imported_from(word, owners) or self._is_assigned_from(word, frozenset([word]), owners)
             self._bound[key] = bound or any(names.startswith("*") for _, names in self._imported)
         return self._bound[key]
 
-    def _imports(self, word: str, owners: frozenset[str]) -> bool:
+    def _is_imported_from(self, word: str, owners: frozenset[str]) -> bool:
         for before, names in self._imported:
             if word in names and any(True for _ in find_word(names, word)):
                 module = _MODULE.search(before)

@@ -1,4 +1,4 @@
-"""The pieces of a module, told apart by indentation alone: its top-level functions and classes, and the rest."""
+"""Split a module into top-level blocks (functions, classes, the rest) by indentation alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADER_END = re.compile(r"\)\s*(?:->[^:\n]+)?:(?=[ \t]*\r?\n)")
 
 
 @dataclass(eq=False, slots=True)
-class Chunk:
+class TopLevelBlock:
     """A top-level statement: where it stands in the masked text, and the names that it defines.
 
     A definition (``named``) can be left out; any other statement is always kept. ``body`` is where the body of a
@@ -39,42 +39,42 @@ class Chunk:
     _mentioned: frozenset[str] | None = None
     _statements: list[int] | None = None
 
-    def mentions(self) -> frozenset[str]:
+    def get_mentions(self) -> frozenset[str]:
         """Every identifier in the chunk."""
         if self._mentioned is None:
             self._mentioned = frozenset(IDENTIFIER.findall(self.text))
         return self._mentioned
 
-    def statements(self) -> list[int]:
+    def get_statement_starts(self) -> list[int]:
         """Where the statements of a class's body begin in the text; none for anything but a class with methods."""
         if self._statements is None:
             method = _METHOD.search(self.text) if _CLASS_HEADER.search(self.text) is not None else None
-            found = _at_indentation(method[1]).finditer(self.text) if method is not None else ()
+            found = _compile_indentation(method[1]).finditer(self.text) if method is not None else ()
             self._statements = [match.end() for match in found]
         return self._statements
 
-    def pieces(self) -> list[str]:
+    def split_pieces(self) -> list[str]:
         """The text in pieces of which each holds the functions that it holds in whole: a class's methods apart."""
-        starts = self.statements()
+        starts = self.get_statement_starts()
         if not starts:
             return [self.text]
         return [self.text[start:end] for start, end in pairwise([0, *starts, len(self.text)])]
 
 
-class Chunks:
+class ModuleBlocks:
     """A masked module in chunks, in source order."""
 
     def __init__(self, masked: str) -> None:
         self.masked = masked
-        self.all: list[Chunk] = []
-        self._split()
-        self._starts = [chunk.begin for chunk in self.all]
-        self.by_name: dict[str, list[Chunk]] = {}
-        for chunk in self.all:
-            for name in chunk.names:
-                self.by_name.setdefault(name, []).append(chunk)
+        self.all: list[TopLevelBlock] = []
+        self._split_module()
+        self._starts = [block.begin for block in self.all]
+        self.by_name: dict[str, list[TopLevelBlock]] = {}
+        for block in self.all:
+            for name in block.names:
+                self.by_name.setdefault(name, []).append(block)
 
-    def _split(self) -> None:
+    def _split_module(self) -> None:
         masked = self.masked
         starts = [match.end() for match in _TOP.finditer(masked)]
         if masked and not masked[0].isspace():
@@ -86,32 +86,32 @@ class Chunks:
                 continue
             begin = start if decorated is None else decorated
             decorated = None
-            self.all.append(self._chunk(begin, start, end))
+            self.all.append(self._make_block(begin, start, end))
 
-    def _chunk(self, begin: int, start: int, end: int) -> Chunk:
+    def _make_block(self, begin: int, start: int, end: int) -> TopLevelBlock:
         text = self.masked[begin:end]
         match = _DEFINITION.match(self.masked, start) if self.masked[start] in "dac" else None
         if match is None:
             assigned = _ASSIGNED.findall(text) if "=" in text else []
-            return Chunk(begin, end, text, frozenset([*assigned, *_DEFINITION.findall(text)]), named=False)
+            return TopLevelBlock(begin, end, text, frozenset([*assigned, *_DEFINITION.findall(text)]), named=False)
         name = match[1]
         bases: frozenset[str] = frozenset()
         if self.masked.startswith("class", start):
             header = self.masked[start:end].partition(":")[0]
             bases = frozenset(IDENTIFIER.findall(header)) - {name, "class"}
-        body = _kernel_body(text, begin, start) if begin < start else None
-        return Chunk(begin, end, text, frozenset([name]), named=True, bases=bases, body=body)
+        body = _find_kernel_body(text, begin, start) if begin < start else None
+        return TopLevelBlock(begin, end, text, frozenset([name]), named=True, bases=bases, body=body)
 
-    def method_at(self, offset: int) -> tuple[str, str] | None:
+    def find_method_at(self, offset: int) -> tuple[str, str] | None:
         """The name and text of the method of a top-level class that holds a place, its decorators included.
 
         None for a place that no method holds.
         """
-        chunk = self.at(offset)
-        if chunk is None:
+        block = self.find_block_at(offset)
+        if block is None:
             return None
-        text, starts = chunk.text, chunk.statements()
-        position = bisect_right(starts, offset - chunk.begin) - 1
+        text, starts = block.text, block.get_statement_starts()
+        position = bisect_right(starts, offset - block.begin) - 1
         while 0 <= position < len(starts) and text[starts[position]] == "@":
             position += 1  # a decorator belongs to the definition that follows it
         if not 0 <= position < len(starts):
@@ -120,19 +120,19 @@ class Chunks:
         end = starts[position + 1] if position + 1 < len(starts) else len(text)
         return (definition[1], text[starts[position] : end]) if definition is not None else None
 
-    def at(self, offset: int) -> Chunk | None:
+    def find_block_at(self, offset: int) -> TopLevelBlock | None:
         """The chunk that holds a place in the text; None before the first."""
         position = bisect_right(self._starts, offset) - 1
         return self.all[position] if position >= 0 else None
 
 
 @lru_cache(maxsize=32)
-def _at_indentation(indent: str) -> re.Pattern[str]:
+def _compile_indentation(indent: str) -> re.Pattern[str]:
     """The beginnings of the statements at an indentation."""
     return re.compile(rf"\n{indent}(?=[^\s)\]}}\\])")
 
 
-def _kernel_body(text: str, begin: int, start: int) -> int | None:
+def _find_kernel_body(text: str, begin: int, start: int) -> int | None:
     """Where the body of a kernel begins in the module, None for what is no kernel, or has functions inside."""
     if _KERNEL.search(text) is None:
         return None

@@ -1,4 +1,4 @@
-"""The words that a suspect needs near it, as patterns that find them in text without parsing it."""
+"""Triggers: the words that a suspect needs near it, compiled from the rules into text patterns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from theria_lint.rules.loader import Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS
-from theria_lint.static.prefilter.textual_names import Meanings, find_member
+from theria_lint.static.prefilter.textual_names import TextualNames, find_member
 
 # In lower case, parts of the names that THL006 asks for: of functions that differentiate through their own gradients.
 INNER_LOOPS = (b"inner", b"maml", b"adapt", b"nroll", b"etalearn")
@@ -47,24 +47,24 @@ class Triggers:
     tokens: tuple[bytes, ...]
     roots: tuple[bytes, ...]
 
-    def find(self, masked: str) -> Iterator[tuple[int, str]]:
+    def find_triggers(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
-        for member in _present(masked, self.members):
+        for member in _iter_present_words(masked, self.members):
             for start in find_member(masked, member):
                 yield start, member
-        meanings = Meanings(masked)
-        for word in _present(masked, self.words):
-            yield from self._find_word(masked, word, meanings)
+        meanings = TextualNames(masked)
+        for word in _iter_present_words(masked, self.words):
+            yield from self._find_trigger_word(masked, word, meanings)
         for word in self.calls:
             if word in masked:
-                for match in _call(word).finditer(masked):
+                for match in _compile_call(word).finditer(masked):
                     yield match.start(), word
 
-    def _find_word(self, masked: str, word: str, meanings: Meanings) -> Iterator[tuple[int, str]]:
+    def _find_trigger_word(self, masked: str, word: str, meanings: TextualNames) -> Iterator[tuple[int, str]]:
         """The places of a word; of one with owners, only those that can mean one of the names looked for."""
         owners = self.owners.get(word)
         converts = word in self.converters
-        for match in _word(word).finditer(masked):
+        for match in _compile_word(word).finditer(masked):
             if converts and _CONSTANT.match(masked, match.end()):
                 continue
             if owners is None or meanings.may_mean(match.start(), word, owners):
@@ -73,19 +73,19 @@ class Triggers:
 
 def find_words(masked: str, words: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """Where a masked text says one of the words, and which."""
-    for word in _present(masked, words):
-        yield from ((match.start(), word) for match in _word(word).finditer(masked))
+    for word in _iter_present_words(masked, words):
+        yield from ((match.start(), word) for match in _compile_word(word).finditer(masked))
 
 
-def _present(text: str, words: tuple[str, ...]) -> Iterator[str]:
+def _iter_present_words(text: str, words: tuple[str, ...]) -> Iterator[str]:
     """The words that a text holds; one without the part that some share is not searched for each of them."""
-    for stem, found in _stems(words):
+    for stem, found in _group_by_stem(words):
         if stem in text:
             yield from (word for word in found if word == stem or word in text)
 
 
 @lru_cache(maxsize=64)
-def _stems(words: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _group_by_stem(words: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     groups: dict[str, list[str]] = {}
     for word in words:
         stem = next((stem for stem in _STEMS if stem in word), word)
@@ -94,18 +94,18 @@ def _stems(words: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 @lru_cache(maxsize=256)
-def _word(word: str) -> re.Pattern[str]:
+def _compile_word(word: str) -> re.Pattern[str]:
     # The literal comes first: the engine then skips to it instead of trying every place.
     return re.compile(rf"{re.escape(word)}(?<!\w{re.escape(word)})(?!\w)")
 
 
 @lru_cache(maxsize=64)
-def _call(word: str) -> re.Pattern[str]:
+def _compile_call(word: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(word)}(?<![\w.]{re.escape(word)})[\s\\]*\(\s*[^\s)]")
 
 
 @lru_cache(maxsize=16)
-def triggers(rules: RuleSet) -> Triggers:
+def get_triggers(rules: RuleSet) -> Triggers:
     """The triggers of a set of rules."""
     members: set[str] = set()
     words: set[str] = set()
@@ -115,7 +115,7 @@ def triggers(rules: RuleSet) -> Triggers:
     inner: set[str] = set()
     owners: dict[str, set[str]] = {}
     for rule in rules.rules:
-        words.update(_plain_tokens(rule))
+        words.update(_collect_plain_tokens(rule))
         for match in rule.matches:
             lasts = {name.rpartition(".")[2] for name in match.names}
             if match.kind in ("method", "attribute"):
@@ -139,16 +139,16 @@ def triggers(rules: RuleSet) -> Triggers:
         frozenset(anywhere),
         frozenset(always),
         frozenset(inner),
-        {last: frozenset(found) for last, found in owners.items() if last not in _unowned(rules)},
-        _converters(rules),
+        {last: frozenset(found) for last, found in owners.items() if last not in _collect_unowned_words(rules)},
+        _find_converters(rules),
         tuple(word.encode() for word in sorted(always)),
-        tuple((word.encode(), _spelt(word, owners.get(word, set()))) for word in sorted(anywhere - always)),
-        tuple(token.encode() for token in sorted(rules.tokens, key=_rarity)),
+        tuple((word.encode(), _compile_spellings(word, owners.get(word, set()))) for word in sorted(anywhere - always)),
+        tuple(token.encode() for token in sorted(rules.tokens, key=_sort_key_of_token)),
         (*TENSOR_WORDS, *(root.encode() for root in rules.extra_roots)),
     )
 
 
-def _spelt(word: str, owners: set[str]) -> tuple[re.Pattern[bytes], ...]:
+def _compile_spellings(word: str, owners: set[str]) -> tuple[re.Pattern[bytes], ...]:
     """What a file says, an owner each, that can mean ``owner.word``: this, an import of it, or an alias of the owner.
 
     Each begins with a literal, which the engine skips to.
@@ -164,9 +164,9 @@ def _spelt(word: str, owners: set[str]) -> tuple[re.Pattern[bytes], ...]:
     return tuple(found)
 
 
-def _converters(rules: RuleSet) -> frozenset[str]:
+def _find_converters(rules: RuleSet) -> frozenset[str]:
     """The functions that turn their argument into a value, and are looked for in no other way."""
-    lasts: dict[bool, set[str]] = {True: set(), False: _unowned(rules)}
+    lasts: dict[bool, set[str]] = {True: set(), False: _collect_unowned_words(rules)}
     for rule in rules.rules:
         for match in rule.matches:
             converts = rule.detector == "graph-escape" and match.kind == "function"
@@ -174,16 +174,16 @@ def _converters(rules: RuleSet) -> frozenset[str]:
     return frozenset(lasts[True] - lasts[False])
 
 
-def _rarity(token: str) -> tuple[bool, int]:
+def _sort_key_of_token(token: str) -> tuple[bool, int]:
     return token not in _FREQUENT, len(token)
 
 
-def _unowned(rules: RuleSet) -> set[str]:
+def _collect_unowned_words(rules: RuleSet) -> set[str]:
     """The words that some rule looks for on their own."""
-    return {token for rule in rules.rules for token in _plain_tokens(rule)}
+    return {token for rule in rules.rules for token in _collect_plain_tokens(rule)}
 
 
-def _plain_tokens(rule: Rule) -> set[str]:
+def _collect_plain_tokens(rule: Rule) -> set[str]:
     """The tokens that a rule gives beside the names of its matches."""
     named = {name.rpartition(".")[2] for match in rule.matches for name in match.names}
     return set(rule.tokens) - named

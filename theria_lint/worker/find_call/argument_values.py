@@ -1,4 +1,4 @@
-"""Values for the parameters of a target that are not q, k, v: read off their names, annotations and defaults."""
+"""List candidate values for parameters other than q, k, v, by name, annotation and default."""
 
 from __future__ import annotations
 
@@ -13,151 +13,154 @@ from torch import Tensor
 
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
-SHORT = 4
+SHORT_BLOCK = 4
 """A length of blocks of which a short sequence has several."""
 
 
-def _cut(length: int, width: int, scene: Scene) -> Tensor:
+def _make_truth_table(length: int, width: int, spec: TrialSpec) -> Tensor:
     """(length, width) of truth values: every row and column holds both, and the diagonal is true.
 
     So nothing is masked whole, whichever of the two says so.
     """
     row, column = torch.meshgrid(torch.arange(length), torch.arange(width), indexing="ij")
-    return ((row == column) | ((row + column) % 2 == 0)).to(scene.device)
+    return ((row == column) | ((row + column) % 2 == 0)).to(spec.device)
 
 
-def masks(name: str, scene: Scene) -> list[Any]:
+def make_masks(name: str, spec: TrialSpec) -> list[Any]:
     """None, or what masks some keys of every query: as truth values, then as numbers to multiply by or to add."""
-    s = scene.spread
-    whole = _cut(s.queries, s.keys, scene)
-    padding = _cut(s.batch, s.keys, scene)
+    s = spec.spread
+    whole = _make_truth_table(s.queries, s.keys, spec)
+    padding = _make_truth_table(s.batch, s.keys, spec)
     shapes = [whole, whole.expand(s.batch, 1, -1, -1), padding]
-    return [None, *shapes, *(mask.to(scene.dtype) for mask in shapes)]
+    return [None, *shapes, *(mask.to(spec.dtype) for mask in shapes)]
 
 
-def block_masks(name: str, scene: Scene) -> list[Any]:
+def make_block_masks(name: str, spec: TrialSpec) -> list[Any]:
     """None, or which short blocks of keys a block of queries sees."""
-    s = scene.spread
-    blocks = _cut(-(-s.queries // SHORT), -(-s.keys // SHORT), scene)
+    s = spec.spread
+    blocks = _make_truth_table(-(-s.queries // SHORT_BLOCK), -(-s.keys // SHORT_BLOCK), spec)
     return [None, blocks, blocks.expand(s.batch, s.heads, -1, -1), blocks.to(torch.int32)]
 
 
-def biases(name: str, scene: Scene) -> list[Any]:
+def make_biases(name: str, spec: TrialSpec) -> list[Any]:
     """None, or what is added to the logits: as the text says, by head, by sequence and head, or alike."""
-    s = scene.spread
+    s = spec.spread
     shapes = [(s.heads, s.queries, s.keys), (s.batch, s.heads, s.queries, s.keys), (s.queries, s.keys)]
-    written = scene.written_shape(name)
-    return [None, *(scene.tensor(name, shape) for shape in dict.fromkeys([*([written] if written else []), *shapes]))]
+    text_shapes = spec.find_written_shape(name)
+    return [
+        None,
+        *(spec.draw_tensor(name, shape) for shape in dict.fromkeys([*([text_shapes] if text_shapes else []), *shapes])),
+    ]
 
 
-def slopes(name: str, scene: Scene) -> list[Any]:
+def make_slopes(name: str, spec: TrialSpec) -> list[Any]:
     """None, or a slope for each head, as ALiBi has them."""
-    slopes = 2.0 ** -torch.arange(1, scene.shape.heads + 1, dtype=scene.dtype, device=scene.device)
-    return [None, slopes, slopes.expand(scene.shape.batch, -1), slopes[:, None, None]]
+    slopes = 2.0 ** -torch.arange(1, spec.shape.heads + 1, dtype=spec.dtype, device=spec.device)
+    return [None, slopes, slopes.expand(spec.shape.batch, -1), slopes[:, None, None]]
 
 
-def angles(name: str, scene: Scene) -> list[Any]:
+def make_rotary_angles(name: str, spec: TrialSpec) -> list[Any]:
     """None, or the cosines or sines of rotary embeddings: for whole heads or halves of them, by the axes of q."""
-    s = scene.spread
+    s = spec.spread
     frequencies = 10000.0 ** -(torch.arange(s.dim // 2, dtype=torch.float64) / max(1, s.dim // 2))
     half = torch.outer(torch.arange(s.queries, dtype=torch.float64), frequencies)
-    turned = (half.sin() if "sin" in name else half.cos()).to(scene.device, scene.dtype)
+    turned = (half.sin() if "sin" in name else half.cos()).to(spec.device, spec.dtype)
     tables = [torch.cat((turned, turned), -1), turned]
     return [None, *tables, *(table.expand(s.batch, -1, -1) for table in tables), *(t[:, None] for t in tables)]
 
 
-def sinks(name: str, scene: Scene) -> list[Any]:
+def make_sinks(name: str, spec: TrialSpec) -> list[Any]:
     """None, or a logit for each head."""
-    return [None, scene.tensor(name, (scene.shape.heads,))]
+    return [None, spec.draw_tensor(name, (spec.shape.heads,))]
 
 
-ADJACENCY = r"^(adj(_?(mat|matrix|mask))?|adjacency(_matrix)?|graph_mask)$"
-EDGES = r"^edge_?(index|indices|list|idx)$|^edges$"
+ADJACENCY_NAMES = r"^(adj(_?(mat|matrix|mask))?|adjacency(_matrix)?|graph_mask)$"
+EDGE_NAMES = r"^edge_?(index|indices|list|idx)$|^edges$"
 
 
 def is_graph(name: str) -> bool:
     """Whether an argument of this name is a graph."""
-    return any(re.search(pattern, name.lower()) for pattern in (ADJACENCY, EDGES))
+    return any(re.search(pattern, name.lower()) for pattern in (ADJACENCY_NAMES, EDGE_NAMES))
 
 
-def adjacency(nodes: int, device: str) -> Tensor:
+def make_adjacency(nodes: int, device: str) -> Tensor:
     """(N,N): 1 for an edge, else 0."""
     row, column = torch.meshgrid(torch.arange(nodes), torch.arange(nodes), indexing="ij")
     return ((row == column) | ((row + 2 * column) % 3 != 1)).to(device)
 
 
-def edges(nodes: int, device: str) -> Tensor:
+def make_edges(nodes: int, device: str) -> Tensor:
     """(2,E): the numbers of the nodes that an edge leaves and reaches."""
-    return adjacency(nodes, device).nonzero().T.contiguous()
+    return make_adjacency(nodes, device).nonzero().T.contiguous()
 
 
-def graphs(name: str, nodes: int, dtype: torch.dtype, device: str) -> list[Tensor]:
+def make_graphs(name: str, nodes: int, dtype: torch.dtype, device: str) -> list[Tensor]:
     """A graph of some nodes in the forms that an argument of this name may want."""
-    if re.search(EDGES, name.lower()):
-        return [edges(nodes, device)]
-    whole = adjacency(nodes, device)
+    if re.search(EDGE_NAMES, name.lower()):
+        return [make_edges(nodes, device)]
+    whole = make_adjacency(nodes, device)
     return [whole.to(dtype), whole, whole.to(torch.int64), whole.to(dtype)[None]]
 
 
-Values = Callable[[str, Scene], list[Any]]
+ValueMaker = Callable[[str, TrialSpec], list[Any]]
 """Candidate values for a parameter of some name, the likeliest first."""
 
 
-def _constant(*values: Any) -> Values:
-    return lambda name, scene: list(values)
+def _offer_constants(*values: Any) -> ValueMaker:
+    return lambda name, spec: list(values)
 
 
-def _module(name: str, scene: Scene) -> list[Any]:
+def _make_fake_layer(name: str, spec: TrialSpec) -> list[Any]:
     """Stands for the module that attention functions of transformers take: they read a few attributes of it."""
-    attributes = {"training": False, "num_key_value_groups": 1, "is_causal": False, "head_dim": scene.shape.dim}
-    return [SimpleNamespace(**attributes, config=Config(scene), scaling=scene.shape.dim**-0.5, layer_idx=0)]
+    attributes = {"training": False, "num_key_value_groups": 1, "is_causal": False, "head_dim": spec.shape.dim}
+    return [SimpleNamespace(**attributes, config=FakeConfig(spec), scaling=spec.shape.dim**-0.5, layer_idx=0)]
 
 
-def _extra_shapes(name: str, scene: Scene) -> list[tuple[int, ...]]:
+def _list_extra_shapes(name: str, spec: TrialSpec) -> list[tuple[int, ...]]:
     """The shapes that a tensor beside q, k and v may have: one number a position, a channel, a value, a head.
 
     The shape that the target's text gives comes first.
     """
-    k, v = scene.qkv()["k"], scene.qkv()["v"]
-    shapes = [tuple(k.shape[:-1]), tuple(k.shape), tuple(v.shape), (scene.shape.heads,)]
-    shapes.append((scene.shape.heads, scene.shape.dim))
-    written = scene.written_shape(name)
-    return list(dict.fromkeys(([written] if written else []) + shapes))
+    k, v = spec.make_qkv()["k"], spec.make_qkv()["v"]
+    shapes = [tuple(k.shape[:-1]), tuple(k.shape), tuple(v.shape), (spec.shape.heads,)]
+    shapes.append((spec.shape.heads, spec.shape.dim))
+    text_shapes = spec.find_written_shape(name)
+    return list(dict.fromkeys(([text_shapes] if text_shapes else []) + shapes))
 
 
-def _gate(name: str, scene: Scene) -> list[Any]:
+def _make_log_decays(name: str, spec: TrialSpec) -> list[Any]:
     """Log decays: negative numbers."""
-    return [torch.nn.functional.logsigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(name, scene)]
+    return [torch.nn.functional.logsigmoid(spec.draw_tensor(name, shape)) for shape in _list_extra_shapes(name, spec)]
 
 
-def _unit(name: str, scene: Scene) -> list[Any]:
+def _make_unit_values(name: str, spec: TrialSpec) -> list[Any]:
     """Numbers in (0, 1): learning rates and write strengths."""
-    return [torch.sigmoid(scene.tensor(name, shape)) for shape in _extra_shapes(name, scene)]
+    return [torch.sigmoid(spec.draw_tensor(name, shape)) for shape in _list_extra_shapes(name, spec)]
 
 
-def _any(name: str, scene: Scene) -> list[Any]:
+def _make_normal_values(name: str, spec: TrialSpec) -> list[Any]:
     """Normal numbers."""
-    shapes = _extra_shapes(name, scene)
-    shapes.insert(1 if scene.written_shape(name) else 0, tuple(scene.qkv()["q"].shape))
-    return [scene.tensor(name, shape) for shape in dict.fromkeys(shapes)]
+    shapes = _list_extra_shapes(name, spec)
+    shapes.insert(1 if spec.find_written_shape(name) else 0, tuple(spec.make_qkv()["q"].shape))
+    return [spec.draw_tensor(name, shape) for shape in dict.fromkeys(shapes)]
 
 
-def _state(name: str, scene: Scene) -> list[Any]:
+def _make_recurrent_states(name: str, spec: TrialSpec) -> list[Any]:
     """None, or what a recurrence remembers: a matrix a head."""
-    shape = scene.shape
-    found = scene.written_shape(name) or (shape.batch, shape.heads, shape.dim, shape.value_dim)
-    return [None, scene.tensor(name, found).to(torch.float32)]
+    shape = spec.shape
+    found = spec.find_written_shape(name) or (shape.batch, shape.heads, shape.dim, shape.value_dim)
+    return [None, spec.draw_tensor(name, found).to(torch.float32)]
 
 
-def _graph(name: str, scene: Scene) -> list[Any]:
+def _make_position_graphs(name: str, spec: TrialSpec) -> list[Any]:
     """A graph of which the positions are the nodes, or the first axis holds them."""
-    counts = dict.fromkeys((scene.spread.queries, scene.qkv()["q"].shape[0]))
-    return [graph for count in counts for graph in graphs(name, count, scene.dtype, scene.device)]
+    counts = dict.fromkeys((spec.spread.queries, spec.make_qkv()["q"].shape[0]))
+    return [graph for count in counts for graph in make_graphs(name, count, spec.dtype, spec.device)]
 
 
-CHUNKS = r"block|chunk|bucket|tile"
+CHUNK_NAMES = r"block|chunk|bucket|tile"
 """What the names of lengths look like that a sequence is cut into."""
 
 _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forget.*|f|fg|w|alpha)$"
@@ -174,64 +177,64 @@ _PARAMETERS = (
 _LEARNED = (_GATES, _RATES, _PARAMETERS)
 """What the names of gates, decays, rates and of learned logits look like: inputs as much as q, k and v are."""
 
-CALL: tuple[tuple[str, Values], ...] = (
-    (r"drop|^p$", _constant(0.0)),
+CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
+    (r"drop|^p$", _offer_constants(0.0)),
     (
         r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$",
         lambda n, s: [s.shape.dim**-0.5, None],
     ),
-    (r"^s$", lambda n, s: [s.shape.dim**-0.5, None, *_any(n, s)]),
+    (r"^s$", lambda n, s: [s.shape.dim**-0.5, None, *_make_normal_values(n, s)]),
     (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
-    (r"causal", _constant(False, True)),
-    (varlen.LONGEST, varlen.longest),
-    (varlen.BORDERS, varlen.borders),
-    (varlen.LENGTHS, varlen.lengths),
-    (varlen.SEGMENTS, varlen.segments),
-    (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _constant(None)),
-    (ADJACENCY, _graph),
-    (EDGES, _graph),
-    (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", block_masks),
-    (r"mask", masks),
-    (r"slopes|^alibi$", slopes),
-    (r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(itions?)?$", biases),
-    (r"sinks?$", sinks),
-    (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _constant(None)),
-    (r"^(output|return|store|save)_\w*state", _constant(False)),
-    (r"initial|state|^h0$", _state),
-    (r"^(pos|positions?|position_?ids|input_pos\w*)$", varlen.positions),
-    (r"^(\w+_)?(cos|sin)(_\w+)?$", angles),
-    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs", _constant(None)),
+    (r"causal", _offer_constants(False, True)),
+    (varlen.MAX_SEQLEN_NAMES, varlen.make_max_seqlen),
+    (varlen.CU_SEQLENS_NAMES, varlen.make_cu_seqlens),
+    (varlen.LENGTH_NAMES, varlen.make_lengths),
+    (varlen.SEGMENT_NAMES, varlen.make_segment_ids),
+    (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _offer_constants(None)),
+    (ADJACENCY_NAMES, _make_position_graphs),
+    (EDGE_NAMES, _make_position_graphs),
+    (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", make_block_masks),
+    (r"mask", make_masks),
+    (r"slopes|^alibi$", make_slopes),
+    (r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(itions?)?$", make_biases),
+    (r"sinks?$", make_sinks),
+    (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _offer_constants(None)),
+    (r"^(output|return|store|save)_\w*state", _offer_constants(False)),
+    (r"initial|state|^h0$", _make_recurrent_states),
+    (r"^(pos|positions?|position_?ids|input_pos\w*)$", varlen.make_positions),
+    (r"^(\w+_)?(cos|sin)(_\w+)?$", make_rotary_angles),
+    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs", _offer_constants(None)),
     (r"^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
     (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.key_heads]),
     (r"group|rep(eats?)?$", lambda n, s: [s.shape.heads // s.key_heads]),
     (r"^dim_?head$|head_?(dim|size)|^d_?(k|v|q|head|h)$|^(d|dim|hdim)$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^h$|^nh$", lambda n, s: [s.shape.heads]),
-    (r"^(b|bs|bsz|batch|batch_size)$", varlen.sequences),
+    (r"^(b|bs|bsz|batch|batch_size)$", varlen.make_sequence_count),
     (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
-    (CHUNKS, _constant(16, 4, 64)),
-    (r"softcap|soft_cap|tanh", _constant(0.0, None)),
+    (CHUNK_NAMES, _offer_constants(16, 4, 64)),
+    (r"softcap|soft_cap|tanh", _offer_constants(0.0, None)),
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
-    (r"^(module|layer|self_attn|mod)$", _module),
-    (r"^(config|cfg|args|hparams)$", lambda n, s: [Config(s)]),
-    (_GATES, _gate),
-    (_RATES, _unit),
-    (r"^eps(ilon)?$", _constant(1e-6)),
-    (r"^(training|train|deterministic)$", _constant(False)),
+    (r"^(module|layer|self_attn|mod)$", _make_fake_layer),
+    (r"^(config|cfg|args|hparams)$", lambda n, s: [FakeConfig(s)]),
+    (_GATES, _make_log_decays),
+    (_RATES, _make_unit_values),
+    (r"^eps(ilon)?$", _offer_constants(1e-6)),
+    (r"^(training|train|deterministic)$", _offer_constants(False)),
     (
         r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace|reverse|normalize|head_first|varlen|transpose\w*)$",
-        _constant(False),
+        _offer_constants(False),
     ),
-    (r"(layer|depth)_?(idx|id|index|num)?$", _constant(0)),
-    (r"scales?$", _constant(None)),
+    (r"(layer|depth)_?(idx|id|index|num)?$", _offer_constants(0)),
+    (r"scales?$", _offer_constants(None)),
 )
 """By what a parameter of a function or a forward is called: its candidate values."""
 
-BUILD: tuple[tuple[str, Values], ...] = (
-    (r"drop", _constant(0.0)),
-    (r"causal", _constant(False, True)),
+CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
+    (r"drop", _offer_constants(0.0)),
+    (r"causal", _offer_constants(False, True)),
     (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
-    (r"group", _constant(1)),
-    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", _constant(4, 16)),
+    (r"group", _offer_constants(1)),
+    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", _offer_constants(4, 16)),
     (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
     (
@@ -240,31 +243,31 @@ BUILD: tuple[tuple[str, Values], ...] = (
     ),
     (r"len|ctx|context|positions|^max_pos|tokens|seq|^n$|^t$|resolution", lambda n, s: [s.shape.queries]),
     (r"window", lambda n, s: [s.shape.keys]),
-    (r"block|chunk|bucket|tile", _constant(4, 16)),
-    (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [Config(s)]),
-    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", _constant(1, 0)),
+    (r"block|chunk|bucket|tile", _offer_constants(4, 16)),
+    (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [FakeConfig(s)]),
+    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", _offer_constants(1, 0)),
     (r"scale$|scaling$", lambda n, s: [s.shape.dim**-0.5, None]),
-    (r"eps(ilon)?$", _constant(1e-6)),
+    (r"eps(ilon)?$", _offer_constants(1e-6)),
     (r"dtype", lambda n, s: [s.dtype]),
     (r"device", lambda n, s: [s.device]),
-    (r"bias", _constant(False)),
-    (r"theta|base$", _constant(10000.0)),
-    (r"mask|sink|slopes|rotary|rope|pos", _constant(None)),
+    (r"bias", _offer_constants(False)),
+    (r"theta|base$", _offer_constants(10000.0)),
+    (r"mask|sink|slopes|rotary|rope|pos", _offer_constants(None)),
 )
 """By what a parameter of a constructor, or an entry of a configuration, is called: its candidate values."""
 
 
-class Config:
+class FakeConfig:
     """Stands for a model's configuration object: answers for any entry whose name says what it is."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, spec: TrialSpec) -> None:
         """Answers with the sizes of a scene."""
-        self._scene = scene
+        self._spec = spec
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_attn_implementation"):
             return "eager"
-        values = [] if name.startswith("__") else by_name(name, BUILD, self._scene)
+        values = [] if name.startswith("__") else find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)
         if not values:
             raise AttributeError(f"the configuration has no entry {name!r}")
         return values[0]
@@ -276,26 +279,28 @@ class Config:
     __getitem__ = __getattr__
 
 
-def candidates(parameter: inspect.Parameter, scene: Scene, table: tuple[tuple[str, Values], ...]) -> list[Any]:
+def list_candidates(
+    parameter: inspect.Parameter, spec: TrialSpec, table: tuple[tuple[str, ValueMaker], ...]
+) -> list[Any]:
     """Values to try for a required parameter; never empty, since None can always be tried."""
     if parameter.name.lower() in attention_names.ATTENTION_PARAMETERS:
-        return [scene.base]
-    by_annotation = list(_by_annotation(parameter, scene))
-    values = by_name(parameter.name, table, scene)
+        return [spec.base]
+    by_annotation = list(_list_values_by_annotation(parameter, spec))
+    values = find_values_by_name(parameter.name, table, spec)
     if not values and parameter.name.lower() in attention_names.FUNCTION_PARAMETERS:
-        return [scene.base, *by_annotation]
-    written = scene.written_shape(parameter.name)
-    if written and not _tensors(values) and None not in values:
-        values = _any(parameter.name, scene)
-    elif written:
-        values = sorted(values, key=lambda value: isinstance(value, torch.Tensor) and tuple(value.shape) != written)
-    fitting = [v for v in values if _fits(v, str(parameter.annotation))]
-    return fitting or by_annotation or values or _unknown(parameter.name, scene)
+        return [spec.base, *by_annotation]
+    text_shapes = spec.find_written_shape(parameter.name)
+    if text_shapes and not _has_tensor(values) and None not in values:
+        values = _make_normal_values(parameter.name, spec)
+    elif text_shapes:
+        values = sorted(values, key=lambda value: isinstance(value, torch.Tensor) and tuple(value.shape) != text_shapes)
+    fitting = [v for v in values if _fits_annotation(v, str(parameter.annotation))]
+    return fitting or by_annotation or values or _list_fallback_values(parameter.name, spec)
 
 
-def _unknown(name: str, scene: Scene) -> list[Any]:
+def _list_fallback_values(name: str, spec: TrialSpec) -> list[Any]:
     """None, numbers, and what masks some keys."""
-    return [None, *_any(name, scene)[:2], 1, False, *masks(name, scene)[1:3]]
+    return [None, *_make_normal_values(name, spec)[:2], 1, False, *make_masks(name, spec)[1:3]]
 
 
 def may_be_differentiated(name: str) -> bool:
@@ -313,38 +318,38 @@ def may_be_learned(name: str) -> bool:
     return re.search(_REMEMBERED, name.lower().strip("_")) is None
 
 
-def is_known(name: str) -> bool:
+def is_known_by_name(name: str) -> bool:
     """Whether the name of a function's parameter tells what it is given."""
-    return any(re.search(pattern, name.lower().strip("_")) for pattern, _ in CALL)
+    return any(re.search(pattern, name.lower().strip("_")) for pattern, _ in CALL_VALUES)
 
 
-def _tensors(values: list[Any]) -> bool:
+def _has_tensor(values: list[Any]) -> bool:
     return any(isinstance(value, torch.Tensor) for value in values)
 
 
-def by_name(name: str, table: tuple[tuple[str, Values], ...], scene: Scene) -> list[Any]:
+def find_values_by_name(name: str, table: tuple[tuple[str, ValueMaker], ...], spec: TrialSpec) -> list[Any]:
     """The values that a name suggests, none where it says nothing."""
     name = name.lower().strip("_")
-    return next((values(name, scene) for pattern, values in table if re.search(pattern, name)), [])
+    return next((values(name, spec) for pattern, values in table if re.search(pattern, name)), [])
 
 
-def _by_annotation(parameter: inspect.Parameter, scene: Scene) -> Iterator[Any]:
+def _list_values_by_annotation(parameter: inspect.Parameter, spec: TrialSpec) -> Iterator[Any]:
     annotation = str(parameter.annotation).lower()
     if "callable" in annotation:
-        yield scene.base
+        yield spec.base
     if "optional" in annotation or "none" in annotation:
         yield None
     if "bool" in annotation:
         yield False
     elif "int" in annotation:
-        yield from (1, scene.shape.queries)
+        yield from (1, spec.shape.queries)
     elif "float" in annotation:
         yield 1.0
     elif "tensor" in annotation:
-        yield from _any(parameter.name, scene)
+        yield from _make_normal_values(parameter.name, spec)
 
 
-def _fits(value: Any, annotation: str) -> bool:
+def _fits_annotation(value: Any, annotation: str) -> bool:
     """Whether a value is not plainly at odds with an annotation."""
     annotation = annotation.lower()
     if "bool" in annotation and "none" not in annotation and "optional" not in annotation:

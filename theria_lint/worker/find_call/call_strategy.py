@@ -1,4 +1,4 @@
-"""A target bound to everything but its differentiable inputs, and the other ways to bind it."""
+"""Define a bound call and a call strategy, and list the variations of a strategy by one argument."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import trial
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
-CANDIDATES = 8
+MAX_CANDIDATES = 8
 """How many values a parameter may be tried with."""
 
-_TELLING = 7
+_TELLING_LENGTH = 7
 """The length of a word that is hardly in a complaint by chance."""
 
-BUILT = "__init__:"
+CONSTRUCTOR_PREFIX = "__init__:"
 """Stands before the names of a constructor's parameters in a choice."""
 
 
 @dataclass(frozen=True)
-class Call:
+class BoundCall:
     """A target bound to everything but its differentiable inputs.
 
     ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
@@ -39,23 +39,23 @@ class Call:
     module: torch.nn.Module | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def output(self, *arguments: Tensor) -> Tensor:
+    def compute_output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
-        return select(self.function(*arguments), self.expected, arguments)
+        return select_output(self.function(*arguments), self.expected, arguments)
 
-    def with_all_outputs(self) -> Call:
+    def with_all_outputs(self) -> BoundCall:
         """The call whose output is all that the target returns and that is in the graph, end to end in one vector."""
         function = self.function
 
         def whole(*values: Tensor, **others: Tensor) -> Tensor:
-            found = [t for t in tensors_in(function(*values, **others)) if t.requires_grad]
+            found = [t for t in list_tensors(function(*values, **others)) if t.requires_grad]
             if not found:
                 raise TypeError("nothing that it returns is in the graph")
             return torch.cat([t.reshape(-1).to(found[0].dtype) for t in found])
 
         return replace(self, function=whole, expected=None, layout=None)
 
-    def joined(self, names: Sequence[str]) -> Call:
+    def join_extras(self, names: Sequence[str]) -> BoundCall:
         """The call with some of its extras among its inputs."""
         names = [name for name in names if name in self.extras]
         if not names:
@@ -69,12 +69,12 @@ class Call:
         return replace(self, function=joint, inputs=inputs, layout=None, extras={})
 
 
-def outputs(calls: Iterable[Call], seed: int) -> list[Tensor]:
+def compute_outputs(calls: Iterable[BoundCall], seed: int) -> list[Tensor]:
     """What some calls give, each with the same random numbers."""
-    return [trial(made.output, made.inputs, seed) for made in calls]
+    return [trial(made.compute_output, made.inputs, seed) for made in calls]
 
 
-def select(returned: Any, expected: tuple[int, ...] | None, given: Sequence[Any] = ()) -> Tensor:
+def select_output(returned: Any, expected: tuple[int, ...] | None, given: Sequence[Any] = ()) -> Tensor:
     """The tensor that is the attention output: the first of the expected shape, or else the first.
 
     What was ``given`` to the target is none, though it may stand among what is returned.
@@ -82,30 +82,30 @@ def select(returned: Any, expected: tuple[int, ...] | None, given: Sequence[Any]
     Raises:
         TypeError: if nothing that was returned is a floating-point tensor of the target's own.
     """
-    tensors = [t for t in tensors_in(returned) if t.numel() and not any(t is other for other in given)]
+    tensors = [t for t in list_tensors(returned) if t.numel() and not any(t is other for other in given)]
     if not tensors:
         raise TypeError(f"it returned {type(returned).__name__} without a floating-point tensor of its own in it")
     return next((t for t in tensors if tuple(t.shape) == expected), tensors[0])
 
 
-def tensors_in(returned: Any) -> Iterator[Tensor]:
+def list_tensors(returned: Any) -> Iterator[Tensor]:
     """The floating-point tensors in what a target returns: alone, in sequences, mappings and dataclasses."""
     if isinstance(returned, Tensor):
         yield from (returned,) if returned.is_floating_point() else ()
     elif isinstance(returned, Mapping):
-        yield from (tensor for value in returned.values() for tensor in tensors_in(value))
+        yield from (tensor for value in returned.values() for tensor in list_tensors(value))
     elif isinstance(returned, list | tuple):
-        yield from (tensor for value in returned for tensor in tensors_in(value))
+        yield from (tensor for value in returned for tensor in list_tensors(value))
     elif is_dataclass(returned) and not isinstance(returned, type):
-        yield from (tensor for field_ in fields(returned) for tensor in tensors_in(getattr(returned, field_.name)))
+        yield from (tensor for field_ in fields(returned) for tensor in list_tensors(getattr(returned, field_.name)))
 
 
-Maker = Callable[[Scene, Mapping[str, int]], Call]
+CallMaker = Callable[[TrialSpec, Mapping[str, int]], BoundCall]
 """Makes a call in a scene, with the candidate that each parameter takes."""
 
 
 @dataclass(frozen=True)
-class Way:
+class CallStrategy:
     """One way to call a target: it serves several scenes, so that sizes and strides can vary.
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
@@ -116,40 +116,40 @@ class Way:
     ``watched``: to make the call another function is run, and what it gives the target is taken.
     """
 
-    make: Maker
+    make: CallMaker
     free: tuple[str, ...]
     optional: tuple[str, ...] = ()
     choice: Mapping[str, int] = field(default_factory=dict)
     tensors: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
-    siblings: tuple[Maker, ...] = ()
+    siblings: tuple[CallMaker, ...] = ()
     unsure: tuple[str, ...] | None = None
-    packs: bool = False
-    shares: bool = False
+    takes_varlen: bool = False
+    shares_keys: bool = False
     watched: bool = False
 
-    def __call__(self, scene: Scene) -> Call:
+    def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a scene."""
-        made = self.make(scene, {**self.choice, **scene.choice}).joined((*self.joined, *scene.learned))
-        return made.with_all_outputs() if scene.whole else made
+        made = self.make(spec, {**self.choice, **spec.choice}).join_extras((*self.joined, *spec.learned))
+        return made.with_all_outputs() if spec.whole else made
 
-    def others(self, complaint: str) -> Iterator[Way]:
+    def list_variations(self, complaint: str) -> Iterator[CallStrategy]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.
 
         The optional ones only if a complaint names them or, for tensors, if something that is needed may be None.
         """
         if self.choice:
             yield from (replace(self, make=make) for make in self.siblings if make is not self.make)
-        named = [n for n in self.optional if _mentions(complaint, n.removeprefix(BUILT))]
+        named = [n for n in self.optional if _mentions_parameter(complaint, n.removeprefix(CONSTRUCTOR_PREFIX))]
         lacking = "NoneType" in complaint or complaint.startswith("AssertionError")
         missing = [n for n in self.tensors if n not in named] if lacking else []
         for name in (*self.free, *named, *missing):
-            for index in range(CANDIDATES):
+            for index in range(MAX_CANDIDATES):
                 if index != self.choice.get(name, 0):
                     yield replace(self, choice={**self.choice, name: index})
 
 
-def _mentions(complaint: str, name: str) -> bool:
+def _mentions_parameter(complaint: str, name: str) -> bool:
     """Whether a complaint names a parameter, or has a long word of its name."""
     said = set(re.findall(r"\w+", complaint))
-    return name in said or any(len(word) >= _TELLING and word in said for word in name.split("_"))
+    return name in said or any(len(word) >= _TELLING_LENGTH and word in said for word in name.split("_"))

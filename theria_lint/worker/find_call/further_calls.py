@@ -1,4 +1,4 @@
-"""Further ways in which a target that was called can be called: branches of it that plain q, k and v do not take."""
+"""Find specs for branches that plain q, k, v do not reach: packed sequences, shared keys, optional arguments."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import trial
 from theria.probes.rounding import relative_error
-from theria_lint.worker.find_call.call_strategy import Call, outputs
-from theria_lint.worker.find_call.run_trial import Binding, CannotCallError, Search
+from theria_lint.worker.find_call.call_strategy import BoundCall, compute_outputs
+from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.signatures import QKV
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.find_call.varlen import takes_one_length
 from theria_lint.worker.shims import shim_log
 
@@ -42,7 +42,7 @@ _SAME = 1e-3
 """The relative difference up to which a variant computes what the plain call does."""
 
 
-def variants(binding: Binding) -> dict[str, Scene]:
+def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """Scenes in which a function runs otherwise, by what is said of them.
 
     Sequences of different lengths laid end to end, where optional arguments tell their ends; and heads of q that share
@@ -50,136 +50,142 @@ def variants(binding: Binding) -> dict[str, Scene]:
     sequence alone, and for keys that are repeated: else it was not called as it wants to be. And the optional masks,
     lengths and biases of a function, as far as they go together.
     """
-    made, scene, found = binding.call(), binding.scene, dict[str, Scene | None]()
+    made, spec, found = working_call.make_call(), working_call.spec, dict[str, TrialSpec | None]()
     if made.module is not None:
         return {}
-    slow = _is_interpreted(made, scene)
-    if binding.way.packs and not scene.packed:
-        likely = sorted(PACKED, key=lambda name: PACKED[name] != scene.layout)
-        found["packed sequences"] = _first(binding, [_packed(binding, name) for name in likely], slow)
-    if binding.way.shares and scene.layout in LAYOUTS:
-        shape = replace(scene.shape, heads=2 * scene.shape.heads)
-        names = [name for name in SHARED if query_layout(name) == scene.layout and "g" in name]
-        found["shared keys"] = _first(binding, [replace(scene, layout=name, shape=shape) for name in names], slow)
-    if binding.way.optional and not slow:
-        found |= _with_arguments(binding)
-    return {name: scene for name, scene in found.items() if scene is not None}
+    slow = _runs_interpreted_kernels(made, spec)
+    if working_call.strategy.takes_varlen and not spec.packed:
+        likely = sorted(PACKED, key=lambda name: PACKED[name] != spec.layout)
+        found["packed sequences"] = _find_first_fitting_spec(
+            working_call, [_make_packed_spec(working_call, name) for name in likely], slow
+        )
+    if working_call.strategy.shares_keys and spec.layout in LAYOUTS:
+        shape = replace(spec.shape, heads=2 * spec.shape.heads)
+        names = [name for name in SHARED if query_layout(name) == spec.layout and "g" in name]
+        found["shared keys"] = _find_first_fitting_spec(
+            working_call, [replace(spec, layout=name, shape=shape) for name in names], slow
+        )
+    if working_call.strategy.optional and not slow:
+        found |= _find_optional_argument_specs(working_call)
+    return {name: spec for name, spec in found.items() if spec is not None}
 
 
-def _with_arguments(binding: Binding) -> dict[str, Scene]:
+def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """The scene with as many optional masks, lengths and the like as run together, each of which changes the output."""
-    search, scene, names = Search(time.monotonic() + _BUDGET), binding.scene, list[str]()
-    before = binding
+    search, spec, names = CallSearch(time.monotonic() + _BUDGET), working_call.spec, list[str]()
+    before = working_call
     try:
-        for name in (n for n in binding.way.optional if _OPTIONAL.search(n) and not binding.way.choice.get(n)):
-            chosen = (replace(scene, choice={**scene.choice, name: index}) for index in _WITH_VALUE)
-            tried = (search.attempt(binding.way, other) for other in chosen)
-            found = next((b for b in tried if b is not None and _differ(before, b)), None)
+        for name in (
+            n for n in working_call.strategy.optional if _OPTIONAL.search(n) and not working_call.strategy.choice.get(n)
+        ):
+            chosen = (replace(spec, choice={**spec.choice, name: index}) for index in _WITH_VALUE)
+            tried = (search.run_trial(working_call.strategy, other) for other in chosen)
+            found = next((b for b in tried if b is not None and _calls_give_different_outputs(before, b)), None)
             if found is not None:
-                before, scene = found, found.scene
+                before, spec = found, found.spec
                 names.append(name)
     except CannotCallError:  # out of time
         pass
-    return {f"its optional {', '.join(names)}": scene} if names else {}
+    return {f"its optional {', '.join(names)}": spec} if names else {}
 
 
-def _differ(one: Binding, other: Binding) -> bool:
+def _calls_give_different_outputs(one: WorkingCall, other: WorkingCall) -> bool:
     """Whether two calls give different numbers in the same shape."""
-    before, after = outputs((one.call(), other.call()), one.scene.seed)
+    before, after = compute_outputs((one.make_call(), other.make_call()), one.spec.seed)
     return before.shape == after.shape and not torch.equal(before, after)
 
 
-def _packed(binding: Binding, layout: str) -> Scene:
+def _make_packed_spec(working_call: WorkingCall, layout: str) -> TrialSpec:
     """The scene in a packed layout, with keys as long as queries unless both have their own ends."""
-    scene, way = binding.scene, binding.way
-    keys = scene.shape.queries if takes_one_length((*way.free, *way.optional)) else scene.shape.keys
-    return replace(scene, layout=layout, shape=replace(scene.shape, keys=keys))
+    spec, strategy = working_call.spec, working_call.strategy
+    keys = spec.shape.queries if takes_one_length((*strategy.free, *strategy.optional)) else spec.shape.keys
+    return replace(spec, layout=layout, shape=replace(spec.shape, keys=keys))
 
 
-def _is_interpreted(made: Call, scene: Scene) -> bool:
+def _runs_interpreted_kernels(made: BoundCall, spec: TrialSpec) -> bool:
     """Whether kernels are interpreted: without the reference as its oracle one more configuration takes too long."""
-    launched = shim_log.launches()
-    trial(made.output, made.inputs, scene.seed)
-    return shim_log.launches() > launched and scene.device == "cpu"
+    launched = shim_log.count_launches()
+    trial(made.compute_output, made.inputs, spec.seed)
+    return shim_log.count_launches() > launched and spec.device == "cpu"
 
 
-def _first(binding: Binding, scenes: Iterable[Scene], slow: bool) -> Scene | None:
+def _find_first_fitting_spec(working_call: WorkingCall, specs: Iterable[TrialSpec], slow: bool) -> TrialSpec | None:
     """The first scene in which the target runs and computes the same; softmax attention alone where it is slow."""
-    search = Search(time.monotonic() + _BUDGET)
+    search = CallSearch(time.monotonic() + _BUDGET)
     try:
-        for scene in scenes:
-            found = search.attempt(binding.way, scene)
-            if found is not None and _fits(binding, found, slow):
-                return scene
+        for spec in specs:
+            found = search.run_trial(working_call.strategy, spec)
+            if found is not None and _fits_working_call(working_call, found, slow):
+                return spec
     except CannotCallError:  # out of time
         pass
     return None
 
 
-def _fits(plain: Binding, found: Binding, slow: bool) -> bool:
-    return found.agrees or (not (plain.agrees or slow) and _computes_the_same(plain, found))
+def _fits_working_call(plain: WorkingCall, found: WorkingCall, slow: bool) -> bool:
+    return found.agrees or (not (plain.agrees or slow) and _computes_same_values(plain, found))
 
 
-def _computes_the_same(plain: Binding, found: Binding) -> bool:
+def _computes_same_values(plain: WorkingCall, found: WorkingCall) -> bool:
     """Whether a variant gives what the plain call gives, part by part; packed gates and the like are taken on trust."""
-    made, scene = found.call(), found.scene
+    made, spec = found.make_call(), found.spec
     if list(made.inputs) != list(QKV):
-        return scene.packed
-    keys = key_layout(scene.layout)
-    q, k, v = (to_bhtd(made.inputs[n], keys if n != "q" else query_layout(scene.layout)) for n in QKV)
-    if not scene.packed:
+        return spec.packed
+    keys = key_layout(spec.layout)
+    q, k, v = (to_bhtd(made.inputs[n], keys if n != "q" else query_layout(spec.layout)) for n in QKV)
+    if not spec.packed:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    parts = [torch.split(t, sequence_lengths(t.shape[2]) if scene.packed else t.shape[2], 2) for t in (q, k, v)]
+    parts = [torch.split(t, sequence_lengths(t.shape[2]) if spec.packed else t.shape[2], 2) for t in (q, k, v)]
     try:
-        truth = torch.cat([_plainly(plain, *part) for part in zip(*parts, strict=True)], 2)
-        output = to_bhtd(trial(made.output, made.inputs, scene.seed), query_layout(scene.layout))
+        truth = torch.cat([_compute_plain_output(plain, *part) for part in zip(*parts, strict=True)], 2)
+        output = to_bhtd(trial(made.compute_output, made.inputs, spec.seed), query_layout(spec.layout))
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return False
     return output.shape == truth.shape and relative_error(output, truth) < _SAME
 
 
-def _plainly(binding: Binding, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _compute_plain_output(working_call: WorkingCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The output (B,H,T,Dv) of the plain call for q (B,H,T,D), k and v."""
     batch, heads, queries, dim = q.shape
-    shape = replace(binding.scene.shape, batch=batch, heads=heads, queries=queries, keys=k.shape[2], dim=dim)
-    scene = replace(binding.scene, shape=shape)
-    inputs = {n: from_bhtd(t, scene.layout).contiguous() for n, t in zip(QKV, (q, k, v), strict=True)}
-    return to_bhtd(trial(binding.call(scene).output, inputs, scene.seed), scene.layout)
+    shape = replace(working_call.spec.shape, batch=batch, heads=heads, queries=queries, keys=k.shape[2], dim=dim)
+    spec = replace(working_call.spec, shape=shape)
+    inputs = {n: from_bhtd(t, spec.layout).contiguous() for n, t in zip(QKV, (q, k, v), strict=True)}
+    return to_bhtd(trial(working_call.make_call(spec).compute_output, inputs, spec.seed), spec.layout)
 
 
-MOST = 2
+MAX_OPTIONAL_TENSORS = 2
 """How many optional tensors are given: each is measured like another configuration."""
 
-_SHAPES = 3
+_SHAPE_CHOICES = 3
 """In how many shapes each is tried."""
 
 """Seconds after which no further one is tried."""
 
 
-def with_options(binding: Binding) -> dict[str, Scene]:
+def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """Scenes in which a module is given an optional tensor too, by what is said of them.
 
     Only where it runs with it, and its output is another then.
     """
-    names = binding.way.tensors if binding.call().module is not None else ()
-    search, found = Search(time.monotonic() + _BUDGET), {}
-    for name in (name for name in names if name not in binding.way.choice):
+    names = working_call.strategy.tensors if working_call.make_call().module is not None else ()
+    search, found = CallSearch(time.monotonic() + _BUDGET), {}
+    for name in (name for name in names if name not in working_call.strategy.choice):
         try:
-            scene = next(_scenes(binding, name, search), None)
+            spec = next(_list_optional_tensor_specs(working_call, name, search), None)
         except CannotCallError:  # out of time
             break
-        found.update({f"its optional {name}": scene} if scene is not None else {})
-        if len(found) == MOST:
+        found.update({f"its optional {name}": spec} if spec is not None else {})
+        if len(found) == MAX_OPTIONAL_TENSORS:
             break
     return found
 
 
-def _scenes(binding: Binding, name: str, search: Search) -> Iterator[Scene]:
-    plain = binding.call()
-    for index in range(1, 1 + _SHAPES):
-        scene = replace(binding.scene, choice={**binding.scene.choice, name: index})
-        given = search.attempt(binding.way, scene)
-        if given is None or name not in (call := given.call()).inputs:
+def _list_optional_tensor_specs(working_call: WorkingCall, name: str, search: CallSearch) -> Iterator[TrialSpec]:
+    plain = working_call.make_call()
+    for index in range(1, 1 + _SHAPE_CHOICES):
+        spec = replace(working_call.spec, choice={**working_call.spec.choice, name: index})
+        given = search.run_trial(working_call.strategy, spec)
+        if given is None or name not in (call := given.make_call()).inputs:
             continue
-        if not torch.equal(*outputs((plain, call), scene.seed)):
-            yield scene
+        if not torch.equal(*compute_outputs((plain, call), spec.seed)):
+            yield spec

@@ -1,4 +1,4 @@
-"""Other arguments for a target that could not be called: each change starts from the attempt that got furthest."""
+"""Hill-climb from the failed trials that got furthest, one argument at a time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import replace
 import torch
 
 from theria.probes.qkv import Shape
-from theria_lint.worker.find_call.argument_values import CHUNKS, is_learned
-from theria_lint.worker.find_call.call_strategy import CANDIDATES, Call, Way
-from theria_lint.worker.find_call.run_trial import GARBAGE, Binding, Refusal, Search
-from theria_lint.worker.find_call.shape_hints import shapes_in
-from theria_lint.worker.find_call.trial_spec import SEVERAL_CHUNKS, SIZES, Scene
+from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
+from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, CallStrategy
+from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
+from theria_lint.worker.find_call.shape_hints import find_shapes
+from theria_lint.worker.find_call.trial_spec import SEVERAL_CHUNKS, SIZES, TrialSpec
 
-STARTS = 4
+MAX_STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
 
-LONGEST = 256
+MAX_ASKED_LENGTH = 256
 """The most positions that a complaint is believed to want."""
 
 _IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
@@ -26,72 +26,76 @@ _DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
 _MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
-def climbing(search: Search, layouts: Container[str]) -> Binding | None:
+def hill_climb(search: CallSearch, layouts: Container[str]) -> WorkingCall | None:
     """Other arguments in some layouts, one at a time, as long as each change gets further than the last."""
-    starts: dict[str, Refusal] = {}
-    for refusal in (refusal for refusal in search.furthest() if refusal.scene.layout in layouts):
-        starts.setdefault(refusal.scene.layout, refusal)
-    for start in [*starts.values()][:STARTS]:
-        best: Refusal | None = start
+    starts: dict[str, FailedTrial] = {}
+    for failed_trial in (
+        failed_trial for failed_trial in search.list_furthest() if failed_trial.spec.layout in layouts
+    ):
+        starts.setdefault(failed_trial.spec.layout, failed_trial)
+    for start in [*starts.values()][:MAX_STARTS]:
+        best: FailedTrial | None = start
         while best is not None:
-            found, best = _step(search, best)
+            found, best = _take_best_step(search, best)
             if found is not None:
                 return found
     return None
 
 
-def _step(search: Search, best: Refusal) -> tuple[Binding | None, Refusal | None]:
+def _take_best_step(search: CallSearch, best: FailedTrial) -> tuple[WorkingCall | None, FailedTrial | None]:
     """The first change that runs, or else the one that gets furthest, if that is further than before."""
-    further: Refusal | None = None
-    for way, scene in _changes(best):
-        count = len(search.refusals)
-        binding = search.attempt(way, scene)
-        if binding is not None:
-            return binding, None
-        for refusal in search.refusals[count:]:
-            if refusal.progress > (further or best).progress:
-                further = refusal
+    further: FailedTrial | None = None
+    for strategy, spec in _list_changes(best):
+        count = len(search.failed_trials)
+        working_call = search.run_trial(strategy, spec)
+        if working_call is not None:
+            return working_call, None
+        for failed_trial in search.failed_trials[count:]:
+            if failed_trial.progress > (further or best).progress:
+                further = failed_trial
     return None, further
 
 
-def _changes(best: Refusal) -> Iterator[tuple[Way, Scene]]:
+def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]:
     """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size."""
-    way, scene = best.way, best.scene
-    asked = {name: symbols for name, symbols in shapes_in(best.reason).items() if scene.written.get(name) != symbols}
+    strategy, spec = best.strategy, best.spec
+    asked = {
+        name: symbols for name, symbols in find_shapes(best.reason).items() if spec.text_shapes.get(name) != symbols
+    }
     if asked:
-        yield way, replace(scene, written={**scene.written, **asked})
+        yield strategy, replace(spec, text_shapes={**spec.text_shapes, **asked})
     if _IN_PLACE in best.reason:
-        yield replace(way, make=_on_copies(way)), scene
-    if scene.dtype is torch.float64 and _DTYPES.search(best.reason):
-        yield way, replace(scene, dtype=torch.float32)
-    if best.progress[0] == GARBAGE and not scene.gentle:
-        yield way, replace(scene, gentle=True)
-    yield from ((way, replace(scene, shape=shape)) for shape in _asked_lengths(scene.shape, best.reason))
-    for other in way.others(best.reason):
-        yield other, scene
-    together = [name for name in way.free if is_learned(name)]
-    for index in range(1, CANDIDATES) if len(together) > 1 else ():
-        yield replace(way, choice={**way.choice, **dict.fromkeys(together, index)}), scene
-    if any(re.search(CHUNKS, name) for name in way.optional) and not scene.small:
-        yield way, replace(scene, small=True, shape=SEVERAL_CHUNKS)
-    if way.choice:
-        yield from ((way, replace(scene, shape=shape)) for shape in SIZES[1:] if shape != scene.shape)
+        yield replace(strategy, make=_make_call_on_copies(strategy)), spec
+    if spec.dtype is torch.float64 and _DTYPES.search(best.reason):
+        yield strategy, replace(spec, dtype=torch.float32)
+    if best.progress[0] == INVALID_OUTPUT_STAGE and not spec.gentle:
+        yield strategy, replace(spec, gentle=True)
+    yield from ((strategy, replace(spec, shape=shape)) for shape in _list_asked_lengths(spec.shape, best.reason))
+    for other in strategy.list_variations(best.reason):
+        yield other, spec
+    together = [name for name in strategy.free if is_learned(name)]
+    for index in range(1, MAX_CANDIDATES) if len(together) > 1 else ():
+        yield replace(strategy, choice={**strategy.choice, **dict.fromkeys(together, index)}), spec
+    if any(re.search(CHUNK_NAMES, name) for name in strategy.optional) and not spec.small:
+        yield strategy, replace(spec, small=True, shape=SEVERAL_CHUNKS)
+    if strategy.choice:
+        yield from ((strategy, replace(spec, shape=shape)) for shape in SIZES[1:] if shape != spec.shape)
 
 
-def _on_copies(way: Way) -> Callable[[Scene, Mapping[str, int]], Call]:
+def _make_call_on_copies(strategy: CallStrategy) -> Callable[[TrialSpec, Mapping[str, int]], BoundCall]:
     """Makes the call with copies of its inputs: code that writes into q is given what a projection made, not a leaf."""
 
-    def make(scene: Scene, choice: Mapping[str, int]) -> Call:
-        made = way.make(scene, choice)
+    def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+        made = strategy.make(spec, choice)
         function = made.function
         return replace(made, function=lambda *values, **others: function(*(v.clone() for v in values), **others))
 
     return make
 
 
-def _asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:
+def _list_asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:
     """As many positions as a complaint wants: a window's table of biases fits one number of them."""
     for one, other in _MISMATCH.findall(reason):
         for given, wanted in ((int(one), int(other)), (int(other), int(one))):
-            if given in (shape.queries, shape.keys) and 1 < wanted <= LONGEST:
+            if given in (shape.queries, shape.keys) and 1 < wanted <= MAX_ASKED_LENGTH:
                 yield replace(shape, queries=wanted, keys=wanted)

@@ -1,4 +1,4 @@
-"""How to build modules and call their forward."""
+"""Make call strategies for modules: build one from its constructor, then call its forward."""
 
 from __future__ import annotations
 
@@ -13,62 +13,68 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.worker.find_call.argument_values import Values, by_name
-from theria_lint.worker.find_call.call_strategy import BUILT, Call, Maker, Way
+from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name
+from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallMaker, CallStrategy
 from theria_lint.worker.find_call.constructor_values import (
-    MODULE_BUILD,
-    Passing,
-    Settings,
-    Table,
-    annotated,
-    compared_strings,
-    constructor,
-    is_open,
-    layer_class,
-    suggests,
+    MODULE_VALUES,
+    FakeModuleConfig,
+    PassThroughLayer,
+    ValueTable,
+    find_annotation_values,
+    find_compared_strings,
+    find_layer_class,
+    has_values_for_name,
+    read_constructor_parameters,
+    takes_any_keyword,
 )
-from theria_lint.worker.find_call.function_calls import expected_shape
+from theria_lint.worker.find_call.function_calls import compute_expected_shape
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
-    FEATURES,
-    FORWARD,
-    Given,
-    Recipe,
-    Record,
-    heads_apart,
-    optional_tensors,
-    recipes,
-    record_of,
-    token_ids,
+    FEATURE_AXES,
+    FORWARD_VALUES,
+    InputBuilder,
+    ModuleInputs,
+    StructuredInput,
+    build_qkv_with_heads,
+    find_structured_input,
+    list_input_builders,
+    list_optional_tensors,
+    make_token_ids,
 )
-from theria_lint.worker.find_call.run_trial import attending, depending
+from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
 from theria_lint.worker.find_call.signatures import (
     as_a_caller,
     choose_arguments,
-    free_parameters,
-    hints_of,
-    optional_parameters,
-    parameters_of,
+    list_free_parameters,
+    list_optional_parameters,
+    read_parameters,
+    read_type_hints,
 )
-from theria_lint.worker.find_call.trial_spec import Scene
-from theria_lint.worker.parameter_vector import PARAMETERS, in_parameters
+from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 
-def module_ways(cls: Any, fixed: Mapping[str, Any]) -> Iterator[Way]:
+def list_module_strategies(cls: Any, fixed: Mapping[str, Any]) -> Iterator[CallStrategy]:
     """Ways to build a module, times ways to call its forward."""
     forward = _of_forward(cls)
-    record = record_of(cls)
-    target = _Target(cls, constructor(cls), record.opened(forward) if record else forward, record, fixed)
-    yield from target.ways()
+    structured_input = find_structured_input(cls)
+    target = _ModuleTarget(
+        cls,
+        read_constructor_parameters(cls),
+        structured_input.expand_parameters(forward) if structured_input else forward,
+        structured_input,
+        fixed,
+    )
+    yield from target.list_forward_strategies()
 
 
 def _of_forward(cls: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a class's forward, without self."""
-    return dict(list(parameters_of(cls.forward).items())[1:])
+    return dict(list(read_parameters(cls.forward).items())[1:])
 
 
 @dataclass(frozen=True)
-class _Target:
+class _ModuleTarget:
     """A class, the parameters of its constructor and its forward, and the arguments that the user has configured.
 
     ``record``: the object that some of the forward's parameters are put into. ``complaints``: what the constructor
@@ -78,132 +84,140 @@ class _Target:
     cls: Any
     parameters: Mapping[str, inspect.Parameter]
     forward: Mapping[str, inspect.Parameter]
-    record: Record | None
+    structured_input: StructuredInput | None
     fixed: Mapping[str, Any]
     complaints: dict[Hashable, tuple[Exception, TracebackType | None]] = field(default_factory=dict)
 
-    def ways(self) -> Iterator[Way]:
+    def list_forward_strategies(self) -> Iterator[CallStrategy]:
         """The ways to make the call, each with the parameters of both signatures to choose."""
-        known = list(recipes(self.forward))
-        free = [BUILT + name for name in free_parameters(self.parameters, self.fixed)]
-        optional = [BUILT + name for name in optional_parameters(self.parameters, self.fixed)]
-        makers: tuple[Maker, ...] = (
-            *(partial(self.call, recipe) for recipe in known),
-            *(partial(self.call_small, recipe) for recipe in known),
-            self.call_with_ids,
+        known = list(list_input_builders(self.forward))
+        free = [CONSTRUCTOR_PREFIX + name for name in list_free_parameters(self.parameters, self.fixed)]
+        optional = [CONSTRUCTOR_PREFIX + name for name in list_optional_parameters(self.parameters, self.fixed)]
+        makers: tuple[CallMaker, ...] = (
+            *(partial(self.call_with_inputs, builder) for builder in known),
+            *(partial(self.call_with_small_defaults, builder) for builder in known),
+            self.call_with_token_ids,
         )
-        way = Way(
+        strategy = CallStrategy(
             makers[0],
-            (*free, *free_parameters(self.forward, self.fixed)),
-            (*optional, *optional_parameters(self.forward, self.fixed)),
-            tensors=tuple(name for name in optional_tensors(self.forward) if name not in self.fixed),
+            (*free, *list_free_parameters(self.forward, self.fixed)),
+            (*optional, *list_optional_parameters(self.forward, self.fixed)),
+            tensors=tuple(name for name in list_optional_tensors(self.forward) if name not in self.fixed),
             siblings=makers,
-            unsure=tuple(self._unsure()),
+            unsure=tuple(self._list_unsure_parameters()),
         )
-        yield from (replace(way, make=make) for make in makers)
+        yield from (replace(strategy, make=make) for make in makers)
 
-    def _unsure(self) -> list[str]:
+    def _list_unsure_parameters(self) -> list[str]:
         """What the names say nothing of; where they all do, everything that the constructor needs."""
-        needed = free_parameters(self.parameters, self.fixed)
-        rest = [name for name in free_parameters(self.forward, self.fixed) if not suggests(name, FORWARD)]
-        unknown = [name for name in needed if not suggests(name, table_for(self.cls))] + rest[1:]
+        needed = list_free_parameters(self.parameters, self.fixed)
+        rest = [
+            name
+            for name in list_free_parameters(self.forward, self.fixed)
+            if not has_values_for_name(name, FORWARD_VALUES)
+        ]
+        unknown = [name for name in needed if not has_values_for_name(name, make_value_table(self.cls))] + rest[1:]
         return list(dict.fromkeys(unknown or needed))
 
-    def built(self, scene: Scene, choice: Mapping[str, int]) -> Any:
+    def build_from_choice(self, spec: TrialSpec, choice: Mapping[str, int]) -> Any:
         """The module, with weights that depend on nothing but the scene's seed.
 
         What it is built from is the same for every recipe and layout, and so is what its constructor complains of.
         """
-        of_constructor = {name.removeprefix(BUILT): i for name, i in choice.items() if name.startswith(BUILT)}
-        key = (scene.shape, scene.dtype, scene.small, scene.masking, tuple(of_constructor.items()))
+        of_constructor = {
+            name.removeprefix(CONSTRUCTOR_PREFIX): i
+            for name, i in choice.items()
+            if name.startswith(CONSTRUCTOR_PREFIX)
+        }
+        key = (spec.shape, spec.dtype, spec.small, spec.masking, tuple(of_constructor.items()))
         if key in self.complaints:
             error, trace = self.complaints[key]
             raise error.with_traceback(trace)
-        torch.default_generator.manual_seed(scene.seed)
+        torch.default_generator.manual_seed(spec.seed)
         mine = {name: v for name, v in self.fixed.items() if name in self.parameters or name not in self.forward}
         try:
-            module = build(self.cls, self.parameters, scene, of_constructor, mine)
+            module = build_module(self.cls, self.parameters, spec, of_constructor, mine)
         except Exception as error:
             self.complaints[key] = error, error.__traceback__
             raise
-        prepare(module, roomy(self.parameters, scene))
+        prepare_module(module, with_default_heads(self.parameters, spec))
         return module
 
-    def call(self, recipe: Recipe, scene: Scene, choice: Mapping[str, int]) -> Call:
+    def call_with_inputs(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module bound to all but what a recipe makes."""
-        module = self.built(scene, choice)
-        scene = roomy(self.parameters, scene)
-        given = recipe(self.forward, scene, choice)
+        module = self.build_from_choice(spec, choice)
+        spec = with_default_heads(self.parameters, spec)
+        given = builder(self.forward, spec, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
-        others = self._others(rest, scene, choice)
-        function = _Forward(partial(self._run, module), module, given, others, scene)
-        plain = recipe is heads_apart and set(given.tensors) == {"q", "k", "v"}
-        expected = expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
+        others = self._choose_other_arguments(rest, spec, choice)
+        function = _CheckedForward(partial(self._call_forward, module), module, given, others, spec)
+        plain = builder is build_qkv_with_heads and set(given.tensors) == {"q", "k", "v"}
+        expected = compute_expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
         extras = {name: v for name, v in others.items() if isinstance(v, Tensor) and v.is_floating_point()}
-        return Call(function, given.tensors, expected, scene.layout if plain else None, module, extras)
+        return BoundCall(function, given.tensors, expected, spec.layout if plain else None, module, extras)
 
-    def call_small(self, recipe: Recipe, scene: Scene, choice: Mapping[str, int]) -> Call:
+    def call_with_small_defaults(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The same with smaller defaults."""
-        return self.call(recipe, replace(scene, small=True), choice)
+        return self.call_with_inputs(builder, replace(spec, small=True), choice)
 
-    def call_with_ids(self, scene: Scene, choice: Mapping[str, int]) -> Call:
+    def call_with_token_ids(self, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module as a function of its parameters: token numbers have no derivative."""
-        module = self.built(scene, choice)
-        scene = roomy(self.parameters, scene)
-        ids = token_ids(self.forward, scene)
+        module = self.build_from_choice(spec, choice)
+        spec = with_default_heads(self.parameters, spec)
+        ids = make_token_ids(self.forward, spec)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
-        others = self._others(rest, scene, choice)
-        found = in_parameters(module, lambda: self._run(module, {**ids, **others}))
+        others = self._choose_other_arguments(rest, spec, choice)
+        found = as_function_of_parameters(module, lambda: self._call_forward(module, {**ids, **others}))
         if found is None:
             raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
-        return Call(found[0], {PARAMETERS: found[1]})
+        return BoundCall(found[0], {PARAMETERS: found[1]})
 
-    def _others(
-        self, parameters: Mapping[str, inspect.Parameter], scene: Scene, choice: Mapping[str, int]
+    def _choose_other_arguments(
+        self, parameters: Mapping[str, inspect.Parameter], spec: TrialSpec, choice: Mapping[str, int]
     ) -> dict[str, Any]:
         """Values for the rest of the forward's parameters, and what was configured for its ``**kwargs``."""
         known = {*self.parameters, *self.forward}
         loose = {name: value for name, value in self.fixed.items() if name not in known}
-        mine = loose if is_open(self.forward) and not is_open(self.parameters) else {}
-        return {**mine, **choose_arguments(parameters, scene, FORWARD, choice, self.fixed)}
+        mine = loose if takes_any_keyword(self.forward) and not takes_any_keyword(self.parameters) else {}
+        return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, self.fixed)}
 
-    def _run(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
+    def _call_forward(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """What a module returns for the arguments of its forward."""
-        given = self.record.closed(arguments) if self.record else dict(arguments)
+        given = self.structured_input.pack_arguments(arguments) if self.structured_input else dict(arguments)
         if ANYTHING in given:
-            return made_by(partial(module, given.pop(ANYTHING), **given))
+            return call_without_exit(partial(module, given.pop(ANYTHING), **given))
         leading, named = as_a_caller(_of_forward(self.cls), given)
-        return made_by(partial(module, *leading, **named))
+        return call_without_exit(partial(module, *leading, **named))
 
 
-class _Forward:
+class _CheckedForward:
     """A module's forward as a function of tensors; its first call makes sure that what comes out means something."""
 
     def __init__(
         self,
         run: Callable[[Mapping[str, Any]], Any],
         module: nn.Module,
-        given: Given,
+        given: ModuleInputs,
         others: Mapping[str, Any],
-        scene: Scene,
+        spec: TrialSpec,
     ) -> None:
         """Binds all arguments but the tensors; ``run`` calls the module."""
-        self._run_module, self._module, self._given, self._others, self._scene = run, module, given, others, scene
+        self._run_module, self._module, self._given, self._others, self._spec = run, module, given, others, spec
         self._known = {name for name, p in module.named_parameters() if not nn.parameter.is_lazy(p)}
         self._called = False
 
     def __call__(self, *values: Tensor, **extras: Tensor) -> Any:
         """What the module returns; ``extras`` take the place of what is bound."""
-        run = partial(self._run, **extras)
+        run = partial(self._run_bound, **extras)
         if self._called:
             return run(*values)
         self._called = True
-        settled = partial(self._settled, run)
+        settled = partial(self._run_settled, run)
         if list(self._given.tensors) == ["x"] and self._known:
-            return attending(settled, values[0], FEATURES[self._scene.layout])
-        return depending(settled, values)
+            return check_mixes_positions(settled, values[0], FEATURE_AXES[self._spec.layout])
+        return check_depends_on_inputs(settled, values)
 
-    def _settled(self, run: Callable[..., Any], *values: Tensor) -> Any:
+    def _run_settled(self, run: Callable[..., Any], *values: Tensor) -> Any:
         """What it returns once it has made all of its parameters, which may start at zero like others."""
         state = torch.get_rng_state()
         returned = run(*values)
@@ -211,13 +225,13 @@ class _Forward:
         if not made:
             return returned
         self._known |= made.keys()
-        self._module.to(device=self._scene.device, dtype=self._scene.dtype)
-        shake(made, self._scene)
+        self._module.to(device=self._spec.device, dtype=self._spec.dtype)
+        perturb_parameters(made, self._spec)
         torch.set_rng_state(state)
         return run(*values)
 
-    def _run(self, *values: Tensor, **extras: Tensor) -> Any:
-        return self._run_module({**self._others, **self._given.arguments(values), **extras})
+    def _run_bound(self, *values: Tensor, **extras: Tensor) -> Any:
+        return self._run_module({**self._others, **self._given.make_arguments(values), **extras})
 
 
 _MISSING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
@@ -226,73 +240,73 @@ _CONFIGURATION = re.compile(r"^(config|cfg|args|hparams|params|opts?|\w+_config)
 
 
 @lru_cache(maxsize=64)
-def table_for(cls: Any) -> Table:
+def make_value_table(cls: Any) -> ValueTable:
     """The table for one class: what its code compares a parameter with, and what its annotations tell, before names."""
-    rules: dict[str, Values] = {}
-    hints = hints_of(cls.__init__)
-    for name in constructor(cls):
-        strings = [text for owner in cls.__mro__ for text in _strings(owner).get(name, [])]
+    rules: dict[str, ValueMaker] = {}
+    hints = read_type_hints(cls.__init__)
+    for name in read_constructor_parameters(cls):
+        strings = [text for owner in cls.__mro__ for text in _read_strings_of_class(owner).get(name, [])]
         if strings:
-            rules[name] = _constants(strings)
-        elif (values := _of_hint(cls, name, hints.get(name))) is not None:
+            rules[name] = _offer_strings(strings)
+        elif (values := _find_values_by_hint(cls, name, hints.get(name))) is not None:
             rules[name] = values
-    return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_BUILD)
+    return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_VALUES)
 
 
-def _strings(cls: Any) -> Mapping[str, list[str]]:
-    return compared_strings(cls) if cls.__module__.partition(".")[0] not in ("torch", "builtins") else {}
+def _read_strings_of_class(cls: Any) -> Mapping[str, list[str]]:
+    return find_compared_strings(cls) if cls.__module__.partition(".")[0] not in ("torch", "builtins") else {}
 
 
-def _constants(values: list[str]) -> Values:
-    return lambda name, scene: list(values)
+def _offer_strings(values: list[str]) -> ValueMaker:
+    return lambda name, spec: list(values)
 
 
-def _of_hint(cls: Any, name: str, hint: Any) -> Values | None:
+def _find_values_by_hint(cls: Any, name: str, hint: Any) -> ValueMaker | None:
     """The values that an annotation speaks for: a configuration, a layer, a number of numbers, one of a few words."""
     if inspect.isclass(hint) and (_CONFIGURATION.match(name.lower()) or "config" in hint.__name__.lower()):
-        return _configurations(hint)
-    layer = layer_class(cls, name, hint)
-    return _layers(layer) if layer is not None else annotated(hint)
+        return _offer_configurations(hint)
+    layer = find_layer_class(cls, name, hint)
+    return _offer_layers(layer) if layer is not None else find_annotation_values(hint)
 
 
-def _configurations(owner: Any) -> Values:
+def _offer_configurations(owner: Any) -> ValueMaker:
     """A real configuration, its sizes as the scene has them, and one that answers for any entry."""
 
-    def make(name: str, scene: Scene) -> list[Any]:
-        sizes = small_defaults(constructor(owner), scene, MODULE_BUILD, above=0)
+    def make(name: str, spec: TrialSpec) -> list[Any]:
+        sizes = choose_small_defaults(read_constructor_parameters(owner), spec, MODULE_VALUES, above=0)
         try:
-            return [owner(**sizes), Settings(scene)]
+            return [owner(**sizes), FakeModuleConfig(spec)]
         except Exception:  # a configuration that checks its entries against each other
-            return [Settings(scene)]
+            return [FakeModuleConfig(spec)]
 
     return make
 
 
-def _layers(owner: Any) -> Values:
+def _offer_layers(owner: Any) -> ValueMaker:
     """A layer that is built like the module that is given it."""
 
-    def make(name: str, scene: Scene) -> list[Any]:
+    def make(name: str, spec: TrialSpec) -> list[Any]:
         try:
-            return [build(owner, constructor(owner), scene, {}, {}), Passing()]
+            return [build_module(owner, read_constructor_parameters(owner), spec, {}, {}), PassThroughLayer()]
         except Exception:  # a constructor that wants what nobody can guess
-            return [Passing()]
+            return [PassThroughLayer()]
 
     return make
 
 
-def roomy(parameters: Mapping[str, inspect.Parameter], scene: Scene) -> Scene:
+def with_default_heads(parameters: Mapping[str, inspect.Parameter], spec: TrialSpec) -> TrialSpec:
     """The scene with as many heads as the constructor's default asks for, so that the width divides by them.
 
     With small defaults the heads are the scene's.
     """
-    for name, parameter in () if scene.small else parameters.items():
+    for name, parameter in () if spec.small else parameters.items():
         if "head" in name.lower() and "dim" not in name.lower() and type(parameter.default) is int:
-            return replace(scene, shape=replace(scene.shape, heads=max(1, parameter.default)))
-    return scene
+            return replace(spec, shape=replace(spec.shape, heads=max(1, parameter.default)))
+    return spec
 
 
-def small_defaults(
-    parameters: Mapping[str, inspect.Parameter], scene: Scene, table: Table, *, above: int
+def choose_small_defaults(
+    parameters: Mapping[str, inspect.Parameter], spec: TrialSpec, table: ValueTable, *, above: int
 ) -> dict[str, int]:
     """Smaller numbers for the sizes that have a default greater than ``above``, where their names say what they are.
 
@@ -301,15 +315,15 @@ def small_defaults(
     found = {}
     for name, parameter in parameters.items():
         if type(parameter.default) is int and parameter.default > above:
-            values = [v for v in by_name(name, table, scene) if type(v) is int and v < parameter.default]
+            values = [v for v in find_values_by_name(name, table, spec) if type(v) is int and v < parameter.default]
             found.update({name: values[0]} if values else {})
     return found
 
 
-def build(
+def build_module(
     cls: Any,
     parameters: Mapping[str, inspect.Parameter],
-    scene: Scene,
+    spec: TrialSpec,
     choice: Mapping[str, int],
     fixed: Mapping[str, Any],
 ) -> Any:
@@ -320,24 +334,30 @@ def build(
     Raises:
         Exception: whatever the constructor raises.
     """
-    table = table_for(cls)
-    arguments = choose_arguments(parameters, roomy(parameters, scene), table, choice, fixed)
-    if scene.small:
-        arguments = {**small_defaults(parameters, scene, table, above=2), **arguments, **_given(fixed, parameters)}
-    if not is_open(parameters):
-        return made_by(partial(cls, **arguments))
+    table = make_value_table(cls)
+    arguments = choose_arguments(parameters, with_default_heads(parameters, spec), table, choice, fixed)
+    if spec.small:
+        arguments = {
+            **choose_small_defaults(parameters, spec, table, above=2),
+            **arguments,
+            **_keep_known_arguments(fixed, parameters),
+        }
+    if not takes_any_keyword(parameters):
+        return call_without_exit(partial(cls, **arguments))
     arguments |= {name: value for name, value in fixed.items() if name not in parameters}
-    return _made_openly(cls, arguments, fixed, lambda name: by_name(name, table, roomy(parameters, scene)))
+    return _build_with_any_keyword(
+        cls, arguments, fixed, lambda name: find_values_by_name(name, table, with_default_heads(parameters, spec))
+    )
 
 
-def _made_openly(
+def _build_with_any_keyword(
     cls: Any, arguments: dict[str, Any], fixed: Mapping[str, Any], values: Callable[[str], list[Any]]
 ) -> Any:
     """What a class makes that takes any keyword argument, and may hand it to others: they say what is amiss."""
     refused: set[str] = set()
     while True:
         try:
-            return made_by(partial(cls, **arguments))
+            return call_without_exit(partial(cls, **arguments))
         except TypeError as error:
             surplus = {name for name in _UNEXPECTED.findall(str(error)) if name in arguments.keys() - fixed.keys()}
             missing = [name for told in _MISSING.findall(str(error)) for name in re.findall(r"'(\w+)'", told)]
@@ -348,11 +368,11 @@ def _made_openly(
             arguments = {n: v for n, v in {**arguments, **asked}.items() if n not in surplus}
 
 
-def _given(fixed: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+def _keep_known_arguments(fixed: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     return {name: value for name, value in fixed.items() if name in parameters}
 
 
-def made_by(make: Any) -> Any:
+def call_without_exit(make: Any) -> Any:
     """What a callable returns; RuntimeError where it exits the process, as some do for want of a package."""
     try:
         return make()
@@ -360,20 +380,20 @@ def made_by(make: Any) -> Any:
         raise RuntimeError(f"it exits the process with {error.code or 0}") from None
 
 
-def prepare(module: nn.Module, scene: Scene) -> None:
+def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
     """Moves a module to the scene, silences its dropout, and shakes parameters that start at a special value."""
-    module.to(device=scene.device, dtype=scene.dtype).train(not scene.evaluating)
+    module.to(device=spec.device, dtype=spec.dtype).train(not spec.evaluating)
     for part_ in module.modules():
         if isinstance(part_, nn.modules.dropout._DropoutNd):
             part_.p = 0.0
-    shake(dict(module.named_parameters()), scene)
+    perturb_parameters(dict(module.named_parameters()), spec)
 
 
-def shake(parameters: Mapping[str, nn.Parameter], scene: Scene) -> None:
+def perturb_parameters(parameters: Mapping[str, nn.Parameter], spec: TrialSpec) -> None:
     """Adds noise to parameters: one that starts at zero hides whatever stands behind it."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.is_floating_point() and not nn.parameter.is_lazy(parameter):
-                noise = scene.tensor(name, tuple(parameter.shape))
+                noise = spec.draw_tensor(name, tuple(parameter.shape))
                 spread = float(parameter.float().std()) if parameter.numel() > 1 else 0.0
                 parameter.add_(0.3 * (spread or 0.5) * noise)

@@ -1,4 +1,4 @@
-"""The tensors that a module's forward is differentiated in: which of its parameters hold them, and their shapes."""
+"""Build the tensors that a module's forward is differentiated in: which parameters take one, of which shape."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ import torch
 from torch import Tensor, nn
 
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.argument_values import CALL, Values
-from theria_lint.worker.find_call.constructor_values import suggests
+from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker
+from theria_lint.worker.find_call.constructor_values import has_values_for_name
 from theria_lint.worker.find_call.signatures import (
     POSITIONAL,
     NoSuchChoiceError,
-    hints_of,
+    assign_roles,
     looks_like_tensor,
-    roles_of,
-    tree_of,
+    parse_source,
+    read_type_hints,
 )
-from theria_lint.worker.find_call.trial_spec import Scene, grid, side
+from theria_lint.worker.find_call.trial_spec import TrialSpec, compute_grid_size, compute_image_side
 
 ANYTHING = "*"
 """Stands for the first positional argument of a forward that names none."""
 
-FEATURES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
+FEATURE_AXES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
 """The layouts of a module's input, the likeliest first, and the axis of the features in each."""
 
 
-DEGREE = 3
+NEIGHBOUR_COUNT = 3
 """How many neighbours a position of a graph has: itself and one on either side."""
 
 
-def x_shape(scene: Scene) -> tuple[int, ...]:
+def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
     """The shape of a module's input in the scene's layout.
 
     A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), windows of
     an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
     """
-    b, t, c, s = scene.shape.batch, scene.shape.queries, scene.channels, side(scene)
+    b, t, c, s = spec.shape.batch, spec.shape.queries, spec.channels, compute_image_side(spec)
     return {
         "btd": (b, t, c),
         "td": (t, c),
@@ -53,116 +53,119 @@ def x_shape(scene: Scene) -> tuple[int, ...]:
         "bhwc": (b, s, s, c),
         "bcfhw": (b, c, 2, s, s),
         "bxywwc": (b, 2, 2, s // 2 or 1, s // 2 or 1, c),
-        "bhwtd": (b, scene.shape.heads, 2, t, scene.shape.dim),
-    }[scene.layout]
+        "bhwtd": (b, spec.shape.heads, 2, t, spec.shape.dim),
+    }[spec.layout]
 
 
-def _masks(name: str, scene: Scene) -> list[Any]:
+def _make_open_masks(name: str, spec: TrialSpec) -> list[Any]:
     """Nothing is masked, in the forms that masks have."""
-    s = scene.shape
-    scores = torch.zeros(s.batch, 1, s.queries, s.keys, dtype=scene.dtype, device=scene.device)
+    s = spec.shape
+    scores = torch.zeros(s.batch, 1, s.queries, s.keys, dtype=spec.dtype, device=spec.device)
     one, pairs, batch = (
-        torch.ones(shape, dtype=torch.bool, device=scene.device)
+        torch.ones(shape, dtype=torch.bool, device=spec.device)
         for shape in ((s.batch, s.queries), (s.queries, s.keys), (s.batch, s.queries, s.keys))
     )
     return [None, one, scores, pairs, batch]
 
 
-def _rotations(name: str, scene: Scene) -> list[Any]:
+def _make_rotary_embeddings(name: str, spec: TrialSpec) -> list[Any]:
     """Nothing, the cosines and sines of rotary embeddings, their angles, or complex numbers of length one."""
-    s = scene.shape
-    angles = scene.tensor("angles", (s.queries, s.dim))
+    s = spec.shape
+    angles = spec.draw_tensor("angles", (s.queries, s.dim))
     batched = angles.expand(s.batch, -1, -1)
     pairs = [(batched.cos(), batched.sin()), (angles.sin(), angles.cos())]
-    turned = _turned(angles)
+    turned = _make_complex_rotations(angles)
     found = [
         None,
         *pairs,
         angles,
-        scene.tensor(name, x_shape(scene)),
+        spec.draw_tensor(name, compute_input_shape(spec)),
         turned,
-        scene.tensor(name, (1, s.queries, scene.channels)),
+        spec.draw_tensor(name, (1, s.queries, spec.channels)),
     ]
     return [turned, *found[:-2]] if "cis" in name else found
 
 
-def _turned(angles: Tensor) -> Tensor:
+def _make_complex_rotations(angles: Tensor) -> Tensor:
     """A complex number for every two channels."""
     half = angles[:, : angles.shape[1] // 2]
     return torch.polar(torch.ones_like(half), half)
 
 
-def _waves(name: str, scene: Scene) -> list[Any]:
+def _make_rotary_waves(name: str, spec: TrialSpec) -> list[Any]:
     """The cosines or sines of rotary embeddings, of all channels or of half: for a sequence, a batch, or heads."""
-    angles = scene.tensor("angles", (scene.shape.queries, scene.shape.dim))
+    angles = spec.draw_tensor("angles", (spec.shape.queries, spec.shape.dim))
     waves = angles.cos() if "cos" in name else angles.sin()
     half = waves[:, : waves.shape[1] // 2]
-    return [waves, waves.expand(scene.shape.batch, -1, -1), half, waves[None, :, None], half[None, :, None], None]
+    return [waves, waves.expand(spec.shape.batch, -1, -1), half, waves[None, :, None], half[None, :, None], None]
 
 
-def _positions(name: str, scene: Scene) -> list[Any]:
+def _make_position_ids(name: str, spec: TrialSpec) -> list[Any]:
     """The numbers of the positions, for one sequence or for the batch."""
-    numbers = torch.arange(scene.shape.queries, device=scene.device)
-    return [numbers, numbers.expand(scene.shape.batch, -1), numbers[:, None].to(scene.dtype)]
+    numbers = torch.arange(spec.shape.queries, device=spec.device)
+    return [numbers, numbers.expand(spec.shape.batch, -1), numbers[:, None].to(spec.dtype)]
 
 
-def _grids(name: str, scene: Scene) -> list[Any]:
+def _make_grid_sizes(name: str, spec: TrialSpec) -> list[Any]:
     """Height and width of what a sequence is laid out from, or of an image."""
-    return [grid(scene), (side(scene), side(scene))]
+    return [compute_grid_size(spec), (compute_image_side(spec), compute_image_side(spec))]
 
 
-def _neighbours(scene: Scene) -> Tensor:
+def _make_neighbour_mask(spec: TrialSpec) -> Tensor:
     """Which positions are neighbours on a ring, themselves included: (T,T) of bool."""
-    numbers = torch.arange(scene.shape.queries, device=scene.device)
+    numbers = torch.arange(spec.shape.queries, device=spec.device)
     apart = (numbers[:, None] - numbers).remainder(len(numbers))
     return (apart <= 1) | (apart == len(numbers) - 1)
 
 
-def _edges(name: str, scene: Scene) -> list[Any]:
+def _make_graph_edges(name: str, spec: TrialSpec) -> list[Any]:
     """The two ends of every edge of a graph, (2,E) or (E,2)."""
-    pairs = _neighbours(scene).nonzero()
+    pairs = _make_neighbour_mask(spec).nonzero()
     return [pairs.T, pairs]
 
 
-def _numbers(name: str, scene: Scene) -> list[Any]:
+def _make_position_indices(name: str, spec: TrialSpec) -> list[Any]:
     """Numbers of positions: of all, in another order, for each position; or of one for each."""
-    s = scene.shape
-    rows = torch.arange(s.queries, device=scene.device)
+    s = spec.shape
+    rows = torch.arange(s.queries, device=spec.device)
     others = ((rows[:, None] + rows + 1) % s.queries).expand(s.batch, -1, -1)
     return [others, others[..., 0], others[0], rows]
 
 
-def _levels(name: str, scene: Scene) -> list[Any]:
+def _make_pyramid_levels(name: str, spec: TrialSpec) -> list[Any]:
     """Height and width of the one level of a pyramid that a sequence is, or where it starts."""
-    return [torch.tensor([0] if "start" in name else [[1, scene.shape.queries]], device=scene.device)]
+    return [torch.tensor([0] if "start" in name else [[1, spec.shape.queries]], device=spec.device)]
 
 
-def _adjacencies(name: str, scene: Scene) -> list[Any]:
+def _make_adjacency_matrices(name: str, spec: TrialSpec) -> list[Any]:
     """The edges of a graph as a matrix of zeros and ones, for one graph or for the batch, as numbers or as a mask."""
-    mask = _neighbours(scene)
-    ones = mask.to(scene.dtype)
-    batch = scene.shape.batch
+    mask = _make_neighbour_mask(spec)
+    ones = mask.to(spec.dtype)
+    batch = spec.shape.batch
     return [ones, ones.expand(batch, -1, -1), mask, mask.expand(batch, -1, -1), ones[..., None], ones[None, None]]
 
 
-def _constant(value: Any) -> Callable[[str, Scene], list[Any]]:
-    return lambda name, scene: [value]
+def _offer_single_value(value: Any) -> Callable[[str, TrialSpec], list[Any]]:
+    return lambda name, spec: [value]
 
 
-FORWARD: tuple[tuple[str, Values], ...] = (
-    (r"^(h|height)$", lambda n, s: [grid(s)[0], side(s)]),
-    (r"^(w|width)$", lambda n, s: [grid(s)[1], side(s)]),
-    (r"spatial_shapes$|level_start_ind\w*$", _levels),
-    (r"^(x_|input_|feat_|fmap_|spatial_)?(size|shapes?|hw|resolution|dims)$", _grids),
-    (r"edge_?ind(ex|ices)|^edge_?(list|idx)$", _edges),
-    (r"_(ind(ex|ices)|idx|ids)$|^(ind(ex|ices)|idx)$|neighbou?rs?", _numbers),
-    (r"^adj", _adjacencies),
-    (r"mask", _masks),
-    (r"^(position_embeddings|\w*rot(ary)?(_pos)?_?emb\w*|pos_?emb\w*|rope|rel_pos|freqs(_cis)?)$", _rotations),
-    (r"^(cos|sin)$|^(cos|sin)_|_(cos|sin)$", _waves),
-    (r"^(pos|positions|position_ids|coords|coordinates|input_positions|input_pos|cache_position)$", _positions),
-    (r"^(start|current|cur|cache)_?(pos|position|idx|index|len)$|^offset$|step$|^epoch$", _constant(0)),
-    *CALL,
+FORWARD_VALUES: tuple[tuple[str, ValueMaker], ...] = (
+    (r"^(h|height)$", lambda n, s: [compute_grid_size(s)[0], compute_image_side(s)]),
+    (r"^(w|width)$", lambda n, s: [compute_grid_size(s)[1], compute_image_side(s)]),
+    (r"spatial_shapes$|level_start_ind\w*$", _make_pyramid_levels),
+    (r"^(x_|input_|feat_|fmap_|spatial_)?(size|shapes?|hw|resolution|dims)$", _make_grid_sizes),
+    (r"edge_?ind(ex|ices)|^edge_?(list|idx)$", _make_graph_edges),
+    (r"_(ind(ex|ices)|idx|ids)$|^(ind(ex|ices)|idx)$|neighbou?rs?", _make_position_indices),
+    (r"^adj", _make_adjacency_matrices),
+    (r"mask", _make_open_masks),
+    (
+        r"^(position_embeddings|\w*rot(ary)?(_pos)?_?emb\w*|pos_?emb\w*|rope|rel_pos|freqs(_cis)?)$",
+        _make_rotary_embeddings,
+    ),
+    (r"^(cos|sin)$|^(cos|sin)_|_(cos|sin)$", _make_rotary_waves),
+    (r"^(pos|positions|position_ids|coords|coordinates|input_positions|input_pos|cache_position)$", _make_position_ids),
+    (r"^(start|current|cur|cache)_?(pos|position|idx|index|len)$|^offset$|step$|^epoch$", _offer_single_value(0)),
+    *CALL_VALUES,
 )
 """By what a parameter of a module's forward is called: its candidate values."""
 
@@ -180,7 +183,7 @@ _VECTORS = re.compile(r"^(t|temb|t_emb|time\w*|vec|clip_?emb\w*|c|cond\w*|style|
 
 
 @dataclass(frozen=True)
-class Given:
+class ModuleInputs:
     """Arguments of a forward by the names of its parameters: tensors that are differentiated, alone or in lists.
 
     ``names`` maps a parameter to the name of its input, or to those of the list that it is given.
@@ -189,7 +192,7 @@ class Given:
     names: Mapping[str, str | tuple[str, ...]]
     tensors: dict[str, Tensor]
 
-    def arguments(self, values: Iterable[Tensor]) -> dict[str, Any]:
+    def make_arguments(self, values: Iterable[Tensor]) -> dict[str, Any]:
         """The arguments for new values of the tensors."""
         by_input = dict(zip(self.tensors, values, strict=True))
         return {
@@ -198,80 +201,89 @@ class Given:
         }
 
 
-Recipe = Callable[[Parameters, Scene, Choice], Given]
+InputBuilder = Callable[[Parameters, TrialSpec, Choice], ModuleInputs]
 """Makes the tensors that a forward is differentiated in; a choice says which shape a parameter's tensor has."""
 
 
-def recipes(forward: Parameters) -> Iterator[Recipe]:
+def list_input_builders(forward: Parameters) -> Iterator[InputBuilder]:
     """The likeliest first; each may raise what says that it does not suit the forward."""
     if attention_names.takes_qkv(list(forward)):
-        yield from (wide, heads_apart)
-    yield one
-    if _needed(forward)[1:]:
-        yield from (all_needed, all_needed_with_heads)
+        yield from (build_wide_qkv, build_qkv_with_heads)
+    yield build_single_input
+    if _list_needed_parameters(forward)[1:]:
+        yield from (build_needed_inputs, build_needed_inputs_with_heads)
     if any(_is_context(name) for name, p in forward.items() if p.default is not inspect.Parameter.empty):
-        yield with_context
-    yield several
+        yield build_input_with_context
+    yield build_input_list
 
 
-def one(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_single_input(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """One tensor for the first parameter, and one for each that it needs to attend to."""
-    name = first_of(forward)
-    others = [other for other in _needed(forward) if other != name and _is_context(other)]
-    shapes = {n: _context_shapes(n, scene) for n in others} | _asked(forward, scene, choice)
-    return _given({name: "x", **{n: n for n in shapes}}, shapes, scene, choice)
+    name = find_first_parameter(forward)
+    others = [other for other in _list_needed_parameters(forward) if other != name and _is_context(other)]
+    shapes = {n: _list_context_shapes(n, spec) for n in others} | _list_chosen_shapes(forward, spec, choice)
+    return _build_named_inputs({name: "x", **{n: n for n in shapes}}, shapes, spec, choice)
 
 
-def all_needed(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_needed_inputs(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """A tensor for every parameter that needs a value and whose name says nothing else."""
-    first, *rest = _needed(forward)
-    shapes = {n: _shapes(n, scene) for n in rest} | _asked(forward, scene, choice)
-    return _given({n: n for n in (first, *shapes)}, shapes, scene, choice)
+    first, *rest = _list_needed_parameters(forward)
+    shapes = {n: _list_side_input_shapes(n, spec) for n in rest} | _list_chosen_shapes(forward, spec, choice)
+    return _build_named_inputs({n: n for n in (first, *shapes)}, shapes, spec, choice)
 
 
-def all_needed_with_heads(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_needed_inputs_with_heads(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """The same with heads apart, as q, k and v have them, and scores of each query for each key."""
-    like = [tuple(scene.qkv()["q"].shape)]
-    shapes = {name: _shapes(name, scene) if _is_scores(name) else like for name in _needed(forward)}
-    return _given({name: name for name in shapes}, shapes, scene, {})
+    like = [tuple(spec.make_qkv()["q"].shape)]
+    shapes = {
+        name: _list_side_input_shapes(name, spec) if _is_scores(name) else like
+        for name in _list_needed_parameters(forward)
+    }
+    return _build_named_inputs({name: name for name in shapes}, shapes, spec, {})
 
 
-def with_context(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_input_with_context(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """One tensor for the first parameter, and one for what it may attend to."""
-    given = one(forward, scene, choice)
+    given = build_single_input(forward, spec, choice)
     other = next(
-        name for name in forward if _is_context(name) and name not in given.names and attention_names.role(name) is None
+        name
+        for name in forward
+        if _is_context(name) and name not in given.names and attention_names.get_role(name) is None
     )
-    shape = _chosen(_context_shapes(other, scene), choice.get(other, 0))
-    return Given({**given.names, other: other}, {**given.tensors, other: _drawn(other, shape, scene)})
+    shape = _pick_shape(_list_context_shapes(other, spec), choice.get(other, 0))
+    return ModuleInputs(
+        {**given.names, other: other}, {**given.tensors, other: _draw_strided_tensor(other, shape, spec)}
+    )
 
 
-def several(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_input_list(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """A list of tensors for the first parameter: the outputs of earlier layers, or the levels of a pyramid."""
-    tensors = {name: _drawn(name, x_shape(scene), scene) for name in ("x0", "x1", "x2")}
-    return Given({first_of(forward): tuple(tensors)}, tensors)
+    tensors = {name: _draw_strided_tensor(name, compute_input_shape(spec), spec) for name in ("x0", "x1", "x2")}
+    return ModuleInputs({find_first_parameter(forward): tuple(tensors)}, tensors)
 
 
-def heads_apart(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_qkv_with_heads(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """q, k, v with the scene's heads."""
-    roles = roles_of(forward)
-    tensors = scene.qkv()
-    return Given(dict(roles), {role: tensors[role] for role in roles.values()})
+    roles = assign_roles(forward)
+    tensors = spec.make_qkv()
+    return ModuleInputs(dict(roles), {role: tensors[role] for role in roles.values()})
 
 
-def wide(forward: Parameters, scene: Scene, choice: Choice) -> Given:
+def build_wide_qkv(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
     """q, k, v as wide as the module, all heads side by side."""
-    shape = replace(scene.shape, heads=1, dim=scene.channels, value_dim=scene.channels)
-    return heads_apart(forward, replace(scene, shape=shape, layout="btd" if scene.layout != "td" else "td"), choice)
+    shape = replace(spec.shape, heads=1, dim=spec.channels, value_dim=spec.channels)
+    return build_qkv_with_heads(
+        forward, replace(spec, shape=shape, layout="btd" if spec.layout != "td" else "td"), choice
+    )
 
 
-def token_ids(forward: Parameters, scene: Scene) -> dict[str, Tensor]:
+def make_token_ids(forward: Parameters, spec: TrialSpec) -> dict[str, Tensor]:
     """Numbers of tokens for the first parameter, (B,T): what a language model is given."""
-    numbers = torch.arange(scene.shape.batch * scene.shape.queries, device=scene.device) % 2
-    return {first_of(forward): numbers.view(scene.shape.batch, scene.shape.queries)}
+    numbers = torch.arange(spec.shape.batch * spec.shape.queries, device=spec.device) % 2
+    return {find_first_parameter(forward): numbers.view(spec.shape.batch, spec.shape.queries)}
 
 
-def first_of(forward: Parameters) -> str:
+def find_first_parameter(forward: Parameters) -> str:
     """The first parameter, `ANYTHING` where it has no name.
 
     Raises:
@@ -283,16 +295,22 @@ def first_of(forward: Parameters) -> str:
     return name or ANYTHING
 
 
-def _given(names: Mapping[str, str], shapes: Mapping[str, list[Sizes]], scene: Scene, choice: Choice) -> Given:
+def _build_named_inputs(
+    names: Mapping[str, str], shapes: Mapping[str, list[Sizes]], spec: TrialSpec, choice: Choice
+) -> ModuleInputs:
     """A tensor for each of the names: of one of its shapes, or like x."""
     tensors = {}
     for parameter, name in names.items():
-        shape = _chosen(shapes[parameter], choice.get(parameter, 0)) if parameter in shapes else x_shape(scene)
-        tensors[name] = _drawn(name, shape, scene)
-    return Given(names, tensors)
+        shape = (
+            _pick_shape(shapes[parameter], choice.get(parameter, 0))
+            if parameter in shapes
+            else compute_input_shape(spec)
+        )
+        tensors[name] = _draw_strided_tensor(name, shape, spec)
+    return ModuleInputs(names, tensors)
 
 
-def optional_tensors(forward: Parameters) -> list[str]:
+def list_optional_tensors(forward: Parameters) -> list[str]:
     """The optional parameters that may hold a tensor that is computed, those that are attended to first.
 
     A memory of earlier calls is none: its author may mean it to be a constant.
@@ -300,35 +318,41 @@ def optional_tensors(forward: Parameters) -> list[str]:
     names = [name for name, p in forward.items() if p.default is None and _may_hold_tensor(p)]
     names = [name for name in names if not re.search(r"^mem|past|prev|cache|hx|label|target", name.lower())]
     attended = [name for name in names if _is_context(name)]
-    others = [name for name in names if name not in attended and not _speaks(name) and looks_like_tensor(forward[name])]
+    others = [
+        name
+        for name in names
+        if name not in attended and not _is_telling_name(name) and looks_like_tensor(forward[name])
+    ]
     added = [name for name in names if name not in attended and _is_added(name)]
     return list(dict.fromkeys([*attended, *others, *added]))
 
 
-def _asked(forward: Parameters, scene: Scene, choice: Choice) -> dict[str, list[Sizes]]:
+def _list_chosen_shapes(forward: Parameters, spec: TrialSpec, choice: Choice) -> dict[str, list[Sizes]]:
     """The shapes of the optional tensors that were chosen to be given: the first choice is to give none."""
-    names = [name for name in optional_tensors(forward) if choice.get(name)]
-    return {n: [(), *(_context_shapes if _is_context(n) else _shapes)(n, scene)] for n in names}
+    names = [name for name in list_optional_tensors(forward) if choice.get(name)]
+    return {n: [(), *(_list_context_shapes if _is_context(n) else _list_side_input_shapes)(n, spec)] for n in names}
 
 
-def _chosen(shapes: list[Sizes], index: int) -> Sizes:
+def _pick_shape(shapes: list[Sizes], index: int) -> Sizes:
     shapes = list(dict.fromkeys(shapes))
     if index >= len(shapes):
         raise NoSuchChoiceError
     return shapes[index]
 
 
-def _drawn(name: str, shape: Sizes, scene: Scene) -> Tensor:
+def _draw_strided_tensor(name: str, shape: Sizes, spec: TrialSpec) -> Tensor:
     """A random tensor, with its last two axes swapped in memory where the scene asks for strides."""
-    tensor = scene.tensor(name, shape)
-    return tensor.mT.contiguous().mT if scene.strided and tensor.dim() > 1 else tensor
+    tensor = spec.draw_tensor(name, shape)
+    return tensor.mT.contiguous().mT if spec.strided and tensor.dim() > 1 else tensor
 
 
-def _needed(forward: Parameters) -> list[str]:
+def _list_needed_parameters(forward: Parameters) -> list[str]:
     """The first parameter, and those after it that need a tensor as far as their names and annotations tell."""
     names = [n for n, p in forward.items() if p.default is inspect.Parameter.empty and _may_hold_tensor(p)]
     first = next((n for n, p in forward.items() if p.kind in POSITIONAL), None)
-    rest = [n for n in names if n != first and (_is_context(n) or attention_names.role(n) or not _speaks(n))]
+    rest = [
+        n for n in names if n != first and (_is_context(n) or attention_names.get_role(n) or not _is_telling_name(n))
+    ]
     return [first, *rest] if first is not None else rest
 
 
@@ -337,10 +361,12 @@ def _may_hold_tensor(parameter: inspect.Parameter) -> bool:
     return not variadic and not re.search(r"\b(int|bool|str|float)\b", str(parameter.annotation).lower())
 
 
-def _speaks(name: str) -> bool:
+def _is_telling_name(name: str) -> bool:
     """Whether a name says what its parameter is given."""
     lower = name.lower().strip("_")
-    return suggests(name, FORWARD) and not (_is_scores(name) or _COORDINATES.search(lower) or _PAIRS.search(lower))
+    return has_values_for_name(name, FORWARD_VALUES) and not (
+        _is_scores(name) or _COORDINATES.search(lower) or _PAIRS.search(lower)
+    )
 
 
 def _is_context(name: str) -> bool:
@@ -360,20 +386,20 @@ def _is_added(name: str) -> bool:
     return bool(re.search(r"bias(es)?$|alibi|^(attn_|attention_)?mask$|^rel(ative)?_?pos(itions?)?$", name.lower()))
 
 
-def _shapes(name: str, scene: Scene) -> list[Sizes]:
+def _list_side_input_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
     """The shapes that a tensor beside x may have, the likeliest first: its own, a pair's, a point's, a sequence's."""
-    x, lower = x_shape(scene), name.lower().strip("_")
-    b, t, c = scene.shape.batch, scene.shape.queries, scene.channels
+    x, lower = compute_input_shape(spec), name.lower().strip("_")
+    b, t, c = spec.shape.batch, spec.shape.queries, spec.channels
     pairs = (t, t, c) if len(x) == 2 else (b, t, t, c)
-    points, numbers, vector = _as_wide(x, 3, scene), _as_wide(x, 1, scene), (b, c)
+    points, numbers, vector = _with_feature_count(x, 3, spec), _with_feature_count(x, 1, spec), (b, c)
     if _is_scores(name):
-        return [(b, scene.shape.heads, t, scene.shape.keys)]
+        return [(b, spec.shape.heads, t, spec.shape.keys)]
     if _is_added(name):
-        h, s = scene.shape.heads, t if len(x) == 3 else scene.shape.keys
+        h, s = spec.shape.heads, t if len(x) == 3 else spec.shape.keys
         return [(t, s), (b, h, t, s), *([pairs] if _PAIRS.search(lower) else []), (h, t, s), (b, t, s)]
     if _FRAMES.search(lower):
         return [(*points, 3)]
-    edges = [(DEGREE * t, c), (DEGREE * t, 1), (DEGREE * t,)] if len(x) == 2 else []
+    edges = [(NEIGHBOUR_COUNT * t, c), (NEIGHBOUR_COUNT * t, 1), (NEIGHBOUR_COUNT * t,)] if len(x) == 2 else []
     told = (
         (_EDGES, edges),
         (_COORDINATES, [points]),
@@ -382,60 +408,60 @@ def _shapes(name: str, scene: Scene) -> list[Sizes]:
         (_REFERENCES, [(b, t, 1, 2)]),
     )
     likely = [shape for pattern, shapes in told if pattern.search(lower) for shape in shapes]
-    return [*likely, x, pairs, points, vector, (b, scene.shape.keys, c), numbers, (1, t, c)]
+    return [*likely, x, pairs, points, vector, (b, spec.shape.keys, c), numbers, (1, t, c)]
 
 
-def _context_shapes(name: str, scene: Scene) -> list[Sizes]:
+def _list_context_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
     """The shapes that what is attended to may have: a sequence of its own length, or any other."""
-    return [(scene.shape.batch, scene.shape.keys, scene.channels), *_shapes(name, scene)]
+    return [(spec.shape.batch, spec.shape.keys, spec.channels), *_list_side_input_shapes(name, spec)]
 
 
-def _as_wide(x: Sizes, width: int, scene: Scene) -> Sizes:
+def _with_feature_count(x: Sizes, width: int, spec: TrialSpec) -> Sizes:
     """The shape of x with another number of features."""
-    axis = FEATURES[scene.layout] % len(x)
+    axis = FEATURE_AXES[spec.layout] % len(x)
     return (*x[:axis], width, *x[axis + 1 :])
 
 
 @dataclass(frozen=True)
-class Record:
+class StructuredInput:
     """A parameter that is an object with fields, what these are as parameters, and what makes the object of them."""
 
     parameter: str
     fields: Parameters
     make: Callable[..., Any]
 
-    def opened(self, forward: Parameters) -> dict[str, inspect.Parameter]:
+    def expand_parameters(self, forward: Parameters) -> dict[str, inspect.Parameter]:
         """The parameters of a forward with the fields in the record's place."""
         rest = {name: p for name, p in forward.items() if name != self.parameter}
         return {**self.fields, **rest}
 
-    def closed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def pack_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of the forward, the record made of those that are fields."""
         fields = {name: value for name, value in arguments.items() if name in self.fields}
         rest = {name: value for name, value in arguments.items() if name not in self.fields}
         return {**rest, self.parameter: self.make(**fields)}
 
 
-def record_of(cls: Any) -> Record | None:
+def find_structured_input(cls: Any) -> StructuredInput | None:
     """The parameter of a module's forward that is a record: any by its annotation, the first by what the code reads."""
     parameters = dict(list(inspect.signature(cls.forward).parameters.items())[1:])
     needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    hints = hints_of(cls.forward)
+    hints = read_type_hints(cls.forward)
     for name in needed:
-        found = _annotated(hints.get(name), any_fields=name == needed[0])
-        found = found or (_read(name, tree_of(cls.forward)) if name == needed[0] else None)
+        found = _read_annotated_fields(hints.get(name), any_fields=name == needed[0])
+        found = found or (_read_used_fields(name, parse_source(cls.forward)) if name == needed[0] else None)
         if found is not None and not found[0].keys() & (parameters.keys() - {name}):
-            return Record(name, *found)
+            return StructuredInput(name, *found)
     return None
 
 
-def _annotated(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[..., Any]] | None:
+def _read_annotated_fields(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[..., Any]] | None:
     """The fields of a class that only holds them, tensors among them unless ``any_fields``, and what makes one."""
     for owner in (hint, *get_args(hint)):
         if not inspect.isclass(owner) or issubclass(owner, nn.Module):
             continue
         if issubclass(owner, dict) and hasattr(owner, "__total__"):
-            return _fields(owner.__annotations__), dict
+            return _make_field_parameters(owner.__annotations__), dict
         if dataclasses.is_dataclass(owner) or (issubclass(owner, tuple) and hasattr(owner, "_fields")):
             fields = dict(inspect.signature(owner).parameters)
             if any_fields or any("Tensor" in str(field.annotation) for field in fields.values()):
@@ -443,17 +469,17 @@ def _annotated(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[...
     return None
 
 
-def _read(name: str, tree: ast.AST) -> tuple[Parameters, Callable[..., Any]] | None:
+def _read_used_fields(name: str, tree: ast.AST) -> tuple[Parameters, Callable[..., Any]] | None:
     """What the code reads of an argument by constant keys, or by attributes that no tensor has."""
-    keys, attributes = list(_keys(name, tree)), list(_attributes(name, tree))
+    keys, attributes = list(_list_constant_keys(name, tree)), list(_list_read_attributes(name, tree))
     if keys:
-        return _fields(dict.fromkeys(keys)), dict
+        return _make_field_parameters(dict.fromkeys(keys)), dict
     if attributes and not any(hasattr(torch.Tensor, attribute) for attribute in attributes):
-        return _fields(dict.fromkeys(attributes)), SimpleNamespace
+        return _make_field_parameters(dict.fromkeys(attributes)), SimpleNamespace
     return None
 
 
-def _keys(name: str, tree: ast.AST) -> Iterator[str]:
+def _list_constant_keys(name: str, tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Subscript(value=ast.Name(id=found), slice=ast.Constant(value=str(key)), ctx=ast.Load()):
@@ -461,13 +487,13 @@ def _keys(name: str, tree: ast.AST) -> Iterator[str]:
                     yield key
 
 
-def _attributes(name: str, tree: ast.AST) -> Iterator[str]:
+def _list_read_attributes(name: str, tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=found), attr=attribute, ctx=ast.Load()) if found == name:
                 yield attribute
 
 
-def _fields(hints: Mapping[str, Any]) -> Parameters:
+def _make_field_parameters(hints: Mapping[str, Any]) -> Parameters:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return {name: inspect.Parameter(name, kind) for name in hints}

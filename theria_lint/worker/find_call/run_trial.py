@@ -1,4 +1,4 @@
-"""Attempts at calling a target: what came of each, and how far it got."""
+"""Run one trial of a call, check that it is valid, and record how far it got where it failed."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
 from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.call_strategy import BUILT, Call, Way, select
+from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallStrategy, select_output
 from theria_lint.worker.find_call.signatures import NoSuchChoiceError
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
-from theria_lint.worker.triton_interpreter.bounds import Filled
+from theria_lint.worker.triton_interpreter.bounds import FilledMemory
 
-_MISFIT = "returned an invalid gradient at index"
+_MISFIT_MESSAGE = "returned an invalid gradient at index"
 """How PyTorch complains of a gradient that has another shape than its input."""
 
-_OF_KERNELS = ("InterpreterError", "OutsideError", "CompilationError")
+_KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
 
-MISFIT = (
+MISFIT_REASON = (
     "its backward gives gradients of other shapes than the inputs that were made up for it; "
     "name its arguments in the configuration"
 )
 
-NO_REFERENCE = (
+NO_REFERENCE_REASON = (
     "the configuration wants the reference as its oracle, and its forward is not softmax attention as it was called"
 )
 
 
 def is_misfit(error: Exception) -> bool:
     """Whether a backward that raised says that its forward had the wrong arguments, more likely than anything else."""
-    return _MISFIT in str(error) or type(error).__name__ in _OF_KERNELS
+    return _MISFIT_MESSAGE in str(error) or type(error).__name__ in _KERNEL_ERRORS
 
 
-def weighed(report: Report, oracle: str | None) -> Report:
+def downgrade_if_misfit(report: Report, oracle: str | None) -> Report:
     """The report, inconclusive where made-up arguments explain it as well as the target does.
 
     Nor does a measurement count by another oracle than the ``oracle`` that the configuration wants, if it wants one.
     """
-    if report.verdict.unsafe and _MISFIT in report.reason:
-        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=MISFIT)
+    if report.verdict.unsafe and _MISFIT_MESSAGE in report.reason:
+        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=MISFIT_REASON)
     if oracle == "reference" and report.oracle not in ("", oracle):
-        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=NO_REFERENCE)
+        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=NO_REFERENCE_REASON)
     return report
 
 
-_OURS = (str(Path(__file__).parents[2]), str(Path(trial.__code__.co_filename).parents[1]))
+_OWN_FOLDERS = (str(Path(__file__).parents[2]), str(Path(trial.__code__.co_filename).parents[1]))
 
 _STABLE = 1e-3
 """The relative difference between two calls of an interpreted kernel from which it reads what nobody wrote."""
 
-_NUMBERS = (0.7, -3.0)
+_FILL_NUMBERS = (0.7, -3.0)
 """What new memory is filled with for each of the two."""
 
 
@@ -77,7 +77,7 @@ class CannotCallError(Exception):
         self.guessed = tuple(guessed)
 
 
-class PartError(CannotCallError):
+class OutsideGraphError(CannotCallError):
     """The target runs outside the graph wherever it is called: the other half of its work is an opaque backward."""
 
     def __init__(self) -> None:
@@ -85,59 +85,59 @@ class PartError(CannotCallError):
         super().__init__("its package runs it outside the graph only, inside the forward of an autograd.Function")
 
 
-class GarbageError(ValueError):
+class InvalidTrialError(ValueError):
     """The target ran, and what it returned says nothing: the arguments that were made up do not fit it."""
 
 
-GARBAGE = 2
+INVALID_OUTPUT_STAGE = 2
 """How far an attempt got that returned numbers which say nothing."""
 
 
 @dataclass(frozen=True)
-class Binding:
+class WorkingCall:
     """A way to call a target, and a scene in which it worked. ``agrees``: its forward is softmax attention."""
 
-    way: Way
-    scene: Scene
+    strategy: CallStrategy
+    spec: TrialSpec
     agrees: bool
 
-    def call(self, scene: Scene | None = None) -> Call:
+    def make_call(self, spec: TrialSpec | None = None) -> BoundCall:
         """The call, in the scene that worked or in another."""
-        return self.way(scene or self.scene)
+        return self.strategy(spec or self.spec)
 
 
 @dataclass(frozen=True)
-class Refusal:
+class FailedTrial:
     """An attempt that raised: what, and how far it had come.
 
-    ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward, `GARBAGE` if
+    ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward, `INVALID_OUTPUT_STAGE` if
     that is what came out of it, 3 in the backward; and then the instruction at which each frame stood, from the
     outermost inwards: later instructions of the same code are further.
     """
 
-    way: Way
-    scene: Scene
+    strategy: CallStrategy
+    spec: TrialSpec
     reason: str
     progress: tuple[int, ...]
 
-    def rank(self) -> tuple[tuple[int, ...], bool]:
+    def rank_progress(self) -> tuple[tuple[int, ...], bool]:
         """Sorts refusals by how far they got, and those with as many keys as queries after the others."""
-        return self.progress, self.scene.shape.queries == self.scene.shape.keys
+        return self.progress, self.spec.shape.queries == self.spec.shape.keys
 
 
 @dataclass
-class Search:
+class CallSearch:
     """The attempts so far. ``interpreted``: Triton's interpreter ran a kernel of the target."""
 
     deadline: float
-    refusals: list[Refusal] = field(default_factory=list)
+    failed_trials: list[FailedTrial] = field(default_factory=list)
     interpreted: bool = False
 
-    def furthest(self) -> list[Refusal]:
+    def list_furthest(self) -> list[FailedTrial]:
         """The refusals, those that got furthest first; among equals those with as many keys as queries first."""
-        return sorted(self.refusals, key=Refusal.rank, reverse=True)
+        return sorted(self.failed_trials, key=FailedTrial.rank_progress, reverse=True)
 
-    def attempt(self, way: Way, scene: Scene) -> Binding | None:
+    def run_trial(self, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
         """One forward and one backward; None where it raised. Code that was not written for us raises anything.
 
         A backward that fails for autograd's reasons is what the probe is there to tell, and no obstacle.
@@ -147,18 +147,18 @@ class Search:
             MemoryError: if there is no memory left.
         """
         if time.monotonic() > self.deadline:
-            raise self.refusal("trying to call it took too long")
-        before, stage = shim_log.launches(), 0
+            raise self.make_cannot_call_error("trying to call it took too long")
+        before, stage = shim_log.count_launches(), 0
         try:
-            made = way(scene)
+            made = strategy(spec)
             stage = 1
-            output = trial(made.output, made.inputs, scene.seed)
-            kernels = shim_log.launches() > before
-            stage = GARBAGE
-            _refuse_garbage(made, output, scene.seed, kernels)
-            _refuse_ignored_borders(made, output, scene)
+            output = trial(made.compute_output, made.inputs, spec.seed)
+            kernels = shim_log.count_launches() > before
+            stage = INVALID_OUTPUT_STAGE
+            _check_output_is_valid(made, output, spec.seed, kernels)
+            _check_sequences_stay_apart(made, output, spec)
             stage = 3
-            _refuse_misfit(made, scene.seed, kernels)
+            _check_gradients_fit(made, spec.seed, kernels)
         except (MemoryError, CannotCallError):
             raise
         except NoSuchChoiceError:
@@ -166,31 +166,35 @@ class Search:
         except Exception as error:
             if "can't allocate memory" in str(error):
                 raise MemoryError from error
-            stage = GARBAGE if isinstance(error, GarbageError) else stage
-            self.refusals.append(Refusal(way, scene, _describe(error), (stage, *_instructions(error))))
+            stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
+            self.failed_trials.append(
+                FailedTrial(strategy, spec, _describe_trial_error(error), (stage, *_list_frame_instructions(error)))
+            )
             return None
         self.interpreted = self.interpreted or kernels
-        return Binding(way, scene, _agrees(made, output))
+        return WorkingCall(strategy, spec, _agrees_with_reference(made, output))
 
-    def refusal(self, otherwise: str) -> CannotCallError:
+    def make_cannot_call_error(self, otherwise: str) -> CannotCallError:
         """What to raise where nothing worked."""
-        way = self.furthest()[0].way if self.refusals else None
-        guessed = () if way is None else way.free if way.unsure is None else way.unsure
-        return CannotCallError(self.summary(otherwise), [name for name in guessed if not name.startswith(BUILT)])
+        strategy = self.list_furthest()[0].strategy if self.failed_trials else None
+        guessed = () if strategy is None else strategy.free if strategy.unsure is None else strategy.unsure
+        return CannotCallError(
+            self.describe_furthest(otherwise), [name for name in guessed if not name.startswith(CONSTRUCTOR_PREFIX)]
+        )
 
-    def summary(self, otherwise: str) -> str:
+    def describe_furthest(self, otherwise: str) -> str:
         """What stopped the attempt that got furthest."""
-        return self.furthest()[0].reason if self.refusals else otherwise
+        return self.list_furthest()[0].reason if self.failed_trials else otherwise
 
 
-def first_order(made: Call, seed: int) -> Mapping[str, Tensor | None]:
+def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor | None]:
     """The gradients of a random combination of a call's outputs, by input; None where autograd says unused.
 
     Raises:
         Exception: whatever the forward or the backward raises.
     """
     leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
-    output = call(made.output, leaves, seed)
+    output = call(made.compute_output, leaves, seed)
     if not output.requires_grad:
         return dict.fromkeys(leaves)
     with isolated(seed):
@@ -199,13 +203,13 @@ def first_order(made: Call, seed: int) -> Mapping[str, Tensor | None]:
     return dict(zip(leaves, found, strict=True))
 
 
-def in_graph(made: Call, seed: int) -> bool:
+def is_in_graph(made: BoundCall, seed: int) -> bool:
     """Whether the output requires grad if every input does."""
     leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
-    return call(made.output, leaves, seed).requires_grad
+    return call(made.compute_output, leaves, seed).requires_grad
 
 
-def raised_by_autograd(error: Exception) -> bool:
+def is_raised_by_autograd(error: Exception) -> bool:
     """Whether autograd itself refused a differentiation, and not code of the target in a backward of its own."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -213,39 +217,41 @@ def raised_by_autograd(error: Exception) -> bool:
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("torch.autograd")
 
 
-def _refuse_garbage(made: Call, output: Tensor, seed: int, kernels: bool) -> None:
+def _check_output_is_valid(made: BoundCall, output: Tensor, seed: int, kernels: bool) -> None:
     if not bool(torch.isfinite(output).all()):
-        raise GarbageError("its forward returns numbers that are not finite for the arguments that were made up for it")
+        raise InvalidTrialError(
+            "its forward returns numbers that are not finite for the arguments that were made up for it"
+        )
     if not kernels:
         return
     outputs = []
-    for number in _NUMBERS:
-        with Filled(number):
-            outputs.append(trial(made.output, made.inputs, seed))
+    for number in _FILL_NUMBERS:
+        with FilledMemory(number):
+            outputs.append(trial(made.compute_output, made.inputs, seed))
     if outputs[0].shape != outputs[1].shape or not relative_error(outputs[0], outputs[1]) < _STABLE:
-        raise GarbageError("its kernels return memory that they have not written for the arguments made up for it")
+        raise InvalidTrialError("its kernels return memory that they have not written for the arguments made up for it")
 
 
-def _refuse_ignored_borders(made: Call, output: Tensor, scene: Scene) -> None:
-    if not scene.packed:
+def _check_sequences_stay_apart(made: BoundCall, output: Tensor, spec: TrialSpec) -> None:
+    if not spec.packed:
         return
-    moved = {name: varlen.moved(tensor, scene) for name, tensor in made.inputs.items()}
-    if not varlen.respects_borders(output, trial(made.output, moved, scene.seed), scene):
-        raise GarbageError("its output does not keep apart the sequences whose ends were made up for it")
+    moved = {name: varlen.move_middle_sequence(tensor, spec) for name, tensor in made.inputs.items()}
+    if not varlen.keeps_sequences_apart(output, trial(made.compute_output, moved, spec.seed), spec):
+        raise InvalidTrialError("its output does not keep apart the sequences whose ends were made up for it")
 
 
-def _refuse_misfit(made: Call, seed: int, kernels: bool) -> None:
+def _check_gradients_fit(made: BoundCall, seed: int, kernels: bool) -> None:
     try:
-        gradients = first_order(made, seed)
+        gradients = compute_first_gradients(made, seed)
     except Exception as error:
         if is_misfit(error):
             raise
         return
     if kernels and not all(bool(torch.isfinite(g).all()) for g in gradients.values() if g is not None):
-        raise GarbageError("its backward returns numbers that are not finite for the arguments made up for it")
+        raise InvalidTrialError("its backward returns numbers that are not finite for the arguments made up for it")
 
 
-def _agrees(made: Call, output: Tensor) -> bool:
+def _agrees_with_reference(made: BoundCall, output: Tensor) -> bool:
     if made.layout is None or tuple(output.shape) != made.expected or set(made.inputs) != {"q", "k", "v"}:
         return False
     inputs = {name: tensor.to(torch.float64) for name, tensor in made.inputs.items()}
@@ -254,34 +260,34 @@ def _agrees(made: Call, output: Tensor) -> bool:
     )
 
 
-def _instructions(error: BaseException) -> list[int]:
+def _list_frame_instructions(error: BaseException) -> list[int]:
     """The instruction of each frame below ours at which an exception was raised."""
     found, trace = [], error.__traceback__
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        if not trace.tb_frame.f_code.co_filename.startswith(_OWN_FOLDERS):
             found.append(trace.tb_lasti)
         trace = trace.tb_next
     return found
 
 
-def _describe(error: Exception) -> str:
+def _describe_trial_error(error: Exception) -> str:
     said = first_line(error)[:240]
-    return said if isinstance(error, GarbageError) else f"{type(error).__name__}: {said}"
+    return said if isinstance(error, InvalidTrialError) else f"{type(error).__name__}: {said}"
 
 
-def depending(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
+def check_depends_on_inputs(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
     """What the function returns for some tensors, once it is known to depend on them.
 
     Raises:
         GarbageError: if it does not.
     """
     moved = [value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values]
-    if torch.equal(_beside(function, values, values[0]), _beside(function, moved, values[0])):
-        raise GarbageError("its output does not depend on its inputs as it was called")
+    if torch.equal(_run_on_copies(function, values, values[0]), _run_on_copies(function, moved, values[0])):
+        raise InvalidTrialError("its output does not depend on its inputs as it was called")
     return function(*values)
 
 
-def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
+def check_mixes_positions(function: Callable[[Tensor], Any], x: Tensor, features: int) -> Any:
     """What the function returns for ``x``, once it is known that something attends.
 
     Some positions are moved, in several patterns, and the output has to change at another: an attention that is
@@ -296,34 +302,34 @@ def attending(function: Callable[[Tensor], Any], x: Tensor, features: int) -> An
     Raises:
         GarbageError: if the output changes nowhere but where ``x`` does.
     """
-    output = _beside(function, [x], x)
-    if _positions(output, features) != _positions(x, features):
+    output = _run_on_copies(function, [x], x)
+    if _list_position_sizes(output, features) != _list_position_sizes(x, features):
         return function(x)
-    for moved in _patterns(x, features):
-        changed = (_beside(function, [torch.where(moved, x + 1.0, x)], x) != output).any(dim=features)
+    for moved in _list_position_patterns(x, features):
+        changed = (_run_on_copies(function, [torch.where(moved, x + 1.0, x)], x) != output).any(dim=features)
         if bool((changed & ~moved.select(features, 0)).any()):
             return function(x)
-    raise GarbageError("no position of its output depends on another position of its input as it was called")
+    raise InvalidTrialError("no position of its output depends on another position of its input as it was called")
 
 
-def _beside(function: Callable[..., Any], values: Sequence[Tensor], like: Tensor) -> Tensor:
+def _run_on_copies(function: Callable[..., Any], values: Sequence[Tensor], like: Tensor) -> Tensor:
     """The output for some tensors alone, with the random numbers of the present state kept.
 
     The call that counts comes after all of these: a module may write into what an earlier call has saved, its cache.
     """
     leaves = [value.detach().clone().requires_grad_(value.requires_grad) for value in values]
     with torch.random.fork_rng([]):
-        return select(function(*leaves), like.shape, leaves).detach()
+        return select_output(function(*leaves), like.shape, leaves).detach()
 
 
-def _positions(tensor: Tensor, features: int) -> list[int]:
+def _list_position_sizes(tensor: Tensor, features: int) -> list[int]:
     shape = list(tensor.shape)
     if -len(shape) <= features < len(shape):
         del shape[features]
     return shape
 
 
-def _patterns(x: Tensor, features: int) -> Iterator[Tensor]:
+def _list_position_patterns(x: Tensor, features: int) -> Iterator[Tensor]:
     """Positions of the first sequence, as masks of ``x``'s shape: along each axis either half, then every other one.
 
     Between halves everything attends but windows, between neighbours everything but what is dilated.

@@ -1,4 +1,4 @@
-"""What the text of a target says of its arguments' shapes: docstrings, comments, unpackings, complaints."""
+"""Read hints about argument shapes from text: docstrings, comments, unpackings, error messages."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ _ASSERTED = re.compile(rf"\b(\w+)\.shape\s*==\s*\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_
 _COMPLAINT = re.compile(rf"\b(\w+)\b[`'\"]?\s+(?:must|should|to|has to|needs to)\b[^\[(]*{_LIST.pattern}")
 
 
-def shapes_in(text: str) -> dict[str, Symbols]:
+def find_shapes(text: str) -> dict[str, Symbols]:
     """The shapes that a source text or an error message gives for names, where every axis has a known meaning."""
     found: dict[str, Symbols] = {}
-    for name, symbols in statements_in(text):
-        known = all(_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols))
+    for name, symbols in find_shape_statements(text):
+        known = all(_find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols))
         if known and name not in found and not all(symbol.isdigit() for symbol in symbols):
             found[name] = symbols
     return found
 
 
-def statements_in(text: str) -> Iterator[tuple[str, Symbols]]:
+def find_shape_statements(text: str) -> Iterator[tuple[str, Symbols]]:
     """Names with the axes that a text gives them, whatever these are called."""
-    yield from _in_a_row(text)
-    yield from _described(text)
+    yield from _find_inline_shapes(text)
+    yield from _find_described_shapes(text)
     for pattern in (_ASSERTED, _COMPLAINT):
-        yield from ((match.group(1), _split(match.group(2))) for match in pattern.finditer(text))
+        yield from ((match.group(1), _split_symbols(match.group(2))) for match in pattern.finditer(text))
     for match in _UNPACKED.finditer(text):
-        symbols, starred, rest = _split(match.group(1)), match.group(2), match.group(4)
+        symbols, starred, rest = _split_symbols(match.group(1)), match.group(2), match.group(4)
         further = rest.count(".shape[") + rest.count(".size(") if starred else 0
         yield match.group(3), symbols[: len(symbols) - further]
 
 
-def _described(text: str) -> Iterator[tuple[str, Symbols]]:
+def _find_described_shapes(text: str) -> Iterator[tuple[str, Symbols]]:
     """``name (type): … shape [B, T, H]``, as docstrings have it, and ``name,  # (B, T, H)``."""
     entries = list(_ENTRY.finditer(text))
     ends = [*(entry.start() for entry in entries[1:]), len(text)]
@@ -62,23 +62,25 @@ def _described(text: str) -> Iterator[tuple[str, Symbols]]:
         said = _LIST.search(text, entry.end(), min(end, entry.end() + 200))
         if said is None:
             continue
-        symbols = _split(said.group(1))
+        symbols = _split_symbols(said.group(1))
         if len(symbols) > 1 or re.search(r"shape\W*$", text[entry.end() : said.start()]):
             yield from ((name, symbols) for name in re.findall(r"\w+", entry.group(1)))
 
 
-def _in_a_row(text: str) -> Iterator[tuple[str, Symbols]]:
+def _find_inline_shapes(text: str) -> Iterator[tuple[str, Symbols]]:
     """``q (B, H, T, D); k, v: (B, M, D); sinks (H,)``, as short docstrings have it."""
     for match in _INLINE.finditer(text):
         if "," in match.group(2):
-            yield from ((name, _split(match.group(2).rstrip(", "))) for name in re.findall(r"\w+", match.group(1)))
+            yield from (
+                (name, _split_symbols(match.group(2).rstrip(", "))) for name in re.findall(r"\w+", match.group(1))
+            )
 
 
-def _split(sizes: str) -> Symbols:
+def _split_symbols(sizes: str) -> Symbols:
     return tuple(size.strip() for size in sizes.split(","))
 
 
-def source_of(target: Any) -> str:
+def read_source_text(target: Any) -> str:
     """The text of a function, or of the forward of an ``autograd.Function``; empty where there is none."""
     function = target.forward if inspect.isclass(target) and hasattr(target, "forward") else target
     try:
@@ -87,9 +89,9 @@ def source_of(target: Any) -> str:
         return ""
 
 
-def layout_of(symbols: Symbols) -> str | None:
+def find_layout(symbols: Symbols) -> str | None:
     """The layout that a query of such axes has; None where its axes are in no order that we know."""
-    meanings = [_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
+    meanings = [_find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
     orders = {
         "bhtd": [_BATCH, _HEADS, _TIME, _WIDTH],
         "bthd": [_BATCH, _TIME, _HEADS, _WIDTH],
@@ -99,7 +101,7 @@ def layout_of(symbols: Symbols) -> str | None:
     return next((layout for layout, order in orders.items() if meanings == order), None)
 
 
-def sizes_of(symbols: Symbols, shape: Shape) -> tuple[int, ...]:
+def compute_sizes(symbols: Symbols, shape: Shape) -> tuple[int, ...]:
     """The shape of a tensor with such axes."""
     sizes: Mapping[str, int] = {
         _BATCH: shape.batch,
@@ -107,11 +109,11 @@ def sizes_of(symbols: Symbols, shape: Shape) -> tuple[int, ...]:
         _TIME: shape.keys,
         _WIDTH: shape.dim,
     }
-    named = [_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
+    named = [_find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
     return tuple(int(s) if s.isdigit() else sizes[m or _WIDTH] for s, m in zip(symbols, named, strict=True))
 
 
-def _meaning(symbol: str, index: int, rank: int) -> str | None:
+def _find_axis_meaning(symbol: str, index: int, rank: int) -> str | None:
     """What an axis is, by its name and, where letters serve twice, by its place: N is a batch first, a length later."""
     if symbol.isdigit():
         return _WIDTH

@@ -1,4 +1,4 @@
-"""How to call functions of any tensors (latents and projections, features and a graph): shapes are found by running."""
+"""Infer the shapes of arbitrary tensor arguments: equate axes until the function runs, as its errors ask."""
 
 from __future__ import annotations
 
@@ -17,25 +17,31 @@ from torch import Tensor
 
 from theria.probes.point import isolated
 from theria.probes.qkv import Shape
-from theria_lint.worker.find_call.argument_values import CALL, graphs, is_graph, is_known, is_learned
-from theria_lint.worker.find_call.call_strategy import Call, Way
-from theria_lint.worker.find_call.run_trial import depending
-from theria_lint.worker.find_call.shape_hints import Symbols, source_of, statements_in
+from theria_lint.worker.find_call.argument_values import (
+    CALL_VALUES,
+    is_graph,
+    is_known_by_name,
+    is_learned,
+    make_graphs,
+)
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
+from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
+from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
 from theria_lint.worker.find_call.signatures import (
     POSITIONAL,
     NoSuchChoiceError,
-    by_position,
     choose_arguments,
-    optional_parameters,
+    list_optional_parameters,
+    order_by_position,
 )
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 Parameters = Mapping[str, inspect.Parameter]
 
-COMBINATIONS = 60
+MAX_COMBINATIONS = 60
 """How many combinations of numbers of axes are tried, the likeliest first."""
 
-SECONDS = 5.0
+SOLVER_SECONDS = 5.0
 """After which no further combination is tried."""
 
 _CONSTANT = re.compile(
@@ -54,25 +60,27 @@ _USES = (
 """How a text uses a tensor, with its name for ``{0}``."""
 
 
-def shaped_way(function: Callable[..., Any], parameters: Parameters, fixed: Mapping[str, Any]) -> Way:
+def make_shaped_strategy(
+    function: Callable[..., Any], parameters: Parameters, fixed: Mapping[str, Any]
+) -> CallStrategy:
     """The way to call a function whose required parameters are tensors of shapes that its text and complaints tell."""
-    text = source_of(function)
-    free = [name for name in required(parameters) if name not in fixed]
-    facts = facts_in(text)
+    text = read_source_text(function)
+    free = [name for name in list_required_parameters(parameters) if name not in fixed]
+    facts = find_axis_facts(text)
     shaped = [name for name in free if _holds_tensor(name, parameters[name], text, facts)]
-    solver = _Solver(function, parameters, fixed, shaped, facts)
+    solver = _ShapeSolver(function, parameters, fixed, shaped, facts)
     rest = tuple(name for name in free if name not in shaped)
-    return Way(solver.call, rest, optional_parameters(parameters, fixed))
+    return CallStrategy(solver.solve_call, rest, list_optional_parameters(parameters, fixed))
 
 
-def required(parameters: Parameters) -> list[str]:
+def list_required_parameters(parameters: Parameters) -> list[str]:
     """The parameters that need a value."""
     kinds = (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
     return [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in kinds]
 
 
 @dataclass
-class _Solver:
+class _ShapeSolver:
     """Finds the axes of a function's tensors, once for each choice of its other arguments and each dtype.
 
     ``found``: those that ran, by choice and dtype; and by sizes too what was raised where none did.
@@ -83,9 +91,9 @@ class _Solver:
     fixed: Mapping[str, Any]
     shaped: list[str]
     facts: Mapping[str, Symbols]
-    found: dict[Any, Plan | Exception] = field(default_factory=dict)
+    found: dict[Any, AxisAssignment | Exception] = field(default_factory=dict)
 
-    def call(self, scene: Scene, choice: Mapping[str, int]) -> Call:
+    def solve_call(self, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The call with tensors of the shapes that ran.
 
         Raises:
@@ -93,22 +101,22 @@ class _Solver:
         """
         if not self.shaped:
             raise TypeError("no parameter of it is known to take a tensor")
-        key = (scene.dtype, tuple(choice.items()))
-        plan = self.found.get(key) or self.found.get((*key, scene.shape)) or self._solve(scene, choice)
-        self.found[(*key, scene.shape) if isinstance(plan, Exception) else key] = plan
-        if isinstance(plan, Exception):
-            raise plan
-        return self._made(plan, scene, choice)
+        key = (spec.dtype, tuple(choice.items()))
+        assignment = self.found.get(key) or self.found.get((*key, spec.shape)) or self._solve_axes(spec, choice)
+        self.found[(*key, spec.shape) if isinstance(assignment, Exception) else key] = assignment
+        if isinstance(assignment, Exception):
+            raise assignment
+        return self._make_shaped_call(assignment, spec, choice)
 
-    def _solve(self, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+    def _solve_axes(self, spec: TrialSpec, choice: Mapping[str, int]) -> AxisAssignment | Exception:
         flat = any(map(is_graph, self.parameters))
-        options = [axes_of(name, self.facts, flat=flat) for name in self.shaped]
+        options = [list_likely_axes(name, self.facts, flat=flat) for name in self.shaped]
         combinations = sorted(product(*(range(len(axes)) for axes in options)), key=sum)
         first: Exception | None = None
-        deadline = time.monotonic() + SECONDS
-        for indices in islice(combinations, COMBINATIONS):
-            plan = {name: axes[i] for name, axes, i in zip(self.shaped, options, indices, strict=True)}
-            outcome = self._settled(plan, scene, choice)
+        deadline = time.monotonic() + SOLVER_SECONDS
+        for indices in islice(combinations, MAX_COMBINATIONS):
+            assignment = {name: axes[i] for name, axes, i in zip(self.shaped, options, indices, strict=True)}
+            outcome = self._equate_until_running(assignment, spec, choice)
             if not isinstance(outcome, Exception):
                 return outcome
             first = first or outcome
@@ -117,44 +125,52 @@ class _Solver:
         assert first is not None
         return first
 
-    def _settled(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Plan | Exception:
+    def _equate_until_running(
+        self, assignment: AxisAssignment, spec: TrialSpec, choice: Mapping[str, int]
+    ) -> AxisAssignment | Exception:
         """The plan with axes equated until the function runs, or what it raises when nothing more can be equated."""
-        error = self._refusal(plan, scene, choice)
+        error = self._find_complaint(assignment, spec, choice)
         while error is not None:
-            plans = list(equated(plan, scene.shape, str(error)))
-            outcomes = ((other, self._refusal(other, scene, choice)) for other in plans)
+            plans = list(equate_axes(assignment, spec.shape, str(error)))
+            outcomes = ((other, self._find_complaint(other, spec, choice)) for other in plans)
             better = next(((p, e) for p, e in outcomes if str(e) != str(error)), None)
             if better is None:
                 return error
-            plan, error = better
-        return plan
+            assignment, error = better
+        return assignment
 
-    def _refusal(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Exception | None:
+    def _find_complaint(
+        self, assignment: AxisAssignment, spec: TrialSpec, choice: Mapping[str, int]
+    ) -> Exception | None:
         """What the function raises for a plan, or says by an output that does not depend on its inputs."""
         try:
-            made = self._made(plan, scene, choice)
-            with isolated(scene.seed), torch.no_grad():
-                depending(made.output, list(made.inputs.values()))
+            made = self._make_shaped_call(assignment, spec, choice)
+            with isolated(spec.seed), torch.no_grad():
+                check_depends_on_inputs(made.compute_output, list(made.inputs.values()))
         except NoSuchChoiceError:
             raise
         except Exception as error:  # code that was not written for us
             return error
         return None
 
-    def _made(self, plan: Plan, scene: Scene, choice: Mapping[str, int]) -> Call:
-        sizes = sizes_for(plan, scene.shape)
-        tensors = {n: _drawn(n, tuple(sizes[axis] for axis in axes), scene) for n, axes in plan.items()}
-        nodes = next((size for axis, size in sizes.items() if axis.kind == TIME), scene.shape.queries)
+    def _make_shaped_call(self, assignment: AxisAssignment, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+        sizes = choose_axis_sizes(assignment, spec.shape)
+        tensors = {
+            n: _draw_scaled_tensor(n, tuple(sizes[axis] for axis in axes), spec) for n, axes in assignment.items()
+        }
+        nodes = next((size for axis, size in sizes.items() if axis.kind == TIME), spec.shape.queries)
         rest = {name: p for name, p in self.parameters.items() if name not in tensors}
-        given = {n: _graph(n, nodes, scene, choice.get(n, 0)) for n in required(rest) if is_graph(n)}
-        others = choose_arguments(rest, scene, CALL, choice, {**self.fixed, **given})
+        given = {
+            n: _pick_graph(n, nodes, spec, choice.get(n, 0)) for n in list_required_parameters(rest) if is_graph(n)
+        }
+        others = choose_arguments(rest, spec, CALL_VALUES, choice, {**self.fixed, **given})
 
         def bound(*values: Tensor) -> Any:
             arguments = {**others, **dict(zip(tensors, values, strict=True))}
             named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
-            return self.function(*by_position(self.parameters, arguments), **named)
+            return self.function(*order_by_position(self.parameters, arguments), **named)
 
-        return Call(bound, tensors)
+        return BoundCall(bound, tensors)
 
 
 def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Mapping[str, Symbols]) -> bool:
@@ -166,19 +182,19 @@ def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Map
         return True
     if re.search(_USES.replace("{0}", re.escape(name)), text):
         return True
-    return not is_known(name) and not _COUNTS.search(name)
+    return not is_known_by_name(name) and not _COUNTS.search(name)
 
 
-def _drawn(name: str, shape: tuple[int, ...], scene: Scene) -> Tensor:
+def _draw_scaled_tensor(name: str, shape: tuple[int, ...], spec: TrialSpec) -> Tensor:
     """Random numbers; those of a projection keep what they multiply at its size."""
-    tensor = scene.tensor(name, shape)
-    if WEIGHTS.search(name) and tensor.dim() > 1:
+    tensor = spec.draw_tensor(name, shape)
+    if WEIGHT_NAMES.search(name) and tensor.dim() > 1:
         tensor = tensor / tensor.shape[-2] ** 0.5
-    return tensor.mT.contiguous().mT if scene.strided and tensor.dim() > 1 else tensor
+    return tensor.mT.contiguous().mT if spec.strided and tensor.dim() > 1 else tensor
 
 
-def _graph(name: str, nodes: int, scene: Scene, index: int) -> Tensor:
-    found = graphs(name, nodes, scene.dtype, scene.device)
+def _pick_graph(name: str, nodes: int, spec: TrialSpec, index: int) -> Tensor:
+    found = make_graphs(name, nodes, spec.dtype, spec.device)
     if index >= len(found):
         raise NoSuchChoiceError
     return found[index]
@@ -193,8 +209,8 @@ _KINDS = (
 _BY_RANK = {1: (WIDTH,), 2: (TIME, WIDTH), 3: (BATCH, TIME, WIDTH), 4: (BATCH, HEADS, TIME, WIDTH)}
 _OF_WEIGHTS = {1: (WIDTH,), 2: (WIDTH, WIDTH), 3: (HEADS, WIDTH, WIDTH)}
 
-WEIGHTS = re.compile(r"^w$|^w_|^w[qkvo]|_w$|weights?$|proj|kernel|^u_|^theta|matrix", re.IGNORECASE)
-VECTORS = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec|^att_", re.IGNORECASE)
+WEIGHT_NAMES = re.compile(r"^w$|^w_|^w[qkvo]|_w$|weights?$|proj|kernel|^u_|^theta|matrix", re.IGNORECASE)
+VECTOR_NAMES = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec|^att_", re.IGNORECASE)
 _COMBINED = re.compile(r"q?kv(?=_)|(?<=_)q?kv", re.IGNORECASE)
 
 _EQUAL = (
@@ -228,19 +244,19 @@ class Axis:
 
 
 Axes = tuple[Axis, ...]
-Plan = Mapping[str, Axes]
+AxisAssignment = Mapping[str, Axes]
 """The axes of each tensor, by the name of its parameter."""
 
 
-def facts_in(text: str) -> dict[str, Symbols]:
+def find_axis_facts(text: str) -> dict[str, Symbols]:
     """The axes of names as a text describes, unpacks or contracts them; what it says first counts."""
     found: dict[str, Symbols] = {}
-    for name, symbols in (*statements_in(text), *_in_code(text)):
+    for name, symbols in (*find_shape_statements(text), *_find_axes_in_code(text)):
         found.setdefault(name, symbols)
     return found
 
 
-def _in_code(text: str) -> Iterator[tuple[str, Symbols]]:
+def _find_axes_in_code(text: str) -> Iterator[tuple[str, Symbols]]:
     """``B, T, C = x.shape`` and ``einsum("btc,cd->btd", x, w)``, whatever the axes are called."""
     try:
         tree = ast.parse(textwrap.dedent(text))
@@ -248,12 +264,12 @@ def _in_code(text: str) -> Iterator[tuple[str, Symbols]]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-            yield from _unpacked(node.targets[0], node.value)
+            yield from _find_unpacked_axes(node.targets[0], node.value)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("einsum"):
-            yield from _contracted(node)
+            yield from _find_einsum_axes(node)
 
 
-def _unpacked(target: ast.Tuple, value: ast.expr) -> Iterator[tuple[str, Symbols]]:
+def _find_unpacked_axes(target: ast.Tuple, value: ast.expr) -> Iterator[tuple[str, Symbols]]:
     sized = value.func if isinstance(value, ast.Call) and not value.args else value
     if not isinstance(sized, ast.Attribute) or sized.attr not in ("shape", "size"):
         return
@@ -262,7 +278,7 @@ def _unpacked(target: ast.Tuple, value: ast.expr) -> Iterator[tuple[str, Symbols
         yield sized.value.id, axes
 
 
-def _contracted(call: ast.Call) -> Iterator[tuple[str, Symbols]]:
+def _find_einsum_axes(call: ast.Call) -> Iterator[tuple[str, Symbols]]:
     texts = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     if not texts or "..." in texts[0]:
         return
@@ -272,40 +288,40 @@ def _contracted(call: ast.Call) -> Iterator[tuple[str, Symbols]]:
         axes = tuple(term.split() if " " in term.strip() else term.strip())
         if isinstance(operand, ast.Name):
             yield operand.id, axes
-        elif isinstance(operand, ast.Subscript) and isinstance(operand.value, ast.Name) and _only_slices(operand):
+        elif isinstance(operand, ast.Subscript) and isinstance(operand.value, ast.Name) and _has_only_slices(operand):
             yield operand.value.id, axes
 
 
-def _only_slices(subscript: ast.Subscript) -> bool:
+def _has_only_slices(subscript: ast.Subscript) -> bool:
     parts = subscript.slice.elts if isinstance(subscript.slice, ast.Tuple) else [subscript.slice]
     return all(isinstance(part, ast.Slice) for part in parts)
 
 
-def axes_of(name: str, facts: Mapping[str, Symbols], *, flat: bool) -> list[Axes]:
+def list_likely_axes(name: str, facts: Mapping[str, Symbols], *, flat: bool) -> list[Axes]:
     """The axes that a tensor may have, the likeliest first; ``flat``: there is no axis of batch in this code."""
-    found = [_own(name, [_kind(symbol) for symbol in facts[name]])] if name in facts else []
-    if _COMBINED.search(name) and (WEIGHTS.search(name) or VECTORS.search(name)):
+    found = [_make_own_axes(name, [_find_axis_kind(symbol) for symbol in facts[name]])] if name in facts else []
+    if _COMBINED.search(name) and (WEIGHT_NAMES.search(name) or VECTOR_NAMES.search(name)):
         narrow = Axis(WIDTH, name, 0)
         wide = replace(narrow, times=3 if "qkv" in name.lower() else 2)
-        found += [(wide,)] if VECTORS.search(name) else [(narrow, wide), (wide, narrow)]
+        found += [(wide,)] if VECTOR_NAMES.search(name) else [(narrow, wide), (wide, narrow)]
     ranks: Sequence[int] = (2, 3, 4) if flat else (3, 2, 4)
-    if VECTORS.search(name):
+    if VECTOR_NAMES.search(name):
         ranks = (1, 2, 3)
-    elif WEIGHTS.search(name):
+    elif WEIGHT_NAMES.search(name):
         ranks = (2, 3, 1)
-    kinds = _OF_WEIGHTS if WEIGHTS.search(name) else _BY_RANK
-    return list(dict.fromkeys(found + [_own(name, kinds[rank]) for rank in ranks]))
+    kinds = _OF_WEIGHTS if WEIGHT_NAMES.search(name) else _BY_RANK
+    return list(dict.fromkeys(found + [_make_own_axes(name, kinds[rank]) for rank in ranks]))
 
 
-def _own(name: str, kinds: Sequence[str]) -> Axes:
+def _make_own_axes(name: str, kinds: Sequence[str]) -> Axes:
     return tuple(Axis(kind, name, i) for i, kind in enumerate(kinds))
 
 
-def _kind(symbol: str) -> str:
+def _find_axis_kind(symbol: str) -> str:
     return next((kind for kind, pattern in _KINDS if re.fullmatch(pattern, symbol.lower())), WIDTH)
 
 
-def sizes_for(plan: Plan, shape: Shape) -> dict[Axis, int]:
+def choose_axis_sizes(assignment: AxisAssignment, shape: Shape) -> dict[Axis, int]:
     """A size for each axis, no two the same but where one is several of the other."""
     free = {
         BATCH: (shape.batch + 1, 1),
@@ -313,7 +329,7 @@ def sizes_for(plan: Plan, shape: Shape) -> dict[Axis, int]:
         TIME: (shape.queries, 1),
         WIDTH: (shape.dim, 2),
     }
-    axes = [axis for axes in plan.values() for axis in axes]
+    axes = [axis for axes in assignment.values() for axis in axes]
     singles: dict[Axis, int] = {}
     for axis in dict.fromkeys(axis.single for axis in axes):
         size, step = free[axis.kind]
@@ -323,22 +339,22 @@ def sizes_for(plan: Plan, shape: Shape) -> dict[Axis, int]:
     return {axis: axis.times * singles[axis.single] for axis in axes}
 
 
-def equated(plan: Plan, shape: Shape, complaint: str) -> Iterator[Plan]:
+def equate_axes(assignment: AxisAssignment, shape: Shape, complaint: str) -> Iterator[AxisAssignment]:
     """The plans in which two axes are one, as a complaint asks; and, if it asks for nothing, all of a kind are."""
-    axes = {size: axis for axis, size in sizes_for(plan, shape).items()}
+    axes = {size: axis for axis, size in choose_axis_sizes(assignment, shape).items()}
     asked = False
-    for one, other in _asked(complaint):
+    for one, other in _find_equal_sizes(complaint):
         if one != other and one in axes and other in axes and _may_be_one(axes[one], axes[other]):
             asked = True
-            yield _renamed(plan, {axes[other].single: axes[one].single})
+            yield _rename_axes(assignment, {axes[other].single: axes[one].single})
     if not asked:
         first: dict[str, Axis] = {}
         same = {axis.single: first.setdefault(axis.kind, axis.single) for axis in axes.values()}
         if any(axis != kept for axis, kept in same.items()):
-            yield _renamed(plan, same)
+            yield _rename_axes(assignment, same)
 
 
-def _asked(complaint: str) -> Iterator[tuple[int, int]]:
+def _find_equal_sizes(complaint: str) -> Iterator[tuple[int, int]]:
     for pattern in _EQUAL:
         yield from ((int(a), int(b)) for a, b in pattern.findall(complaint))
     for a, b, c, d in _PAIRS.findall(complaint):
@@ -350,8 +366,8 @@ def _may_be_one(one: Axis, other: Axis) -> bool:
     return one.times == other.times and (BATCH not in (one.kind, other.kind) or one.kind == other.kind)
 
 
-def _renamed(plan: Plan, singles: Mapping[Axis, Axis]) -> Plan:
+def _rename_axes(assignment: AxisAssignment, singles: Mapping[Axis, Axis]) -> AxisAssignment:
     return {
         name: tuple(replace(singles.get(axis.single, axis.single), times=axis.times) for axis in axes)
-        for name, axes in plan.items()
+        for name, axes in assignment.items()
     }

@@ -1,4 +1,4 @@
-"""The parameters of a target: which of them are q, k, v, and what the others are given."""
+"""Read a target's signature: which parameters are q, k, v, and what the others are given."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any, get_type_hints
 
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.argument_values import (
-    BUILD,
-    CALL,
-    CHUNKS,
-    Values,
-    by_name,
-    candidates,
+    CALL_VALUES,
+    CHUNK_NAMES,
+    CONSTRUCTOR_VALUES,
+    ValueMaker,
+    find_values_by_name,
+    list_candidates,
     may_be_differentiated,
 )
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 QKV = ("q", "k", "v")
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
-LARGE = 16
+LARGE_DEFAULT = 16
 """A default size above this is not needed to see what a module's derivatives are worth."""
 
 
-CHUNK = 4
+SHORT_CHUNK = 4
 """A length of chunks that lets a short sequence have several."""
 
 
@@ -36,7 +36,7 @@ class NoSuchChoiceError(LookupError):
     """A parameter has fewer candidates than the choice asks for: nothing new to try."""
 
 
-def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
+def read_parameters(function: Any) -> dict[str, inspect.Parameter]:
     """The parameters by name; those of scripted code stand in its schema."""
     schema = getattr(function, "schema", None)
     if schema is None or inspect.isfunction(function):
@@ -50,7 +50,7 @@ def parameters_of(function: Any) -> dict[str, inspect.Parameter]:
     }
 
 
-def free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+def list_free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters that need a value and are not q, k or v."""
     return tuple(
         name
@@ -58,16 +58,18 @@ def free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[
         if parameter.default is inspect.Parameter.empty
         and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         and name not in fixed
-        and attention_names.role(name) is None
+        and attention_names.get_role(name) is None
     )
 
 
-def optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+def list_optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
     """The parameters that have a default."""
     return tuple(
         name
         for name, parameter in parameters.items()
-        if parameter.default is not inspect.Parameter.empty and name not in fixed and attention_names.role(name) is None
+        if parameter.default is not inspect.Parameter.empty
+        and name not in fixed
+        and attention_names.get_role(name) is None
     )
 
 
@@ -82,14 +84,16 @@ def looks_like_tensor(parameter: inspect.Parameter) -> bool:
 def is_long_chunk(parameter: inspect.Parameter) -> bool:
     """Whether a parameter is a length of chunks or blocks whose default makes one chunk of a short sequence."""
     return (
-        re.search(CHUNKS, parameter.name) is not None and type(parameter.default) is int and parameter.default > CHUNK
+        re.search(CHUNK_NAMES, parameter.name) is not None
+        and type(parameter.default) is int
+        and parameter.default > SHORT_CHUNK
     )
 
 
 def choose_arguments(
     parameters: Mapping[str, inspect.Parameter],
-    scene: Scene,
-    table: tuple[tuple[str, Values], ...],
+    spec: TrialSpec,
+    table: tuple[tuple[str, ValueMaker], ...],
     choice: Mapping[str, int],
     fixed: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -104,46 +108,51 @@ def choose_arguments(
             arguments[name] = fixed[name]
         elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             continue
-        elif scene.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
+        elif spec.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
             arguments[name] = True
         elif parameter.default is inspect.Parameter.empty:
-            arguments[name] = _pick(candidates(parameter, scene, table), choice.get(name, 0))
+            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice.get(name, 0))
         elif choice.get(name):
-            arguments[name] = _pick(candidates(parameter, scene, table), choice[name] - 1)
-        elif scene.small and table is CALL and is_long_chunk(parameter):
-            arguments[name] = CHUNK
-        elif scene.small and table is BUILD and type(parameter.default) is int and parameter.default > LARGE:
-            arguments[name] = next(iter(by_name(name, table, scene)), parameter.default)
+            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice[name] - 1)
+        elif spec.small and table is CALL_VALUES and is_long_chunk(parameter):
+            arguments[name] = SHORT_CHUNK
+        elif (
+            spec.small
+            and table is CONSTRUCTOR_VALUES
+            and type(parameter.default) is int
+            and parameter.default > LARGE_DEFAULT
+        ):
+            arguments[name] = next(iter(find_values_by_name(name, table, spec)), parameter.default)
         elif "drop" in name.lower() and isinstance(parameter.default, float):
             arguments[name] = 0.0
         elif name.lower() in attention_names.ATTENTION_PARAMETERS and (
             parameter.default is None or callable(parameter.default)
         ):
-            arguments[name] = scene.base
+            arguments[name] = spec.base
     return arguments
 
 
-def _pick(values: list[Any], index: int) -> Any:
+def _pick_value(values: list[Any], index: int) -> Any:
     if index >= len(values):
         raise NoSuchChoiceError
     return values[index]
 
 
-def roles_of(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
+def assign_roles(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
     """The parameters that hold q, k, v (or qkv, kv): by name, else the first three that need a value."""
     found: dict[str, str] = {}
     for name, parameter in parameters.items():
-        role = attention_names.role(name)
+        role = attention_names.get_role(name)
         takes_many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         if role is not None and role not in found.values() and not takes_many:
             found[name] = role
     if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
-        return {name: role for name, role in found.items() if role in _used(set(found.values()))}
+        return {name: role for name, role in found.items() if role in _select_used_roles(set(found.values()))}
     required = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
     return dict(zip(required, QKV, strict=False)) if len(required) >= len(QKV) else {}
 
 
-def _used(roles: set[str]) -> set[str]:
+def _select_used_roles(roles: set[str]) -> set[str]:
     if set(QKV) <= roles:
         return set(QKV)
     return {"qkv"} if "qkv" in roles else {"q", "kv"}
@@ -154,7 +163,7 @@ def takes_by_position(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters.values())
 
 
-def by_position(parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]) -> list[Any]:
+def order_by_position(parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]) -> list[Any]:
     """Arguments by position, up to the last one that is given; defaults fill the gaps."""
     names = [n for n, p in parameters.items() if p.kind in POSITIONAL]
     last = max((i for i, name in enumerate(names) if name in by_name), default=-1)
@@ -176,7 +185,7 @@ def as_a_caller(
     return positional, named
 
 
-def tree_of(code: Any) -> ast.AST:
+def parse_source(code: Any) -> ast.AST:
     """The syntax tree of a function or a class."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(code))))
@@ -184,7 +193,7 @@ def tree_of(code: Any) -> ast.AST:
         return ast.Module([], [])
 
 
-def hints_of(function: Any) -> Mapping[str, Any]:
+def read_type_hints(function: Any) -> Mapping[str, Any]:
     """What the parameters of a function are annotated with."""
     try:
         return get_type_hints(function)

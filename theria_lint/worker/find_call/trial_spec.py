@@ -1,4 +1,4 @@
-"""The sizes, dtype and device of one attempt at calling a target, and the tensors that go with them."""
+"""Define a trial spec (layout, sizes, dtype, device) and draw the tensors that belong to it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from theria.probes.layouts import LAYOUTS, PACKED, key_layout, query_layout, total
 from theria.probes.point import draw
 from theria.probes.qkv import ODD, ROUND, Shape, draw_qkv
-from theria_lint.worker.find_call.shape_hints import Symbols, sizes_of
+from theria_lint.worker.find_call.shape_hints import Symbols, compute_sizes
 
 
 @dataclass(frozen=True)
-class Scene:
+class TrialSpec:
     """One set of choices: what every value given to the target is made from.
 
     ``shape`` holds the sizes of one sequence, ``layout`` one of the names in `theria.probes.layouts`.
@@ -40,7 +40,7 @@ class Scene:
     evaluating: bool = False
     masking: bool = False
     small: bool = False
-    written: Mapping[str, Symbols] = field(default_factory=dict)
+    text_shapes: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Scene:
             return self.shape.heads
         return max(1, self.shape.heads // 2) if "h" in key_layout(self.layout) else 1
 
-    def qkv(self) -> dict[str, Tensor]:
+    def make_qkv(self) -> dict[str, Tensor]:
         """Random q, k, v in the scene's layout; (B,H,T,D) in one of a module's input that has no such tensors."""
         layout = PACKED.get(self.layout, query_layout(self.layout))
         layout = layout if layout in (*LAYOUTS, "btd", "td") else "bhtd"
@@ -83,9 +83,9 @@ class Scene:
         )
         if self.gentle:
             tensors["k"] /= tensors["k"].norm(dim=-1, keepdim=True).clamp_min(1e-3)
-        return {name: self._arranged(name, tensor) for name, tensor in tensors.items()}
+        return {name: self._arrange_axes(name, tensor) for name, tensor in tensors.items()}
 
-    def _arranged(self, name: str, tensor: Tensor) -> Tensor:
+    def _arrange_axes(self, name: str, tensor: Tensor) -> Tensor:
         """Without the axis of one batch, or with fewer heads, where the layout has it so."""
         if self.packed:
             return tensor if self.layout.startswith("1") else tensor[0]
@@ -95,12 +95,12 @@ class Scene:
         fewer = tensor.narrow(axis, 0, self.key_heads) if "h" in key_layout(self.layout) else tensor.select(axis, 0)
         return fewer if self.strided else fewer.contiguous()
 
-    def written_shape(self, name: str) -> tuple[int, ...] | None:
+    def find_written_shape(self, name: str) -> tuple[int, ...] | None:
         """The shape that the target's text gives to an argument, in the scene's sizes."""
-        symbols = self.written.get(name)
-        return sizes_of(symbols, self.spread) if symbols else None
+        symbols = self.text_shapes.get(name)
+        return compute_sizes(symbols, self.spread) if symbols else None
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def draw_tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A random tensor that depends on its name, so that two arguments differ."""
         generator = torch.Generator().manual_seed(self.seed + zlib.crc32(name.encode()))
         return draw(shape, generator).to(self.device, self.dtype)
@@ -130,27 +130,27 @@ ONE_PROGRAM = Shape(1, 1, 6, 6, 8, 8)
 SEVERAL_CHUNKS = SIZES[2]
 """A length that is a multiple of the length of short chunks."""
 
-SIDES = {64: 8, 128: 14}
+IMAGE_SIDES = {64: 8, 128: 14}
 """The side of an image by the number of queries: windows of 7 and 8 are common defaults."""
 
 
-def side(scene: Scene) -> int:
+def compute_image_side(spec: TrialSpec) -> int:
     """The height and width of an image."""
-    return SIDES.get(scene.shape.queries, 4)
+    return IMAGE_SIDES.get(spec.shape.queries, 4)
 
 
-def grid(scene: Scene) -> tuple[int, int]:
+def compute_grid_size(spec: TrialSpec) -> tuple[int, int]:
     """Height and width whose product is the number of positions in a sequence."""
-    root = isqrt(scene.shape.queries)
-    return (root, root) if root * root == scene.shape.queries else (1, scene.shape.queries)
+    root = isqrt(spec.shape.queries)
+    return (root, root) if root * root == spec.shape.queries else (1, spec.shape.queries)
 
 
-def part(scene: Scene) -> int:
+def compute_part_length(spec: TrialSpec) -> int:
     """The largest proper part that divides the number of queries; all of them where that is prime."""
-    length = scene.shape.queries
+    length = spec.shape.queries
     return next((length // n for n in range(2, length) if length % n == 0), length)
 
 
-def few(scene: Scene) -> int:
+def compute_selected_count(spec: TrialSpec) -> int:
     """Some of the positions of a part, never all: what selects tokens has to select."""
-    return max(1, part(scene) // 2)
+    return max(1, compute_part_length(spec) // 2)

@@ -1,4 +1,4 @@
-"""Sequences of different lengths laid end to end: which arguments say where they end, and what those are given."""
+"""Recognise and fill the arguments of packed sequences: cu_seqlens, lengths, segment ids, the longest length."""
 
 from __future__ import annotations
 
@@ -11,114 +11,116 @@ import torch
 from torch import Tensor
 
 from theria.probes.layouts import sequence_lengths
-from theria_lint.worker.find_call.trial_spec import Scene
+from theria_lint.worker.find_call.trial_spec import TrialSpec
 
-BORDERS = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indptr|^(seq_?)?offsets(_[qk]|_kv)?$"
+CU_SEQLENS_NAMES = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indptr|^(seq_?)?offsets(_[qk]|_kv)?$"
 """What the names of running totals of lengths look like: 0, the end of the first sequence, of the second, …"""
 
-LENGTHS = r"(^|_)((seq|[qk]|kv|context|ctx)_?)?len(s|gths)(_[qk]|_kv)?$"
+LENGTH_NAMES = r"(^|_)((seq|[qk]|kv|context|ctx)_?)?len(s|gths)(_[qk]|_kv)?$"
 """What the names of the lengths themselves look like, one a sequence."""
 
-SEGMENTS = r"(segment|seg|sequence|seq|sample|doc|document)_?(ids?|idx|indices)(_[qk]|_kv)?$"
+SEGMENT_NAMES = r"(segment|seg|sequence|seq|sample|doc|document)_?(ids?|idx|indices)(_[qk]|_kv)?$"
 """What the names of the numbers of the sequences look like, one a position."""
 
-LONGEST = r"^max_?(seq|len|[qk]_?len|s_)"
+MAX_SEQLEN_NAMES = r"^max_?(seq|len|[qk]_?len|s_)"
 """What the names of the length of the longest sequence look like."""
 
 _HOST = re.compile(r"cpu|host|list|_py$")
 _OF_KEYS = re.compile(r"(^|_)(kv?|keys?|src|source|context|ctx)(_|$)")
 
 
-def tells_borders(name: str) -> bool:
+def is_varlen_argument(name: str) -> bool:
     """Whether an argument of this name says where packed sequences end."""
     name = name.lower().strip("_")
-    return any(re.search(pattern, name) for pattern in (BORDERS, LENGTHS)) and not re.search(LONGEST, name)
+    return any(re.search(pattern, name) for pattern in (CU_SEQLENS_NAMES, LENGTH_NAMES)) and not re.search(
+        MAX_SEQLEN_NAMES, name
+    )
 
 
 def takes_one_length(names: Iterable[str]) -> bool:
     """Whether borders are told once, for queries and keys alike."""
-    return not any(tells_borders(name) and _of_keys(name) for name in names)
+    return not any(is_varlen_argument(name) and _is_of_keys(name) for name in names)
 
 
-def given(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+def list_varlen_parameters(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     """The optional parameters that get a value where sequences are packed."""
     unset = [n for n, p in parameters.items() if p.default in (None, 0) and not _HOST.search(n.lower())]
-    ends = [name for name in unset if re.search(BORDERS, name.lower().strip("_"))]
-    ends = ends or [name for name in unset if tells_borders(name)]
-    return ends + [name for name in unset if re.search(LONGEST, name.lower().strip("_"))]
+    ends = [name for name in unset if re.search(CU_SEQLENS_NAMES, name.lower().strip("_"))]
+    ends = ends or [name for name in unset if is_varlen_argument(name)]
+    return ends + [name for name in unset if re.search(MAX_SEQLEN_NAMES, name.lower().strip("_"))]
 
 
-def _of_keys(name: str) -> bool:
+def _is_of_keys(name: str) -> bool:
     return _OF_KEYS.search(name.lower()) is not None
 
 
-def _lengths(name: str, scene: Scene) -> list[int]:
-    spread = scene.spread
-    return sequence_lengths(spread.keys if _of_keys(name) else spread.queries)
+def _list_sequence_lengths(name: str, spec: TrialSpec) -> list[int]:
+    spread = spec.spread
+    return sequence_lengths(spread.keys if _is_of_keys(name) else spread.queries)
 
 
-def _integers(values: Iterable[int], scene: Scene) -> list[Any]:
+def _make_integer_forms(values: Iterable[int], spec: TrialSpec) -> list[Any]:
     """As kernels take them, as indices, and as a list."""
     numbers = list(values)
-    return [torch.tensor(numbers, dtype=d, device=scene.device) for d in (torch.int32, torch.int64)] + [numbers]
+    return [torch.tensor(numbers, dtype=d, device=spec.device) for d in (torch.int32, torch.int64)] + [numbers]
 
 
-def borders(name: str, scene: Scene) -> list[Any]:
+def make_cu_seqlens(name: str, spec: TrialSpec) -> list[Any]:
     """The ends of the sequences, after a 0; None where nothing is packed."""
-    if not scene.packed:
+    if not spec.packed:
         return [None]
-    ends = torch.tensor([0, *_lengths(name, scene)]).cumsum(0).tolist()
-    return _integers(ends, scene)
+    ends = torch.tensor([0, *_list_sequence_lengths(name, spec)]).cumsum(0).tolist()
+    return _make_integer_forms(ends, spec)
 
 
-def lengths(name: str, scene: Scene) -> list[Any]:
+def make_lengths(name: str, spec: TrialSpec) -> list[Any]:
     """The lengths of packed sequences; of padded ones None, or how much of each holds."""
-    if scene.packed:
-        return _integers(_lengths(name, scene), scene)[::-1]
-    length = scene.shape.keys
-    return [None, *_integers([max(1, length - 2 * i) for i in reversed(range(scene.shape.batch))], scene)]
+    if spec.packed:
+        return _make_integer_forms(_list_sequence_lengths(name, spec), spec)[::-1]
+    length = spec.shape.keys
+    return [None, *_make_integer_forms([max(1, length - 2 * i) for i in reversed(range(spec.shape.batch))], spec)]
 
 
-def segments(name: str, scene: Scene) -> list[Any]:
+def make_segment_ids(name: str, spec: TrialSpec) -> list[Any]:
     """The number of its sequence for each position; where nothing is packed, None or two sequences in each row."""
-    if scene.packed:
-        numbers = torch.repeat_interleave(torch.tensor(_lengths(name, scene)))
-        return _integers(numbers.tolist(), scene)[:2]
-    length = scene.shape.keys if _of_keys(name) else scene.shape.queries
-    halves = (torch.arange(length, device=scene.device) >= length // 2).to(torch.int64)
-    return [None, halves.expand(scene.shape.batch, -1), halves]
+    if spec.packed:
+        numbers = torch.repeat_interleave(torch.tensor(_list_sequence_lengths(name, spec)))
+        return _make_integer_forms(numbers.tolist(), spec)[:2]
+    length = spec.shape.keys if _is_of_keys(name) else spec.shape.queries
+    halves = (torch.arange(length, device=spec.device) >= length // 2).to(torch.int64)
+    return [None, halves.expand(spec.shape.batch, -1), halves]
 
 
-def longest(name: str, scene: Scene) -> list[Any]:
+def make_max_seqlen(name: str, spec: TrialSpec) -> list[Any]:
     """The length of the longest sequence."""
-    shape = scene.shape
-    single = shape.keys if _of_keys(name) else shape.queries
-    return [max(_lengths(name, scene)) if scene.packed else single]
+    shape = spec.shape
+    single = shape.keys if _is_of_keys(name) else shape.queries
+    return [max(_list_sequence_lengths(name, spec)) if spec.packed else single]
 
 
-def sequences(name: str, scene: Scene) -> list[Any]:
+def make_sequence_count(name: str, spec: TrialSpec) -> list[Any]:
     """How many sequences there are."""
-    return [len(_lengths(name, scene)) if scene.packed else scene.shape.batch]
+    return [len(_list_sequence_lengths(name, spec)) if spec.packed else spec.shape.batch]
 
 
-def positions(name: str, scene: Scene) -> list[Any]:
+def make_positions(name: str, spec: TrialSpec) -> list[Any]:
     """The numbers of the positions, from 0 in each sequence."""
-    if scene.packed:
-        return [torch.cat([torch.arange(n, device=scene.device) for n in _lengths(name, scene)])]
-    numbers = torch.arange(scene.shape.queries, device=scene.device)
-    return [None, numbers.expand(scene.shape.batch, -1), numbers, numbers.to(scene.dtype)]
+    if spec.packed:
+        return [torch.cat([torch.arange(n, device=spec.device) for n in _list_sequence_lengths(name, spec)])]
+    numbers = torch.arange(spec.shape.queries, device=spec.device)
+    return [None, numbers.expand(spec.shape.batch, -1), numbers, numbers.to(spec.dtype)]
 
 
-def moved(tensor: Tensor, scene: Scene) -> Tensor:
+def move_middle_sequence(tensor: Tensor, spec: TrialSpec) -> Tensor:
     """A packed tensor with another first position of the middle sequence."""
-    spread, changed = scene.spread, tensor.clone()
+    spread, changed = spec.spread, tensor.clone()
     for count in {spread.queries, spread.keys} & set(tensor.shape):
         position = changed.select(tensor.shape.index(count), sequence_lengths(count)[0])
         position.add_(torch.linspace(0.5, 1.0, position.numel()).view(position.shape).to(position))
     return changed
 
 
-def respects_borders(output: Tensor, moved: Tensor, scene: Scene) -> bool:
+def keeps_sequences_apart(output: Tensor, moved: Tensor, spec: TrialSpec) -> bool:
     """Whether the first position of the middle sequence is felt by others of that sequence, and nowhere else.
 
     What ignores the borders, or takes another axis for that of positions, was not called as it wants to be.
@@ -128,7 +130,7 @@ def respects_borders(output: Tensor, moved: Tensor, scene: Scene) -> bool:
         moved: its output where that position is another.
         scene: in which both were computed.
     """
-    ends = torch.tensor(sequence_lengths(scene.spread.queries)).cumsum(0).tolist()
+    ends = torch.tensor(sequence_lengths(spec.spread.queries)).cumsum(0).tolist()
     axis = next((i for i, size in enumerate(output.shape) if size == ends[-1]), None)
     if axis is None or moved.shape != output.shape:
         return False

@@ -1,9 +1,8 @@
-"""Lets code that insists on a CUDA GPU run on the CPU, in a worker's child, and records each help that it needed.
+"""Answer as a CUDA GPU would, on the CPU, and log each answer that the code under test needed.
 
-Two kinds of help. What would only raise without a GPU (``torch.cuda.current_device()``, a custom operator that is
-registered for CUDA alone) always gets an answer. What chooses between paths (``x.is_cuda``,
-``torch.cuda.is_available()``, ``x.device.type``) is answered truthfully, and the question is recorded, until
-``pretend`` turns the answers to those of a machine with a GPU.
+There are two kinds. What only raises without a GPU (``torch.cuda.current_device()``, a custom operator registered for
+CUDA alone) is always answered. What chooses a path (``x.is_cuda``, ``torch.cuda.is_available()``, ``x.device.type``) is
+answered truthfully and logged, until ``enable_fake_gpu`` turns the answers to those of a machine with a GPU.
 """
 
 from __future__ import annotations
@@ -31,46 +30,46 @@ _FACTORIES = (
 )
 _METHODS = "to new_empty new_zeros new_ones new_full new_tensor"
 
-_pretending = False
+_fake_gpu_enabled = False
 
 
-def stand_in() -> None:
+def install_answers() -> None:
     """Gives the answers that any GPU would give, and starts to listen for questions that choose a path."""
     for name, answer in _ANSWERS.items():
         setattr(torch.cuda, name, answer)
-    torch.library.custom_op = _for_any_device(torch.library.custom_op)
+    torch.library.custom_op = _wrap_custom_op(torch.library.custom_op)
     real = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-    is_cuda = property(lambda self: True if _chooses("is_cuda") else real(self))
+    is_cuda = property(lambda self: True if _answers_as_gpu("is_cuda") else real(self))
     torch.Tensor.is_cuda = is_cuda  # type: ignore[assignment]
     available, count = torch.cuda.is_available, torch.cuda.device_count
-    torch.cuda.is_available = lambda: _chooses("torch.cuda.is_available()") or available()
-    torch.cuda.device_count = lambda: 1 if _chooses("torch.cuda.device_count()") else count()
+    torch.cuda.is_available = lambda: _answers_as_gpu("torch.cuda.is_available()") or available()
+    torch.cuda.device_count = lambda: 1 if _answers_as_gpu("torch.cuda.device_count()") else count()
 
 
-def help_along() -> None:
+def install_shims() -> None:
     """What a child does before it imports code that may want a GPU where there is none."""
-    interpreter.complete()
-    stand_in()
-    setattr(builtins, importer.DEVICE_TYPE, device_type)
+    interpreter.complete_interpreter()
+    install_answers()
+    setattr(builtins, importer.DEVICE_TYPE, read_device_type)
 
 
-def pretend() -> None:
+def enable_fake_gpu() -> None:
     """From now on CPU tensors say that they are on a GPU, and whatever is asked of a GPU is done on the CPU."""
-    global _pretending
-    if not _pretending:
-        _pretending = True
-        _redirect()
+    global _fake_gpu_enabled
+    if not _fake_gpu_enabled:
+        _fake_gpu_enabled = True
+        _redirect_to_cpu()
 
 
-def pretending() -> bool:
-    """Whether ``pretend`` was called in this process."""
-    return _pretending
+def is_fake_gpu_enabled() -> bool:
+    """Whether ``enable_fake_gpu`` was called in this process."""
+    return _fake_gpu_enabled
 
 
-def device_type(device: Any) -> Any:
+def read_device_type(device: Any) -> Any:
     """Stands for ``device.type`` in the code under test, which is rewritten to call it."""
     kind = device.type
-    if isinstance(device, torch.device) and kind == "cpu" and _chooses("device.type"):
+    if isinstance(device, torch.device) and kind == "cpu" and _answers_as_gpu("device.type"):
         return "cuda"
     return kind
 
@@ -80,18 +79,18 @@ def wants_gpu(reason: str) -> bool:
     return re.search(r"cuda|\bgpus?\b|nvidia|\bdevice\b", reason, re.IGNORECASE) is not None
 
 
-def _chooses(question: str) -> bool:
+def _answers_as_gpu(question: str) -> bool:
     """Records a question of the code under test, and says whether to answer as on a GPU."""
     module = sys._getframe(2).f_globals.get("__name__", "")
     if module.partition(".")[0] in _OURS:
         return False
-    shim_log.ask(question, module)
-    if _pretending:
-        shim_log.give(f"{question} answering as on a GPU")
-    return _pretending
+    shim_log.record_gpu_query(question, module)
+    if _fake_gpu_enabled:
+        shim_log.record_shim(f"{question} answering as on a GPU")
+    return _fake_gpu_enabled
 
 
-def _answer(name: str, value: Any) -> Callable[..., Any]:
+def _make_cuda_answer(name: str, value: Any) -> Callable[..., Any]:
     """A function of ``torch.cuda`` that gives the stand-in's answer, to everyone but PyTorch."""
     real = getattr(torch.cuda, name, None)
 
@@ -99,13 +98,13 @@ def _answer(name: str, value: Any) -> Callable[..., Any]:
         package = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
         if package == "torch" and real is not None:
             return real(*args, **kwargs)
-        shim_log.give("stand-ins for torch.cuda")
+        shim_log.record_shim("stand-ins for torch.cuda")
         return value(*args, **kwargs) if callable(value) else value
 
     return function
 
 
-class _Nothing(contextlib.AbstractContextManager["_Nothing"]):
+class _FakeCudaObject(contextlib.AbstractContextManager["_FakeCudaObject"]):
     """A device, stream, event or graph on which there is nothing to do."""
 
     cuda_stream = 0
@@ -129,7 +128,7 @@ class _Nothing(contextlib.AbstractContextManager["_Nothing"]):
         return lambda *args, **kwargs: 0.0 if name == "elapsed_time" else None
 
 
-def _properties(*args: Any) -> SimpleNamespace:
+def _make_device_properties(*args: Any) -> SimpleNamespace:
     return SimpleNamespace(
         name="stand-in GPU",
         major=CAPABILITY[0],
@@ -148,64 +147,66 @@ def _properties(*args: Any) -> SimpleNamespace:
 
 
 _ANSWERS: dict[str, Any] = {
-    "current_device": _answer("current_device", 0),
-    "set_device": _answer("set_device", lambda *a: None),
-    "get_device_capability": _answer("get_device_capability", lambda *a: CAPABILITY),
-    "get_device_name": _answer("get_device_name", "stand-in GPU"),
-    "get_device_properties": _answer("get_device_properties", _properties),
-    "is_bf16_supported": _answer("is_bf16_supported", True),
-    "synchronize": _answer("synchronize", lambda *a: None),
-    "empty_cache": _answer("empty_cache", lambda *a: None),
-    "current_stream": _answer("current_stream", _Nothing),
-    "default_stream": _answer("default_stream", _Nothing),
-    "stream": _answer("stream", _Nothing),
-    "device": _Nothing,
-    "device_of": _Nothing,
-    "Stream": _Nothing,
-    "Event": _Nothing,
-    "CUDAGraph": _Nothing,
-    "max_memory_allocated": _answer("max_memory_allocated", 0),
-    "memory_allocated": _answer("memory_allocated", 0),
-    "get_arch_list": _answer("get_arch_list", lambda *a: [f"sm_{CAPABILITY[0]}{CAPABILITY[1]}"]),
+    "current_device": _make_cuda_answer("current_device", 0),
+    "set_device": _make_cuda_answer("set_device", lambda *a: None),
+    "get_device_capability": _make_cuda_answer("get_device_capability", lambda *a: CAPABILITY),
+    "get_device_name": _make_cuda_answer("get_device_name", "stand-in GPU"),
+    "get_device_properties": _make_cuda_answer("get_device_properties", _make_device_properties),
+    "is_bf16_supported": _make_cuda_answer("is_bf16_supported", True),
+    "synchronize": _make_cuda_answer("synchronize", lambda *a: None),
+    "empty_cache": _make_cuda_answer("empty_cache", lambda *a: None),
+    "current_stream": _make_cuda_answer("current_stream", _FakeCudaObject),
+    "default_stream": _make_cuda_answer("default_stream", _FakeCudaObject),
+    "stream": _make_cuda_answer("stream", _FakeCudaObject),
+    "device": _FakeCudaObject,
+    "device_of": _FakeCudaObject,
+    "Stream": _FakeCudaObject,
+    "Event": _FakeCudaObject,
+    "CUDAGraph": _FakeCudaObject,
+    "max_memory_allocated": _make_cuda_answer("max_memory_allocated", 0),
+    "memory_allocated": _make_cuda_answer("memory_allocated", 0),
+    "get_arch_list": _make_cuda_answer("get_arch_list", lambda *a: [f"sm_{CAPABILITY[0]}{CAPABILITY[1]}"]),
 }
 
 
-def _for_any_device(custom_op: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_custom_op(custom_op: Callable[..., Any]) -> Callable[..., Any]:
     """``torch.library.custom_op`` that registers for the CPU too what is meant for CUDA alone."""
 
     @functools.wraps(custom_op)
     def decorate(*args: Any, **kwargs: Any) -> Any:
         kinds = kwargs.get("device_types")
         if kinds is not None and "cpu" not in kinds:
-            shim_log.give("a custom operator for CUDA registered for the CPU")
+            shim_log.record_shim("a custom operator for CUDA registered for the CPU")
             kwargs["device_types"] = None
         return custom_op(*args, **kwargs)
 
     return decorate
 
 
-def _redirect() -> None:
+def _redirect_to_cpu() -> None:
     """Makes tensors on the CPU where a GPU is named."""
     for name in _FACTORIES.split():
-        setattr(torch, name, _on_cpu(getattr(torch, name)))
+        setattr(torch, name, _wrap_to_cpu(getattr(torch, name)))
     for name in _METHODS.split():
-        setattr(torch.Tensor, name, _on_cpu(getattr(torch.Tensor, name)))
-    torch.nn.Module.to = _on_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
+        setattr(torch.Tensor, name, _wrap_to_cpu(getattr(torch.Tensor, name)))
+    torch.nn.Module.to = _wrap_to_cpu(torch.nn.Module.to)  # type: ignore[method-assign]
     torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
     torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
 
-def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_to_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*map(_cpu_for, args), **{name: _cpu_for(value) for name, value in kwargs.items()})
+        return function(
+            *map(_replace_cuda_device, args), **{name: _replace_cuda_device(value) for name, value in kwargs.items()}
+        )
 
     return call
 
 
-def _cpu_for(value: Any) -> Any:
+def _replace_cuda_device(value: Any) -> Any:
     named = isinstance(value, str) and (value == "cuda" or value.startswith("cuda:"))
     if named or (isinstance(value, torch.device) and value.type == "cuda"):
-        shim_log.give("tensors made on the CPU where the code says cuda")
+        shim_log.record_shim("tensors made on the CPU where the code says cuda")
         return "cpu"
     return value

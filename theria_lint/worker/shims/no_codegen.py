@@ -1,4 +1,4 @@
-"""``torch.compile`` without code generation: a compiler is a process to start, and autograd's part needs none."""
+"""Run ``torch.compile`` without code generation: a compiler is a process to start, and autograd's part needs none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from theria_lint.worker.shims import shim_log
 
-WITHOUT_CODE = "aot_eager"
+EAGER_BACKEND = "aot_eager"
 """The backend that traces forward and backward like the default one, with the same refusals, and runs them eagerly."""
 
 
 @contextmanager
-def uncompiled() -> Iterator[None]:
+def run_uncompiled() -> Iterator[None]:
     """Runs compiled and scripted code as it was written, so that it can be watched.
 
     The switch of a PyTorch before 2.6 is missing. It imports the compiler, which takes seconds: code that has not done
@@ -26,7 +26,7 @@ def uncompiled() -> Iterator[None]:
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo" in sys.modules else None
     kind: Any = torch.jit.ScriptFunction
     scripted = kind.__call__
-    kind.__call__ = _call_as_written(scripted)
+    kind.__call__ = _make_call_as_written(scripted)
     try:
         with stance("force_eager") if stance else nullcontext():
             yield
@@ -40,7 +40,7 @@ def forget_compiled_code() -> None:
         torch._dynamo.reset()
 
 
-def _call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
+def _make_call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
     """A call of a scripted function that runs what it was made from, which PyTorch keeps for its compiler."""
 
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ def avoid_code_generation() -> None:
             return original(*args, backend=backend, **kwargs)
         kwargs.pop("mode", None)
         kwargs.pop("options", None)
-        shim_log.give(f"torch.compile's backend {WITHOUT_CODE} in place of inductor")
-        return original(*args, backend=WITHOUT_CODE, **kwargs)
+        shim_log.record_shim(f"torch.compile's backend {EAGER_BACKEND} in place of inductor")
+        return original(*args, backend=EAGER_BACKEND, **kwargs)
 
     torch.compile = compile_

@@ -1,7 +1,4 @@
-"""What was done so that code runs and can be measured, most of it for code meant for a GPU that runs on the CPU.
-
-It is recorded as it is used, and told with every run.
-"""
+"""Log the shims that a run used, what its code asked about a GPU, and the packages it missed; told with every run."""
 
 from __future__ import annotations
 
@@ -9,64 +6,64 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-_given: dict[str, None] = {}
+_used_shims: dict[str, None] = {}
 _launches = [0]
-_kernels: set[str] = set()
-_asked: dict[tuple[str, str], None] = {}
-_lacking: dict[str, dict[str, None]] = {}
+_kernel_packages: set[str] = set()
+_gpu_queries: dict[tuple[str, str], None] = {}
+_missing_packages: dict[str, dict[str, None]] = {}
 
 
-def give(help_: str) -> None:
+def record_shim(help_: str) -> None:
     """Records that a stand-in was used, in words that fit after "ran on the CPU with" or "ran on the GPU with"."""
-    _given[help_] = None
+    _used_shims[help_] = None
 
 
-def given() -> tuple[str, ...]:
+def list_used_shims() -> tuple[str, ...]:
     """The stand-ins used so far, in the order of their first use."""
-    return tuple(_given)
+    return tuple(_used_shims)
 
 
-def ask(question: str, module: str) -> None:
+def record_gpu_query(question: str, module: str) -> None:
     """Records that a module asked whether it runs on a GPU: it may take another path there."""
-    _asked[question, module.partition(".")[0]] = None
+    _gpu_queries[question, module.partition(".")[0]] = None
 
 
-def asked(module: str) -> tuple[str, ...]:
+def list_gpu_queries(module: str) -> tuple[str, ...]:
     """The questions that the package of a module has asked so far."""
-    return tuple(question for question, package in _asked if package == module.partition(".")[0])
+    return tuple(question for question, package in _gpu_queries if package == module.partition(".")[0])
 
 
-def lack(package: str, module: str) -> None:
+def record_missing_package(package: str, module: str) -> None:
     """Records that a module looked for a package that is not installed."""
-    _lacking.setdefault(module.partition(".")[0], {})[package] = None
+    _missing_packages.setdefault(module.partition(".")[0], {})[package] = None
 
 
-def lacking(module: str) -> tuple[str, ...]:
+def list_missing_packages(module: str) -> tuple[str, ...]:
     """What the package of a module has looked for in vain."""
-    return tuple(_lacking.get(module.partition(".")[0], ()))
+    return tuple(_missing_packages.get(module.partition(".")[0], ()))
 
 
-def settle() -> None:
+def forget_import_queries() -> None:
     """Forgets the questions that were asked while modules were imported."""
-    _asked.clear()
+    _gpu_queries.clear()
 
 
-def kernel(module: str) -> None:
+def record_kernel_module(module: str) -> None:
     """Notes a module that holds Triton kernels."""
-    _kernels.add(module.partition(".")[0])
+    _kernel_packages.add(module.partition(".")[0])
 
 
 def holds_kernels(module: str) -> bool:
     """Whether the package of a module, by its dotted name, holds such kernels."""
-    return module.partition(".")[0] in _kernels
+    return module.partition(".")[0] in _kernel_packages
 
 
-def launch() -> None:
+def record_launch() -> None:
     """Counts a kernel that the code under test launches."""
     _launches[0] += 1
 
 
-def launches() -> int:
+def count_launches() -> int:
     """How many kernels were launched so far."""
     return _launches[0]
 
@@ -77,20 +74,20 @@ _FUSED = frozenset(
 )
 
 
-class _Listener:
+class _MissingPackageFinder:
     """The last of the finders: it is asked for what none before it has found, and finds nothing either."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         if name in _FUSED:
-            lack(name, _asker())
+            record_missing_package(name, _find_asking_module())
 
 
-def listen() -> None:
+def watch_missing_packages() -> None:
     """From now on, in this process and those forked from it."""
-    sys.meta_path.append(_Listener())
+    sys.meta_path.append(_MissingPackageFinder())
 
 
-def _asker() -> str:
+def _find_asking_module() -> str:
     """The module that imports something, or asks whether it could."""
     frame = sys._getframe(2)  # behind the finder
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("importlib"):

@@ -1,4 +1,4 @@
-"""Block pointers for Triton's interpreter: a tile of a tensor as ordinary pointers and a mask."""
+"""Implement block pointers for Triton's interpreter: a tile of a tensor as ordinary pointers and a mask."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BlockPointer:
     block_shape: tuple[int, ...]
 
     @classmethod
-    def make(cls, base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any) -> BlockPointer:
+    def from_kernel_arguments(cls, base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any) -> BlockPointer:
         """From what a kernel gives: numbers, constants and scalar tensors of the interpreter."""
-        return cls(base, *(tuple(map(number, values)) for values in (shape, strides, offsets, block_shape)))
+        return cls(base, *(tuple(map(read_integer, values)) for values in (shape, strides, offsets, block_shape)))
 
     @property
     def dtype(self) -> Any:
@@ -36,15 +36,15 @@ class BlockPointer:
 
     def advance(self, offsets: Iterable[Any]) -> BlockPointer:
         """The tile moved by some offsets."""
-        moved = tuple(a + number(b) for a, b in zip(self.offsets, offsets, strict=True))
+        moved = tuple(a + read_integer(b) for a, b in zip(self.offsets, offsets, strict=True))
         return replace(self, offsets=moved)
 
-    def resolve(self, checked: Any) -> tuple[Any, Any]:
+    def resolve_pointers(self, checked: Any) -> tuple[Any, Any]:
         """The pointers, and the mask of those inside the tensor along the checked axes; None where none is checked."""
         import triton.language as tl
         from triton.runtime.interpreter import TensorHandle
 
-        axes = [number(axis) for axis in _items(checked)]
+        axes = [read_integer(axis) for axis in _list_items(checked)]
         width = max(1, self.dtype.element_ty.primitive_bitwidth // 8)
         address = np.asarray(self.base.handle.data, dtype=np.uint64).reshape(-1)[0].astype(np.int64)
         mask = np.ones(self.block_shape, dtype=bool)
@@ -62,7 +62,7 @@ class BlockPointer:
         return found, tl.tensor(TensorHandle(mask, tl.int1), tl.block_type(tl.int1, shape)) if axes else None
 
 
-def number(value: Any) -> int:
+def read_integer(value: Any) -> int:
     """An integer out of a number, a ``tl.constexpr`` or a scalar tensor of the interpreter."""
     handle = getattr(value, "handle", None)
     if handle is not None:
@@ -70,7 +70,7 @@ def number(value: Any) -> int:
     return int(getattr(value, "value", value))
 
 
-def _items(value: Any) -> list[Any]:
+def _list_items(value: Any) -> list[Any]:
     value = getattr(value, "value", value)
     if value is None or value == "":
         return []

@@ -1,7 +1,7 @@
-"""Keeps interpreted kernels inside the tensors that they were given.
+"""Check that interpreted kernels access only memory of the tensors that they were given.
 
 A GPU would return garbage for a pointer that lies outside, or nothing at all; the interpreter reads whatever stands
-there, or ends the process. Arguments that were made up for a kernel are found out by this.
+there, or ends the process. Guessed arguments that do not fit a kernel are found out by this.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class OutsideError(IndexError):
     """A kernel uses memory that no tensor among its arguments owns."""
 
 
-class Bounds:
+class MemoryBounds:
     """The memory that the tensors of one launch own, as disjoint spans of addresses, sorted."""
 
     def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
@@ -34,7 +34,7 @@ class Bounds:
         self._starts = [start for start, _ in merged]
         self._ends = [end for _, end in merged]
 
-    def hold(self, pointers: Any, mask: Any, width: int) -> bool:
+    def holds_pointers(self, pointers: Any, mask: Any, width: int) -> bool:
         """Whether all pointers (an array of addresses) under a mask point at ``width`` bytes that are owned."""
         pointers, mask = np.broadcast_arrays(pointers, mask)
         used = pointers[mask]
@@ -57,23 +57,23 @@ _ACCESSES = {
 }
 """What the interpreter does to memory: the verb, and where the pointers and the mask stand among the arguments."""
 
-_launched: list[Bounds] = []
+_launched: list[MemoryBounds] = []
 """The bounds of the launches that run now, the innermost last."""
 
 
-def watch(interpreter: Any) -> None:
+def check_kernel_accesses(interpreter: Any) -> None:
     """Makes every launch of Triton's interpreter check its pointers; ``interpreter``: that module of Triton."""
     executor, builder = interpreter.GridExecutor, interpreter.InterpreterBuilder
-    executor.__call__ = _with_bounds(executor.__call__)
+    executor.__call__ = _wrap_launch_with_bounds(executor.__call__)
     for name, (verb, pointers, mask) in _ACCESSES.items():
-        setattr(builder, name, _checked(getattr(builder, name), verb, pointers, mask))
+        setattr(builder, name, _wrap_access_with_check(getattr(builder, name), verb, pointers, mask))
 
 
-def _with_bounds(launch: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_launch_with_bounds(launch: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if any(t.device.type != "cpu" for t in _tensors((*args, *kwargs.values()))):
+        if any(t.device.type != "cpu" for t in _list_tensor_arguments((*args, *kwargs.values()))):
             return launch(self, *args, **kwargs)  # the interpreter copies such tensors to memory of its own
-        _launched.append(Bounds(_span(t) for t in _tensors((*args, *kwargs.values()))))
+        _launched.append(MemoryBounds(_find_storage_span(t) for t in _list_tensor_arguments((*args, *kwargs.values()))))
         try:
             return launch(self, *args, **kwargs)
         finally:
@@ -82,29 +82,29 @@ def _with_bounds(launch: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _checked(access: Callable[..., Any], verb: str, pointers: int, mask: int) -> Callable[..., Any]:
+def _wrap_access_with_check(access: Callable[..., Any], verb: str, pointers: int, mask: int) -> Callable[..., Any]:
     def check(self: Any, *args: Any) -> Any:
         handle = args[pointers]
         width = max(1, handle.get_element_ty().primitive_bitwidth // 8)
-        if _launched and not _launched[-1].hold(handle.data, args[mask].data, width):
+        if _launched and not _launched[-1].holds_pointers(handle.data, args[mask].data, width):
             raise OutsideError(f"the kernel {verb} outside the tensors that it was given")
         return access(self, *args)
 
     return check
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Any]:
+def _list_tensor_arguments(values: Iterable[Any]) -> Iterator[Any]:
     """The tensors among a kernel's arguments; a tensor descriptor has one as its base."""
     for value in values:
         if isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from _list_tensor_arguments(value)
         elif hasattr(value, "untyped_storage"):
             yield value
         elif hasattr(value, "base"):
-            yield from _tensors((value.base,))
+            yield from _list_tensor_arguments((value.base,))
 
 
-def _span(tensor: Any) -> tuple[int, int]:
+def _find_storage_span(tensor: Any) -> tuple[int, int]:
     storage = tensor.untyped_storage()
     return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
 
@@ -114,17 +114,17 @@ _UNWRITTEN = frozenset(
 )
 
 
-_CHECKED = "cpu"
+_CHECKED_DEVICE = "cpu"
 """The device where `bounds` sees whatever a kernel reads beyond its tensors: elsewhere it reads what stands there."""
 
 _LEAST, _MOST = 1 << 14, 1 << 22
 """How many numbers stand beyond the end of a tensor."""
 
-_TIMES = 64
+_MARGIN_FACTOR = 64
 """How often a tensor has to fit into its margin: one that lacks an axis is read as if it had it."""
 
 
-class Filled(TorchFunctionMode):
+class FilledMemory(TorchFunctionMode):
     """A context in which new tensors that nobody has written yet hold one number, and copies are followed by it.
 
     A finite one, where PyTorch's own deterministic mode writes NaN: many a kernel reads more than it has written and
@@ -145,20 +145,20 @@ class Filled(TorchFunctionMode):
         """Calls the function, and fills what it has made if that is its only job."""
         made = function(*arguments, **(named or {}))
         if function in _UNWRITTEN and made.is_floating_point():
-            if made.device.type != _CHECKED:
-                return with_margin(made, self._number)
+            if made.device.type != _CHECKED_DEVICE:
+                return make_with_margin(made, self._number)
             made.detach().fill_(self._number)
-        if function is torch.Tensor.clone and made.device.type != _CHECKED and made.is_floating_point():
-            return made if made.requires_grad else with_margin(made, self._number).copy_(made)
+        if function is torch.Tensor.clone and made.device.type != _CHECKED_DEVICE and made.is_floating_point():
+            return made if made.requires_grad else make_with_margin(made, self._number).copy_(made)
         return made
 
 
-def with_margin(made: Tensor, number: float) -> Tensor:
+def make_with_margin(made: Tensor, number: float) -> Tensor:
     """A tensor with another's shape, strides and dtype that holds a number, in storage that goes on with it."""
     extent = 1 + sum((size - 1) * stride for size, stride in zip(made.shape, made.stride(), strict=True))
     extent = extent if made.numel() else 0
     held = torch.full(
-        (extent + min(max(_LEAST, _TIMES * extent), _MOST),), number, dtype=made.dtype, device=made.device
+        (extent + min(max(_LEAST, _MARGIN_FACTOR * extent), _MOST),), number, dtype=made.dtype, device=made.device
     )
     tensor = torch.empty(0, dtype=made.dtype, device=made.device)
     tensor.set_(held.untyped_storage(), 0, made.shape, made.stride())

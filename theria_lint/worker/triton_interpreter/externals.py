@@ -1,4 +1,4 @@
-"""What kernels call that is not Triton's: CUDA's math library and inline assembly, for its interpreter."""
+"""Implement CUDA's math library and inline assembly for Triton's interpreter, with NumPy."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 import numpy as np
 
 from theria_lint.worker.shims import shim_log
-from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate
+from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate_assembly
 
 _HINTS = ("griddepcontrol", "prefetch")
 """Instructions that say when to run and not what to compute: nothing is to be done for them."""
 
 
-def give(interpreter: Any, tl: Any) -> None:
+def install_externals(interpreter: Any, tl: Any) -> None:
     """Fills these gaps; ``interpreter`` and ``tl``: Triton's module of that name, and its language."""
     builder = interpreter.InterpreterBuilder
-    builder.create_extern_elementwise = _extern_elementwise(interpreter)
-    builder.create_inline_asm = _inline_assembly(interpreter)
-    _give_library(interpreter, tl)
+    builder.create_extern_elementwise = _make_extern_elementwise(interpreter)
+    builder.create_inline_asm = _make_inline_assembly(interpreter)
+    _install_library(interpreter, tl)
 
 
-def _extern_elementwise(interpreter: Any) -> Callable[..., Any]:
+def _make_extern_elementwise(interpreter: Any) -> Callable[..., Any]:
     def call(self: Any, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool) -> Any:
-        function = LIBRARY.get(plain_symbol(symbol))
+        function = LIBRARY.get(strip_symbol(symbol))
         if function is None:
             raise NotImplementedError(f"Triton's interpreter has no {symbol}: run it on a GPU with --device cuda")
-        shim_log.give("NumPy in the place of CUDA's math library")
-        return _elementwise(interpreter, function, args, result)
+        shim_log.record_shim("NumPy in the place of CUDA's math library")
+        return _compute_elementwise(interpreter, function, args, result)
 
     return call
 
 
-def _give_library(interpreter: Any, tl: Any) -> None:
+def _install_library(interpreter: Any, tl: Any) -> None:
     """Lets kernels call CUDA's math library: as such, and by the names that stand for that of any GPU.
 
     Those have no bodies, for a compiler replaces them; the interpreter would take the None that they return.
@@ -48,19 +48,19 @@ def _give_library(interpreter: Any, tl: Any) -> None:
     semantic = interpreter.interpreter_semantic
     for name, member in list(vars(libdevice).items()):
         if tl.core.is_builtin(member):
-            function = _with_semantic(member, semantic)
+            function = _bind_semantic(member, semantic)
             setattr(libdevice, name, function)
             setattr(stubs, name, function)
 
 
-def _with_semantic(member: Callable[..., Any], semantic: Any) -> Callable[..., Any]:
+def _bind_semantic(member: Callable[..., Any], semantic: Any) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         return member(*args, **{**kwargs, "_semantic": semantic})
 
     return function
 
 
-def _inline_assembly(interpreter: Any) -> Callable[..., Any]:
+def _make_inline_assembly(interpreter: Any) -> Callable[..., Any]:
     def call(
         self: Any, assembly: str, constraints: str, values: list[Any], types: list[Any], pure: bool, pack: int
     ) -> Any:
@@ -70,18 +70,20 @@ def _inline_assembly(interpreter: Any) -> Callable[..., Any]:
         try:
             if len(types) != 1 or pack != 1 or any(value.data.dtype != np.float32 for value in values):
                 raise UnknownAssemblyError("not one 32-bit float from 32-bit floats")
-            result = _elementwise(interpreter, lambda *arrays: evaluate(assembly, arrays), values, types[0])
+            result = _compute_elementwise(
+                interpreter, lambda *arrays: evaluate_assembly(assembly, arrays), values, types[0]
+            )
         except UnknownAssemblyError:
             start = " ".join(assembly.split())[:60]
             reason = f"inline assembly ({start}) needs a GPU: run it there with --device cuda"
             raise NotImplementedError(reason) from None
-        shim_log.give("NumPy in the place of inline assembly")
+        shim_log.record_shim("NumPy in the place of inline assembly")
         return SimpleNamespace(get_result=lambda index: result)
 
     return call
 
 
-def _elementwise(interpreter: Any, function: Callable[..., Any], args: list[Any], result: Any) -> Any:
+def _compute_elementwise(interpreter: Any, function: Callable[..., Any], args: list[Any], result: Any) -> Any:
     dtype = interpreter._get_np_dtype(result)
     with np.errstate(all="ignore"):
         data = np.asarray(function(*(a.data for a in args))).astype(dtype)
@@ -136,7 +138,7 @@ LIBRARY: dict[str, Function] = {
 """By the name without its prefix and its suffix for the precision."""
 
 
-def plain_symbol(symbol: str) -> str:
+def strip_symbol(symbol: str) -> str:
     """``__nv_fast_expf`` and ``__nv_exp`` are both ``exp``."""
     name = symbol.removeprefix("__nv_").removeprefix("fast_")
     return name if name in LIBRARY else name.removesuffix("f")

@@ -1,6 +1,6 @@
-"""What Triton's interpreter lacks: bfloat16 arithmetic, block pointers, library functions, a driver.
+"""Complete Triton's interpreter: bfloat16 products, block pointers, library functions, a driver.
 
-Everything here replaces attributes of Triton for the whole process; call it in a worker's child only.
+Everything here replaces attributes of Triton for the whole process: call it in a worker's child only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARED_MEMORY = 166912
 """Bytes of shared memory a block of such a GPU can have."""
 
 
-def complete() -> None:
+def complete_interpreter() -> None:
     """Fills the gaps, as far as the installed Triton has them; does nothing where Triton is not installed."""
     try:
         import triton
@@ -31,23 +31,23 @@ def complete() -> None:
         from triton.runtime import interpreter
     except ImportError:
         return
-    triton.runtime.driver.set_active(Driver())
+    triton.runtime.driver.set_active(FakeGpuDriver())
     builder = interpreter.InterpreterBuilder
     for name, place in (("create_masked_load", 1), ("create_masked_store", 2)):
-        setattr(builder, name, _with_boolean_mask(getattr(builder, name), place, tl))
-    bounds.watch(interpreter)
-    builder.create_dot = _with_bfloat16(builder.create_dot, tl)
+        setattr(builder, name, _wrap_access_for_boolean_mask(getattr(builder, name), place, tl))
+    bounds.check_kernel_accesses(interpreter)
+    builder.create_dot = _wrap_dot_for_bfloat16(builder.create_dot, tl)
     bfloat16_arithmetic.compute_in_float32(interpreter, tl)
-    externals.give(interpreter, tl)
-    interpreter._patch_lang_tensor = _with_index(interpreter._patch_lang_tensor)
-    interpreter._patch_lang = _patch_once(interpreter._patch_lang, tl)
-    interpreter._loop_tensors = _loop_tensors(interpreter)
-    interpreter.ASTTransformer.visit_For = _visit_for
+    externals.install_externals(interpreter, tl)
+    interpreter._patch_lang_tensor = _wrap_patch_with_index(interpreter._patch_lang_tensor)
+    interpreter._patch_lang = _patch_language_once(interpreter._patch_lang, tl)
+    interpreter._loop_tensors = _make_loop_tensors(interpreter)
+    interpreter.ASTTransformer.visit_For = _rewrite_range_loop
     if not hasattr(interpreter, "BlockPointerHandle"):
-        _give_block_pointers(tl)
+        _install_block_pointers(tl)
 
 
-class Driver:
+class FakeGpuDriver:
     """Answers Triton's questions about the GPU in the place of a driver that finds none."""
 
     launcher_cls = None
@@ -72,7 +72,7 @@ class Driver:
         """The GPU's backend, architecture and warp size."""
         from triton.backends.compiler import GPUTarget
 
-        shim_log.give("a stand-in for Triton's GPU driver")
+        shim_log.record_shim("a stand-in for Triton's GPU driver")
         return GPUTarget("cuda", 10 * CAPABILITY[0] + CAPABILITY[1], 32)
 
     def get_current_device(self) -> int:
@@ -112,18 +112,18 @@ class Driver:
         """There is nothing to clear."""
 
 
-def _with_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:
+def _wrap_dot_for_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:
     """Products of bfloat16 operands, which the interpreter holds as their raw 16 bits."""
 
     def dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
         if bfloat16_arithmetic.is_raw(a, tl) or bfloat16_arithmetic.is_raw(b, tl):
-            shim_log.give("bfloat16 arithmetic of Triton's interpreter put right")
+            shim_log.record_shim("bfloat16 arithmetic of Triton's interpreter put right")
         return create_dot(self, bfloat16_arithmetic.widen(a, tl), bfloat16_arithmetic.widen(b, tl), d, *rest)
 
     return dot
 
 
-def _with_boolean_mask(access: Callable[..., Any], place: int, tl: Any) -> Callable[..., Any]:
+def _wrap_access_for_boolean_mask(access: Callable[..., Any], place: int, tl: Any) -> Callable[..., Any]:
     """A load or store that takes any mask that Triton makes.
 
     That is what it made of a comparison of numbers, integers too, and the bare array that block pointers have before
@@ -140,7 +140,7 @@ def _with_boolean_mask(access: Callable[..., Any], place: int, tl: Any) -> Calla
     return run
 
 
-def _with_index(patch: Callable[..., None]) -> Callable[..., None]:
+def _wrap_patch_with_index(patch: Callable[..., None]) -> Callable[..., None]:
     """Scalars that serve as integers whatever shape their one number has: NumPy 2.5 converts none of shape (1,).
 
     Triton has minded that since 3.7.
@@ -153,7 +153,7 @@ def _with_index(patch: Callable[..., None]) -> Callable[..., None]:
     return patch_tensor
 
 
-def _patch_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
+def _patch_language_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
     """Replaces ``triton.language`` for good when the first kernel runs.
 
     The interpreter does it anew for every launch and every helper that a kernel calls, a quarter of the time; what it
@@ -169,7 +169,7 @@ def _patch_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
     return patch_once
 
 
-def _loop_tensors(interpreter: Any) -> Callable[[Iterable[Any]], Iterator[Any]]:
+def _make_loop_tensors(interpreter: Any) -> Callable[[Iterable[Any]], Iterator[Any]]:
     """The numbers of a loop as scalar tensors, which is what a compiled kernel loops over."""
 
     def tensors(numbers: Iterable[Any]) -> Iterator[Any]:
@@ -179,7 +179,7 @@ def _loop_tensors(interpreter: Any) -> Callable[[Iterable[Any]], Iterator[Any]]:
     return tensors
 
 
-def _visit_for(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
+def _rewrite_range_loop(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
     """Rewrites ``for i in range(…)`` of an interpreted kernel, ``tl.range`` included, to loop over tensors."""
     self.generic_visit(node)
     if isinstance(node.iter, ast.Call):
@@ -190,15 +190,15 @@ def _visit_for(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
     return node
 
 
-def _give_block_pointers(tl: Any) -> None:
+def _install_block_pointers(tl: Any) -> None:
     """Puts back ``tl.make_block_ptr``, which Triton 3.9 has removed, by ordinary pointers and masks."""
     load, store = tl.load, tl.store
 
     def make_block_ptr(
         base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any, order: Any = None, _semantic: Any = None
     ) -> BlockPointer:
-        shim_log.give("block pointers, which this Triton has removed, by ordinary pointers")
-        return BlockPointer.make(base, shape, strides, offsets, block_shape)
+        shim_log.record_shim("block pointers, which this Triton has removed, by ordinary pointers")
+        return BlockPointer.from_kernel_arguments(base, shape, strides, offsets, block_shape)
 
     def advance(base: BlockPointer, offsets: Any, _semantic: Any = None) -> BlockPointer:
         return base.advance(offsets)
@@ -213,7 +213,7 @@ def _give_block_pointers(tl: Any) -> None:
         **options: Any,
     ) -> Any:
         if isinstance(pointer, BlockPointer):
-            pointer, mask = pointer.resolve(boundary_check)
+            pointer, mask = pointer.resolve_pointers(boundary_check)
             padding = str(getattr(padding_option, "value", padding_option))
             other = None if mask is None else (float("nan") if padding == "nan" else 0.0)
         return load(pointer, mask, other, _semantic=_semantic, **options)
@@ -222,7 +222,7 @@ def _give_block_pointers(tl: Any) -> None:
         pointer: Any, value: Any, mask: Any = None, boundary_check: Any = (), _semantic: Any = None, **options: Any
     ) -> Any:
         if isinstance(pointer, BlockPointer):
-            pointer, mask = pointer.resolve(boundary_check)
+            pointer, mask = pointer.resolve_pointers(boundary_check)
         return store(pointer, value, mask, _semantic=_semantic, **options)
 
     for name, function in {

@@ -1,4 +1,4 @@
-"""How Triton kernels are launched: it is listened to, autotuners do not try everything, and products are precise."""
+"""Hook Triton's launches: count kernels, take an autotuner's first configuration, multiply at full precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from theria_lint.worker.shims import shim_log
 
 
-def watch() -> None:
+def watch_launches() -> None:
     """Prepares Triton before code is imported that may hold kernels; does nothing where it is not installed."""
     try:
         from triton.runtime.autotuner import Autotuner
@@ -19,48 +19,48 @@ def watch() -> None:
         from triton.runtime.jit import JITFunction
     except ImportError:
         return
-    _count_launches(InterpretedFunction)
-    _count_launches(JITFunction)
-    _take_first(Autotuner)
+    _hook_launches(InterpretedFunction)
+    _hook_launches(JITFunction)
+    _take_first_configuration(Autotuner)
 
 
 _PRECISION = "TRITON_F32_DEFAULT"
 """The environment variable that tells Triton how to multiply float32 matrices where a kernel does not."""
 
-_sharpened = False
+_precision_raised = False
 
 
-def sharpen() -> None:
+def raise_float32_precision() -> None:
     """Has compiled kernels multiply float32 numbers to full precision, in three passes of TensorFloat-32.
 
     One pass, the default on NVIDIA's GPUs, leaves an error of 1e-3, in which finite differences of a forward drown.
     """
-    global _sharpened
+    global _precision_raised
     if _PRECISION not in os.environ and torch.version.hip is None:
         os.environ[_PRECISION] = "tf32x3"
-        _sharpened = True
+        _precision_raised = True
 
 
-def _count_launches(function: Any) -> None:
+def _hook_launches(function: Any) -> None:
     """Lets it be known who has kernels, and when one of the code under test runs."""
     run, init = function.run, function.__init__
 
     def noted(self: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
-        shim_log.kernel(getattr(fn, "__module__", None) or "")
+        shim_log.record_kernel_module(getattr(fn, "__module__", None) or "")
         init(self, fn, *args, **kwargs)
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not (getattr(self.fn, "__module__", None) or "").startswith("theria."):
-            shim_log.launch()
-            if _sharpened:
-                shim_log.give("float32 products of Triton's kernels to full precision")
+            shim_log.record_launch()
+            if _precision_raised:
+                shim_log.record_shim("float32 products of Triton's kernels to full precision")
         return run(self, *args, **kwargs)
 
     function.run = counted
     function.__init__ = noted
 
 
-def _take_first(autotuner: Any) -> None:
+def _take_first_configuration(autotuner: Any) -> None:
     """Autotuners take the first configuration that is not pruned and runs, unmeasured: it tells as much as all of them.
 
     An interpreted kernel would be run for each, and a compiled one compiled, which takes seconds. What does not fit the
@@ -69,17 +69,17 @@ def _take_first(autotuner: Any) -> None:
     prune, bench_one = autotuner.prune_configs, autotuner._bench
 
     def candidates(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
-        shim_log.give("the first of each autotuner's configurations")
+        shim_log.record_shim("the first of each autotuner's configurations")
         self._theria_found = False
         pruned = list(prune(self, kwargs, *rest))
-        return pruned[:1] if _is_interpreted(self) else pruned
+        return pruned[:1] if _is_interpreted_kernel(self) else pruned
 
     def bench(self: Any, *args: Any, config: Any, **meta: Any) -> list[float]:
-        if _is_interpreted(self):
+        if _is_interpreted_kernel(self):
             return _ONCE
         if self._theria_found:
             return _NEVER
-        self.do_bench = _run_once
+        self.do_bench = _benchmark_once
         times = bench_one(self, *args, config=config, **meta)
         self._theria_found = times != _NEVER
         return list(times)
@@ -94,13 +94,13 @@ def _take_first(autotuner: Any) -> None:
 _ONCE, _NEVER = [1.0, 1.0, 1.0], [float("inf")] * 3
 
 
-def _run_once(kernel_call: Callable[[], Any], quantiles: Any = None, **options: Any) -> list[float]:
+def _benchmark_once(kernel_call: Callable[[], Any], quantiles: Any = None, **options: Any) -> list[float]:
     """A benchmarker that sees whether a kernel runs."""
     kernel_call()
     return _ONCE
 
 
-def _is_interpreted(tuned: Any) -> bool:
+def _is_interpreted_kernel(tuned: Any) -> bool:
     """Whether what an autotuner launches, perhaps by way of heuristics, is interpreted."""
     from triton.runtime.interpreter import InterpretedFunction
 

@@ -1,4 +1,4 @@
-"""Straight-line PTX assembly on 32-bit floats, evaluated with NumPy: moves, arithmetic and predicates, no memory.
+"""Evaluate straight-line PTX on 32-bit floats with NumPy: moves, arithmetic and predicates, no memory.
 
 Semantics of the instructions: NVIDIA's PTX ISA. Approximate ones are computed exactly.
 """
@@ -50,7 +50,7 @@ class UnknownAssemblyError(NotImplementedError):
     """The text holds something else than the instructions that are known here."""
 
 
-def evaluate(text: str, inputs: Sequence[Any]) -> Any:
+def evaluate_assembly(text: str, inputs: Sequence[Any]) -> Any:
     """What the one output register ``$0`` holds in the end; ``inputs``: arrays for ``$1``, ``$2`` and so on.
 
     Raises:
@@ -60,26 +60,26 @@ def evaluate(text: str, inputs: Sequence[Any]) -> Any:
     with np.errstate(all="ignore"):
         for statement in re.sub(r"//[^\n]*|[{}]", " ", text).split(";"):
             if statement.strip() and not statement.strip().startswith(".reg"):
-                _execute(statement.strip(), registers)
+                _execute_statement(statement.strip(), registers)
     if "$0" not in registers:
         raise UnknownAssemblyError("it has no result")
     return registers["$0"]
 
 
-def _execute(statement: str, registers: dict[str, Any]) -> None:
+def _execute_statement(statement: str, registers: dict[str, Any]) -> None:
     match = _STATEMENT.fullmatch(statement)
     if match is None:
         raise UnknownAssemblyError(statement)
     negated, guard, instruction, rest = match.groups()
     target, *operands = (operand.strip() for operand in rest.split(","))
-    value = _function(instruction)(*(_operand(operand, registers) for operand in operands))
+    value = _find_function(instruction)(*(_read_operand(operand, registers) for operand in operands))
     if guard:
-        condition = _operand(guard, registers)
+        condition = _read_operand(guard, registers)
         value = np.where(~condition if negated else condition, value, registers.get(target, np.float32(np.nan)))
     registers[target] = value
 
 
-def _function(instruction: str) -> Function:
+def _find_function(instruction: str) -> Function:
     name, *parts = instruction.split(".")
     if name == "setp" and parts and parts[0] in _COMPARISONS and set(parts[1:]) <= _MODIFIERS and "f32" in parts:
         return _COMPARISONS[parts[0]]
@@ -90,7 +90,7 @@ def _function(instruction: str) -> Function:
     raise UnknownAssemblyError(instruction)
 
 
-def _operand(text: str, registers: dict[str, Any]) -> Any:
+def _read_operand(text: str, registers: dict[str, Any]) -> Any:
     """A register's value or a number, in decimals or as the hexadecimal digits of its bits (``0f3F800000``)."""
     if text in registers:
         return registers[text]
