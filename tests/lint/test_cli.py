@@ -217,9 +217,9 @@ def _modules(folder: Path, *arguments: str) -> set[str]:
     """What a run of the command line leaves loaded, in a process of its own."""
     code = """
 import sys
-from theria_lint.cli import command
+from theria_lint.cli import run_command_line
 try:
-    command(sys.argv[1:])
+    run_command_line(sys.argv[1:])
 finally:
     print(*sys.modules, file=sys.stderr)
 """

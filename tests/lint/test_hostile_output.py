@@ -220,7 +220,7 @@ def test_an_internal_error_is_inert(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(POISONS[poison])
 
-    monkeypatch.setattr("theria_lint.pipeline.lint", fail)
+    monkeypatch.setattr("theria_lint.pipeline.lint_paths", fail)
     result = lint(*(["--verbose"] if verbose else []), ".")
     assert result.exit_code == 2
     assert ("Traceback" in result.stderr) is verbose

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from lint_case import UNSAFE, Lint
 
-from theria_lint import confirm
 from theria_lint.config import resolve_settings
+from theria_lint.confirm import confirm as stage_module
 from theria_lint.confirm import python_interpreter
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
 from theria_lint.errors import UserError
 from theria_lint.model import SourceFile
 from theria_lint.result import Environment
@@ -37,13 +38,11 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The interpreters that the dynamic stage, which is a stand-in here, was told to start."""
     started: list[str] = []
 
-    def confirm(
-        files: Sequence[SourceFile], settings: confirm.ConfirmSettings, progress: object = None
-    ) -> confirm.Confirmation:
+    def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: object = None) -> Confirmation:
         started.append(settings.python)
-        return confirm.Confirmation((), (), Environment("3.11"))
+        return Confirmation((), (), Environment("3.11"))
 
-    monkeypatch.setattr(confirm, "confirm", confirm)
+    monkeypatch.setattr(stage_module, "confirm_suspects", confirm)
     return started
 
 

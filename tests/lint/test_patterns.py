@@ -93,8 +93,9 @@ _LONG = ["a" * 255, "/".join(["a" * 8] * 400), "a/" * 2000 + "c"]
 
 
 def test_no_pattern_makes_a_path_be_looked_at_again_and_again() -> None:
-    code = "import sys; from theria_lint.sources.gitignore import Patterns; lines, paths = map(eval, sys.argv[1:])\n"
-    code += "print([Patterns([line]).match_within(path) for line in lines for path in paths].count(True))"
+    code = "import sys; from theria_lint.sources.gitignore import GitignorePatterns\n"
+    code += "lines, paths = map(eval, sys.argv[1:])\n"
+    code += "print([GitignorePatterns([line]).match_within(path) for line in lines for path in paths].count(True))"
     command = [sys.executable, "-c", code, repr(_HOSTILE), repr(_LONG)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert answer.stdout == "0\n"

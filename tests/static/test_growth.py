@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint import static
+from theria_lint.rules.loader import load_rules
 from theria_lint.static.prefilter.block_graph import Closure
 from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
+from theria_lint.static.scan import scan_source
 from theria_lint.static.scan_files import ScanConfig, Scanner
 
 HEAD = """import torch
@@ -77,10 +78,10 @@ SHAPES: list[tuple[Callable[[int], str], int]] = [
 ]
 CODE = """
 import json, sys
-from theria_lint.static.scan_files import Plan, Scanner
+from theria_lint.static.scan_files import ScanConfig, Scanner
 path = sys.argv[1]
-scanner = Scanner(Plan((), (), True, True, False, None), {})
-found = scanner.scan(path, scanner.read(path))
+scanner = Scanner(ScanConfig((), (), True, True, False, None, "."), {})
+found = scanner.scan_file(path, scanner.read_candidate(path))
 print(json.dumps([len(found.suspects), [error.message for error in found.errors]]))
 """
 
@@ -98,7 +99,7 @@ def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callabl
 def _scanned(tmp_path: Path, source: str) -> list[str]:
     path = tmp_path / "large.py"
     path.write_text(source)
-    scanner = Scanner(ScanConfig((), (), True, True, False, None), {})
+    scanner = Scanner(ScanConfig((), (), True, True, False, None, "."), {})
     data = scanner.read_candidate(str(path))
     assert isinstance(data, bytes)
     found = scanner.scan_file(str(path), data)
@@ -128,11 +129,11 @@ def test_a_closure_follows_each_name_once() -> None:
     for chunk in chunks.all:
         closure.add([chunk])
     assert len(asked) == len(set(asked))
-    assert closure.chunks == set(chunks.all)
+    assert closure.blocks == set(chunks.all)
 
 
 def test_what_is_cut_away_changes_nothing() -> None:
-    rules = static.load_rules()
+    rules = load_rules()
     for shape in (_chain, _chain_upwards, _methods, _functions, _hooks, _one_name):
         source = shape(12)
-        assert static.scan("f.py", source, rules) == static.scan("f.py", source, rules, prefilter=False), shape.__name__
+        assert scan_source("f.py", source, rules) == scan_source("f.py", source, rules, prefilter=False), shape.__name__

@@ -191,8 +191,8 @@ def _rule_alone(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspect
         return SuspectRuling(Disposition.CONFIRMED, reason)
     if verdict is not without:
         reason = (
-            f"with it {symbol} is {verdict}: {get_reason(outcome)}; without it still {without}: {get_reason(clean)}{numbers}; "
-            "the cause lies deeper"
+            f"with it {symbol} is {verdict}: {get_reason(outcome)}; "
+            f"without it still {without}: {get_reason(clean)}{numbers}; the cause lies deeper"
         )
         return SuspectRuling(Disposition.CONFIRMED, reason)
     if found:
@@ -220,15 +220,16 @@ def _rule_beside_others(
         numbers = f" (errors: {format_changes(found)})" if found else ""
         if evidence.get_verdict(pair).unsafe and (evidence.is_safe(lone) or found):
             reason = (
-                f"beside {format_suspects([other])} it makes {symbol} {evidence.get_verdict(pair)}: {get_reason(evidence[pair])}; "
-                f"without it {evidence.get_verdict(lone)}{numbers}"
+                f"beside {format_suspects([other])} it makes {symbol} {evidence.get_verdict(pair)}: "
+                f"{get_reason(evidence[pair])}; without it {evidence.get_verdict(lone)}{numbers}"
             )
             return SuspectRuling(Disposition.CONFIRMED, reason)
         if evidence.is_safe(pair):
             return SuspectRuling(Disposition.CLEARED, f"{symbol} is safe with it beside {format_suspects([other])}")
     if evidence.is_safe(frozenset({suspect})):
         return _rule_sufficient(evidence, suspect)
-    reason = f"the variant of {symbol} in which it is the only suspect left does not run ({get_reason(evidence[base - {suspect}])})"
+    why = get_reason(evidence[base - {suspect}])
+    reason = f"the variant of {symbol} in which it is the only suspect left does not run ({why})"
     return SuspectRuling(Disposition.UNCONFIRMED, f"{reason}: {REPLACE_BY_HAND}")
 
 
@@ -258,7 +259,8 @@ def _rule_undecidable(evidence: Evidence) -> SuspectRuling:
     symbol, verdict = evidence.baseline.symbol, evidence.get_verdict(frozenset())
     failure = "fails otherwise" if evidence.is_broken(frozenset(evidence.suspects)) else "does not run"
     reason = (
-        f"{symbol} is {verdict}, but without it the code {failure} ({get_reason(evidence[frozenset(evidence.suspects)])}), "
+        f"{symbol} is {verdict}, but without it the code {failure} "
+        f"({get_reason(evidence[frozenset(evidence.suspects)])}), "
         f"so nothing shows whether it is to blame: {REPLACE_BY_HAND}"
     )
     return SuspectRuling(Disposition.UNCONFIRMED, reason)

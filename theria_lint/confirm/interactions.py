@@ -47,9 +47,11 @@ def _minimise_harmful_subset(evidence: Evidence, base: Ablation, left: Ablation)
 def _rule_interacting(evidence: Evidence, base: Ablation, suspect: Suspect, accomplices: Ablation) -> SuspectRuling:
     symbol, outcome = evidence.baseline.symbol, evidence[base - accomplices]
     others = [s for s in evidence.suspects if s in accomplices and s is not suspect]
+    before, after = evidence.get_verdict(base - accomplices), evidence.get_verdict(base)
+    errors = format_changes(list_worsened_blocks(outcome, evidence[base]))
     reason = (
-        f"together with {format_suspects(others)} it makes {symbol} {evidence.get_verdict(base - accomplices)}: {get_reason(outcome)}; "
-        f"without them {evidence.get_verdict(base)} (errors: {format_changes(list_worsened_blocks(outcome, evidence[base]))})"
+        f"together with {format_suspects(others)} it makes {symbol} {before}: {get_reason(outcome)}; "
+        f"without them {after} (errors: {errors})"
     )
     return SuspectRuling(Disposition.CONFIRMED, reason)
 

@@ -52,8 +52,8 @@ class Job:
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
     ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
-    path, the `digest_text` of the text that the static stage has read. ``sources`` has the texts of the watched files: an
-    outcome is held against them, and the worker is not told.
+    path, the `digest_text` of the text that the static stage has read. ``sources`` has the texts of the watched
+    files: an outcome is held against them, and the worker is not told.
     """
 
     id: int

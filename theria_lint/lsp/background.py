@@ -29,7 +29,8 @@ async def lint_saved_file(path: str, folder: str) -> LintReport:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # What it wrote has to be read: the transport waits for the ends of the pipes, which stay full otherwise.
+            await process.communicate()
     if process.returncode:
         raise RunError(complaints.decode("utf-8", "replace").strip() or f"ended with {process.returncode}")
     report: LintReport | UserError = pickle.loads(answer)

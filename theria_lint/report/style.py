@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from theria_lint.model import Span
+if TYPE_CHECKING:
+    from theria_lint.model import Span
 
 # How to show what a terminal or a browser would act on: control characters, and those that reorder or end lines.
 _ORDER = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))

@@ -35,7 +35,8 @@ def _text(report: LintReport, view: ReportView, style: TerminalStyle) -> str:
 
 def _format_summary(report: LintReport) -> str:
     parts = [
-        f"{format_count(report.files, 'file')}, {format_count(len(report.findings), 'suspect')}{_format_dispositions(report)}"
+        f"{format_count(report.files, 'file')}, {format_count(len(report.findings), 'suspect')}"
+        f"{_format_dispositions(report)}"
     ]
     if report.targets:
         parts.append(f"{format_count(len(report.targets), 'target')}{_format_verdicts(report)}")

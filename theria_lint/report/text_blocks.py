@@ -169,7 +169,8 @@ def format_rewrite(
     rewrite: Rewrite, path: str, report: LintReport, view: ReportView, style: TerminalStyle
 ) -> Iterator[str]:
     """What was rewritten and run; ``path`` is where the finding stands, so that only other files are named."""
-    yield f"rewrite: with this change {escape_unprintable(rewrite.symbol)} was run, and is safe; your files are as they were"
+    symbol = escape_unprintable(rewrite.symbol)
+    yield f"rewrite: with this change {symbol} was run, and is safe; your files are as they were"
     rows = [
         row
         for edit in list_edits(rewrite, report.sources)

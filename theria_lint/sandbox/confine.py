@@ -33,8 +33,8 @@ def settle_in_folder(folder: str) -> None:
 def apply_confinement(files: Iterable[str], folder: str, *, device: str) -> tuple[int | None, Protections]:
     """Forbids this process, and all that it forks, what importing and probing some files does not need.
 
-    Of the disk it keeps what ``readable_paths.list_path_rules`` lists. Returns the listener that decides whether a process may be started,
-    None where there is none, and what holds.
+    Of the disk it keeps what ``readable_paths.list_path_rules`` lists. Returns the listener that decides whether a
+    process may be started, None where there is none, and what holds.
     """
     listener = None
     held: Protections = {"privileges": None if linux.drop_privileges() else "the system does not let them be dropped"}

@@ -127,7 +127,10 @@ def _iter_names(target: ast.expr) -> Iterator[str]:
 
 
 def _multiplies_all(scope: Scope, made: Mapping[str, set[str]]) -> bool:
-    """Whether q, k and v, or what is made of each, all take part in products; ``made`` is `_collect_derived_by_role` of the function."""
+    """Whether q, k and v, or what is made of each, all take part in products.
+
+    ``made`` is `_collect_derived_by_role` of the function.
+    """
     products = list(_iter_products(scope))
     if len(products) < 2:
         return False

@@ -125,7 +125,10 @@ def collect_influencing_names(scope: Scope) -> set[str]:
 
 
 def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> bool:
-    """Whether the value of an expression flows into what its function returns; ``flowing`` comes from `collect_influencing_names`."""
+    """Whether the value of an expression flows into what its function returns.
+
+    ``flowing`` comes from `collect_influencing_names`.
+    """
     current: ast.AST = node
     for parent in index.iter_ancestors(node):
         if _is_dead_end(parent, current):

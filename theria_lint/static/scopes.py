@@ -164,7 +164,8 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
-    ``bases`` and ``line`` are a class's, ``assigned`` what `dataflow.get_assignments` finds, once somebody has asked for them.
+    ``bases`` and ``line`` are a class's, ``assigned`` what `dataflow.get_assignments` finds, once somebody has asked
+    for them.
     """
 
     kind: str

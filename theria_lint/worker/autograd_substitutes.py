@@ -109,7 +109,7 @@ def _is_kept(value: Any) -> bool:
 
 
 class RegraphedSave(FunctionMeta):
-    """The metaclass of a Function whose backward finds on the graph what `mark_kept` marks: recomputed from the inputs."""
+    """The metaclass of a Function whose backward finds on the graph what `mark_kept` marks: recomputed from inputs."""
 
     def __init__(self, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         """Wraps what keeps tensors and what unpacks them."""

@@ -52,8 +52,8 @@ def _read_asset(name: str) -> Markup:
 def _render_head(report: LintReport, style: Markup, script: Markup) -> Markup:
     """Nothing is loaded and nothing runs but what is written here: the policy allows no more."""
     policy = (
-        f"default-src 'none'; style-src {_hash_for_policy(style)}; script-src {_hash_for_policy(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {_hash_for_policy(style)}; script-src {_hash_for_policy(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return tag(
         "head",

@@ -55,7 +55,8 @@ def format_headline(report: LintReport) -> str:
     unsafe = sum(verdict.unsafe for verdict in verdicts)
     if not unsafe:
         return f"No target breaks when it is differentiated twice; {judged} of {targets} judged."
-    return f"{unsafe} of {targets} {'breaks' if unsafe == 1 else 'break'} when differentiated twice; {_format_blame(report)}."
+    verb = "breaks" if unsafe == 1 else "break"
+    return f"{unsafe} of {targets} {verb} when differentiated twice; {_format_blame(report)}."
 
 
 def _format_blame(report: LintReport) -> str:

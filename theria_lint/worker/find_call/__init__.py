@@ -1,1 +1,44 @@
-"""Finds by running how a target wants to be called: arguments, layout, sizes, dtype."""
+"""Find a working call of a target: a search over call strategies × layouts × sizes × dtypes, decided by running.
+
+In short (`search.find_working_call`)::
+
+    strategies = list_strategies(target)             # most likely first
+    for dtypes in (precise, half):
+        for layouts in group_layouts(target):        # what the source says first
+            for dtype, size in dtypes × sizes:       # most telling size first
+                for strategy, layout in strategies × layouts:
+                    run_trial(strategy, spec)        # build, forward, validity checks, backward
+            hill_climb(failed trials)                # only where no trial of the group worked
+        if a trial worked: return post_passes(best)
+    raise CannotCallError                            # the error of the trial that got furthest
+
+Step by step, with the module that does it:
+
+1. Strategies (`strategies`). Choose by kind of target: `function_calls` binds functions, autograd Functions, wrappers
+   and callable objects of q, k, v; `module_calls` builds a module and calls its forward; `shape_inference` infers the
+   shapes of functions of any tensors. A helper is first called as its package calls it (`recorded_call`).
+   `call_strategy` defines `CallStrategy` and the `BoundCall` that it makes.
+2. Specs (`trial_spec`). A `TrialSpec` is one choice of layout, sizes, dtype and device; `search` orders them by what
+   the source says of shapes (`shape_hints`).
+3. Arguments. `signatures` tells q, k, v from the other parameters; `argument_values` lists candidates for the others,
+   by name and annotation; `constructor_values` does so for constructors, `module_inputs` for a forward's tensors,
+   `varlen` for packed sequences (cu_seqlens). A choice says which candidate each parameter takes.
+4. Trial (`run_trial`). Make the call, run one forward and one backward. A trial that raises becomes a `FailedTrial`
+   with its error and its progress: the stage, then the instruction that each frame had reached.
+5. Validity checks (`run_trial`). The output is finite, and a kernel does not return memory that it never wrote; packed
+   sequences stay apart; the output depends on the inputs; in a module one position depends on another; the gradients
+   fit the inputs. A call that runs and fails a check is a failed trial like any other. A backward that autograd refuses
+   is not: that is for the probe to tell.
+6. Choice of layout (`search`). Among layouts that work, agreement with reference attention wins, then a layout that
+   keeps heads apart. A group that neither agrees nor gives attention's shape counts only if no later group does better.
+7. Hill climb (`hill_climb`). Start from the failed trials that got furthest, one a layout; change one argument, size
+   or dtype, as the error asks or else in turn; keep the change that gets further; stop when none does.
+8. Post-passes (`search`), each kept only if its trial works: float32 where a kernel of another package ran in float64,
+   defaults in place of made-up optional arguments, smaller sizes where a call is slow, learned tensors (gates, decays)
+   among the inputs.
+
+A `WorkingCall` is the result: a strategy and the spec in which it worked. `further_calls` then looks for specs in which
+the same strategy takes other branches. Each search has a budget in seconds, after which it gives up.
+
+To add a strategy: write a function that returns a `CallStrategy` and yield it in `strategies.list_strategies`.
+"""

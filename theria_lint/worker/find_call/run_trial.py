@@ -110,9 +110,9 @@ class WorkingCall:
 class FailedTrial:
     """An attempt that raised: what, and how far it had come.
 
-    ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward, `INVALID_OUTPUT_STAGE` if
-    that is what came out of it, 3 in the backward; and then the instruction at which each frame stood, from the
-    outermost inwards: later instructions of the same code are further.
+    ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward,
+    `INVALID_OUTPUT_STAGE` if that is what came out of it, 3 in the backward; and then the instruction at which each
+    frame stood, from the outermost inwards: later instructions of the same code are further.
     """
 
     strategy: CallStrategy

@@ -128,7 +128,7 @@ def keeps_sequences_apart(output: Tensor, moved: Tensor, spec: TrialSpec) -> boo
     Args:
         output: of the target.
         moved: its output where that position is another.
-        scene: in which both were computed.
+        spec: in which both were computed.
     """
     ends = torch.tensor(sequence_lengths(spec.spread.queries)).cumsum(0).tolist()
     axis = next((i for i, size in enumerate(output.shape) if size == ends[-1]), None)
