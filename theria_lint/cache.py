@@ -1,7 +1,7 @@
-"""Keep results of the static stage by the content they were computed from, in a store that the outcome cache shares.
+"""Keep results between runs, by name: the store that the caches of both stages share.
 
 An entry is one small file, written to a temporary file and renamed, so that runs at the same time cannot harm each
-other. Its name is a hash of the content and of everything else that the result depends on. An entry that cannot be
+other. Its name is a hash of everything that the result depends on. An entry that cannot be
 read counts as absent.
 """
 
@@ -10,22 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from theria_lint import __version__
 
 if TYPE_CHECKING:
-    from theria_lint.model import Suspect, Target
     from theria_lint.sources.owned_folder import Folder
-    from theria_lint.static.module_uses import ModuleUse
 
 _DAY = 24 * 3600
 _MAX_AGE = 30 * _DAY
 # What a clean content has: read without loading what the others need.
 _EMPTY_ENTRY = b"[]"
-_BROKEN = (TypeError, KeyError, ValueError)
-"""What reading an entry raises that is not what was written."""
 
 
 def get_user_cache_dir() -> str:
@@ -139,126 +135,7 @@ class EntryStore:
         folder.prune(_MAX_AGE)
 
 
-class StaticCache:
-    """What the static stage found, by content."""
-
-    def __init__(self, place: Place, stamp: bytes) -> None:
-        self._entries = EntryStore(place, "static")
-        self._stamp = stamp
-
-    def _make_entry_name(self, kind: str, data: bytes, asked: Iterable[str]) -> str:
-        digest = hashlib.blake2b(data, digest_size=16, key=self._stamp)
-        for name in asked:
-            digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
-        return f"{digest.hexdigest()}.{kind}"
-
-    def load_suspects(self, path: str, data: bytes, roots: Iterable[str] = ()) -> tuple[Suspect, ...] | None:
-        """What was stored for this content, as found in ``path``; None if nothing was.
-
-        ``roots``: what other files were known to run of it.
-        """
-        rows = self._load_rows(_suspects(path), data, roots)
-        try:
-            return None if rows is None else tuple(_restore_suspect(path, row, len(data)) for row in rows)
-        except _BROKEN:
-            return None
-
-    def load_targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
-        """What was stored for this content, as found in ``path``; None if nothing was."""
-        rows = self._load_rows("targets", data)
-        try:
-            return None if rows is None else tuple(_restore_target(path, row, len(data)) for row in rows)
-        except _BROKEN:
-            return None
-
-    def load_module_use(self, data: bytes, name: str) -> ModuleUse | None:
-        """What was stored for something in a module of this content; None if nothing was."""
-        rows = self._load_rows("part", data, (name,))
-        try:
-            return None if rows is None else _part(rows)
-        except _BROKEN:
-            return None
-
-    def store_suspects(self, path: str, data: bytes, suspects: Iterable[Suspect], roots: Iterable[str] = ()) -> None:
-        """Keep the suspects of a content."""
-        from dataclasses import asdict
-
-        self._store_rows(_suspects(path), data, [asdict(item) for item in suspects], roots)
-
-    def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
-        """Keep the targets of a content, and not what they reach beyond it."""
-        from dataclasses import asdict
-
-        rows = [asdict(item) for item in targets]
-        self._store_rows("targets", data, [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows])
-
-    def store_module_use(self, data: bytes, name: str, part: ModuleUse) -> None:
-        """Keep what something in a module is."""
-        self._store_rows("part", data, part, (name,))
-
-    def _load_rows(self, kind: str, data: bytes, asked: Iterable[str] = ()) -> list[Any] | None:
-        rows = self._entries.load_entry(self._make_entry_name(kind, data, asked))
-        return rows if isinstance(rows, list) else None
-
-    def _store_rows(self, kind: str, data: bytes, rows: Sequence[Any], asked: Iterable[str] = ()) -> None:
-        self._entries.store_entry(self._make_entry_name(kind, data, asked), rows)
-
-
-def _suspects(path: str) -> str:
-    """The kind of entry: a notebook may have the same bytes as a module, and is read otherwise."""
-    return "cells" if path.endswith(".ipynb") else "suspects"
-
-
 def _parse_entry(text: bytes) -> Any:
     import json
 
     return json.loads(text)
-
-
-def _restore_suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
-    """A suspect from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
-    from theria_lint.model import Span, Suspect
-
-    first, last = row["reach"]
-    suspect = Suspect(**{**row, "path": path, "span": Span(**row["span"]), "reach": (first, last)})
-    span = suspect.span
-    _texts(suspect.rule, suspect.name, suspect.severity, suspect.symbol, suspect.message, suspect.remedy)
-    _texts(*() if suspect.neutraliser is None else (suspect.neutraliser,))
-    _numbers(size, span.line, span.column, span.end_line, span.end_column, first, last)
-    if suspect.severity not in ("error", "warning", "note") or suspect.cell is not None or span.end_line < span.line:
-        raise ValueError("no suspect")
-    return suspect
-
-
-def _restore_target(path: str, row: dict[str, Any], size: int) -> Target:
-    """A target from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
-    from theria_lint.model import Target, TargetKind
-
-    kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
-    target = Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset()})
-    _texts(target.symbol, *reaches)
-    _numbers(size, target.line)
-    return target
-
-
-def _part(rows: list[Any]) -> ModuleUse:
-    """A part from its fields; one of `_BROKEN` for what is none."""
-    from theria_lint.static.module_uses import ModuleUse
-
-    part = ModuleUse._make(tuple(row) if isinstance(row, list) else row for row in rows)
-    for field, default in zip(part, ModuleUse(), strict=True):
-        if type(field) is not type(default):
-            raise TypeError("no part")
-        _texts(*field if isinstance(field, tuple) else ())
-    return part
-
-
-def _texts(*values: object) -> None:
-    if not all(type(value) is str for value in values):
-        raise TypeError("no text")
-
-
-def _numbers(size: int, *values: object) -> None:
-    """Lines and columns of a file of so many bytes: none is further than the file is long, its end included."""
-    if not all(type(value) is int and 0 < value <= size + 2 for value in values):
-        raise ValueError("no place")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from theria_lint.model import Finding, TargetResult
+    from theria_lint.model import Finding, Suspect, Target, TargetResult
 
 
 Progress = Callable[[str, int, int], None]
@@ -22,6 +22,16 @@ class LintError:
     line: int | None
     message: str
     cell: int | None = None
+
+
+class ScannedFile(NamedTuple):
+    """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
+
+    path: str
+    suspects: tuple[Suspect, ...] = ()
+    targets: tuple[Target, ...] = ()
+    texts: Mapping[int | None, str] = {}
+    errors: tuple[LintError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from theria_lint.config import Settings
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import Finding, SourceFile, TargetResult
+from theria_lint.result import ScannedFile
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.cross_file import link_calls
 from theria_lint.static.scan import scan_source
-from theria_lint.static.scan_files import ScannedFile
 from theria_lint.static.targets import find_targets
 
 

@@ -18,6 +18,7 @@ from theria_lint.worker.find_call.constructor_values import (
     find_layer_class,
     read_constructor_parameters,
 )
+from theria_lint.worker.find_call.introspection import NoSuchChoiceError, read_parameters
 from theria_lint.worker.find_call.module_inputs import (
     build_needed_inputs,
     build_single_input,
@@ -25,7 +26,6 @@ from theria_lint.worker.find_call.module_inputs import (
     list_optional_tensors,
 )
 from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_mixes_positions
-from theria_lint.worker.find_call.signatures import NoSuchChoiceError, read_parameters
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 SCENE = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)

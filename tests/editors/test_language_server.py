@@ -250,10 +250,10 @@ async def test_hovering_tells_what_the_rule_is_about(editor: Editor) -> None:
 
 
 FAULTY = """
-import theria_lint.lsp.session as session
+import theria_lint.lsp.check_document as check_document
 import theria_lint.lsp.language_server as server
 
-check, fixes = session.check, server.fixes
+check = check_document.check_text
 
 def faulty(path, text, *rest):
     if "boom" in text:
@@ -263,8 +263,8 @@ def faulty(path, text, *rest):
 def faulty_fixes(*_):
     raise RuntimeError("in a request")
 
-session.check, server.fixes = faulty, faulty_fixes
-server.make_server().start_io()
+server.iter_quick_fixes = faulty_fixes
+server.make_server(faulty, check_document.load_document_rules).start_io()
 """
 
 

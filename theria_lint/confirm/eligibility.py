@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from theria_lint.config import Settings
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, SourceFile
-from theria_lint.result import Environment, LintReport
-from theria_lint.static.scan_files import ScannedFile
+from theria_lint.result import Environment, LintReport, ScannedFile
 
 if TYPE_CHECKING:
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings

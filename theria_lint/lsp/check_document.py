@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 from codecs import BOM_UTF8
 from dataclasses import replace
-from typing import NamedTuple
 
 from theria_lint.config import Settings, check_rules, resolve_settings
 from theria_lint.lsp.client import ClientOptions
+from theria_lint.lsp.documents import StaticCheck
 from theria_lint.pipeline import lint_paths
-from theria_lint.result import LintReport
+from theria_lint.rules.loader import RuleSet
 from theria_lint.static.scan_files import load_configured_rules
 
 UNSAVED = "not run yet: save the file to have it run"
 SWITCHED_OFF = "not run: confirming is switched off"
 OUTSIDE = "not run: the file is outside the workspace"
-
-
-class StaticCheck(NamedTuple):
-    """What the static stage found, and whether saving the document would have it run."""
-
-    report: LintReport
-    would_run: bool
 
 
 def resolve_file_settings(path: str) -> Settings:
@@ -32,6 +25,12 @@ def resolve_file_settings(path: str) -> Settings:
     rules = load_configured_rules(settings.rule_paths, settings.detach_names)
     check_rules(settings, [rule.id for rule in rules.rules], resolved.sources)
     return settings
+
+
+def load_document_rules(path: str) -> RuleSet:
+    """The rules that are in force for a file. Raises UserError."""
+    settings = resolve_file_settings(path)
+    return load_configured_rules(settings.rule_paths, settings.detach_names)
 
 
 def check_text(path: str, text: str, options: ClientOptions, inside: bool) -> StaticCheck:

@@ -18,10 +18,11 @@ def serve_editor(stdio: bool) -> None:
     server, write ./server.
     """
     try:
+        from theria_lint.lsp import check_document
         from theria_lint.lsp.language_server import make_server
     except ImportError as error:
         raise _MissingExtra(MISSING_EXTRA.format(reason=error)) from None
-    make_server().start_io()
+    make_server(check_document.check_text, check_document.load_document_rules).start_io()
 
 
 class _MissingExtra(click.ClickException):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lsprotocol import types
 from pygls.uris import to_fs_path
 
-from theria_lint.lsp.client import detect_newline, normalise_text
+from theria_lint.lsp.client import ClientOptions, detect_newline, normalise_text
 from theria_lint.lsp.diagnostics import DocumentMark
 from theria_lint.model import Finding
 from theria_lint.result import LintReport
@@ -69,6 +69,17 @@ def _is_inside_folder(path: str, folder: str) -> bool:
 
 AS_SAVED = "as last saved: "
 _FindingKey = tuple[str, str, str, int]
+
+
+class StaticCheck(NamedTuple):
+    """What the static stage found, and whether saving the document would have it run."""
+
+    report: LintReport
+    would_run: bool
+
+
+CheckText = Callable[[str, str, ClientOptions, bool], StaticCheck]
+"""Checks a text as the content of a path: see ``check_document.check_text``."""
 
 
 class FinishedRun(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException, PyglsError
@@ -11,13 +11,12 @@ from pygls.lsp.server import LanguageServer
 
 from theria_lint import __version__
 from theria_lint.errors import UserError
-from theria_lint.lsp.check_document import resolve_file_settings
 from theria_lint.lsp.client import SECTION, read_options
 from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
 from theria_lint.lsp.diagnostics import DocumentMark, format_hover
+from theria_lint.lsp.documents import CheckText
 from theria_lint.lsp.session import Session
 from theria_lint.rules.loader import RuleSet
-from theria_lint.static.scan_files import load_configured_rules
 
 WATCHED_FILES = [
     types.FileSystemWatcher("**/*.py", types.WatchKind.Delete),
@@ -26,14 +25,18 @@ WATCHED_FILES = [
 ]
 _LOG = logging.getLogger(__name__)
 
+LoadRules = Callable[[str], RuleSet]
+"""The rules that are in force for a file."""
+
 
 class LintLanguageServer(LanguageServer):
     """A server that tells what goes wrong in the editor's log, and not in the user's face."""
 
-    def __init__(self) -> None:
+    def __init__(self, check_text: CheckText, load_rules: LoadRules) -> None:
         # The whole text with every change: pygls takes form feeds for line ends when it applies parts of it.
         super().__init__("theria-lint", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
-        self.session = Session(self)
+        self.session = Session(self, check_text)
+        self.load_rules = load_rules
 
     def report_server_error(self, error: Exception, source: type[PyglsError] | type[JsonRpcException]) -> None:
         """Log an error that a message of the client has led to."""
@@ -41,9 +44,9 @@ class LintLanguageServer(LanguageServer):
         self.session.write_log(f"internal error: {error}; please report it.", types.MessageType.Error)
 
 
-def make_server() -> LintLanguageServer:
-    """A server, ready to be started."""
-    server = LintLanguageServer()
+def make_server(check_text: CheckText, load_rules: LoadRules) -> LintLanguageServer:
+    """Make a server that is ready to be started, of what checks a text and what loads the rules for a path."""
+    server = LintLanguageServer(check_text, load_rules)
     _register_document_handlers(server)
     _register_settings_handlers(server)
     _register_request_handlers(server)
@@ -140,7 +143,7 @@ def _register_request_handlers(server: LintLanguageServer) -> None:
     def hovered(params: types.HoverParams) -> types.Hover | None:
         uri = params.text_document.uri
         marks = session.find_marks_at(uri, types.Range(params.position, params.position))
-        text = format_hover(marks, lambda: _load_document_rules(session.documents[uri].path))
+        text = format_hover(marks, lambda: server.load_rules(session.documents[uri].path))
         return types.Hover(types.MarkupContent(types.MarkupKind.Markdown, text)) if text else None
 
     @server.feature(
@@ -152,11 +155,6 @@ def _register_request_handlers(server: LintLanguageServer) -> None:
         if wanted is not None and types.CodeActionKind.QuickFix not in wanted:
             return []
         return _make_code_actions(server, uri, session.find_marks_at(uri, params.range))
-
-
-def _load_document_rules(path: str) -> RuleSet:
-    settings = resolve_file_settings(path)
-    return load_configured_rules(settings.rule_paths, settings.detach_names)
 
 
 def _make_code_actions(server: LintLanguageServer, uri: str, marks: list[DocumentMark]) -> list[types.CodeAction]:

@@ -15,10 +15,16 @@ from pygls.uris import to_fs_path
 
 from theria_lint.errors import UserError
 from theria_lint.lsp.background import RunError, lint_saved_file
-from theria_lint.lsp.check_document import check_text
 from theria_lint.lsp.client import ClientOptions, PositionEncoding, is_overlapping, show_progress
 from theria_lint.lsp.diagnostics import DiagnosticBuilder, DocumentMark
-from theria_lint.lsp.documents import FinishedRun, OpenDocument, find_folder_around, get_python_path, merge_reports
+from theria_lint.lsp.documents import (
+    CheckText,
+    FinishedRun,
+    OpenDocument,
+    find_folder_around,
+    get_python_path,
+    merge_reports,
+)
 from theria_lint.result import LintReport
 
 CHECK_DELAY = 0.3
@@ -33,8 +39,9 @@ class Session:
     Everything here runs on the server's event loop but the static stage itself.
     """
 
-    def __init__(self, server: LanguageServer) -> None:
+    def __init__(self, server: LanguageServer, check_text: CheckText) -> None:
         self._server = server
+        self._check_text = check_text
         self.options = self.accepted = ClientOptions()
         self.documents: dict[str, OpenDocument] = {}
         # One at a time: the static stage computes, and torch would take every core twice.
@@ -142,7 +149,9 @@ class Session:
         text, inside = document.text, self._find_workspace_folder(document) is not None
         loop = asyncio.get_running_loop()
         try:
-            checked = await loop.run_in_executor(self._static, check_text, document.path, text, self.options, inside)
+            checked = await loop.run_in_executor(
+                self._static, self._check_text, document.path, text, self.options, inside
+            )
         except UserError:
             self._publish_marks(document, ())
             raise

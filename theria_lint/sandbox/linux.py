@@ -226,3 +226,12 @@ def _read_own_number(pid: str) -> int:
     with open(f"/proc/{pid}/status") as file:
         line = next(line for line in file if line.startswith("NSpid:"))
     return int(line.split()[-1])
+
+
+def kill_process_group(pid: int) -> None:
+    """Kills a child and the processes of its session."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue

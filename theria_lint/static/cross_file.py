@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from theria_lint.config import Settings
 from theria_lint.errors import SourceError
-from theria_lint.result import LintError
+from theria_lint.result import LintError, ScannedFile
 from theria_lint.sources.source_text import ReadError, decode_source, read_bytes
 from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.module_uses import ModuleUse, read_module_uses
 from theria_lint.static.scan import scan_called_functions
-from theria_lint.static.scan_files import ScannedFile, Scanner, collect_garbage_rarely, make_scan_config
+from theria_lint.static.scan_files import Scanner, collect_garbage_rarely, make_scan_config
 
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from theria_lint.config import Settings
 from theria_lint.errors import RuleError, SourceError, UserError
-from theria_lint.result import LintError
+from theria_lint.result import LintError, ScannedFile
 from theria_lint.sources.source_text import (
     TENSOR_WORDS,
     ReadError,
@@ -24,10 +24,10 @@ from theria_lint.sources.source_text import (
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from theria_lint.cache import StaticCache
     from theria_lint.model import Suspect, Target
     from theria_lint.rules.loader import RuleSet
     from theria_lint.sources.notebook import Notebook
+    from theria_lint.static.static_cache import StaticCache
 
 # Of an ignore comment.
 IGNORE_MARK = b"theria:"
@@ -41,16 +41,6 @@ _FEW_FILES = 8
 PARSED_WHOLE = 4 * 1024 * 1024
 # About what the trees of a few large files hold.
 _OBJECTS = 2_000_000
-
-
-class ScannedFile(NamedTuple):
-    """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
-
-    path: str
-    suspects: tuple[Suspect, ...] = ()
-    targets: tuple[Target, ...] = ()
-    texts: Mapping[int | None, str] = {}
-    errors: tuple[LintError, ...] = ()
 
 
 class ScanConfig(NamedTuple):
@@ -134,7 +124,8 @@ class Scanner:
         """Results of earlier runs, if the settings allow it."""
         if self.scan_config.cache_dir is None:
             return None
-        from theria_lint.cache import StaticCache, compute_stamp, place_of
+        from theria_lint.cache import compute_stamp, place_of
+        from theria_lint.static.static_cache import StaticCache
 
         package = os.path.dirname(os.path.dirname(__file__))
         code = (os.path.join(package, room) for room in ("static", "rules", "sources"))

@@ -12,9 +12,9 @@ from dataclasses import replace
 from theria_lint.config import Settings
 from theria_lint.model import Finding, TargetResult
 from theria_lint.report.summary import explains_target
-from theria_lint.result import LintError, LintReport
+from theria_lint.result import LintError, LintReport, ScannedFile
 from theria_lint.sources.gitignore import GitignorePatterns
-from theria_lint.static.scan_files import ScannedFile, load_configured_rules
+from theria_lint.static.scan_files import load_configured_rules
 from theria_lint.suppress.baseline import Baseline, read_baseline
 from theria_lint.suppress.ignore_comments import find_ignores, iter_complaints, select_ignored
 

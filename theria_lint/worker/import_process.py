@@ -20,11 +20,7 @@ from theria_lint.sandbox import confine, linux, refused_operations, resource_lim
 from theria_lint.sandbox.refused_operations import RefusedOperations
 from theria_lint.worker import failure_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
-
-LISTENER_NOTICE = b"listener"
-"""The line that comes with the listener's file descriptor."""
-IMPORTED_NOTICE = b"imported"
-"""The line that says that the file has been imported, and that a process for each target will be wanted."""
+from theria_lint.worker.job import IMPORTED_NOTICE, LISTENER_NOTICE
 
 _PIECE = 1 << 16
 
@@ -138,7 +134,7 @@ def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, contex
     theirs.close()
     answer = _hear(ours, time.monotonic() + job.target_time)
     ours.close()
-    kill_process_group(pid)
+    linux.kill_process_group(pid)
     _, status = os.waitpid(pid, 0)
     _write_outcome(context.pipe, _believed(answer, status, target, job))
 
@@ -240,12 +236,3 @@ def _read_pipe(pipe: int, deadline: float) -> bytes:
 def _is_ready(descriptor: int, deadline: float) -> bool:
     ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
     return bool(ready)
-
-
-def kill_process_group(pid: int) -> None:
-    """Kills a child and the processes of its session."""
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue

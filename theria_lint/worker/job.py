@@ -7,12 +7,19 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.sandbox import linux, namespaces, readable_paths, seccomp, tempdir
-from theria_lint.worker import failure_messages, import_process
+from theria_lint.worker import failure_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
+
+LISTENER_NOTICE = b"listener"
+"""The line that comes with the listener's file descriptor."""
+IMPORTED_NOTICE = b"imported"
+"""The line that says that the file has been imported, and that a process for each target will be wanted."""
 
 _RECEIVE_SIZE = 1 << 16
 _NOTICES = 2
@@ -20,6 +27,10 @@ _NOTICES = 2
 _MAX_COMPILER_PROCESSES = 512
 """How many processes a target may start on a GPU, where Triton runs an assembler and a C compiler for each kernel, at
 each size and dtype that it is specialised for."""
+
+
+Serve = Callable[[Job, socket.socket, str, FileDependencyTracker], NoReturn]
+"""What a child does: see ``import_process.serve_job``."""
 
 
 @dataclass(eq=False)
@@ -44,8 +55,8 @@ class RunningJob:
     floods: bool = False
 
     @classmethod
-    def start_child(cls, job: Job, parent: str, tracker: FileDependencyTracker) -> RunningJob:
-        """Forks the child, with a folder of its own inside the parent's; ``reading`` is the server's."""
+    def start_child(cls, job: Job, parent: str, tracker: FileDependencyTracker, serve: Serve) -> RunningJob:
+        """Fork the child, with a folder of its own inside the parent's; ``tracker`` is the server's."""
         readable_paths.foresee(job.files, device=job.device)
         folder = os.path.join(parent, str(job.id))
         os.mkdir(folder, 0o700)
@@ -53,7 +64,7 @@ class RunningJob:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            import_process.serve_job(job, theirs, folder, tracker)
+            serve(job, theirs, folder, tracker)
         theirs.close()
         ours.setblocking(False)
         return cls(job, pid, ours, folder, mounted, time.monotonic() + job.import_time + 1)
@@ -103,11 +114,11 @@ class RunningJob:
 
         The file can forge the notice of its import: it gains the processes that it would have had anyway.
         """
-        if line == import_process.IMPORTED_NOTICE and not self.imported:
+        if line == IMPORTED_NOTICE and not self.imported:
             self.imported = True
             self._grant_forks()
             self.deadline = time.monotonic() + len(self.job.targets) * (self.job.target_time + 1) + 1
-        return line in (import_process.LISTENER_NOTICE, import_process.IMPORTED_NOTICE)
+        return line in (LISTENER_NOTICE, IMPORTED_NOTICE)
 
     def _grant_forks(self) -> None:
         """Lets the next target have its processes, once the file is imported."""
@@ -154,7 +165,7 @@ class RunningJob:
                 self.status = status
                 break
             time.sleep(0.001)
-        import_process.kill_process_group(self.pid)
+        linux.kill_process_group(self.pid)
         if self.status is None:
             _, self.status = os.waitpid(self.pid, 0)
         self.channel.close()

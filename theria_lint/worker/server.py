@@ -16,6 +16,7 @@ from dataclasses import asdict
 from theria_lint.confirm.protocol import Job
 from theria_lint.sandbox import confine, environment, linux, namespaces, tempdir
 from theria_lint.worker.file_dependencies import FileDependencyTracker
+from theria_lint.worker.import_process import serve_job
 from theria_lint.worker.job import RunningJob
 
 _TICK = 0.2
@@ -59,7 +60,7 @@ class WorkerServer:
         return bool(data)
 
     def _start_job(self, job: Job) -> None:
-        running_job = RunningJob.start_child(job, self._folder, self._tracker)
+        running_job = RunningJob.start_child(job, self._folder, self._tracker, serve_job)
         self._running[running_job.pid] = running_job
         self._selector.register(running_job.channel, selectors.EVENT_READ, running_job)
 

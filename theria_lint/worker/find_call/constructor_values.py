@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from torch import nn
 
 from theria_lint.worker.find_call.argument_values import CONSTRUCTOR_VALUES, FakeConfig, ValueMaker, find_values_by_name
-from theria_lint.worker.find_call.signatures import POSITIONAL, parse_source, read_parameters
+from theria_lint.worker.find_call.introspection import POSITIONAL, parse_source, read_parameters
 from theria_lint.worker.find_call.trial_spec import (
     TrialSpec,
     compute_image_side,

@@ -15,19 +15,21 @@ from theria_lint.static import attention_names
 from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, CONSTRUCTOR_VALUES, list_candidates
 from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallStrategy
+from theria_lint.worker.find_call.introspection import (
+    POSITIONAL,
+    as_a_caller,
+    order_by_position,
+    read_parameters,
+    takes_by_position,
+)
 from theria_lint.worker.find_call.shape_hints import Symbols, compute_sizes, read_source_text
 from theria_lint.worker.find_call.signatures import (
-    POSITIONAL,
     QKV,
-    as_a_caller,
     assign_roles,
     choose_arguments,
     list_free_parameters,
     list_optional_parameters,
     looks_like_tensor,
-    order_by_position,
-    read_parameters,
-    takes_by_position,
 )
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 

@@ -28,6 +28,7 @@ from theria_lint.worker.find_call.constructor_values import (
     takes_any_keyword,
 )
 from theria_lint.worker.find_call.function_calls import compute_expected_shape
+from theria_lint.worker.find_call.introspection import as_a_caller, read_parameters, read_type_hints
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
     FEATURE_AXES,
@@ -42,14 +43,7 @@ from theria_lint.worker.find_call.module_inputs import (
     make_token_ids,
 )
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
-from theria_lint.worker.find_call.signatures import (
-    as_a_caller,
-    choose_arguments,
-    list_free_parameters,
-    list_optional_parameters,
-    read_parameters,
-    read_type_hints,
-)
+from theria_lint.worker.find_call.signatures import choose_arguments, list_free_parameters, list_optional_parameters
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 

@@ -17,14 +17,8 @@ from torch import Tensor, nn
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker
 from theria_lint.worker.find_call.constructor_values import has_values_for_name
-from theria_lint.worker.find_call.signatures import (
-    POSITIONAL,
-    NoSuchChoiceError,
-    assign_roles,
-    looks_like_tensor,
-    parse_source,
-    read_type_hints,
-)
+from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, parse_source, read_type_hints
+from theria_lint.worker.find_call.signatures import assign_roles, looks_like_tensor
 from theria_lint.worker.find_call.trial_spec import TrialSpec, compute_grid_size, compute_image_side
 
 ANYTHING = "*"

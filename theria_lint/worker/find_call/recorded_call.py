@@ -19,8 +19,8 @@ from theria_lint.model import TargetKind
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
 from theria_lint.worker.find_call.function_calls import read_forward_parameters
+from theria_lint.worker.find_call.introspection import read_parameters
 from theria_lint.worker.find_call.run_trial import OutsideGraphError, WorkingCall
-from theria_lint.worker.find_call.signatures import read_parameters
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 MAX_CALLERS = 3

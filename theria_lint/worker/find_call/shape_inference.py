@@ -25,15 +25,10 @@ from theria_lint.worker.find_call.argument_values import (
     make_graphs,
 )
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
+from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, order_by_position
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
 from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
-from theria_lint.worker.find_call.signatures import (
-    POSITIONAL,
-    NoSuchChoiceError,
-    choose_arguments,
-    list_optional_parameters,
-    order_by_position,
-)
+from theria_lint.worker.find_call.signatures import choose_arguments, list_optional_parameters
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 Parameters = Mapping[str, inspect.Parameter]

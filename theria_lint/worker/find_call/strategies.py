@@ -19,11 +19,12 @@ from theria_lint.worker.find_call.function_calls import (
     make_wrapped_call,
     read_forward_parameters,
 )
+from theria_lint.worker.find_call.introspection import read_parameters
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
 from theria_lint.worker.find_call.run_trial import CannotCallError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
-from theria_lint.worker.find_call.signatures import QKV, read_parameters
+from theria_lint.worker.find_call.signatures import QKV
 
 
 def list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[CallStrategy]:
