@@ -69,7 +69,7 @@ def _load(name: str) -> Callable[[Problem], Tensor]:
         custom = CustomEngine()
         return lambda problem: functions.attend(problem, custom)
     try:
-        from theria.attention.triton import TritonEngine
+        from theria.attention.triton.engine import TritonEngine
     except ModuleNotFoundError as error:
         raise ValueError("backend='triton' needs the package triton: install it, or pass backend='custom'") from error
 
