@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from theria.probes.layouts import PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
-from theria.probes.qkv import ODD
+from theria.probes.layouts import ODD, PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
 from theria.probes.sweep import attention_references
 from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.find_call.shape_inference import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from theria.probes import Report
-from theria.probes.qkv import ROUND
+from theria.probes.layouts import ROUND
 from theria.verdicts import Status, Verdict
 from theria_lint.worker import discontinuity
 from theria_lint.worker.find_call.call_strategy import BoundCall

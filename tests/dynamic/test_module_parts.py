@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theria.probes.qkv import ODD
+from theria.probes.layouts import ODD
 from theria_lint.worker.find_call.call_strategy import BoundCall, select_output
 from theria_lint.worker.find_call.constructor_values import (
     find_annotation_values,

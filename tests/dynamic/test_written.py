@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from theria.probes.qkv import Shape
+from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.shape_hints import compute_sizes, find_layout, find_shapes
 
 DOCSTRING = '''

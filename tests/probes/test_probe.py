@@ -12,8 +12,9 @@ import theria
 from theria.probes import Shape, Trusted, measure
 from theria.probes.compare import Comparison, compare, judge
 from theria.probes.derivatives import Derivatives, first_line
+from theria.probes.layouts import ODD
 from theria.probes.oracles import Observation
-from theria.probes.qkv import ODD, draw_qkv
+from theria.probes.qkv import draw_qkv
 from theria.probes.report import Block
 from theria.testing import SecondOrderError, assert_second_order_safe
 from theria.verdicts import COTANGENT, Status, Verdict, worst

@@ -1,7 +1,7 @@
 """Derivative blocks, oracles and verdicts: measures whether attention is twice differentiable."""
 
+from theria.probes.layouts import Shape
 from theria.probes.measure import Trusted, measure
-from theria.probes.qkv import Shape
 from theria.probes.report import Block, Report
 from theria.probes.sweep import probe
 from theria.verdicts import Status, Verdict

@@ -7,6 +7,8 @@ k and v, where heads of q share them: ``g`` is a smaller number of heads; ``bhtd
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 LAYOUTS = {"bhtd": (0, 1, 2, 3), "bthd": (0, 2, 1, 3)}
@@ -59,3 +61,22 @@ def from_bhtd(tensor: Tensor, layout: str) -> Tensor:
     if layout in LAYOUTS:
         return tensor.permute(LAYOUTS[layout])
     return tensor.squeeze(1) if layout == "btd" else tensor[0, 0]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of q (B,H,T,D), k (B,H,M,D) and v (B,H,M,Dv)."""
+
+    batch: int = 2
+    heads: int = 2
+    queries: int = 5
+    keys: int = 7
+    dim: int = 6
+    value_dim: int = 6
+
+
+ODD = Shape()
+"""No size a power of two: pads and copies made inside a forward show."""
+
+ROUND = Shape(1, 2, 16, 16, 16, 16)
+"""Every size a power of two: a fast path that asks for it is taken."""

@@ -1,33 +1,12 @@
-"""Sizes of q, k and v, and random tensors of those sizes in a layout."""
+"""Random q, k and v in a layout, contiguous or strided."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from theria.probes.layouts import LAYOUTS, from_bhtd
+from theria.probes.layouts import LAYOUTS, Shape, from_bhtd
 from theria.probes.point import draw
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of q (B,H,T,D), k (B,H,M,D) and v (B,H,M,Dv)."""
-
-    batch: int = 2
-    heads: int = 2
-    queries: int = 5
-    keys: int = 7
-    dim: int = 6
-    value_dim: int = 6
-
-
-ODD = Shape()
-"""No size a power of two: pads and copies made inside a forward show."""
-
-ROUND = Shape(1, 2, 16, 16, 16, 16)
-"""Every size a power of two: a fast path that asks for it is taken."""
 
 
 def draw_qkv(

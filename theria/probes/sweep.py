@@ -9,10 +9,20 @@ import torch
 from torch import Tensor
 
 from theria.attention.registry import attention
-from theria.probes.layouts import PACKED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
+from theria.probes.layouts import (
+    ODD,
+    PACKED,
+    ROUND,
+    Shape,
+    from_bhtd,
+    key_layout,
+    query_layout,
+    sequence_lengths,
+    to_bhtd,
+)
 from theria.probes.measure import AGREEMENT, Trusted, closest_reference, measure
 from theria.probes.point import Function, trial
-from theria.probes.qkv import ODD, ROUND, Shape, draw_qkv
+from theria.probes.qkv import draw_qkv
 from theria.probes.report import Report
 from theria.verdicts import Verdict, worst
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from theria.probes.layouts import ODD, ROUND
 from theria.probes.point import isolated, trial
-from theria.probes.qkv import ODD, ROUND
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned

@@ -15,10 +15,9 @@ from theria.attention.registry import backend_names
 from theria.maml import TaskShape
 from theria.maml.probe import maml_probe
 from theria.probes.derivatives import SECONDARY, Route
-from theria.probes.layouts import LAYOUTS, from_bhtd, to_bhtd
+from theria.probes.layouts import LAYOUTS, Shape, from_bhtd, to_bhtd
 from theria.probes.measure import measure
 from theria.probes.point import call, trial
-from theria.probes.qkv import Shape
 from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise

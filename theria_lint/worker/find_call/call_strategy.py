@@ -153,3 +153,8 @@ def _mentions_parameter(complaint: str, name: str) -> bool:
     """Whether a complaint names a parameter, or has a long word of its name."""
     said = set(re.findall(r"\w+", complaint))
     return name in said or any(len(word) >= _TELLING_LENGTH and word in said for word in name.split("_"))
+
+
+def compute_expected_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """The shape of attention's output for these q and v."""
+    return (*tensors["q"].shape[:-1], tensors["v"].shape[-1])

@@ -14,7 +14,12 @@ from theria.probes.layouts import key_layout
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, CONSTRUCTOR_VALUES, list_candidates
-from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallStrategy
+from theria_lint.worker.find_call.call_strategy import (
+    CONSTRUCTOR_PREFIX,
+    BoundCall,
+    CallStrategy,
+    compute_expected_shape,
+)
 from theria_lint.worker.find_call.introspection import (
     POSITIONAL,
     as_a_caller,
@@ -155,11 +160,6 @@ def _find_further_inputs(parameters: Mapping[str, inspect.Parameter], roles: Map
 def _copy_tensors(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with copies of the tensors: a call may write its output into one."""
     return {name: v.clone() if isinstance(v, Tensor) else v for name, v in arguments.items()}
-
-
-def compute_expected_shape(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """The shape of attention's output for these q and v."""
-    return (*tensors["q"].shape[:-1], tensors["v"].shape[-1])
 
 
 def _fill_varlen_arguments(

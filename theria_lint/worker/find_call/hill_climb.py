@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from theria.probes.qkv import Shape
+from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
 from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, CallStrategy
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall

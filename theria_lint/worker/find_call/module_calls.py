@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name
-from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallMaker, CallStrategy
+from theria_lint.worker.find_call.call_strategy import (
+    CONSTRUCTOR_PREFIX,
+    BoundCall,
+    CallMaker,
+    CallStrategy,
+    compute_expected_shape,
+)
 from theria_lint.worker.find_call.constructor_values import (
     MODULE_VALUES,
     FakeModuleConfig,
@@ -27,7 +33,6 @@ from theria_lint.worker.find_call.constructor_values import (
     read_constructor_parameters,
     takes_any_keyword,
 )
-from theria_lint.worker.find_call.function_calls import compute_expected_shape
 from theria_lint.worker.find_call.introspection import as_a_caller, read_parameters, read_type_hints
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,

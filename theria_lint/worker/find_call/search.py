@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from theria.probes.layouts import PACKED, SHARED
+from theria.probes.layouts import ODD, PACKED, SHARED, Shape
 from theria.probes.point import trial
-from theria.probes.qkv import ODD, Shape
 from theria_lint.model import TargetKind
 from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention

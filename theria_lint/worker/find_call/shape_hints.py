@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from theria.probes.qkv import Shape
+from theria.probes.layouts import Shape
 
 Symbols = tuple[str, ...]
 """The axes of a tensor as their author names them: ``("B", "T", "H", "K")``."""

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from theria.probes.layouts import Shape
 from theria.probes.point import isolated
-from theria.probes.qkv import Shape
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
     is_graph,

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theria.probes.layouts import LAYOUTS, PACKED, key_layout, query_layout, total
+from theria.probes.layouts import LAYOUTS, ODD, PACKED, ROUND, Shape, key_layout, query_layout, total
 from theria.probes.point import draw
-from theria.probes.qkv import ODD, ROUND, Shape, draw_qkv
+from theria.probes.qkv import draw_qkv
 from theria_lint.worker.find_call.shape_hints import Symbols, compute_sizes
 
 
