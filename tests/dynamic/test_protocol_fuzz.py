@@ -171,7 +171,7 @@ class Spoken(WorkerClient):
         self.starts += 1
         return cast("subprocess.Popen[bytes]", _Process(self._text if self.starts == 1 else None))
 
-    def meet(self) -> None:
+    def wait_for_greeting(self) -> None:
         """Nothing greets."""
 
 

@@ -43,7 +43,7 @@ def _untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 class Spent(ProbeClock):
     """A clock that has time for the first measurement only."""
 
-    def late(self) -> bool:
+    def is_late(self) -> bool:
         return True
 
 

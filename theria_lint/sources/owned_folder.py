@@ -59,11 +59,15 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """A regular file of a size that is ours. OSError for anything else."""
-        with open(os.open(name, os.O_RDONLY | _FILE, dir_fd=self._at), "rb") as stream:
-            found = os.fstat(stream.fileno())
+        descriptor = os.open(name, os.O_RDONLY | _FILE, dir_fd=self._at)
+        try:
+            found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
                 raise OSError(f"{name} is none of ours")
-            return stream.read(LARGEST)
+            with open(descriptor, "rb", closefd=False) as stream:
+                return stream.read(LARGEST)
+        finally:
+            os.close(descriptor)
 
     def use(self, name: str) -> None:
         """Says that a file is used now; others may read it than those who may write it."""
