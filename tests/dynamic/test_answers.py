@@ -200,7 +200,7 @@ def test_a_worker_that_cannot_be_replaced_leaves_the_rest(monkeypatch: pytest.Mo
             raise WorkerError("gone")
         assert self._receive_message(60)
 
-    monkeypatch.setattr(WorkerClient, "meet", meet)
+    monkeypatch.setattr(WorkerClient, "wait_for_greeting", meet)
     assert run(monkeypatch, "os._exit(1)", [job_of(0, "one", "two"), job_of(1, "one")]) == {0: {}, 1: {}}
     assert len(starts) == 2
 

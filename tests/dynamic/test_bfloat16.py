@@ -19,7 +19,7 @@ import triton.language as tl
 
 from theria_lint.worker.triton_interpreter import interpreter
 
-interpreter.complete()
+interpreter.complete_interpreter()
 
 
 @triton.jit

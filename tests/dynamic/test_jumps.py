@@ -55,7 +55,7 @@ SCENE = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 )
 def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
     monkeypatch.setattr(discontinuity, "is_discontinuous", lambda made, seed, order: seed in jumping)
-    binding = SimpleNamespace(call=lambda scene: None)
+    binding = SimpleNamespace(make_call=lambda spec: None)
     found = discontinuity.retry_off_discontinuity(
         BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE)
     )

@@ -60,13 +60,18 @@ def test_modules_are_called_as_people_call_them(tmp_path: Path, source: str, ver
     assert result.verdict == verdict, result.reason
 
 
-@pytest.mark.parametrize("name", ["bias", "attn_bias", "rel_pos_bias", "alibi", "attn_mask"])
-@pytest.mark.parametrize("default", ["", "=None"], ids=["required", "optional"])
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("bias", "attn_bias", "rel_pos_bias", "alibi"),
+        *("bias=None", "attn_bias=None", "rel_pos_bias=None", "alibi=None", "attn_mask=None"),
+    ],
+)
 @pytest.mark.parametrize(("cut", "verdict"), [(".detach()", "hard_structural"), ("", "safe")])
 def test_what_is_added_to_the_scores_of_a_module_may_be_learned(
-    tmp_path: Path, name: str, default: str, cut: str, verdict: str
+    tmp_path: Path, parameter: str, cut: str, verdict: str
 ) -> None:
-    source = module(parameters=f", {name}{default}", scores=ADDED.format(name=name, cut=cut))
+    source = module(parameters=f", {parameter}", scores=ADDED.format(name=parameter.partition("=")[0], cut=cut))
     result = target_of(confirm_source(tmp_path, source, device="cpu"), "Attention")
     assert result.verdict == verdict, result.reason
 

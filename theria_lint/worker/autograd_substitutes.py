@@ -227,7 +227,7 @@ class _RegraphedContext:
     @property
     def _again(self) -> _ForwardContext:
         """The context of another run of the forward, on the inputs as they are on the graph."""
-        inputs = getattr(self._ctx, _MEMORY).inputs(self._ctx.saved_tensors)
+        inputs = getattr(self._ctx, _MEMORY).list_inputs(self._ctx.saved_tensors)
         return _record_forward(self._forward, self._setup, inputs)[1]
 
 

@@ -177,6 +177,9 @@ _PARAMETERS = (
 _LEARNED = (_GATES, _RATES, _PARAMETERS)
 """What the names of gates, decays, rates and of learned logits look like: inputs as much as q, k and v are."""
 
+_BIASES = r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(itions?)?$"
+"""What the names of tensors look like that are added to the logits."""
+
 CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"drop|^p$", _offer_constants(0.0)),
     (
@@ -196,7 +199,7 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", make_block_masks),
     (r"mask", make_masks),
     (r"slopes|^alibi$", make_slopes),
-    (r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(itions?)?$", make_biases),
+    (_BIASES, make_biases),
     (r"sinks?$", make_sinks),
     (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _offer_constants(None)),
     (r"^(output|return|store|save)_\w*state", _offer_constants(False)),
@@ -289,6 +292,8 @@ def list_candidates(
     values = find_values_by_name(parameter.name, table, spec)
     if not values and parameter.name.lower() in attention_names.FUNCTION_PARAMETERS:
         return [spec.base, *by_annotation]
+    if parameter.default is inspect.Parameter.empty and re.search(_BIASES, parameter.name.lower().strip("_")):
+        values = sorted(values, key=lambda value: value is None)  # what has to be given is given as a tensor
     text_shapes = spec.find_written_shape(parameter.name)
     if text_shapes and not _has_tensor(values) and None not in values:
         values = _make_normal_values(parameter.name, spec)

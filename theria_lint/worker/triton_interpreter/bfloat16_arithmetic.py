@@ -29,6 +29,7 @@ def compute_in_float32(interpreter: Any, tl: Any) -> None:
     for name in [name for name in dir(builder) if _ARITHMETIC.fullmatch(name)]:
         setattr(builder, name, _widened(getattr(builder, name), tl))
     builder.cast_impl = _through_float32(builder.cast_impl, tl)
+    builder.create_fp_to_fp = _rounded(builder.create_fp_to_fp, tl)
     for reduction in (interpreter.ReduceOps, interpreter.ScanOps):
         reduction.apply_impl = _over_float32(reduction.apply_impl, interpreter, tl)
 
@@ -71,16 +72,28 @@ def _widened(operation: Callable[..., Any], tl: Any) -> Callable[..., Any]:
 
 
 def _through_float32(cast: Callable[..., Any], tl: Any) -> Callable[..., Any]:
-    """Casts between bfloat16 and what is not float32, which the interpreter makes of the bits."""
+    """Casts to and from bfloat16: the interpreter makes those of other types of the bits, and drops digits."""
 
     def cast_impl(self: Any, source: Any, wanted: Any) -> Any:
         if is_raw(source, tl) and wanted.scalar not in (tl.float32, tl.bfloat16):
             source = widen(source, tl)
-        elif wanted.scalar == tl.bfloat16 and source.dtype.scalar not in (tl.float32, tl.bfloat16):
-            return _narrow(cast(self, source, tl.float32), tl)
+        elif wanted.scalar == tl.bfloat16 and source.dtype.scalar != tl.bfloat16:
+            return _narrow(source if source.dtype.scalar == tl.float32 else cast(self, source, tl.float32), tl)
         return cast(self, source, wanted)
 
     return cast_impl
+
+
+def _rounded(convert: Callable[..., Any], tl: Any) -> Callable[..., Any]:
+    """A cast of float32 to bfloat16 that rounds to nearest, unless the kernel asks for another rounding."""
+
+    def create_fp_to_fp(self: Any, source: Any, wanted: Any, mode: Any) -> Any:
+        nearest = wanted.scalar == tl.bfloat16 and getattr(mode, "name", "RTNE") == "RTNE"
+        if nearest and source.dtype.scalar == tl.float32:
+            return _narrow(source, tl)
+        return convert(self, source, wanted, mode)
+
+    return create_fp_to_fp
 
 
 def _over_float32(apply: Callable[..., Any], interpreter: Any, tl: Any) -> Callable[..., Any]:
