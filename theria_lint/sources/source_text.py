@@ -168,4 +168,22 @@ def find_statement_end(text: str, place: int) -> int:
     return len(text)
 
 
-TENSOR_WORDS = (b"torch", b"detach", b"requires_grad", b"register_hook")
+# What deals with tensors of torch: torch, what a tensor can be asked, and packages of kernels for them.
+TENSOR_WORDS = (b"torch", b"detach", b"requires_grad", b"register_hook", b"flash_attn", b"xformers", b"sageattention")
+# Arrays of others than torch: attention of theirs is not for us to run.
+_OTHER_ARRAYS = (b"numpy", b"jax", b"tensorflow", b"mlx", b"cupy", b"keras", b"paddle", b"tinygrad")
+# A function of q, k and v in this order, under usual names.
+_TAKES_QKV = re.compile(
+    rb"\bdef[ \t]+\w+\((?:[^()]{0,80}?\W)?x?q(?:uery|ueries|s|_\w+)?\b"
+    rb"[^()]{0,80}?\Wx?k(?:eys?|s|_\w+)?\b[^()]{0,80}?\Wx?v"
+)
+
+
+def may_hold_targets(data: bytes) -> bool:
+    """Whether a file deals with tensors of torch, or may: it has a function of q, k and v, and says of no other arrays.
+
+    A file that calls an imported kernel need not say torch.
+    """
+    if any(word in data for word in TENSOR_WORDS):
+        return True
+    return not any(word in data for word in _OTHER_ARRAYS) and _TAKES_QKV.search(data) is not None

@@ -18,6 +18,7 @@ from theria_lint.sources.source_text import (
     check_syntax,
     decode_source,
     is_valid_python,
+    may_hold_targets,
     read_bytes,
 )
 
@@ -146,7 +147,7 @@ class Scanner:
         if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
             self._holding.add(path)
             return True
-        if IGNORE_MARK in data or (self.scan_config.want_targets and _mentions_tensors(data)):
+        if IGNORE_MARK in data or (self.scan_config.want_targets and may_hold_targets(data)):
             return True
         return self.scan_config.parse_whole and (path.endswith(".ipynb") or not is_valid_python(data))
 
@@ -202,7 +203,7 @@ class Scanner:
         return found
 
     def _scan_targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
-        if not _mentions_tensors(data):
+        if not may_hold_targets(data):
             return ()
         known = self.cache.load_targets(path, data) if self.cache else None
         if known is not None:
@@ -243,10 +244,6 @@ def load_configured_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, 
 
 def _encode_utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _mentions_tensors(data: bytes) -> bool:
-    return any(word in data for word in TENSOR_WORDS)
 
 
 def _move_into_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
