@@ -4,8 +4,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from attention_grid import worst
 
+from tests.support.attention_grid import worst
 from theria.attention.triton import blocks
 
 # a GPU machine may have PyTorch and pytest alone

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attention_grid import build, check_blocks
+
+from tests.support.attention_grid import build, check_blocks
 
 BACKENDS = ("reference", "custom", "triton")
 HALVES = (torch.float16, torch.bfloat16)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attention_grid import build, check_blocks
 
+from tests.support.attention_grid import build, check_blocks
 from theria.attention import DerivativeOrderError, attention, executed_backends
 
 pytestmark = pytest.mark.gpu

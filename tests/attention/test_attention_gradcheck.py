@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from attention_grid import build
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from tests.support.attention_grid import build
 from theria.attention import attention, backend_names
 
 

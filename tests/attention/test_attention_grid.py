@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from attention_grid import build, check_blocks
-from attention_oracle import Case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.support.attention_grid import build, check_blocks
+from tests.support.attention_oracle import Case
 
 #: The same examples in every run, and none kept on disk.
 bounded = settings(

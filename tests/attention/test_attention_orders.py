@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attention_grid import build
 from torch import Tensor
 from torch.func import jacfwd
 
+from tests.support.attention_grid import build
 from theria.attention import DerivativeOrderError, attention
 
 ANALYTIC = ("custom", "triton")

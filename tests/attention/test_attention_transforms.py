@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from attention_oracle import eager_attention
 from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
+from tests.support.attention_oracle import eager_attention
 from theria.attention import attention
 
 Run = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

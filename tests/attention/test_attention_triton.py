@@ -8,12 +8,12 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from attention_grid import build
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
+from tests.support.attention_grid import build
 from theria.attention import attention
 from theria.attention.triton import kernel
 

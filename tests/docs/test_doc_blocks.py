@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doc_pages import LANGUAGES, PARSERS, ROOT, Block, Session, blocks, matches, pages
 
+from tests.support.doc_pages import LANGUAGES, PARSERS, ROOT, Block, Session, blocks, matches, pages
 from theria_lint.config import read_values
 
 NOT_RUN = {

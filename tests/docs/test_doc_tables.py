@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import ROOT, Session
 
+from tests.support.doc_pages import ROOT, Session
 from theria_lint.config import FORMATS, KEYS, TARGET_KEYS, ResolvedSettings, Settings, format_settings
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from maml_case import case, reference
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from tests.support.maml_case import case, reference
 from theria.maml import InnerLoop, Mode, adapt, meta_gradient, outer_loss
 from theria.maml.loop import flatten
 from theria.maml.meta_gradient_errors import OnceDifferentiableError, UnusedParameterError

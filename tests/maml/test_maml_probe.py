@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from maml_case import case, reference
-from opaque_triton import opaque_attention
 
+from tests.support.maml_case import case, reference
+from tests.support.opaque_triton import opaque_attention
 from theria.attention import attention
 from theria.maml import InnerLoop, MamlReport, MamlStep, Mode, TaskShape, maml_probe, meta_gradient
 from theria.maml.classifier import ATTENTION_PARAMETERS

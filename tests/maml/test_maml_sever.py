@@ -1,8 +1,8 @@
 import pytest
 import torch
-from maml_case import reference
-from opaque_triton import opaque_attention
 
+from tests.support.maml_case import reference
+from tests.support.opaque_triton import opaque_attention
 from theria.attention import attention
 from theria.maml import sever_double_backward
 

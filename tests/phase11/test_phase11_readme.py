@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bad_backends import WRAPPERS
 from diagnostics import COLUMNS
-from test_phase11_taxonomy import EXPECTED
+
+from tests.support.phase11_truth import EXPECTED
 
 README = (Path(__file__).parents[2] / "experiments" / "phase11" / "README.md").read_text(encoding="utf-8")
 

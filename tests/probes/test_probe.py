@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import kernels
 import pytest
 import torch
 
 import theria
+from tests.support import probe_kernels as kernels
 from theria.probes import Shape, Trusted, measure
 from theria.probes.compare import Comparison, compare, judge
 from theria.probes.derivatives import Derivatives, first_line

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from release_case import CLEARED, ROOT, SAFE, UNSAFE, copy_checkout, need_git, need_index, run
+
+from tests.support.release_case import CLEARED, ROOT, SAFE, UNSAFE, copy_checkout, need_git, need_index, run
 
 pytest.importorskip("pre_commit", reason="needs pre-commit")
 pytest.importorskip("torch", reason="the hook theria-lint confirms with a torch")

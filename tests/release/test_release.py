@@ -13,9 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from release_case import ROOT, SAFE, UNSAFE, copy_checkout, need_git, need_index, run
 
 import theria_lint
+from tests.support.release_case import ROOT, SAFE, UNSAFE, copy_checkout, need_git, need_index, run
 
 VERSION = theria_lint.__version__
 

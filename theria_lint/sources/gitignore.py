@@ -1,6 +1,6 @@
 """File patterns in the syntax of .gitignore: for ``.gitignore`` itself, ``exclude`` and ``per-file-ignores``.
 
-The semantics are those of gitignore(5); ``tests/lint/test_patterns.py`` compares them with ``git check-ignore``.
+The semantics are those of gitignore(5); ``tests/sources/test_patterns.py`` compares them with ``git check-ignore``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,192 @@
+"""The configuration: which file applies, what it may say, and how it is told that it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.lint_case import UNSAFE, Lint
+from theria_lint.config import KEYS, Settings, resolve_settings
+
+
+def _resolve(text: str, folder: Path, **options: object) -> Settings:
+    (folder / "theria-lint.toml").write_text(text)
+    return resolve_settings([], options, None, False).settings
+
+
+def test_every_key_has_a_setting() -> None:
+    assert {key.replace("-", "_") for key in KEYS} == set(Settings._fields) - {"root", "python_by_project"}
+
+
+def test_the_nearest_file_wins_whole(lint: Lint, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "kernel.py").write_text(UNSAFE)
+    (folder / "pyproject.toml").write_text('[tool.theria-lint]\nignore = ["THL002"]\n')
+    assert lint("sub").exit_code == 0
+    (folder / "sub" / "pyproject.toml").write_text("[tool.other]\n")
+    assert lint("sub").exit_code == 0
+    (folder / "sub" / "theria-lint.toml").write_text("")
+    assert lint("sub").exit_code == 1
+    assert lint("sub", "--config", "pyproject.toml").exit_code == 0
+    assert lint(".").exit_code == 0
+    assert lint(".", "--isolated").exit_code == 1
+
+
+def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "theria-lint.toml").write_text('select = ["THL001"]\noutput-format = "concise"\n')
+    assert lint().stdout == ""
+    assert lint("--select", "THL002").stdout.startswith("kernel.py:6:20: THL002 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("selct = []", "theria-lint.toml: unknown key 'selct'; the keys are select, ignore, per-file-ignores,"),
+        ('device = "gpu"', "theria-lint.toml: device = 'gpu': expected one of auto, cpu, cuda."),
+        ("select = 'THL001'", "theria-lint.toml: select = 'THL001': expected a list."),
+        ("select = [1]", "theria-lint.toml: select = [1]: expected a non-empty string."),
+        ('select = ["XYZ"]', "theria-lint.toml: select: no rule starts with 'XYZ'; the rules are THL001,"),
+        ('per-file-ignores = {"*" = ["X"]}', "theria-lint.toml: per-file-ignores: no rule starts with 'X'; the rules"),
+        ('per-file-ignores = ["a"]', "per-file-ignores = ['a']: expected a table from a file pattern to a list of"),
+        ("confirm = 1", "theria-lint.toml: confirm = 1: expected true or false."),
+        ("timeout = true", "theria-lint.toml: timeout = True: expected a number of seconds above 0, 604800 at most."),
+        ("jobs = 1.5", "theria-lint.toml: jobs = 1.5: expected a whole number up to 1024, 0 for one per CPU."),
+        ('fail-on = ["never"]', "expected one of confirmed, unconfirmed, unsafe, error, unused-ignore, none."),
+        ("= 1", "theria-lint.toml: is not valid TOML: "),
+        ("targets = [{}]", 'a target needs target = "package.module:symbol".'),
+        ('targets = [{target = "a:"}]', "target = 'a:': expected package.module:symbol, path/to/file.py:symbol or"),
+        ('targets = [{target = "a:f", layot = "BTD"}]', "unknown key 'layot'; a target knows target, layout, kwargs,"),
+        ('targets = [{target = "a:f", layout = "X"}]', "layout = 'X': expected one of BHTD, BTHD, BTD, TD, THD, "),
+        ('targets = [{target = "a:f", kwargs = 1}]', "kwargs = 1: expected a table of keyword arguments."),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(lint: Lint, folder: Path, text: str, sentence: str) -> None:
+    (folder / "theria-lint.toml").write_text(text)
+    result = lint()
+    assert sentence in result.stderr
+    assert (result.stdout, result.exit_code, result.stderr.count("\n")) == ("", 2, 1)
+
+
+def test_a_table_that_is_none(lint: Lint, folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('[tool]\ntheria-lint = "strict"\n')
+    assert lint().stderr == "Error: pyproject.toml: [tool.theria-lint] must be a table.\n"
+
+
+def test_paths_count_from_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "deep").mkdir()
+    (folder / "theria-lint.toml").write_text('rule-paths = ["r"]\npython = "env/bin/python"\nbaseline = "b.json"\n')
+    monkeypatch.chdir(folder / "deep")
+    settings = resolve_settings([], {}, None, False).settings
+    assert settings.rule_paths == (str(folder / "r"),)
+    assert settings.python == str(folder / "env" / "bin" / "python")
+    assert resolve_settings([], {"baseline": "c.json"}, None, False).settings.baseline == str(
+        folder / "deep" / "c.json"
+    )
+    assert resolve_settings([], {"python": "python3"}, None, False).settings.python == "python3"
+
+
+def test_targets_are_handed_over_with_module_names(folder: Path) -> None:
+    text = '[[targets]]\ntarget = "kernels/flash.py:Flash.forward"\nlayout = "BTHD"\nkwargs = {causal = true}\n'
+    table = {"target": "kernels.flash:Flash.forward", "layout": "BTHD", "kwargs": {"causal": True}}
+    assert _resolve(text, folder).targets == (table,)
+    assert _resolve('targets = [{target = "f", skip = true}]', folder).targets == ({"target": "f", "skip": True},)
+
+
+def test_show_settings_names_the_source_of_each(lint: Lint, folder: Path) -> None:
+    (folder / "theria-lint.toml").write_text('select = ["THL001"]\n[per-file-ignores]\n"tests/" = ["THL"]\n')
+    result = lint("--show-settings", "--device", "cpu")
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert 'select = ["THL001"]  # theria-lint.toml' in lines
+    assert 'per-file-ignores = {"tests/" = ["THL"]}  # theria-lint.toml' in lines
+    assert 'device = "cpu"  # command line' in lines
+    assert "timeout = 30.0  # default" in lines
+    assert "# python is not set  # default" in lines
+    assert [line.removeprefix("# ").split()[0] for line in lines] == list(KEYS)
+
+
+def test_shown_settings_are_a_configuration(lint: Lint, folder: Path) -> None:
+    table = '{target = "a:f", kwargs = {name = "x\\"y\\n", scale = 0.5, on = true}}'
+    (folder / "theria-lint.toml").write_text(f'exclude = ["a\\\\b"]\ntargets = [{table}]\n')
+    shown = lint("--show-settings", confirm=True).stdout
+    before = resolve_settings([], {}, None, False).settings
+    (folder / "theria-lint.toml").write_text(shown)
+    assert resolve_settings([], {}, None, False).settings == before
+    assert before.targets[0]["kwargs"] == {"name": 'x"y\n', "scale": 0.5, "on": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", True),
+        ('ignore = ["THL002"]', False),
+        ('ignore = ["THL"]', False),
+        ('select = ["THL001"]', False),
+        ('select = ["THL002"]\nignore = ["THL"]', True),
+        ('select = ["THL"]\nignore = ["THL002"]', False),
+        ('per-file-ignores = {"kernel.py" = ["THL002"]}', False),
+        ('per-file-ignores = {"other/" = ["THL002"]}', True),
+        ('exclude = ["kernel.*"]', False),
+    ],
+)
+def test_select_and_ignore_the_more_exact_prefix_wins(lint: Lint, folder: Path, text: str, shown: bool) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "theria-lint.toml").write_text(text)
+    result = lint()
+    assert ("THL002" in result.stdout, result.exit_code) == (shown, int(shown))
+
+
+def test_a_name_that_cuts_the_graph_can_be_configured(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(
+        UNSAFE.replace("torch\n", "torch, mypkg\n", 1).replace("(p @ v).detach()", "mypkg.stop(p @ v)")
+    )
+    assert lint().exit_code == 0
+    (folder / "theria-lint.toml").write_text('detach-names = ["mypkg.stop"]\n')
+    assert "kernel.py:6:12: THL002" in lint().stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 20_000, "is not valid TOML"),
+        ("x = " + "9" * 5_000, "is not valid TOML"),
+        ("#" * 1_100_000, "is 1 MB, more than the 1 MB that a configuration may have."),
+        ("timeout = nan", "expected a number of seconds"),
+        ("timeout = inf", "expected a number of seconds"),
+        ("jobs = 100000", "expected a whole number up to"),
+        ('rule-paths = ["a\\u0000b"]', "expected a non-empty string"),
+        ("tool = 1", "unknown key 'tool'"),
+    ],
+)
+def test_hostile_configuration_is_one_sentence_too(lint: Lint, folder: Path, text: str, message: str) -> None:
+    (folder / "theria-lint.toml").write_text(text)
+    result = lint()
+    assert result.stderr.startswith("Error: theria-lint.toml: ")
+    assert message in result.stderr
+    assert (result.stderr.count("\n"), result.exit_code) == (1, 2)
+
+
+def test_a_pyproject_whose_tool_is_no_table_is_nobodys_configuration(lint: Lint, folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('tool = "theria-lint"\n')
+    assert lint().exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": 1, "findings": [], "targets": {"a": 1}}', "[]", "1e999"])
+def test_a_baseline_that_is_none_is_one_sentence(lint: Lint, folder: Path, text: str) -> None:
+    (folder / "base.json").write_text(text)
+    (folder / "kernel.py").write_text("import torch\n\n\ndef attention(q, k, v):\n    return q.detach()\n")
+    result = lint("--baseline", "base.json")
+    assert result.stderr.endswith("base.json: is not a baseline; write one with --write-baseline.\n")
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["theria-lint.toml", "pyproject.toml"])
+def test_a_configuration_that_is_a_link_out_of_its_folder_is_not_shown(lint: Lint, folder: Path, name: str) -> None:
+    (folder.parent / "secret.toml").write_text("[tool.theria-lint]\npassword = 'x'\n")
+    (folder / name).symlink_to("../secret.toml")
+    result = lint()
+    sentence = f"Error: {name}: is a link out of its folder; name the file with --config, or use --isolated.\n"
+    assert (result.stderr, result.exit_code) == (sentence, 2)
+    assert lint("--isolated").exit_code == 0

@@ -1,0 +1,71 @@
+"""Reports for the pages: the sample with everything in it, a hostile one, a large one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.support.sample_report import EMPTY, KERNEL, REPORT
+from theria_lint.model import Rewrite
+from theria_lint.result import LintReport
+
+EVIL = "</script></style></title><img src=x onerror=\"document.title='owned'\">&lt;'\"\x00\x1b\u202e\ud800`"
+PATH = "kernels/a b.py"
+
+REWRITTEN = replace(
+    REPORT,
+    findings=(
+        replace(REPORT.findings[0], rewrite=Rewrite("Attention", ((PATH, KERNEL.replace(".detach()", "", 1)),))),
+        *REPORT.findings[1:],
+    ),
+    protections={"namespaces": None, "files": "this kernel has no Landlock"},
+)
+
+
+def hostile() -> LintReport:
+    """The sample with markup in every text that comes from outside."""
+    findings = [
+        replace(
+            finding,
+            reason=EVIL,
+            suspect=replace(finding.suspect, path=EVIL, symbol=EVIL, message=EVIL, remedy=EVIL, name=EVIL, rule=EVIL),
+            rewrite=Rewrite(EVIL, ((EVIL, KERNEL + EVIL),)),
+        )
+        for finding in REPORT.findings
+    ]
+    runs = [
+        replace(run, backend=EVIL, device=EVIL, dtype=EVIL, oracle=EVIL, status=EVIL, reason=EVIL, error=EVIL,
+                notes=(EVIL,), maml={"status": EVIL, "error": EVIL, "second_order_attn_inputs": [EVIL]},
+                gradients={EVIL: 1.0}, blocks={f"{EVIL},{EVIL}": {"norm": 1.0, "oracle_norm": 1.0, "error": 1.0}},
+                states={f"{EVIL},{EVIL}": "wrong"})
+        for run in REPORT.targets[0].runs
+    ]  # fmt: skip
+    targets = [
+        replace(
+            result,
+            reason=EVIL,
+            target=replace(result.target, path=EVIL, symbol=EVIL),
+            runs=tuple(replace(run, verdict=result.verdict) for run in runs),
+        )
+        for result in REPORT.targets
+    ]
+    error = replace(REPORT.errors[0], path=EVIL, message=EVIL)
+    source = f"{KERNEL}{EVIL}\n"
+    return replace(
+        REPORT, findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),
+        notes=(EVIL,), protections={EVIL: EVIL}, sources={(EVIL, None): source, (EVIL, 4): source},
+        environment=replace(REPORT.environment, python=EVIL, torch=EVIL, device=EVIL),
+    )  # fmt: skip
+
+
+def large(count: int) -> LintReport:
+    """As many copies of the sample's findings and targets, each in a file of its own."""
+    findings, targets, sources = [], [], {}
+    for number in range(count):
+        path = f"package/module_{number}.py"
+        sources[path, None] = KERNEL + "\n".join(f"x_{line} = {line}" for line in range(300))
+        findings += [replace(f, suspect=replace(f.suspect, path=path, cell=None)) for f in REPORT.findings[:3]]
+        targets += [replace(t, target=replace(t.target, path=path)) for t in REPORT.targets]
+    return replace(REPORT, findings=tuple(findings), targets=tuple(targets), sources=sources)
+
+
+__all__ = ["EMPTY", "EVIL", "KERNEL", "PATH", "REPORT", "REWRITTEN", "hostile", "large"]

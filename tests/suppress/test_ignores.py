@@ -1,0 +1,135 @@
+"""Ignore comments: what they cover, which are unused, and writing them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.support.lint_case import UNSAFE, Lint
+from theria_lint.suppress.ignore_comments import find_ignores
+
+SOURCE = """\
+import torch
+
+{above_function}
+@decorator  {on_decorator}
+def attention(q, k, v):  {on_header}
+    {inside}
+    p = torch.softmax(
+        q @ k.transpose(-1, -2),  {in_statement}
+        -1,
+    ).detach()
+    return p @ v
+"""
+DETACH = 10
+
+
+@pytest.mark.parametrize(
+    ("place", "comment", "covered"),
+    [
+        ("above_function", "# theria: ignore[THL002] known", True),
+        ("on_decorator", "# theria: ignore[THL002]", False),
+        ("on_header", "# theria: ignore[THL002]", False),
+        ("inside", "# theria: ignore[THL002]", True),
+        ("inside", "# theria: ignore", True),
+        ("inside", "# theria:ignore[THL001, THL002]", True),
+        ("inside", "# noqa  # theria: ignore[THL002]", True),
+        ("inside", "# theria: ignore[THL001]", False),
+        ("inside", "# theria: ignored", False),
+        ("inside", "# theria: ignore[]", False),
+        ("inside", "'# theria: ignore[THL002]'", False),
+        ("in_statement", "# theria: ignore[THL002]", True),
+        ("in_statement", "# ignore[THL002]", False),
+    ],
+)
+def test_what_a_comment_covers(place: str, comment: str, covered: bool) -> None:
+    places = dict.fromkeys(["above_function", "on_decorator", "on_header", "inside", "in_statement"], "")
+    ignores = find_ignores(SOURCE.format(**{**places, place: comment}))
+    assert any(ignore.covers_suspect("THL002", DETACH) for ignore in ignores) is covered
+
+
+def test_a_comment_on_a_decorator_covers_decorators_and_header() -> None:
+    text = "@torch.no_grad()  # theria: ignore\ndef f(q):\n    return q.detach()\n"
+    (ignore,) = find_ignores(text)
+    assert (ignore.first, ignore.last) == (1, 2)
+
+
+def test_comments_count_in_text_that_does_not_parse() -> None:
+    assert [ignore.line for ignore in find_ignores("x = 1  # theria: ignore\n%magic\n")] == [1]
+
+
+def test_an_ignored_finding_is_counted_and_does_not_fail(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL002] the caller wants a constant\n")
+    result = lint()
+    assert (result.stdout, result.exit_code) == ("1 file, 0 suspects; 1 silenced by ignore comments.\n", 0)
+
+
+def test_unused_comments_are_reported_and_fail_only_on_demand(lint: Lint, folder: Path) -> None:
+    text = "import torch\nx = 1  # theria: ignore[THL002]\ny = 2  # theria: ignore\nz = 3  # theria: ignore[THL999]\n"
+    (folder / "a.py").write_text(text)
+    result = lint()
+    lines = result.stdout.splitlines()
+    assert lines[0] == "a.py:2: warning: unused `theria: ignore[THL002]`: there is no such suspect here; remove it."
+    assert lines[1] == "a.py:3: warning: unused `theria: ignore`: there is no such suspect here; remove it."
+    assert lines[2].startswith("a.py:4: warning: `theria: ignore[THL999]` names no rule; the rules are THL001, ")
+    assert lines[-1] == "1 file, 0 suspects; 3 unused ignore comments."
+    assert result.exit_code == 0
+    assert lint("--fail-on", "unused-ignore").exit_code == 1
+
+
+def test_half_of_a_comment_can_be_unused(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL001,THL002]\n")
+    assert lint().stdout.startswith("kernel.py:6: warning: unused `theria: ignore[THL001]`: ")
+
+
+def test_a_comment_for_a_rule_that_is_not_selected_is_not_unused(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL002]\n")
+    assert lint("--select", "THL001").stdout == "1 file, 0 suspects.\n"
+
+
+def test_a_comment_in_a_cell_covers_its_cell(lint: Lint, folder: Path) -> None:
+    import json
+
+    cells = [{"cell_type": "code", "source": text} for text in (UNSAFE.rstrip() + "  # theria: ignore[THL002]", UNSAFE)]
+    (folder / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    result = lint("--output-format", "concise")
+    assert result.stdout.startswith("n.ipynb:cell 2:6:20: THL002 ")
+    assert result.stdout.count("\n") == 1
+
+
+AWKWARD = """\
+import torch
+def attention(q, k, v):
+    p = torch.softmax(q @ k.transpose(-1, -2), -1).detach()  # a reason
+    r = torch.softmax(q @ k.transpose(-1, -2), -1).detach() \\
+        + p
+    s = ("a string", p.detach(), '''that
+goes on''')
+    t = p.detach()  # theria: ignore[THL001]
+    return r.detach() + p.detach() @ v
+"""
+
+
+@pytest.mark.parametrize("data", [AWKWARD.encode(), b"\xef\xbb\xbf" + AWKWARD.replace("\n", "\r\n").encode()])
+def test_written_comments_silence_everything_and_change_nothing_else(lint: Lint, folder: Path, data: bytes) -> None:
+    (folder / "kernel.py").write_bytes(data)
+    result = lint("--add-ignores")
+    assert (result.stdout, result.exit_code) == ("kernel.py: 6 findings ignored.\n", 0)
+    after = (folder / "kernel.py").read_bytes()
+    assert ast.dump(ast.parse(after)) == ast.dump(ast.parse(data))
+    assert after.startswith(data[:12])
+    assert after.count(b"\r\n") == (after.count(b"\n") if b"\r\n" in data else 0)
+    silent = lint()
+    assert silent.exit_code == 0
+    assert silent.stdout.endswith("1 file, 0 suspects; 1 unused ignore comment; 6 silenced by ignore comments.\n")
+    assert lint("--add-ignores").stdout == ""
+    assert (folder / "kernel.py").read_bytes() == after
+
+
+def test_the_mode_of_a_file_is_kept(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "kernel.py").chmod(0o750)
+    lint("--add-ignores")
+    assert (folder / "kernel.py").stat().st_mode & 0o777 == 0o750

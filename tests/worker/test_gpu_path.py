@@ -1,0 +1,54 @@
+"""What is safe on the path of CPU tensors says so where the path of a GPU could not be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.confirming import confirm_source, target_of
+
+SOURCE = """
+import torch
+
+
+def attention(q, k, v):
+    if torch.cuda.is_available():
+        raise RuntimeError("the kernel is missing")
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v
+"""
+
+
+def test_a_path_that_could_not_be_run_stands_in_the_reason(tmp_path: Path) -> None:
+    result = target_of(confirm_source(tmp_path, SOURCE, device="cpu"), "attention")
+    assert result.verdict == "safe"
+    assert result.reason.startswith("on the path that CPU tensors take all gradients")
+    assert "the path of a GPU could not be run: " in result.reason
+    assert "the kernel is missing" in result.reason
+
+
+def test_a_file_that_wants_a_gpu_to_be_imported_has_a_stand_in(tmp_path):
+    source = """import torch
+
+if not torch.cuda.is_available():
+    raise RuntimeError("this package requires a CUDA GPU but none was detected")
+
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT, dim=-1) @ v
+"""
+    target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
+    assert target.verdict == "safe"
+    assert "torch.cuda.is_available() answering as on a GPU" in str(target.runs)
+
+
+def test_a_file_that_cannot_be_imported_with_a_stand_in_either_says_what_it_missed_first(tmp_path):
+    source = """import torch
+
+if not torch.cuda.is_available():
+    raise RuntimeError("this package requires a CUDA GPU")
+raise ValueError("and more")
+
+def attention(q, k, v):
+    return q
+"""
+    target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
+    assert target.verdict == "inconclusive"
+    assert "requires a CUDA GPU" in target.reason
