@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from theria_lint.rules.loader import load_rules
-from theria_lint.static.prefilter.byte_check import may_hold_suspects
+from theria_lint.static.prefilter import may_hold_suspects
 from theria_lint.static.scan import scan_source
 
 RULES = load_rules()

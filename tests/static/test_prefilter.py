@@ -12,13 +12,15 @@ from pathlib import Path
 
 import libcst as cst
 import pytest
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
 from libcst.metadata import MetadataWrapper, PositionProvider
 
 from theria_lint.errors import SourceError
 from theria_lint.rules.loader import load_rules
 from theria_lint.sources.source_text import TENSOR_WORDS
 from theria_lint.static import attention_names
-from theria_lint.static.prefilter.byte_check import may_hold_suspects
+from theria_lint.static.prefilter import may_hold_suspects
 from theria_lint.static.scan import scan_source
 
 RULES = load_rules()
@@ -116,3 +118,103 @@ def test_a_pass_of_libcst_finds_no_detached_tensor_that_the_linter_does_not() ->
             assert found or lines[line - 1].startswith("detach().shape", column - 1), (path, line)
         count += len(places)
     assert count >= 10
+
+
+# Parts of modules, for every way from attention code to a trigger that the prefilter has to follow: calls by name, by
+# another name, by an attribute, through a base class, through `__call__`, a hook, a wrapper, a registered backward.
+NAMES = st.sampled_from(["attention", "helper", "project", "Base", "Layer", "Fused", "scale", "inner_loop", "cached"])
+PARAMETERS = st.sampled_from(
+    ["q, k, v", "x", "self, q, k, v", "ctx, grad", "ctx, q, k, v", "self, hidden_states", "", "*a"]
+)
+STATEMENTS = st.one_of(
+    st.sampled_from(
+        [
+            "pass",
+            "w = torch.softmax(q @ k.transpose(-1, -2), -1)",
+            "w = F.softmax(x @ x, dim=-1) @ x",
+            "x = x.detach()",
+            "return (q @ k).detach() @ v",
+            "x = x.data",
+            "x.requires_grad_(False)",
+            "ctx.save_for_backward(q, k, v)",
+            "q, k, v = ctx.saved_tensors",
+            "with torch.no_grad():\n        x = 1",
+            "with quiet():\n        x = 1",
+            "g = torch.autograd.grad(x, q)",
+            "g = torch.autograd.grad(x, q, create_graph=False)",
+            "q.register_hook(lambda grad: grad * 0)",
+            "return checkpoint(helper, q, use_reentrant=True)",
+            "return F.scaled_dot_product_attention(q, k, v)",
+            "return torch.tensor(x)",
+            "return float(x)",
+            "return x.item()",
+            "return q + (r - q).detach()",
+            "kernel[grid](q, k, v)",
+        ]
+    ),
+    st.builds("return {}(q, k, v)".format, NAMES),
+    st.builds("x = self.{}(x)".format, NAMES),
+    st.builds("return {}.apply(q, k, v)".format, NAMES),
+    st.builds("{0} = {1}".format, NAMES, NAMES),
+)
+DECORATORS = st.sampled_from(
+    ["", "", "@torch.no_grad()\n", "@once_differentiable\n", "@torch.compile\n", "@staticmethod\n"]
+)
+METHODS = st.sampled_from(["forward", "backward", "__call__", "__init__", "setup_context"]) | NAMES
+BASES = st.sampled_from(["", "(nn.Module)", "(torch.autograd.Function)"]) | st.builds("({})".format, NAMES)
+IMPORTS = [
+    "import torch",
+    "import torch.nn as nn",
+    "import torch.nn.functional as F",
+    "from torch.utils.checkpoint import checkpoint",
+    "from torch import compile, no_grad as quiet",
+    "from torch.autograd.function import once_differentiable",
+]
+
+
+def indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+@st.composite
+def functions(draw: st.DrawFn, names: st.SearchStrategy[str] = NAMES) -> str:
+    body = "\n".join(draw(st.lists(STATEMENTS, min_size=1, max_size=4)))
+    return f"{draw(DECORATORS)}def {draw(names)}({draw(PARAMETERS)}):\n{indented(body)}"
+
+
+@st.composite
+def classes(draw: st.DrawFn) -> str:
+    methods = "\n".join(draw(st.lists(functions(METHODS), min_size=1, max_size=3)))
+    return f"class {draw(NAMES)}{draw(BASES)}:\n{indented(methods)}"
+
+
+ASSIGNMENTS = st.one_of(
+    st.builds("{0} = {1}\n".format, NAMES, NAMES),
+    st.builds("{0} = torch.compile({1})\n".format, NAMES, NAMES),
+    st.builds("{0}.register_autograd({1})\n".format, NAMES, NAMES),
+    st.builds("{0} = {1}()\n".format, NAMES, NAMES),
+)
+
+
+@st.composite
+def modules(draw: st.DrawFn) -> str:
+    imports = draw(st.lists(st.sampled_from(IMPORTS), unique=True, max_size=6))
+    parts = draw(st.lists(functions() | classes() | ASSIGNMENTS, min_size=1, max_size=6))
+    return "\n".join([*imports, *parts])
+
+
+def finds_what_the_tree_holds(source: str) -> int:
+    whole = scan_source("file.py", source, RULES, prefilter=False)
+    assert scan_source("file.py", source, RULES) == whole
+    assert may_hold_suspects(source.encode(), RULES) or not whole
+    return len(whole)
+
+
+@given(modules())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_prefilter_loses_nothing_of_any_module(source: str) -> None:
+    finds_what_the_tree_holds(source)
+
+
+def test_the_modules_that_are_made_up_hold_suspects() -> None:
+    find(modules(), lambda source: finds_what_the_tree_holds(source) >= 3)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
 from theria_lint.rules.loader import Rule, RuleSet
-from theria_lint.sources.source_text import parse_python
+from theria_lint.sources.source_text import TENSOR_WORDS, parse_python
 from theria_lint.static.detectors import (
     compiled_attention,
     fused_attention,
@@ -22,8 +22,7 @@ from theria_lint.static.detectors import (
     straight_through,
 )
 from theria_lint.static.module_view import Hit, ModuleView
-from theria_lint.static.prefilter.byte_check import mentions_torch
-from theria_lint.static.prefilter.reduction import reduce_source
+from theria_lint.static.prefilter import reduce_source
 
 Detector = Callable[[ModuleView, Rule], Iterator[Hit]]
 
@@ -89,7 +88,7 @@ def _make_suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
 
 def scan_source(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
     """The suspects of a file. With ``prefilter`` only code that can hold one is parsed."""
-    if not mentions_torch(source, rules):
+    if not _mentions_torch(source, rules):
         return ()
     if prefilter:
         reduced = reduce_source(source, rules)
@@ -100,6 +99,11 @@ def scan_source(path: str, source: str, rules: RuleSet, *, prefilter: bool = Tru
         except SourceError:
             pass  # the cut was not where Python would cut; or the file does not parse, and the whole tells where
     return _analyse_tree(path, source, parse_python(source), rules)
+
+
+def _mentions_torch(source: str, rules: RuleSet) -> bool:
+    """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
+    return any(word.decode() in source for word in TENSOR_WORDS) or any(root in source for root in rules.extra_roots)
 
 
 def scan_called_functions(path: str, source: str, rules: RuleSet, roots: Collection[str]) -> tuple[Suspect, ...]:

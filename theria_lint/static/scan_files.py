@@ -157,7 +157,7 @@ class Scanner:
             known = self.cache.load_suspects(path, data)
             if known is not None:
                 return bool(known)
-        from theria_lint.static.prefilter.byte_check import may_hold_suspects
+        from theria_lint.static.prefilter import may_hold_suspects
 
         may = may_hold_suspects(data, self.rules)
         if self.scan_config.few and self.cache and not may:
@@ -192,7 +192,7 @@ class Scanner:
         known = self.cache.load_suspects(path, data) if self.cache else None
         if known is not None:
             return known
-        from theria_lint.static.prefilter.byte_check import may_hold_suspects
+        from theria_lint.static.prefilter import may_hold_suspects
         from theria_lint.static.scan import scan_source
 
         if path not in self._holding and not may_hold_suspects(_encode_utf8(text), self.rules):

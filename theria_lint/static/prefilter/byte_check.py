@@ -19,7 +19,7 @@ _COMPUTING = (b"softmax", b"qkv")
 _ATTENTION = (b"attn", b"atten", b"sdpa", b"mha", b"mqa", b"gqa", b"mla")
 
 
-def may_hold_suspects(data: bytes, rules: RuleSet) -> bool:
+def check_bytes(data: bytes, rules: RuleSet) -> bool:
     """Whether a file speaks of torch (or a package that the settings list), holds a trigger, and may hold attention."""
     wanted = get_triggers(rules)
     if not any(root in data for root in wanted.roots):
@@ -68,8 +68,3 @@ def _may_use_attention(data: bytes, lower: bytes, named: bool, wanted: Triggers)
 
 def _says_attention(word: bytes) -> bool:
     return b"attn" in word or b"atten" in word
-
-
-def mentions_torch(source: str, rules: RuleSet) -> bool:
-    """Whether a text speaks of tensors of torch, or names a package whose functions the settings list."""
-    return any(root.decode() in source for root in get_triggers(rules).roots)

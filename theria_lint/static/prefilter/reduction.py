@@ -28,7 +28,7 @@ _CONTINUED = re.compile(r"\\\r?\n(?=\S)")
 _SPELT = re.compile(r",\s*[\"'](?:detach_?|data)[\"']\s*\)")
 
 
-def reduce_source(source: str, rules: RuleSet) -> str | None:
+def blank_irrelevant_code(source: str, rules: RuleSet) -> str | None:
     """The part of a source that can hold a suspect, None when there is none."""
     wanted = get_triggers(rules)
     masked = mask_source(source)
@@ -136,6 +136,8 @@ def _blank_unneeded(source: str, blocks: ModuleBlocks, needed: set[TopLevelBlock
 # These look at what the code around a trigger calls, not only at what calls it; they stand in autograd functions.
 BACKWARD = attention_names.make_word_set("backward ctx save_for_backward saved_tensors_hooks once_differentiable")
 _FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
+# This one counts on any attention function.
+_DECORATOR = "once_differentiable"
 HOOKS = ("register_", "saved_tensors_hooks")
 # Words that only count beside another.
 _BESIDE = {"requires_grad_": "detach"}
@@ -165,7 +167,7 @@ class TriggerFilter:
 
     def is_relevant(self, block: TopLevelBlock, offset: int, word: str) -> bool:
         """Whether the trigger ``word`` at a place of a chunk can be a suspect."""
-        if word in BACKWARD and not any(hint in block.text for hint in _FUNCTION):
+        if word in BACKWARD and word != _DECORATOR and not any(hint in block.text for hint in _FUNCTION):
             return False
         if word in self._wanted.converters and not self._may_convert_tensor(offset):
             return False
