@@ -7,9 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
-
-from theria_lint.worker.shims import shim_log
 
 _SHIM_NOTE = "no other program to start"
 # What a shell returns that does not find a command.
@@ -20,10 +19,19 @@ class NotStartedError(FileNotFoundError):
     """A program was not started, as though it were not there."""
 
 
-def hide_programs() -> None:
-    """For good, in this process and those forked from it."""
-    subprocess.Popen._execute_child = _refuse_child  # type: ignore[attr-defined]
-    os.system = _refuse_system
+def hide_programs(record_shim: Callable[[str], None]) -> None:
+    """Let no program be found, in this process and those forked from it, for good; record that one was looked for."""
+
+    def refuse_child(process: subprocess.Popen[Any], *arguments: Any) -> None:
+        record_shim(_SHIM_NOTE)
+        _refuse_child(process, *arguments)
+
+    def refuse_system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
+        record_shim(_SHIM_NOTE)
+        return _refuse_system(command)
+
+    subprocess.Popen._execute_child = refuse_child  # type: ignore[attr-defined]
+    os.system = refuse_system
 
 
 def _refuse_child(
@@ -45,7 +53,6 @@ def _refuse_child(
     ``rest`` begins with the three pairs of pipe ends.
     """
     sys.audit("subprocess.Popen", executable, args, cwd, env)
-    shim_log.record_shim(_SHIM_NOTE)
     if not shell:
         program = executable or (args if isinstance(args, (str, bytes, os.PathLike)) else next(iter(args)))
         raise NotStartedError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(program))
@@ -57,7 +64,6 @@ def _refuse_child(
 
 def _refuse_system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
     sys.audit("os.system", command)
-    shim_log.record_shim(_SHIM_NOTE)
     return _NOT_FOUND << 8
 
 

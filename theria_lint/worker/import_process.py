@@ -90,7 +90,7 @@ def _import_and_probe_targets(context: _JobContext) -> None:
     launching.watch_launches()
     shim_log.watch_missing_packages()
     if job.device == "cpu":
-        refused_operations.hide_programs()
+        refused_operations.hide_programs(shim_log.record_shim)
         fake_cuda.install_shims()
     else:
         launching.raise_float32_precision()
