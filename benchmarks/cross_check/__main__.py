@@ -27,7 +27,7 @@ import cases_mixed
 import cases_vit
 import torch
 from case import Make
-from measure import Check, Found
+from measure_case import Check, Found
 
 CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES | cases_kernels.CASES
 NONE = "inconclusive"

@@ -22,7 +22,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.case: ModuleType = importlib.import_module("case")
-        self.measure: ModuleType = importlib.import_module("measure")
+        self.measure: ModuleType = importlib.import_module("measure_case")
 
     def verdict(self, function: Any) -> str:
         torch.manual_seed(0)
