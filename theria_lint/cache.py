@@ -86,11 +86,11 @@ class EntryStore:
     def load_entry(self, name: str) -> Any:
         """What was stored under a name; None if nothing was, or nothing that can be read."""
         try:
-            folder, file = self._folder().below(name[:2]), f"{name[2:]}.json"
+            folder, file = self._folder().open_below(name[:2]), f"{name[2:]}.json"
             mark, _, text = folder.read(file).partition(b"\n")
             if mark != self._mark(name, text):
                 return None
-            folder.use(file)
+            folder.mark_used(file)
             return [] if text == _EMPTY_ENTRY else _parse_entry(text)
         except (OSError, ValueError, RecursionError):
             return None
@@ -102,7 +102,7 @@ class EntryStore:
         try:
             folder = self._folder(make=True)
             text = json.dumps(data).encode()
-            folder.below(name[:2], make=True).write(f"{name[2:]}.json", self._mark(name, text) + b"\n" + text)
+            folder.open_below(name[:2], make=True).write(f"{name[2:]}.json", self._mark(name, text) + b"\n" + text)
             if not self._pruned:
                 self._pruned = True
                 self._prune_old_entries(folder)
@@ -112,11 +112,11 @@ class EntryStore:
     def _folder(self, *, make: bool = False) -> Folder:
         """Where the entries lie, open. OSError where that cannot be."""
         if self._opened is None:
-            from theria_lint.sources.owned_folder import KEY, ours
+            from theria_lint.sources.owned_folder import KEY, open_own_folder
 
-            folder = ours(self._place.folder, make=make)
-            self._key = ours(self._place.keys, make=make).read(KEY)
-            self._opened = folder.below(self._kind, make=make)
+            folder = open_own_folder(self._place.folder, make=make)
+            self._key = open_own_folder(self._place.keys, make=make).read(KEY)
+            self._opened = folder.open_below(self._kind, make=make)
         return self._opened
 
     def _mark(self, name: str, text: bytes) -> bytes:
@@ -127,12 +127,12 @@ class EntryStore:
     def _prune_old_entries(self, folder: Folder) -> None:
         """Once a day, drop the entries that no run has read for a month."""
         try:
-            if folder.age("pruned") < _DAY:
+            if folder.get_age("pruned") < _DAY:
                 return
         except FileNotFoundError:
             pass
         folder.write("pruned", b"")
-        folder.prune(_MAX_AGE)
+        folder.remove_older(_MAX_AGE)
 
 
 def _parse_entry(text: bytes) -> Any:

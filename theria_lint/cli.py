@@ -186,9 +186,9 @@ def _lint_and_report(
     if writing:
         settings = settings._replace(baseline=None)
     if options["trust"]:
-        from theria_lint.confirm.python_interpreter import trust_offered
+        from theria_lint.confirm.python_interpreter import trust_offered_interpreter
 
-        click.echo(f"Note: {trust_offered(settings)}", err=True)
+        click.echo(f"Note: {trust_offered_interpreter(settings)}", err=True)
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:

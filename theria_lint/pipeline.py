@@ -69,6 +69,10 @@ def _uncached(settings: Settings) -> list[str]:
     if not settings.cache:
         return []
     from theria_lint.cache import place_of
-    from theria_lint.sources.owned_folder import refusal
+    from theria_lint.sources.owned_folder import explain_refusal_to_keep
 
-    return [refused for place in {*place_of(settings.cache_dir, settings.root)} if (refused := refusal(place))]
+    return [
+        refused
+        for place in {*place_of(settings.cache_dir, settings.root)}
+        if (refused := explain_refusal_to_keep(place))
+    ]

@@ -61,20 +61,20 @@ def environment(place: Path, *, torch: bool = True) -> Path:
     return plant(place / "bin" / "python")
 
 
-def chosen(**options: object) -> python_interpreter.Choice:
-    return python_interpreter.choose(resolve_settings([], options, None, False).settings)
+def chosen(**options: object) -> python_interpreter.InterpreterChoice:
+    return python_interpreter.choose_interpreter(resolve_settings([], options, None, False).settings)
 
 
 def test_the_first_of_the_users_own_that_has_torch_is_taken(folder: Path, bare: pytest.MonkeyPatch) -> None:
-    assert chosen() == python_interpreter.Choice(sys.executable)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
     bare.setenv("CONDA_PREFIX", str(folder / "light"))
     environment(folder / "light", torch=False)
-    assert chosen() == python_interpreter.Choice(sys.executable)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
     bare.setenv("VIRTUAL_ENV", str(folder / ".venv"))
     active = environment(folder / ".venv")
-    assert chosen() == python_interpreter.Choice(str(active))
+    assert chosen() == python_interpreter.InterpreterChoice(str(active))
     bare.setattr("importlib.util.find_spec", lambda name: object())
-    assert chosen() == python_interpreter.Choice(sys.executable)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
 
 
 def test_an_environment_by_a_relative_path_is_not_active(folder: Path, bare: pytest.MonkeyPatch) -> None:
@@ -87,13 +87,13 @@ def test_an_environment_by_a_relative_path_is_not_active(folder: Path, bare: pyt
 def test_the_environment_of_the_project_needs_trust(folder: Path, bare: pytest.MonkeyPatch, name: str) -> None:
     python = environment(folder / name)
     refusal = f"nothing was run: {name}/bin/python is the project's choice of interpreter; {HOW}"
-    assert chosen() == python_interpreter.Choice(sys.executable, None, refusal)
-    python_interpreter.remember(python_interpreter.grant_for(str(folder), str(python)))
-    assert chosen() == python_interpreter.Choice(
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable, None, refusal)
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
+    assert chosen() == python_interpreter.InterpreterChoice(
         str(python), f"{name}/bin/python runs the code: you trust it for this project."
     )
     bare.setattr("importlib.util.find_spec", lambda name: object())
-    assert chosen() == python_interpreter.Choice(sys.executable)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -106,8 +106,8 @@ def test_an_interpreter_that_the_configuration_names_needs_trust(
     assert chosen().refusal == f"nothing was run: {shown} is the project's choice of interpreter; {HOW}"
     bare.setattr("importlib.util.find_spec", lambda name: object())
     note = f"{shown} is the project's choice of interpreter and was not used; {HOW}."
-    assert chosen() == python_interpreter.Choice(sys.executable, note)
-    python_interpreter.remember(python_interpreter.grant_for(str(folder), str(python)))
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable, note)
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
     assert chosen().python == str(python)
 
 
@@ -116,25 +116,25 @@ def test_a_name_that_the_configuration_has_looked_up_needs_trust(folder: Path, b
     bare.setenv("PATH", f"tools{os.pathsep}{os.environ['PATH']}")
     (folder / "theria-lint.toml").write_text('python = "python3"\n')
     assert chosen().refusal is not None
-    python_interpreter.remember(python_interpreter.grant_for(str(folder), str(python)))
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
     assert chosen().python == str(python)
 
 
 def test_the_user_may_name_any(folder: Path, bare: pytest.MonkeyPatch) -> None:
     python = plant(folder / "evil")
     (folder / "theria-lint.toml").write_text('python = "./other"\n')
-    assert chosen(python="./evil") == python_interpreter.Choice(str(python))
+    assert chosen(python="./evil") == python_interpreter.InterpreterChoice(str(python))
     bare.setenv("THERIA_LINT_PYTHON", "./evil")
-    assert chosen() == python_interpreter.Choice(str(python))
+    assert chosen() == python_interpreter.InterpreterChoice(str(python))
 
 
 def test_the_users_own_may_be_named_by_the_configuration(folder: Path, bare: pytest.MonkeyPatch) -> None:
     (folder / "theria-lint.toml").write_text(f'python = "{sys.executable}"\n')
-    assert chosen() == python_interpreter.Choice(sys.executable)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
     python = environment(folder / ".venv")
     bare.setenv("VIRTUAL_ENV", str(folder / ".venv"))
     (folder / "theria-lint.toml").write_text('python = ".venv/bin/python"\n')
-    assert chosen() == python_interpreter.Choice(str(python))
+    assert chosen() == python_interpreter.InterpreterChoice(str(python))
     (folder / "theria-lint.toml").write_text('python = ".venv/bin/other"\n')
     plant(folder / ".venv" / "bin" / "other")
     assert chosen().note is not None
@@ -142,9 +142,9 @@ def test_the_users_own_may_be_named_by_the_configuration(folder: Path, bare: pyt
 
 def test_trust_is_for_one_project_and_one_program(folder: Path, bare: pytest.MonkeyPatch) -> None:
     python = environment(folder / ".venv")
-    python_interpreter.remember(python_interpreter.grant_for(str(folder.parent / "other"), str(python)))
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder.parent / "other"), str(python)))
     assert chosen().refusal is not None
-    python_interpreter.remember(python_interpreter.grant_for(str(folder), str(python)))
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
     assert chosen().refusal is None
     python.rename(folder / "moved")
     python.symlink_to(plant(folder / "other"))
@@ -192,18 +192,18 @@ def test_a_file_of_trust_that_is_none_trusts_nothing(folder: Path, bare: pytest.
     kept.parent.mkdir(parents=True)
     kept.write_text(text)
     assert chosen().refusal is not None
-    python_interpreter.remember(python_interpreter.grant_for(str(folder), str(python)))
+    python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
     assert chosen().refusal is None
 
 
 def test_a_project_cannot_trust_itself(folder: Path, bare: pytest.MonkeyPatch) -> None:
-    grant = python_interpreter.grant_for(str(folder), str(environment(folder / ".venv")))
+    grant = python_interpreter.make_grant(str(folder), str(environment(folder / ".venv")))
     bare.setenv("XDG_CONFIG_HOME", "relative")
     bare.setenv("HOME", str(folder / "home"))
     with pytest.raises(UserError, match="holds your configuration folder"):
-        python_interpreter.remember(grant)
+        python_interpreter.store_grant(grant)
     bare.setenv("HOME", str(folder.parent / "home"))
-    python_interpreter.remember(grant)
+    python_interpreter.store_grant(grant)
     assert python_interpreter.is_trusted(grant)
     (folder.parent / "home").rename(folder / "home")
     bare.setenv("HOME", str(folder / "home"))

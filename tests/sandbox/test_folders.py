@@ -31,7 +31,7 @@ def nest(folder: Path, depth: int, name: str) -> None:
 def test_folders_beyond_the_longest_path_are_removed(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     nest(tmp_path / "job", 3000, "d" * 200)
-    assert tempdir.remove(str(tmp_path / "job"))
+    assert tempdir.remove_folder(str(tmp_path / "job"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -39,7 +39,7 @@ def test_names_that_removing_would_choose_are_passed_over(tmp_path: Path) -> Non
     for number in range(50):
         (tmp_path / "job" / "inner" / f".theria-lint-{number}" / "deeper").mkdir(parents=True)
         (tmp_path / "job" / f".theria-lint-{number}").mkdir()
-    assert tempdir.remove(str(tmp_path / "job"))
+    assert tempdir.remove_folder(str(tmp_path / "job"))
 
 
 def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
@@ -50,11 +50,11 @@ def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "job" / "link").symlink_to(tmp_path / "outside")
     (tmp_path / "job" / "inner" / "link").symlink_to(tmp_path / "outside")
     (tmp_path / "job" / "inner" / "file").hardlink_to(tmp_path / "outside" / "kept")
-    assert tempdir.remove(str(tmp_path / "job"))
+    assert tempdir.remove_folder(str(tmp_path / "job"))
     assert (tmp_path / "outside" / "kept").exists()
     assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o750
     (tmp_path / "job").symlink_to(tmp_path / "outside")
-    assert not tempdir.remove(str(tmp_path / "job"))
+    assert not tempdir.remove_folder(str(tmp_path / "job"))
     assert (tmp_path / "outside" / "kept").exists()
 
 
@@ -65,7 +65,7 @@ def test_folders_that_allow_nothing_are_removed(tmp_path: Path, mode: int) -> No
     def attack() -> bool:
         for depth in range(5, 0, -1):
             Path("/".join("d" * depth)).chmod(mode)
-        return tempdir.remove("d")
+        return tempdir.remove_folder("d")
 
     assert as_user(attack, tmp_path)
     assert not (tmp_path / "d").exists()
@@ -91,31 +91,31 @@ def as_user(action: Callable[[], bool], folder: Path) -> bool:
 def test_what_is_within_the_limits_is_no_excess(tmp_path: Path) -> None:
     nest(tmp_path, tempdir.DEPTH - 1, "d")
     (tmp_path / "link").symlink_to(tmp_path)
-    assert tempdir.excess(str(tmp_path)) is None
-    assert tempdir.excess(str(tmp_path / "gone")) is None
+    assert tempdir.find_excess(str(tmp_path)) is None
+    assert tempdir.find_excess(str(tmp_path / "gone")) is None
 
 
 @pytest.mark.parametrize("depth", [tempdir.DEPTH + 1, 3000])
 def test_depth_is_an_excess(tmp_path: Path, depth: int) -> None:
     nest(tmp_path, depth, "d" * 100)
-    assert tempdir.excess(str(tmp_path)) == "more than 64 folders into each other"
-    tempdir.remove(str(tmp_path))
+    assert tempdir.find_excess(str(tmp_path)) == "more than 64 folders into each other"
+    tempdir.remove_folder(str(tmp_path))
 
 
 def test_number_is_an_excess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempdir, "ENTRIES", 10)
     for number in range(11):
         (tmp_path / str(number)).mkdir()
-    assert tempdir.excess(str(tmp_path)) == "more than 10 files"
+    assert tempdir.find_excess(str(tmp_path)) == "more than 10 files"
 
 
 def test_size_is_an_excess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempdir, "SIZE", 1 << 20)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "file").write_bytes(b"x" * (2 << 20))
-    assert tempdir.excess(str(tmp_path)) == "more than 1 MiB to the disk"
+    assert tempdir.find_excess(str(tmp_path)) == "more than 1 MiB to the disk"
 
 
 def test_what_cannot_be_read_is_an_excess(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir(0)
-    assert as_user(lambda: tempdir.excess(".") == "folders that may not be read", tmp_path)
+    assert as_user(lambda: tempdir.find_excess(".") == "folders that may not be read", tmp_path)

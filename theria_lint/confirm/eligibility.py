@@ -77,9 +77,9 @@ def _make_source_file(item: ScannedFile) -> SourceFile:
 
 def _confirm_files(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
     from theria_lint.confirm.confirm import Confirmation, confirm_suspects
-    from theria_lint.confirm.python_interpreter import choose
+    from theria_lint.confirm.python_interpreter import choose_interpreter
 
-    choice = choose(settings)
+    choice = choose_interpreter(settings)
     if choice.refusal and any(file.targets for file in files):
         findings = [Finding(s, Disposition.UNCONFIRMED, None, choice.refusal) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))

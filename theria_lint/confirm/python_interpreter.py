@@ -23,7 +23,7 @@ _PROGRAM = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
 _NAMES_OF_ENVIRONMENTS = (".venv", "venv")
 
 
-class Choice(NamedTuple):
+class InterpreterChoice(NamedTuple):
     """The interpreter, what the user should know about the choice, and why nothing is run, if nothing is."""
 
     python: str
@@ -31,74 +31,76 @@ class Choice(NamedTuple):
     refusal: str | None = None
 
 
-def choose(settings: Settings) -> Choice:
+def choose_interpreter(settings: Settings) -> InterpreterChoice:
     """The interpreter that runs the code: the one that is named, or the first that has torch.
 
     Those are this one, the active environment's and the project's; the project's only if the user trusts it. Raises
     UserError for one that is not there.
     """
     if settings.python and not settings.python_by_project:
-        return Choice(_found(settings.python))
-    users = next(_users(), None)
-    offered = offer(settings)
+        return InterpreterChoice(_find_executable(settings.python))
+    users = next(_iter_user_interpreters(), None)
+    offered = find_offered_interpreter(settings)
     if offered is None and settings.python:
-        return Choice(_found(settings.python))
+        return InterpreterChoice(_find_executable(settings.python))
     if offered is None or (users is not None and not settings.python):
-        return Choice(users or sys.executable)
-    shown = _shown(offered)
-    if is_trusted(grant_for(settings.root, offered)):
-        return Choice(offered, f"{shown} runs the code: you trust it for this project.")
+        return InterpreterChoice(users or sys.executable)
+    shown = _format_path(offered)
+    if is_trusted(make_grant(settings.root, offered)):
+        return InterpreterChoice(offered, f"{shown} runs the code: you trust it for this project.")
     how = "say --trust to allow it from now on, or choose another with --python"
     if users is not None:
-        return Choice(users, f"{shown} is the project's choice of interpreter and was not used; {how}.")
-    return Choice(sys.executable, None, f"nothing was run: {shown} is the project's choice of interpreter; {how}")
+        return InterpreterChoice(users, f"{shown} is the project's choice of interpreter and was not used; {how}.")
+    return InterpreterChoice(
+        sys.executable, None, f"nothing was run: {shown} is the project's choice of interpreter; {how}"
+    )
 
 
-def offer(settings: Settings) -> str | None:
+def find_offered_interpreter(settings: Settings) -> str | None:
     """The interpreter that the project chooses, by its configuration or by its environment; None for the user's own.
 
     Raises UserError for one that is not there.
     """
     if settings.python and settings.python_by_project:
-        python = _found(settings.python)
-        return None if _is_users(python) else python
+        python = _find_executable(settings.python)
+        return None if _is_run_by_user(python) else python
     for name in _NAMES_OF_ENVIRONMENTS:
         python = os.path.join(os.path.abspath(settings.root), name, *_PROGRAM)
-        if os.path.isfile(python) and _holds_torch(os.path.join(settings.root, name)) and not _is_users(python):
+        if os.path.isfile(python) and _holds_torch(os.path.join(settings.root, name)) and not _is_run_by_user(python):
             return python
     return None
 
 
-def trust_offered(settings: Settings) -> str:
+def trust_offered_interpreter(settings: Settings) -> str:
     """Trust the project's choice from now on; returns a sentence that says what is trusted. Raises UserError."""
-    offered = offer(settings)
+    offered = find_offered_interpreter(settings)
     if offered is None:
         return "The project chooses no interpreter: there is nothing to trust."
-    remember(grant_for(settings.root, offered))
-    return f"{_shown(offered)} is trusted to run the code of {os.path.realpath(settings.root)}."
+    store_grant(make_grant(settings.root, offered))
+    return f"{_format_path(offered)} is trusted to run the code of {os.path.realpath(settings.root)}."
 
 
-def _users() -> Iterator[str]:
+def _iter_user_interpreters() -> Iterator[str]:
     """The interpreters with torch that the user runs: this one, and the active environment's."""
     from importlib.util import find_spec
 
     if find_spec("torch") is not None:
         yield sys.executable
-    for place in _active():
+    for place in _list_active_environments():
         python = os.path.join(place, *_PROGRAM)
         if os.path.isfile(python) and _holds_torch(place):
             yield python
 
 
-def _active() -> list[str]:
+def _list_active_environments() -> list[str]:
     """The environments that the user has activated: variables say so, and a relative one would mean any folder."""
     places = (os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", ""))
     return [place for place in places if os.path.isabs(place)]
 
 
-def _is_users(python: str) -> bool:
+def _is_run_by_user(python: str) -> bool:
     """Whether it is an interpreter that the user runs: in the same folder the same file, whatever its name there."""
-    running = [sys.executable, *(os.path.join(place, *_PROGRAM) for place in _active())]
+    running = [sys.executable, *(os.path.join(place, *_PROGRAM) for place in _list_active_environments())]
     return any(
         os.path.dirname(python) == os.path.dirname(os.path.abspath(own))
         and os.path.realpath(python) == os.path.realpath(own)
@@ -106,7 +108,7 @@ def _is_users(python: str) -> bool:
     )
 
 
-def _found(python: str) -> str:
+def _find_executable(python: str) -> str:
     found = shutil.which(python)
     if found is None:
         raise UserError(f"{python}: no such interpreter; --python takes the path of one that has torch.")
@@ -118,7 +120,7 @@ def _holds_torch(environment: str) -> bool:
     return any(glob.glob(os.path.join(glob.escape(environment), *pattern)) for pattern in patterns)
 
 
-def _shown(python: str) -> str:
+def _format_path(python: str) -> str:
     return os.path.relpath(python).replace(os.sep, "/")
 
 
@@ -134,33 +136,33 @@ class Grant(NamedTuple):
     program: str
 
 
-def grant_for(root: str, python: str) -> Grant:
+def make_grant(root: str, python: str) -> Grant:
     """What there is to trust about an interpreter."""
     return Grant(os.path.realpath(root), os.path.abspath(python), os.path.realpath(python))
 
 
 def is_trusted(grant: Grant) -> bool:
     """Whether the user has trusted exactly this. A project that holds the user's configuration trusts itself: never."""
-    path = os.path.join(_folder(), _FILE)
+    path = os.path.join(_get_configuration_folder(), _FILE)
     inside = os.path.realpath(path).startswith(os.path.join(grant.root, ""))
-    return not inside and grant in _read(path)
+    return not inside and grant in _read_grants(path)
 
 
-def remember(grant: Grant) -> None:
+def store_grant(grant: Grant) -> None:
     """Trust it from now on. Raises UserError."""
-    path = os.path.join(_folder(), _FILE)
+    path = os.path.join(_get_configuration_folder(), _FILE)
     if os.path.realpath(path).startswith(os.path.join(grant.root, "")):
         raise UserError(f"{grant.root}: holds your configuration folder and cannot be trusted; use --python instead.")
-    grants = sorted({*_read(path), grant})
+    grants = sorted({*_read_grants(path), grant})
     document = {"trusted": [found._asdict() for found in grants]}
     try:
-        os.makedirs(_folder(), 0o700, exist_ok=True)
+        os.makedirs(_get_configuration_folder(), 0o700, exist_ok=True)
         write_atomically(path, json.dumps(document, indent=2).encode("utf-8", "surrogatepass") + b"\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; use --python instead.") from None
 
 
-def _read(path: str) -> set[Grant]:
+def _read_grants(path: str) -> set[Grant]:
     """The grants in a file; what is no grant is none."""
     try:
         document = json.loads(read_up_to(_LARGEST, path, "what is read."))
@@ -170,7 +172,7 @@ def _read(path: str) -> set[Grant]:
         return set()
 
 
-def _folder() -> str:
+def _get_configuration_folder() -> str:
     """The folder where this platform keeps a user's configuration, with ours in it."""
     home = os.path.expanduser("~")
     if sys.platform == "win32":

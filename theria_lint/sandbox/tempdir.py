@@ -52,7 +52,7 @@ def _leave_parent(reader: int) -> None:
 def _remove_with_retries(folder: str) -> None:
     """Tries again for a while: processes that are being killed may still write."""
     for _ in range(_PATIENCE):
-        if remove(folder):
+        if remove_folder(folder):
             return
         time.sleep(0.05)
 
@@ -68,10 +68,10 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _NAMED = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-def excess(folder: str) -> str | None:
+def find_excess(folder: str) -> str | None:
     """In what a folder has outgrown its limits, in words that fit after "its file writes"; None if it has not."""
     try:
-        with _opened(folder) as descriptor:
+        with _open_folder(folder) as descriptor:
             _Measure().add(descriptor, 0)
     except _ExcessError as error:
         return str(error)
@@ -108,14 +108,14 @@ class _Measure:
             raise _ExcessError(f"more than {SIZE >> 20} MiB to the disk")
         if stat.S_ISDIR(what.st_mode):
             try:
-                with _opened(entry.name, folder) as inner:
+                with _open_folder(entry.name, folder) as inner:
                     self.add(inner, depth + 1)
             except PermissionError:
                 raise _ExcessError("folders that may not be read") from None
 
 
 @contextmanager
-def _opened(name: str, folder: int | None = None) -> Iterator[int]:
+def _open_folder(name: str, folder: int | None = None) -> Iterator[int]:
     descriptor = os.open(name, _FOLDER, dir_fd=folder)
     try:
         yield descriptor
@@ -123,7 +123,7 @@ def _opened(name: str, folder: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def remove(path: str) -> bool:
+def remove_folder(path: str) -> bool:
     """Removes a folder and all that it holds, as far as that can be done; whether it is gone.
 
     What stands in a folder in it is moved up before it is opened, so that nothing is ever looked up more than two
@@ -131,21 +131,21 @@ def remove(path: str) -> bool:
     """
     with suppress(OSError):
         _make_writable(path)
-        with _opened(path) as top:
+        with _open_folder(path) as top:
             fresh = (f".theria-lint-{number}" for number in count())
-            while _empty(top, fresh):
+            while _empty_folder(top, fresh):
                 pass
         os.rmdir(path)
     return not os.path.lexists(path)
 
 
-def _empty(top: int, fresh: Iterator[str]) -> bool:
+def _empty_folder(top: int, fresh: Iterator[str]) -> bool:
     """Removes what is no folder, and each folder once its own folders have been moved up; whether that did anything."""
     done = False
     for name in os.listdir(top):
         with suppress(OSError):
             if _is_folder(name, top):
-                _flatten(name, top, fresh)
+                _flatten_folder(name, top, fresh)
                 os.rmdir(name, dir_fd=top)
             else:
                 os.unlink(name, dir_fd=top)
@@ -153,19 +153,19 @@ def _empty(top: int, fresh: Iterator[str]) -> bool:
     return done
 
 
-def _flatten(name: str, top: int, fresh: Iterator[str]) -> None:
+def _flatten_folder(name: str, top: int, fresh: Iterator[str]) -> None:
     _make_writable(name, top)
-    with _opened(name, top) as folder:
+    with _open_folder(name, top) as folder:
         for inner in os.listdir(folder):
             with suppress(OSError):
                 if _is_folder(inner, folder):
                     _make_writable(inner, folder)  # its entry ".." changes
-                    _move(inner, folder, top, fresh)
+                    _move_entry(inner, folder, top, fresh)
                 else:
                     os.unlink(inner, dir_fd=folder)
 
 
-def _move(name: str, folder: int, top: int, fresh: Iterator[str]) -> None:
+def _move_entry(name: str, folder: int, top: int, fresh: Iterator[str]) -> None:
     """Moves a folder to a name that nothing has; code under test may have guessed the first ones."""
     for new in fresh:
         try:

@@ -54,7 +54,7 @@ class GitignorePatterns:
 
 def _parse_pattern(line: str) -> tuple[bool, bool, str] | None:
     """(negated, only directories, regular expression) of a line; None for a blank, a comment or a broken pattern."""
-    line = _without_trailing_blanks(line.rstrip("\r\n"))
+    line = _strip_trailing_blanks(line.rstrip("\r\n"))
     if not line or line.startswith("#"):
         return None
     negated = line.startswith("!")
@@ -71,7 +71,7 @@ def _parse_pattern(line: str) -> tuple[bool, bool, str] | None:
     return negated, only_directories, expression
 
 
-def _without_trailing_blanks(line: str) -> str:
+def _strip_trailing_blanks(line: str) -> str:
     """A line without the blanks at its end; one behind an odd number of backslashes stays."""
     bare = line.rstrip(" ")
     escaped = (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
@@ -86,27 +86,27 @@ def _translate_pattern(body: str) -> str:
     a path is not looked at again and again.
     """
     anchored = "/" in body
-    tokens = list(_tokens(body[1:] if body.startswith("/") else body))
-    first, *deeper = _split(tokens if anchored else [_FOLDERS, *tokens], _FOLDERS)
-    out = [_of_names(first)]
-    out += [f"(?>{_ANY_FOLDERS}{_of_names(names)})" for names in deeper[:-1]]
-    out += [_ANY_FOLDERS + _of_names(names) for names in deeper[-1:]]
+    tokens = list(_iter_tokens(body[1:] if body.startswith("/") else body))
+    first, *deeper = _split_tokens(tokens if anchored else [_FOLDERS, *tokens], _FOLDERS)
+    out = [_translate_names(first)]
+    out += [f"(?>{_ANY_FOLDERS}{_translate_names(names)})" for names in deeper[:-1]]
+    out += [_ANY_FOLDERS + _translate_names(names) for names in deeper[-1:]]
     return "".join(out)
 
 
-def _of_names(tokens: list[str]) -> str:
+def _translate_names(tokens: list[str]) -> str:
     """The expression of names, with slashes between them, that hold no ``**/``."""
-    return "/".join(map(_of_name, _split(tokens, "/")))
+    return "/".join(map(_translate_name, _split_tokens(tokens, "/")))
 
 
-def _of_name(tokens: list[str]) -> str:
+def _translate_name(tokens: list[str]) -> str:
     if tokens == [_REST]:
         return ".+"
-    first, *others = ("".join(piece) for piece in _split(tokens, _STAR))
+    first, *others = ("".join(piece) for piece in _split_tokens(tokens, _STAR))
     return first + "".join(f"(?>[^/]*?{piece})" for piece in others[:-1]) + "".join(f"[^/]*{p}" for p in others[-1:])
 
 
-def _split(tokens: list[str], separator: str) -> list[list[str]]:
+def _split_tokens(tokens: list[str], separator: str) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     for token in tokens:
         if token == separator:
@@ -116,15 +116,15 @@ def _split(tokens: list[str], separator: str) -> list[list[str]]:
     return parts
 
 
-def _tokens(body: str) -> Iterator[str]:
+def _iter_tokens(body: str) -> Iterator[str]:
     """The tokens of a pattern: `_STAR`, `_FOLDERS`, `_REST`, a slash, and expressions of one character."""
     at = 0
     while at < len(body):
-        token, at = _token(body, at)
+        token, at = _read_token(body, at)
         yield token
 
 
-def _token(body: str, at: int) -> tuple[str, int]:
+def _read_token(body: str, at: int) -> tuple[str, int]:
     """The token at ``at``, and where the next one starts."""
     if body[at] == "*":
         end = at
@@ -136,20 +136,20 @@ def _token(body: str, at: int) -> tuple[str, int]:
     if body[at] == "?":
         return "[^/]", at + 1
     if body[at] == "[":
-        return _class(body, at + 1)
+        return _read_bracket_expression(body, at + 1)
     if body[at] == "\\":
-        return _escaped(body, at)
+        return _read_escaped_character(body, at)
     return re.escape(body[at]) if body[at] != "/" else "/", at + 1
 
 
-def _escaped(body: str, at: int) -> tuple[str, int]:
+def _read_escaped_character(body: str, at: int) -> tuple[str, int]:
     """The character behind the backslash at ``at``."""
     if at + 1 == len(body):
         raise ValueError("a trailing backslash matches nothing")
     return re.escape(body[at + 1]) if body[at + 1] != "/" else "/", at + 2
 
 
-def _class(body: str, at: int) -> tuple[str, int]:
+def _read_bracket_expression(body: str, at: int) -> tuple[str, int]:
     """A bracket expression, from behind its bracket; ``]`` as the first member stands for itself."""
     negated = body[at : at + 1] in ("!", "^")
     at += negated
@@ -162,11 +162,11 @@ def _class(body: str, at: int) -> tuple[str, int]:
             members.append(_CLASSES[body[at + 2 : end - 1]])
             before, at = "", end + 1
         elif body.startswith("-", at) and before and body[at + 1 : at + 2] not in ("", "]"):
-            last, at = _member(body, at + 1)
+            last, at = _read_member(body, at + 1)
             members += [f"{re.escape(before)}-{re.escape(last)}"] if before <= last else []
             before = ""
         else:
-            before, at = _member(body, at)
+            before, at = _read_member(body, at)
             members.append(re.escape(before))
     inner = "".join(members)
     if not inner:
@@ -174,7 +174,7 @@ def _class(body: str, at: int) -> tuple[str, int]:
     return f"(?!/)[{'^' if negated else ''}{inner}]", at + 1
 
 
-def _member(body: str, at: int) -> tuple[str, int]:
+def _read_member(body: str, at: int) -> tuple[str, int]:
     """The character at ``at`` of a bracket expression, and where the next one starts."""
     at += body.startswith("\\", at)
     if at >= len(body):

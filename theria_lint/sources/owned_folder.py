@@ -50,7 +50,7 @@ class Folder:
         """Closes the folder."""
         os.close(self._at)
 
-    def below(self, name: str, *, make: bool = False) -> Folder:
+    def open_below(self, name: str, *, make: bool = False) -> Folder:
         """A folder in this one. OSError for what is none, or a link."""
         if make:
             with suppress(FileExistsError):
@@ -69,7 +69,7 @@ class Folder:
         finally:
             os.close(descriptor)
 
-    def use(self, name: str) -> None:
+    def mark_used(self, name: str) -> None:
         """Says that a file is used now; others may read it than those who may write it."""
         with suppress(OSError):
             os.utime(name, dir_fd=self._at, follow_symlinks=False)
@@ -87,53 +87,53 @@ class Folder:
                 os.unlink(temporary, dir_fd=self._at)
             raise
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """What is in the folder."""
         return os.listdir(self._at)
 
     def holds(self, name: str) -> bool:
         """Whether something has this name that is no empty folder."""
         try:
-            self.age(name)
-            return bool(self.below(name).names())
+            self.get_age(name)
+            return bool(self.open_below(name).list_names())
         except FileNotFoundError:
             return False
         except OSError:
             return True
 
-    def age(self, name: str) -> float:
+    def get_age(self, name: str) -> float:
         """Seconds since a file was written or used. OSError where there is none."""
         return time.time() - os.stat(name, dir_fd=self._at, follow_symlinks=False).st_mtime
 
     def make(self, name: str, files: Mapping[str, bytes]) -> None:
         """Makes a folder with files in it, complete before it has its name. OSError where one is that is not empty."""
         temporary = f".{name}-{os.urandom(8).hex()}"
-        new = self.below(temporary, make=True)
+        new = self.open_below(temporary, make=True)
         try:
             for file, data in files.items():
                 new.write(file, data)
             os.rename(temporary, name, src_dir_fd=self._at, dst_dir_fd=self._at)
         except BaseException:
-            for file in new.names():
+            for file in new.list_names():
                 os.unlink(file, dir_fd=new._at)
             os.rmdir(temporary, dir_fd=self._at)
             raise
 
-    def prune(self, older: float) -> None:
+    def remove_older(self, older: float) -> None:
         """Removes the results, of all that is in here, that nobody has used for so many seconds."""
-        for name in filter(_FULL.fullmatch, self.names()):
+        for name in filter(_FULL.fullmatch, self.list_names()):
             with suppress(OSError):
-                self.below(name)._remove(older)
+                self.open_below(name)._remove(older)
 
     def _remove(self, older: float) -> None:
-        for name in filter(_OURS.fullmatch, self.names()):
+        for name in filter(_OURS.fullmatch, self.list_names()):
             with suppress(OSError):
                 found = os.stat(name, dir_fd=self._at, follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > older:
                     os.unlink(name, dir_fd=self._at)
 
 
-def ours(place: str, *, make: bool = False) -> Folder:
+def open_own_folder(place: str, *, make: bool = False) -> Folder:
     """Our folder in a place that the user has named; that place itself may be reached by a link.
 
     Raises:
@@ -149,7 +149,7 @@ def ours(place: str, *, make: bool = False) -> Folder:
         with suppress(FileExistsError):  # another run was faster
             above.make(NAME, {TAG: MARK, KEY: os.urandom(32).hex().encode(), ".gitignore": b"*\n"})
     try:
-        found = above.below(NAME)
+        found = above.open_below(NAME)
         if found.read(TAG) == MARK:
             return found
     except OSError:
@@ -158,10 +158,10 @@ def ours(place: str, *, make: bool = False) -> Folder:
     raise NotOursError(os.path.join(place, NAME))
 
 
-def refusal(place: str) -> str | None:
+def explain_refusal_to_keep(place: str) -> str | None:
     """Why no results are kept in a place, in one sentence; None where they are, or can be."""
     try:
-        ours(place)
+        open_own_folder(place)
     except NotOursError as error:
         return f"No results are kept: {error} is no folder of theria-lint's; remove it, or name another --cache-dir."
     except OSError:

@@ -149,7 +149,7 @@ class RunningJob:
 
     def is_too_large(self) -> bool:
         """Whether its folder has outgrown the limits, where no file system enforces them."""
-        self.excess = None if self.mounted else tempdir.excess(self.folder)
+        self.excess = None if self.mounted else tempdir.find_excess(self.folder)
         return self.excess is not None
 
     @property
@@ -176,7 +176,7 @@ class RunningJob:
         """Removes the folder."""
         if self.mounted:
             namespaces.unmount_folder(self.folder)
-        tempdir.remove(self.folder)
+        tempdir.remove_folder(self.folder)
 
     def make_final_outcomes(self) -> list[str]:
         """Outcomes for the targets that have none because of how the job ended.

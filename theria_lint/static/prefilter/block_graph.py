@@ -21,16 +21,16 @@ from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, ModuleBloc
 _DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
 
 
-# So many names are looked for in the text; then every chunk is asked once for all that it mentions.
+# So many names are looked for in the text; then every block is asked once for all that it mentions.
 _FEW_NAMES = 32
 
 _Step = tuple[Callable[[TopLevelBlock], Collection[str]], Callable[[str], Sequence[TopLevelBlock]]]
 
 
 class Closure:
-    """All that some chunks lead to, found bit by bit: however often it is asked, a chunk or name is followed once.
+    """All that some blocks lead to, found bit by bit: however often it is asked, a block or name is followed once.
 
-    A step goes from a chunk to names and from a name to chunks.
+    A step goes from a block to names and from a name to blocks.
     """
 
     def __init__(self, *steps: _Step) -> None:
@@ -57,19 +57,20 @@ class Closure:
 
 
 class BlockGraph:
-    """Which chunks name which."""
+    """Which blocks name which."""
 
     def __init__(self, blocks: ModuleBlocks) -> None:
         self.blocks = blocks
         self._entry_points: dict[TopLevelBlock, bool] = {}
         self._naming: dict[str, list[TopLevelBlock]] = {}
-        self._above = self._upwards()
+        self._above = self._make_upward_closure()
         self._led = Closure(
-            (lambda block: block.get_mentions(), self._defined), (lambda block: block.names, self._derived)
+            (lambda block: block.get_mentions(), self._get_defining_blocks),
+            (lambda block: block.names, self._get_heirs),
         )
 
     def is_entry_point(self, block: TopLevelBlock) -> bool:
-        """Whether a chunk may itself be attention code, or run what the module calls an operation by another name."""
+        """Whether a block may itself be attention code, or run what the module calls an operation by another name."""
         if block not in self._entry_points:
             self._entry_points[block] = (
                 may_be_entry_point(block)
@@ -79,35 +80,35 @@ class BlockGraph:
         return self._entry_points[block]
 
     def _uses_weights(self, block: TopLevelBlock) -> bool:
-        """Whether a chunk multiplies what a function may return that ends in a softmax of a product."""
-        if block.body is not None or not self._makers or not count_products(block.text):
+        """Whether a block multiplies what a function may return that ends in a softmax of a product."""
+        if block.body is not None or not self._weight_makers or not count_products(block.text):
             return False
-        if block.get_statement_starts() and block in self._makers:
+        if block.get_statement_starts() and block in self._weight_makers:
             return True  # one method of a class may multiply what another makes
-        named = block.get_mentions() & self._leading_to_makers.keys()
-        return any(found is not block for name in named for found in self._leading_to_makers[name][:2])
+        named = block.get_mentions() & self._blocks_leading_to_makers.keys()
+        return any(found is not block for name in named for found in self._blocks_leading_to_makers[name][:2])
 
     @cached_property
-    def _leading_to_makers(self) -> dict[str, list[TopLevelBlock]]:
-        """The chunks that lead to a maker of weights, itself included, by the names that they define."""
-        leading = Closure((lambda block: block.names, self._mentioning))
+    def _blocks_leading_to_makers(self) -> dict[str, list[TopLevelBlock]]:
+        """The blocks that lead to a maker of weights, itself included, by the names that they define."""
+        leading = Closure((lambda block: block.names, self._find_mentioning_blocks))
         table: dict[str, list[TopLevelBlock]] = {}
-        for block in leading.add(self._makers):
+        for block in leading.add(self._weight_makers):
             for name in block.names:
                 table.setdefault(name, []).append(block)
         return table
 
     def find_weight_makers(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
-        """The functions that end in a softmax of a product, where some chunks multiply what they may return."""
-        if not self._makers:
+        """The functions that end in a softmax of a product, where some blocks multiply what they may return."""
+        if not self._weight_makers:
             return set()
-        return self._makers & self.collect_callees(
+        return self._weight_makers & self.collect_callees(
             block for block in blocks if block.body is None and count_products(block.text)
         )
 
     @cached_property
-    def _makers(self) -> set[TopLevelBlock]:
-        """The chunks of all functions that may make attention weights."""
+    def _weight_makers(self) -> set[TopLevelBlock]:
+        """The blocks of all functions that may make attention weights."""
         if not takes_softmax(self.blocks.masked):
             return set()
         return set(filter(may_make_weights, self.blocks.all))
@@ -127,17 +128,17 @@ class BlockGraph:
 
     @cached_property
     def _defining(self) -> dict[str, list[TopLevelBlock]]:
-        """The chunks that define a name, at whatever level."""
+        """The blocks that define a name, at whatever level."""
         table: dict[str, list[TopLevelBlock]] = {}
         for block in self.blocks.all:
             for name in dict.fromkeys((*block.names, *_DEFINED.findall(block.text))):
                 table.setdefault(name, []).append(block)
         return table
 
-    def _defined(self, name: str) -> Sequence[TopLevelBlock]:
+    def _get_defining_blocks(self, name: str) -> Sequence[TopLevelBlock]:
         return self.blocks.by_name.get(name, ())
 
-    def _derived(self, name: str) -> Sequence[TopLevelBlock]:
+    def _get_heirs(self, name: str) -> Sequence[TopLevelBlock]:
         return self._deriving.get(name, ())
 
     @cached_property
@@ -149,8 +150,8 @@ class BlockGraph:
                 table.setdefault(base, []).append(block)
         return table
 
-    def _mentioning(self, name: str) -> Sequence[TopLevelBlock]:
-        """The chunks that name a name. A search of the text is the quicker way for a few names, and only for those."""
+    def _find_mentioning_blocks(self, name: str) -> Sequence[TopLevelBlock]:
+        """The blocks that name a name. A search of the text is the quicker way for a few names, and only for those."""
         if name not in self._naming:
             if len(self._naming) >= _FEW_NAMES:
                 return self._mentions.get(name, ())
@@ -166,26 +167,29 @@ class BlockGraph:
                 table.setdefault(name, []).append(block)
         return table
 
-    def _upwards(self) -> Closure:
-        """From a chunk to those that may run it: they name it, or it inherits from them."""
-        return Closure((lambda block: block.names, self._mentioning), (lambda block: block.bases, self._defined))
+    def _make_upward_closure(self) -> Closure:
+        """From a block to those that may run it: they name it, or it inherits from them."""
+        return Closure(
+            (lambda block: block.names, self._find_mentioning_blocks),
+            (lambda block: block.bases, self._get_defining_blocks),
+        )
 
     def has_way(self, block: TopLevelBlock) -> bool:
-        """Whether a way leads from attention code to a chunk, or it is attention code itself."""
+        """Whether a way leads from attention code to a block, or it is attention code itself."""
         self._led.add(upper for upper in self._above.add([block]) if self.is_entry_point(upper))
         return block in self._led.blocks
 
-    def on_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
-        """The chunks on the ways from attention code to some others, themselves included where a way leads there."""
-        above = self._upwards().add(filter(self.has_way, blocks))
+    def collect_blocks_on_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
+        """The blocks on the ways from attention code to some others, themselves included where a way leads there."""
+        above = self._make_upward_closure().add(filter(self.has_way, blocks))
         return self._led.blocks.intersection(above)
 
     def collect_callees(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
-        """Some chunks, those that define what they name, and what these name."""
-        return set(Closure((lambda block: block.get_mentions(), self._defined)).add(blocks))
+        """Some blocks, those that define what they name, and what these name."""
+        return set(Closure((lambda block: block.get_mentions(), self._get_defining_blocks)).add(blocks))
 
     def find_call_subjects(self, block: TopLevelBlock, offset: int) -> set[TopLevelBlock]:
-        """The chunks that define what the call at a place may be given."""
+        """The blocks that define what the call at a place may be given."""
         return {
             found
             for name in _list_given_names(block, offset)

@@ -43,7 +43,7 @@ _PRODUCT_CALL = re.compile(rf"@(?!=)|(?<!\w)(?:{'|'.join(sorted(PRODUCTS))})\(")
 
 
 def may_be_entry_point(block: TopLevelBlock) -> bool:
-    """Whether a chunk may itself be attention code."""
+    """Whether a block may itself be attention code."""
     text = block.text
     if block.body is not None:
         return False
@@ -160,7 +160,7 @@ def _may_make_qkv(text: str) -> bool:
 
 
 def may_make_weights(block: TopLevelBlock) -> bool:
-    """Whether a function of the chunk may take a softmax of a product, and no product behind it."""
+    """Whether a function of the block may take a softmax of a product, and no product behind it."""
     if not takes_softmax(block.text) or not count_products(block.text):
         return False
     return any(map(_may_end_in_softmax, block.split_pieces()))

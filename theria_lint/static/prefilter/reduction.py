@@ -106,7 +106,7 @@ def _select_needed(
             if word in wanted.anywhere and word not in wanted.always:
                 ways += graph.find_call_subjects(block, offset)
     ways += graph.collect_callees(roots)
-    needed.update(ways, graph.on_ways(ways))
+    needed.update(ways, graph.collect_blocks_on_ways(ways))
     needed |= graph.find_weight_makers(needed)
     return graph.add_base_classes(needed) if needed else None
 
@@ -166,7 +166,7 @@ class TriggerFilter:
         self._running: dict[tuple[str, str], bool] = {}
 
     def is_relevant(self, block: TopLevelBlock, offset: int, word: str) -> bool:
-        """Whether the trigger ``word`` at a place of a chunk can be a suspect."""
+        """Whether the trigger ``word`` at a place of a block can be a suspect."""
         if word in BACKWARD and word != _DECORATOR and not any(hint in block.text for hint in _FUNCTION):
             return False
         if word in self._wanted.converters and not self._may_convert_tensor(offset):

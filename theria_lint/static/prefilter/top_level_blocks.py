@@ -40,7 +40,7 @@ class TopLevelBlock:
     _statements: list[int] | None = None
 
     def get_mentions(self) -> frozenset[str]:
-        """Every identifier in the chunk."""
+        """Every identifier in the block."""
         if self._mentioned is None:
             self._mentioned = frozenset(IDENTIFIER.findall(self.text))
         return self._mentioned
@@ -62,7 +62,7 @@ class TopLevelBlock:
 
 
 class ModuleBlocks:
-    """A masked module in chunks, in source order."""
+    """A masked module in blocks, in source order."""
 
     def __init__(self, masked: str) -> None:
         self.masked = masked
@@ -121,7 +121,7 @@ class ModuleBlocks:
         return (definition[1], text[starts[position] : end]) if definition is not None else None
 
     def find_block_at(self, offset: int) -> TopLevelBlock | None:
-        """The chunk that holds a place in the text; None before the first."""
+        """The block that holds a place in the text; None before the first."""
         position = bisect_right(self._starts, offset) - 1
         return self.all[position] if position >= 0 else None
 
