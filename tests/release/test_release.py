@@ -25,7 +25,9 @@ def test_the_version_is_written_in_one_place() -> None:
         r"^(\w+) = ", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings[0] == VERSION
+    released = [heading for heading in headings if heading != "Unreleased"]
+    assert released[0].partition(" ")[0] == VERSION
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d{2}-\d{2}\)", heading) for heading in released)
     assert len(set(headings)) == len(headings)
     assert f"rev: v{VERSION} " in (ROOT / "README.md").read_text(encoding="utf-8")
 
