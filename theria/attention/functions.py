@@ -225,7 +225,7 @@ def _constants(saved: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     tensors = list(saved)
     for i in (4, 5):
         out = tensors[i]
-        tensors[i] = None if out is None else out.detach()
+        tensors[i] = None if out is None else out.detach()  # theria: ignore[THL002]
     return tensors
 
 

@@ -92,7 +92,7 @@ def _linear(
     ``gain`` above 1 for q and k keeps the softmax away from uniform, where second derivatives are small.
     """
     layer = _BlankLinear(inputs, outputs, bias=bias, dtype=dtype, device=torch.device(device))
-    with torch.no_grad():
+    with torch.no_grad():  # theria: ignore[THL001]
         layer.weight.copy_(draw((outputs, inputs), generator) * (gain / math.sqrt(inputs)))
         if bias:
             layer.bias.zero_()

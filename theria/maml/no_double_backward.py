@@ -31,15 +31,15 @@ class _Severed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, attention: Attention, *inputs: Tensor) -> Tensor:
-        with torch.enable_grad():
+        with torch.enable_grad():  # theria: ignore[THL001]
             leaves = [
-                value.detach().requires_grad_(needed)
+                value.detach().requires_grad_(needed)  # theria: ignore[THL006]
                 for value, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True)
             ]
             output = attention(*leaves)
         # Plain attributes, not save_for_backward: the leaves are neither inputs nor outputs of this Function.
         ctx.leaves, ctx.output = leaves, output
-        return output.detach()
+        return output.detach()  # theria: ignore[THL002]
 
     @staticmethod
     def backward(ctx: FunctionCtx, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -50,8 +50,10 @@ class _Severed(torch.autograd.Function):
             return (None,) * (1 + len(leaves))
         # The graph is kept: an unrolled loop comes through here once for the inner and once for the outer gradient.
         # The product stands for a cotangent given to autograd.grad, which imports sympy to check that one.
-        with torch.enable_grad():
-            loss = (output * cotangents[0].detach()).sum()
-        found = torch.autograd.grad(loss, wanted, retain_graph=True, create_graph=False, allow_unused=True)
+        with torch.enable_grad():  # theria: ignore[THL001]
+            loss = (output * cotangents[0].detach()).sum()  # theria: ignore[THL002]
+        found = torch.autograd.grad(
+            loss, wanted, retain_graph=True, create_graph=False, allow_unused=True
+        )  # theria: ignore[THL006]
         gradients = iter(found)
         return (None, *(next(gradients) if leaf.requires_grad else None for leaf in leaves))
