@@ -84,7 +84,7 @@ class _Command(click.Command):
 @click.option("--fail-on", metavar="KINDS", callback=_split_codes, help=f"What exits with 1: {', '.join(FAIL_ON)}.")
 @click.option("--output-format", type=click.Choice(FORMATS), help="Format of the report on standard output.")
 @click.option("--output-file", "files", metavar="FORMAT:PATH", multiple=True, help="One more report, to a file.")
-@click.option("-q", "--quiet", is_flag=True, help="Only the findings, one line each.")
+@click.option("-q", "--quiet", is_flag=True, help="Short for --output-format concise, without notes and progress.")
 @click.option("-v", "--verbose", is_flag=True, help="Every run and every target, and tracebacks.")
 @click.option("--show-cleared", is_flag=True, help="Show cleared suspects too.")
 @click.option("--diff", is_flag=True, help="Print the rewrites that were verified, as a patch, instead of the report.")
@@ -200,13 +200,19 @@ def _lint_and_report(
     if options["diff"]:
         report = _print_patch(report)
     else:
-        _print(render(report, settings.output_format, view), view.colour)
+        _print(render(report, _choose_format(settings, options), view), view.colour)
     for name, path in outputs:
         from theria_lint.sources.atomic_write import write_text
 
         write_text(path, render(report, name, ReportView(verbose=True, show_cleared=options["show_cleared"])))
     _print_notes(report, options)
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
+
+
+def _choose_format(settings: Settings, options: dict[str, Any]) -> str:
+    """The format of the report on standard output; ``--quiet`` shortens the one for people and no other."""
+    short = options["quiet"] and settings.output_format == "text" and not options["statistics"]
+    return "concise" if short else settings.output_format
 
 
 def _parse_output_option(value: str) -> tuple[str, str]:
@@ -224,7 +230,6 @@ def _make_view(options: dict[str, Any]) -> ReportView:
     return ReportView(
         colour=colour,
         unicode=_can_write("░▒▓█·∂…", sys.stdout.encoding),
-        quiet=options["quiet"],
         verbose=options["verbose"],
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],

@@ -90,7 +90,7 @@ VIEWS = {
     "everything": ReportView(verbose=True, show_cleared=True),
     "narrow": ReportView(verbose=True, show_cleared=True, width=40),
     "in colour": ReportView(verbose=True, show_cleared=True, colour=True, width=100),
-    "quiet": ReportView(quiet=True, show_cleared=True),
+    "cleared": ReportView(show_cleared=True),
     "counts": ReportView(statistics=True),
 }
 

@@ -24,7 +24,7 @@ VIEWS = {
     "text-colour": ("text", ReportView(colour=True)),
     "text-verbose": ("text", ReportView(verbose=True)),
     "text-cleared": ("text", ReportView(show_cleared=True)),
-    "text-quiet": ("text", ReportView(quiet=True)),
+    "concise-cleared": ("concise", ReportView(show_cleared=True)),
     "text-statistics": ("text", ReportView(statistics=True)),
     "concise": ("concise", ReportView()),
     "json": ("json", ReportView()),

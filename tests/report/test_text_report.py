@@ -138,7 +138,7 @@ def test_nothing_from_the_code_under_test_moves_the_cursor() -> None:
         errors=(replace(REPORT.errors[0], message=evil, path=evil),),
         sources={("k.py", None): source},
     )
-    for view in (ReportView(), ReportView(verbose=True), ReportView(width=80), ReportView(quiet=True)):
+    for view in (ReportView(), ReportView(verbose=True), ReportView(width=80)):
         text = render(report, "text", view)
         assert not set("\x1b\x9b\r\u202e") & set(text)
         assert "\\x1b[2J" in text

@@ -22,7 +22,6 @@ class ReportView(NamedTuple):
 
     colour: bool = False
     unicode: bool = True
-    quiet: bool = False
     verbose: bool = False
     show_cleared: bool = False
     statistics: bool = False

@@ -20,10 +20,6 @@ def render(report: LintReport, view: ReportView) -> str:
 def _text(report: LintReport, view: ReportView, style: TerminalStyle) -> str:
     if view.statistics:
         return _format_statistics(report)
-    if view.quiet:
-        from theria_lint.report import concise
-
-        return concise.render(report, view)
     facts = (_format_environment(report) if view.verbose else "") + _format_protections(report, view)
     summary = style.paint_text("\n".join(wrap_text(_format_summary(report), "", view.width)), bold=True) + "\n" + facts
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
