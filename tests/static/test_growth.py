@@ -96,6 +96,25 @@ def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callabl
     assert not answer.stdout.startswith("[0, []]")
 
 
+ONE_LINE = """
+import sys
+from theria_lint.sources.notebook import read_notebook
+from theria_lint.static.prefilter.entry_points import find_renamed_operations
+match sys.argv[1]:
+    case "names of operations":
+        print(find_renamed_operations("x = MultiheadAttention\\n" + "MultiheadAttention" * 60_000))
+    case "blanks in a cell":
+        cell = '{"cell_type": "code", "source": "%magic\\\\n' + " " * 1_000_000 + 'x"}'
+        print(len(read_notebook(f'{{"cells": [{cell}]}}'.encode()).numbers))
+"""
+
+
+@pytest.mark.parametrize(("line", "answer"), [("names of operations", "{'x'}"), ("blanks in a cell", "1")])
+def test_one_long_line_is_read_in_one_go(line: str, answer: str) -> None:
+    found = subprocess.run([sys.executable, "-c", ONE_LINE, line], capture_output=True, text=True, timeout=60)
+    assert found.stdout.strip() == answer, found.stderr
+
+
 def _scanned(tmp_path: Path, source: str) -> list[str]:
     path = tmp_path / "large.py"
     path.write_text(source)

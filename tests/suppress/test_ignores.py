@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,41 @@ def test_the_mode_of_a_file_is_kept(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").chmod(0o750)
     lint("--add-ignores")
     assert (folder / "kernel.py").stat().st_mode & 0o777 == 0o750
+
+
+MANY = 60_000
+LARGE_TEXTS = {
+    "after code": "x = 1  # theria: ignore\n" * MANY,
+    "above code": "# theria: ignore\n" * MANY + "x = 1\n",
+    "above each": "# theria: ignore\nx = 1\n" * MANY,
+    "never closed": "x = 1  " + "# theria: ignore[" * MANY + "\n",
+}
+FIND = """
+import sys
+from theria_lint.suppress.ignore_comments import find_ignores
+print(len(find_ignores(sys.stdin.read())))
+"""
+
+
+@pytest.mark.parametrize("shape", LARGE_TEXTS)
+def test_comments_on_every_line_are_read_in_one_go(shape: str) -> None:
+    text = LARGE_TEXTS[shape]
+    found = subprocess.run([sys.executable, "-c", FIND], input=text, capture_output=True, text=True, timeout=60)
+    assert int(found.stdout) == (0 if shape == "never closed" else MANY)
+
+
+def test_many_comments_over_many_suspects_are_held_against_each_other_in_one_go() -> None:
+    program = """
+from theria_lint.model import Disposition, Finding, Span, Suspect
+from theria_lint.suppress.ignore_comments import IgnoreComment, iter_complaints, select_ignored
+def finding(line):
+    span = Span(line, 1, line, 2)
+    suspect = Suspect("THL002", "detach", "error", "f.py", span, "f", "", "", (1, 1), None)
+    return Finding(suspect, Disposition.CLEARED, None, "")
+findings = [finding(line) for line in range(1, 20_001)]
+ignores = [IgnoreComment(line, ("THL002",), 1, 20_000) for line in range(20_000)]
+unused = [IgnoreComment(line, None, 20_001, 30_000) for line in range(20_000)]
+print(len(select_ignored(findings, ignores)), len(list(iter_complaints(findings, ignores + unused, ["THL002"]))))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert found.stdout.split() == ["20000", "20000"], found.stderr

@@ -12,7 +12,7 @@ from theria_lint.sources.source_text import ReadError
 
 # Cell magics whose body is still Python.
 _PYTHON_CELL_MAGICS = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
-_SHELL_ASSIGNMENT = re.compile(r"^(\s*[\w, .\[\]]+=\s*)[!%].*$")
+_SHELL_ASSIGNMENT = re.compile(r"^([\w,\s.\[\]]+=\s*)[!%].*$")
 
 
 @dataclass(frozen=True)

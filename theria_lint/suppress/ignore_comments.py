@@ -10,9 +10,11 @@ import ast
 import io
 import re
 import tokenize
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding
@@ -21,7 +23,8 @@ from theria_lint.result import LintReport
 from theria_lint.sources.atomic_write import write_bytes
 from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes
 
-_COMMENT = re.compile(r"#\s*theria:\s*ignore(?:\[(?P<codes>[^\]]*)\])?(?=\s|$)")
+# No code holds a bracket: what follows one that is not closed is not read again for each that opens in it.
+_COMMENT = re.compile(r"#\s*theria:\s*ignore(?:\[(?P<codes>[^\[\]]*)\])?(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,13 @@ class IgnoreComment:
         return self.first <= line <= self.last and (self.codes is None or rule in self.codes)
 
 
-@dataclass(frozen=True)
-class _StatementLines:
-    first: int
-    last: int
-    header_last: int
-
-
 def find_ignores(text: str) -> list[IgnoreComment]:
     """The ignore comments of a source text, in order."""
     comments = [(token, found) for token in _iter_comments(text) if (found := _COMMENT.search(token.string))]
     if not comments:
         return []
-    statements = _list_statements(text)
-    return [_make_ignore(token, found, statements, text) for token, found in comments]
+    extents = _StatementExtents(text)
+    return [_make_ignore(token, found, extents) for token, found in comments]
 
 
 def _iter_comments(text: str) -> Iterator[tokenize.TokenInfo]:
@@ -63,20 +59,56 @@ def _iter_comments(text: str) -> Iterator[tokenize.TokenInfo]:
         return
 
 
-def _list_statements(text: str) -> list[_StatementLines]:
+class _StatementExtents:
+    """From which line to which the statements of a text go; there are none in a text that does not parse.
+
+    Made once a text, however many comments ask: there may be one on every line.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._rows = text.split("\n")
+        self._last: dict[int, int] = {}  # of the longest statement that begins on a line
+        self._around: dict[int, tuple[int, int]] = {}  # of the innermost statement or header that a line is in
+        found = sorted((_find_extent(node) for node in _list_statements(text)), key=lambda extent: extent[0])
+        for first, last, header_last in found:
+            self._last[first] = max(last, self._last.get(first, first))
+            for line in range(first, header_last + 1):
+                if self._around.get(line, (0, 0))[0] < first:
+                    self._around[line] = first, header_last
+
+    def find_block_below(self, line: int) -> tuple[int, int]:
+        """The statement, block included, that is the next below a line of its own."""
+        below = self._code_below[line]
+        return below, self._last.get(below, below)
+
+    def find_statement_around(self, line: int) -> tuple[int, int]:
+        """The innermost statement that a line is in; of a compound one the header."""
+        return self._around.get(line, (line, line))
+
+    @cached_property
+    def _code_below(self) -> list[int]:
+        """For each line, counted from 0, the first from there on that is no blank and no comment, counted from 1."""
+        found = [len(self._rows) + 1] * (len(self._rows) + 1)
+        for index in range(len(self._rows) - 1, -1, -1):
+            row = self._rows[index].lstrip()
+            found[index] = found[index + 1] if not row or row.startswith("#") else index + 1
+        return found
+
+
+def _list_statements(text: str) -> list[ast.stmt]:
     """All statements, the inner after the outer; none for a text that does not parse."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    return [_make_statement_lines(node) for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
 
 
-def _make_statement_lines(node: ast.stmt) -> _StatementLines:
-    first = _find_first_line(node)
+def _find_extent(node: ast.stmt) -> tuple[int, int, int]:
+    """The first line of a statement, its last, and the last of its header."""
     last = node.end_lineno or node.lineno
     body = getattr(node, "body", None)
-    return _StatementLines(first, last, max(_find_first_line(body[0]) - 1, node.lineno) if body else last)
+    return _find_first_line(node), last, max(_find_first_line(body[0]) - 1, node.lineno) if body else last
 
 
 def _find_first_line(node: ast.stmt) -> int:
@@ -84,63 +116,59 @@ def _find_first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _make_ignore(
-    token: tokenize.TokenInfo, found: re.Match[str], statements: Sequence[_StatementLines], text: str
-) -> IgnoreComment:
+def _make_ignore(token: tokenize.TokenInfo, found: re.Match[str], extents: _StatementExtents) -> IgnoreComment:
     line = token.start[0]
     listed = found["codes"]
     codes = None if listed is None else tuple(code.strip() for code in listed.split(",") if code.strip())
     alone = not token.line[: token.start[1]].strip()
-    first, last = _find_block_below(line, statements, text) if alone else _find_statement_around(line, statements)
+    first, last = extents.find_block_below(line) if alone else extents.find_statement_around(line)
     return IgnoreComment(line, codes, first, last)
 
 
-def _find_block_below(line: int, statements: Sequence[_StatementLines], text: str) -> tuple[int, int]:
-    rows = text.split("\n")
-    below = line + 1
-    while below <= len(rows) and (not rows[below - 1].strip() or rows[below - 1].lstrip().startswith("#")):
-        below += 1
-    lasts = [statement.last for statement in statements if statement.first == below]
-    return below, max(lasts, default=below)
-
-
-def _find_statement_around(line: int, statements: Sequence[_StatementLines]) -> tuple[int, int]:
-    around = [statement for statement in statements if statement.first <= line <= statement.header_last]
-    if not around:
-        return line, line
-    inner = max(around, key=lambda statement: statement.first)
-    return inner.first, inner.header_last
-
-
-def select_ignored(findings: Iterable[Finding], ignores: Sequence[IgnoreComment]) -> set[Finding]:
+def select_ignored(findings: Collection[Finding], ignores: Iterable[IgnoreComment]) -> set[Finding]:
     """The findings that some comment covers."""
-    return {
-        finding
-        for finding in findings
-        if any(ignore.covers_suspect(finding.suspect.rule, finding.suspect.span.line) for ignore in ignores)
+    lines = _sort_lines(findings)
+    covers = {
+        (code, ignore.first, ignore.last)
+        for ignore in ignores
+        for code in (lines if ignore.codes is None else ignore.codes)
     }
+    silenced = {(code, line) for code, *extent in covers for line in _list_lines_within(lines.get(code, []), *extent)}
+    return {finding for finding in findings if (finding.suspect.rule, finding.suspect.span.line) in silenced}
 
 
 def iter_complaints(
-    findings: Sequence[Finding], ignores: Iterable[IgnoreComment], rules: Iterable[str]
+    findings: Iterable[Finding], ignores: Iterable[IgnoreComment], rules: Iterable[str]
 ) -> Iterator[tuple[int, str]]:
     """(line, sentence) for every comment, or code in one, that covers no suspect."""
     known = sorted(rules)
+    lines = _sort_lines(findings)
     for ignore in ignores:
         for code in ignore.codes if ignore.codes is not None else (None,):
             if code is not None and code not in known:
                 yield ignore.line, f"`theria: ignore[{code}]` names no rule; the rules are {', '.join(known)}."
-            elif not any(_is_code_used(ignore, code, finding) for finding in findings):
+            elif not any(_is_one_within(found, ignore) for rule, found in lines.items() if code in (None, rule)):
                 what = f"ignore[{code}]" if code else "ignore"
                 yield ignore.line, f"unused `theria: {what}`: there is no such suspect here; remove it."
 
 
-def _is_code_used(ignore: IgnoreComment, code: str | None, finding: Finding) -> bool:
-    suspect = finding.suspect
-    return code in (None, suspect.rule) and ignore.covers_suspect(suspect.rule, suspect.span.line)
+def _sort_lines(findings: Iterable[Finding]) -> dict[str, list[int]]:
+    """The lines with suspects of each rule, in order."""
+    lines: dict[str, set[int]] = defaultdict(set)
+    for finding in findings:
+        lines[finding.suspect.rule].add(finding.suspect.span.line)
+    return {rule: sorted(found) for rule, found in lines.items()}
 
 
-_CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\[)([^\]]*)(\])")
+def _is_one_within(lines: list[int], ignore: IgnoreComment) -> bool:
+    return bisect_left(lines, ignore.first) < bisect_right(lines, ignore.last)
+
+
+def _list_lines_within(lines: list[int], first: int, last: int) -> list[int]:
+    return lines[bisect_left(lines, first) : bisect_right(lines, last)]
+
+
+_CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\[)([^\[\]]*)(\])")
 
 
 def add_ignores(report: LintReport) -> Iterator[str]:

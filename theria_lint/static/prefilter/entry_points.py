@@ -34,7 +34,7 @@ _HINTS = (
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}")
 _WORD_END = re.compile(r"(?!\w)")
 _RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
-_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=]*)?=[^=]*")
+_ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=")
 _CALLED = re.compile(r"[\s\\]*\(")
 _ONE_FUNCTION = re.compile(r"\s*(?:@[^\n]*\s+)*(?:async[ \t]+)?def\b")
 _NESTED = re.compile(r"(?<!\w)(?:def|class)[ \t]")
@@ -122,12 +122,18 @@ def may_call_operation(text: str) -> bool:
 def find_renamed_operations(text: str) -> set[str]:
     """The names that a text gives to attention operations and multi-head attention, by an import or an assignment."""
     found: set[str] = set()
-    for match in chain(_iter_operations(text), _MULTIHEAD.finditer(text)):
+    before, assigned, ends = -1, None, 0  # of the line: what it assigns to, and where that value ends
+    for match in sorted(chain(_iter_operations(text), _MULTIHEAD.finditer(text)), key=re.Match.start):
+        begin = text.rfind("\n", max(before, 0), match.start()) + 1
+        if begin or before < 0:
+            assigned = _ASSIGNED_TO.match(text, begin)
+            ends = text.find("=", assigned.end()) if assigned is not None else 0
+        before = match.start()
         if _CALLED.match(text, match.end()):
             continue  # what is assigned is its result
         renamed = _RENAMED.match(text, match.end())
-        assigned = _ASSIGNED_TO.fullmatch(text, text.rfind("\n", 0, match.start()) + 1, match.start())
-        found.update(told[1] for told in (renamed, assigned) if told is not None)
+        is_value = assigned is not None and assigned.end() <= before and not 0 <= ends < before
+        found.update(told[1] for told in (renamed, assigned if is_value else None) if told is not None)
     return found
 
 
