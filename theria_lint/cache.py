@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from theria_lint import __version__
@@ -36,8 +37,11 @@ def get_user_cache_dir() -> str:
     return os.path.join(base, "theria-lint")
 
 
-def compute_stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
-    """What results depend on beside the content: our version, Python's, the rules and the code that applies them."""
+def compute_stamp(directories: Iterable[str], names: Iterable[str], rule_paths: Iterable[str] = ()) -> bytes:
+    """What results depend on beside the content: our version, Python's, the rules and the code that applies them.
+
+    ``rule_paths`` are the user's own: nothing but rules is looked at there, whatever else there is.
+    """
     digest = hashlib.blake2b(f"{__version__} {sys.version_info[:2]} {sorted(names)}".encode(), digest_size=16)
     for directory in directories:
         for parent, below, files in os.walk(directory):
@@ -45,6 +49,12 @@ def compute_stamp(directories: Iterable[str], names: Iterable[str]) -> bytes:
             for name in sorted(files):
                 state = os.stat(os.path.join(parent, name))
                 digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for base in rule_paths:
+        with suppress(OSError):  # that there is no such folder is told where the rules are loaded
+            for folder in ("", *sorted(os.listdir(base))):
+                with suppress(OSError):
+                    state = os.stat(os.path.join(base, folder, "rule.toml"))
+                    digest.update(f"{folder!r} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.digest()
 
 

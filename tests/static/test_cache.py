@@ -60,6 +60,17 @@ def test_a_changed_rule_is_scanned_for(lint: Lint, folder: Path) -> None:
     assert lint(*arguments).stdout == "     1  OWN001 other-name: unconfirmed\n"
 
 
+def test_nothing_but_rules_is_looked_at_among_rules(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (builtin,) = load_rules()["THL002"].folder.glob("rule.toml")
+    (folder / "own" / "rule").mkdir(parents=True)
+    (folder / "own" / "rule" / "rule.toml").write_text(builtin.read_text().replace("THL002", "OWN001"))
+    for place in ("own/dangling", "own/rule/dangling"):
+        (folder / place).symlink_to("nowhere")
+    result = lint("--rule-path", "own", "--cache-dir", "cache", "--select", "OWN")
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("junk", [b"", b"{", b"[1]", b"null", b'[{"rule": 1}]', b"\xff", b"[[]]"])
 def test_a_broken_entry_reads_as_none(lint: Lint, folder: Path, warm: str, junk: bytes) -> None:
     entries = list((folder / "cache").rglob("*.json"))

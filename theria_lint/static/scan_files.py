@@ -130,9 +130,10 @@ class Scanner:
 
         package = os.path.dirname(os.path.dirname(__file__))
         code = (os.path.join(package, room) for room in ("static", "rules", "sources"))
-        directories = (*code, os.path.join(os.path.dirname(package), "rules"), *self.scan_config.rule_paths)
+        directories = (*code, os.path.join(os.path.dirname(package), "rules"))
         place = place_of(self.scan_config.cache_dir or None, self.scan_config.root)
-        return StaticCache(place, compute_stamp(directories, self.scan_config.detach_names))
+        stamp = compute_stamp(directories, self.scan_config.detach_names, self.scan_config.rule_paths)
+        return StaticCache(place, stamp)
 
     def read_candidate(self, path: str) -> bytes | LintError | None:
         """The content of a file that needs a closer look, why it cannot be read, or None for one with nothing in it."""
