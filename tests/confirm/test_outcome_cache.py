@@ -241,3 +241,15 @@ OWN = get_user_cache_dir()
 )
 def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: Place | None) -> None:
     assert make_confirm_settings(settings, sys.executable).cache == where
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_what_only_looks_like_a_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    endless, sparse = tmp_path / "endless.txt", tmp_path / "sparse.bin"
+    endless.symlink_to("/proc/cpuinfo")  # as large as nothing, and yet full, like /proc/kmsg, which never ends
+    with sparse.open("wb") as stream:
+        stream.truncate(1 << 42)
+    for path in (endless, sparse):
+        with pytest.raises(ValueError, match=r"is (no file|too large)"):
+            SnapshotChecker().take_snapshot(FileDependencies((str(path),)), time.time_ns() + 10**9)
+    assert not SnapshotChecker().is_unchanged({"files": {"/proc/self/mem": [0, 1, "digest"]}, "folders": {}})

@@ -25,6 +25,7 @@ from theria_lint.confirm.protocol import FileDependencies, Outcome
 from theria_lint.model import STATES
 from theria_lint.result import Environment
 from theria_lint.sandbox.environment import select_harmless_variables
+from theria_lint.sources.source_text import open_without_waiting
 
 _CORRUPT_ENTRY_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError, OverflowError)
 """What reading an entry raises that is not what was written."""
@@ -162,6 +163,7 @@ FileSnapshot = dict[str, Any]
 """The states of what ``FileDependencies`` names, as JSON data."""
 
 _MAX_DEPENDENCIES = 50_000
+_LARGEST_DEPENDENCY = 1 << 30
 
 
 class TooNewError(Exception):
@@ -221,7 +223,10 @@ class SnapshotChecker:
         size, changed, digest = old
         if now.st_size != size or not (digest or now.st_ctime_ns == changed):
             return False
-        return now.st_ctime_ns == changed or self._digest_file(path, now) == digest
+        try:
+            return now.st_ctime_ns == changed or self._digest_file(path, now) == digest
+        except (OSError, ValueError):
+            return False
 
     def _describe_file(self, path: str, before: int, contents: bool) -> list[Any] | None:
         now = _stat_regular_file(path)
@@ -234,12 +239,26 @@ class SnapshotChecker:
     def _digest_file(self, path: str, now: os.stat_result) -> str:
         key = (path, now.st_size, now.st_ctime_ns)
         if key not in self._digests:
-            found = blake2b(digest_size=16)
-            with open(path, "rb") as stream:
-                while piece := stream.read(1 << 20):
-                    found.update(piece)
-            self._digests[key] = found.hexdigest()
+            self._digests[key] = _digest_content(path, now.st_size)
         return self._digests[key]
+
+
+def _digest_content(path: str, size: int) -> str:
+    """A digest of a file of so many bytes. OSError or ValueError for what cannot be read in a moment, or has others.
+
+    The code under test chooses which files these are: it may have met a link to what only looks like a file, as in
+    /proc, and never ends.
+    """
+    if size > _LARGEST_DEPENDENCY:
+        raise ValueError("is too large to be read for a digest")
+    found, left = blake2b(digest_size=16), size + 1
+    with open(path, "rb", buffering=0, opener=open_without_waiting) as stream:
+        while left and (piece := stream.read(min(left, 1 << 20))):
+            found.update(piece)
+            left -= len(piece)
+        if left != 1 or piece is None:
+            raise ValueError("is no file that has the size it says")
+    return found.hexdigest()
 
 
 def _stat_regular_file(path: str) -> os.stat_result | None:

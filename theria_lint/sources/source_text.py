@@ -37,7 +37,7 @@ def read_up_to(largest: int, path: str, limit: str) -> bytes:
     try:
         size = _size(os.stat(path))
         if size <= largest:
-            with open(path, "rb", opener=_open_without_waiting) as stream:
+            with open(path, "rb", opener=open_without_waiting) as stream:
                 size = max(size, _size(os.fstat(stream.fileno())))
                 data = stream.read(largest + 1)
                 size = max(size, len(data))
@@ -55,7 +55,8 @@ def _size(found: os.stat_result) -> int:
     return found.st_size
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
+def open_without_waiting(path: str, flags: int) -> int:
+    """An opener for `open`: neither it nor reading waits for somebody who writes."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
