@@ -7,7 +7,10 @@ import errno
 import itertools
 import os
 import platform
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +28,10 @@ NEW |= {"users": 0x10000000, "processes": 0x20000000, "network": 0x40000000}
 FILTERS = list(itertools.product(ProcessPolicy, (False, True)))
 
 
-def answer(code: list[seccomp.Instruction], name: str, argument: int = 0) -> int:
+def answer(code: list[seccomp.Instruction], name: str, *arguments: int) -> int:
     """What the kernel would answer to a call under a filter: the same small machine in Python."""
-    data = {0: seccomp._find_call_number(name), 4: seccomp._AUDIT[platform.machine()], 16: argument}
+    data = {0: seccomp._find_call_number(name), 4: seccomp._AUDIT[platform.machine()]}
+    data |= {16 + 8 * index: argument for index, argument in enumerate(arguments)}
     program = list(seccomp._frame_filter(code, seccomp._AUDIT[platform.machine()]))
     held, at = 0, 0
     while True:
@@ -69,6 +73,63 @@ def test_a_thread_and_a_process_are_told_apart() -> None:
     assert answer(code, "clone", seccomp._CLONE_THREAD) == seccomp._ALLOW
     assert answer(code, "clone", 17) == seccomp._REFUSE | errno.EAGAIN
     assert answer(seccomp.make_import_filter(ProcessPolicy.ALLOWED, programs=False), "clone", 17) == seccomp._ALLOW
+
+
+@pytest.mark.parametrize(("processes", "programs"), FILTERS)
+def test_processors_are_chosen_for_oneself(processes: ProcessPolicy, programs: bool) -> None:
+    code = seccomp.make_import_filter(processes, programs=programs)
+    for name in ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
+        assert answer(code, name, os.getpid()) == seccomp._REFUSE | errno.EPERM
+        assert answer(code, name, 0) == seccomp._ALLOW
+
+
+FILE_HARM = """
+import ctypes, fcntl, os, signal, socket, struct, sys, time
+from theria_lint.sandbox import linux, seccomp
+
+def sends_signal(victim):
+    near, far = socket.socketpair()
+    fcntl.fcntl(near, fcntl.F_SETOWN, victim)
+    fcntl.fcntl(near, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(near, fcntl.F_SETFL, os.O_ASYNC)
+    far.send(b"x")
+
+def sends_signal_by_device(victim):
+    near, far = socket.socketpair()
+    fcntl.ioctl(near, 0x8901, struct.pack("i", victim))
+
+def holds_up(victim):
+    fcntl.fcntl(os.open(sys.argv[2], os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+
+def sets_flags(victim):
+    fcntl.ioctl(os.open(sys.argv[2], os.O_RDONLY), 0x40086602, struct.pack("l", 0x40))
+
+if sys.argv[3] == "filtered":
+    linux.call_c_function("prctl", 38, 1, 0, 0, 0)
+    seccomp.install_filter(seccomp.make_import_filter(seccomp.ProcessPolicy.ALLOWED, programs=False))
+for harm in (sends_signal, sends_signal_by_device, holds_up, sets_flags):
+    try:
+        harm(int(sys.argv[1]))
+        print(harm.__name__)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_an_open_file_is_no_way_to_others(tmp_path: Path, filtered: bool) -> None:
+    """Without the filter at least the signal is sent: what a file system knows of flags and leases differs."""
+    (tmp_path / "file").touch()
+    with subprocess.Popen(["sleep", "600"]) as victim:
+        arguments = [str(victim.pid), str(tmp_path / "file"), "filtered" if filtered else "free"]
+        done = subprocess.run([sys.executable, "-c", FILE_HARM, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.stderr == ""
+        if filtered:
+            assert (done.stdout, victim.poll()) == ("", None)
+            victim.kill()
+        else:
+            assert "sends_signal\n" in done.stdout
+            assert victim.wait(60) == -signal.SIGKILL
 
 
 def test_the_kernel_refuses_them() -> None:

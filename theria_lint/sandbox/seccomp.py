@@ -58,6 +58,14 @@ _NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "prlimit64": (302, 261),
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -111,6 +119,7 @@ _NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
     "utime": (132, None),
     "utimes": (235, None),
     "futimesat": (261, None),
@@ -118,7 +127,8 @@ _NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
 }
 
 _TRACING = ("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd")
-_OTHER_PROCESSES = (*_TRACING, "pidfd_send_signal", "tkill", "setpriority", "ioprio_set")
+_MEMORY = ("migrate_pages", "move_pages")
+_OTHER_PROCESSES = (*_TRACING, "pidfd_send_signal", "tkill", "setpriority", "ioprio_set", *_MEMORY)
 _UNSEEN = ("io_uring_setup", "io_uring_enter", "io_uring_register", "open_by_handle_at", "connect")
 """Ways to files and sockets that pass by the other checks."""
 _KERNEL = ("unshare", "setns", "add_key", "request_key", "keyctl", "bpf", "perf_event_open", "userfaultfd")
@@ -136,6 +146,15 @@ _ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
 _REMOVED_ATTRIBUTES = ("removexattr", "lremovexattr", "fremovexattr", "removexattrat")
 _TIMES = ("utime", "utimes", "futimesat", "utimensat")
 _WITHOUT_EFFECT = (*_MODES, *_OWNERS, *_ATTRIBUTES, *_REMOVED_ATTRIBUTES, *_TIMES)
+
+_OWN_ONLY = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+"""Limits and places in the queue for processors: of the process that calls, which is 0, and of no other."""
+
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: a file that is ready sends any signal to any process; F_SETLEASE: others wait for it.
+_FILE_COMMANDS = (8, 10, 15, 1024)
+# FIOSETOWN, SIOCSPGRP as above; FS_IOC_SETFLAGS, its form for 32 bits, FS_IOC_FSSETXATTR, FS_IOC_ENABLE_VERITY and
+# FS_IOC_SET_ENCRYPTION_POLICY change files of the user's that are open for no more than reading.
+_DEVICE_COMMANDS = (0x8901, 0x8902, 0x40086602, 0x40046602, 0x401C5820, 0x40806685, 0x800C6613)
 
 _UNCOUNTED = ("memfd_create", "memfd_secret")
 """Memory that no limit counts."""
@@ -159,6 +178,9 @@ def make_import_filter(processes: ProcessPolicy, *, programs: bool) -> list[Inst
     code = [
         *_refuse_calls(_FORBIDDEN, errno.EPERM),
         *_refuse_calls(_WITHOUT_EFFECT, 0),
+        *_refuse_calls(["file_setattr"], errno.EOPNOTSUPP),
+        *_refuse_commands("fcntl", _FILE_COMMANDS),
+        *_refuse_commands("ioctl", _DEVICE_COMMANDS),
         *_filter_sockets(),
         *_filter_others_limits(),
     ]
@@ -214,7 +236,7 @@ def _filter_sockets() -> list[Instruction]:
 
 
 def _filter_others_limits() -> list[Instruction]:
-    """The limits of other processes, and the request to die with the parent, stay as they are."""
+    """The limits of other processes, when they run, and the request to die with the parent, stay as they are."""
     own = [(_LOAD, 0, 0, _find_argument_offset(0)), (_EQUAL, 1, 0, 0), _make_refusal(errno.EPERM)]
     death = [
         (_LOAD, 0, 0, _find_argument_offset(0)),
@@ -223,7 +245,13 @@ def _filter_others_limits() -> list[Instruction]:
         (_EQUAL, 1, 0, int(signal.SIGKILL)),
         _make_refusal(errno.EPERM),
     ]
-    return _guard_call("prlimit64", own) + _guard_call("prctl", death)
+    return [part for name in _OWN_ONLY for part in _guard_call(name, own)] + _guard_call("prctl", death)
+
+
+def _refuse_commands(name: str, commands: Iterable[int]) -> list[Instruction]:
+    """What a call is asked to do with a file is its second argument."""
+    tests = [part for command in commands for part in ((_EQUAL, 0, 1, command), _make_refusal(errno.EPERM))]
+    return _guard_call(name, [(_LOAD, 0, 0, _find_argument_offset(1)), *tests])
 
 
 def _find_argument_offset(index: int) -> int:
