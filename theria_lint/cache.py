@@ -65,18 +65,19 @@ class Place(NamedTuple):
     keys: str
 
 
-def place_of(cache_dir: str | None, root: str) -> Place:
-    """The place that settings name, or the user's own.
+def place_of(cache_dir: str | None, linted: Iterable[str]) -> Place:
+    """The place that settings name, or the user's own; ``linted`` are the configuration's folder and what is linted.
 
-    What lies in a project, or where the linter runs, may have come with it: results there bear the mark of a key that
-    lies with the user's.
+    What lies in there, or where the linter runs, may have come with a project: results there bear the mark of a key
+    that lies with the user's.
     """
     from theria_lint.sources.owned_folder import is_within
 
     own = get_user_cache_dir()
     if cache_dir is None:
         return Place(own, own)
-    brought = is_within(cache_dir, root) or is_within(cache_dir, os.getcwd())
+    folders = {os.path.dirname(path) if os.path.isfile(path) else path for path in linted}
+    brought = any(is_within(cache_dir, folder) for folder in (os.getcwd(), *folders))
     return Place(cache_dir, own if brought else cache_dir)
 
 

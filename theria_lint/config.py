@@ -24,8 +24,8 @@ class Settings(NamedTuple):
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
     ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch; ``python_by_project``: it is not the
-    user who has named it. ``targets`` holds the tables ``[[tool.theria-lint.targets]]``, each with ``target`` and some
-    of `TARGET_KEYS`.
+    user who has named it; ``linted``: the root, and what is to be linted. ``targets`` holds the tables
+    ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
     """
 
     root: str = "."
@@ -49,6 +49,7 @@ class Settings(NamedTuple):
     targets: tuple[dict[str, Any], ...] = ()
     adapters: tuple[str, ...] = ()
     python_by_project: bool = False
+    linted: tuple[str, ...] = ()
 
 
 # A reader turns a raw value into the setting, or raises ValueError with what was expected.
@@ -242,7 +243,7 @@ def resolve_settings(
     sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(chosen, PYTHON_VARIABLE)
     sources |= dict.fromkeys(options, COMMAND_LINE)
     by_project = sources.get("python", COMMAND_LINE) not in (COMMAND_LINE, PYTHON_VARIABLE)
-    return ResolvedSettings(Settings(root=root, python_by_project=by_project, **values), sources)
+    return ResolvedSettings(Settings(root=root, python_by_project=by_project, linted=(root, *paths), **values), sources)
 
 
 def _check_within(cache_dir: str, root: str, source: str) -> None:

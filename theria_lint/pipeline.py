@@ -73,6 +73,6 @@ def _uncached(settings: Settings) -> list[str]:
 
     return [
         refused
-        for place in {*place_of(settings.cache_dir, settings.root)}
+        for place in {*place_of(settings.cache_dir, settings.linted)}
         if (refused := explain_refusal_to_keep(place))
     ]

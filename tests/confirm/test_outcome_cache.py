@@ -235,8 +235,8 @@ OWN = get_user_cache_dir()
     [
         (Settings(cache=False), None),
         (Settings(), Place(OWN, OWN)),
-        (Settings(root="/project", cache_dir="/kept"), Place("/kept", "/kept")),
-        (Settings(root="/project", cache_dir="/project/kept"), Place("/project/kept", OWN)),
+        (Settings(linted=("/project",), cache_dir="/kept"), Place("/kept", "/kept")),
+        (Settings(linted=("/project",), cache_dir="/project/kept"), Place("/project/kept", OWN)),
     ],
 )
 def test_the_settings_say_where_outcomes_are_kept(settings: Settings, where: Place | None) -> None:

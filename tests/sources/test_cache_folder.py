@@ -214,6 +214,18 @@ def test_results_that_a_project_brings_do_not_count(lint: Lint, folder: Path, tm
     assert lint("--cache-dir", "c", "--config", str(tmp_path / "mine.toml")).stdout == plain
 
 
+@pytest.mark.parametrize("named", ["project", "project/kernel.py"])
+def test_results_in_what_is_linted_from_elsewhere_do_not_count(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (folder / "project").mkdir()
+    _forged(lint, folder / "project", folder / "project" / "c")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    arguments = ("--isolated", f"../{named}")
+    assert lint("--cache-dir", "../project/c", *arguments).stdout == lint(NO_CACHE, *arguments).stdout
+
+
 def test_a_place_for_keys_that_is_not_ours_is_said(lint: Lint, folder: Path, tmp_path: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     taken = tmp_path / "cache" / "theria-lint" / NAME

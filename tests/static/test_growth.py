@@ -80,7 +80,7 @@ CODE = """
 import json, sys
 from theria_lint.static.scan_files import ScanConfig, Scanner
 path = sys.argv[1]
-scanner = Scanner(ScanConfig((), (), True, True, False, None, "."), {})
+scanner = Scanner(ScanConfig((), (), True, True, False, None, ()), {})
 found = scanner.scan_file(path, scanner.read_candidate(path))
 print(json.dumps([len(found.suspects), [error.message for error in found.errors]]))
 """
@@ -118,7 +118,7 @@ def test_one_long_line_is_read_in_one_go(line: str, answer: str) -> None:
 def _scanned(tmp_path: Path, source: str) -> list[str]:
     path = tmp_path / "large.py"
     path.write_text(source)
-    scanner = Scanner(ScanConfig((), (), True, True, False, None, "."), {})
+    scanner = Scanner(ScanConfig((), (), True, True, False, None, ()), {})
     data = scanner.read_candidate(str(path))
     assert isinstance(data, bytes)
     found = scanner.scan_file(str(path), data)

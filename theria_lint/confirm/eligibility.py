@@ -99,7 +99,7 @@ def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
         adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),
-        cache=place_of(settings.cache_dir, settings.root) if settings.cache else None,
+        cache=place_of(settings.cache_dir, settings.linted) if settings.cache else None,
     )
 
 

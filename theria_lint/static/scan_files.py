@@ -47,7 +47,7 @@ _OBJECTS = 2_000_000
 class ScanConfig(NamedTuple):
     """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none.
 
-    ``root`` is the folder of the configuration.
+    ``linted`` are the configuration's folder and what is linted.
     """
 
     rule_paths: tuple[str, ...]
@@ -56,7 +56,7 @@ class ScanConfig(NamedTuple):
     parse_whole: bool
     few: bool
     cache_dir: str | None
-    root: str
+    linted: tuple[str, ...]
 
 
 def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[ScannedFile]:
@@ -95,7 +95,7 @@ def make_scan_config(paths: Sequence[str], size: int, settings: Settings) -> Sca
     few = len(paths) <= _FEW_FILES
     whole = size <= PARSED_WHOLE
     return ScanConfig(
-        settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.root
+        settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.linted
     )
 
 
@@ -131,7 +131,7 @@ class Scanner:
         package = os.path.dirname(os.path.dirname(__file__))
         code = (os.path.join(package, room) for room in ("static", "rules", "sources"))
         directories = (*code, os.path.join(os.path.dirname(package), "rules"))
-        place = place_of(self.scan_config.cache_dir or None, self.scan_config.root)
+        place = place_of(self.scan_config.cache_dir or None, self.scan_config.linted)
         stamp = compute_stamp(directories, self.scan_config.detach_names, self.scan_config.rule_paths)
         return StaticCache(place, stamp)
 
