@@ -188,7 +188,7 @@ def _lint_and_report(
     if options["trust"]:
         from theria_lint.confirm.python_interpreter import trust_offered_interpreter
 
-        click.echo(f"Note: {trust_offered_interpreter(settings)}", err=True)
+        _say(f"Note: {_line(trust_offered_interpreter(settings))}")
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:

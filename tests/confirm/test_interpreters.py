@@ -170,6 +170,14 @@ def test_nothing_of_the_project_runs_before_it_is_trusted(
     assert used == [str(python), str(python)]
 
 
+def test_what_is_trusted_is_said_so_that_no_terminal_acts_on_it(
+    lint: Lint, folder: Path, bare: pytest.MonkeyPatch
+) -> None:
+    plant(folder / "evil\x1b[2J##vso[x]")
+    (folder / "theria-lint.toml").write_text('python = "./evil\\u001b[2J##vso[x]"\n')
+    assert lint("--trust").stderr.startswith("Note: evil\\x1b[2J#\\x23vso[x] is trusted to run the code of ")
+
+
 def test_there_may_be_nothing_to_trust(lint: Lint, folder: Path, bare: pytest.MonkeyPatch) -> None:
     assert lint("--trust").stderr.startswith("Note: The project chooses no interpreter: there is nothing to trust.\n")
 
