@@ -159,3 +159,14 @@ def test_an_ignore_file_is_no_link_and_of_a_length_that_somebody_writes(lint: Li
     (folder / ".gitignore").write_text("# " + "x" * 300_000 + "\nb.py\n")
     reason = "it is 293 kB, more than the 256 kB of patterns that are taken"
     assert lint().stderr == f"Note: .gitignore is not heeded: {reason}.\n"
+
+
+def test_of_all_ignore_files_together_a_megabyte_is_taken(lint: Lint, folder: Path) -> None:
+    for number in range(5):
+        (folder / f"{number}").mkdir()
+        (folder / f"{number}" / "kernel.py").write_text(UNSAFE)
+        (folder / f"{number}" / ".gitignore").write_text("*.py\n" + "# nothing\n" * 25_000)
+    result = lint()
+    (note,) = result.stderr.splitlines()
+    assert note.endswith("is not heeded: it has more than is left of the 1 MB of patterns that are taken in all.")
+    assert "1 file, 1 suspect" in result.stdout

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from theria_lint.sources.gitignore import GitignorePatterns
 
 SUFFIXES = (".py", ".ipynb")
-# Of an ignore file: nobody writes a longer one by hand.
+# Of an ignore file, and of all in a run: nobody writes longer ones by hand. A megabyte takes ten seconds to compile.
 _LARGEST_PATTERNS = 256 * 1024
+_MOST_PATTERNS = 1024 * 1024
 
 # Directories that hold nobody's own code. Virtual environments are known by their pyvenv.cfg.
 SKIPPED_DIRECTORIES = frozenset(
@@ -30,12 +31,13 @@ class Discovery:
     """The files, sorted, relative to the working directory; directories that could not be listed, with the reason.
 
     ``excluded`` are named files that are left out, ``outside`` links to files outside the directory that was named.
-    ``unread`` are the ignore files that are not read, with the reason.
+    ``unread`` are the ignore files that are not read, with the reason, ``pattern_bytes`` the size of those that are.
     """
 
     def __init__(self) -> None:
         self.files: list[str] = []
         self.unlisted: list[tuple[str, str]] = []
+        self.pattern_bytes = 0
         self.excluded: list[str] = []
         self.outside: list[str] = []
         self.unread: list[tuple[str, str]] = []
@@ -170,7 +172,13 @@ def _read_rules_in(directory: str, name: str, found: Discovery) -> list[tuple[st
         return []
     limit = f"the {_LARGEST_PATTERNS // 2**10} kB of patterns that are taken"
     try:
-        text = read_up_to(_LARGEST_PATTERNS, path, limit).decode("utf-8", "surrogateescape")
+        data = read_up_to(_LARGEST_PATTERNS, path, limit)
+        if found.pattern_bytes + len(data) > _MOST_PATTERNS:
+            raise ReadError(
+                f"has more than is left of the {_MOST_PATTERNS // 2**20} MB of patterns that are taken in all"
+            )
+        found.pattern_bytes += len(data)
+        text = data.decode("utf-8", "surrogateescape")
     except ReadError as error:
         found.unread.append((_make_relative(path, os.getcwd()), error.message.rstrip(".")))
         return []
