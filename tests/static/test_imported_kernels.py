@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.lint_case import Lint
 
+from tests.support.lint_case import Lint
 from theria_lint.sources.source_text import may_hold_targets
 
 FLASH = """from flash_attn import flash_attn_func

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.lint_case import UNSAFE, Lint
+from theria_lint.sources.gitignore import GitignorePatterns
+from theria_lint.suppress import apply
 from theria_lint.suppress.ignore_comments import find_ignores
 
 SOURCE = """\
@@ -146,6 +148,8 @@ LARGE_TEXTS = {
 }
 FIND = """
 import sys
+from theria_lint.sources.gitignore import GitignorePatterns
+from theria_lint.suppress import apply
 from theria_lint.suppress.ignore_comments import find_ignores
 print(len(find_ignores(sys.stdin.read())))
 """
@@ -173,3 +177,14 @@ print(len(select_ignored(findings, ignores)), len(list(iter_complaints(findings,
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert found.stdout.split() == ["20000", "20000"], found.stderr
+
+
+def test_a_pattern_for_files_is_compiled_once_for_all_findings(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[list[str]] = []
+    monkeypatch.setattr(apply, "GitignorePatterns", lambda p: compiled.append(p) or GitignorePatterns(p))
+    (folder / "theria-lint.toml").write_text('[per-file-ignores]\n"kernel.py" = ["THL002"]\n')
+    (folder / "kernel.py").write_text(UNSAFE + UNSAFE)
+    assert "0 suspects" in lint().stdout
+    assert compiled == [["kernel.py"]]

@@ -6,7 +6,7 @@ Runs after the dynamic stage, because a silenced suspect still takes part in the
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from theria_lint.config import Settings
@@ -23,7 +23,8 @@ def suppress_findings(
     report: LintReport, scanned: Sequence[ScannedFile], settings: Settings, files: Sequence[str]
 ) -> LintReport:
     """``report`` without silenced findings, and with what is to be said about the means of silencing."""
-    chosen = [finding for finding in report.findings if _is_selected(finding, settings)]
+    ignored = _list_ignored_codes({finding.suspect.path for finding in report.findings}, settings)
+    chosen = [finding for finding in report.findings if _is_selected(finding, settings, ignored)]
     commented, unused = _apply_comments(report, scanned, settings)
     loud = [finding for finding in chosen if finding not in commented]
     baseline = read_baseline(settings.baseline) if settings.baseline else None
@@ -41,9 +42,9 @@ def suppress_findings(
     )
 
 
-def _is_selected(finding: Finding, settings: Settings) -> bool:
+def _is_selected(finding: Finding, settings: Settings, ignored: Mapping[str, list[str]]) -> bool:
     rule = finding.suspect.rule
-    ignore = [*settings.ignore, *_list_ignored_codes(finding.suspect.path, settings)]
+    ignore = [*settings.ignore, *ignored[finding.suspect.path]]
     return _measure_longest_prefix(rule, settings.select or ("",)) > _measure_longest_prefix(rule, ignore)
 
 
@@ -52,10 +53,14 @@ def _measure_longest_prefix(rule: str, prefixes: Iterable[str]) -> int:
     return max((len(prefix) for prefix in prefixes if rule.startswith(prefix)), default=-1)
 
 
-def _list_ignored_codes(path: str, settings: Settings) -> list[str]:
-    relative = os.path.relpath(path, settings.root).replace(os.sep, "/")
-    tables = settings.per_file_ignores
-    return [code for pattern, codes in tables if GitignorePatterns([pattern]).match_within(relative) for code in codes]
+def _list_ignored_codes(paths: Iterable[str], settings: Settings) -> dict[str, list[str]]:
+    """The codes to leave out in each file; every pattern is compiled once, for it takes longer than to match it."""
+    tables = [(GitignorePatterns([pattern]), codes) for pattern, codes in settings.per_file_ignores]
+    found = {}
+    for path in paths:
+        relative = os.path.relpath(path, settings.root).replace(os.sep, "/")
+        found[path] = [code for patterns, codes in tables if patterns.match_within(relative) for code in codes]
+    return found
 
 
 def _apply_comments(
