@@ -79,8 +79,10 @@ def test_a_rule_path_without_rules_is_an_error(tmp_path: Path) -> None:
         load_rules([tmp_path / "missing"])
 
 
-def test_the_twelve_rules_are_there() -> None:
-    assert [rule.id for rule in load_rules().rules] == [f"THL{number:03d}" for number in range(1, 13)]
+def test_the_rules_are_numbered_in_turn() -> None:
+    found = [rule.id for rule in load_rules().rules]
+    assert len(found) >= 12
+    assert found == [f"THL{number:03d}" for number, _ in enumerate(found, start=1)]
 
 
 @pytest.mark.parametrize("use", ["pass", "load_rules()", "scan_source('f.py', 'import torch\\n', load_rules())"])
