@@ -72,9 +72,14 @@ def _line(count: int) -> str:
     return HEAD + f"def attention_2(q, k, v):\n    return foo({', '.join(['q.detach()'] * count)}) @ k @ v\n"
 
 
+def _recompiled(count: int) -> str:
+    return _each("attention = torch.compile(attention)\n", count)
+
+
 SHAPES: list[tuple[Callable[[int], str], int]] = [
     *((_chain, 12_000), (_chain_upwards, 12_000), (_methods, 8_000), (_functions, 3_000), (_hooks, 6_000)),
     *((_one_name, 6_000), (_heirs, 3_000), (_line, 20_000)),
+    (_recompiled, 30_000),
 ]
 CODE = """
 import json, sys
@@ -99,17 +104,23 @@ def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callabl
 ONE_LINE = """
 import sys
 from theria_lint.sources.notebook import read_notebook
+from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static.prefilter.entry_points import find_renamed_operations
 match sys.argv[1]:
     case "names of operations":
         print(find_renamed_operations("x = MultiheadAttention\\n" + "MultiheadAttention" * 60_000))
+    case "ends of statements":
+        text = "f(a, [b], {c})\\n" * 100_000
+        print(len({find_statement_end(text, place) for place in range(0, len(text), 15)}))
     case "blanks in a cell":
         cell = '{"cell_type": "code", "source": "%magic\\\\n' + " " * 1_000_000 + 'x"}'
         print(len(read_notebook(f'{{"cells": [{cell}]}}'.encode()).numbers))
 """
 
 
-@pytest.mark.parametrize(("line", "answer"), [("names of operations", "{'x'}"), ("blanks in a cell", "1")])
+@pytest.mark.parametrize(
+    ("line", "answer"), [("names of operations", "{'x'}"), ("blanks in a cell", "1"), ("ends of statements", "100000")]
+)
 def test_one_long_line_is_read_in_one_go(line: str, answer: str) -> None:
     found = subprocess.run([sys.executable, "-c", ONE_LINE, line], capture_output=True, text=True, timeout=60)
     assert found.stdout.strip() == answer, found.stderr

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import warnings
+from functools import lru_cache
 from symtable import symtable
 
 from theria_lint.errors import SourceError
@@ -160,13 +161,30 @@ def split_keeping_ends(source: str) -> list[str]:
 
 def find_statement_end(text: str, place: int) -> int:
     """Where the logical line of a masked text that holds a place ends, however many physical lines it takes."""
-    depth = sum(map(text[:place].count, "([{")) - sum(map(text[:place].count, ")]}"))
+    known = place // _STEP
+    depth = _list_depths(text)[known] + _count_open(text, known * _STEP, place)
     for match in _BRACKET_OR_END.finditer(text, place):
         if match[0] != "\n":
             depth += 1 if match[0] in "([{" else -1
-        elif depth <= 0 and not text[: match.start()].endswith(("\\", "\\\r")):
+        elif depth <= 0 and not text.endswith(("\\", "\\\r"), 0, match.start()):
             return match.start()
     return len(text)
+
+
+_STEP = 4096
+
+
+@lru_cache(maxsize=4)
+def _list_depths(text: str) -> list[int]:
+    """How many brackets are open at every so many characters of a text: many statements of one are asked about."""
+    depths = [0]
+    for start in range(0, len(text), _STEP):
+        depths.append(depths[-1] + _count_open(text, start, start + _STEP))
+    return depths
+
+
+def _count_open(text: str, start: int, end: int) -> int:
+    return sum(text.count(left, start, end) - text.count(right, start, end) for left, right in ("()", "[]", "{}"))
 
 
 # What deals with tensors of torch: torch, what a tensor can be asked, and packages of kernels for them.

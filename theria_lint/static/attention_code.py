@@ -105,7 +105,10 @@ class AttentionCode:
 
     def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
         nodes, instance = ast.walk(callee), get_self_name(scope)
-        return any(found in self._weights for node in nodes for found in self._resolve_mention(scope, node, instance))
+        names: set[tuple[str, str | None]] = set()
+        return any(
+            found in self._weights for node in nodes for found in self._resolve_mention(scope, node, instance, names)
+        )
 
     def _calls_multihead(self, scope: Scope) -> bool:
         """Whether a method calls a submodule of its instance that is PyTorch's multi-head attention."""
@@ -174,16 +177,22 @@ class AttentionCode:
     def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())
         instance = get_self_name(scope)
+        names: set[tuple[str, str | None]] = set()
         for node in (*scope.header, *scope.nodes):
             if type(node) in _NAMING_NODES:
-                yield from self._resolve_mention(scope, node, instance)
+                yield from self._resolve_mention(scope, node, instance, names)
 
-    def _resolve_mention(self, scope: Scope, node: ast.AST, instance: str | None) -> Iterator[Scope]:
-        """What one node of a function's own code names."""
+    def _resolve_mention(
+        self, scope: Scope, node: ast.AST, instance: str | None, names: set[tuple[str, str | None]]
+    ) -> Iterator[Scope]:
+        """What one node of a function's own code names; ``names`` are those that were followed, and are not again."""
         if isinstance(node, ast.Name):
             known = node.id in self.index.by_name or node.id in self._variables
             if known and isinstance(node.ctx, ast.Load) and not self.is_type_tested(node):
-                yield from self._resolve_name_node(scope, node)
+                said = node.id, self._find_attribute(node)
+                if said not in names:
+                    names.add(said)
+                    yield from self._resolve_name(scope, *said, set())
         elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance:
@@ -199,10 +208,10 @@ class AttentionCode:
             parent = self.index.parents.get(parent)
         return isinstance(parent, ast.Call) and get_callee_name(parent) in {"isinstance", "issubclass"}
 
-    def _resolve_name_node(self, scope: Scope, node: ast.Name) -> Iterator[Scope]:
+    def _find_attribute(self, node: ast.Name) -> str | None:
+        """What is taken of what a name stands for."""
         parent = self.index.parents.get(node)
-        attribute = parent.attr if isinstance(parent, ast.Attribute) else None
-        yield from self._resolve_name(scope, node.id, attribute, set())
+        return parent.attr if isinstance(parent, ast.Attribute) else None
 
     def _resolve_name(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
         if name in seen:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import accumulate
 
 from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
@@ -56,17 +58,27 @@ def _analyse_tree(
 
 def _drop_yielding_hits(found: list[tuple[Rule, Hit]]) -> Iterable[tuple[Rule, Hit]]:
     """Drop a hit where a rule that its own yields to has found a place around it."""
-    claims: dict[str, list[Span]] = {}
+    spans: dict[str, list[Span]] = {}
     for rule, hit in found:
-        claims.setdefault(rule.id, []).append(hit.span)
+        spans.setdefault(rule.id, []).append(hit.span)
+    claims = {rule: _Claims(places) for rule, places in spans.items()}
     for rule, hit in found:
-        if not any(_contains_span(claim, hit.span) for other in rule.yields_to for claim in claims.get(other, ())):
+        if not any(other in claims and claims[other].hold(hit.span) for other in rule.yields_to):
             yield rule, hit
 
 
-def _contains_span(outer: Span, inner: Span) -> bool:
-    starts = (outer.line, outer.column) <= (inner.line, inner.column)
-    return starts and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+class _Claims:
+    """The places that a rule has found: whether one of them, of which there may be many, is around another."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        places = sorted(((span.line, span.column), (span.end_line, span.end_column)) for span in spans)
+        self._starts = [start for start, _ in places]
+        self._furthest = list(accumulate((end for _, end in places), max))
+
+    def hold(self, inner: Span) -> bool:
+        """Whether one of them contains a place: of those that begin before it, the one that ends last."""
+        begun = bisect_right(self._starts, (inner.line, inner.column))
+        return begun > 0 and self._furthest[begun - 1] >= (inner.end_line, inner.end_column)
 
 
 def _make_suspect(path: str, rule: Rule, hit: Hit) -> Suspect:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static.attention_names import names_attention
@@ -63,6 +64,7 @@ class BlockGraph:
         self.blocks = blocks
         self._entry_points: dict[TopLevelBlock, bool] = {}
         self._naming: dict[str, list[TopLevelBlock]] = {}
+        self._named: dict[str, bool] = {}
         self._above = self._make_upward_closure()
         self._led = Closure(
             (lambda block: block.get_mentions(), self._get_defining_blocks),
@@ -120,11 +122,12 @@ class BlockGraph:
         if not found:
             return found
         assignments = [block for block in self.blocks.all if not block.named and block.names]
-        while True:
-            more = {name for block in assignments if not found.isdisjoint(block.get_mentions()) for name in block.names}
-            if more <= found:
-                return found
-            found |= more
+        mentioning: dict[str, list[TopLevelBlock]] = {}
+        for block in assignments:
+            for name in block.get_mentions():
+                mentioning.setdefault(name, []).append(block)
+        renaming = Closure((lambda block: block.names, lambda name: mentioning.get(name, ())))
+        return found.union(*(block.names for block in renaming.add(chain(*(mentioning.get(n, ()) for n in found)))))
 
     @cached_property
     def _defining(self) -> dict[str, list[TopLevelBlock]]:
@@ -188,21 +191,20 @@ class BlockGraph:
         """Some blocks, those that define what they name, and what these name."""
         return set(Closure((lambda block: block.get_mentions(), self._get_defining_blocks)).add(blocks))
 
-    def find_call_subjects(self, block: TopLevelBlock, offset: int) -> set[TopLevelBlock]:
-        """The blocks that define what the call at a place may be given."""
-        return {
-            found
-            for name in _list_given_names(block, offset)
-            for found in self._defining.get(name, ())
-            if found is not block
-        }
+    def find_definitions(self, names: Iterable[str]) -> set[TopLevelBlock]:
+        """The blocks that define some names, at whatever level."""
+        return {found for name in names for found in self._defining.get(name, ())}
 
     def may_take_attention(self, block: TopLevelBlock, offset: int) -> bool:
         """Whether the call at a place may be given attention code, by its name or by what the module says of it."""
-        if any(map(names_attention, _list_given_names(block, offset))):
-            return True
-        defining = (found for name in _list_given_names(block, offset) for found in self._defining.get(name, ()))
-        return any(self.has_way(found) for found in dict.fromkeys(defining))
+        given = list_given_names(block, offset)
+        return any(map(names_attention, given)) or any(map(self._may_name_attention, given))
+
+    def _may_name_attention(self, name: str) -> bool:
+        """Whether a way leads to a chunk that defines a name."""
+        if name not in self._named:
+            self._named[name] = any(map(self.has_way, self._defining.get(name, ())))
+        return self._named[name]
 
     def add_base_classes(self, needed: set[TopLevelBlock]) -> set[TopLevelBlock]:
         """Add what the classes inherit from."""
@@ -216,7 +218,7 @@ class BlockGraph:
         return needed
 
 
-def _list_given_names(block: TopLevelBlock, offset: int) -> list[str]:
+def list_given_names(block: TopLevelBlock, offset: int) -> list[str]:
     """The names behind a place as far as its statement goes: all that a call there can be given is among them."""
     start = offset - block.begin
     return IDENTIFIER.findall(block.text, start, find_statement_end(block.text, start))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import chain
 
 from theria_lint.sources.source_text import find_statement_end
@@ -103,15 +104,20 @@ def _may_be_attention(text: str, match: re.Match[str], is_method: bool) -> bool:
         return True
     signature = _SIGNATURE.match(text, match.end())
     # A signature that is nested too deeply for the pattern: whatever follows may be a parameter.
-    identifiers = IDENTIFIER.findall(signature[0] if signature else text)
-    if not attention_names.FUNCTION_PARAMETERS.isdisjoint(identifiers) and (
-        "lambda" in text or attention_names.names_attention(match[1])
-    ):
+    found, takes_function = _read_parameters(signature[0] if signature else text)
+    if takes_function and ("lambda" in text or attention_names.names_attention(match[1])):
         return True
-    found = attention_names.collect_roles(identifiers)
     if {"q", "k"} <= found and takes_softmax(text) and count_products(text):
         return True
     return {"q", "k", "v"} <= found or "qkv" in found or {"q", "kv"} <= found
+
+
+@lru_cache(maxsize=8)
+def _read_parameters(text: str) -> tuple[frozenset[str], bool]:
+    """The roles that a text names, and whether one of its names is for a function."""
+    identifiers = IDENTIFIER.findall(text)
+    roles = frozenset(attention_names.collect_roles(identifiers))
+    return roles, not attention_names.FUNCTION_PARAMETERS.isdisjoint(identifiers)
 
 
 def may_call_operation(text: str) -> bool:
@@ -149,11 +155,13 @@ def _iter_operations(text: str) -> Iterator[re.Match[str]]:
             place = text.find(hint, place + 1)
 
 
+@lru_cache(maxsize=8)  # asked of a whole class for each of its methods
 def takes_softmax(text: str) -> bool:
     """Whether a text may take a softmax."""
     return "softmax" in text or "Softmax" in text or "SoftMax" in text or "SOFTMAX" in text
 
 
+@lru_cache(maxsize=8)
 def count_products(text: str) -> int:
     """How many matrix products a text may hold."""
     calls = sum([len(found.findall(text)) for word, found in _PRODUCTS if word in text])

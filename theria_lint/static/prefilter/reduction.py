@@ -16,7 +16,7 @@ from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
 from theria_lint.static.class_lineage import CALL_ENTRIES, CONTEXT_ENTRY, FUNCTION_ENTRIES
 from theria_lint.static.dataflow import METADATA
-from theria_lint.static.prefilter.block_graph import BlockGraph
+from theria_lint.static.prefilter.block_graph import BlockGraph, list_given_names
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point
 from theria_lint.static.prefilter.textual_names import find_word, mask_source
 from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
@@ -95,6 +95,7 @@ def _select_needed(
             said.setdefault(block, []).append((offset, word))
     needed, roots = set(said), set[TopLevelBlock]()
     ways: list[TopLevelBlock] = []
+    given: set[str] = set()
     for block, places in said.items():
         words = {word for _, word in places}
         if wanted.always.issuperset(words):
@@ -104,7 +105,8 @@ def _select_needed(
             roots.add(block)
         for offset, word in places:
             if word in wanted.anywhere and word not in wanted.always:
-                ways += graph.find_call_subjects(block, offset)
+                given.update(list_given_names(block, offset))
+    ways += graph.find_definitions(given)
     ways += graph.collect_callees(roots)
     needed.update(ways, graph.collect_blocks_on_ways(ways))
     needed |= graph.find_weight_makers(needed)
@@ -164,14 +166,15 @@ class TriggerFilter:
         self._blocks = graph.blocks
         self._wanted = wanted
         self._running: dict[tuple[str, str], bool] = {}
+        self._said: dict[tuple[TopLevelBlock, tuple[str, ...]], bool] = {}
 
     def is_relevant(self, block: TopLevelBlock, offset: int, word: str) -> bool:
         """Whether the trigger ``word`` at a place of a block can be a suspect."""
-        if word in BACKWARD and word != _DECORATOR and not any(hint in block.text for hint in _FUNCTION):
+        if word in BACKWARD and word != _DECORATOR and not self._says(block, _FUNCTION):
             return False
         if word in self._wanted.converters and not self._may_convert_tensor(offset):
             return False
-        if word in _BESIDE and _BESIDE[word] not in block.text:
+        if word in _BESIDE and not self._says(block, (_BESIDE[word],)):
             return False
         if word in self._wanted.always:
             return True
@@ -180,6 +183,12 @@ class TriggerFilter:
         if word in self._wanted.inner:
             return any(_is_inner_loop(name) for name in _FUNCTION_NAME.findall(block.text))
         return word in self._wanted.anywhere and self._may_take_attention(block, offset)
+
+    def _says(self, block: TopLevelBlock, words: tuple[str, ...]) -> bool:
+        """Whether a chunk says one of some words; asked for every trigger in it."""
+        if (block, words) not in self._said:
+            self._said[block, words] = any(word in block.text for word in words)
+        return self._said[block, words]
 
     def _may_take_attention(self, block: TopLevelBlock, offset: int) -> bool:
         """Whether the call at a place may be given attention code: a `partial` of it anywhere."""

@@ -70,11 +70,14 @@ class TextualNames:
         self._masked = masked
         self._aliases: dict[tuple[str, frozenset[str]], bool] = {}
         self._bound: dict[tuple[str, frozenset[str]], bool] = {}
+        self._held: dict[frozenset[str], bool] = {}
 
     def may_mean(self, start: int, word: str, owners: frozenset[str]) -> bool:
         """Whether the word at ``start`` stands behind one of its owners, or an alias of one, or is bound by itself."""
         masked = self._masked
-        if not any(owner in masked for owner in owners):
+        if owners not in self._held:
+            self._held[owners] = any(owner in masked for owner in owners)
+        if not self._held[owners]:
             return False
         near = masked[max(0, start - _NEAR) : start]
         if not near.rstrip(_SPACE).endswith("."):
