@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -32,6 +35,56 @@ class Status(StrEnum):
     HARD_FAIL_UNUSED = "HARD_FAIL_UNUSED"
     HARD_FAIL_ONCE_DIFF = "HARD_FAIL_ONCE_DIFF"
     HARD_FAIL_OTHER = "HARD_FAIL_OTHER"
+
+
+class Ground(StrEnum):
+    """What a measurement rests its verdict on, or what else it found out; `theria.wording` has the words."""
+
+    ALL_AGREE = "all_agree"
+    SIGNAL_LOST = "signal_lost"
+    BLOCKS_LOST = "blocks_lost"
+    ROUTE_LOST = "route_lost"
+    DIFFERENTIATION_RAISES = "differentiation_raises"
+    NEVER_DIFFERENTIABLE = "never_differentiable"
+    INPUT_UNUSED = "input_unused"
+    OUTPUT_OUTSIDE_GRAPH = "output_outside_graph"
+    BACKWARD_NOT_RUNNABLE = "backward_not_runnable"
+    FORWARD_NOT_FINITE = "forward_not_finite"
+    FORWARD_NOT_FINITE_NEARBY = "forward_not_finite_nearby"
+    FORWARD_NOT_REPEATABLE = "forward_not_repeatable"
+    NO_DEPENDENCE = "no_dependence"
+    ORACLE_DOUBTFUL = "oracle_doubtful"
+    RAISED = "raised"
+    OTHER_CONFIGURATION = "other_configuration"
+    NOT_PROBED = "not_probed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is as it is said to be: a code, and the names and numbers that belong to it.
+
+    ``data`` holds what JSON can hold, and further reasons. Whoever shows a reason puts it into words.
+    """
+
+    code: str
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The reason as JSON data, reasons within it likewise."""
+        return {"code": str(self.code), "data": {name: _to_json(value) for name, value in self.data.items()}}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Reason):
+        return value.to_json()
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def finite(number: float) -> float | None:
+    """A number as JSON can hold it: None for one that is not finite."""
+    return number if math.isfinite(number) else None
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

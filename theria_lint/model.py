@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from theria.verdicts import Verdict
+from theria.verdicts import Reason, Verdict
 
 STATES = ("missing", "wrong", "unclear", "right", "zero")
 """How a gradient or a block may compare with the oracle's."""
@@ -111,13 +111,13 @@ class Run:
     oracle: str
     status: str
     verdict: Verdict
-    reason: str = ""
+    reason: Reason | None = None
     error: str | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
     blocks: dict[str, dict[str, float | None]] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     maml: dict[str, Any] | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class TargetResult:
 
     target: Target
     verdict: Verdict
-    reason: str
+    reason: Reason
     runs: tuple[Run, ...] = ()
     blames_others: bool = False
 
@@ -152,5 +152,5 @@ class Finding:
     suspect: Suspect
     disposition: Disposition
     verdict: Verdict | None
-    reason: str
+    reason: Reason
     rewrite: Rewrite | None = None

@@ -16,6 +16,8 @@ from theria_lint.confirm import worker_client
 from theria_lint.confirm.protocol import Job, Outcome, TargetRequest, WorkerError
 from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.model import Run
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.sentences import say
 
 SOURCE = "def attention(q, k, v):\n    return q\n"
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,k": {"norm": 1.0, "error": 0.5}})
@@ -41,8 +43,8 @@ def outcome(job, data):
     say({"job": job["id"], "outcome": data if isinstance(data, str) else json.dumps(data)})
 def good(job):
     for target in job["targets"]:
-        outcome(job, {"job": job["id"], "symbol": target["symbol"], "runs": [], "reason": "good", "places": {},
-                      "aside": {}, "notes": [], "reads": None})
+        outcome(job, {"job": job["id"], "symbol": target["symbol"], "runs": [], "places": {}, "aside": {},
+                      "reason": {"code": "exits", "data": {}}, "notes": [], "reads": None})
 write(GREETING + b"\\n")
 for line in sys.stdin:
     job = json.loads(line)
@@ -92,6 +94,12 @@ def test_what_was_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[0]["attention"].places == {"/0.py": ((1, 0, 2, 5),)}
 
 
+def nested(times: int) -> dict[str, Any]:
+    """Reasons within reasons."""
+    inner = nested(times - 1) if times else {"code": "exits", "data": {}}
+    return {"code": "starts_process", "data": {"reason": inner}}
+
+
 NONSENSE: dict[str, str] = {
     "not JSON": "imported",
     "nested": "[" * 20_000 + "]" * 20_000,
@@ -133,7 +141,13 @@ NONSENSE: dict[str, str] = {
     "notes": with_run(notes="all of them"),
     "runs": forged(runs=[{}]),
     "many runs": forged(runs=json.loads(forged())["runs"] * 100),
-    "long reason": forged(reason="x" * 100_000),
+    "long reason": forged(reason={"code": "no_worker", "data": {"message": "x" * 100_000}}),
+    "reason in words": forged(reason="good"),
+    "unknown reason": forged(reason={"code": "well", "data": {}}),
+    "reason without its data": forged(reason={"code": "import_too_slow", "data": {}}),
+    "reason with other data": forged(reason={"code": "import_too_slow", "data": {"seconds": "many"}}),
+    "reason that no run has": forged(reason={"code": "blamed_elsewhere", "data": {"reason": None, "suspects": []}}),
+    "reasons without end": forged(reason=nested(100)),
     "reads": forged(reads={"files": [1], "searched": {}}),
     "relative reads": forged(reads={"files": ["x"], "searched": {}}),
     "searched": forged(reads={"files": [], "searched": []}),
@@ -145,13 +159,17 @@ def test_nonsense_costs_the_target_that_ran(monkeypatch: pytest.MonkeyPatch, nam
     script = f"outcome(job, {NONSENSE[name]!r}) if job['id'] == 0 else good(job)"
     found = run(monkeypatch, script, [job_of(0, "attention"), job_of(1, "attention")])
     assert found[0]["attention"].runs == ()
-    assert "gave an answer that cannot be one: it " in found[0]["attention"].reason
-    assert found[1]["attention"].reason == "good"
+    assert "gave an answer that cannot be one: it " in say(found[0]["attention"].reason)
+    assert found[1]["attention"].reason == Reason(ReasonCode.EXITS)
 
 
 def test_a_text_that_cannot_be_printed_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(monkeypatch, f"outcome(job, {forged(reason=chr(0xDC80))!r})", [job_of(0, "attention")])
-    assert found[0]["attention"].reason == "?"
+    found = run(
+        monkeypatch,
+        f"outcome(job, {forged(reason={'code': 'no_worker', 'data': {'message': chr(0xDC80)}})!r})",
+        [job_of(0, "attention")],
+    )
+    assert say(found[0]["attention"].reason) == "?"
 
 
 BAD_ENDS = {
@@ -209,7 +227,7 @@ def test_requests_and_answers_that_fill_their_pipes_pass_each_other(monkeypatch:
     long = replace(job_of(0, "one"), overrides={"/0.py": "x" * (1 << 21)})
     script = "outcome(job, 'x' * (1 << 21)); good(job)"
     found = run(monkeypatch, script, [replace(long, id=number) for number in range(6)])
-    assert all("cannot be one" in outcomes["one"].reason for outcomes in found.values())
+    assert all("cannot be one" in say(outcomes["one"].reason) for outcomes in found.values())
 
 
 GREETINGS: dict[str, Any] = {

@@ -14,6 +14,8 @@ from theria_lint.confirm.attribution import attribute_suspects
 from theria_lint.confirm.evidence import Attribution, Evidence
 from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Run, Span, Suspect
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.sentences import say
 
 
 def suspect(line: int, neutraliser: str | None = "drop-call", symbol: str = "f") -> Suspect:
@@ -23,9 +25,18 @@ def suspect(line: int, neutraliser: str | None = "drop-call", symbol: str = "f")
 
 def outcome(verdict: str, **errors: float) -> Outcome:
     if verdict == "inconclusive":
-        return Outcome(1, "f", reason="it does not run")
+        return Outcome(1, "f", reason=Reason(ReasonCode.NO_WORKER, {"message": "it does not run"}))
     blocks = {key.replace("_", ","): {"norm": 1.0, "oracle_norm": 1.0, "error": error} for key, error in errors.items()}
-    run = Run("self", "cpu", "float64", "reference", "OK", Verdict(verdict), reason=f"it is {verdict}", blocks=blocks)
+    run = Run(
+        "self",
+        "cpu",
+        "float64",
+        "reference",
+        "OK",
+        Verdict(verdict),
+        reason=Reason(ReasonCode.NO_WORKER, {"message": f"it is {verdict}"}),
+        blocks=blocks,
+    )
     states = {key: "wrong" if block["error"] > 0.01 else "right" for key, block in blocks.items()}
     return Outcome(1, "f", (replace(run, gradients={"q": 0.0}, states={"q": "right", **states}),))
 
@@ -78,7 +89,7 @@ def test_every_suspect_of_a_safe_target_is_cleared():
 def test_every_suspect_of_an_inconclusive_target_is_unconfirmed_with_its_reason():
     ruling = attribution(lambda left: NOTHING, [ONE]).rulings[ONE]
     assert ruling.disposition == "unconfirmed"
-    assert ruling.reason == (
+    assert say(ruling.reason) == (
         "f is inconclusive: it does not run; mend that, or say how to call it in [[tool.theria-lint.targets]]"
     )
 
@@ -101,7 +112,7 @@ def test_the_evidence_says_what_changes_and_by_how_much():
         outcome("silent_corruption", q_q=0.77, q_k=1e-9, k_k=2.0, v_k=1.0),
         outcome("safe", **dict.fromkeys(("q_q", "q_k", "k_k", "v_k"), 2e-16)),
     )
-    reason = attribution(lambda left: bad if left else safe, [ONE]).rulings[ONE].reason
+    reason = say(attribution(lambda left: bad if left else safe, [ONE]).rulings[ONE].reason)
     assert "(errors: ∂g_q/∂q from 0.77 to 2e-16, ∂g_k/∂k from 2 to 2e-16 and 1 more)" in reason
 
 
@@ -115,7 +126,7 @@ def test_a_harmless_suspect_beside_an_opaque_backward_is_cleared():
 def test_what_an_opaque_backward_may_hide_is_unconfirmed_and_says_what_to_do(table):
     found = attribution(table, [ONE], [OPAQUE], aside=[ONE])
     assert found.rulings[ONE].disposition == "unconfirmed"
-    assert found.rulings[ONE].reason.endswith("THL002 on line 9 may hide what it does: mend that, and lint again")
+    assert say(found.rulings[ONE].reason).endswith("THL002 on line 9 may hide what it does: mend that, and lint again")
 
 
 @pytest.mark.parametrize("other", [Run("self", "cpu", "float64", "", "OK", Verdict.HARD_STRUCTURAL, "it stops")])
@@ -129,13 +140,15 @@ SAVED, OTHER = suspect(7, None, "F.forward"), suspect(8, None, "G.backward")
 def test_stand_ins_tell_suspects_apart_that_no_rewrite_does():
     found = attribution(lambda left: BAD if OTHER in left else SAFE, [], [SAVED, OTHER], [SAVED, OTHER])
     assert [str(found.rulings[s].disposition) for s in (SAVED, OTHER)] == ["cleared", "confirmed"]
-    assert "without it means with autograd of the forward in the place of G.backward" in found.rulings[OTHER].reason
+    assert "without it means with autograd of the forward in the place of G.backward" in say(
+        found.rulings[OTHER].reason
+    )
     assert not found.mended
 
 
 def test_stand_ins_that_do_not_make_a_target_safe_tell_nothing():
     rulings = attribution(lambda left: BAD, [], [SAVED, OTHER], [SAVED, OTHER]).rulings
-    assert rulings[SAVED].reason.endswith("no rewrite tells it apart from THL002 on line 8")
+    assert say(rulings[SAVED].reason).endswith("no rewrite tells it apart from THL002 on line 8")
     assert rulings[OTHER].disposition == "confirmed"
 
 
@@ -151,15 +164,15 @@ def test_a_suspect_that_makes_an_unsafe_target_worse_is_confirmed_and_names_the_
     bad, clean = outcome("silent_corruption", q_q=1.0, q_k=0.8), outcome("silent_corruption", q_q=1.0, q_k=0.1)
     ruling = attribution(lambda left: bad if left else clean, [ONE], [OPAQUE]).rulings[ONE]
     assert ruling.disposition == "confirmed"
-    assert "∂g_q/∂k from 0.8 to 0.1" in ruling.reason
-    assert "∂g_q/∂q" not in ruling.reason
+    assert "∂g_q/∂k from 0.8 to 0.1" in say(ruling.reason)
+    assert "∂g_q/∂q" not in say(ruling.reason)
 
 
 def test_removing_once_differentiable_that_guards_an_opaque_backward_says_that_the_cause_lies_deeper():
     loud, silent = outcome("first_order_only"), outcome("silent_collapse")
     found = attribution(lambda left: loud if left else silent, [ONE], [OPAQUE])
     assert [str(found.rulings[s].disposition) for s in (ONE, OPAQUE)] == ["confirmed", "confirmed"]
-    assert "still silent_collapse" in found.rulings[ONE].reason
+    assert "still silent_collapse" in say(found.rulings[ONE].reason)
     assert not found.mended
 
 
@@ -170,13 +183,13 @@ def test_an_opaque_suspect_is_cleared_once_the_others_explain_everything():
 def test_two_opaque_suspects_are_not_told_apart_and_it_says_so():
     other = suspect(8, None)
     rulings = attribution(lambda left: BAD, [], [OPAQUE, other]).rulings
-    assert rulings[OPAQUE].reason.endswith("no rewrite tells it apart from THL002 on line 8")
+    assert say(rulings[OPAQUE].reason).endswith("no rewrite tells it apart from THL002 on line 8")
 
 
 def test_two_that_do_harm_only_together_are_both_confirmed_and_a_third_is_cleared():
     found = attribution(lambda left: BAD if {ONE, THREE} <= left else SAFE, [ONE, TWO, THREE])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["confirmed", "cleared", "confirmed"]
-    assert "together with THL002 on line 3" in found.rulings[ONE].reason
+    assert "together with THL002 on line 3" in say(found.rulings[ONE].reason)
     assert found.mended == {ONE, THREE}
 
 
@@ -196,7 +209,9 @@ def test_two_that_cancel_out_are_cleared_beside_one_that_does_harm():
         lambda left: BAD if THREE in left or len({ONE, TWO} & set(left)) == 1 else SAFE, [ONE, TWO, THREE]
     )
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["cleared", "cleared", "confirmed"]
-    assert found.rulings[ONE].reason.startswith("f is safe with it and THL002 on line 2 once THL002 on line 3 is out")
+    assert say(found.rulings[ONE].reason).startswith(
+        "f is safe with it and THL002 on line 2 once THL002 on line 3 is out"
+    )
     assert found.mended == {THREE}
 
 
@@ -214,14 +229,14 @@ def test_whoever_does_harm_in_company_is_found_and_nobody_else(companies):
 def test_a_lone_suspect_without_which_nothing_runs_is_unconfirmed_and_says_what_to_do():
     ruling = attribution(lambda left: BAD if left else NOTHING, [ONE]).rulings[ONE]
     assert ruling.disposition == "unconfirmed"
-    assert "does not run (it does not run)" in ruling.reason
-    assert "lint again" in ruling.reason
+    assert "does not run (it does not run)" in say(ruling.reason)
+    assert "lint again" in say(ruling.reason)
 
 
 def test_where_not_all_can_be_left_out_the_one_whose_absence_is_enough_is_confirmed():
     found = attribution(lambda left: NOTHING if TWO not in left else BAD if ONE in left else SAFE, [ONE, TWO, THREE])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["confirmed", "cleared", "cleared"]
-    assert "it is enough" not in found.rulings[TWO].reason
+    assert "it is enough" not in say(found.rulings[TWO].reason)
     assert found.mended == {ONE}
 
 
@@ -269,7 +284,7 @@ def test_one_of_which_nothing_is_known_is_unconfirmed():
 
     found = attribution(table, [ONE, TWO])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["unconfirmed", "confirmed"]
-    assert "lint again" in found.rulings[ONE].reason
+    assert "lint again" in say(found.rulings[ONE].reason)
 
 
 def test_a_rewrite_that_makes_a_silent_target_raise_tells_nothing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.confirming import confirm_files, confirm_source, finding_of, target_of
+from theria_lint.report.sentences import say
 
 HEAD = """
 import math
@@ -83,7 +84,7 @@ def test_a_branch_that_is_not_taken_is_unconfirmed_and_says_so(tmp_path, branch)
     source = HEAD + "def attention(q, k, v, frozen=False):\n" + branch + "    return soft(q, k, v)\n"
     finding = finding_of(confirm_source(tmp_path, source), "THL002")
     assert finding.disposition == "unconfirmed"
-    assert finding.reason.startswith("not reached by attention")
+    assert say(finding.reason).startswith("not reached by attention")
 
 
 def test_a_suspect_in_a_helper_of_another_file(tmp_path):
@@ -146,7 +147,7 @@ def test_a_module_whose_parameters_alone_lose_curvature(tmp_path):
     found = confirm_source(tmp_path, source)
     target = target_of(found, "Attention")
     assert target.verdict == "silent_corruption"
-    assert target.reason.endswith("in x alone it is safe")
+    assert say(target.reason).endswith("in x alone it is safe")
     assert finding_of(found, "THL002").disposition == "confirmed"
 
 
@@ -164,7 +165,7 @@ def test_a_file_that_cannot_be_imported_is_inconclusive_with_a_reason(tmp_path, 
     bad = tmp_path / "bad.py"
     bad.write_text("import torch\n" + source + "def attention(q, k, v):\n    return (q @ k @ v).detach()\n")
     found = confirm_files([bad, good])
-    verdicts = {t.target.path: (str(t.verdict), t.reason) for t in found.targets if t.target.symbol == "attention"}
+    verdicts = {t.target.path: (str(t.verdict), say(t.reason)) for t in found.targets if t.target.symbol == "attention"}
     assert verdicts[str(bad)][0] == "inconclusive"
     assert told in verdicts[str(bad)][1]
     assert verdicts[str(good)][0] == "safe"
@@ -193,7 +194,7 @@ def test_a_target_that_the_configuration_skips_is_not_run(tmp_path):
     source = HEAD + "import os\n\n\ndef attention(q, k, v):\n    os._exit(3)\n    return soft(q, k, v).detach()\n"
     found = confirm_source(tmp_path, source, targets=({"target": "kernel:attention", "skip": True},))
     target = target_of(found, "attention")
-    assert (target.verdict, target.reason) == ("inconclusive", "the configuration says to skip it")
+    assert (target.verdict, say(target.reason)) == ("inconclusive", "the configuration says to skip it")
     assert finding_of(found, "THL002").disposition == "unconfirmed"
 
 
@@ -213,7 +214,7 @@ def test_damage_in_evaluation_mode_alone(tmp_path):
     found = confirm_source(tmp_path, source)
     target = target_of(found, "Attention")
     assert target.verdict.unsafe
-    assert any("evaluation mode" in note for run in target.runs for note in run.notes)
+    assert any("evaluation mode" in say(note) for run in target.runs for note in run.notes)
     assert finding_of(found, "THL002").disposition == "confirmed"
 
 
@@ -226,7 +227,7 @@ def test_damage_under_autocast_alone(tmp_path):
     )
     target = target_of(confirm_source(tmp_path, source), "attention")
     assert target.verdict == "silent_corruption"
-    assert any("autocast" in note for run in target.runs for note in run.notes)
+    assert any("autocast" in say(note) for run in target.runs for note in run.notes)
 
 
 def test_damage_under_a_causal_mask_alone(tmp_path):
@@ -241,5 +242,5 @@ def test_damage_under_a_causal_mask_alone(tmp_path):
     found = confirm_source(tmp_path, source)
     target = target_of(found, "attention")
     assert target.verdict.unsafe
-    assert any("a causal mask" in note for run in target.runs for note in run.notes)
+    assert any("a causal mask" in say(note) for run in target.runs for note in run.notes)
     assert finding_of(found, "THL002").disposition == "confirmed"

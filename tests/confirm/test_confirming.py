@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.lint_case import CLEAN, UNSAFE, Lint
+from tests.support.sample_report import told
 from theria_lint.confirm import confirm as stage_module
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
 from theria_lint.model import Disposition, Finding, SourceFile, TargetResult, Verdict
@@ -29,8 +30,10 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
             seen.update(files=files, settings=settings)
             chosen = Verdict(verdict)
             suspects = [suspect for file in files for suspect in file.suspects]
-            findings = tuple(Finding(suspect, Disposition(disposition), chosen, "because") for suspect in suspects)
-            targets = tuple(TargetResult(target, chosen, "measured") for file in files for target in file.targets)
+            findings = tuple(
+                Finding(suspect, Disposition(disposition), chosen, told("because")) for suspect in suspects
+            )
+            targets = tuple(TargetResult(target, chosen, told("measured")) for file in files for target in file.targets)
             return Confirmation(findings, targets, Environment("3.11"), (), notes)
 
         monkeypatch.setattr(stage_module, "confirm_suspects", confirm)

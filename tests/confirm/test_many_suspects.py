@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import suspect_kernels as kernels
 from tests.support.confirming import confirm_files
+from theria_lint.report.sentences import say
 
 MARKED = {name: kernels.files_of(kernel, name) for name, kernel in kernels.KERNELS.items()}
 
@@ -30,7 +31,7 @@ def found(tmp_path_factory):
 def test_every_disposition_is_what_is_stated(found, name):
     for path, marked in MARKED[name].items():
         seen = [(f.suspect.span.line, str(f.disposition)) for f in found[name][path]]
-        assert seen == kernels.stated(marked), [f.reason for f in found[name][path]]
+        assert seen == kernels.stated(marked), [say(f.reason) for f in found[name][path]]
 
 
 @pytest.mark.parametrize("name", MARKED)
@@ -71,6 +72,6 @@ def _numbers(marked, disposition):
 
 def test_the_evidence_names_blocks_and_numbers(found):
     (_, norm) = found["harmless_row_max"]["harmless_row_max.py"]
-    assert "(errors: ∂g_q/∂q from " in norm.reason
+    assert "(errors: ∂g_q/∂q from " in say(norm.reason)
     first, second = found["only_if_both_are_cut"]["only_if_both_are_cut.py"][:2]
-    assert f"together with THL002 on line {second.suspect.span.line} it makes attention" in first.reason
+    assert f"together with THL002 on line {second.suspect.span.line} it makes attention" in say(first.reason)

@@ -29,6 +29,8 @@ from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import FileDependencies, Job, Outcome, TargetRequest, WorkerError
 from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.model import Run, Suspect
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.sentences import say
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.scan import scan_source
 
@@ -64,7 +66,9 @@ RUN = Run(
 )
 PLACES = {PATH: ((4, 4, 4, 40), (5, 11, 5, 26))}
 READS = FileDependencies((PATH,), {"/p": ("os",)})
-REAL = Outcome(0, "attention", (RUN, replace(RUN, backend="reference")), "", PLACES, PLACES, ("note",), READS)
+NOTE = Reason(ReasonCode.NOT_PROBED_ON, {"configuration": "odd sizes", "reason": Reason(ReasonCode.OUT_OF_TIME)})
+GOOD = Reason(ReasonCode.EXITS)
+REAL = Outcome(0, "attention", (RUN, replace(RUN, backend="reference")), None, PLACES, PLACES, (NOTE,), READS)
 SYMBOLS = tuple(target.symbol for target in TARGETS)
 
 atoms = st.one_of(
@@ -155,7 +159,7 @@ def messages(draw: st.DrawFn) -> bytes:
 
 def good(job: int, symbols: Iterable[str]) -> bytes:
     """All that is to be said of a job."""
-    said = [{"job": job, "outcome": json.dumps(Outcome(job, symbol, reason="good").to_json())} for symbol in symbols]
+    said = [{"job": job, "outcome": json.dumps(Outcome(job, symbol, reason=GOOD).to_json())} for symbol in symbols]
     return b"".join(json.dumps(message).encode() + b"\n" for message in [*said, {"job": job, "end": True}])
 
 
@@ -225,7 +229,7 @@ def check(outcome: Outcome) -> None:
     json.dumps(asdict(outcome), allow_nan=True).encode()
     for run in outcome.runs:
         assert run.verdict in Verdict
-        json.dumps([run.backend, run.reason, run.error, run.notes], ensure_ascii=False).encode()
+        json.dumps([run.backend, say(run.reason), run.error, *map(say, run.notes)], ensure_ascii=False).encode()
     reached = REACH.find_executed_suspects(map_back_to_source(outcome.places.get(PATH, ()), SOURCE, SOURCE))
     changed = replace(REAL, runs=(replace(RUN, verdict=Verdict.SAFE),))
     for base in (frozenset[Suspect](), frozenset(reached)):
@@ -249,7 +253,7 @@ def test_whatever_is_said_of_one_job_the_other_is_run(said: list[bytes], ends: b
         found = worker.run_jobs(JOBS, lambda outcome, running: None)
     for outcome in found[0].values():
         check(outcome)
-    assert {symbol: outcome.reason for symbol, outcome in found[1].items()} == dict.fromkeys(SYMBOLS, "good")
+    assert {symbol: outcome.reason for symbol, outcome in found[1].items()} == dict.fromkeys(SYMBOLS, GOOD)
 
 
 @FUZZED
@@ -287,4 +291,4 @@ def test_what_is_said_well_is_taken() -> None:
     with Spoken(good(0, SYMBOLS) + good(1, SYMBOLS)) as worker:
         found = worker.run_jobs(JOBS, lambda outcome, running: None)
         assert worker.starts == 1
-    assert [outcome.reason for job in (0, 1) for outcome in found[job].values()] == ["good"] * 4
+    assert [outcome.reason for job in (0, 1) for outcome in found[job].values()] == [GOOD] * 4

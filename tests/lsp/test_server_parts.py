@@ -17,6 +17,8 @@ from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
 from theria_lint.lsp.diagnostics import DiagnosticBuilder, DocumentMark, format_hover
 from theria_lint.lsp.documents import FinishedRun, find_folder_around, merge_reports
 from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect, Target, TargetKind, TargetResult
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.sentences import say
 from theria_lint.result import Environment, LintReport
 from theria_lint.rules.loader import load_rules
 
@@ -25,11 +27,15 @@ LINES = st.lists(st.sampled_from(["", "a", "b", "🦜", "  c"]), max_size=8)
 TEXT = "def f(q):\n    x.detach()\n    x.detach()\n"
 
 
+def told(text: str) -> Reason:
+    return Reason(ReasonCode.NO_WORKER, {"message": text})
+
+
 def finding(line: int, disposition: Disposition = Disposition.UNCONFIRMED, **more: object) -> Finding:
     suspect = Suspect(
         "THL002", "detach", "error", "k.py", Span(line, 5, line, 13), "f", "cuts", "mend", (line, line), "call"
     )
-    return Finding(suspect, disposition, None, "why", **more)  # type: ignore[arg-type]
+    return Finding(suspect, disposition, None, told("why"), **more)  # type: ignore[arg-type]
 
 
 def report(*findings: Finding) -> LintReport:
@@ -71,7 +77,7 @@ def test_a_disposition_survives_an_edit_elsewhere() -> None:
         (3, Disposition.CLEARED),
         (4, Disposition.CONFIRMED),
     ]
-    assert merged.findings[0].reason == "as last saved: why"
+    assert say(merged.findings[0].reason) == "as last saved: why"
 
 
 def test_what_was_edited_is_unconfirmed_again() -> None:
@@ -119,7 +125,7 @@ def test_no_comment_is_offered_that_would_change_the_code() -> None:
 
 def test_an_unsafe_kernel_without_a_suspect_says_where_to_look() -> None:
     target = Target("k.py", 1, "f", TargetKind.FUNCTION)
-    unsafe = TargetResult(target, Verdict.SILENT_COLLAPSE, "all is zero")
+    unsafe = TargetResult(target, Verdict.SILENT_COLLAPSE, told("all is zero"))
     (mark,) = marks(replace(report(), targets=(unsafe,)))
     assert mark.diagnostic.message == (
         "f is silent_collapse: all is zero\nNo suspect explains it: look at what it calls in other files and libraries."
@@ -128,7 +134,7 @@ def test_an_unsafe_kernel_without_a_suspect_says_where_to_look() -> None:
 
 
 def test_markup_of_the_code_under_test_is_shown_as_it_is() -> None:
-    hostile = replace(finding(2), reason="![x](https://example.com/x.png) <img src=x>\n# loud `")
+    hostile = replace(finding(2), reason=told("![x](https://example.com/x.png) <img src=x>\n# loud `"))
     text = format_hover(marks(report(hostile)), load_rules)
     assert r"\!\[x\]\(https://example.com/x.png\) \<img src=x\> \# loud \`" in text
 

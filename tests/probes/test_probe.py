@@ -246,7 +246,7 @@ MISSING, EMPTY, ZERO = Block(None, 1.0, 1.0, "missing"), Block(None, 1.0, 1.0, "
 def test_blocks_that_a_coarse_forward_leaves_unclear_stand_against_a_collapse_only_if_they_are_there(row, verdict):
     comparison = Comparison({"q": Block(1.0, 1.0, 0.0, "right")}, {("q", b): block for b, block in row.items()})
     judgement = judge(Derivatives(torch.ones(1)), comparison, {}, {}, once=False)
-    assert judgement.verdict == verdict, judgement.reason
+    assert judgement.verdict == verdict, judgement.why
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.patch import make_patch
 from theria_lint.result import Environment, LintReport
 
@@ -17,7 +18,13 @@ def report(path: str, *texts: str) -> LintReport:
     """A finding for each text that a rewrite gives the file."""
     suspect = Suspect("THL002", "detach", "error", path, Span(1, 1, 1, 2), "f", "", "", (1, 1), "drop-call")
     findings = tuple(
-        Finding(suspect, Disposition.CONFIRMED, None, "", Rewrite(f"f{number}", ((path, text),)))
+        Finding(
+            suspect,
+            Disposition.CONFIRMED,
+            None,
+            Reason(ReasonCode.NOT_CONFIRMED),
+            Rewrite(f"f{number}", ((path, text),)),
+        )
         for number, text in enumerate(texts)
     )
     return LintReport(Environment(), 1, findings, (), (), sources={(path, None): SOURCE})

@@ -64,11 +64,12 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     }  # fmt: skip
     assert list(document["environment"]) == ["python", "torch", "triton", "device"]
     place = ["path", "line", "column", "end_line", "end_column"]
-    names = ["rule", "name", "severity", *place, "message", "symbol", "disposition", "verdict", "reason", "remedy"]
+    reason = ["reason", "reason_code", "data"]
+    names = ["rule", "name", "severity", *place, "message", "symbol", "disposition", "verdict", *reason, "remedy"]
     assert list(document["findings"][0]) == [*names, "rewrite"]
     assert document["findings"][3]["cell"] == 4
-    assert list(document["targets"][0]) == ["path", "line", "symbol", "kind", "verdict", "reason", "runs"]
-    run = ["backend", "device", "dtype", "oracle", "status", "verdict", "error", "gradients", "blocks"]
+    assert list(document["targets"][0]) == ["path", "line", "symbol", "kind", "verdict", *reason, "runs"]
+    run = ["backend", "device", "dtype", "oracle", "status", "verdict", *reason, "error", "gradients", "blocks"]
     assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml"]
     assert list(document["errors"][0]) == ["path", "line", "message"]
     assert document["targets"][0]["runs"][0]["blocks"]["v,q"] == {"norm": 4.0, "oracle_norm": 4.0, "error": None}

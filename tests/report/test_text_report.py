@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sample_report import KERNEL, REPORT
+from tests.support.sample_report import KERNEL, REPORT, told
 from theria_lint.model import Rewrite, Run, Span, Target, TargetKind, TargetResult, Verdict
 from theria_lint.report import ReportView, render
 from theria_lint.report.grid import format_gradients, format_heatmap
@@ -34,7 +34,7 @@ def run_of(states: dict[str, str], error: float | None = 0.5) -> Run:
 
 def target_of(symbol: str, *runs: Run) -> TargetResult:
     target = Target("kernels/g.py", 3, symbol, TargetKind.FUNCTION, frozenset({symbol}))
-    return TargetResult(target, Verdict.SILENT_CORRUPTION, "odd", runs)
+    return TargetResult(target, Verdict.SILENT_CORRUPTION, told("odd"), runs)
 
 
 def alone(*targets: TargetResult) -> str:
@@ -129,12 +129,12 @@ def test_nothing_from_the_code_under_test_moves_the_cursor() -> None:
     evil = "\x1b[2J\x9b\r\u202e"
     source = KERNEL.replace("q @ k.mT", f"q @ k.mT # {evil}")
     suspect = replace(REPORT.findings[0].suspect, path="k.py", message=evil, symbol=evil, remedy=evil)
-    finding = replace(REPORT.findings[0], suspect=suspect, reason=evil)
-    run = replace(run_of({"q,q": "wrong"}), error=evil, notes=(evil,), reason=evil)
+    finding = replace(REPORT.findings[0], suspect=suspect, reason=told(evil))
+    run = replace(run_of({"q,q": "wrong"}), error=evil, notes=(told(evil),), reason=told(evil))
     report = replace(
         REPORT,
         findings=(finding,),
-        targets=(replace(target_of(evil, run), reason=evil),),
+        targets=(replace(target_of(evil, run), reason=told(evil)),),
         errors=(replace(REPORT.errors[0], message=evil, path=evil),),
         sources={("k.py", None): source},
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.confirming import confirm_source, target_of
 from theria.verdicts import Verdict
+from theria_lint.report.sentences import say
 
 ASKS = """
 import os, subprocess, torch
@@ -41,5 +42,5 @@ def test_whoever_goes_on_without_an_answer_is_measured(tmp_path: Path) -> None:
 def test_whoever_needs_the_program_is_told_so(tmp_path: Path) -> None:
     target = target_of(confirm_source(tmp_path, NEEDS), "attention")
     assert target.verdict is Verdict.INCONCLUSIVE
-    assert "it starts a process, which a probe may not do" in target.reason
-    assert "nvcc" in target.reason
+    assert "it starts a process, which a probe may not do" in say(target.reason)
+    assert "nvcc" in say(target.reason)

@@ -12,6 +12,7 @@ from tests.support.confirming import confirm_files, target_of
 from theria_lint.config import Settings
 from theria_lint.confirm.eligibility import make_confirm_settings
 from theria_lint.errors import UserError
+from theria_lint.report.sentences import say
 from theria_lint.sandbox import landlock, readable_paths
 
 linux = pytest.mark.skipif(sys.platform != "linux" or landlock.read_landlock_version() == 0, reason="needs Landlock")
@@ -66,7 +67,7 @@ def _readable(project: Path, names: list[str]) -> set[str]:
     """Which of some files a probe could read."""
     kernel = project / "kernel.py"
     kernel.write_text(KERNEL.format(paths=[str(project / name) for name in names]))
-    reason = target_of(confirm_files([kernel], device="cpu"), "attention").reason
+    reason = say(target_of(confirm_files([kernel], device="cpu"), "attention").reason)
     said = reason.partition("<")[2].partition(">")[0]
     assert len(said) == len(names), reason
     return {name for name, word in zip(names, said, strict=True) if word == "y"}

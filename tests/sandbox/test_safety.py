@@ -20,6 +20,7 @@ from tests.support.confirming import confirm_files, target_of
 from theria.verdicts import Verdict
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.confirm.worker_client import WorkerClient
+from theria_lint.report.sentences import say
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the protections are Linux's")
 
@@ -226,7 +227,7 @@ class Scene:
 
 def run_of(found: Confirmation, symbol: str) -> tuple[Verdict, str]:
     target = target_of(found, symbol)
-    return target.verdict, target.reason
+    return target.verdict, say(target.reason)
 
 
 @pytest.fixture(scope="module")

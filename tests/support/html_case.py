@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.sample_report import EMPTY, KERNEL, REPORT
+from tests.support.sample_report import EMPTY, KERNEL, REPORT, told
 from theria_lint.model import Rewrite
 from theria_lint.result import LintReport
 
@@ -26,15 +26,15 @@ def hostile() -> LintReport:
     findings = [
         replace(
             finding,
-            reason=EVIL,
+            reason=told(EVIL),
             suspect=replace(finding.suspect, path=EVIL, symbol=EVIL, message=EVIL, remedy=EVIL, name=EVIL, rule=EVIL),
             rewrite=Rewrite(EVIL, ((EVIL, KERNEL + EVIL),)),
         )
         for finding in REPORT.findings
     ]
     runs = [
-        replace(run, backend=EVIL, device=EVIL, dtype=EVIL, oracle=EVIL, status=EVIL, reason=EVIL, error=EVIL,
-                notes=(EVIL,), maml={"status": EVIL, "error": EVIL, "second_order_attn_inputs": [EVIL]},
+        replace(run, backend=EVIL, device=EVIL, dtype=EVIL, oracle=EVIL, status=EVIL, reason=told(EVIL), error=EVIL,
+                notes=(told(EVIL),), maml={"status": EVIL, "error": EVIL, "second_order_attn_inputs": [EVIL]},
                 gradients={EVIL: 1.0}, blocks={f"{EVIL},{EVIL}": {"norm": 1.0, "oracle_norm": 1.0, "error": 1.0}},
                 states={f"{EVIL},{EVIL}": "wrong"})
         for run in REPORT.targets[0].runs
@@ -42,7 +42,7 @@ def hostile() -> LintReport:
     targets = [
         replace(
             result,
-            reason=EVIL,
+            reason=told(EVIL),
             target=replace(result.target, path=EVIL, symbol=EVIL),
             runs=tuple(replace(run, verdict=result.verdict) for run in runs),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from theria_lint.model import Disposition, Finding, Run, Span, Suspect, Target, TargetKind, TargetResult, Verdict
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment, LintError, LintReport
 
 KERNEL = """\
@@ -28,6 +29,11 @@ def _suspect(
 ) -> Suspect:
     message = f"`{name}` in `{symbol}` cuts the graph: 100% of it, <all> & more"
     return Suspect(rule, name, severity, path, span, symbol, message, REMEDY, (span.line, span.end_line), None, cell)
+
+
+def told(text: str) -> Reason:
+    """A reason that is said in these words."""
+    return Reason(ReasonCode.NO_WORKER, {"message": text})
 
 
 def _blocks(values: dict[str, tuple[float | None, float, float | None]]) -> dict[str, dict[str, float | None]]:
@@ -64,7 +70,7 @@ _COLLAPSED = Run(
         "second_order_attn_inputs": ["k"], "outer_steps": 2, "inner_steps": 5,
         "oracle": "reference (float64)", "error": None,
     },
-    notes=("the first order is right",),
+    notes=(told("the first order is right"),),
 )  # fmt: skip
 _RAISES = Run(
     "self",
@@ -73,7 +79,7 @@ _RAISES = Run(
     "finite differences",
     "HARD_FAIL_OTHER",
     Verdict.FIRST_ORDER_ONLY,
-    "the second differentiation raises",
+    told("the second differentiation raises"),
     "RuntimeError: no second derivative",
 )
 _SAFE = Run("reference", "cpu", "float64", "reference", "OK", Verdict.SAFE)
@@ -91,47 +97,50 @@ REPORT = LintReport(
             _suspect("THL001", "no-grad", "error", Span(5, 7, 6, 37), "Attention.forward", "kernels/a b.py"),
             Disposition.CONFIRMED,
             Verdict.SILENT_COLLAPSE,
-            "with it 3 of 9 Hessian blocks are missing; without it, none (largest error 2.0e-07)",
+            told("with it 3 of 9 Hessian blocks are missing; without it, none (largest error 2.0e-07)"),
         ),
         Finding(
             _suspect("THL002", "detach", "warning", Span(7, 31, 7, 39), "Attention.forward", "kernels/a b.py"),
             Disposition.CONFIRMED,
             Verdict.SILENT_COLLAPSE,
-            "alone it is enough",
+            told("alone it is enough"),
         ),
         Finding(
             _suspect("THL002", "detach", "error", Span(10, 18, 10, 26), "Attention.mask", "kernels/a b.py"),
             Disposition.CLEARED,
             Verdict.SAFE,
-            "the target is safe with it",
+            told("the target is safe with it"),
         ),
         Finding(
             _suspect("THL002", "detach", "error", Span(2, 13, 2, 17), "attention", "n.ipynb", 4),
             Disposition.UNCONFIRMED,
             None,
-            "not run: notebooks are checked statically only",
+            told("not run: notebooks are checked statically only"),
         ),
     ),
     targets=(
         TargetResult(
             _target("kernels/a b.py", 3, "Attention", TargetKind.MODULE, "Attention.forward"),
             Verdict.SILENT_COLLAPSE,
-            "3 of 9 Hessian blocks are missing",
+            told("3 of 9 Hessian blocks are missing"),
             (_COLLAPSED, _SAFE),
         ),
         TargetResult(
             _target("kernels/b.py", 8, "flash", TargetKind.FUNCTION, "flash"),
             Verdict.FIRST_ORDER_ONLY,
-            "the second differentiation raises",
+            told("the second differentiation raises"),
             (_RAISES,),
         ),
         TargetResult(
-            _target("kernels/b.py", 20, "wrap", TargetKind.WRAPPER, "wrap"), Verdict.SAFE, "everything agrees", (_SAFE,)
+            _target("kernels/b.py", 20, "wrap", TargetKind.WRAPPER, "wrap"),
+            Verdict.SAFE,
+            told("everything agrees"),
+            (_SAFE,),
         ),
         TargetResult(
             _target("kernels/b.py", 30, "odd", TargetKind.AUTOGRAD_FUNCTION, "odd"),
             Verdict.INCONCLUSIVE,
-            "it takes an argument that is not known: name it in the configuration",
+            told("it takes an argument that is not known: name it in the configuration"),
         ),
     ),
     errors=(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.confirming import confirm_source, target_of
 from theria.verdicts import Verdict
+from theria_lint.report.sentences import say
 
 OPTIONAL = """
 import importlib.util, torch
@@ -26,9 +27,9 @@ def attention(q, k, v):
 def test_a_safe_verdict_names_what_it_was_reached_without(tmp_path: Path) -> None:
     target = target_of(confirm_source(tmp_path, OPTIONAL), "attention")
     assert target.verdict is Verdict.SAFE
-    assert target.reason.startswith("without flash_attn, xformers, which its code uses where installed, ")
+    assert say(target.reason).startswith("without flash_attn, xformers, which its code uses where installed, ")
 
 
 def test_nothing_is_said_where_nothing_was_looked_for(tmp_path: Path) -> None:
     source = OPTIONAL.replace("from flash_attn", "from collections").replace("xformers", "math")
-    assert "without" not in target_of(confirm_source(tmp_path, source), "attention").reason
+    assert "without" not in say(target_of(confirm_source(tmp_path, source), "attention").reason)

@@ -12,6 +12,7 @@ from tests.support.confirming import confirm_files, finding_of, target_of
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import Job, Outcome, TargetRequest
 from theria_lint.model import Run
+from theria_lint.report.sentences import say
 from theria_lint.worker import import_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are listed in /proc")
@@ -39,10 +40,10 @@ def spray(*lines):
 
 def forged(symbol, **more):
     run = {"backend": "self", "device": "cpu", "dtype": "float64", "oracle": "reference", "status": "OK",
-           "verdict": "safe", "reason": "forged", "error": None, "gradients": {}, "blocks": {}, "states": {},
+           "verdict": "safe", "reason": None, "error": None, "gradients": {}, "blocks": {}, "states": {},
            "maml": None, "notes": []}
     job = int(os.path.basename(os.environ["HOME"]))
-    data = {"job": job, "symbol": symbol, "runs": [run], "reason": "", "places": {}, "aside": {}, "notes": [],
+    data = {"job": job, "symbol": symbol, "runs": [run], "reason": None, "places": {}, "aside": {}, "notes": [],
             "reads": None, **more}
     return json.dumps(data).encode() + b"\\n"
 """
@@ -195,7 +196,7 @@ def test_a_file_says_nothing_of_what_it_does_not_run(found) -> None:
     assert finding.disposition == "unconfirmed"
     target = target_of(found, "attention_speaks")
     assert target.verdict is Verdict.INCONCLUSIVE
-    assert "names a file that was not asked about" in target.reason
+    assert "names a file that was not asked about" in say(target.reason)
 
 
 def test_what_a_file_said_before_it_died_is_no_evidence(found) -> None:
@@ -206,11 +207,11 @@ def test_what_a_file_said_before_it_died_is_no_evidence(found) -> None:
 def test_a_flood_ends_the_job(found, symbol: str) -> None:
     target = target_of(found, symbol)
     assert target.verdict is Verdict.INCONCLUSIVE
-    assert target.reason == "its process gave more answers than there are targets"
+    assert say(target.reason) == "its process gave more answers than there are targets"
 
 
 def test_an_answer_without_end_in_depth_costs_its_target(found) -> None:
-    assert "is nested too deeply" in target_of(found, "attention_nested").reason
+    assert "is nested too deeply" in say(target_of(found, "attention_nested").reason)
 
 
 def test_the_others_are_checked(found) -> None:
@@ -241,4 +242,4 @@ def test_what_a_probe_said_before_it_died_is_no_evidence(status: int) -> None:
 
 def test_a_probe_that_answers_nonsense_says_so() -> None:
     for answer in (b"[" * 100_000, b"{}", b"x" * (9 << 20)):
-        assert "gave an answer that cannot be one" in import_process._believed(answer, 0, TARGET, JOB).reason
+        assert "gave an answer that cannot be one" in say(import_process._believed(answer, 0, TARGET, JOB).reason)

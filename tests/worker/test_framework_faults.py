@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.confirming import confirm_source, target_of
-from theria_lint.worker import torch_bugs
+from theria_lint.reasons import ReasonCode
 
 SOURCE = """
 import torch
@@ -56,4 +56,4 @@ def test_a_module_that_pytorch_differentiates_wrongly_is_safe_and_the_note_says_
         pytest.skip("this release of PyTorch differentiates it rightly")
     run = target_of(confirm_source(tmp_path, SOURCE, device="cpu"), "LambdaAttention").runs[0]
     assert run.verdict == "safe"
-    assert any(note.endswith(torch_bugs.TORCH_BUG_NOTE) for note in run.notes)
+    assert any(note.code == ReasonCode.TORCH_BUG for note in run.notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.confirming import confirm_source, target_of
+from theria_lint.report.sentences import say
 
 SOURCE = """
 import torch
@@ -20,9 +21,9 @@ def attention(q, k, v):
 def test_a_path_that_could_not_be_run_stands_in_the_reason(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, SOURCE, device="cpu"), "attention")
     assert result.verdict == "safe"
-    assert result.reason.startswith("on the path that CPU tensors take all gradients")
-    assert "the path of a GPU could not be run: " in result.reason
-    assert "the kernel is missing" in result.reason
+    assert say(result.reason).startswith("on the path that CPU tensors take all gradients")
+    assert "the path of a GPU could not be run: " in say(result.reason)
+    assert "the kernel is missing" in say(result.reason)
 
 
 def test_a_file_that_wants_a_gpu_to_be_imported_has_a_stand_in(tmp_path):
@@ -51,4 +52,4 @@ def attention(q, k, v):
 """
     target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
     assert target.verdict == "inconclusive"
-    assert "requires a CUDA GPU" in target.reason
+    assert "requires a CUDA GPU" in say(target.reason)

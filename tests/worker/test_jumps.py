@@ -10,7 +10,7 @@ import torch
 
 from theria.probes import Report
 from theria.probes.layouts import ROUND
-from theria.verdicts import Status, Verdict
+from theria.verdicts import Ground, Reason, Status, Verdict
 from theria_lint.worker import discontinuity
 from theria_lint.worker.find_call.call_strategy import BoundCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
@@ -44,7 +44,12 @@ def test_a_jump_within_the_reach_of_differences_is_one():
 
 
 BLAMED = Report(
-    Status.OK, Verdict.SILENT_CORRUPTION, "wrong", dtype="float64", device="cpu", oracle="finite differences (of it)"
+    Status.OK,
+    Verdict.SILENT_CORRUPTION,
+    Reason(Ground.BLOCKS_LOST),
+    dtype="float64",
+    device="cpu",
+    oracle="finite differences (of it)",
 )
 SCENE = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.confirming import confirm_source, target_of
+from theria_lint.report.sentences import say
 
 SOURCE = """
 import torch
@@ -32,8 +33,8 @@ def test_the_math_path_clears_nothing_and_other_sizes_are_tried(tmp_path: Path) 
     found = confirm_source(tmp_path, SOURCE, device="cpu")
     wide, padded = found.findings
     assert (wide.suspect.symbol, wide.disposition) == ("wide_attention", "unconfirmed")
-    assert "PyTorch took its math path" in wide.reason
-    assert wide.reason.endswith("with --device cuda")
+    assert "PyTorch took its math path" in say(wide.reason)
+    assert say(wide.reason).endswith("with --device cuda")
     assert (padded.suspect.symbol, padded.disposition) == ("padded_attention", "confirmed")
     assert target_of(found, "padded_attention").verdict == "first_order_only"
     assert target_of(found, "explicit_attention").runs[0].notes == ()

@@ -7,13 +7,13 @@ from types import ModuleType
 import pytest
 
 from theria_lint.confirm.protocol import Job
-from theria_lint.worker.failure_messages import NotDefinedError, describe_failed_probe
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.worker.failure_messages import NotDefinedError, explain_failed_probe
 from theria_lint.worker.importer import resolve_symbol
 
 
 def test_a_target_in_a_branch_that_is_not_taken_says_so():
     with pytest.raises(NotDefinedError) as caught:
         resolve_symbol(ModuleType("kernels"), "triton_attention")
-    assert describe_failed_probe(caught.value, Job(0, "kernels.py", (), {}, (), "cpu", 1.0, 1 << 30)) == (
-        "its module does not define triton_attention when it is imported here: it stands in a branch not taken"
-    )
+    reason = explain_failed_probe(caught.value, Job(0, "kernels.py", (), {}, (), "cpu", 1.0, 1 << 30))
+    assert reason == Reason(ReasonCode.NOT_DEFINED, {"symbol": "triton_attention"})

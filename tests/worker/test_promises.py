@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.support.confirming import confirm_source, target_of
+from theria_lint.report.sentences import say
 
 MODULE = """import functools
 
@@ -151,5 +152,5 @@ def test_a_call_that_a_gpu_gives_to_a_fused_kernel_is_measured_in_the_precisions
     found = confirm_source(tmp_path, FUSED, device="cuda")
     result = target_of(found, "attention")
     assert result.verdict == "first_order_only", result.reason
-    assert result.reason.startswith(("in bfloat16", "in float16", "in float32"))
+    assert say(result.reason).startswith(("in bfloat16", "in float16", "in float32"))
     assert [finding.disposition for finding in found.findings] == ["confirmed"]

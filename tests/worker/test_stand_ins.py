@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.support.confirming import confirm_source
+from theria_lint.report.sentences import say
 from theria_lint.worker.autograd_substitutes import ForwardAutograd, RegraphedSave, mark_kept
 
 
@@ -172,7 +173,7 @@ def test_an_opaque_backward_and_what_is_saved_are_ruled_on_one_by_one(tmp_path: 
         ("THL005", "lse"): "confirmed",
         ("THL001", "torch.no_grad()"): "confirmed",
     }
-    assert "computed again on the graph" in says["THL005", "lse"].reason
+    assert "computed again on the graph" in say(says["THL005", "lse"].reason)
     assert not any(finding.rewrite for finding in says.values())
     hidden = [f for f in found.findings if f.suspect.rule == "THL002"]
     assert {str(f.disposition) for f in hidden} == {"unconfirmed"}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from theria.probes.derivatives import Derivatives, Failure, Route
+from theria.probes.derivatives import Derivatives, Route
+from theria.probes.foreign_errors import speaks_of_the_machine
 from theria.probes.oracles import Observation, Oracle
 from theria.probes.report import Block
-from theria.verdicts import COTANGENT, Status, Verdict, block_name
+from theria.verdicts import COTANGENT, Ground, Reason, Status, Verdict, block_name, finite
 
 MISSING = 1e-6
 """A block smaller than this fraction of the oracle's is missing: autograd found a path that carries nothing."""
@@ -124,11 +126,11 @@ def _largest(truths: Iterable[Observation]) -> float:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with the status behind it and one sentence of evidence."""
+    """A verdict with the status behind it and what it rests on."""
 
     verdict: Verdict
     status: Status
-    reason: str
+    why: Reason
 
 
 def judge(
@@ -151,18 +153,16 @@ def judge(
         or _silent(comparison, sums)
         or _nothing(comparison)
         or _unclear(comparison)
-        or Judgement(Verdict.SAFE, Status.OK, _agreement(comparison))
+        or _judge(Verdict.SAFE, Status.OK, Ground.ALL_AGREE, largest_error=_largest_error(comparison))
     )
+
+
+def _judge(verdict: Verdict, status: Status, ground: Ground, **data: Any) -> Judgement:
+    return Judgement(verdict, status, Reason(ground, data))
 
 
 _AUTOGRADS_OWN = ("RuntimeError", "NotImplementedError")
 """What autograd raises where a graph is cut or a derivative is not implemented."""
-
-_OF_THE_MACHINE = ("ImportError", "ModuleNotFoundError", "InterpreterError", "CompilationError", "OutOfResources")
-_MACHINE_WORDS = (
-    *("CUDA", "NVIDIA", "active driver", "no kernel image", "can't allocate memory"),
-    *("pip install", "upgrade"),  # what is installed here will not do
-)
 
 
 def _unable(primary: Derivatives) -> Judgement | None:
@@ -170,11 +170,16 @@ def _unable(primary: Derivatives) -> Judgement | None:
     failure = primary.failure
     if failure is None:
         return None
-    machine = failure.kind in _OF_THE_MACHINE or any(word in failure.message for word in _MACHINE_WORDS)
+    machine = speaks_of_the_machine(failure.kind, failure.message)
     if not machine and (failure.order == 2 or failure.kind in _AUTOGRADS_OWN):
         return None
-    reason = f"its backward could not be run here: {failure.kind}: {failure.message}"
-    return Judgement(Verdict.INCONCLUSIVE, Status.HARD_FAIL_OTHER, reason)
+    return _judge(
+        Verdict.INCONCLUSIVE,
+        Status.HARD_FAIL_OTHER,
+        Ground.BACKWARD_NOT_RUNNABLE,
+        kind=failure.kind,
+        message=failure.message,
+    )
 
 
 def _refuses(primary: Derivatives, others: Mapping[Route, Derivatives]) -> Judgement | None:
@@ -182,8 +187,8 @@ def _refuses(primary: Derivatives, others: Mapping[Route, Derivatives]) -> Judge
     failures = [d.failure for d in (primary, *whole)]
     if not all(failure is not None and failure.order == 1 for failure in failures):
         return None
-    reason = f"the first differentiation raises: {primary.failure.message}" if primary.failure else ""
-    return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, reason)
+    message = primary.failure.message if primary.failure else ""
+    return _judge(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_OTHER, Ground.NEVER_DIFFERENTIABLE, message=message)
 
 
 def _unused(primary: Derivatives, comparison: Comparison) -> Judgement | None:
@@ -194,10 +199,10 @@ def _unused(primary: Derivatives, comparison: Comparison) -> Judgement | None:
     ]
     if not unused:
         return None
-    names = ", ".join(unused)
     largest = max(comparison.gradients[name].oracle_norm for name in unused)
-    reason = f"autograd says that {names} is unused, and the true gradient is not zero (norm {largest:.3g})"
-    return Judgement(Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_UNUSED, reason)
+    return _judge(
+        Verdict.HARD_STRUCTURAL, Status.HARD_FAIL_UNUSED, Ground.INPUT_UNUSED, inputs=unused, norm=finite(largest)
+    )
 
 
 def _raises(
@@ -208,20 +213,20 @@ def _raises(
     marked = any(d.error_node for d in (primary, *others.values()))
     if not failures and not (marked and missing):
         return None
-    told = failures[0] if failures else Failure(2, "RuntimeError", "its node is in the graph, pruned by autograd.grad")
-    order = "second" if told.order == 2 else "first"
-    wanted = " where its graph is asked for" if once else ""
+    order = failures[0].order if failures else 2
     routes = [str(route) for route, d in others.items() if d.failure]
-    where = f" ({'; '.join(routes)})" if routes and primary.failure is None else ""
-    reason = f"the {order} differentiation raises{wanted}{where}: {told.message}"
-    lost = _count(missing, "block")
-    if marked and primary.failure is None:
-        reason += f"; autograd.grad does not raise but loses {lost}"
-    if told.order == 1:
-        silent = [str(r) for r, d in others.items() if not d.failure and all(v is None for v in d.rows.values())]
-        reason += f"; {' and '.join(silent)} loses every block in silence" if silent else ""
-    status = Status.HARD_FAIL_ONCE_DIFF if marked else Status.HARD_FAIL_OTHER
-    return Judgement(Verdict.FIRST_ORDER_ONLY, status, reason)
+    silent = [str(r) for r, d in others.items() if not d.failure and all(v is None for v in d.rows.values())]
+    return _judge(
+        Verdict.FIRST_ORDER_ONLY,
+        Status.HARD_FAIL_ONCE_DIFF if marked else Status.HARD_FAIL_OTHER,
+        Ground.DIFFERENTIATION_RAISES,
+        order=order,
+        once=once,
+        routes=routes if primary.failure is None else [],
+        message=failures[0].message if failures else None,
+        lost=len(missing) if marked and primary.failure is None else None,
+        silent=silent if order == 1 else [],
+    )
 
 
 def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> Judgement | None:
@@ -231,35 +236,34 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
     lost = [key for key, b in comparison.rows.items() if b.state == "missing"]
     gradients = [name for name, b in comparison.gradients.items() if b.state in ("missing", "wrong")]
     unclear = [b for b in signal.values() if b.state == "unclear" and not b.norm]  # nothing, where nothing may be right
+    first = {
+        "gradients": gradients,
+        "gradient_error": finite(max((comparison.gradients[name].error for name in gradients), default=0.0)),
+    }
     if signal and lost and len(missing) + len(unclear) == len(signal):
-        all_of_them = "the one Hessian block" if len(signal) == 1 else f"all {len(signal)} Hessian blocks"
-        verb = ("carries", "is") if len(signal) == 1 else ("may carry" if unclear else "carry", "are")
-        reason = f"nothing raises, and {all_of_them} that {verb[0]} signal {verb[1]} missing"
-        return Judgement(Verdict.SILENT_COLLAPSE, Status.OK, reason + _gradient_note(gradients, comparison))
+        blocks, doubt = [block_name(*key) for key in signal], bool(unclear)
+        return _judge(Verdict.SILENT_COLLAPSE, Status.OK, Ground.SIGNAL_LOST, blocks=blocks, unclear=doubt, **first)
     if lost or wrong or gradients:
-        parts = []
-        if lost:
-            parts.append(f"missing {_names(lost)}")
-        if wrong:
-            worst = max(wrong, key=lambda key: comparison.rows[key].error)
-            parts.append(f"wrong {_names(wrong)} (off by {comparison.rows[worst].error:.2g} of its norm at worst)")
-        reason = "nothing raises, but " + "; ".join(parts) if parts else "nothing raises"
-        return Judgement(Verdict.SILENT_CORRUPTION, Status.OK, reason + _gradient_note(gradients, comparison))
-    for route, blocks in sums.items():
-        bad = [name for name, b in blocks.items() if b.state in ("missing", "wrong")]
+        return _judge(
+            Verdict.SILENT_CORRUPTION,
+            Status.OK,
+            Ground.BLOCKS_LOST,
+            missing=[block_name(*key) for key in lost],
+            wrong=[block_name(*key) for key in wrong],
+            error=finite(max((comparison.rows[key].error for key in wrong), default=0.0)),
+            **first,
+        )
+    for route, blocks_by_route in sums.items():
+        bad = [name for name, b in blocks_by_route.items() if b.state in ("missing", "wrong")]
         if bad:
-            reason = (
-                f"by {route}, nothing raises, but derivatives of the gradients in {', '.join(bad)} are lost or wrong"
-            )
-            return Judgement(Verdict.SILENT_CORRUPTION, Status.OK, reason)
+            return _judge(Verdict.SILENT_CORRUPTION, Status.OK, Ground.ROUTE_LOST, route=str(route), variables=bad)
     return None
 
 
 def _nothing(comparison: Comparison) -> Judgement | None:
     if any(block.oracle_norm > 1e-12 for block in comparison.gradients.values()):
         return None
-    reason = "its output does not depend on its inputs as it was called: there is no derivative to lose"
-    return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
+    return _judge(Verdict.INCONCLUSIVE, Status.OK, Ground.NO_DEPENDENCE)
 
 
 def _unclear(comparison: Comparison) -> Judgement | None:
@@ -268,29 +272,11 @@ def _unclear(comparison: Comparison) -> Judgement | None:
     if not unclear:
         return None
     if all(math.isfinite(block.oracle_norm) for block in unclear.values()):
-        judged = ", ".join(unclear)
-        reason = f"its forward is too coarse or too steep for finite differences to judge {judged}; give an oracle"
-    else:
-        reason = "its forward is not finite a short way from where it was probed; give other arguments or an oracle"
-    return Judgement(Verdict.INCONCLUSIVE, Status.OK, reason)
+        return _judge(Verdict.INCONCLUSIVE, Status.OK, Ground.ORACLE_DOUBTFUL, judged=list(unclear))
+    return _judge(Verdict.INCONCLUSIVE, Status.OK, Ground.FORWARD_NOT_FINITE_NEARBY)
 
 
-def _gradient_note(names: list[str], comparison: Comparison) -> str:
-    if not names:
-        return ""
-    worst = max(comparison.gradients[name].error for name in names)
-    return f"; the gradient of {', '.join(names)} is wrong already (off by {worst:.2g} of its norm)"
-
-
-def _names(keys: list[tuple[str, str]]) -> str:
-    return ", ".join(block_name(a, b) for a, b in keys)
-
-
-def _count(items: list[Block], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
-
-
-def _agreement(comparison: Comparison) -> str:
+def _largest_error(comparison: Comparison) -> float | None:
+    """Of what is right: of a zero there is no part."""
     blocks = (*comparison.gradients.values(), *comparison.rows.values())
-    worst = max((block.error for block in blocks if block.state == "right"), default=0.0)  # of a zero there is no part
-    return f"all gradients and blocks agree with the oracle (largest relative error {worst:.1e})"
+    return finite(max((block.error for block in blocks if block.state == "right"), default=0.0))

@@ -24,7 +24,7 @@ from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.report import Report
 from theria.probes.rounding import TOLERANCES, effective_dtype, relative_error
-from theria.verdicts import Status, Verdict
+from theria.verdicts import Ground, Reason, Status, Verdict
 
 AGREEMENT = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Relative forward error up to which a trusted function computes the same thing as the target."""
@@ -76,7 +76,7 @@ def measure(
     empty = Report(
         Status.OK,
         Verdict.INCONCLUSIVE,
-        "its forward returns numbers that are not finite",
+        Reason(Ground.FORWARD_NOT_FINITE),
         dtype=str(dtype).removeprefix("torch."),
         device=output.device.type,
         configuration=configuration,
@@ -85,11 +85,11 @@ def measure(
     if not bool(torch.isfinite(output).all()):
         return empty
     if again.shape != output.shape or relative_error(again, output) > TOLERANCES[dtype]:
-        return replace(empty, reason="its forward gives another output when it is called again with the same inputs")
+        return replace(empty, why=Reason(Ground.FORWARD_NOT_REPEATABLE))
     primary = differentiate(function, point, PRIMARY)
     if not primary.in_graph:
-        reason = "the output is outside the graph: it does not require grad although every input does"
-        return replace(empty, status=Status.HARD_FAIL_UNUSED, verdict=Verdict.HARD_STRUCTURAL, reason=reason)
+        why = Reason(Ground.OUTPUT_OUTSIDE_GRAPH)
+        return replace(empty, status=Status.HARD_FAIL_UNUSED, verdict=Verdict.HARD_STRUCTURAL, why=why)
     # Where autograd.grad refuses the first differentiation, the other routes tell what .backward makes of it.
     refused = primary.failure is not None and primary.failure.order == 1
     others = {route: differentiate(function, point, route) for route in (SECONDARY if refused else routes)}
@@ -106,7 +106,7 @@ def measure(
         empty,
         status=judgement.status,
         verdict=judgement.verdict,
-        reason=judgement.reason,
+        why=judgement.why,
         gradients=comparison.gradients,
         blocks={f"{a},{b}": block for (a, b), block in comparison.rows.items()},
         oracle=oracle.name,

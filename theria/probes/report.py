@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from theria.verdicts import Status, Verdict, block_name, variable
+from theria.verdicts import Reason, Status, Verdict, block_name, variable
+from theria.wording import describe
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class Report:
 
     ``blocks`` is keyed ``"q,k"`` for ∂g_q/∂k and ``"q,out"`` for the cotangent block ∂g_q/∂W; ``noise_floor`` is the
     relative error that the run's precision allows; ``backend`` lists the backends of ours that executed, if any.
+    ``why`` is what the verdict rests on, ``remarks`` what else was found out: ``reason`` and ``notes`` in words.
     """
 
     status: Status
     verdict: Verdict
-    reason: str
+    why: Reason
     gradients: dict[str, Block] = field(default_factory=dict)
     blocks: dict[str, Block] = field(default_factory=dict)
     oracle: str = ""
@@ -43,7 +45,17 @@ class Report:
     configuration: str = ""
     backends: tuple[str, ...] = ()
     error: str | None = None
-    notes: tuple[str, ...] = ()
+    remarks: tuple[Reason, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """One sentence of evidence."""
+        return describe(self.why)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else was found out, a sentence each."""
+        return tuple(map(describe, self.remarks))
 
     @property
     def safe(self) -> bool:

@@ -24,7 +24,7 @@ from theria.probes.measure import AGREEMENT, Trusted, closest_reference, measure
 from theria.probes.point import Function, trial
 from theria.probes.qkv import draw_qkv
 from theria.probes.report import Report
-from theria.verdicts import Verdict, worst
+from theria.verdicts import Ground, Reason, Verdict, worst
 
 
 def attention_references(layout: str, scale: float | None = None, is_causal: bool | None = None) -> list[Trusted]:
@@ -100,7 +100,8 @@ def probe(
             reports.append(measure(fn, inputs, references=references, seed=seed, configuration=name))
         except Exception as error:
             refusal = refusal or error
-            skipped.append(f"not probed on {name}: {type(error).__name__}: {error}")
+            told = {"configuration": name, "kind": type(error).__name__, "message": str(error)}
+            skipped.append(Reason(Ground.NOT_PROBED, told))
     if not reports:
         assert refusal is not None
         raise refusal
@@ -155,12 +156,16 @@ def measure_under_autocast(
     return report if telling and report.oracle == "reference" else None
 
 
-def summarise(reports: Sequence[Report], notes: Sequence[str] = ()) -> Report:
-    """The worst report, with what the others found as notes."""
+def summarise(reports: Sequence[Report], remarks: Sequence[Reason] = ()) -> Report:
+    """The worst report, with what the others found as remarks."""
     verdict = worst(report.verdict for report in reports)
     chosen = next(report for report in reports if report.verdict is verdict)
-    differing = [f"{r.configuration}: {r.verdict}" for r in reports if r.verdict is not verdict]
-    return replace(chosen, notes=(*chosen.notes, *differing, *notes))
+    differing = [
+        Reason(Ground.OTHER_CONFIGURATION, {"configuration": r.configuration, "verdict": r.verdict})
+        for r in reports
+        if r.verdict is not verdict
+    ]
+    return replace(chosen, remarks=(*chosen.remarks, *differing, *remarks))
 
 
 def _configurations(

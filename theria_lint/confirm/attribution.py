@@ -16,22 +16,20 @@ from theria_lint.confirm.evidence import (
     SuspectRuling,
     SuspectRulings,
     cuts_forward,
-    describe_substitute,
-    format_changes,
-    format_suspects,
+    encode_changes,
+    encode_suspects,
     get_reason,
     is_exercised,
     list_worsened_blocks,
+    rule,
 )
 from theria_lint.confirm.interactions import find_cancelling_pairs, find_minimal_harmful_subsets
-from theria_lint.confirm.protocol import MATH_PATH, Outcome
+from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Disposition, Suspect
+from theria_lint.reasons import Reason, ReasonCode
 
 MAX_COMPANIONS = 3
 """Beside how many others a suspect is tried that does not run as the only one left."""
-
-REPLACE_BY_HAND = "replace it by hand with code that autograd records, and lint again"
-"""What to do where no variant tells whether a suspect is to blame."""
 
 
 def attribute_suspects(evidence: Evidence) -> AttributionPlan[Attribution]:
@@ -39,10 +37,10 @@ def attribute_suspects(evidence: Evidence) -> AttributionPlan[Attribution]:
     symbol, verdict = evidence.baseline.symbol, evidence.get_verdict(frozenset())
     everyone = [*evidence.suspects, *evidence.fixed]
     if verdict is Verdict.INCONCLUSIVE:
-        reason = add_advice(f"{symbol} is inconclusive: {get_reason(evidence.baseline)}")
+        reason = Reason(ReasonCode.TARGET_INCONCLUSIVE, {"target": symbol, "reason": get_reason(evidence.baseline)})
         return Attribution({s: SuspectRuling(Disposition.UNCONFIRMED, reason) for s in everyone})
     if verdict is Verdict.SAFE:
-        return Attribution({s: _rule_safe(evidence.baseline, s, "") for s in everyone})
+        return Attribution({s: _rule_safe(evidence.baseline, s, alone=False) for s in everyone})
     base = yield from _find_clean_variant(evidence)
     rulings = (
         {s: _rule_undecidable(evidence) for s in everyone}
@@ -118,21 +116,19 @@ def _mention_substitute(suspect: Suspect, ruling: SuspectRuling) -> SuspectRulin
     """The ruling on a suspect, with what stood in its place."""
     if ruling.disposition is not Disposition.CONFIRMED:
         return ruling
-    return replace(ruling, reason=f"{ruling.reason}; without it means {describe_substitute(suspect)}")
+    backward = suspect.symbol if suspect.symbol.endswith(".backward") else None
+    return replace(ruling, reason=Reason(ReasonCode.SUBSTITUTED, {"reason": ruling.reason, "backward": backward}))
 
 
 def _rule_hidden(evidence: Evidence, base: Ablation, suspect: Suspect) -> SuspectRuling:
     """A suspect that changes nothing where there is nothing left to change."""
-    symbol, verdict = evidence.baseline.symbol, evidence.get_verdict(base)
-    by = format_suspects(evidence.fixed) or "what is no suspect"
-    reason = f"{symbol} is {verdict} with and without it, and {by} may hide what it does: mend that, and lint again"
-    return SuspectRuling(Disposition.UNCONFIRMED, reason)
-
-
-def add_advice(reason: str) -> str:
-    """The reason why a target has no verdict, and what to do unless it says so itself."""
-    says = any(word in reason for word in ("install ", "--", "again", "configuration", "tool.theria-lint"))
-    return reason if says else f"{reason}; mend that, or say how to call it in [[tool.theria-lint.targets]]"
+    return rule(
+        Disposition.UNCONFIRMED,
+        ReasonCode.MAY_BE_HIDDEN,
+        target=evidence.baseline.symbol,
+        verdict=str(evidence.get_verdict(base)),
+        by=encode_suspects(evidence.fixed),
+    )
 
 
 def _find_clean_variant(evidence: Evidence) -> AttributionPlan[Ablation | None]:
@@ -179,34 +175,34 @@ def _rule_alone(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspect
     symbol, outcome, clean = evidence.baseline.symbol, evidence[base - {suspect}], evidence[base]
     verdict, without = evidence.get_verdict(base - {suspect}), evidence.get_verdict(base)
     if not verdict.unsafe:
-        return _rule_safe(outcome, suspect, " as the only suspect left")
+        return _rule_safe(outcome, suspect, alone=True)
     if evidence.is_broken(base):
         return _rule_undecidable(evidence)
-    found = list_worsened_blocks(outcome, clean)
-    numbers = f" (errors: {format_changes(found)})" if found else ""
-    if not without.unsafe:
-        reason = (
-            f"with it {symbol} is {verdict}: {get_reason(outcome)}; without it {without}: {get_reason(clean)}{numbers}"
-        )
-        return SuspectRuling(Disposition.CONFIRMED, reason)
+    changes = encode_changes(list_worsened_blocks(outcome, clean))
     if verdict is not without:
-        reason = (
-            f"with it {symbol} is {verdict}: {get_reason(outcome)}; "
-            f"without it still {without}: {get_reason(clean)}{numbers}; the cause lies deeper"
+        return rule(
+            Disposition.CONFIRMED,
+            ReasonCode.UNSAFE_OTHERWISE_WITHOUT_IT if without.unsafe else ReasonCode.UNSAFE_WITH_IT,
+            target=symbol,
+            verdict=str(verdict),
+            reason=get_reason(outcome),
+            verdict_without=str(without),
+            reason_without=get_reason(clean),
+            changes=changes,
         )
-        return SuspectRuling(Disposition.CONFIRMED, reason)
-    if found:
-        reason = f"{symbol} is {verdict} without it too, but worse with it (errors: {format_changes(found)} without it)"
-        return SuspectRuling(Disposition.CONFIRMED, reason)
-    return SuspectRuling(Disposition.CLEARED, f"{symbol} is {verdict} with and without it: it changes no block")
+    known = {"target": symbol, "verdict": str(verdict)}
+    if changes:
+        return rule(Disposition.CONFIRMED, ReasonCode.WORSE_WITH_IT, **known, changes=changes)
+    return rule(Disposition.CLEARED, ReasonCode.CHANGES_NOTHING, **known)
 
 
-def _rule_safe(outcome: Outcome, suspect: Suspect, how: str) -> SuspectRuling:
-    """Cleared, unless what the suspect stands for did not happen."""
+def _rule_safe(outcome: Outcome, suspect: Suspect, *, alone: bool) -> SuspectRuling:
+    """Cleared, unless what the suspect stands for did not happen; ``alone``: it is the only suspect left."""
     if not is_exercised(suspect, outcome):
-        reason = f"{outcome.symbol} is safe with it{how}, but {MATH_PATH}: lint where there is one, with --device cuda"
-        return SuspectRuling(Disposition.UNCONFIRMED, reason)
-    return SuspectRuling(Disposition.CLEARED, f"{outcome.symbol} is safe with it{how}: {get_reason(outcome)}")
+        code = ReasonCode.FUSED_KERNEL_NOT_MET
+        return rule(Disposition.UNCONFIRMED, code, target=outcome.symbol, alone=alone)
+    told = {"target": outcome.symbol, "alone": alone, "reason": get_reason(outcome)}
+    return rule(Disposition.CLEARED, ReasonCode.SAFE_WITH_IT, **told)
 
 
 def _rule_beside_others(
@@ -217,28 +213,34 @@ def _rule_beside_others(
     for other in others:
         pair, lone = base - {suspect, other}, base - {other}
         found = list_worsened_blocks(evidence[pair], evidence[lone])
-        numbers = f" (errors: {format_changes(found)})" if found else ""
+        known = {"target": symbol, "others": encode_suspects([other])}
         if evidence.get_verdict(pair).unsafe and (evidence.is_safe(lone) or found):
-            reason = (
-                f"beside {format_suspects([other])} it makes {symbol} {evidence.get_verdict(pair)}: "
-                f"{get_reason(evidence[pair])}; without it {evidence.get_verdict(lone)}{numbers}"
+            return rule(
+                Disposition.CONFIRMED,
+                ReasonCode.UNSAFE_BESIDE,
+                **known,
+                verdict=str(evidence.get_verdict(pair)),
+                reason=get_reason(evidence[pair]),
+                verdict_without=str(evidence.get_verdict(lone)),
+                changes=encode_changes(found),
             )
-            return SuspectRuling(Disposition.CONFIRMED, reason)
         if evidence.is_safe(pair):
-            return SuspectRuling(Disposition.CLEARED, f"{symbol} is safe with it beside {format_suspects([other])}")
+            return rule(Disposition.CLEARED, ReasonCode.SAFE_BESIDE, **known)
     if evidence.is_safe(frozenset({suspect})):
         return _rule_sufficient(evidence, suspect)
     why = get_reason(evidence[base - {suspect}])
-    reason = f"the variant of {symbol} in which it is the only suspect left does not run ({why})"
-    return SuspectRuling(Disposition.UNCONFIRMED, f"{reason}: {REPLACE_BY_HAND}")
+    return rule(Disposition.UNCONFIRMED, ReasonCode.VARIANT_DOES_NOT_RUN, target=symbol, reason=why)
 
 
 def _rule_sufficient(evidence: Evidence, suspect: Suspect) -> SuspectRuling:
-    symbol, without = evidence.baseline.symbol, evidence[frozenset({suspect})]
-    found = list_worsened_blocks(evidence.baseline, without)
-    numbers = f" (errors: {format_changes(found)})" if found else ""
-    reason = f"to leave it out is enough to make {symbol} safe: {get_reason(without)}{numbers}"
-    return SuspectRuling(Disposition.CONFIRMED, reason)
+    without = evidence[frozenset({suspect})]
+    return rule(
+        Disposition.CONFIRMED,
+        ReasonCode.ENOUGH_TO_REMOVE,
+        target=evidence.baseline.symbol,
+        reason=get_reason(without),
+        changes=encode_changes(list_worsened_blocks(evidence.baseline, without)),
+    )
 
 
 def _rule_left_in(evidence: Evidence, base: Ablation, suspect: Suspect) -> SuspectRuling:
@@ -247,36 +249,44 @@ def _rule_left_in(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspe
         return _rule_undecidable(evidence)
     if evidence.is_safe(frozenset({suspect})):
         return _rule_sufficient(evidence, suspect)
-    symbol, others = evidence.baseline.symbol, [s for s in evidence.suspects if s in base]
-    return SuspectRuling(
+    return rule(
         Disposition.CLEARED,
-        f"{symbol} is safe with it once {format_suspects(others)} is out: {get_reason(evidence[base])}",
+        ReasonCode.SAFE_WITHOUT_OTHERS,
+        target=evidence.baseline.symbol,
+        others=encode_suspects(s for s in evidence.suspects if s in base),
+        reason=get_reason(evidence[base]),
     )
 
 
 def _rule_undecidable(evidence: Evidence) -> SuspectRuling:
     """Nothing runs without a suspect, or nothing that is safe: an unsafe target alone is no evidence."""
-    symbol, verdict = evidence.baseline.symbol, evidence.get_verdict(frozenset())
-    failure = "fails otherwise" if evidence.is_broken(frozenset(evidence.suspects)) else "does not run"
-    reason = (
-        f"{symbol} is {verdict}, but without it the code {failure} "
-        f"({get_reason(evidence[frozenset(evidence.suspects)])}), "
-        f"so nothing shows whether it is to blame: {REPLACE_BY_HAND}"
+    everything = frozenset(evidence.suspects)
+    return rule(
+        Disposition.UNCONFIRMED,
+        ReasonCode.NOTHING_TO_COMPARE,
+        target=evidence.baseline.symbol,
+        verdict=str(evidence.get_verdict(frozenset())),
+        fails_otherwise=evidence.is_broken(everything),
+        reason=get_reason(evidence[everything]),
     )
-    return SuspectRuling(Disposition.UNCONFIRMED, reason)
 
 
 def _rule_fixed(evidence: Evidence, base: Ablation, suspect: Suspect) -> SuspectRuling:
     """No rewrite neutralises it: it is to blame for what is left once all others are neutralised."""
     symbol, clean = evidence.baseline.symbol, evidence.get_verdict(base)
     if not clean.unsafe:
-        return SuspectRuling(Disposition.CLEARED, f"{symbol} is safe once the other suspects are neutralised")
+        return rule(Disposition.CLEARED, ReasonCode.SAFE_WITHOUT_THE_OTHERS, target=symbol)
     if len(base) < len(evidence.suspects):
         return _rule_undecidable(evidence)
-    others = " with every suspect neutralised that can be" if base else ""
-    peers = [s for s in evidence.fixed if s is not suspect]
-    apart = f"; no rewrite tells it apart from {format_suspects(peers)}" if peers else ""
-    return SuspectRuling(Disposition.CONFIRMED, f"{symbol} is {clean}{others}: {get_reason(evidence[base])}{apart}")
+    return rule(
+        Disposition.CONFIRMED,
+        ReasonCode.UNSAFE_WITHOUT_OTHERS,
+        target=symbol,
+        verdict=str(clean),
+        without_others=bool(base),
+        reason=get_reason(evidence[base]),
+        peers=encode_suspects(s for s in evidence.fixed if s is not suspect),
+    )
 
 
 def _find_mending_ablation(evidence: Evidence, base: Ablation, rulings: SuspectRulings) -> AttributionPlan[Ablation]:

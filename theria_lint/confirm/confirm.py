@@ -10,15 +10,15 @@ from typing import Any
 
 from theria.verdicts import Verdict, worst
 from theria_lint.cache import Place
-from theria_lint.confirm.attribution import add_advice
-from theria_lint.confirm.evidence import SuspectRuling
+from theria_lint.confirm.evidence import SuspectRuling, get_reason
 from theria_lint.confirm.outcome_cache import OutcomeCache
-from theria_lint.confirm.protocol import OUT_OF_TIME, WorkerError
-from theria_lint.confirm.runner import RUN_INTERRUPTED, RunLimits, VariantRunner
+from theria_lint.confirm.protocol import Outcome, WorkerError
+from theria_lint.confirm.runner import RunLimits, VariantRunner
 from theria_lint.confirm.schedule import VariantExecutor, attribute_cases
 from theria_lint.confirm.target_case import TargetCase, make_cases
 from theria_lint.confirm.verified_fix import find_verified_fixes
 from theria_lint.model import Disposition, Finding, Rewrite, SourceFile, Suspect, TargetResult
+from theria_lint.reasons import Reason, ReasonCode, holds_code
 from theria_lint.result import Environment, LintError, Progress
 
 
@@ -70,7 +70,8 @@ def confirm_suspects(
         with VariantRunner(limits, cache, progress) as runner:
             return _run_confirmation(files, settings, runner)
     except WorkerError as error:
-        findings = [Finding(s, Disposition.UNCONFIRMED, None, str(error)) for file in files for s in file.suspects]
+        reason = Reason(ReasonCode.NO_WORKER, {"message": str(error)})
+        findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(str(error),))
 
 
@@ -92,8 +93,8 @@ def _collect_findings(
     rulings: dict[Suspect, list[tuple[TargetCase, SuspectRuling]]] = {}
     for case, attribution in attributions.items():
         ruled = attribution.rulings
-        if any(outcome.reason == RUN_INTERRUPTED for outcome in case.outcomes.values()):
-            ruled = dict.fromkeys(ruled, SuspectRuling(Disposition.UNCONFIRMED, RUN_INTERRUPTED))
+        if any(map(_was_interrupted, case.outcomes.values())):
+            ruled = dict.fromkeys(ruled, SuspectRuling(Disposition.UNCONFIRMED, Reason(ReasonCode.INTERRUPTED)))
         for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))
     return tuple(
@@ -113,7 +114,7 @@ def _combine_rulings(
 
     Where the run was interrupted, a target that has not run might have confirmed what another clears.
     """
-    unknown = any(case.baseline.reason == RUN_INTERRUPTED for case in _list_nearby_cases(suspect, cases))
+    unknown = any(_was_interrupted(case.baseline) for case in _list_nearby_cases(suspect, cases))
     for disposition in (Disposition.CONFIRMED, Disposition.CLEARED, Disposition.UNCONFIRMED):
         chosen = [(case, ruling) for case, ruling in rulings if ruling.disposition is disposition]
         if chosen and not (unknown and disposition is Disposition.CLEARED):
@@ -124,35 +125,31 @@ def _combine_rulings(
     return _report_unreached(suspect, cases)
 
 
+def _was_interrupted(outcome: Outcome) -> bool:
+    return outcome.reason is not None and outcome.reason.code == ReasonCode.INTERRUPTED
+
+
 def _report_unreached(suspect: Suspect, cases: Sequence[TargetCase]) -> Finding:
     """No target executed the suspect: says which ones could have."""
     near = _list_nearby_cases(suspect, cases)
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
-        names = ", ".join(c.target.symbol for c in ran[:3])
-        reason = f"not reached by {names} {_advise_on_unreached(ran)}"
+        reason = Reason(_find_obstacle(ran), {"targets": [c.target.symbol for c in ran[:3]]})
         return Finding(suspect, Disposition.UNCONFIRMED, worst(c.verdict for c in near), reason)
     if near:
-        return Finding(
-            suspect,
-            Disposition.UNCONFIRMED,
-            Verdict.INCONCLUSIVE,
-            add_advice(f"{near[0].target.symbol}: {near[0].baseline.reason or near[0].build_result().reason}"),
-        )
+        told = {"target": near[0].target.symbol, "reason": get_reason(near[0].baseline)}
+        reason = Reason(ReasonCode.TARGET_NOT_RUN, told)
+        return Finding(suspect, Disposition.UNCONFIRMED, Verdict.INCONCLUSIVE, reason)
     return _report_without_target(suspect)
 
 
-def _advise_on_unreached(ran: Sequence[TargetCase]) -> str:
-    """What to do about a suspect that targets did not reach."""
+def _find_obstacle(ran: Sequence[TargetCase]) -> ReasonCode:
+    """Why targets did not reach a suspect."""
     notes = (note for case in ran for run in case.baseline.runs for note in run.notes)
-    if any(note.endswith(OUT_OF_TIME) for note in notes):
-        return "in the time that it had: give it more with --timeout"
-    if all(case.verdict.unsafe for case in ran):
-        return (
-            "as the probe calls it, which is unsafe before: mend that and lint again, "
-            "or name arguments that take this branch in the configuration"
-        )
-    return "as the probe calls it: name arguments that take this branch in the configuration"
+    if any(holds_code(note, ReasonCode.OUT_OF_TIME) for note in notes):
+        return ReasonCode.NOT_REACHED_IN_TIME
+    unsafe = all(case.verdict.unsafe for case in ran)
+    return ReasonCode.NOT_REACHED_BEFORE_FAILURE if unsafe else ReasonCode.NOT_REACHED
 
 
 def _list_nearby_cases(suspect: Suspect, cases: Sequence[TargetCase]) -> list[TargetCase]:
@@ -161,5 +158,4 @@ def _list_nearby_cases(suspect: Suspect, cases: Sequence[TargetCase]) -> list[Ta
 
 
 def _report_without_target(suspect: Suspect) -> Finding:
-    reason = "no attention callable that can be run was found to execute it: name one in the configuration"
-    return Finding(suspect, Disposition.UNCONFIRMED, None, reason)
+    return Finding(suspect, Disposition.UNCONFIRMED, None, Reason(ReasonCode.NO_TARGET))

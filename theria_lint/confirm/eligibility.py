@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 from theria_lint.config import Settings
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, SourceFile
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment, LintReport, ScannedFile
 
 if TYPE_CHECKING:
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
     from theria_lint.result import Progress
-
-NOT_RUN = "not run (--no-confirm)"
-NOTEBOOK = "not run: notebooks are checked statically only"
-STANDARD_INPUT = "not run: standard input is checked statically only; save the file to have it run"
 
 
 def confirm_scanned_files(
@@ -58,12 +55,12 @@ def confirm_scanned_files(
     )
 
 
-def _find_reason_not_to_run(item: ScannedFile, settings: Settings, given: Collection[str]) -> str | None:
+def _find_reason_not_to_run(item: ScannedFile, settings: Settings, given: Collection[str]) -> Reason | None:
     if not settings.confirm:
-        return NOT_RUN
+        return Reason(ReasonCode.NOT_CONFIRMED)
     if None not in item.texts:
-        return NOTEBOOK
-    return STANDARD_INPUT if item.path in given else None
+        return Reason(ReasonCode.NOTEBOOK)
+    return Reason(ReasonCode.STANDARD_INPUT) if item.path in given else None
 
 
 def _sort_key_of_finding(finding: Finding) -> tuple[object, ...]:
@@ -81,7 +78,8 @@ def _confirm_files(files: Sequence[SourceFile], settings: Settings, progress: Pr
 
     choice = choose_interpreter(settings)
     if choice.refusal and any(file.targets for file in files):
-        findings = [Finding(s, Disposition.UNCONFIRMED, None, choice.refusal) for file in files for s in file.suspects]
+        reason = Reason(ReasonCode.NO_WORKER, {"message": choice.refusal})
+        findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
     outcome = confirm_suspects(files, make_confirm_settings(settings, choice.python), progress)
     return replace(outcome, notes=(choice.note, *outcome.notes)) if choice.note else outcome

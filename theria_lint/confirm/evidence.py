@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from theria.verdicts import Verdict, block_name, worst
-from theria_lint.confirm.protocol import MATH_PATH, Outcome
+from theria.verdicts import Reason, Verdict, block_name, finite, worst
+from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Disposition, Run, Suspect
+from theria_lint.reasons import ReasonCode
 
 _WORSE_FACTOR = 1.05
 _WORSE_MARGIN = 1e-3
@@ -32,12 +33,10 @@ def get_worst_run(outcome: Outcome) -> Run | None:
     return next((run for run in outcome.runs if run.verdict is verdict), None)
 
 
-def get_reason(outcome: Outcome) -> str:
+def get_reason(outcome: Outcome) -> Reason:
     """The reason of an outcome's verdict."""
     run = get_worst_run(outcome)
-    if run is None:
-        return outcome.reason
-    return (run.error or run.reason) if run.verdict is Verdict.INCONCLUSIVE else run.reason
+    return (outcome.reason if run is None else run.reason) or Reason(ReasonCode.NOTHING_MEASURED)
 
 
 @dataclass(eq=False)
@@ -111,15 +110,9 @@ def list_worsened_blocks(worse: Outcome, better: Outcome) -> list[tuple[str, flo
     return list(found.values())
 
 
-def format_changes(found: Sequence[tuple[str, float, float]]) -> str:
-    """Changes in words: ``∂g_q/∂k from 0.77 to 3.1e-16 and 2 more blocks``."""
-    shown = ", ".join(f"{name} from {_format_error(old)} to {_format_error(new)}" for name, old, new in found[:2])
-    more = len(found) - 2
-    return shown if more <= 0 else f"{shown} and {more} more"
-
-
-def _format_error(error: float) -> str:
-    return "no number" if error == float("inf") else f"{error:.2g}"
+def encode_changes(found: Sequence[tuple[str, float, float]]) -> list[dict[str, Any]]:
+    """Changes as the data of a reason."""
+    return [{"block": name, "before": finite(old), "after": finite(new)} for name, old, new in found]
 
 
 def _iter_errors(run: Run) -> Iterator[tuple[str, float]]:
@@ -142,10 +135,15 @@ MAX_SETS_PER_SIZE = 10
 
 @dataclass(frozen=True)
 class SuspectRuling:
-    """The disposition of a suspect in one target, and one sentence of evidence."""
+    """The disposition of a suspect in one target, and the evidence."""
 
     disposition: Disposition
-    reason: str
+    reason: Reason
+
+
+def rule(disposition: Disposition, code: ReasonCode, **data: Any) -> SuspectRuling:
+    """A ruling for a reason of a code with its data."""
+    return SuspectRuling(disposition, Reason(code, data))
 
 
 SuspectRulings = dict[Suspect, SuspectRuling]
@@ -171,16 +169,11 @@ def cuts_forward(suspect: Suspect) -> bool:
 
 def is_exercised(suspect: Suspect, outcome: Outcome) -> bool:
     """Whether what a suspect may do could be seen: a call that may reach a fused kernel did reach one."""
-    return suspect.name != _FUSED_RULE or not any(MATH_PATH in run.notes for run in outcome.runs)
+    return suspect.name != _FUSED_RULE or not any(
+        note.code == ReasonCode.MATH_PATH for run in outcome.runs for note in run.notes
+    )
 
 
-def describe_substitute(suspect: Suspect) -> str:
-    """What stands in for a suspect that no rewrite neutralises."""
-    if suspect.symbol.endswith(".backward"):
-        return f"with autograd of the forward in the place of {suspect.symbol}"
-    return "with the tensor computed again on the graph where the backward unpacks it"
-
-
-def format_suspects(suspects: Collection[Suspect]) -> str:
-    """Suspects in words."""
-    return " and ".join(f"{s.rule} on line {s.span.line}" for s in suspects)
+def encode_suspects(suspects: Iterable[Suspect]) -> list[dict[str, Any]]:
+    """Suspects as the data of a reason."""
+    return [{"rule": s.rule, "line": s.span.line, "path": s.path} for s in suspects]

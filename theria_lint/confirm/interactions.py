@@ -11,12 +11,14 @@ from theria_lint.confirm.evidence import (
     Evidence,
     SuspectRuling,
     SuspectRulings,
-    format_changes,
-    format_suspects,
+    encode_changes,
+    encode_suspects,
     get_reason,
     list_worsened_blocks,
+    rule,
 )
 from theria_lint.model import Disposition, Suspect
+from theria_lint.reasons import ReasonCode
 
 
 def find_minimal_harmful_subsets(
@@ -48,12 +50,16 @@ def _rule_interacting(evidence: Evidence, base: Ablation, suspect: Suspect, acco
     symbol, outcome = evidence.baseline.symbol, evidence[base - accomplices]
     others = [s for s in evidence.suspects if s in accomplices and s is not suspect]
     before, after = evidence.get_verdict(base - accomplices), evidence.get_verdict(base)
-    errors = format_changes(list_worsened_blocks(outcome, evidence[base]))
-    reason = (
-        f"together with {format_suspects(others)} it makes {symbol} {before}: {get_reason(outcome)}; "
-        f"without them {after} (errors: {errors})"
+    return rule(
+        Disposition.CONFIRMED,
+        ReasonCode.UNSAFE_TOGETHER,
+        target=symbol,
+        others=encode_suspects(others),
+        verdict=str(before),
+        reason=get_reason(outcome),
+        verdict_without=str(after),
+        changes=encode_changes(list_worsened_blocks(outcome, evidence[base])),
     )
-    return SuspectRuling(Disposition.CONFIRMED, reason)
 
 
 def find_cancelling_pairs(
@@ -73,6 +79,11 @@ def find_cancelling_pairs(
 
 
 def _rule_cancelled(evidence: Evidence, rest: Ablation, other: Suspect) -> SuspectRuling:
-    symbol, out = evidence.baseline.symbol, format_suspects([s for s in evidence.suspects if s in rest])
-    reason = f"{symbol} is safe with it and {format_suspects([other])} once {out} is out: {get_reason(evidence[rest])}"
-    return SuspectRuling(Disposition.CLEARED, reason)
+    return rule(
+        Disposition.CLEARED,
+        ReasonCode.CANCELLED,
+        target=evidence.baseline.symbol,
+        others=encode_suspects([other]),
+        removed=encode_suspects(s for s in evidence.suspects if s in rest),
+        reason=get_reason(evidence[rest]),
+    )

@@ -71,6 +71,13 @@ def size(value: Any) -> float:
     return value
 
 
+def flag(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise NonsenseError(f"has {type(value).__name__} in the place of true or false")
+    return value
+
+
 def index(value: Any, least: int = 0) -> int:
     """An integer from ``least`` on."""
     if type(value) is not int or not least <= value <= _LARGEST:

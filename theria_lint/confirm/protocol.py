@@ -12,20 +12,14 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from theria.verdicts import Status, Verdict
+from theria.verdicts import Reason, Status, Verdict
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.model import Run
+from theria_lint.reasons import FIELDS, Field
 
 LONGEST_ANSWER = 8 << 20
 """How many bytes the outcome of a target may take; larger ones are no outcomes."""
-
-OUT_OF_TIME = "out of time"
-"""How a run's note ends on a configuration that was left out because the time of the probe was spent."""
-
-
-MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
-"""The note of a run that is safe without having met a fused kernel."""
 
 
 def digest_text(text: str) -> str:
@@ -181,10 +175,10 @@ class Outcome:
     job: int
     symbol: str
     runs: tuple[Run, ...] = ()
-    reason: str = ""
+    reason: Reason | None = None
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     reads: FileDependencies | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -199,10 +193,10 @@ class Outcome:
             job=message_checks.index(data["job"], -1),
             symbol=message_checks.text(data["symbol"]),
             runs=message_checks.items(data["runs"], _run, _RUNS),
-            reason=message_checks.words(data["reason"]),
+            reason=message_checks.optional(_reason)(data["reason"]),
             places=message_checks.table(data["places"], _list_of(_place, _PLACES), _FILES, key=_path),
             aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
-            notes=message_checks.items(data["notes"], message_checks.words, _NOTES),
+            notes=message_checks.items(data["notes"], _reason, _NOTES),
             reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
         )
 
@@ -243,14 +237,50 @@ def _run(value: Any) -> Run:
         oracle=message_checks.name(data["oracle"]),
         status=message_checks.one_of(data["status"], [*Status]),
         verdict=Verdict(message_checks.one_of(data["verdict"], [*Verdict])),
-        reason=message_checks.words(data["reason"]),
+        reason=message_checks.optional(_reason)(data["reason"]),
         error=message_checks.optional(message_checks.words)(data["error"]),
         gradients=message_checks.table(data["gradients"], size, _BLOCKS),
         blocks=message_checks.table(data["blocks"], _block, _BLOCKS, key=_pair),
         states=message_checks.table(data["states"], lambda state: message_checks.one_of(state, _STATES), 2 * _BLOCKS),
         maml=message_checks.optional(_figures)(data["maml"]),
-        notes=message_checks.items(data["notes"], message_checks.words, _NOTES),
+        notes=message_checks.items(data["notes"], _reason, _NOTES),
     )
+
+
+_NESTED_REASONS = 8
+
+
+def _reason(value: Any, nested: int = 0) -> Reason:
+    """A reason of a known code with the data that belongs to it: whoever puts it into words can rely on that."""
+    data = message_checks.fields(value, ("code", "data"))
+    code = data["code"]
+    if not isinstance(code, str) or code not in FIELDS:
+        raise NonsenseError("has a reason of no known code")
+    if nested > _NESTED_REASONS:
+        raise NonsenseError("has reasons within reasons without end")
+    kinds = FIELDS[code]
+    told = message_checks.fields(data["data"], kinds)
+    return Reason(code, {name: _datum(told[name], kind, nested) for name, kind in kinds.items()})
+
+
+def _datum(value: Any, kind: Field, nested: int) -> Any:
+    match kind:
+        case Field.TEXT:
+            return message_checks.words(value)
+        case Field.OPTIONAL_TEXT:
+            return message_checks.optional(message_checks.words)(value)
+        case Field.TEXTS:
+            return list(message_checks.items(value, message_checks.words, _NOTES))
+        case Field.NUMBER:
+            return message_checks.size(value)
+        case Field.OPTIONAL_NUMBER:
+            return message_checks.optional(message_checks.size)(value)
+        case Field.FLAG:
+            return message_checks.flag(value)
+        case Field.REASON:
+            return _reason(value, nested + 1)
+        case _:
+            raise NonsenseError("has a reason that no run can have")
 
 
 def _pair(value: Any) -> str:

@@ -14,16 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from theria_lint.confirm.outcome_cache import OutcomeCache, WorkerInfo
 from theria_lint.confirm.protocol import Job, Outcome, TargetRequest, WorkerError
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment, Progress
 
 if TYPE_CHECKING:
     from theria_lint.confirm.worker_client import WorkerClient
-
-RUN_INTERRUPTED = "interrupted: run theria-lint again"
-"""The reason of a target that was not run, or not to its end, because the user ended the run."""
-
-WORKER_ENDED = "it ended the process that watched over it, or importing its file did"
-"""The reason of a target that left nobody to tell what became of it."""
 
 _JOBS_PER_PROCESS = 4
 """Into how many jobs a processor's part of the work is cut, so that all end at about the same time."""
@@ -63,7 +58,7 @@ class RunLimits:
 class VariantRunner:
     """Starts a worker when something has to be run; used as a context manager, within which Ctrl-C ends all runs.
 
-    ``interrupted``: that has happened, and outcomes that were not known by then have ``RUN_INTERRUPTED`` for a reason.
+    ``interrupted``: that has happened, and outcomes that were not known by then have the reason ``INTERRUPTED``.
     """
 
     limits: RunLimits
@@ -157,7 +152,8 @@ class VariantRunner:
                     self._cache_outcome(batches[owners[number]], outcome)
                 found[owners[number]] |= outcomes
         for index, target in left:
-            reason = RUN_INTERRUPTED if self.interrupted else WORKER_ENDED
+            # Without an interruption it is a target that left nobody to tell what became of it.
+            reason = Reason(ReasonCode.INTERRUPTED if self.interrupted else ReasonCode.WORKER_ENDED)
             found[index].setdefault(target.symbol, Outcome(-1, target.symbol, reason=reason))
 
     def _start_worker(self) -> WorkerClient | None:
@@ -200,7 +196,8 @@ class VariantRunner:
             try:
                 overrides = dict(batch.rewrite())
             except Exception as error:  # a rewrite that fails is one counterfactual less, not the end of the run
-                reason = f"it could not be rewritten ({type(error).__name__}: {error})"
+                told = {"kind": type(error).__name__, "message": str(error)}
+                reason = Reason(ReasonCode.NOT_REWRITTEN, told)
                 found[index] |= {t.symbol: Outcome(-1, t.symbol, reason=reason) for t in wanted}
                 continue
             for first in range(0, len(wanted), size):

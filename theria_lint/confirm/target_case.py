@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
-from theria_lint.confirm.evidence import Ablation, get_worst_run, get_worst_verdict
+from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult
-
-SKIPPED = "the configuration says to skip it"
-"""The reason of a target that was not run because its table says ``skip = true``."""
+from theria_lint.reasons import Reason, ReasonCode
 
 
 @dataclass(eq=False)
@@ -71,8 +69,8 @@ class TargetCase:
         """The target's row of the report."""
         run = get_worst_run(self.baseline)
         if run is None:
-            return TargetResult(self.target, Verdict.INCONCLUSIVE, self.baseline.reason)
-        return TargetResult(self.target, run.verdict, run.reason or run.error or "", self.baseline.runs)
+            return TargetResult(self.target, Verdict.INCONCLUSIVE, get_reason(self.baseline))
+        return TargetResult(self.target, run.verdict, get_reason(self.baseline), self.baseline.runs)
 
 
 class Variant(NamedTuple):
@@ -99,7 +97,7 @@ def make_cases(
             file,
             target,
             common | _find_hints(file, target, tables),
-            {frozenset(): Outcome(-1, target.symbol, reason=SKIPPED)},
+            {frozenset(): Outcome(-1, target.symbol, reason=Reason(ReasonCode.SKIPPED))},
             _list_candidates(target, suspects),
         )
         for file in files

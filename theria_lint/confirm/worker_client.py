@@ -16,6 +16,7 @@ from typing import Any
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import LONGEST_ANSWER, FileDependencies, Job, Outcome, TargetRequest, WorkerError
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment
 from theria_lint.sandbox.environment import select_harmless_variables
 
@@ -317,7 +318,7 @@ class _Asked:
             self.job.admit(outcome)
         except NonsenseError as error:
             target = self.left()
-            reason = f"its process gave an answer that cannot be one: it {error}"
+            reason = Reason(ReasonCode.NONSENSE_ANSWER, {"problem": str(error)})
             return Outcome(self.job.id, target.symbol, reason=reason) if target else None
         return outcome
 

@@ -10,12 +10,9 @@ from theria_lint.config import Settings, check_rules, resolve_settings
 from theria_lint.lsp.client import ClientOptions
 from theria_lint.lsp.documents import StaticCheck
 from theria_lint.pipeline import lint_paths
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static.scan_files import load_configured_rules
-
-UNSAVED = "not run yet: save the file to have it run"
-SWITCHED_OFF = "not run: confirming is switched off"
-OUTSIDE = "not run: the file is outside the workspace"
 
 
 def resolve_file_settings(path: str) -> Settings:
@@ -40,6 +37,7 @@ def check_text(path: str, text: str, options: ClientOptions, inside: bool) -> St
     # What is typed is not worth keeping in the cache. A byte order mark says UTF-8 whatever a coding comment says.
     shown, content = os.path.relpath(path).replace(os.sep, "/"), BOM_UTF8 + text.encode("utf-8", "surrogatepass")
     report = lint_paths([shown], settings._replace(confirm=False, cache=False), given={shown: content})
-    reason = SWITCHED_OFF if not confirm else UNSAVED if inside else OUTSIDE
-    findings = tuple(replace(finding, reason=reason) for finding in report.findings)
+    unrun = ReasonCode.UNSAVED if inside else ReasonCode.OUTSIDE_WORKSPACE
+    code = unrun if confirm else ReasonCode.CONFIRMING_OFF
+    findings = tuple(replace(finding, reason=Reason(code)) for finding in report.findings)
     return StaticCheck(replace(report, findings=findings), confirm and inside)

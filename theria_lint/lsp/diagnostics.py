@@ -12,6 +12,7 @@ from theria_lint.lsp.client import PositionEncoding, make_range, make_row_span
 from theria_lint.model import Disposition, Finding, Run, Span, TargetResult
 from theria_lint.report.grid import format_heatmap
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, get_level
+from theria_lint.report.sentences import say
 from theria_lint.report.style import TerminalStyle
 from theria_lint.report.summary import explains_target, list_unsafe_targets
 from theria_lint.result import LintError, LintReport
@@ -62,14 +63,14 @@ class DiagnosticBuilder:
         suspect = finding.suspect
         hint = finding.disposition is Disposition.CLEARED
         severity = types.DiagnosticSeverity.Hint if hint else _SEVERITIES[get_level(finding)]
-        text = f"{suspect.message}\n{format_state(finding)}: {finding.reason}"
+        text = f"{suspect.message}\n{format_state(finding)}: {say(finding.reason)}"
         return DocumentMark(
             _make_diagnostic(self._to_protocol_range(suspect.span), severity, suspect.rule, text), finding=finding
         )
 
     def _mark_target(self, result: TargetResult, causes: Sequence[Finding]) -> DocumentMark:
         target = result.target
-        text = f"{target.symbol} is {result.verdict.value}: {result.reason}"
+        text = f"{target.symbol} is {result.verdict.value}: {say(result.reason)}"
         if not causes and not result.blames_others:
             text += f"\n{UNEXPLAINED}"
         where = self._to_protocol_range(self._locate_symbol(target.line, target.symbol))
@@ -125,7 +126,7 @@ def format_hover(marks: Sequence[DocumentMark], rules: Callable[[], RuleSet]) ->
 def _describe_finding(finding: Finding) -> str:
     suspect = finding.suspect
     head = f"**{suspect.rule} {suspect.name}: {_escape_markdown(format_state(finding))}**"
-    evidence, remedy = f"Evidence: {_escape_markdown(finding.reason)}", f"Remedy: {suspect.remedy}"
+    evidence, remedy = f"Evidence: {_escape_markdown(say(finding.reason))}", f"Remedy: {suspect.remedy}"
     return "\n\n".join((head, suspect.message, evidence, remedy))
 
 
@@ -138,7 +139,9 @@ def _describe_rule(rule: Rule) -> str:
 def _describe_target(result: TargetResult) -> str:
     head = f"**{_escape_markdown(result.target.symbol)}: {_escape_markdown(result.verdict.value)}**"
     runs = [run for run in result.runs if run.verdict is result.verdict]
-    return "\n\n".join((head, _escape_markdown(result.reason), *(part for run in runs for part in _describe_run(run))))
+    return "\n\n".join(
+        (head, _escape_markdown(say(result.reason)), *(part for run in runs for part in _describe_run(run)))
+    )
 
 
 def _describe_run(run: Run) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pygls.uris import to_fs_path
 from theria_lint.lsp.client import ClientOptions, detect_newline, normalise_text
 from theria_lint.lsp.diagnostics import DocumentMark
 from theria_lint.model import Finding
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import LintReport
 
 
@@ -99,7 +100,9 @@ def merge_reports(text: str, report: LintReport, last_run: FinishedRun) -> LintR
 def _carry_disposition(now: Finding, before: Finding | None) -> Finding:
     if before is None:
         return now
-    return replace(before, suspect=now.suspect, reason=AS_SAVED + before.reason, rewrite=None)
+    return replace(
+        before, suspect=now.suspect, reason=Reason(ReasonCode.AS_LAST_SAVED, {"reason": before.reason}), rewrite=None
+    )
 
 
 def _key_findings(text: str, findings: Iterable[Finding]) -> Iterator[tuple[_FindingKey, Finding]]:

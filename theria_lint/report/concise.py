@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report import ReportView
+from theria_lint.report.sentences import say
 from theria_lint.report.style import escape_unprintable, format_place, inert
 from theria_lint.report.summary import list_unexplained_targets
 from theria_lint.result import LintError, LintReport
@@ -35,7 +36,8 @@ def _format_finding_line(finding: Finding) -> str:
 def _format_target_line(result: TargetResult) -> str:
     target = result.target
     where = format_place(target.path, None, target.line, 1)
-    return f"{where}: unsafe [{result.verdict.value}] {escape_unprintable(target.symbol)}: {_join_lines(result.reason)}"
+    told = f"{escape_unprintable(target.symbol)}: {_join_lines(say(result.reason))}"
+    return f"{where}: unsafe [{result.verdict.value}] {told}"
 
 
 def _format_notice_line(notice: LintError, kind: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from theria_lint.model import Disposition, Finding
 from theria_lint.report import ReportView
+from theria_lint.report.sentences import say
 from theria_lint.report.summary import list_unexplained_targets
 from theria_lint.result import LintReport
 
@@ -64,7 +65,7 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
     for result in list_unexplained_targets(report):
         target = result.target
         rest = "" if result.blames_others else ", and no suspect explains it"
-        text = f"{target.symbol} is {result.verdict.value}: {result.reason}{rest}."
+        text = f"{target.symbol} is {result.verdict.value}: {say(result.reason)}{rest}."
         remedy = ADVICE[result.blames_others]
         yield _make_item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
     for error in report.errors:
@@ -92,7 +93,7 @@ def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
         span.end_line,
         span.end_column,
         f"{suspect.rule} {suspect.name}: {state}",
-        f"{suspect.message} ({state}: {finding.reason})",
+        f"{suspect.message} ({state}: {say(finding.reason)})",
         suspect.remedy,
         "\0".join((suspect.rule, suspect.path, suspect.symbol, source)),
         finding,

@@ -11,9 +11,11 @@ from typing import Any
 
 from theria_lint import __version__
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
+from theria_lint.reasons import Reason
 from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
 from theria_lint.report.patch import list_edits
+from theria_lint.report.sentences import say
 from theria_lint.result import LintError, LintReport
 
 REPORT_SCHEMA = 1
@@ -58,10 +60,16 @@ def _encode_finding(finding: Finding, report: LintReport) -> dict[str, Any]:
         "symbol": suspect.symbol,
         "disposition": finding.disposition.value,
         "verdict": finding.verdict.value if finding.verdict else None,
-        "reason": finding.reason,
+        **_encode_reason(finding.reason),
         "remedy": suspect.remedy,
         "rewrite": _encode_rewrite(finding.rewrite, report),
     }
+
+
+def _encode_reason(reason: Reason | None) -> dict[str, Any]:
+    """The sentence for people, the code and the data for programs."""
+    known = reason.to_json() if reason else {"code": None, "data": {}}
+    return {"reason": say(reason), "reason_code": known["code"], "data": known["data"]}
 
 
 def _encode_rewrite(rewrite: Rewrite | None, report: LintReport) -> dict[str, Any] | None:
@@ -82,7 +90,7 @@ def _encode_target(result: TargetResult) -> dict[str, Any]:
         "symbol": result.target.symbol,
         "kind": result.target.kind.value,
         "verdict": result.verdict.value,
-        "reason": result.reason,
+        **_encode_reason(result.reason),
         "runs": [_encode_run(run) for run in result.runs],
     }
 
@@ -95,6 +103,7 @@ def _encode_run(run: Run) -> dict[str, Any]:
         "oracle": run.oracle,
         "status": run.status,
         "verdict": run.verdict.value,
+        **_encode_reason(run.reason),
         "error": run.error,
         "gradients": run.gradients,
         "blocks": run.blocks,

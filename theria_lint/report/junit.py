@@ -9,6 +9,7 @@ from theria.verdicts import Verdict
 from theria_lint.model import TargetResult
 from theria_lint.report import ReportView
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
+from theria_lint.report.sentences import say
 from theria_lint.report.style import COMMAND, ESCAPES
 from theria_lint.report.summary import is_accepted
 from theria_lint.result import LintReport
@@ -53,9 +54,9 @@ def _add_target_case(suite: Element, result: TargetResult, unsafe: bool) -> None
     target = result.target
     case = _add_case(suite, target.path, f"target {target.symbol}", target.line)
     if unsafe:
-        SubElement(case, "failure", message=_replace_forbidden(result.reason), type=result.verdict.value)
+        SubElement(case, "failure", message=_replace_forbidden(say(result.reason)), type=result.verdict.value)
     elif result.verdict is Verdict.INCONCLUSIVE:
-        SubElement(case, "skipped", message=_replace_forbidden(result.reason))
+        SubElement(case, "skipped", message=_replace_forbidden(say(result.reason)))
 
 
 def _add_case(suite: Element, path: str, name: str, line: int) -> Element:

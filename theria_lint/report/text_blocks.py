@@ -9,6 +9,7 @@ from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
 from theria_lint.report.patch import LineEdit, list_edits
+from theria_lint.report.sentences import say
 from theria_lint.report.style import (
     MAX_FRAME_WIDTH,
     TerminalStyle,
@@ -75,7 +76,7 @@ def _format_finding(finding: Finding, report: LintReport, view: ReportView, styl
     widest = view.width - 2 if view.width else MAX_FRAME_WIDTH
     source = report.sources.get((suspect.path, suspect.cell), "")
     yield from (f"  {row}" for row in frame_source(source, suspect.span, style, colour, widest))
-    yield from wrap_text(f"evidence: {finding.reason}", "  ", view.width)
+    yield from wrap_text(f"evidence: {say(finding.reason)}", "  ", view.width)
     yield from wrap_text(f"remedy: {suspect.remedy}", "  ", view.width)
     if finding.rewrite:
         yield from (f"  {row}" for row in format_rewrite(finding.rewrite, suspect.path, report, view, style))
@@ -103,8 +104,10 @@ def _format_target(
     measured: MeasuredRuns,
 ) -> Iterator[str]:
     yield _format_target_head(result, style)
-    if not any(explains_target(finding, result) and result.reason in finding.reason for finding in report.findings):
-        yield from wrap_text(f"reason: {result.reason}", "  ", view.width)
+    if not any(
+        explains_target(finding, result) and say(result.reason) in say(finding.reason) for finding in report.findings
+    ):
+        yield from wrap_text(f"reason: {say(result.reason)}", "  ", view.width)
     if _get_target_key(result) in alone and not result.blames_others:
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
@@ -118,7 +121,7 @@ def _format_target(
 
 def _format_run_line(run: Run, result: TargetResult, before: str | None) -> str:
     oracle = f", against {run.oracle}" if run.oracle else ""
-    reason = f" ({run.reason})" if run.reason and run.reason != result.reason else ""
+    reason = f" ({say(run.reason)})" if run.reason and run.reason != result.reason else ""
     verdict = f"run on {run.backend}, {run.device}, {run.dtype}{oracle}: {run.verdict.value}{reason}"
     if before:
         return f"{verdict}; the same errors as {before}"
@@ -133,10 +136,10 @@ def _format_measurements(run: Run, view: ReportView, style: TerminalStyle) -> It
         yield escape_unprintable(
             f"under MAML  {_format_maml_figures(figures) or run.maml.get('status') or run.maml.get('error')}"
         )
-    if run.error and run.error not in run.reason:
+    if run.error and run.error not in say(run.reason):
         yield from wrap_text(run.error, "", view.width)
     if view.verbose:
-        yield from (line for note in run.notes for line in wrap_text(note, "", view.width))
+        yield from (line for note in run.notes for line in wrap_text(say(note), "", view.width))
 
 
 def _format_run_errors(run: Run, view: ReportView, style: TerminalStyle) -> Iterator[str]:

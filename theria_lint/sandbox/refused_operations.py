@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from theria_lint.reasons import Reason, ReasonCode, iter_texts
+
 _SHIM_NOTE = "no other program to start"
 # What a shell returns that does not find a command.
 _NOT_FOUND = 127
@@ -67,10 +69,10 @@ def _refuse_system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes])
     return _NOT_FOUND << 8
 
 
-_PROCESS = "starts a process"
-_NETWORK = "uses the network"
-_SIGNAL = "signals another process"
-_FILE = "writes outside its temporary folder"
+_PROCESS = ReasonCode.STARTS_PROCESS
+_NETWORK = ReasonCode.USES_NETWORK
+_SIGNAL = ReasonCode.SIGNALS_PROCESS
+_FILE = ReasonCode.WRITES_OUTSIDE
 
 _EVENTS = {
     **dict.fromkeys(
@@ -90,7 +92,7 @@ class RefusedOperations:
     def __init__(self, folder: str) -> None:
         """Writing is allowed under one folder."""
         self._folder = os.path.realpath(folder) + os.sep
-        self._last: str | None = None
+        self._last: ReasonCode | None = None
 
     def listen_to_audit_events(self) -> None:
         """Listens to the interpreter's audit events; for good, as the interpreter has no way back."""
@@ -100,11 +102,11 @@ class RefusedOperations:
         """Starts anew."""
         self._last = None
 
-    def explain_refusal(self, reason: str, error: BaseException | None = None) -> str:
-        """The reason in words, if it is the refusal of something that was tried, else as it is."""
+    def explain_refusal(self, reason: Reason, error: BaseException | None = None) -> Reason:
+        """What was tried, for a reason, if that is the refusal of something that was tried, else as it is."""
         if self._last is None or not _tells_of_refusal(reason, error):
             return reason
-        return f"it {self._last}, which a probe may not do ({reason})"
+        return Reason(self._last, {"reason": reason})
 
     def _hear_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _EVENTS:
@@ -125,10 +127,10 @@ def _is_writing(arguments: tuple[Any, ...]) -> bool:
     return isinstance(arguments[2], int) and bool(arguments[2] & _WRITING)
 
 
-def _tells_of_refusal(reason: str, error: BaseException | None) -> bool:
+def _tells_of_refusal(reason: Reason, error: BaseException | None) -> bool:
     """Whether a reason, or an error or one behind it, is the system's refusal."""
     while error is not None:
         if isinstance(error, _REFUSALS):
             return True
         error = error.__cause__ or error.__context__
-    return any(refusal.__name__ in reason for refusal in _REFUSALS)
+    return any(refusal.__name__ in text for text in iter_texts(reason) for refusal in _REFUSALS)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from theria_lint.config import Settings
 from theria_lint.model import Finding, TargetResult
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.summary import explains_target
 from theria_lint.result import LintError, LintReport, ScannedFile
 from theria_lint.sources.gitignore import GitignorePatterns
@@ -136,7 +137,6 @@ def _blame_other_files(result: TargetResult, others: Sequence[Finding]) -> Targe
     suspects = [finding.suspect for finding in others if explains_target(finding, result)]
     if not suspects:
         return result
-    places = [f"{s.rule} on line {s.span.line} of {s.path}" for s in suspects[:3]]
-    more = f" and {len(suspects) - 3} more" if len(suspects) > 3 else ""
-    told = f"{result.reason}; to blame outside the linted files: {', '.join(places)}{more}"
+    places = [{"rule": s.rule, "line": s.span.line, "path": s.path} for s in suspects]
+    told = Reason(ReasonCode.BLAMED_ELSEWHERE, {"reason": result.reason, "suspects": places})
     return replace(result, reason=told, blames_others=True)

@@ -7,14 +7,16 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from theria.probes.derivatives import first_line
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import Run, TargetKind
+from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker import importer
-from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError, WorkingCall
+from theria_lint.worker.failure_messages import describe_error
+from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
-from theria_lint.worker.find_call.strategies import find_adapter, suggest_configuration
+from theria_lint.worker.find_call.strategies import find_adapter
+from theria_lint.worker.library_messages import wants_gpu
 from theria_lint.worker.shims import fake_cuda, shim_log
 
 
@@ -40,7 +42,7 @@ def import_with_fallback(path: str, device: str) -> ModuleType:
     try:
         return importer.import_file(path)
     except Exception as error:  # code that was not written for us
-        if device != "cpu" or not fake_cuda.wants_gpu(str(error)):
+        if device != "cpu" or not wants_gpu(str(error)):
             raise
         first = error
     fake_cuda.enable_fake_gpu()
@@ -55,24 +57,13 @@ def find_call_with_fallback(target: Any, request: TargetRequest, device: str, bu
     """Binds a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
 
     Raises:
-        CannotCallError: if no way to call it worked; the message ends with the lines that would tell how.
+        CannotCallError: if no way to call it worked.
     """
-    try:
-        return _find_call_on_any_path(target, request, device, budget)
-    except OutsideGraphError:
-        raise
-    except CannotCallError as error:
-        raise CannotCallError(f"{error}; {suggest_configuration(target, request.symbol, error.guessed)}") from None
-
-
-def _find_call_on_any_path(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
     device = _choose_device(request, device)
     try:
         return _find_adapted_call(target, request, device, budget)
     except CannotCallError as error:
-        if device != "cpu" or not (
-            fake_cuda.wants_gpu(str(error)) or shim_log.list_gpu_queries(_read_module_name(target))
-        ):
+        if device != "cpu" or not (wants_gpu(error.complaint) or shim_log.list_gpu_queries(_read_module_name(target))):
             raise
         first = error
     fake_cuda.enable_fake_gpu()
@@ -86,29 +77,30 @@ def _find_call_on_any_path(target: Any, request: TargetRequest, device: str, bud
 
 def find_call_on_gpu_path(
     target: Any, request: TargetRequest, device: str, clock: ProbeClock
-) -> tuple[WorkingCall | None, str]:
+) -> tuple[WorkingCall | None, Reason | None]:
     """The target on the path that a GPU would take, where a call asks whether it runs on one; or why it does not run.
 
     Where kernels have run already, the path has been taken.
     """
     known = device != "cpu" or fake_cuda.is_fake_gpu_enabled() or shim_log.count_launches() > 0
     if known or not shim_log.list_gpu_queries(_read_module_name(target)):
-        return None, ""
+        return None, None
     if clock.is_late():
-        return None, "out of time"
+        return None, Reason(ReasonCode.OUT_OF_TIME)
     fake_cuda.enable_fake_gpu()
     try:
-        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, clock.left / 2), ""
+        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, clock.left / 2), None
+    except CannotCallError as error:
+        return None, error.reason
     except Exception as error:  # what needs a real GPU raises anything
-        return None, first_line(error)
+        return None, Reason(Ground.RAISED, describe_error(error))
 
 
-def with_cpu_path_note(run: Run, refusal: str) -> Run:
+def with_cpu_path_note(run: Run, refusal: Reason | None) -> Run:
     """A safe run that says of itself that the path of a GPU was not run, and why."""
-    if not refusal or run.verdict is not Verdict.SAFE:
+    if refusal is None or run.verdict is not Verdict.SAFE:
         return run
-    reason = f"on the path that CPU tensors take {run.reason}; the path of a GPU could not be run: {refusal}"
-    return replace(run, reason=reason)
+    return replace(run, reason=Reason(ReasonCode.CPU_PATH_ONLY, {"reason": run.reason, "refusal": refusal}))
 
 
 def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
@@ -123,7 +115,7 @@ def _choose_device(request: TargetRequest, device: str) -> str:
     """Where the configuration wants the target to run, in a worker that runs on ``device``."""
     wanted = str(request.hints.get("device", "auto"))
     if wanted == "cuda" and device == "cpu":
-        raise CannotCallError("the configuration wants it on a GPU: run with --device cuda where there is one")
+        raise CannotCallError(Reason(ReasonCode.WANTS_GPU))
     return device if wanted == "auto" else wanted
 
 
@@ -132,14 +124,14 @@ def with_shim_notes(run: Run, target: Any) -> Run:
     notes = run.notes
     if shim_log.list_used_shims():
         place = "CPU" if run.device == "cpu" else "GPU"
-        notes += (f"ran on the {place} with {'; '.join(shim_log.list_used_shims())}",)
+        notes += (Reason(ReasonCode.SHIMS_USED, {"place": place, "shims": list(shim_log.list_used_shims())}),)
     questions = shim_log.list_gpu_queries(_read_module_name(target))
     if questions and not fake_cuda.is_fake_gpu_enabled() and run.device == "cpu":
-        notes += (f"its code asks for a GPU ({', '.join(questions)}): this is the path that CPU tensors take",)
+        notes += (Reason(ReasonCode.GPU_QUERIES, {"queries": list(questions)}),)
     lacking = shim_log.list_missing_packages(_read_module_name(target))
     if lacking and run.verdict is Verdict.SAFE:
-        without = f"without {', '.join(lacking)}, which its code uses where installed, {run.reason}"
-        return replace(run, notes=notes, reason=without)
+        without = {"packages": list(lacking), "reason": run.reason}
+        return replace(run, notes=notes, reason=Reason(ReasonCode.WITHOUT_PACKAGES, without))
     return replace(run, notes=notes)
 
 

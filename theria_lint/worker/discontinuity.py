@@ -15,6 +15,7 @@ from torch import Tensor
 from theria.probes.point import call, draw, isolated
 from theria.probes.report import Report
 from theria.verdicts import Verdict
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
@@ -141,5 +142,5 @@ def retry_off_discontinuity(
         moved = replace(spec, seed=spec.seed + number)
         if not is_discontinuous(bound.make_call(moved), moved.seed, order=order):
             return measure(moved) if number else report
-    reason = "its forward jumps between branches wherever it was probed; give other arguments or an oracle"
-    return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason) if spec.dtype is torch.float64 else report
+    why = Reason(ReasonCode.FORWARD_JUMPS)
+    return replace(report, verdict=Verdict.INCONCLUSIVE, why=why) if spec.dtype is torch.float64 else report

@@ -1,4 +1,4 @@
-"""Describe why a target has no verdict: import, memory, time, exit or signal."""
+"""Find the reason why a target has no verdict: import, memory, time, exit or signal."""
 
 from __future__ import annotations
 
@@ -7,23 +7,62 @@ import signal
 import sys
 
 from theria_lint.confirm.protocol import Job
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.worker.library_messages import is_out_of_memory
+
+_LONGEST = 240
+"""How many characters of a foreign error's first line are kept."""
 
 
-def describe_late_import(seconds: float) -> str:
+class ReasonedError(BaseException):
+    """A failure whose reason is known; not an Exception, which the code that is imported might catch."""
+
+    def __init__(self, code: ReasonCode, **data: object) -> None:
+        """Keeps the reason, of which ``data`` are the data."""
+        super().__init__(code)
+        self.reason = Reason(code, data)
+
+
+class LateImportError(ReasonedError):
     """The import took too long."""
-    return f"it could not be imported: that took more than {seconds:.0f} s; give it more with --timeout"
+
+    def __init__(self, seconds: float) -> None:
+        """More than so many seconds."""
+        super().__init__(ReasonCode.IMPORT_TOO_SLOW, seconds=seconds)
 
 
-def describe_failed_import(error: BaseException) -> str:
+class ChangedFileError(ReasonedError):
+    """A file is not what the suspects were found in."""
+
+    def __init__(self, path: str) -> None:
+        """Names the file."""
+        super().__init__(ReasonCode.FILE_CHANGED, file=os.path.basename(path))
+
+
+class NotDefinedError(AttributeError):
+    """The import ran, and did not define a target: it stands in a branch that was not taken."""
+
+    def __init__(self, symbol: str) -> None:
+        """Names the target."""
+        super().__init__(symbol)
+        self.reason = Reason(ReasonCode.NOT_DEFINED, {"symbol": symbol})
+
+
+def explain_late_import(seconds: float) -> Reason:
+    """The import took too long."""
+    return Reason(ReasonCode.IMPORT_TOO_SLOW, {"seconds": seconds})
+
+
+def explain_failed_import(error: BaseException) -> Reason:
     """The import raised."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = _name_missing_package(error.name)
-        return f"it could not be imported: {missing} is missing; install it in the environment of {sys.executable}"
+        return Reason(ReasonCode.PACKAGE_MISSING, {"package": missing, "interpreter": sys.executable})
     if isinstance(error, SystemExit):
-        return "it could not be imported: it exits when it is imported"
-    if isinstance(error, (LateImportError, ChangedFileError)):
-        return str(error)
-    return f"it could not be imported: {_describe_error(error)}"
+        return Reason(ReasonCode.IMPORT_EXITS)
+    if isinstance(error, ReasonedError):
+        return error.reason
+    return Reason(ReasonCode.IMPORT_RAISES, describe_error(error))
 
 
 def _name_missing_package(module: str) -> str:
@@ -32,68 +71,41 @@ def _name_missing_package(module: str) -> str:
     return module if package in sys.modules else package
 
 
-class LateImportError(BaseException):
-    """The import took too long; not an Exception, which the code that is imported might catch."""
-
-
-class ChangedFileError(BaseException):
-    """A file is not what the suspects were found in; not an Exception, which the code that is imported might catch."""
-
-    def __init__(self, path: str) -> None:
-        """Says so, after "it could not be imported"."""
-        name = os.path.basename(path)
-        super().__init__(f"it was not run: {name} has changed since it was checked; run theria-lint again")
-
-
-class NotDefinedError(AttributeError):
-    """The import ran, and did not define a target."""
-
-    def __init__(self, symbol: str) -> None:
-        """Says so, and why that may be."""
-        super().__init__(
-            f"its module does not define {symbol} when it is imported here: it stands in a branch not taken"
-        )
-
-
-def describe_ended_import(status: int) -> str:
+def explain_ended_import(status: int) -> Reason:
     """The import ended its process; ``status`` as ``os.waitpid`` gives it."""
-    return f"it could not be imported: importing it {_describe_exit(status)}"
+    return Reason(ReasonCode.IMPORT_ENDS_PROCESS, _describe_exit(status))
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-
-
-def describe_failed_probe(error: BaseException, job: Job) -> str:
+def explain_failed_probe(error: BaseException, job: Job) -> Reason:
     """Calling the target raised what no probe expects."""
-    if ran_out_of_memory(error):
-        return f"it needs more than the {job.memory / (1 << 30):.3g} GiB of memory that a probe may take"
+    if is_out_of_memory(error):
+        return Reason(ReasonCode.OUT_OF_MEMORY, {"gib": job.memory / (1 << 30)})
     if isinstance(error, SystemExit):
-        return "it exits the process when it is called"
+        return Reason(ReasonCode.EXITS)
     if isinstance(error, NotDefinedError):
-        return str(error)
-    return f"the probe could not run it: {_describe_error(error)}"
+        return error.reason
+    return Reason(ReasonCode.PROBE_RAISES, describe_error(error))
 
 
-def nonsense(error: Exception) -> str:
+def explain_nonsense(error: Exception) -> Reason:
     """What a process answered is no outcome; the error says why, after "it"."""
-    return f"its process gave an answer that cannot be one: it {error}"
+    return Reason(ReasonCode.NONSENSE_ANSWER, {"problem": str(error)})
 
 
-def describe_ended_probe(status: int, job: Job) -> str:
+def explain_ended_probe(status: int, job: Job) -> Reason:
     """The target ended its process, or had to be ended; ``status`` as ``os.waitpid`` gives it."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return f"it did not end within {job.probing_time:.0f} s; give it more with --timeout"
-    return f"it {_describe_exit(status)}"
+        return Reason(ReasonCode.PROBE_TOO_SLOW, {"seconds": job.probing_time})
+    return Reason(ReasonCode.ENDS_PROCESS, _describe_exit(status))
 
 
-def _describe_exit(status: int) -> str:
+def _describe_exit(status: int) -> dict[str, object]:
     if os.WIFSIGNALED(status):
-        return f"ended its process with {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended its process with exit code {os.waitstatus_to_exitcode(status)}"
+        return {"signal": signal.Signals(os.WTERMSIG(status)).name, "exit_code": None}
+    return {"signal": None, "exit_code": os.waitstatus_to_exitcode(status)}
 
 
-def _describe_error(error: BaseException) -> str:
+def describe_error(error: BaseException, longest: int = _LONGEST) -> dict[str, object]:
+    """The class of an error and the first line of what it says."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:240]}" if text else type(error).__name__
+    return {"kind": type(error).__name__, "message": text.splitlines()[0][:longest] if text else ""}

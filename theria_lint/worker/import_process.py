@@ -16,9 +16,10 @@ from typing import NoReturn
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetRequest
+from theria_lint.reasons import Reason
 from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
 from theria_lint.sandbox.refused_operations import RefusedOperations
-from theria_lint.worker import failure_messages
+from theria_lint.worker import failure_messages, library_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.job import IMPORTED_NOTICE, LISTENER_NOTICE
 
@@ -35,7 +36,7 @@ class _JobContext:
     tracker: FileDependencyTracker
 
     def make_failed_outcome(
-        self, target: TargetRequest, reason: str, error: BaseException, *, lasting: bool
+        self, target: TargetRequest, reason: Reason, error: BaseException, *, lasting: bool
     ) -> Outcome:
         """The outcome of a target that raised; ``lasting``: it would raise another time, too."""
         reads = self.tracker.list_reads() if lasting else None
@@ -76,8 +77,8 @@ def _answer_job(context: _JobContext) -> None:
 
 
 def _make_import_failure(context: _JobContext, target: TargetRequest, error: BaseException) -> Outcome:
-    lasting = not isinstance(error, (MemoryError, failure_messages.LateImportError, failure_messages.ChangedFileError))
-    return context.make_failed_outcome(target, failure_messages.describe_failed_import(error), error, lasting=lasting)
+    lasting = not isinstance(error, (MemoryError, failure_messages.ReasonedError))
+    return context.make_failed_outcome(target, failure_messages.explain_failed_import(error), error, lasting=lasting)
 
 
 def _import_and_probe_targets(context: _JobContext) -> None:
@@ -113,7 +114,7 @@ def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleT
     """
 
     def expire(signum: int, frame: object) -> NoReturn:
-        raise failure_messages.LateImportError(failure_messages.describe_late_import(seconds))
+        raise failure_messages.LateImportError(seconds)
 
     signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -143,13 +144,13 @@ def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Ou
     """The outcome that a child has given for its target; of a process that died, what it said is no evidence."""
     too_long = len(answer) > LONGEST_ANSWER
     if not answer or (status != 0 and not too_long):
-        return Outcome(job.id, target.symbol, reason=failure_messages.describe_ended_probe(status, job))
+        return Outcome(job.id, target.symbol, reason=failure_messages.explain_ended_probe(status, job))
     try:
         if too_long:
             raise NonsenseError("is too long")
         outcome = Outcome.from_json(message_checks.parsed(answer))
     except NonsenseError as error:
-        return Outcome(job.id, target.symbol, reason=failure_messages.nonsense(error))
+        return Outcome(job.id, target.symbol, reason=failure_messages.explain_nonsense(error))
     return replace(outcome, job=job.id, symbol=target.symbol)
 
 
@@ -164,9 +165,9 @@ def _probe_and_exit(
     try:
         outcome = _compute_outcome(load, target, context)
     except BaseException as error:
-        lasting = not failure_messages.ran_out_of_memory(error)
+        lasting = not library_messages.is_out_of_memory(error)
         outcome = context.make_failed_outcome(
-            target, failure_messages.describe_failed_probe(error, context.job), error, lasting=lasting
+            target, failure_messages.explain_failed_probe(error, context.job), error, lasting=lasting
         )
     if os.getpid() == me:
         _tell(channel, outcome)
@@ -212,7 +213,7 @@ def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, cont
     found = importer.resolve_symbol(module, target.symbol)
     clock = device_fallback.ProbeClock(job.probing_time / 2)
     outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
-    reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else ""
+    reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else None
     return replace(outcome, reason=reason, reads=None if clock.is_late() else context.tracker.list_reads())
 
 

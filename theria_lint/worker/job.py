@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import linux, namespaces, readable_paths, seccomp, tempdir
 from theria_lint.worker import failure_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
@@ -187,15 +188,15 @@ class RunningJob:
         last = self.said + 1 if self.imported else None
         first = self.said - self.floods if self.said == len(self.job.targets) else self.said
         left = self.job.targets[first:last] if reason is not None else ()
-        return [json.dumps(Outcome(self.job.id, target.symbol, reason=reason or "").to_json()) for target in left]
+        return [json.dumps(Outcome(self.job.id, target.symbol, reason=reason).to_json()) for target in left]
 
-    def _find_end_reason(self) -> str | None:
+    def _find_end_reason(self) -> Reason | None:
         if self.excess:
-            return f"its file writes {self.excess}"
+            return Reason(ReasonCode.WRITES_TOO_MUCH, {"excess": self.excess})
         if self.floods:
-            return "its process gave more answers than there are targets"
+            return Reason(ReasonCode.TOO_MANY_ANSWERS)
         if self.imported:
             return None
         if self.late:
-            return failure_messages.describe_late_import(self.job.import_time)
-        return failure_messages.describe_ended_import(self.status or 0)
+            return failure_messages.explain_late_import(self.job.import_time)
+        return failure_messages.explain_ended_import(self.status or 0)

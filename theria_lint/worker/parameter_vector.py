@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from theria.probes.measure import measure
 from theria.probes.report import Report
 from theria.verdicts import Verdict
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
@@ -60,17 +61,19 @@ def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *,
     if found is None or report.verdict is Verdict.INCONCLUSIVE:
         return report
     function, vector = found
-    names = ", ".join(made.inputs)
     if report.verdict is Verdict.SAFE:
         inputs = {**made.inputs, PARAMETERS: vector}
         joint = measure(function, inputs, seed=spec.seed, configuration=report.configuration)
         if joint.verdict.unsafe:
-            return replace(joint, reason=f"{joint.reason}; in {names} alone it is safe")
-        return replace(report, notes=(*report.notes, f"its parameters ({PARAMETERS}): {joint.verdict}"))
+            told = {"reason": joint.why, "inputs": list(made.inputs)}
+            return replace(joint, why=Reason(ReasonCode.SAFE_IN_INPUTS, told))
+        note = Reason(ReasonCode.PARAMETERS_VERDICT, {"name": PARAMETERS, "verdict": str(joint.verdict)})
+        return replace(report, remarks=(*report.remarks, note))
     if not both:
         return report
     constants = [tensor.detach() for tensor in made.inputs.values()]
     alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=spec.seed)
     if alone.verdict in (report.verdict, Verdict.INCONCLUSIVE):
         return report
-    return replace(report, reason=f"{report.reason}; in its parameters alone it is {alone.verdict}")
+    told = {"reason": report.why, "verdict": str(alone.verdict)}
+    return replace(report, why=Reason(ReasonCode.OTHERWISE_IN_PARAMETERS, told))

@@ -22,8 +22,9 @@ from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
-from theria_lint.confirm.protocol import MATH_PATH, OUT_OF_TIME, Outcome, TargetRequest
+from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import Run, TargetKind
+from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
 from theria_lint.worker.configurations import (
     LONGER,
@@ -41,8 +42,10 @@ from theria_lint.worker.device_fallback import (
     with_shim_notes,
 )
 from theria_lint.worker.discontinuity import retry_off_discontinuity
+from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.find_call.call_strategy import BoundCall
-from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall, downgrade_if_misfit
+from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
+from theria_lint.worker.find_call.strategies import explain_no_call
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.shims import shim_log
@@ -61,7 +64,7 @@ def run_target(
     try:
         working_call = find_call_with_fallback(target, request, device, clock.left)
     except CannotCallError as error:
-        return Outcome(job, request.symbol, reason=f"no way to call it worked: {error}")
+        return Outcome(job, request.symbol, reason=explain_no_call(target, request.symbol, error))
     shim_log.forget_import_queries()
     forget_compiled_code()
     subjects = [
@@ -124,7 +127,7 @@ def _run_on_backends(subject: _ProbeSubject, kind: TargetKind, sdpa: SdpaCounter
     if working_call.spec.device != "cpu" and run.verdict is Verdict.SAFE:
         run = _in_training_dtypes(subject, run)
     if sdpa.count and not sdpa.fused and run.verdict is Verdict.SAFE:
-        run = _run_where_fused(subject, sdpa) or replace(run, notes=(*run.notes, MATH_PATH))
+        run = _run_where_fused(subject, sdpa) or replace(run, notes=(*run.notes, Reason(ReasonCode.MATH_PATH)))
     yield run
     for backend in backends if sdpa.count else ():
         sdpa.use_backend(backend)
@@ -138,13 +141,15 @@ def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
 
     What is dispatched there depends on the precision: few kernels are written for float64, in which all is well.
     """
-    notes: list[str] = []
+    notes: list[Reason] = []
     for name, spec in training_scenes(subject.working_call).items():
         found = _run_configurations(replace(subject, specs={name: spec}), SELF)
         if found.verdict.unsafe:
-            return replace(found, reason=f"in {found.dtype} {found.reason}")
-        told = found.error if found.verdict is Verdict.INCONCLUSIVE else None
-        notes.append(f"in {found.dtype}: {found.verdict}{f' ({told})' if told else ''}")
+            told = {"dtype": found.dtype, "reason": found.reason}
+            return replace(found, reason=Reason(ReasonCode.IN_TRAINING_DTYPE, told))
+        message = found.error if found.verdict is Verdict.INCONCLUSIVE else None
+        data = {"dtype": found.dtype, "verdict": str(found.verdict), "message": message}
+        notes.append(Reason(ReasonCode.DTYPE_VERDICT, data))
     return replace(run, notes=(*run.notes, *notes))
 
 
@@ -162,13 +167,13 @@ ReferenceTwin = Callable[[TrialSpec], Callable[..., Tensor]]
 def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwin | None = None) -> Run:
     working_call, specs, traces, clock = subject.working_call, subject.specs, subject.traces, subject.clock
     reports: list[Report] = []
-    notes: list[str] = []
+    notes: list[Reason] = []
     interpreted = backend == "triton" and working_call.spec.device == "cpu"
     if interpreted:
         specs = keep_first_configuration(specs)
     for name, spec in specs.items():
         if reports and clock.is_late():
-            notes.append(f"not probed on {name}: {OUT_OF_TIME}")
+            notes.append(_note_not_probed(name, Reason(ReasonCode.OUT_OF_TIME)))
             continue
         try:
             report, told_of_it = _measure_configuration(subject, name, spec, twin, interpreted)
@@ -176,8 +181,8 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
             reports.append(report)
             traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
-            told_first = str(error).splitlines()[0][:160] if str(error) else ""
-            notes.append(f"not probed on {name}: {type(error).__name__}: {told_first}")
+            raised = error.reason if isinstance(error, InvalidTrialError) else None
+            notes.append(_note_not_probed(name, raised or Reason(Ground.RAISED, describe_error(error))))
             forget_compiled_code()
         if reports and reports[-1].verdict.unsafe:
             break
@@ -191,9 +196,13 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     return replace(run, maml=_try_measure_maml(working_call)) if affordable else run
 
 
+def _note_not_probed(configuration: str, reason: Reason) -> Reason:
+    return Reason(ReasonCode.NOT_PROBED_ON, {"configuration": configuration, "reason": reason})
+
+
 def _measure_configuration(
     subject: _ProbeSubject, name: str, spec: TrialSpec, twin: ReferenceTwin | None, interpreted: bool
-) -> tuple[Report, list[str]]:
+) -> tuple[Report, list[Reason]]:
     """The report on one configuration, and what is to be told beside it."""
 
     def measured(spec: TrialSpec = spec, routes: Sequence[Route] = SECONDARY) -> Report:
@@ -241,7 +250,7 @@ def _measure_spec(
 ) -> Report:
     made = working_call.make_call(spec)
     if spec.strided and not _gives_same_output(working_call, spec, made):
-        raise ValueError("it gives another output for strided inputs")
+        raise InvalidTrialError(ReasonCode.STRIDES_MATTER)
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
@@ -269,12 +278,13 @@ def _gives_same_output(working_call: WorkingCall, spec: TrialSpec, made: BoundCa
     return outputs[0].shape == outputs[1].shape and relative_error(outputs[1], outputs[0]) < 1e-2
 
 
-def _make_failed_run(working_call: WorkingCall, backend: str, notes: Sequence[str]) -> Run:
+def _make_failed_run(working_call: WorkingCall, backend: str, notes: Sequence[Reason]) -> Run:
     dtype = str(working_call.spec.dtype).removeprefix("torch.")
-    reason = notes[0] if notes else "nothing was measured"
-    return Run(
-        backend, working_call.spec.device, dtype, "", "OK", Verdict.INCONCLUSIVE, error=reason, notes=tuple(notes)
-    )
+    reason = notes[0] if notes else Reason(ReasonCode.NOTHING_MEASURED)
+    raised = reason.data.get("reason")
+    error = f"{raised.data['kind']}: {raised.data['message']}" if raised and raised.code == Ground.RAISED else None
+    device = working_call.spec.device
+    return Run(backend, device, dtype, "", "OK", Verdict.INCONCLUSIVE, reason, error, notes=tuple(notes))
 
 
 def _make_run(report: Report, backend: str) -> Run:
@@ -285,7 +295,7 @@ def _make_run(report: Report, backend: str) -> Run:
         oracle=report.oracle,
         status=str(report.status),
         verdict=report.verdict,
-        reason=report.reason,
+        reason=report.why,
         error=report.error,
         gradients={name: _null_if_infinite(block.error) for name, block in report.gradients.items()},
         blocks={
@@ -293,7 +303,10 @@ def _make_run(report: Report, backend: str) -> Run:
             for key, block in report.blocks.items()
         },
         states={key: block.state for key, block in (report.gradients | report.blocks).items()},
-        notes=(*([f"seen on {report.configuration}"] if report.verdict.unsafe else []), *report.notes),
+        notes=(
+            *([Reason(ReasonCode.SEEN_ON, {"configuration": report.configuration})] if report.verdict.unsafe else []),
+            *report.remarks,
+        ),
     )
 
 

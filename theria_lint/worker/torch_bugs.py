@@ -18,9 +18,8 @@ from theria.probes.derivatives import graph_nodes
 from theria.probes.point import call, copy_strided
 from theria.probes.report import Report
 from theria.verdicts import Verdict
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall
-
-TORCH_BUG_NOTE = "PyTorch's own operators give wrong gradients there, and right ones once their operands are contiguous"
 
 _FOREIGN = "CppNode"
 """Part of the name of a node that a C++ extension made."""
@@ -28,7 +27,7 @@ _FOREIGN = "CppNode"
 
 def retry_contiguous(
     report: Report, made: BoundCall, seed: int, measure: Callable[[], Report]
-) -> tuple[Report, list[str]]:
+) -> tuple[Report, list[Reason]]:
     """The report, or where PyTorch is to blame for it what is measured with contiguous operands; and what to tell."""
     silent = report.verdict in (Verdict.SILENT_COLLAPSE, Verdict.SILENT_CORRUPTION)
     wrong = any(block.state in ("missing", "wrong") for block in report.gradients.values())
@@ -36,7 +35,8 @@ def retry_contiguous(
         return report, []
     with _ContiguousOperands():  # type: ignore[no-untyped-call]
         fair = measure()
-    return (fair, [f"on {report.configuration} {TORCH_BUG_NOTE}"]) if fair.verdict is Verdict.SAFE else (report, [])
+    note = Reason(ReasonCode.TORCH_BUG, {"configuration": report.configuration})
+    return (fair, [note]) if fair.verdict is Verdict.SAFE else (report, [])
 
 
 def _is_recorded_by_pytorch(made: BoundCall, seed: int) -> bool:

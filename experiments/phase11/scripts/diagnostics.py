@@ -14,6 +14,7 @@ from theria import probe
 from theria.attention import attention, executed_backends
 from theria.maml import MamlReport, TaskShape, maml_probe
 from theria.probes import Block, Report, Shape, Status, Verdict
+from theria.verdicts import Ground, Reason
 
 BACKENDS = {"reference": "reference", "custom": "custom", "triton_fused": "triton"}
 """The table's names of the backends, and the library's."""
@@ -123,8 +124,9 @@ def _blocks(target: Attention, dtype: torch.dtype, settings: Settings) -> Report
     try:
         return probe(target, shape=BLOCK_SHAPE, dtype=dtype, device=settings.device, seed=settings.seed)
     except Exception as error:
+        told = {"kind": type(error).__name__, "message": str(error)}
         message = f"{type(error).__name__}: {error}"
-        return Report(Status.HARD_FAIL_OTHER, Verdict.INCONCLUSIVE, message, error=message)
+        return Report(Status.HARD_FAIL_OTHER, Verdict.INCONCLUSIVE, Reason(Ground.RAISED, told), error=message)
 
 
 def _measured(report: Report, maml: MamlReport) -> dict[str, str]:

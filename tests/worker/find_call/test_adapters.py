@@ -8,6 +8,7 @@ import pytest
 
 import theria.testing
 from tests.support.confirming import confirm_source, target_of
+from theria_lint.report.sentences import say
 
 ODD_ONE = """import torch
 
@@ -38,9 +39,9 @@ def adapter(q, k, v):
 def test_what_cannot_be_called_says_which_lines_would_tell(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, ODD_ONE), "attention")
     assert result.verdict == "inconclusive"
-    assert "takes a Gates object" in result.reason
-    assert '[[tool.theria-lint.targets]] target = "kernel:attention", kwargs = { gates = … }' in result.reason
-    assert '@theria.testing.target("kernel:attention")' in result.reason
+    assert "takes a Gates object" in say(result.reason)
+    assert '[[tool.theria-lint.targets]] target = "kernel:attention", kwargs = { gates = … }' in say(result.reason)
+    assert '@theria.testing.target("kernel:attention")' in say(result.reason)
 
 
 def test_an_adapter_calls_it(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_an_adapter_calls_it(tmp_path: Path) -> None:
     path.write_text(ADAPTERS)
     result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
     assert result.verdict == "hard_structural", result.reason
-    assert "v is unused" in result.reason
+    assert "v is unused" in say(result.reason)
 
 
 ODD_MODULE = """import torch
@@ -82,9 +83,9 @@ def adapter(x):
 def test_a_module_that_cannot_be_built_says_what_was_guessed(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, ODD_MODULE), "TreeAttention")
     assert result.verdict == "inconclusive"
-    assert "has no attribute 'depth'" in result.reason
-    assert 'target = "kernel:TreeAttention", kwargs = { tree = … }' in result.reason
-    assert "on a function of x that builds and calls it" in result.reason
+    assert "has no attribute 'depth'" in say(result.reason)
+    assert 'target = "kernel:TreeAttention", kwargs = { tree = … }' in say(result.reason)
+    assert "on a function of x that builds and calls it" in say(result.reason)
 
 
 def test_an_adapter_builds_it(tmp_path: Path) -> None:
@@ -105,7 +106,9 @@ def test_an_adapter_file_that_cannot_be_imported_is_named(tmp_path: Path) -> Non
     path = tmp_path / "adapters.py"
     path.write_text("import no_such_package\n")
     result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
-    assert "adapters.py could not be imported: ModuleNotFoundError: No module named 'no_such_package'" in result.reason
+    assert "adapters.py could not be imported: ModuleNotFoundError: No module named 'no_such_package'" in say(
+        result.reason
+    )
 
 
 def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
     table = {"target": "attention", "device": "cuda"}
     result = target_of(confirm_source(tmp_path, source, device="cpu", targets=(table,)), "attention")
     assert result.verdict == "inconclusive"
-    assert "the configuration wants it on a GPU" in result.reason
+    assert "the configuration wants it on a GPU" in say(result.reason)
 
 
 @pytest.mark.parametrize(

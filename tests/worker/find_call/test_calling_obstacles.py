@@ -8,6 +8,7 @@ import pytest
 
 from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, TargetResult
+from theria_lint.report.sentences import say
 from theria_lint.static.targets import find_targets
 
 HEAD = "import torch\nimport torch.nn.functional as F\n\n\n"
@@ -66,7 +67,7 @@ def test_eager_code_that_wants_a_gpu_or_more_arguments(tmp_path: Path, name: str
 def test_the_help_that_was_needed_is_told(tmp_path: Path) -> None:
     source = HEAD + EAGER["asserts is_cuda"][0]
     (run,) = (r for r in probe(tmp_path / "kernel.py", source, "attention").runs if r.backend == "self")
-    assert any("is_cuda answering as on a GPU" in note for note in run.notes)
+    assert any("is_cuda answering as on a GPU" in say(note) for note in run.notes)
 
 
 TRITON = """import torch

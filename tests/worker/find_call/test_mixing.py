@@ -40,7 +40,7 @@ def test_what_mixes_positions_attends(function: object) -> None:
 
 @pytest.mark.parametrize("function", [torch.tanh, lambda x: x @ torch.ones(6, 6, dtype=x.dtype) + x, at_random])
 def test_what_treats_positions_alike_does_not(function: object) -> None:
-    with pytest.raises(InvalidTrialError, match="no position of its output depends on another"):
+    with pytest.raises(InvalidTrialError, match="positions_apart"):
         check_mixes_positions(function, X, -1)
 
 
@@ -69,7 +69,7 @@ def test_the_random_numbers_of_a_call_are_not_used_up() -> None:
 
 
 def test_an_output_that_depends_on_nothing_is_garbage() -> None:
-    with pytest.raises(InvalidTrialError, match="does not depend on its inputs"):
+    with pytest.raises(InvalidTrialError, match="inputs_ignored"):
         check_depends_on_inputs(lambda q, k: (q @ k.mT) * 0.0, [X, X])
     assert check_depends_on_inputs(lambda q, k: q + k, [X, X]).shape == X.shape
 

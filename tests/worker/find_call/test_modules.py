@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
+from theria_lint.report.sentences import say
 
 SOURCE = """
 import torch
@@ -227,4 +228,4 @@ def test_damage_behind_a_zero_or_a_large_default_is_found(found: Confirmation, s
 def test_an_attention_that_is_switched_off_is_not_called_safe(found: Confirmation) -> None:
     result = target_of(found, "SwitchedOffAttention")
     assert result.verdict == "inconclusive"
-    assert "no position of its output depends on another position" in result.reason
+    assert "no position of its output depends on another position" in say(result.reason)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.confirming import confirm_source, target_of
+from theria_lint.report.sentences import say
 from theria_lint.worker.triton_interpreter.bounds import MemoryBounds
 
 pytest.importorskip("triton")
@@ -53,7 +54,7 @@ def attention(q, k, v):
 def verdict(folder: Path, mask: str, programs: str) -> tuple[str, str]:
     source = KERNEL.replace("{mask}", mask).replace("{programs}", programs)
     result = target_of(confirm_source(folder, source, device="cpu"), "attention")
-    return str(result.verdict), result.reason
+    return str(result.verdict), say(result.reason)
 
 
 def test_a_kernel_that_minds_its_bounds_is_judged(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from theria_lint.report.html.markup import (
 )
 from theria_lint.report.html.page import PageAnchors, join_values
 from theria_lint.report.html.source_view import render_excerpt, render_line_link
+from theria_lint.report.sentences import say
 from theria_lint.report.style import format_count, format_place
 from theria_lint.report.summary import is_accepted, list_unexplained_targets
 from theria_lint.result import LintError, LintReport
@@ -175,7 +176,7 @@ def _render_finding_body(anchors: PageAnchors, finding: Finding) -> Iterator[Mar
     suspect = finding.suspect
     yield tag("p", render_prose(suspect.message), class_="message")
     yield render_excerpt(anchors, finding)
-    told = [("Evidence", render_prose(finding.reason)), ("Remedy", render_prose(suspect.remedy))]
+    told = [("Evidence", render_prose(say(finding.reason))), ("Remedy", render_prose(suspect.remedy))]
     rows = (tag("div", tag("dt", name), tag("dd", words)) for name, words in told)
     yield tag("dl", join_children(*rows), class_="told")
     if finding.rewrite:
@@ -275,7 +276,7 @@ def _render_target_title(anchors: PageAnchors, result: TargetResult) -> Iterator
 
 
 def _render_target_body(anchors: PageAnchors, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
-    yield tag("p", render_prose(result.reason), class_="message")
+    yield tag("p", render_prose(say(result.reason)), class_="message")
     if alone and not result.blames_others:
         yield tag("p", "No suspect explains it: look at what this target calls in other files and libraries.")
     yield _render_target_links(anchors, result)
@@ -315,8 +316,8 @@ def _render_run_facts(run: Run, result: TargetResult) -> Iterator[Markup]:
         ("device", run.device), ("dtype", run.dtype), ("oracle", run.oracle or "none"), ("status", run.status)
     )
     if run.reason and run.reason != result.reason:
-        yield tag("p", render_prose(run.reason))
-    if run.error and run.error not in run.reason:
+        yield tag("p", render_prose(say(run.reason)))
+    if run.error and run.error not in say(run.reason):
         yield tag("pre", run.error, class_="error", tabindex=0, role="group", aria_label="Error")
 
 
@@ -326,7 +327,7 @@ def _render_run_extras(run: Run) -> Iterator[Markup]:
         yield tag("h4", "Under MAML")
         yield render_facts(*_iter_maml_figures(run.maml))
     if run.notes:
-        yield tag("ul", *(tag("li", render_prose(note)) for note in run.notes), class_="notes")
+        yield tag("ul", *(tag("li", render_prose(say(note))) for note in run.notes), class_="notes")
 
 
 def _iter_maml_figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

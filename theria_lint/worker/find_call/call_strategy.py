@@ -12,6 +12,7 @@ from torch import Tensor
 
 from theria.probes.point import trial
 from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.library_messages import is_about_none
 
 MAX_CANDIDATES = 8
 """How many values a parameter may be tried with."""
@@ -141,7 +142,7 @@ class CallStrategy:
         if self.choice:
             yield from (replace(self, make=make) for make in self.siblings if make is not self.make)
         named = [n for n in self.optional if _mentions_parameter(complaint, n.removeprefix(CONSTRUCTOR_PREFIX))]
-        lacking = "NoneType" in complaint or complaint.startswith("AssertionError")
+        lacking = is_about_none(complaint)
         missing = [n for n in self.tensors if n not in named] if lacking else []
         for name in (*self.free, *named, *missing):
             for index in range(MAX_CANDIDATES):

@@ -14,16 +14,13 @@ from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
 from theria_lint.worker.find_call.shape_hints import find_shapes
 from theria_lint.worker.find_call.trial_spec import SEVERAL_CHUNKS, SIZES, TrialSpec
+from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype, is_in_place_on_leaf
 
 MAX_STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
 
 MAX_ASKED_LENGTH = 256
 """The most positions that a complaint is believed to want."""
-
-_IN_PLACE = "a leaf Variable that requires grad is being used in an in-place operation"
-_DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
-_MISMATCH = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 
 
 def hill_climb(search: CallSearch, layouts: Container[str]) -> WorkingCall | None:
@@ -60,18 +57,18 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
     """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size."""
     strategy, spec = best.strategy, best.spec
     asked = {
-        name: symbols for name, symbols in find_shapes(best.reason).items() if spec.text_shapes.get(name) != symbols
+        name: symbols for name, symbols in find_shapes(best.complaint).items() if spec.text_shapes.get(name) != symbols
     }
     if asked:
         yield strategy, replace(spec, text_shapes={**spec.text_shapes, **asked})
-    if _IN_PLACE in best.reason:
+    if is_in_place_on_leaf(best.complaint):
         yield replace(strategy, make=_make_call_on_copies(strategy)), spec
-    if spec.dtype is torch.float64 and _DTYPES.search(best.reason):
+    if spec.dtype is torch.float64 and is_about_dtype(best.complaint):
         yield strategy, replace(spec, dtype=torch.float32)
     if best.progress[0] == INVALID_OUTPUT_STAGE and not spec.gentle:
         yield strategy, replace(spec, gentle=True)
-    yield from ((strategy, replace(spec, shape=shape)) for shape in _list_asked_lengths(spec.shape, best.reason))
-    for other in strategy.list_variations(best.reason):
+    yield from ((strategy, replace(spec, shape=shape)) for shape in _list_asked_lengths(spec.shape, best.complaint))
+    for other in strategy.list_variations(best.complaint):
         yield other, spec
     together = [name for name in strategy.free if is_learned(name)]
     for index in range(1, MAX_CANDIDATES) if len(together) > 1 else ():
@@ -93,9 +90,9 @@ def _make_call_on_copies(strategy: CallStrategy) -> Callable[[TrialSpec, Mapping
     return make
 
 
-def _list_asked_lengths(shape: Shape, reason: str) -> Iterator[Shape]:
+def _list_asked_lengths(shape: Shape, complaint: str) -> Iterator[Shape]:
     """As many positions as a complaint wants: a window's table of biases fits one number of them."""
-    for one, other in _MISMATCH.findall(reason):
-        for given, wanted in ((int(one), int(other)), (int(other), int(one))):
+    for one, other in find_differing_sizes(complaint):
+        for given, wanted in ((one, other), (other, one)):
             if given in (shape.queries, shape.keys) and 1 < wanted <= MAX_ASKED_LENGTH:
                 yield replace(shape, queries=wanted, keys=wanted)

@@ -50,6 +50,7 @@ from theria_lint.worker.find_call.module_inputs import (
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
 from theria_lint.worker.find_call.signatures import choose_arguments, list_free_parameters, list_optional_parameters
 from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.library_messages import find_missing_arguments, find_unexpected_arguments
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 
@@ -233,8 +234,6 @@ class _CheckedForward:
         return self._run_module({**self._others, **self._given.make_arguments(values), **extras})
 
 
-_MISSING = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
-_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _CONFIGURATION = re.compile(r"^(config|cfg|args|hparams|params|opts?|\w+_config)$")
 
 
@@ -358,8 +357,8 @@ def _build_with_any_keyword(
         try:
             return call_without_exit(partial(cls, **arguments))
         except TypeError as error:
-            surplus = {name for name in _UNEXPECTED.findall(str(error)) if name in arguments.keys() - fixed.keys()}
-            missing = [name for told in _MISSING.findall(str(error)) for name in re.findall(r"'(\w+)'", told)]
+            surplus = set(find_unexpected_arguments(str(error))) & (arguments.keys() - fixed.keys())
+            missing = find_missing_arguments(str(error))
             asked = {n: values(n)[0] for n in missing if n not in arguments.keys() | refused and values(n)}
             if not surplus and not asked:
                 raise

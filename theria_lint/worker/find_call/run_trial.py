@@ -17,31 +17,14 @@ from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
+from theria_lint.reasons import Ground, Reason, ReasonCode, iter_texts
 from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallStrategy, select_output
 from theria_lint.worker.find_call.introspection import NoSuchChoiceError
 from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.library_messages import is_invalid_gradient, is_misfit, is_out_of_memory
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory
-
-_MISFIT_MESSAGE = "returned an invalid gradient at index"
-"""How PyTorch complains of a gradient that has another shape than its input."""
-
-_KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
-
-MISFIT_REASON = (
-    "its backward gives gradients of other shapes than the inputs that were made up for it; "
-    "name its arguments in the configuration"
-)
-
-NO_REFERENCE_REASON = (
-    "the configuration wants the reference as its oracle, and its forward is not softmax attention as it was called"
-)
-
-
-def is_misfit(error: Exception) -> bool:
-    """Whether a backward that raised says that its forward had the wrong arguments, more likely than anything else."""
-    return _MISFIT_MESSAGE in str(error) or type(error).__name__ in _KERNEL_ERRORS
 
 
 def downgrade_if_misfit(report: Report, oracle: str | None) -> Report:
@@ -49,10 +32,10 @@ def downgrade_if_misfit(report: Report, oracle: str | None) -> Report:
 
     Nor does a measurement count by another oracle than the ``oracle`` that the configuration wants, if it wants one.
     """
-    if report.verdict.unsafe and _MISFIT_MESSAGE in report.reason:
-        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=MISFIT_REASON)
+    if report.verdict.unsafe and any(map(is_invalid_gradient, iter_texts(report.why))):
+        return replace(report, verdict=Verdict.INCONCLUSIVE, why=Reason(ReasonCode.ARGUMENTS_MISFIT))
     if oracle == "reference" and report.oracle not in ("", oracle):
-        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=NO_REFERENCE_REASON)
+        return replace(report, verdict=Verdict.INCONCLUSIVE, why=Reason(ReasonCode.NOT_THE_REFERENCE))
     return report
 
 
@@ -66,14 +49,17 @@ _FILL_NUMBERS = (0.7, -3.0)
 
 
 class CannotCallError(Exception):
-    """No way to call the target worked; the message is what stopped the attempt that got furthest.
+    """No way to call the target worked; the reason is what stopped the attempt that got furthest.
 
-    ``guessed``: the parameters that it was given a made-up value for.
+    ``complaint`` is what the target or a library said there, if anything was said; ``guessed``: the parameters that
+    it was given a made-up value for.
     """
 
-    def __init__(self, message: str, guessed: Iterable[str] = ()) -> None:
-        """Keeps the message as it is."""
-        super().__init__(message)
+    def __init__(self, reason: Reason, complaint: str = "", guessed: Iterable[str] = ()) -> None:
+        """Keeps what it is given."""
+        super().__init__(str(reason.code), complaint)
+        self.reason = reason
+        self.complaint = complaint
         self.guessed = tuple(guessed)
 
 
@@ -81,12 +67,21 @@ class OutsideGraphError(CannotCallError):
     """The target runs outside the graph wherever it is called: the other half of its work is an opaque backward."""
 
     def __init__(self) -> None:
-        """Says what the target is, after "no way to call it worked"."""
-        super().__init__("its package runs it outside the graph only, inside the forward of an autograd.Function")
+        """Has one reason."""
+        super().__init__(Reason(ReasonCode.OUTSIDE_GRAPH_ONLY))
 
 
 class InvalidTrialError(ValueError):
-    """The target ran, and what it returned says nothing: the arguments that were made up do not fit it."""
+    """The target ran, and what it returned says nothing: the arguments that were made up do not fit it.
+
+    ``about`` has words of which the parameters that have to do with it are made.
+    """
+
+    def __init__(self, code: ReasonCode, about: str = "") -> None:
+        """Keeps the reason."""
+        super().__init__(str(code))
+        self.reason = Reason(code)
+        self.about = about
 
 
 INVALID_OUTPUT_STAGE = 2
@@ -108,7 +103,7 @@ class WorkingCall:
 
 @dataclass(frozen=True)
 class FailedTrial:
-    """An attempt that raised: what, and how far it had come.
+    """An attempt that raised: why, what was said of it, and how far it had come.
 
     ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward,
     `INVALID_OUTPUT_STAGE` if that is what came out of it, 3 in the backward; and then the instruction at which each
@@ -117,7 +112,8 @@ class FailedTrial:
 
     strategy: CallStrategy
     spec: TrialSpec
-    reason: str
+    reason: Reason
+    complaint: str
     progress: tuple[int, ...]
 
     def rank_progress(self) -> tuple[tuple[int, ...], bool]:
@@ -147,7 +143,7 @@ class CallSearch:
             MemoryError: if there is no memory left.
         """
         if time.monotonic() > self.deadline:
-            raise self.make_cannot_call_error("trying to call it took too long")
+            raise self.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
         before, stage = shim_log.count_launches(), 0
         try:
             made = strategy(spec)
@@ -164,27 +160,23 @@ class CallSearch:
         except NoSuchChoiceError:
             return None
         except Exception as error:
-            if "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise MemoryError from error
             stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
-            self.failed_trials.append(
-                FailedTrial(strategy, spec, _describe_trial_error(error), (stage, *_list_frame_instructions(error)))
-            )
+            progress = (stage, *_list_frame_instructions(error))
+            self.failed_trials.append(FailedTrial(strategy, spec, *_explain_trial_error(error), progress))
             return None
         self.interpreted = self.interpreted or kernels
         return WorkingCall(strategy, spec, _agrees_with_reference(made, output))
 
-    def make_cannot_call_error(self, otherwise: str) -> CannotCallError:
-        """What to raise where nothing worked."""
-        strategy = self.list_furthest()[0].strategy if self.failed_trials else None
-        guessed = () if strategy is None else strategy.free if strategy.unsure is None else strategy.unsure
-        return CannotCallError(
-            self.describe_furthest(otherwise), [name for name in guessed if not name.startswith(CONSTRUCTOR_PREFIX)]
-        )
-
-    def describe_furthest(self, otherwise: str) -> str:
-        """What stopped the attempt that got furthest."""
-        return self.list_furthest()[0].reason if self.failed_trials else otherwise
+    def make_cannot_call_error(self, otherwise: ReasonCode) -> CannotCallError:
+        """What to raise where nothing worked: what stopped the attempt that got furthest."""
+        if not self.failed_trials:
+            return CannotCallError(Reason(otherwise))
+        furthest = self.list_furthest()[0]
+        guessed = furthest.strategy.free if furthest.strategy.unsure is None else furthest.strategy.unsure
+        names = [name for name in guessed if not name.startswith(CONSTRUCTOR_PREFIX)]
+        return CannotCallError(furthest.reason, furthest.complaint, names)
 
 
 def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor | None]:
@@ -219,9 +211,7 @@ def is_raised_by_autograd(error: Exception) -> bool:
 
 def _check_output_is_valid(made: BoundCall, output: Tensor, seed: int, kernels: bool) -> None:
     if not bool(torch.isfinite(output).all()):
-        raise InvalidTrialError(
-            "its forward returns numbers that are not finite for the arguments that were made up for it"
-        )
+        raise InvalidTrialError(ReasonCode.OUTPUT_NOT_FINITE)
     if not kernels:
         return
     outputs = []
@@ -229,7 +219,7 @@ def _check_output_is_valid(made: BoundCall, output: Tensor, seed: int, kernels: 
         with FilledMemory(number):
             outputs.append(trial(made.compute_output, made.inputs, seed))
     if outputs[0].shape != outputs[1].shape or not relative_error(outputs[0], outputs[1]) < _STABLE:
-        raise InvalidTrialError("its kernels return memory that they have not written for the arguments made up for it")
+        raise InvalidTrialError(ReasonCode.MEMORY_NOT_WRITTEN)
 
 
 def _check_sequences_stay_apart(made: BoundCall, output: Tensor, spec: TrialSpec) -> None:
@@ -237,7 +227,7 @@ def _check_sequences_stay_apart(made: BoundCall, output: Tensor, spec: TrialSpec
         return
     moved = {name: varlen.move_middle_sequence(tensor, spec) for name, tensor in made.inputs.items()}
     if not varlen.keeps_sequences_apart(output, trial(made.compute_output, moved, spec.seed), spec):
-        raise InvalidTrialError("its output does not keep apart the sequences whose ends were made up for it")
+        raise InvalidTrialError(ReasonCode.SEQUENCES_MIXED, "sequences")
 
 
 def _check_gradients_fit(made: BoundCall, seed: int, kernels: bool) -> None:
@@ -248,7 +238,7 @@ def _check_gradients_fit(made: BoundCall, seed: int, kernels: bool) -> None:
             raise
         return
     if kernels and not all(bool(torch.isfinite(g).all()) for g in gradients.values() if g is not None):
-        raise InvalidTrialError("its backward returns numbers that are not finite for the arguments made up for it")
+        raise InvalidTrialError(ReasonCode.GRADIENTS_NOT_FINITE)
 
 
 def _agrees_with_reference(made: BoundCall, output: Tensor) -> bool:
@@ -270,9 +260,12 @@ def _list_frame_instructions(error: BaseException) -> list[int]:
     return found
 
 
-def _describe_trial_error(error: Exception) -> str:
-    said = first_line(error)[:240]
-    return said if isinstance(error, InvalidTrialError) else f"{type(error).__name__}: {said}"
+def _explain_trial_error(error: Exception) -> tuple[Reason, str]:
+    """Why a trial failed, and what was said of it."""
+    if isinstance(error, InvalidTrialError):
+        return error.reason, error.about
+    kind, message = type(error).__name__, first_line(error)[:240]
+    return Reason(Ground.RAISED, {"kind": kind, "message": message}), f"{kind}: {message}"
 
 
 def check_depends_on_inputs(function: Callable[..., Any], values: Sequence[Tensor]) -> Any:
@@ -283,7 +276,7 @@ def check_depends_on_inputs(function: Callable[..., Any], values: Sequence[Tenso
     """
     moved = [value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values]
     if torch.equal(_run_on_copies(function, values, values[0]), _run_on_copies(function, moved, values[0])):
-        raise InvalidTrialError("its output does not depend on its inputs as it was called")
+        raise InvalidTrialError(ReasonCode.INPUTS_IGNORED, "output inputs")
     return function(*values)
 
 
@@ -309,7 +302,7 @@ def check_mixes_positions(function: Callable[[Tensor], Any], x: Tensor, features
         changed = (_run_on_copies(function, [torch.where(moved, x + 1.0, x)], x) != output).any(dim=features)
         if bool((changed & ~moved.select(features, 0)).any()):
             return function(x)
-    raise InvalidTrialError("no position of its output depends on another position of its input as it was called")
+    raise InvalidTrialError(ReasonCode.POSITIONS_APART, "position output input")
 
 
 def _run_on_copies(function: Callable[..., Any], values: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from theria.probes.layouts import ODD, PACKED, SHARED, Shape
 from theria.probes.point import trial
 from theria_lint.model import TargetKind
+from theria_lint.reasons import ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.find_call import recorded_call, varlen
@@ -158,7 +159,7 @@ def _find_direct_call(
             return _join_learned_extras(
                 search, _shrink_slow_call(search, _restore_defaults(search, precise_enough), kind)
             )
-    raise search.make_cannot_call_error("nothing to try")
+    raise search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
 
 
 def _search_layout_groups(
@@ -219,8 +220,8 @@ def _search_one_group(
 def _summarise_failures(failed_trials: Iterable[FailedTrial]) -> tuple[Any, ...]:
     """What stopped some attempts and where, whatever the sizes were."""
     return tuple(
-        (failed_trial.spec.layout, failed_trial.progress, re.sub(r"\d+", "", failed_trial.reason))
-        for failed_trial in failed_trials
+        (trial.spec.layout, trial.progress, str(trial.reason.code), re.sub(r"\d+", "", trial.complaint))
+        for trial in failed_trials
     )
 
 

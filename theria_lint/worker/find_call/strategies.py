@@ -1,4 +1,4 @@
-"""Yield call strategies for a target, most likely first; find its adapter; suggest its configuration."""
+"""Yield call strategies for a target, most likely first; find its adapter; explain where none works."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from theria import testing
 from theria_lint.model import TargetKind
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker import importer
 from theria_lint.worker.find_call.argument_values import is_graph
@@ -22,7 +23,7 @@ from theria_lint.worker.find_call.function_calls import (
 from theria_lint.worker.find_call.introspection import read_parameters
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
-from theria_lint.worker.find_call.run_trial import CannotCallError
+from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
 from theria_lint.worker.find_call.signatures import QKV
 
@@ -73,8 +74,9 @@ def find_adapter(target: Any, symbol: str, files: Iterable[str]) -> Callable[...
         try:
             importer.import_file(file)
         except Exception as error:
-            reason = f"the adapter file {os.path.basename(file)} could not be imported: {type(error).__name__}: {error}"
-            raise CannotCallError(reason) from None
+            told = {"file": os.path.basename(file), "kind": type(error).__name__, "message": str(error)}
+            complaint = f"{told['kind']}: {told['message']}"
+            raise CannotCallError(Reason(ReasonCode.ADAPTER_FAILS, told), complaint) from None
     return testing.ADAPTERS.get(format_target_name(target, symbol)) or testing.ADAPTERS.get(symbol)
 
 
@@ -84,13 +86,13 @@ def format_target_name(target: Any, symbol: str) -> str:
     return f"{module.removeprefix(importer.LINTED_PREFIX)}:{symbol}"
 
 
-def suggest_configuration(target: Any, symbol: str, unknown: Iterable[str]) -> str:
-    """The few lines that would tell how to call a target; ``unknown``: the parameters that were guessed."""
-    name = format_target_name(target, symbol)
-    kwargs = ", ".join(f"{parameter} = …" for parameter in unknown)
-    table = f'target = "{name}"' + (f", kwargs = {{ {kwargs} }}" if kwargs else ', layout = "BTHD"')
-    inputs = "x that builds and calls it" if inspect.isclass(target) else "q, k, v that calls it"
-    return (
-        f"say how: [[tool.theria-lint.targets]] {table}, or, in a file that adapters names, "
-        f'@theria.testing.target("{name}") on a function of {inputs}'
-    )
+def explain_no_call(target: Any, symbol: str, error: CannotCallError) -> Reason:
+    """That no way to call a target worked, and what it takes to say how to."""
+    named = None if isinstance(error, OutsideGraphError) else format_target_name(target, symbol)
+    told = {
+        "reason": error.reason,
+        "target": named,
+        "guessed": list(error.guessed),
+        "is_class": inspect.isclass(target),
+    }
+    return Reason(ReasonCode.NOT_CALLABLE, told)

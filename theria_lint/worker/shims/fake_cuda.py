@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import re
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -72,11 +71,6 @@ def read_device_type(device: Any) -> Any:
     if isinstance(device, torch.device) and kind == "cpu" and _answers_as_gpu("device.type"):
         return "cuda"
     return kind
-
-
-def wants_gpu(reason: str) -> bool:
-    """Whether what stopped a call sounds like the lack of a GPU."""
-    return re.search(r"cuda|\bgpus?\b|nvidia|\bdevice\b", reason, re.IGNORECASE) is not None
 
 
 def _answers_as_gpu(question: str) -> bool:

@@ -1,0 +1,252 @@
+"""The codes of reasons: why a finding, a target or a run is as it is said to be, and what is noted beside it.
+
+A reason is its code and data; `theria_lint.report.sentences` puts it into words, ``docs/reasons.md`` explains the
+codes. What decides something asks for the code, never for the words. What a measurement found has the codes of
+`theria.verdicts.Ground`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+from theria.verdicts import Ground, Reason
+
+__all__ = ["FIELDS", "Ground", "Reason", "ReasonCode", "holds_code", "iter_texts"]
+
+
+class ReasonCode(StrEnum):
+    """Every code of the linter's own."""
+
+    # Nothing was run.
+    NOT_CONFIRMED = "not_confirmed"
+    NOTEBOOK = "notebook"
+    STANDARD_INPUT = "standard_input"
+    CONFIRMING_OFF = "confirming_off"
+    UNSAVED = "unsaved"
+    OUTSIDE_WORKSPACE = "outside_workspace"
+    AS_LAST_SAVED = "as_last_saved"
+    NO_WORKER = "no_worker"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+    NO_TARGET = "no_target"
+
+    # The process of a target came to a bad end.
+    WORKER_ENDED = "worker_ended"
+    NOT_REWRITTEN = "not_rewritten"
+    NONSENSE_ANSWER = "nonsense_answer"
+    TOO_MANY_ANSWERS = "too_many_answers"
+    WRITES_TOO_MUCH = "writes_too_much"
+    IMPORT_TOO_SLOW = "import_too_slow"
+    IMPORT_EXITS = "import_exits"
+    IMPORT_RAISES = "import_raises"
+    IMPORT_ENDS_PROCESS = "import_ends_process"
+    PACKAGE_MISSING = "package_missing"
+    FILE_CHANGED = "file_changed"
+    NOT_DEFINED = "not_defined"
+    OUT_OF_MEMORY = "out_of_memory"
+    EXITS = "exits"
+    PROBE_RAISES = "probe_raises"
+    PROBE_TOO_SLOW = "probe_too_slow"
+    ENDS_PROCESS = "ends_process"
+    STARTS_PROCESS = "starts_process"
+    USES_NETWORK = "uses_network"
+    SIGNALS_PROCESS = "signals_process"
+    WRITES_OUTSIDE = "writes_outside"
+
+    # No way to call a target worked.
+    NOT_CALLABLE = "not_callable"
+    OUTSIDE_GRAPH_ONLY = "outside_graph_only"
+    NOTHING_TO_TRY = "nothing_to_try"
+    SEARCH_TOO_SLOW = "search_too_slow"
+    ADAPTER_FAILS = "adapter_fails"
+    WANTS_GPU = "wants_gpu"
+    OUTPUT_NOT_FINITE = "output_not_finite"
+    GRADIENTS_NOT_FINITE = "gradients_not_finite"
+    MEMORY_NOT_WRITTEN = "memory_not_written"
+    SEQUENCES_MIXED = "sequences_mixed"
+    INPUTS_IGNORED = "inputs_ignored"
+    POSITIONS_APART = "positions_apart"
+
+    # A measurement was made, and this is said of it.
+    ARGUMENTS_MISFIT = "arguments_misfit"
+    NOT_THE_REFERENCE = "not_the_reference"
+    FORWARD_JUMPS = "forward_jumps"
+    SAFE_IN_INPUTS = "safe_in_inputs"
+    OTHERWISE_IN_PARAMETERS = "otherwise_in_parameters"
+    IN_TRAINING_DTYPE = "in_training_dtype"
+    CPU_PATH_ONLY = "cpu_path_only"
+    WITHOUT_PACKAGES = "without_packages"
+    NOTHING_MEASURED = "nothing_measured"
+
+    # Notes of a run.
+    SEEN_ON = "seen_on"
+    OUT_OF_TIME = "out_of_time"
+    NOT_PROBED_ON = "not_probed_on"
+    STRIDES_MATTER = "strides_matter"
+    DTYPE_VERDICT = "dtype_verdict"
+    PARAMETERS_VERDICT = "parameters_verdict"
+    MATH_PATH = "math_path"
+    TORCH_BUG = "torch_bug"
+    SHIMS_USED = "shims_used"
+    GPU_QUERIES = "gpu_queries"
+
+    # Rulings on a suspect.
+    TARGET_INCONCLUSIVE = "target_inconclusive"
+    TARGET_NOT_RUN = "target_not_run"
+    NOT_REACHED = "not_reached"
+    NOT_REACHED_IN_TIME = "not_reached_in_time"
+    NOT_REACHED_BEFORE_FAILURE = "not_reached_before_failure"
+    SAFE_WITH_IT = "safe_with_it"
+    FUSED_KERNEL_NOT_MET = "fused_kernel_not_met"
+    UNSAFE_WITH_IT = "unsafe_with_it"
+    UNSAFE_OTHERWISE_WITHOUT_IT = "unsafe_otherwise_without_it"
+    WORSE_WITH_IT = "worse_with_it"
+    CHANGES_NOTHING = "changes_nothing"
+    UNSAFE_BESIDE = "unsafe_beside"
+    SAFE_BESIDE = "safe_beside"
+    ENOUGH_TO_REMOVE = "enough_to_remove"
+    VARIANT_DOES_NOT_RUN = "variant_does_not_run"
+    SAFE_WITHOUT_OTHERS = "safe_without_others"
+    SAFE_WITHOUT_THE_OTHERS = "safe_without_the_others"
+    NOTHING_TO_COMPARE = "nothing_to_compare"
+    UNSAFE_WITHOUT_OTHERS = "unsafe_without_others"
+    MAY_BE_HIDDEN = "may_be_hidden"
+    SUBSTITUTED = "substituted"
+    UNSAFE_TOGETHER = "unsafe_together"
+    CANCELLED = "cancelled"
+    BLAMED_ELSEWHERE = "blamed_elsewhere"
+
+
+class Field(StrEnum):
+    """What may stand in a field of a reason's data."""
+
+    TEXT = "text"
+    OPTIONAL_TEXT = "text or null"
+    TEXTS = "list of texts"
+    NUMBER = "number"
+    OPTIONAL_NUMBER = "number or null"
+    FLAG = "true or false"
+    REASON = "reason"
+    SUSPECTS = "list of suspects (rule, line, path)"
+    CHANGES = "list of blocks (block, before, after)"
+
+
+_ERROR = {"kind": Field.TEXT, "message": Field.TEXT}
+_EXIT = {"signal": Field.OPTIONAL_TEXT, "exit_code": Field.OPTIONAL_NUMBER}
+_WHY = {"reason": Field.REASON}
+_VERDICT = {"target": Field.TEXT, "verdict": Field.TEXT}
+_TARGET = {"target": Field.TEXT, **_WHY}
+_UNSAFE = {**_VERDICT, **_WHY}
+_COMPARED = {**_UNSAFE, "verdict_without": Field.TEXT, "changes": Field.CHANGES}
+_OTHERS = {"others": Field.SUSPECTS}
+_FIRST = {"gradients": Field.TEXTS, "gradient_error": Field.OPTIONAL_NUMBER}
+_NOT_REACHED = {"targets": Field.TEXTS}
+_DTYPE = {"dtype": Field.TEXT}
+
+FIELDS: Mapping[str, Mapping[str, Field]] = {
+    **{code: {} for code in (*Ground, *ReasonCode)},
+    Ground.ALL_AGREE: {"largest_error": Field.OPTIONAL_NUMBER},
+    Ground.SIGNAL_LOST: {"blocks": Field.TEXTS, "unclear": Field.FLAG, **_FIRST},
+    Ground.BLOCKS_LOST: {"missing": Field.TEXTS, "wrong": Field.TEXTS, "error": Field.OPTIONAL_NUMBER, **_FIRST},
+    Ground.ROUTE_LOST: {"route": Field.TEXT, "variables": Field.TEXTS},
+    Ground.DIFFERENTIATION_RAISES: {
+        "order": Field.NUMBER,
+        "once": Field.FLAG,
+        "routes": Field.TEXTS,
+        "message": Field.OPTIONAL_TEXT,
+        "lost": Field.OPTIONAL_NUMBER,
+        "silent": Field.TEXTS,
+    },
+    Ground.NEVER_DIFFERENTIABLE: {"message": Field.TEXT},
+    Ground.INPUT_UNUSED: {"inputs": Field.TEXTS, "norm": Field.OPTIONAL_NUMBER},
+    Ground.BACKWARD_NOT_RUNNABLE: _ERROR,
+    Ground.ORACLE_DOUBTFUL: {"judged": Field.TEXTS},
+    Ground.RAISED: _ERROR,
+    Ground.OTHER_CONFIGURATION: {"configuration": Field.TEXT, "verdict": Field.TEXT},
+    Ground.NOT_PROBED: {"configuration": Field.TEXT, **_ERROR},
+    ReasonCode.AS_LAST_SAVED: _WHY,
+    ReasonCode.NO_WORKER: {"message": Field.TEXT},
+    ReasonCode.NOT_REWRITTEN: _ERROR,
+    ReasonCode.NONSENSE_ANSWER: {"problem": Field.TEXT},
+    ReasonCode.WRITES_TOO_MUCH: {"excess": Field.TEXT},
+    ReasonCode.IMPORT_TOO_SLOW: {"seconds": Field.NUMBER},
+    ReasonCode.IMPORT_RAISES: _ERROR,
+    ReasonCode.IMPORT_ENDS_PROCESS: _EXIT,
+    ReasonCode.PACKAGE_MISSING: {"package": Field.TEXT, "interpreter": Field.TEXT},
+    ReasonCode.FILE_CHANGED: {"file": Field.TEXT},
+    ReasonCode.NOT_DEFINED: {"symbol": Field.TEXT},
+    ReasonCode.OUT_OF_MEMORY: {"gib": Field.NUMBER},
+    ReasonCode.PROBE_RAISES: _ERROR,
+    ReasonCode.PROBE_TOO_SLOW: {"seconds": Field.NUMBER},
+    ReasonCode.ENDS_PROCESS: _EXIT,
+    ReasonCode.STARTS_PROCESS: _WHY,
+    ReasonCode.USES_NETWORK: _WHY,
+    ReasonCode.SIGNALS_PROCESS: _WHY,
+    ReasonCode.WRITES_OUTSIDE: _WHY,
+    ReasonCode.NOT_CALLABLE: {
+        **_WHY,
+        "target": Field.OPTIONAL_TEXT,
+        "guessed": Field.TEXTS,
+        "is_class": Field.FLAG,
+    },
+    ReasonCode.ADAPTER_FAILS: {"file": Field.TEXT, **_ERROR},
+    ReasonCode.SAFE_IN_INPUTS: {**_WHY, "inputs": Field.TEXTS},
+    ReasonCode.OTHERWISE_IN_PARAMETERS: {**_WHY, "verdict": Field.TEXT},
+    ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},
+    ReasonCode.CPU_PATH_ONLY: {**_WHY, "refusal": Field.REASON},
+    ReasonCode.WITHOUT_PACKAGES: {**_WHY, "packages": Field.TEXTS},
+    ReasonCode.SEEN_ON: {"configuration": Field.TEXT},
+    ReasonCode.NOT_PROBED_ON: {"configuration": Field.TEXT, **_WHY},
+    ReasonCode.DTYPE_VERDICT: {**_DTYPE, "verdict": Field.TEXT, "message": Field.OPTIONAL_TEXT},
+    ReasonCode.PARAMETERS_VERDICT: {"name": Field.TEXT, "verdict": Field.TEXT},
+    ReasonCode.TORCH_BUG: {"configuration": Field.TEXT},
+    ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.TEXTS},
+    ReasonCode.GPU_QUERIES: {"queries": Field.TEXTS},
+    ReasonCode.TARGET_INCONCLUSIVE: _TARGET,
+    ReasonCode.TARGET_NOT_RUN: _TARGET,
+    ReasonCode.NOT_REACHED: _NOT_REACHED,
+    ReasonCode.NOT_REACHED_IN_TIME: _NOT_REACHED,
+    ReasonCode.NOT_REACHED_BEFORE_FAILURE: _NOT_REACHED,
+    ReasonCode.SAFE_WITH_IT: {**_TARGET, "alone": Field.FLAG},
+    ReasonCode.FUSED_KERNEL_NOT_MET: {"target": Field.TEXT, "alone": Field.FLAG},
+    ReasonCode.UNSAFE_WITH_IT: {**_COMPARED, "reason_without": Field.REASON},
+    ReasonCode.UNSAFE_OTHERWISE_WITHOUT_IT: {**_COMPARED, "reason_without": Field.REASON},
+    ReasonCode.WORSE_WITH_IT: {**_VERDICT, "changes": Field.CHANGES},
+    ReasonCode.CHANGES_NOTHING: _VERDICT,
+    ReasonCode.UNSAFE_BESIDE: {**_COMPARED, **_OTHERS},
+    ReasonCode.SAFE_BESIDE: {"target": Field.TEXT, **_OTHERS},
+    ReasonCode.ENOUGH_TO_REMOVE: {**_TARGET, "changes": Field.CHANGES},
+    ReasonCode.VARIANT_DOES_NOT_RUN: _TARGET,
+    ReasonCode.SAFE_WITHOUT_OTHERS: {**_TARGET, **_OTHERS},
+    ReasonCode.SAFE_WITHOUT_THE_OTHERS: {"target": Field.TEXT},
+    ReasonCode.NOTHING_TO_COMPARE: {**_UNSAFE, "fails_otherwise": Field.FLAG},
+    ReasonCode.UNSAFE_WITHOUT_OTHERS: {**_UNSAFE, "without_others": Field.FLAG, "peers": Field.SUSPECTS},
+    ReasonCode.MAY_BE_HIDDEN: {**_VERDICT, "by": Field.SUSPECTS},
+    ReasonCode.SUBSTITUTED: {**_WHY, "backward": Field.OPTIONAL_TEXT},
+    ReasonCode.UNSAFE_TOGETHER: {**_COMPARED, **_OTHERS},
+    ReasonCode.CANCELLED: {**_TARGET, **_OTHERS, "removed": Field.SUSPECTS},
+    ReasonCode.BLAMED_ELSEWHERE: {**_WHY, "suspects": Field.SUSPECTS},
+}
+"""The fields that the data of a reason has, by its code."""
+
+
+def holds_code(reason: Reason, code: str) -> bool:
+    """Whether a reason, or one within it, has a code."""
+    return reason.code == code or any(
+        isinstance(value, Reason) and holds_code(value, code) for value in reason.data.values()
+    )
+
+
+def iter_texts(reason: Reason) -> Iterator[str]:
+    """The texts in the data of a reason and of those within it: what code under test and libraries have said."""
+    for value in reason.data.values():
+        yield from _iter_value_texts(value)
+
+
+def _iter_value_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Reason):
+        yield from iter_texts(value)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,65 @@
+"""What Python, PyTorch and Triton say when they fail, as far as the worker has to tell it apart."""
+
+from __future__ import annotations
+
+import re
+
+_OUT_OF_MEMORY = "can't allocate memory"
+_INVALID_GRADIENT = "returned an invalid gradient at index"
+_KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
+_IN_PLACE_ON_LEAF = "a leaf Variable that requires grad is being used in an in-place operation"
+_DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
+_SIZES_DIFFER = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
+_NO_GPU = re.compile(r"cuda|\bgpus?\b|nvidia|\bdevice\b", re.IGNORECASE)
+_MISSING_ARGUMENTS = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
+_UNEXPECTED_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY in str(error)
+
+
+def is_invalid_gradient(message: str) -> bool:
+    """Whether PyTorch complains of a gradient that has another shape than its input."""
+    return _INVALID_GRADIENT in message
+
+
+def is_misfit(error: Exception) -> bool:
+    """Whether a backward that raised says that its forward had the wrong arguments, more likely than anything else."""
+    return is_invalid_gradient(str(error)) or type(error).__name__ in _KERNEL_ERRORS
+
+
+def is_in_place_on_leaf(complaint: str) -> bool:
+    """Whether the target writes into an input that nothing has made."""
+    return _IN_PLACE_ON_LEAF in complaint
+
+
+def is_about_dtype(complaint: str) -> bool:
+    """Whether another precision may help."""
+    return _DTYPES.search(complaint) is not None
+
+
+def is_about_none(complaint: str) -> bool:
+    """Whether something that is needed may have been None."""
+    return "NoneType" in complaint or complaint.startswith("AssertionError")
+
+
+def wants_gpu(complaint: str) -> bool:
+    """Whether what stopped a call sounds like the lack of a GPU."""
+    return _NO_GPU.search(complaint) is not None
+
+
+def find_differing_sizes(complaint: str) -> list[tuple[int, int]]:
+    """The sizes of two tensors that should be the same."""
+    return [(int(one), int(other)) for one, other in _SIZES_DIFFER.findall(complaint)]
+
+
+def find_missing_arguments(complaint: str) -> list[str]:
+    """The names of arguments that a call lacks."""
+    return [name for told in _MISSING_ARGUMENTS.findall(complaint) for name in re.findall(r"'(\w+)'", told)]
+
+
+def find_unexpected_arguments(complaint: str) -> list[str]:
+    """The names of arguments that a call takes none of."""
+    return _UNEXPECTED_ARGUMENT.findall(complaint)
