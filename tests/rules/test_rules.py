@@ -92,3 +92,15 @@ def test_importing_and_scanning_load_nothing_heavy(use: str) -> None:
     root = Path(__file__).resolve().parents[2]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_a_rule_that_is_a_link_out_of_its_rule_path_is_refused(tmp_path: Path, single: bool) -> None:
+    secret = tmp_path / "secret.toml"
+    secret.write_text("password = 1\n")
+    folder = tmp_path / "rules" if single else tmp_path / "rules" / "one"
+    folder.mkdir(parents=True)
+    (folder / "rule.toml").symlink_to(secret)
+    with pytest.raises(RuleError, match="a link leads out of") as refused:
+        load_rules([tmp_path / "rules"])
+    assert "password" not in str(refused.value)

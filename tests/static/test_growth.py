@@ -101,6 +101,38 @@ def test_a_large_file_ends_and_says_what_it_holds(tmp_path: Path, shape: Callabl
     assert not answer.stdout.startswith("[0, []]")
 
 
+ENDLESS = """
+import sys
+from theria_lint.cli import run_command_line
+from theria_lint.static import scan, scan_files
+
+original = scan.scan_source
+
+def slow(path, *rest, **named):
+    while path.endswith("endless.py"):
+        try:
+            sum(range(1000))
+        except Exception:
+            pass
+    return original(path, *rest, **named)
+
+scan.scan_source = slow
+scan_files.limit_processor_time.__wrapped__.__defaults__ = (1.0,)
+run_command_line(["--no-confirm", "--no-cache", "--isolated", sys.argv[1]])
+"""
+
+
+def test_a_file_that_takes_too_long_is_reported_and_the_others_are_checked(tmp_path: Path) -> None:
+    for name in ("endless.py", "other.py"):
+        (tmp_path / name).write_text(HEAD + "def attention(q, k, v):\n    return (q @ k.detach()).softmax(-1) @ v\n")
+    found = subprocess.run(
+        [sys.executable, "-c", ENDLESS, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "endless.py: error: takes more than 20 s of processor time" in found.stdout
+    assert "other.py:6:" in found.stdout
+    assert found.returncode == 1
+
+
 ONE_LINE = """
 import sys
 from theria_lint.sources.notebook import read_notebook

@@ -151,11 +151,14 @@ def load_rules(extra_paths: Sequence[Path | str] = (), extra_detach_names: Itera
 
 
 def _list_rule_folders(base: Path) -> list[Path]:
-    if (base / "rule.toml").is_file():
-        return [base]
-    folders = sorted(path.parent for path in base.glob("*/rule.toml")) if base.is_dir() else []
+    single = (base / "rule.toml").is_file()
+    folders = [base] if single else sorted(path.parent for path in base.glob("*/rule.toml")) if base.is_dir() else []
     if not folders:
         raise RuleError(f"{base}: no rule here; a rule path is a folder that holds rule.toml, or folders that do")
+    inside = base.resolve()
+    for folder in folders:
+        if not (folder / "rule.toml").resolve().is_relative_to(inside):
+            raise RuleError(f"{folder / 'rule.toml'}: a link leads out of {base}; name the place itself as a rule path")
     return folders
 
 

@@ -20,6 +20,7 @@ from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.module_uses import ModuleUse, read_module_uses
 from theria_lint.static.scan import scan_called_functions
 from theria_lint.static.scan_files import Scanner, collect_garbage_rarely, make_scan_config
+from theria_lint.static.time_limit import EXCEEDED, OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
@@ -173,8 +174,11 @@ class _LinkedFile:
         if self._data is None:
             return item
         try:
-            text = decode_source(self._data)
-            suspects = self._find_suspects(self._data, text, roots)
+            with limit_processor_time():
+                text = decode_source(self._data)
+                suspects = self._find_suspects(self._data, text, roots)
+        except OutOfTimeError:
+            return item._replace(errors=(LintError(self._path, None, EXCEEDED),))
         except (ReadError, SourceError) as error:
             return item._replace(errors=(LintError(self._path, error.line, error.message),))
         return item._replace(suspects=suspects, texts=item.texts or {None: text}) if suspects else item
@@ -193,8 +197,9 @@ class _LinkedFile:
 def _read_uses_or_none(data: bytes) -> ModuleUseFinder | None:
     """None for a file that cannot be read: `scan_files` says why, if it is linted."""
     try:
-        return read_module_uses(decode_source(data))
-    except (ReadError, SourceError, RecursionError, MemoryError):
+        with limit_processor_time():
+            return read_module_uses(decode_source(data))
+    except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
         return None
 
 

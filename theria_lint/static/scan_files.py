@@ -21,6 +21,7 @@ from theria_lint.sources.source_text import (
     may_hold_targets,
     read_bytes,
 )
+from theria_lint.static.time_limit import EXCEEDED, OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -170,7 +171,10 @@ class Scanner:
         if isinstance(data, LintError):
             return ScannedFile(path, errors=(data,))
         try:
-            return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
+            with limit_processor_time():
+                return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
+        except OutOfTimeError:
+            return ScannedFile(path, errors=(LintError(path, None, EXCEEDED),))
         except (ReadError, SourceError) as error:
             return ScannedFile(path, errors=(LintError(path, error.line, error.message),))
         except (RecursionError, MemoryError):
