@@ -21,6 +21,7 @@ from tests.support.lint_case import UNSAFE, Lint
 from tests.support.sample_report import REPORT
 from theria_lint.config import FORMATS
 from theria_lint.model import STATES, Rewrite
+from theria_lint.reasons import Reason
 from theria_lint.report import ReportView, render
 from theria_lint.report.items import list_items
 from theria_lint.report.patch import make_patch
@@ -49,6 +50,8 @@ FIXED = {*STATES, "norm", "oracle_norm", "error", "warning", "note", "OK", "HARD
 
 def poisoned(value: Any, poison: str) -> Any:
     """A report, or a part of one, in which every text begins with a poison."""
+    if isinstance(value, Reason):  # the code and the names of its data are of ours: a worker can give no others
+        return Reason(value.code, {name: poisoned(item, poison) for name, item in value.data.items()})
     if isinstance(value, Enum) or value is None:
         return value
     if isinstance(value, str):

@@ -28,7 +28,7 @@ def run_of(states: dict[str, str], error: float | None = 0.5) -> Run:
         for key, state in states.items() if "," in key
     }  # fmt: skip
     errors = {key: error for key in states if "," not in key}
-    return Run("self", "cpu", "float64", "reference", "OK", Verdict.SILENT_CORRUPTION, "odd", gradients=errors,
+    return Run("self", "cpu", "float64", "reference", "OK", Verdict.SILENT_CORRUPTION, told("odd"), gradients=errors,
                blocks=blocks, states=states)  # fmt: skip
 
 
