@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
@@ -120,22 +121,26 @@ def _format_target(
 
 
 def _format_run_line(run: Run, result: TargetResult, before: str | None) -> str:
-    oracle = f", against {run.oracle}" if run.oracle else ""
     reason = f" ({say(run.reason)})" if run.reason and run.reason != result.reason else ""
-    verdict = f"run on {run.backend}, {run.device}, {run.dtype}{oracle}: {run.verdict.value}{reason}"
+    verdict = f"{_describe_run(run)}: {run.verdict.value}{reason}"
     if before:
         return f"{verdict}; the same errors as {before}"
     return f"{verdict}; relative errors:" if run.gradients or run.blocks else verdict
+
+
+def _describe_run(run: Run) -> str:
+    """What was measured: on which backend, where, how exactly and against what."""
+    backend = "" if run.backend == "self" else f" with the {run.backend} backend"
+    device = "the CPU" if run.device == "cpu" else run.device
+    oracle = "a reference attention" if run.oracle == "reference" else run.oracle
+    return f"measured{backend} on {device} in {run.dtype}" + (f" against {oracle}" if oracle else "")
 
 
 def _format_measurements(run: Run, view: ReportView, style: TerminalStyle) -> Iterator[str]:
     """What a run found, in numbers and in the target's own words."""
     yield from _format_run_errors(run, view, style)
     if run.maml:
-        figures = {key: value for key, value in run.maml.items() if isinstance(value, float)}
-        yield escape_unprintable(
-            f"under MAML  {_format_maml_figures(figures) or run.maml.get('status') or run.maml.get('error')}"
-        )
+        yield from wrap_text(f"in MAML: {_describe_maml(run.maml)}", "", view.width)
     if run.error and run.error not in say(run.reason):
         yield from wrap_text(run.error, "", view.width)
     if view.verbose:
@@ -148,8 +153,17 @@ def _format_run_errors(run: Run, view: ReportView, style: TerminalStyle) -> Iter
     yield from format_heatmap(run, style, view.unicode)
 
 
-def _format_maml_figures(values: Mapping[str, object]) -> str:
-    return "  ".join(f"{key} {f'{item:.1e}' if isinstance(item, float) else item}" for key, item in values.items())
+def _describe_maml(figures: Mapping[str, Any]) -> str:
+    """What meta-learning through the target would get."""
+    error, difference = figures.get("meta_gradient_error"), figures.get("rel_diff")
+    said = [f"the meta-gradient is off by {_percent(error)}"] if isinstance(error, float) else []
+    if isinstance(difference, float):
+        said.append(f"second derivatives carry {_percent(difference)} of it")
+    return ", and ".join(said) or str(figures.get("status") or figures.get("error"))
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:{'.0f' if fraction >= 1 else '.2g'}} %"
 
 
 def _format_errors(report: LintReport, style: TerminalStyle) -> Iterator[str]:

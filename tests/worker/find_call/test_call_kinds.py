@@ -13,6 +13,7 @@ from tests.support.call_kinds import KINDS
 from tests.support.confirming import target_of
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, Target, TargetKind
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.sentences import say
 
 STEP = 1e-4
@@ -89,7 +90,7 @@ def test_softmax_of_these_kinds_is_known_to_the_reference(confirmed: Confirmatio
 )
 def test_the_branch_that_loses_derivatives_is_told(confirmed: Confirmation, name: str, where: str) -> None:
     (run,) = target_of(confirmed, f"{name}_broken").runs
-    assert f"seen on {where}" in run.notes
+    assert Reason(ReasonCode.SEEN_ON, {"configuration": where}) in run.notes
 
 
 def test_paged_keys_are_asked_for(tmp_path: Path) -> None:
