@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.confirming import confirm_files
+from theria_lint.report.sentences import say
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "kernels"
 
@@ -63,5 +64,7 @@ def test_the_wrapper_ran_on_every_backend(found):
 
 
 def test_evidence_has_numbers_and_reasons(found):
-    assert all(f.reason and any(c.isdigit() for c in f.reason) for f in found.findings if f.disposition == "cleared")
+    cleared = [say(finding.reason) for finding in found.findings if finding.disposition == "cleared"]
+    assert cleared
+    assert all(any(character.isdigit() for character in reason) for reason in cleared)
     assert all(t.reason for t in found.targets)

@@ -57,12 +57,12 @@ RUN = Run(
     "reference",
     "OK",
     Verdict.SILENT_COLLAPSE,
-    "it is wrong",
+    Reason(ReasonCode.EXITS),
     gradients={"q": 0.5, "k": None},
     blocks={"q,k": {"norm": 1.0, "oracle_norm": 2.0, "error": 0.5}},
     states={"q": "right", "q,k": "wrong"},
     maml={"status": "OK", "rel_diff": 0.1, "inner_steps": 1, "outer_steps": 1, "second_order_attn_inputs": ["q"]},
-    notes=("seen on small",),
+    notes=(Reason(ReasonCode.OUT_OF_TIME),),
 )
 PLACES = {PATH: ((4, 4, 4, 40), (5, 11, 5, 26))}
 READS = FileDependencies((PATH,), {"/p": ("os",)})

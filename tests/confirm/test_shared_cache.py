@@ -22,6 +22,7 @@ from theria_lint.cli import run_command_line
 from theria_lint.confirm.outcome_cache import OutcomeCache, conforms
 from theria_lint.confirm.protocol import FileDependencies, Outcome
 from theria_lint.confirm.runner import VariantRunner
+from theria_lint.reasons import Reason, ReasonCode
 
 HELPER = """
 import torch
@@ -108,7 +109,10 @@ def test_texts_for_another_number_of_files_are_made_again(tmp_path: Path) -> Non
 
 
 KEPT = replace(
-    SAFE, aside=SAFE.places, notes=("a note",), runs=(replace(RUN, maml={"rel": 0.5}, states={"q": "right"}),)
+    SAFE,
+    aside=SAFE.places,
+    notes=(Reason(ReasonCode.OUT_OF_TIME),),
+    runs=(replace(RUN, maml={"rel": 0.5}, states={"q": "right"}),),
 )
 
 
