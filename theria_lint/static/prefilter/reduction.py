@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from theria_lint.rules.loader import RuleSet
@@ -146,6 +146,9 @@ _BESIDE = {"requires_grad_": "detach"}
 # Methods that run without being named.
 _ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, CONTEXT_ENTRY})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
+_WORD = re.compile(r"\w+")
+# Up to so many methods a search of the text for each is quicker than a look at every word.
+_FEW_METHODS = 32
 _DEFINES = re.compile(r"def[ \t]+$")
 _INIT = "__init__"
 _NEAR = 120
@@ -216,12 +219,24 @@ class TriggerFilter:
 
     def _is_method_named(self, method: tuple[str, str]) -> bool:
         """Whether the module says the name of a method, other than to define it and in the method itself."""
-        masked = self._blocks.masked
-        places = find_word(masked, method[0])
-        return any(
-            not _DEFINES.search(masked, max(0, place - 20), place) and self._blocks.find_method_at(place) != method
-            for place in places
-        )
+        if len(self._running) < _FEW_METHODS:
+            places: Iterator[int] = filter(self._is_mention, find_word(self._blocks.masked, method[0]))
+        else:
+            places = iter(self._mentions.get(method[0], ()))
+        return any(self._blocks.find_method_at(place) != method for place in places)
+
+    def _is_mention(self, place: int) -> bool:
+        """Whether the word at a place is not what a definition there defines."""
+        return not _DEFINES.search(self._blocks.masked, max(0, place - 20), place)
+
+    @cached_property
+    def _mentions(self) -> dict[str, list[int]]:
+        """Where the module says each word, but to define it: a search of the text for every method would not end."""
+        table: dict[str, list[int]] = {}
+        for match in _WORD.finditer(self._blocks.masked):
+            if self._is_mention(match.start()):
+                table.setdefault(match[0], []).append(match.start())
+        return table
 
     @cached_property
     def _runs_inits(self) -> bool:
