@@ -99,7 +99,7 @@ def find_protections(folder: str) -> Protections:
         **held,
         "disk": None
         if _can_mount_folder(folder)
-        else f"folders are watched, and ended beyond {_SIZE} or {tempdir.ENTRIES} files",
+        else f"folders are watched, and ended beyond {_SIZE}",
     }
 
 
