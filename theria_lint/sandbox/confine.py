@@ -97,9 +97,7 @@ def find_protections(folder: str) -> Protections:
     held = json.loads(answer) if answer else {"all": "they could not be tried"}
     return {
         **held,
-        "disk": None
-        if _can_mount_folder(folder)
-        else f"folders are watched, and ended beyond {_SIZE}",
+        "disk": None if _can_mount_folder(folder) else f"folders are watched, and ended beyond {_SIZE}",
     }
 
 
