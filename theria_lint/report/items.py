@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from theria_lint.model import Disposition, Finding
 from theria_lint.report import ReportView
 from theria_lint.report.sentences import say
+from theria_lint.report.style import split_rows
 from theria_lint.report.summary import list_unexplained_targets
 from theria_lint.result import LintReport
 
@@ -79,7 +80,7 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
 
 def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
     suspect, span = finding.suspect, finding.suspect.span
-    rows = report.sources.get((suspect.path, suspect.cell), "").split("\n")
+    rows = split_rows(report.sources.get((suspect.path, suspect.cell), ""))
     source = rows[span.line - 1].strip() if span.line <= len(rows) else ""
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
     return ReportItem(

@@ -14,6 +14,7 @@ from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
 from theria_lint.report.patch import LineEdit, list_edits
+from theria_lint.report.style import split_rows
 from theria_lint.result import LintReport
 from theria_lint.rules.explain import explain_rule
 from theria_lint.rules.loader import load_rules
@@ -106,7 +107,7 @@ def _make_fix(rewrite: Rewrite, sources: ReportSources) -> dict[str, Any]:
 
 def _make_replacement(edit: LineEdit, source: str) -> dict[str, Any]:
     """Whole lines, up to the start of the next one; after a last line without an end there is none."""
-    rows = source.split("\n")
+    rows = split_rows(source)
     region = {"startLine": edit.line, "startColumn": 1, "endLine": edit.end_line, "endColumn": 1}
     if edit.end_line > len(rows):
         region |= {"endLine": len(rows), "endColumn": len(rows[-1]) + 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ _ELLIPSIS = "..."
 """What stands for the part of a line that is left out."""
 
 
+@lru_cache(maxsize=4)
+def split_rows(source: str) -> tuple[str, ...]:
+    """The rows of a source: kept, as every finding of a file asks for them."""
+    return tuple(source.split("\n"))
+
+
 def frame_source(
     source: str, span: Span, style: TerminalStyle, colour: str = "red", widest: int = MAX_FRAME_WIDTH
 ) -> list[str]:
@@ -85,7 +92,7 @@ def frame_source(
 
     Of lines longer than ``widest`` the part is shown in which the suspect stands.
     """
-    rows = source.split("\n")
+    rows = split_rows(source)
     if not 1 <= span.line <= len(rows) or not source:
         return []
     last = min(span.end_line, span.line + _MAX_FRAME_LINES - 1, len(rows))
