@@ -31,6 +31,7 @@ def _blank_match(match: re.Match[str]) -> str:
 
 
 _IMPORT = re.compile(r"import[ \t]*(\([^)]*\)|[^(\n\\]*(?:\\\r?\n?[^(\n\\]*)*)")
+_RENAMING = re.compile(r" as(?= (\w+))")
 _MODULE = re.compile(r"from[\s\\]+[\w. \t]*?(\w*)[\s\\]*$")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)(?:[ \t]*(?:\n|;|$)|[ \t]+(if\b|or\b))")
@@ -94,15 +95,16 @@ class TextualNames:
 
     def _is_renamed_by_import(self, name: str, owners: frozenset[str]) -> bool:
         """Whether an import may give an owner this name."""
-        renaming = f" as {name}"
+        return any(names.endswith(tuple(owners), 0, end) for names, end in self._renamed.get(name, ()))
+
+    @cached_property
+    def _renamed(self) -> dict[str, list[tuple[str, int]]]:
+        """By new name: the import statements that give it, and where in them the old name ends."""
+        renamed: dict[str, list[tuple[str, int]]] = {}
         for _, names in self._imported:
-            before, found, after = names.partition(renaming)
-            while found:
-                if not _is_word_character(after[:1]) and before.endswith(tuple(owners)):
-                    return True
-                more, found, after = after.partition(renaming)
-                before += renaming + more
-        return False
+            for found in _RENAMING.finditer(names):
+                renamed.setdefault(found[1], []).append((names, found.start()))
+        return renamed
 
     @cached_property
     def _imported(self) -> list[tuple[str, str]]:
