@@ -19,6 +19,7 @@ from theria_lint.report.style import (
     format_count,
     format_place,
     frame_source,
+    split_rows,
     wrap_text,
 )
 from theria_lint.report.summary import explains_target, is_accepted, list_unexplained_targets
@@ -201,7 +202,7 @@ def format_rewrite(
 def _format_edit_rows(
     edit: LineEdit, path: str, report: LintReport, view: ReportView, style: TerminalStyle
 ) -> Iterator[str]:
-    old = report.sources[edit.path, None].split("\n")[edit.line - 1 : edit.end_line - 1]
+    old = split_rows(report.sources[edit.path, None])[edit.line - 1 : edit.end_line - 1]
     where = "" if edit.path == path else f"{format_place(edit.path, None, None, None)}:"
     width = len(str(edit.line + max(len(old), len(edit.lines))))
     for sign, colour, lines in (("-", "red", old), ("+", "green", edit.lines)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.scopes import ModuleIndex, Scope
@@ -96,14 +96,7 @@ def iter_target_names(target: ast.AST) -> Iterator[str]:
 def collect_derived_names(scope: Scope, sources: Iterable[str]) -> set[str]:
     """The names that hold something computed from ``sources``, themselves included."""
     found = set(sources)
-    pairs = [(names, set(iter_loaded_names(value))) for names, value in get_assignments(scope)]
-    changed = True
-    while changed:
-        changed = False
-        for names, loaded in pairs:
-            if not loaded.isdisjoint(found) and not found.issuperset(names):
-                found.update(names)
-                changed = True
+    _close_over(found, [(set(iter_loaded_names(value)), names) for names, value in get_assignments(scope)])
     return found
 
 
@@ -113,15 +106,19 @@ def collect_influencing_names(scope: Scope) -> set[str]:
     for node in scope.nodes:
         if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
             found.update(iter_loaded_names(node.value, values=True))
-    pairs = [(names, set(iter_loaded_names(value, values=True))) for names, value in get_assignments(scope)]
+    _close_over(found, [(names, set(iter_loaded_names(value, values=True))) for names, value in get_assignments(scope)])
+    return found
+
+
+def _close_over(found: set[str], links: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
+    """Add to ``found`` what it leads to: the second names of every link that has one of its first among them."""
     changed = True
     while changed:
         changed = False
-        for names, loaded in pairs:
-            if not found.isdisjoint(names) and not found.issuperset(loaded):
-                found.update(loaded)
+        for starts, ends in links:
+            if not found.isdisjoint(starts) and not found.issuperset(ends):
+                found.update(ends)
                 changed = True
-    return found
 
 
 def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> bool:

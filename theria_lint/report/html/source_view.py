@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from theria_lint.model import Finding, Span
@@ -17,7 +18,7 @@ from theria_lint.report.html.markup import (
     tag,
 )
 from theria_lint.report.html.page import PageAnchors, join_values
-from theria_lint.report.style import format_count
+from theria_lint.report.style import format_count, split_rows
 
 # Lines of context around a suspect, and how many lines of a long suspect are shown beside the finding.
 _CONTEXT_LINES = 2
@@ -36,7 +37,7 @@ def _sort_key_of_source(place: tuple[str, int | None]) -> tuple[str, int]:
 
 
 def _render_source(anchors: PageAnchors, path: str, cell: int | None) -> Markup:
-    rows = _split_rows(anchors.report.sources[path, cell])
+    rows = _list_code_rows(anchors.report.sources[path, cell])
     findings = anchors.list_findings_in(path, cell)
     name = path if cell is None else f"{path}, cell {cell}"
     head = tag(
@@ -69,7 +70,7 @@ def _render_counts(findings: Sequence[Finding]) -> Iterator[Markup]:
 def render_excerpt(anchors: PageAnchors, finding: Finding) -> Markup | None:
     """The lines around a suspect, with it alone marked; None without the source."""
     suspect = finding.suspect
-    rows = _split_rows(anchors.report.sources.get((suspect.path, suspect.cell), ""))
+    rows = _list_code_rows(anchors.report.sources.get((suspect.path, suspect.cell), ""))
     if not 1 <= suspect.span.line <= len(rows):
         return None
     last = min(suspect.span.end_line, suspect.span.line + _MAX_EXCERPT_LINES - 1, len(rows))
@@ -85,8 +86,10 @@ def _trim_blank_ends(rows: Sequence[str], first: int, last: int) -> range:
     return range(filled[0], filled[-1] + 1) if filled else range(first, last + 1)
 
 
-def _split_rows(source: str) -> list[str]:
-    rows = [row.rstrip("\r") for row in source.split("\n")]
+@lru_cache(maxsize=4)
+def _list_code_rows(source: str) -> tuple[str, ...]:
+    """The rows as a page shows them, without what ends them: kept, as every finding of a file asks for them."""
+    rows = tuple(row.rstrip("\r") for row in split_rows(source))
     return rows[:-1] if rows[-1] == "" else rows
 
 
