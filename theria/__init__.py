@@ -8,12 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from theria.diagnosis import Diagnosis, diagnose
     from theria.probes import Report, probe
 
-__all__ = ["Report", "probe"]
+__all__ = ["Diagnosis", "Report", "diagnose", "probe"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Diagnosis", "diagnose"):
+        from theria import diagnosis
+
+        return getattr(diagnosis, name)
     if name in __all__:
         from theria import probes
 

@@ -44,6 +44,8 @@ class Ground(StrEnum):
     SIGNAL_LOST = "signal_lost"
     BLOCKS_LOST = "blocks_lost"
     ROUTE_LOST = "route_lost"
+    CURVATURE_LOST = "curvature_lost"
+    GRADIENT_WRONG = "gradient_wrong"
     DIFFERENTIATION_RAISES = "differentiation_raises"
     NEVER_DIFFERENTIABLE = "never_differentiable"
     INPUT_UNUSED = "input_unused"

@@ -32,6 +32,16 @@ def _describe_blocks_lost(data: Data) -> str:
     return ("nothing raises, but " + "; ".join(parts) if parts else "nothing raises") + _describe_gradients(data)
 
 
+def _describe_curvature(data: Data) -> str:
+    parts = []
+    for word in ("missing", "wrong"):
+        names = data[word]
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        parts += [f"{word} for {_names(names[:4])}{more}"] if names else []
+    share = _number(data["share"])
+    return f"nothing raises, but the Hessian-vector product is {'; '.join(parts)} (off by {share} of its norm)"
+
+
 def _describe_gradients(data: Data) -> str:
     if not data["gradients"]:
         return ""
@@ -79,6 +89,10 @@ _SENTENCES: Mapping[Ground, Callable[[Data], str]] = {
     Ground.ROUTE_LOST: lambda d: (
         f"by {d['route']}, nothing raises, but derivatives of the gradients in {_names(d['variables'])} "
         "are lost or wrong"
+    ),
+    Ground.CURVATURE_LOST: _describe_curvature,
+    Ground.GRADIENT_WRONG: lambda d: (
+        f"nothing raises, but the gradient is not that of the forward (off by {_number(d['error'])} along a direction)"
     ),
     Ground.DIFFERENTIATION_RAISES: _describe_raising,
     Ground.NEVER_DIFFERENTIABLE: lambda d: f"the first differentiation raises: {d['message']}",

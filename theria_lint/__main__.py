@@ -13,7 +13,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 
 def main() -> None:
-    """Run the command line, or the language server if the first word is ``server``, and exit."""
+    """Run the command line, or the command that the first word names, and exit."""
+    if sys.argv[1:2] == ["diagnose"]:
+        from theria_lint.launch.diagnose_command import diagnose_model as diagnose
+
+        diagnose(sys.argv[2:], prog_name="theria-lint diagnose")
     os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
     if sys.argv[1:2] == ["server"]:
         from theria_lint.lsp.command import serve_editor as serve

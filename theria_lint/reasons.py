@@ -150,6 +150,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     Ground.ALL_AGREE: {"largest_error": Field.OPTIONAL_NUMBER},
     Ground.SIGNAL_LOST: {"blocks": Field.TEXTS, "unclear": Field.FLAG, **_FIRST},
     Ground.BLOCKS_LOST: {"missing": Field.TEXTS, "wrong": Field.TEXTS, "error": Field.OPTIONAL_NUMBER, **_FIRST},
+    Ground.CURVATURE_LOST: {"missing": Field.TEXTS, "wrong": Field.TEXTS, "share": Field.OPTIONAL_NUMBER},
+    Ground.GRADIENT_WRONG: {"error": Field.OPTIONAL_NUMBER},
     Ground.ROUTE_LOST: {"route": Field.TEXT, "variables": Field.TEXTS},
     Ground.DIFFERENTIATION_RAISES: {
         "order": Field.NUMBER,

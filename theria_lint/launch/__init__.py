@@ -1,0 +1,5 @@
+"""Commands that run code by the user's own word, with the user's interpreter and outside the sandbox.
+
+diagnose_command runs a function that builds a model, and prints what part of it is not twice differentiable;
+interpreter starts the user's Python with our packages beside theirs.
+"""
