@@ -13,7 +13,7 @@ from typing import Any
 
 from theria.verdicts import Ground, Reason
 
-__all__ = ["FIELDS", "Ground", "Reason", "ReasonCode", "holds_code", "iter_texts"]
+__all__ = ["FIELDS", "Ground", "Reason", "ReasonCode", "holds_code", "iter_reasons", "iter_texts"]
 
 
 class ReasonCode(StrEnum):
@@ -234,11 +234,17 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 """The fields that the data of a reason has, by its code."""
 
 
+def iter_reasons(reason: Reason) -> Iterator[Reason]:
+    """A reason and those within it."""
+    yield reason
+    for value in reason.data.values():
+        if isinstance(value, Reason):
+            yield from iter_reasons(value)
+
+
 def holds_code(reason: Reason, code: str) -> bool:
     """Whether a reason, or one within it, has a code."""
-    return reason.code == code or any(
-        isinstance(value, Reason) and holds_code(value, code) for value in reason.data.values()
-    )
+    return any(inner.code == code for inner in iter_reasons(reason))
 
 
 def iter_texts(reason: Reason) -> Iterator[str]:

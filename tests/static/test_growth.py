@@ -72,6 +72,22 @@ def _line(count: int) -> str:
     return HEAD + f"def attention_2(q, k, v):\n    return foo({', '.join(['q.detach()'] * count)}) @ k @ v\n"
 
 
+def _attention_chain(count: int) -> str:
+    form = "def attention_{i}(q, k, v):\n    return attention_{j}(q.detach(), k, v)\n\n"
+    return _each(form, count) + f"def attention_{count}(q, k, v):\n    return attention(q, k, v)\n"
+
+
+def _wide_line(count: int) -> str:
+    arguments = "q.detach(), '漢', " * count
+    return HEAD + f"def attention_2(q, k, v):\n    return foo({arguments}) @ k @ v\n"
+
+
+def _diamonds(count: int) -> str:
+    form = "def attention_{j}(q, k, v):\n    return left_{j}(q, k, v) + right_{j}(q, k, v)\n\n"
+    form += "def left_{j}(q, k, v):\n    return attention_{i}(q.detach(), k, v)\n\n"
+    return _each(form + "def right_{j}(q, k, v):\n    return attention_{i}(q, k, v.detach())\n\n", count)
+
+
 def _recompiled(count: int) -> str:
     return _each("attention = torch.compile(attention)\n", count)
 
@@ -79,7 +95,7 @@ def _recompiled(count: int) -> str:
 SHAPES: list[tuple[Callable[[int], str], int]] = [
     *((_chain, 12_000), (_chain_upwards, 12_000), (_methods, 8_000), (_functions, 3_000), (_hooks, 6_000)),
     *((_one_name, 6_000), (_heirs, 3_000), (_line, 20_000)),
-    (_recompiled, 30_000),
+    *((_recompiled, 30_000), (_attention_chain, 1_000), (_wide_line, 20_000), (_diamonds, 300)),
 ]
 CODE = """
 import json, sys
@@ -177,6 +193,15 @@ def test_a_file_beyond_the_limits_is_reported(tmp_path: Path) -> None:
     )
     assert _scanned(tmp_path, _heirs(100)) == []
     assert _scanned(tmp_path, _one_name(100)) == []
+
+
+def test_functions_that_call_one_another_in_a_long_row_are_checked(tmp_path: Path) -> None:
+    assert _scanned(tmp_path, _attention_chain(600)) == []
+
+
+def test_targets_that_all_run_the_same_many_functions_are_reported(tmp_path: Path) -> None:
+    (message,) = _scanned(tmp_path, _attention_chain(1_500))
+    assert message.startswith("is too entangled to be checked")
 
 
 def test_a_closure_follows_each_name_once() -> None:

@@ -14,11 +14,13 @@ from theria_lint.report.grid import format_heatmap
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, get_level
 from theria_lint.report.sentences import say
 from theria_lint.report.style import TerminalStyle
-from theria_lint.report.summary import explains_target, list_unsafe_targets
+from theria_lint.report.summary import Explanations, list_unsafe_targets
 from theria_lint.result import LintError, LintReport
 from theria_lint.rules.loader import Rule, RuleSet
 
 SOURCE = "theria-lint"
+# Of the findings that an editor lists beside an unsafe target.
+_MOST_CAUSES = 20
 UNEXPLAINED = "No suspect explains it: look at what it calls in other files and libraries."
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
@@ -49,10 +51,9 @@ class DiagnosticBuilder:
         for finding in report.findings:
             if finding.disposition is not Disposition.CLEARED or show_cleared:
                 yield self._mark_finding(finding)
+        explanations = Explanations(report.findings)
         for result in list_unsafe_targets(report):
-            yield self._mark_target(
-                result, [finding for finding in report.findings if explains_target(finding, result)]
-            )
+            yield self._mark_target(result, explanations.list_findings(result, _MOST_CAUSES))
         yield from map(self._mark_error, report.errors)
         yield from map(self._mark_unused_comment, report.unused_ignores)
 

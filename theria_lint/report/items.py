@@ -6,11 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from theria_lint.model import Disposition, Finding
 from theria_lint.report import ReportView
 from theria_lint.report.sentences import say
-from theria_lint.report.style import split_rows
+from theria_lint.report.style import get_stripped_row
 from theria_lint.report.summary import list_unexplained_targets
 from theria_lint.result import LintReport
 
@@ -80,8 +81,7 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
 
 def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
     suspect, span = finding.suspect, finding.suspect.span
-    rows = split_rows(report.sources.get((suspect.path, suspect.cell), ""))
-    source = rows[span.line - 1].strip() if span.line <= len(rows) else ""
+    source = get_stripped_row(report.sources.get((suspect.path, suspect.cell), ""), span.line)
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
     return ReportItem(
         suspect.rule,
@@ -96,9 +96,16 @@ def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
         f"{suspect.rule} {suspect.name}: {state}",
         f"{suspect.message} ({state}: {say(finding.reason)})",
         suspect.remedy,
-        "\0".join((suspect.rule, suspect.path, suspect.symbol, source)),
+        "\0".join((suspect.rule, suspect.path, suspect.symbol, _shorten(source))),
         finding,
     )
+
+
+@lru_cache(maxsize=256)
+def _shorten(row: str) -> str:
+    """What stands for a row in a fingerprint: of a long one, in which many findings may stand, its hash."""
+    is_long = len(row) > 1000
+    return hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest() if is_long else row
 
 
 def _make_item(

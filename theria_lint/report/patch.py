@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, diff_bytes, unified_diff
+from functools import lru_cache
 
 from theria_lint.model import Rewrite
-from theria_lint.report.style import escape_unprintable, shown
+from theria_lint.report.style import escape_unprintable, shown, split_rows
 from theria_lint.result import LintReport
 from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes, split_keeping_ends
 
@@ -36,12 +39,88 @@ def list_edits(rewrite: Rewrite, sources: Mapping[tuple[str, int | None], str]) 
     return [edit for path, text in sorted(rewrite.files) for edit in diff_texts(path, sources[path, None], text)]
 
 
-def diff_texts(path: str, before: str, after: str) -> Iterator[LineEdit]:
-    """The changes from one text of a file to another, by line, none overlapping."""
+@lru_cache(maxsize=64)
+def diff_texts(path: str, before: str, after: str) -> tuple[LineEdit, ...]:
+    """The changes from one text of a file to another, by line, none overlapping; kept, as many findings share one."""
     old, new = split_keeping_ends(before), split_keeping_ends(after)
-    for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield LineEdit(path, first + 1, last + 1, tuple(new[start:end]))
+    edits: list[LineEdit] = []
+    at, to = 0, 0
+    for line, other in [*_list_anchors(old, new), (len(old), len(new))]:
+        edits += _diff_gap(path, old, new, (at, line), (to, other))
+        at, to = line, other
+    return tuple(edits)
+
+
+def iter_diff_rows(path: str, before: str, after: str, context: int) -> Iterator[str]:
+    """The changes as rows of a unified diff, without line ends, with so many lines around each."""
+    old, shift = split_rows(before), 0
+    hunks: list[list[LineEdit]] = []
+    for edit in diff_texts(path, before, after):
+        if hunks and edit.line - hunks[-1][-1].end_line <= 2 * context:
+            hunks[-1].append(edit)
+        else:
+            hunks.append([edit])
+    for edits in hunks:
+        first = max(1, edits[0].line - context)
+        last = min(len(old) - (not old[-1]), edits[-1].end_line - 1 + context)
+        grown = sum(len(edit.lines) - (edit.end_line - edit.line) for edit in edits)
+        yield f"@@ -{first},{last - first + 1} +{first + shift},{last - first + 1 + grown} @@"
+        shift += grown
+        at = first
+        for edit in edits:
+            yield from (f" {row}" for row in old[at - 1 : edit.line - 1])
+            yield from (f"-{row}" for row in old[edit.line - 1 : edit.end_line - 1])
+            yield from ("+" + line.rstrip("\r\n") for line in edit.lines)
+            at = edit.end_line
+        yield from (f" {row}" for row in old[at - 1 : last])
+
+
+# Lines between two anchors up to which the best alignment is looked for: it takes the cube of their number at worst.
+_LARGEST_GAP = 200
+
+
+def _list_anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Lines that each text has once, as far as they follow one another in both: what a reader aligns two texts by."""
+    counts, others = Counter(old), Counter(new)
+    places = {line: index for index, line in enumerate(new) if others[line] == 1}
+    pairs = [(index, places[line]) for index, line in enumerate(old) if counts[line] == 1 and line in places]
+    # The longest run that rises in both, by patience: of each length the end that leaves most room.
+    ends: list[int] = []
+    last: list[int] = []
+    before: list[int | None] = []
+    for number, (_, other) in enumerate(pairs):
+        length = bisect_left(ends, other)
+        ends[length : length + 1] = [other]
+        last[length : length + 1] = [number]
+        before.append(last[length - 1] if length else None)
+    found: list[tuple[int, int]] = []
+    step = last[-1] if last else None
+    while step is not None:
+        found.append(pairs[step])
+        step = before[step]
+    return found[::-1]
+
+
+def _diff_gap(
+    path: str, old: Sequence[str], new: Sequence[str], lines: tuple[int, int], others: tuple[int, int]
+) -> Iterator[LineEdit]:
+    """The changes between two anchors: the best, line by line where too many lines are alike, or all of it."""
+    (first, last), (start, end) = lines, others
+    while first < last and start < end and old[first] == new[start]:
+        first, start = first + 1, start + 1
+    while first < last and start < end and old[last - 1] == new[end - 1]:
+        last, end = last - 1, end - 1
+    here, there = old[first:last], new[start:end]
+    if max(len(here), len(there)) <= _LARGEST_GAP:
+        for tag, at, to, since, until in SequenceMatcher(None, here, there, autojunk=False).get_opcodes():
+            if tag != "equal":
+                yield LineEdit(path, first + at + 1, first + to + 1, tuple(there[since:until]))
+    elif len(here) == len(there):
+        for number, (line, other) in enumerate(zip(here, there, strict=True), first + 1):
+            if line != other:
+                yield LineEdit(path, number, number + 1, (other,))
+    else:
+        yield LineEdit(path, first + 1, last + 1, tuple(there))
 
 
 # What source text may well hold, and nothing acts on.

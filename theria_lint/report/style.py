@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,13 @@ def split_rows(source: str) -> tuple[str, ...]:
     return tuple(source.split("\n"))
 
 
+@lru_cache(maxsize=256)
+def get_stripped_row(source: str, line: int) -> str:
+    """A row (1-based) without the blanks around it, "" for none: kept, as many findings may stand in one long row."""
+    rows = split_rows(source)
+    return rows[line - 1].strip() if 1 <= line <= len(rows) else ""
+
+
 def frame_source(
     source: str, span: Span, style: TerminalStyle, colour: str = "red", widest: int = MAX_FRAME_WIDTH
 ) -> list[str]:
@@ -99,11 +107,13 @@ def frame_source(
     digits = len(str(last))
     gutter = style.paint_text(" " * digits + " |", "blue")
     room = max(widest - digits - 3, 20)
-    before, marked = _locate_carets(rows[span.line - 1], span)
+    first, span = narrow_row(rows[span.line - 1], span, _NEAR * room)
+    before, marked = _locate_carets(first, span)
     start = max(0, min(before - room // 3, before + marked - room + len(_ELLIPSIS)) if before + marked > room else 0)
     shown = []
     for number in range(span.line, last + 1):
-        row = _cut_row(_clean_row(rows[number - 1]), start if number == span.line else 0, room)
+        row = first if number == span.line else rows[number - 1][: _NEAR * room]
+        row = _cut_row(_clean_row(row), start if number == span.line else 0, room)
         shown.append(f"{style.paint_text(f'{number:>{digits}} |', 'blue')} {row}".rstrip())
     carets = "^" * min(marked, room - before + start)
     shown.insert(1, f"{gutter} {' ' * (before - start)}{style.paint_text(carets, colour, bold=True)}")
@@ -114,7 +124,23 @@ def frame_source(
 
 def fit_row(row: str, room: int) -> str:
     """A line of source as a terminal shows it in ``room`` columns."""
-    return _cut_row(_clean_row(row), 0, max(room, 20))
+    room = max(room, 20)
+    return _cut_row(_clean_row(row[: _NEAR * room]), 0, room)
+
+
+# Characters that are looked at for each column that is shown: a row may be as long as its file, and hold all suspects.
+_NEAR = 4
+
+
+def narrow_row(row: str, span: Span, around: int) -> tuple[str, Span]:
+    """Of a row the part around a span that begins in it, and the span counted from where that part begins."""
+    first = max(0, span.column - 1 - around)
+    end = span.end_column - 1 if span.end_line == span.line else len(row)
+    last = min(end, span.column + around) + around
+    moved = replace(span, column=span.column - first)
+    if span.end_line == span.line:
+        moved = replace(moved, end_column=min(span.end_column, last + 1) - first)
+    return row[first:last], moved
 
 
 def _clean_row(row: str) -> str:

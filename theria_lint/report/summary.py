@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from theria_lint.model import Finding, TargetResult
+    from theria_lint.model import Finding, Target, TargetResult
     from theria_lint.result import LintReport
 
 
-def explains_target(finding: Finding, result: TargetResult) -> bool:
-    """Whether a confirmed finding stands in code that an unsafe target runs."""
-    from theria_lint.model import Disposition
+class FindingIndex:
+    """Findings by the code that they stand in: which of them a target may execute."""
 
-    confirmed = finding.disposition is Disposition.CONFIRMED and result.verdict.unsafe
-    return confirmed and result.target.may_execute(finding.suspect)
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self._by_symbol: dict[str, dict[str, list[Finding]]] = {}
+        for finding in findings:
+            suspect = finding.suspect
+            self._by_symbol.setdefault(suspect.path, {}).setdefault(suspect.symbol, []).append(finding)
+
+    def list_symbols(self, target: Target) -> list[tuple[str, Collection[str]]]:
+        """The code with such findings that a target may execute: by path, its own file first, the symbols."""
+        elsewhere: dict[str, list[str]] = {}
+        for path, symbol in target.beyond:
+            if symbol in self._by_symbol.get(path, ()):
+                elsewhere.setdefault(path, []).append(symbol)
+        # Of the two the smaller one is walked through.
+        own = self._by_symbol.get(target.path, {}).keys() & target.reaches
+        return [*([(target.path, own)] if own else []), *sorted(elsewhere.items())]
+
+    def list_findings(self, target: Target, most: int) -> list[Finding]:
+        """Those findings, at most so many, by place, of the target's own file first."""
+        from heapq import nsmallest
+
+        found: list[Finding] = []
+        for path, symbols in self.list_symbols(target):
+            here = self._by_symbol[path]
+            for symbol in nsmallest(most, symbols, key=lambda name: here[name][0].suspect.span):
+                found += here[symbol][: most - len(found)]
+        return found
+
+    def count_findings(self, target: Target) -> int:
+        """How many there are."""
+        return sum(len(self._by_symbol[path][symbol]) for path, found in self.list_symbols(target) for symbol in found)
+
+
+class Explanations:
+    """Which confirmed findings explain which unsafe targets: those that stand in code that the target runs."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        from theria_lint.model import Disposition
+
+        self._index = FindingIndex(item for item in findings if item.disposition is Disposition.CONFIRMED)
+
+    def explain(self, result: TargetResult) -> bool:
+        """Whether a target is unsafe, and a finding explains it."""
+        return bool(self.list_symbols(result))
+
+    def list_symbols(self, result: TargetResult) -> list[tuple[str, Collection[str]]]:
+        """The code that holds such findings: by path the symbols."""
+        return self._index.list_symbols(result.target) if result.verdict.unsafe else []
+
+    def list_findings(self, result: TargetResult, most: int) -> list[Finding]:
+        """The findings that explain a target, at most so many."""
+        return self._index.list_findings(result.target, most) if result.verdict.unsafe else []
 
 
 def is_accepted(report: LintReport, result: TargetResult) -> bool:
@@ -30,11 +78,8 @@ def list_unsafe_targets(report: LintReport) -> list[TargetResult]:
 
 def list_unexplained_targets(report: LintReport) -> list[TargetResult]:
     """Unsafe targets that no finding of the report explains."""
-    return [
-        result
-        for result in list_unsafe_targets(report)
-        if not any(explains_target(finding, result) for finding in report.findings)
-    ]
+    explanations = Explanations(report.findings)
+    return [result for result in list_unsafe_targets(report) if not explanations.explain(result)]
 
 
 def compute_exit_code(report: LintReport, fail_on: Collection[str]) -> int:

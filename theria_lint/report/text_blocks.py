@@ -7,6 +7,7 @@ from typing import Any
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
+from theria_lint.reasons import iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
 from theria_lint.report.patch import LineEdit, list_edits
@@ -22,7 +23,7 @@ from theria_lint.report.style import (
     split_rows,
     wrap_text,
 )
-from theria_lint.report.summary import explains_target, is_accepted, list_unexplained_targets
+from theria_lint.report.summary import Explanations, is_accepted, list_unexplained_targets
 from theria_lint.result import LintError, LintReport
 
 # Of a target: path, line, symbol.
@@ -37,15 +38,38 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
     alone = frozenset(map(_get_target_key, list_unexplained_targets(report)))
     findings = [item for item in report.findings if _is_shown(item, view)]
     targets = [item for item in report.targets if _is_target_shown(item, report, view, alone)]
-    for path in sorted({*(item.suspect.path for item in findings), *(item.target.path for item in targets)}):
+    by_path: dict[str, tuple[list[Finding], list[TargetResult]]] = {}
+    for finding in findings:
+        by_path.setdefault(finding.suspect.path, ([], []))[0].append(finding)
+    for result in targets:
+        by_path.setdefault(result.target.path, ([], []))[1].append(result)
+    told = _ToldReasons(report)
+    for _, (findings, targets) in sorted(by_path.items(), key=lambda item: item[0]):
         for finding in findings:
-            if finding.suspect.path == path:
-                yield "\n".join(_format_finding(finding, report, view, style))
+            yield "\n".join(_format_finding(finding, report, view, style))
         measured: MeasuredRuns = {}
         for result in targets:
-            if result.target.path == path:
-                yield "\n".join(_format_target(result, report, view, style, alone, measured))
+            yield "\n".join(_format_target(result, told, view, style, alone, measured))
     yield from _format_errors(report, style)
+
+
+class _ToldReasons:
+    """Which reasons of targets the findings that explain them have told already, in their evidence."""
+
+    def __init__(self, report: LintReport) -> None:
+        self._explanations = Explanations(report.findings)
+        self._told: dict[str, dict[str, set[str]]] = {}
+        for finding in report.findings:
+            if finding.disposition is Disposition.CONFIRMED:
+                for reason in iter_reasons(finding.reason):
+                    symbols = self._told.setdefault(say(reason), {}).setdefault(finding.suspect.path, set())
+                    symbols.add(finding.suspect.symbol)
+
+    def hold_reason(self, result: TargetResult) -> bool:
+        """Whether the reason of a target need not be told again."""
+        told = self._told.get(say(result.reason), {})
+        found = self._explanations.list_symbols(result) if told else []
+        return any(not told.get(path, frozenset()).isdisjoint(symbols) for path, symbols in found)
 
 
 def _get_target_key(result: TargetResult) -> TargetKey:
@@ -99,16 +123,14 @@ def _choose_colour(verdict: Verdict) -> str:
 
 def _format_target(
     result: TargetResult,
-    report: LintReport,
+    told: _ToldReasons,
     view: ReportView,
     style: TerminalStyle,
     alone: Collection[TargetKey],
     measured: MeasuredRuns,
 ) -> Iterator[str]:
     yield _format_target_head(result, style)
-    if not any(
-        explains_target(finding, result) and say(result.reason) in say(finding.reason) for finding in report.findings
-    ):
+    if not told.hold_reason(result):
         yield from wrap_text(f"reason: {say(result.reason)}", "  ", view.width)
     if _get_target_key(result) in alone and not result.blames_others:
         yield "  No suspect explains it: look at what this target calls in other files and libraries."

@@ -28,7 +28,8 @@ from theria_lint.static.class_lineage import (
 )
 from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name, is_device_kernel
 
-# In one file: where names are defined again and again, each use means all of them. Real ones have a hundredth.
+# In one file: where names are defined again and again, each use means all of them; and many targets may each run the
+# same many functions. Real ones have a hundredth.
 _MOST_EDGES = 1_000_000
 # Frameworks that have modules of their own.
 _FOREIGN_FRAMEWORKS = attention_names.make_word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
@@ -47,6 +48,7 @@ class AttentionCode:
         self._variables = _collect_module_variables(index)
         self._edges = 0
         self._mentions: dict[Scope, list[Scope]] = {}
+        self._next: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._computing: dict[Scope, bool] = {}
         self._multihead: dict[Scope, set[str]] = {}
@@ -146,15 +148,22 @@ class AttentionCode:
     def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
         """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
         reached: set[Scope] = set()
-        stack = list(roots)
+        stack = [scope for scope in roots if not is_device_kernel(scope)]
         while stack:
             scope = stack.pop()
-            if scope in reached or is_device_kernel(scope):
-                continue
-            reached.add(scope)
-            stack.extend(child for child in scope.children if child.kind == "function")
-            stack.extend(self.list_mentions(scope))
+            if scope not in reached:
+                reached.add(scope)
+                stack += self._list_next(scope)
+        self._count_edges(len(reached))
         return reached
+
+    def _list_next(self, scope: Scope) -> list[Scope]:
+        """What a function may run next: what is nested in it, and what it names; no kernels of a device."""
+        if scope not in self._next:
+            nested = (child for child in scope.children if child.kind == "function")
+            found = dict.fromkeys((*nested, *self.list_mentions(scope)))
+            self._next[scope] = [inner for inner in found if not is_device_kernel(inner)]
+        return self._next[scope]
 
     def resolve_dotted_symbol(self, name: str) -> list[Scope]:
         """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
@@ -168,11 +177,14 @@ class AttentionCode:
         return self._mentions[scope]
 
     def _counted(self, found: Scope) -> Scope:
-        self._edges += 1
+        self._count_edges(1)
+        return found
+
+    def _count_edges(self, count: int) -> None:
+        self._edges += count
         if self._edges > _MOST_EDGES:
             what = f"its functions name one another more than {_MOST_EDGES:,} times"
             raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
-        return found
 
     def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())

@@ -76,6 +76,7 @@ class ModuleView:
         self.lines = split_lines(source)
         self.index: ModuleIndex = build_index(tree)
         self.attention = AttentionCode(self.index, roots)
+        self._columns: dict[int, list[int]] = {}
         self._sites: dict[str, list[CodeSite]] = {}
         self._named: dict[str, list[ResolvedName]] = {}
         self._calls: dict[str, list[ResolvedCall]] = {}
@@ -152,7 +153,8 @@ class ModuleView:
         if where == "anywhere":
             return self.everywhere
         if where == "autograd-function":
-            return [child for owner in self.autograd_functions for child in owner.children if child in self.active]
+            active = self.attention.active
+            return [child for owner in self.autograd_functions for child in owner.children if child in active]
         return self.active
 
     def get_span(self, node: ast.AST) -> Span:
@@ -179,7 +181,17 @@ class ModuleView:
     def compute_column(self, line: int, offset: int) -> int:
         """The 1-based column in characters of a 0-based offset in UTF-8 bytes."""
         text = self.lines[line - 1]
-        return (offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))) + 1
+        if text.isascii():
+            return offset + 1
+        if line not in self._columns:
+            self._columns[line] = _list_columns(text)
+        return self._columns[line][offset]
+
+
+def _list_columns(text: str) -> list[int]:
+    """The 1-based column of the character at each offset in UTF-8 bytes, and of the end."""
+    found = [column for column, character in enumerate(text, 1) for _ in character.encode("utf-8", "surrogatepass")]
+    return [*found, len(text) + 1]
 
 
 def get_lines(node: ast.AST) -> tuple[int, int]:

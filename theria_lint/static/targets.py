@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import pairwise
 
 from theria_lint.model import Target, TargetKind
@@ -48,6 +49,7 @@ class _TargetFinder:
         self.index = index
         self.attention = AttentionCode(index)
         self.callers = self._collect_callers()
+        self._constructors: dict[Scope, list[str]] = {}
 
     def iter_targets(self) -> Iterator[tuple[str, Scope, TargetKind]]:
         for scope in self.index.module.children:
@@ -84,8 +86,12 @@ class _TargetFinder:
         owners = {reached.parent for reached in code if reached.parent is not None and reached.parent.kind == "class"}
         if scope.kind == "class":
             owners |= set(get_lineage(self.index, scope))
-        made = {init.symbol for owner in owners for init in owner.find_own_methods("__init__")}
-        return made | {owner.symbol for owner in owners}
+        return {symbol for owner in owners for symbol in self._list_constructors(owner)}
+
+    def _list_constructors(self, owner: Scope) -> list[str]:
+        if owner not in self._constructors:
+            self._constructors[owner] = [owner.symbol, *(init.symbol for init in owner.find_own_methods("__init__"))]
+        return self._constructors[owner]
 
     def _collect_callers(self) -> dict[Scope, set[Scope]]:
         """Which functions name each function."""
@@ -106,7 +112,7 @@ class _TargetFinder:
             return None
         if takes_attention_function(scope) and (makes_attention(scope) or attention_names.takes_qkv(scope.parameters)):
             return TargetKind.WRAPPER
-        if not self._takes_attention_inputs(scope) or self._is_derivative_half(scope, set()):
+        if not self._takes_attention_inputs(scope) or scope in self._derivative_halves:
             return None
         return TargetKind.FUNCTION
 
@@ -122,35 +128,56 @@ class _TargetFinder:
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
         return named and computes and bool(_list_required_parameters(scope))
 
-    def _is_derivative_half(self, scope: Scope, seen: set[Scope]) -> bool:
-        """Whether a function is a part of an ``autograd.Function``, which alone is not meant to be differentiated."""
-        if any(attention_names.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters):
-            return True
-        if _is_half_name(scope):
-            return True
-        callers = {caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)} - seen
-        seen = seen | {scope}
-        return bool(callers) and all(self._belongs_to_function(caller, seen) for caller in callers)
+    @cached_property
+    def _derivative_halves(self) -> set[Scope]:
+        """The functions that are a part of an ``autograd.Function``, which alone is not meant to be differentiated.
 
-    def _belongs_to_function(self, scope: Scope, seen: set[Scope]) -> bool:
-        owner = scope.find_enclosing("class") if scope.kind != "module" else None
-        if owner is not None and is_autograd_function(self.index, owner):
-            return True
-        return scope.kind == "function" and owner is None and self._is_derivative_half(scope, seen)
+        Such are those that are named so, and those that nothing but such code calls, however many steps lie between.
+        """
+        functions = list(self.index.iter_functions())
+        named = {scope for scope in functions if _is_half_by_itself(scope)}
+        callers = {scope: self._list_real_callers(scope) for scope in functions if scope not in named}
+        inside = [scope for scope, found in callers.items() if any(self._is_half(caller, named) for caller in found)]
+        outside = [
+            scope
+            for scope, found in callers.items()
+            if not found or any(not _is_plain(caller) and not self._is_half(caller, named) for caller in found)
+        ]
+        return named | (self._collect_called(inside, named) - self._collect_called(outside, named))
+
+    def _collect_called(self, starts: Iterable[Scope], named: set[Scope]) -> set[Scope]:
+        """Functions, and those that they call, through other functions: not through what is named a half."""
+        reached: set[Scope] = set()
+        stack = list(starts)
+        while stack:
+            scope = stack.pop()
+            if scope not in reached and scope not in named:
+                reached.add(scope)
+                if _is_plain(scope) and not _is_test_code(scope):
+                    stack.extend(found for found in self.attention.list_mentions(scope) if found is not scope)
+        return reached
+
+    def _list_real_callers(self, scope: Scope) -> list[Scope]:
+        return [caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)]
+
+    def _is_half(self, caller: Scope, named: set[Scope]) -> bool:
+        """Whether a caller is a part of an ``autograd.Function`` by itself."""
+        owner = caller.find_enclosing("class") if caller.kind != "module" else None
+        if owner is not None:
+            return is_autograd_function(self.index, owner)
+        return caller in named
 
     def _is_backward_of_another(self, scope: Scope) -> bool:
         """Whether an ``autograd.Function`` runs in backwards only: its own second derivative is nobody's second."""
         forwards = find_methods_of(self.index, scope, "forward")
-        callers = {caller for forward in forwards for caller in self.callers.get(forward, ())}
-        callers = {
-            caller for caller in callers if not _is_test_code(caller) and caller.find_enclosing("class") is not scope
-        }
+        callers = {caller for forward in forwards for caller in self._list_real_callers(forward)}
+        callers = {caller for caller in callers if caller.find_enclosing("class") is not scope}
         return bool(callers) and all(self._is_backward(caller) for caller in callers)
 
     def _is_backward(self, scope: Scope) -> bool:
         owner = scope.find_enclosing("class") if scope.kind != "module" else None
         if owner is None:
-            return scope.kind == "function" and self._is_derivative_half(scope, set())
+            return scope.kind == "function" and scope in self._derivative_halves
         return is_autograd_function(self.index, owner) and scope.name in FUNCTION_ENTRIES and scope.name != "forward"
 
     def _classify_class(self, scope: Scope) -> TargetKind | None:
@@ -193,6 +220,17 @@ class _TargetFinder:
             return True
         forwards = find_methods_of(self.index, scope, "forward")
         return bool(forwards) and all(_only_raises(forward) for forward in forwards)
+
+
+def _is_half_by_itself(scope: Scope) -> bool:
+    """Whether a function takes a cotangent, or is named as one that does."""
+    takes = any(attention_names.COTANGENTS.match(parameter.lower()) for parameter in scope.parameters)
+    return takes or _is_half_name(scope)
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether this is a function that is in no class."""
+    return scope.kind == "function" and scope.find_enclosing("class") is None
 
 
 def _is_half_name(scope: Scope) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from theria_lint.config import Settings
 from theria_lint.model import Finding, TargetResult
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.report.summary import explains_target
+from theria_lint.report.summary import Explanations
 from theria_lint.result import LintError, LintReport, ScannedFile
 from theria_lint.sources.gitignore import GitignorePatterns
 from theria_lint.static.scan_files import load_configured_rules
@@ -77,27 +77,26 @@ def _apply_comments(
     if not found:
         return set(), ()
     rules = [rule.id for rule in load_configured_rules(settings.rule_paths, settings.detach_names).rules]
+    by_source: dict[tuple[str, int | None], list[Finding]] = {}
+    for finding in report.findings:
+        by_source.setdefault((finding.suspect.path, finding.suspect.cell), []).append(finding)
     silenced: set[Finding] = set()
     unused: list[LintError] = []
     for path, cell, ignores in found:
-        here = [finding for finding in report.findings if _is_in_source(finding, path, cell)]
+        here = by_source.get((path, cell), [])
         silenced |= select_ignored(here, ignores)
         unused += [LintError(path, line, text, cell) for line, text in iter_complaints(here, ignores, rules)]
     return silenced, tuple(unused)
-
-
-def _is_in_source(finding: Finding, path: str, cell: int | None) -> bool:
-    return finding.suspect.path == path and finding.suspect.cell == cell
 
 
 def _find_accepted_targets(
     report: LintReport, shown: Sequence[Finding], baseline: Baseline | None
 ) -> frozenset[tuple[str, str]]:
     """Unsafe targets that only silenced findings explain, or that the baseline names."""
-    accepted, loud = set(), set(shown)
+    accepted, found, loud = set(), Explanations(report.findings), Explanations(shown)
     for result in report.targets:
-        blamed = [finding for finding in report.findings if explains_target(finding, result)]
-        silenced = bool(blamed) and not any(finding in loud for finding in blamed)
+        blamed = found.explain(result)
+        silenced = blamed and not loud.explain(result)
         if result.verdict.unsafe and (
             silenced or (baseline is not None and baseline.accepts_target(result) and not blamed)
         ):
@@ -120,6 +119,7 @@ def restrict_to_linted(report: LintReport, files: Collection[str]) -> LintReport
     others = [finding for finding in report.findings if finding.suspect.path not in linted]
     if not others and all(path in linted for path, _ in report.sources):
         return report
+    explanations = Explanations(others)
     kept = tuple(finding for finding in report.findings if finding.suspect.path in linted)
     rewritten = {path for finding in kept if finding.rewrite for path, _ in finding.rewrite.files}
     shown = [place for place in report.sources if place[0] in linted]
@@ -127,14 +127,18 @@ def restrict_to_linted(report: LintReport, files: Collection[str]) -> LintReport
     return replace(
         report,
         findings=kept,
-        targets=tuple(_blame_other_files(result, others) for result in report.targets),
+        targets=tuple(_blame_other_files(result, explanations) for result in report.targets),
         unused_ignores=tuple(error for error in report.unused_ignores if error.path in linted),
         sources={place: report.sources[place] for place in shown},
     )
 
 
-def _blame_other_files(result: TargetResult, others: Sequence[Finding]) -> TargetResult:
-    suspects = [finding.suspect for finding in others if explains_target(finding, result)]
+# Of those that a target's reason names.
+_MOST_NAMED = 20
+
+
+def _blame_other_files(result: TargetResult, others: Explanations) -> TargetResult:
+    suspects = [finding.suspect for finding in others.list_findings(result, _MOST_NAMED)]
     if not suspects:
         return result
     places = [{"rule": s.rule, "line": s.span.line, "path": s.path} for s in suspects]

@@ -16,6 +16,7 @@ from typing import Any
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report.escaping import as_json
+from theria_lint.report.style import get_stripped_row
 from theria_lint.sources.atomic_write import write_text
 from theria_lint.sources.source_text import ReadError, read_up_to
 
@@ -96,8 +97,7 @@ def _make_baseline_path(path: str, directory: str) -> str:
 
 def _make_finding_key(finding: Finding, sources: SourceTexts, directory: str) -> BaselineKey:
     suspect = finding.suspect
-    rows = sources.get((suspect.path, suspect.cell), "").split("\n")
-    text = rows[suspect.span.line - 1].strip() if suspect.span.line <= len(rows) else ""
+    text = get_stripped_row(sources.get((suspect.path, suspect.cell), ""), suspect.span.line)
     return _make_baseline_path(suspect.path, directory), suspect.rule, suspect.symbol, text
 
 

@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from theria.verdicts import Verdict
-from theria_lint.model import Disposition, Finding, TargetResult
+from theria_lint.model import Disposition, Finding, Rewrite, TargetResult
 from theria_lint.report.html.markup import DISPOSITIONS, VERDICTS, Markup, join_children, render_sign, tag
-from theria_lint.report.summary import explains_target
+from theria_lint.report.style import split_rows
+from theria_lint.report.summary import FindingIndex
 from theria_lint.result import LintReport
+
+MOST_LINKS = 20
+"""Of a finding to its targets, and of a target to its findings: each may have as many as the file has lines."""
 
 _KEYS = (("/", "search"), ("j k", "next, previous"), ("Enter", "open, close"), ("Esc", "clear the search"))
 
@@ -92,6 +96,25 @@ class PageAnchors:
         self._findings = {id(finding): f"f{number}" for number, finding in enumerate(self.findings, 1)}
         self._targets = {id(result): f"t{number}" for number, result in enumerate(self.targets, 1)}
         self._sources = {place: f"s{number}" for number, place in enumerate(report.sources, 1)}
+        self._index = FindingIndex(self.findings)
+        self._by_source: dict[tuple[str, int | None], list[Finding]] = {}
+        self._kinds: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        self._rewritten: dict[Rewrite, Finding] = {}
+        for finding in self.findings:
+            suspect = finding.suspect
+            self._by_source.setdefault((suspect.path, suspect.cell), []).append(finding)
+            kind = suspect.rule, finding.disposition.value
+            self._kinds.setdefault((suspect.path, suspect.symbol), set()).add(kind)
+            if finding.rewrite is not None:
+                self._rewritten.setdefault(finding.rewrite, finding)
+        self._targets_by_symbol: dict[tuple[str, str], list[TargetResult]] = {}
+        self._unsafe_targets: dict[tuple[str, str], list[TargetResult]] = {}
+        for result in self.targets:
+            for path, symbols in self._index.list_symbols(result.target):
+                for symbol in symbols:
+                    self._targets_by_symbol.setdefault((path, symbol), []).append(result)
+                    if result.verdict.unsafe:
+                        self._unsafe_targets.setdefault((path, symbol), []).append(result)
 
     def get_finding_anchor(self, finding: Finding) -> str:
         """The anchor of a finding of the report."""
@@ -108,23 +131,35 @@ class PageAnchors:
     def get_line_anchor(self, path: str, cell: int | None, line: int) -> str | None:
         """The anchor of a line, None where the report has no text of it."""
         source = self.get_source_anchor(path, cell)
-        is_there = source and line <= self.report.sources[path, cell].count("\n") + 1
+        is_there = source and line <= len(split_rows(self.report.sources[path, cell]))
         return f"{source}-{line}" if is_there else None
 
     def list_findings_in(self, path: str, cell: int | None) -> list[Finding]:
         """The findings of one source, by place."""
-        here = [f for f in self.findings if (f.suspect.path, f.suspect.cell) == (path, cell)]
-        return sorted(here, key=lambda finding: finding.suspect.span)
+        return sorted(self._by_source.get((path, cell), ()), key=lambda finding: finding.suspect.span)
 
-    def list_findings_of(self, result: TargetResult) -> list[Finding]:
-        """The findings that a target may execute."""
-        return [finding for finding in self.findings if result.target.may_execute(finding.suspect)]
+    def list_findings_of(self, result: TargetResult) -> tuple[list[Finding], int]:
+        """The first findings that a target may execute, and how many more there are."""
+        found = self._index.list_findings(result.target, MOST_LINKS)
+        return found, self._index.count_findings(result.target) - len(found)
 
-    def list_targets_of(self, finding: Finding) -> list[TargetResult]:
-        """The targets that a finding breaks, or that cleared it."""
-        if finding.disposition is Disposition.CONFIRMED:
-            return [result for result in self.targets if explains_target(finding, result)]
-        return [result for result in self.targets if result.target.may_execute(finding.suspect)]
+    def list_kinds_of(self, result: TargetResult) -> list[tuple[str, str]]:
+        """The rules and dispositions of all findings that a target may execute."""
+        symbols = self._index.list_symbols(result.target)
+        kinds = {kind for path, found in symbols for symbol in found for kind in self._kinds[path, symbol]}
+        return sorted(kinds)
+
+    def list_targets_of(self, finding: Finding) -> tuple[list[TargetResult], int]:
+        """The first targets that a finding breaks, or that cleared it, and how many more there are."""
+        confirmed = finding.disposition is Disposition.CONFIRMED
+        table = self._unsafe_targets if confirmed else self._targets_by_symbol
+        found = table.get((finding.suspect.path, finding.suspect.symbol), [])
+        return found[:MOST_LINKS], max(0, len(found) - MOST_LINKS)
+
+    def get_first_with_rewrite(self, finding: Finding) -> Finding:
+        """The finding at which the rewrite of a finding is shown."""
+        assert finding.rewrite is not None
+        return self._rewritten[finding.rewrite]
 
 
 def join_values(values: Iterable[str]) -> str:

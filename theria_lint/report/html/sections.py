@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import unified_diff
 from typing import Any
 
 from theria.verdicts import COTANGENT, Verdict, variable
@@ -25,6 +24,7 @@ from theria_lint.report.html.markup import (
 )
 from theria_lint.report.html.page import PageAnchors, join_values
 from theria_lint.report.html.source_view import render_excerpt, render_line_link
+from theria_lint.report.patch import iter_diff_rows
 from theria_lint.report.sentences import say
 from theria_lint.report.style import format_count, format_place
 from theria_lint.report.summary import is_accepted, list_unexplained_targets
@@ -180,14 +180,16 @@ def _render_finding_body(anchors: PageAnchors, finding: Finding) -> Iterator[Mar
     rows = (tag("div", tag("dt", name), tag("dd", words)) for name, words in told)
     yield tag("dl", join_children(*rows), class_="told")
     if finding.rewrite:
-        yield render_rewrite(finding.rewrite, anchors.report)
+        first = anchors.get_first_with_rewrite(finding)
+        yield render_rewrite(finding.rewrite, anchors.report) if first is finding else _link_to_rewrite(anchors, first)
     yield _render_finding_links(anchors, finding)
 
 
 def _render_finding_links(anchors: PageAnchors, finding: Finding) -> Markup | None:
     suspect = finding.suspect
     links = [render_line_link(anchors, suspect.path, suspect.cell, suspect.span.line, "In the source")]
-    for result in anchors.list_targets_of(finding):
+    found, more = anchors.list_targets_of(finding)
+    for result in found:
         verdict = (" ", render_badge(result.verdict)) if result.verdict is not finding.verdict else ()
         links.append(
             tag(
@@ -199,7 +201,12 @@ def _render_finding_links(anchors: PageAnchors, finding: Finding) -> Markup | No
             )
         )
     items = [tag("li", link) for link in links if link]
-    return tag("ul", tag("li", suspect.severity, class_="soft"), *items, class_="links") if items else None
+    severity = tag("li", suspect.severity, class_="soft")
+    return tag("ul", severity, *items, _count_more(more), class_="links") if items else None
+
+
+def _link_to_rewrite(anchors: PageAnchors, first: Finding) -> Markup:
+    return tag("p", "The rewrite that mends it is shown at ", _link_to_finding(anchors, first))
 
 
 _DIFF_CLASSES = {"+": "added", "-": "removed", "@": "hunk"}
@@ -219,8 +226,7 @@ def _render_changed_file(path: str, old: str | None, new: str) -> Iterator[Marku
     if old is None:
         yield tag("p", "This file holds no finding: the report has not kept its text to compare with.", class_="soft")
         return
-    lines = list(unified_diff(old.splitlines(), new.splitlines(), n=2, lineterm=""))[2:]
-    code = tag("code", join_children(*(_render_diff_line(line) for line in lines)))
+    code = tag("code", join_children(*(_render_diff_line(line) for line in iter_diff_rows(path, old, new, context=2))))
     yield tag("pre", code, class_="code diff", tabindex=0, role="group", aria_label=f"Changes in {path}")
 
 
@@ -246,7 +252,7 @@ def render_targets(anchors: PageAnchors) -> Markup:
 
 
 def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> Markup:
-    found = anchors.list_findings_of(result)
+    kinds = anchors.list_kinds_of(result)
     worst = next((run for run in result.runs if run.verdict is result.verdict and run.blocks), None)
     head = tag(
         "summary",
@@ -262,8 +268,8 @@ def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> M
         class_=f"item target {result.verdict.value}",
         data_kind="target",
         data_verdict=result.verdict.value,
-        data_rule=join_values(finding.suspect.rule for finding in found),
-        data_disposition=join_values(finding.disposition.value for finding in found),
+        data_rule=join_values(rule for rule, _ in kinds),
+        data_disposition=join_values(disposition for _, disposition in kinds),
     )
 
 
@@ -288,8 +294,13 @@ def _render_target_links(anchors: PageAnchors, result: TargetResult) -> Markup:
     target = result.target
     kind = tag("li", target.kind.value.replace("_", " "), class_="soft")
     links = [render_line_link(anchors, target.path, None, target.line, "In the source")]
-    links += [_link_to_finding(anchors, finding) for finding in anchors.list_findings_of(result)]
-    return tag("ul", kind, *(tag("li", link) for link in links if link), class_="links")
+    found, more = anchors.list_findings_of(result)
+    links += [_link_to_finding(anchors, finding) for finding in found]
+    return tag("ul", kind, *(tag("li", link) for link in links if link), _count_more(more), class_="links")
+
+
+def _count_more(count: int) -> Markup | None:
+    return tag("li", f"and {count} more", class_="soft") if count else None
 
 
 def _link_to_finding(anchors: PageAnchors, finding: Finding) -> Markup:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from theria_lint.model import Finding, Span
@@ -18,11 +20,13 @@ from theria_lint.report.html.markup import (
     tag,
 )
 from theria_lint.report.html.page import PageAnchors, join_values
-from theria_lint.report.style import format_count, split_rows
+from theria_lint.report.style import format_count, narrow_row, split_rows
 
 # Lines of context around a suspect, and how many lines of a long suspect are shown beside the finding.
 _CONTEXT_LINES = 2
 _MAX_EXCERPT_LINES = 6
+# Characters of a row before and after a suspect that are shown beside the finding.
+_LONGEST_ROW = 500
 
 
 def render_sources(anchors: PageAnchors) -> Markup:
@@ -49,7 +53,12 @@ def _render_source(anchors: PageAnchors, path: str, cell: int | None) -> Markup:
         "details",
         head,
         _render_listing(
-            anchors, rows, findings, range(1, len(rows) + 1), f"Source of {name}", anchors.get_source_anchor(path, cell)
+            anchors,
+            dict(enumerate(rows, 1)),
+            findings,
+            range(1, len(rows) + 1),
+            f"Source of {name}",
+            anchors.get_source_anchor(path, cell),
         ),
         id=anchors.get_source_anchor(path, cell),
         class_="item source",
@@ -76,7 +85,10 @@ def render_excerpt(anchors: PageAnchors, finding: Finding) -> Markup | None:
     last = min(suspect.span.end_line, suspect.span.line + _MAX_EXCERPT_LINES - 1, len(rows))
     after = _CONTEXT_LINES if last == suspect.span.end_line else 0
     lines = _trim_blank_ends(rows, max(1, suspect.span.line - _CONTEXT_LINES), min(len(rows), last + after))
-    shown = _render_listing(anchors, rows, [finding], lines, f"Source around line {suspect.span.line}", None)
+    cut = {number: rows[number - 1][:_LONGEST_ROW] for number in lines}
+    cut[suspect.span.line], span = narrow_row(rows[suspect.span.line - 1], suspect.span, _LONGEST_ROW)
+    marked = replace(finding, suspect=replace(suspect, span=span))
+    shown = _render_listing(anchors, cut, [marked], lines, f"Source around line {suspect.span.line}", None)
     left = suspect.span.end_line - lines[-1]
     return join_children(shown, tag("p", f"and {format_count(left, 'more line')}", class_="soft") if left > 0 else None)
 
@@ -94,17 +106,26 @@ def _list_code_rows(source: str) -> tuple[str, ...]:
 
 
 def _render_listing(
-    anchors: PageAnchors, rows: Sequence[str], findings: Sequence[Finding], lines: range, label: str, anchor: str | None
+    anchors: PageAnchors,
+    rows: Mapping[int, str],
+    findings: Sequence[Finding],
+    lines: range,
+    label: str,
+    anchor: str | None,
 ) -> Markup:
     """Some lines; with an ``anchor`` every line has its own, and a mark leads to its finding."""
+    by_line: dict[int, list[Finding]] = {}
+    for finding in findings:
+        for number in range(finding.suspect.span.line, finding.suspect.span.end_line + 1):
+            by_line.setdefault(number, []).append(finding)
     shown = []
     for number in lines:
-        here = [f for f in findings if f.suspect.span.line <= number <= f.suspect.span.end_line]
+        here = by_line.get(number, [])
         kind = min((f.disposition for f in here), key=list(DISPOSITIONS).index, default=None)
         content = (
-            _render_marked_row(anchors, rows[number - 1], number, here, anchor is not None)
+            _render_marked_row(anchors, rows[number], number, here, anchor is not None)
             if here
-            else escape_text(rows[number - 1])
+            else escape_text(rows[number])
         )
         name = f"row {kind.value}" if kind else "row"
         place = f"{anchor}-{number}" if anchor else None
@@ -116,13 +137,20 @@ def _render_listing(
 def _render_marked_row(anchors: PageAnchors, row: str, number: int, findings: Sequence[Finding], link: bool) -> Markup:
     """A line with its suspects marked, the innermost where they overlap."""
     extents = [(_compute_extent(row, number, finding.suspect.span), finding) for finding in findings]
-    cuts = sorted({0, len(row), *(place for (start, end), _ in extents for place in (start, end))})
+    cuts = sorted({0, len(row), *(place for extent, _ in extents for place in extent)})
+    begun = sorted(range(len(extents)), key=lambda index: extents[index][0][0], reverse=True)
+    over: list[tuple[int, int, int]] = []  # those that have begun: how long each is, which it is, where it ends
     pieces = []
     for start, end in pairwise(cuts):
-        over = [(to - at, finding) for (at, to), finding in extents if at <= start and end <= to]
+        while begun and extents[begun[-1]][0][0] <= start:
+            index = begun.pop()
+            at, to = extents[index][0]
+            heappush(over, (to - at, index, to))
+        while over and over[0][2] <= start:
+            heappop(over)
         piece = row[start:end]
         if over:
-            _, finding = min(over, key=lambda pair: pair[0])
+            finding = findings[over[0][1]]
             first = number == finding.suspect.span.line and start == finding.suspect.span.column - 1
             pieces.append(_render_mark(anchors, finding, piece, link and first))
         else:
