@@ -20,12 +20,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 PATIENCE = 60
 """Seconds after which a project is one that does not end."""
+OWN_FOLDER = "theria-lint-1"
 CANARY = "canary_of_somebody_else"
 KERNEL = """import torch
 
@@ -56,7 +57,19 @@ NAMES = (
 )
 KEYS = (
     *("select", "ignore", "per-file-ignores", "exclude", "respect-gitignore", "rule-paths", "detach-names", "confirm"),
-    *("python", "device", "timeout", "jobs", "fail-on", "baseline", "cache", "output-format", "targets", "adapters"),
+    *(
+        "python",
+        "device",
+        "timeout",
+        "jobs",
+        "fail-on",
+        "baseline",
+        "cache",
+        "cache-dir",
+        "output-format",
+        "targets",
+        "adapters",
+    ),
     *("nothing", "Select", "", "python_by_project", "root"),
 )
 LIKELY = {
@@ -65,6 +78,7 @@ LIKELY = {
     "adapters": ('["a.py"]', '["../outside/secret.py"]', '["leak.py"]', '[".hidden/e.py"]', '["x/link"]'),
     "rule-paths": ('["rules"]', '["../outside"]', '["link"]'),
     "baseline": ('"base.json"', '"../outside/secret.json"', '"pipe"'),
+    "cache-dir": ('"kept"', '"../outside"', '"link"', '"../outside/static"', '"/"', '"pipe"', '"a.py"', '"pkg"'),
     "output-format": ('"json"', '"sarif"', '"html"', '"concise"'),
     "jobs": ("2", "0"),
     "detach-names": ('["a.b"]', "[]"),
@@ -91,6 +105,7 @@ SECRETS = ("../outside/secret.py", "../outside/secret.py", "../../outside/secret
 LINKS = {
     **dict.fromkeys(("link", "leak.py", "pkg/link.py", "pkg/c2.py", "loop", ".gitignore", "rules/x"), 0.35),
     **dict.fromkeys(("base.json", "theria-lint.toml"), 0.06),
+    **dict.fromkeys(("kept", f"kept/{OWN_FOLDER}", f"pkg/{OWN_FOLDER}", f"{OWN_FOLDER}/static"), 0.15),
 }
 PIPES = {
     **dict.fromkeys(("pipe", "pipe.py", "pkg/.gitignore", "rules/THL900-x/rule.toml"), 0.2),
@@ -135,7 +150,8 @@ def run_random(source: random.Random, place: Path) -> str | None:
     code = _in_process(lambda: _lint(arguments), project, output)
     said = output.read_text("utf-8", "backslashreplace")
     after = {**_state(outside), **_state(project)}
-    new = [path for path in after if path not in before]
+    kept = _list_kept(project, after)
+    new = [path for path in after if path not in before and path not in kept]
     changed = [path for path, state in before.items() if after.get(path) != state]
     if code is None:
         return f"did not end in {PATIENCE} s"
@@ -172,7 +188,9 @@ def _make(source: random.Random, project: Path) -> list[str]:
     table = "".join(f"{_key(key)} = {_value(source, key)}\n" for key in source.sample(KEYS, source.randint(0, 2)))
     own = source.random() < 0.7
     _write(project / ("theria-lint.toml" if own else "pyproject.toml"), ("" if own else "[tool.theria-lint]\n") + table)
-    arguments = ["--no-cache"]
+    arguments = []
+    if source.random() < 0.5:
+        arguments.append("--no-cache")
     if source.random() < 0.5:
         arguments.append("--no-confirm")
     if source.random() < 0.3:
@@ -243,6 +261,14 @@ def _state(folder: Path) -> dict[str, tuple[int, int, str | bytes]]:
             time_ = 0 if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns
             found[str(path)] = (status.st_mode, time_, content)
     return found
+
+
+def _list_kept(project: Path, paths: Iterable[str]) -> set[str]:
+    """The folder of results that a project may name within itself, what is in it, and the folders on the way to it."""
+    start = len(project.parts)
+    inside = (Path(path) for path in paths if path.startswith(f"{project}/"))
+    found = [path for path in inside if OWN_FOLDER in path.parts[start:]]
+    return {str(part) for path in found for part in (path, *path.parents) if len(part.parts) > start}
 
 
 def _in_process(action: Callable[[], int], folder: Path, output: Path) -> int | None:

@@ -25,18 +25,6 @@ _MAX_AGE = 30 * _DAY
 _EMPTY_ENTRY = b"[]"
 
 
-def get_user_cache_dir() -> str:
-    """The directory where this platform keeps caches, with ours in it."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
-    return os.path.join(base, "theria-lint")
-
-
 def compute_stamp(directories: Iterable[str], names: Iterable[str], rule_paths: Iterable[str] = ()) -> bytes:
     """What results depend on beside the content: our version, Python's, the rules and the code that applies them.
 
@@ -72,8 +60,9 @@ def place_of(cache_dir: str | None, linted: Iterable[str]) -> Place:
     that lies with the user's.
     """
     from theria_lint.sources.owned_folder import is_within
+    from theria_lint.sources.user_folders import get_cache_folder
 
-    own = get_user_cache_dir()
+    own = get_cache_folder()
     if cache_dir is None:
         return Place(own, own)
     folders = {os.path.dirname(path) if os.path.isfile(path) else path for path in linted}

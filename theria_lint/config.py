@@ -237,8 +237,10 @@ def resolve_settings(
     table = _load_table(source) if source else {}
     shown = _display_path(source) if source else ""
     values = read_values(table or {}, root, shown)
-    if "cache_dir" in values and "cache-dir" not in options:
-        _check_within(values["cache_dir"], root, shown)
+    for key, option in _KEPT_WITHIN.items():
+        if key not in options and (value := values.get(key.replace("-", "_"))):
+            for path in value if isinstance(value, tuple) else (value,):
+                _check_within(path, root, f"{shown}: {key}", option)
     values |= read_values(chosen, os.getcwd(), PYTHON_VARIABLE) | read_values(options, os.getcwd(), COMMAND_LINE)
     sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(chosen, PYTHON_VARIABLE)
     sources |= dict.fromkeys(options, COMMAND_LINE)
@@ -246,14 +248,18 @@ def resolve_settings(
     return ResolvedSettings(Settings(root=root, python_by_project=by_project, linted=(root, *paths), **values), sources)
 
 
-def _check_within(cache_dir: str, root: str, source: str) -> None:
+# What a configuration file may name in its own project only, with the option that may name any.
+_KEPT_WITHIN = {"cache-dir": "--cache-dir", "baseline": "--baseline", "rule-paths": "--rule-path"}
+
+
+def _check_within(path: str, root: str, named: str, option: str) -> None:
     """Raise UserError for a place out of the project: what a project brings decides about nothing but itself."""
     from theria_lint.sources.owned_folder import is_within
 
-    if not is_within(cache_dir, root):
+    if not is_within(path, root):
         raise UserError(
-            f"{source}: cache-dir leads out of the project, to {os.path.realpath(cache_dir)}; "
-            "name such a folder on the command line, with --cache-dir."
+            f"{named} leads out of the project, to {os.path.realpath(path)}; "
+            f"name such a place on the command line, with {option}."
         )
 
 

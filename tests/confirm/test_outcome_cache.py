@@ -17,12 +17,13 @@ from tests.support.cached_outcome import AROUND, SAFE, new_cache, place
 from tests.support.confirming import confirm_source
 from theria.verdicts import Verdict
 from theria_lint import confirm
-from theria_lint.cache import Place, get_user_cache_dir
+from theria_lint.cache import Place
 from theria_lint.config import Settings
 from theria_lint.confirm import worker_client
 from theria_lint.confirm.eligibility import make_confirm_settings
 from theria_lint.confirm.outcome_cache import OutcomeCache, SnapshotChecker, TooNewError
 from theria_lint.confirm.protocol import FileDependencies, Outcome
+from theria_lint.sources.user_folders import get_cache_folder
 
 READER = """
 import json, sys
@@ -227,7 +228,7 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert len(started) == 2
 
 
-OWN = get_user_cache_dir()
+OWN = get_cache_folder()
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,33 @@ def test_daemons_end_with_a_linter_that_is_ended(
     assert is_left(folder) == []
 
 
+def test_who_kills_the_keeper_by_hand_is_left_with_what_it_kept(folder: Path) -> None:
+    """The run goes on with a new worker, and ends; what is left are the processes that it would have ended."""
+    linter = lint(folder, ("namespaces", USERS[0]), "chain", "good")
+    keeper = None
+    for _ in range(1200):
+        running = [] if keeper else left_in(folder)
+        keeper = keeper or next((int(pid) for pid in running if _started(pid) == linter.pid), None)
+        if (keeper and len(left_in(folder)) > 6) or linter.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert keeper is not None
+    os.kill(keeper, signal.SIGKILL)
+    output, errors = linter.communicate(timeout=300)
+    targets = {target["symbol"]: target for target in json.loads(output)["targets"]}
+    assert targets["attention_good"]["verdict"] == "safe", errors
+    left = is_left(folder)
+    assert left
+    assert list((folder / "tmp").iterdir()) == []
+    for pid in left:
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def _started(pid: str) -> int:
+    """Which process has started another."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.mark.parametrize("machine", [("", USERS[0]), ("namespaces,landlock", USERS[0])], ids=["all", "filter"])
 def test_importing_a_file_signals_no_other_process(
     folder: Path, machine: tuple[str, str], monkeypatch: pytest.MonkeyPatch

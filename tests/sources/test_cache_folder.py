@@ -166,11 +166,29 @@ def test_the_configuration_takes_no_folder_out_of_the_project(lint: Lint, folder
     real = os.path.realpath(folder / Path(where).expanduser())
     assert result.stderr == (
         f"Error: theria-lint.toml: cache-dir leads out of the project, to {real}; "
-        "name such a folder on the command line, with --cache-dir.\n"
+        "name such a place on the command line, with --cache-dir.\n"
     )
     assert sorted(folder.parent.iterdir()) == before
     assert lint("--cache-dir", "../elsewhere").exit_code == 1
     assert (folder.parent / "elsewhere" / NAME).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [('baseline = "../accepted.json"', "--baseline"), ('rule-paths = ["rules", "out"]', "--rule-path")],
+)
+def test_nor_a_baseline_or_rules_out_of_it(lint: Lint, folder: Path, line: str, option: str) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "out").symlink_to(folder.parent)
+    (folder.parent / "accepted.json").write_text('{"schema": 1, "findings": [], "targets": []}')
+    (folder / "theria-lint.toml").write_text(f"{line}\n")
+    key = line.partition(" ")[0]
+    result = lint("--no-confirm")
+    assert result.exit_code == 2
+    assert f"theria-lint.toml: {key} leads out of the project, to " in result.stderr
+    assert f"name such a place on the command line, with {option}." in result.stderr
+    (folder / "theria-lint.toml").unlink()
+    assert lint("--no-confirm", "--baseline", "../accepted.json").exit_code == 1
 
 
 @pytest.mark.parametrize("where", ["kept", "sub/kept", "inner/kept", "."])

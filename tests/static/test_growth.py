@@ -149,6 +149,40 @@ def test_a_file_that_takes_too_long_is_reported_and_the_others_are_checked(tmp_p
     assert found.returncode == 1
 
 
+IN_A_THREAD = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from theria_lint.lsp.check_document import check_text
+from theria_lint.lsp.client import ClientOptions
+from theria_lint.static import scan, scan_files, time_limit
+
+original = scan.scan_source
+
+def slow(path, source, *rest, **named):
+    while "endless" in source:
+        try:
+            sum(range(1000))
+        except Exception:
+            pass
+    return original(path, source, *rest, **named)
+
+scan.scan_source = slow
+scan_files.limit_processor_time.__wrapped__.__defaults__ = (1.0,)
+with ThreadPoolExecutor(1) as pool:  # as the language server does
+    for text in ("# endless\\n", ""):
+        text += "import torch\\n\\ndef attention(q, k, v):\\n    return (q @ k.detach()).softmax(-1) @ v\\n"
+        report = pool.submit(check_text, sys.argv[1], text, ClientOptions(), True).result().report
+        print([error.message for error in report.errors], len(report.findings))
+"""
+
+
+def test_in_a_thread_of_the_language_server_the_limit_holds_as_well(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IN_A_THREAD, str(tmp_path / "a.py")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    message = "takes more than 20 s of processor time to check: exclude it or split it."
+    assert found.stdout.splitlines() == [f"['{message}'] 0", "[] 1"], found.stderr
+
+
 ONE_LINE = """
 import sys
 from theria_lint.sources.notebook import read_notebook

@@ -18,6 +18,7 @@ from theria_lint.config import Settings
 from theria_lint.errors import UserError
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.sources.user_folders import get_configuration_folder
 
 _PROGRAM = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
 _NAMES_OF_ENVIRONMENTS = (".venv", "venv")
@@ -143,20 +144,20 @@ def make_grant(root: str, python: str) -> Grant:
 
 def is_trusted(grant: Grant) -> bool:
     """Whether the user has trusted exactly this. A project that holds the user's configuration trusts itself: never."""
-    path = os.path.join(_get_configuration_folder(), _FILE)
+    path = os.path.join(get_configuration_folder(), _FILE)
     inside = os.path.realpath(path).startswith(os.path.join(grant.root, ""))
     return not inside and grant in _read_grants(path)
 
 
 def store_grant(grant: Grant) -> None:
     """Trust it from now on. Raises UserError."""
-    path = os.path.join(_get_configuration_folder(), _FILE)
+    path = os.path.join(get_configuration_folder(), _FILE)
     if os.path.realpath(path).startswith(os.path.join(grant.root, "")):
         raise UserError(f"{grant.root}: holds your configuration folder and cannot be trusted; use --python instead.")
     grants = sorted({*_read_grants(path), grant})
     document = {"trusted": [found._asdict() for found in grants]}
     try:
-        os.makedirs(_get_configuration_folder(), 0o700, exist_ok=True)
+        os.makedirs(get_configuration_folder(), 0o700, exist_ok=True)
         write_atomically(path, json.dumps(document, indent=2).encode("utf-8", "surrogatepass") + b"\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}; use --python instead.") from None
@@ -170,16 +171,3 @@ def _read_grants(path: str) -> set[Grant]:
         return {grant for grant in found if all(isinstance(part, str) for part in grant)}
     except (ReadError, ValueError, TypeError, KeyError, RecursionError):
         return set()
-
-
-def _get_configuration_folder() -> str:
-    """The folder where this platform keeps a user's configuration, with ours in it."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        base = os.environ.get("APPDATA") or os.path.join(home, "AppData", "Roaming")
-    elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Application Support")
-    else:
-        base = os.environ.get("XDG_CONFIG_HOME") or ""
-        base = base if os.path.isabs(base) else os.path.join(home, ".config")
-    return os.path.join(base, "theria-lint")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 SECONDS = 20.0
@@ -18,15 +20,24 @@ class OutOfTimeError(BaseException):
     """A file has had its time; no handler of errors on the way may take it for one of those."""
 
 
+# How often, in seconds, a thread is looked at that no signal can interrupt.
+_PERIOD = 0.1
+
+
 @contextmanager
 def limit_processor_time(seconds: float = SECONDS) -> Iterator[None]:
     """Raise OutOfTimeError in the block once it has used so many seconds of processor time, however busy the machine.
 
-    Only the main thread of a process can be interrupted so, and only where the system has such a timer.
+    As with a signal, what a C function does in one go is not interrupted before it ends.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "ITIMER_PROF"):
+    is_main = threading.current_thread() is threading.main_thread()
+    limit = _limit_by_signal if is_main and hasattr(signal, "ITIMER_PROF") else _limit_by_thread
+    with limit(seconds):
         yield
-        return
+
+
+@contextmanager
+def _limit_by_signal(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGPROF, _raise_out_of_time)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -38,3 +49,41 @@ def limit_processor_time(seconds: float = SECONDS) -> Iterator[None]:
 
 def _raise_out_of_time(number: int, frame: FrameType | None) -> None:
     raise OutOfTimeError
+
+
+@contextmanager
+def _limit_by_thread(seconds: float) -> Iterator[None]:
+    """Have another thread look at the clock of this one: signals reach the main thread alone, and servers have more."""
+    thread, lock, over = threading.get_ident(), threading.Lock(), threading.Event()
+    read_clock = _find_clock(thread)
+    end = read_clock() + seconds
+
+    def watch() -> None:
+        while not over.wait(_PERIOD):
+            with lock:
+                if not over.is_set() and read_clock() >= end:
+                    _raise_in_thread(thread, OutOfTimeError)
+                    return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            over.set()
+        _raise_in_thread(thread, None)  # what was raised, and has not arrived before the block came to its end
+
+
+def _find_clock(thread: int) -> Callable[[], float]:
+    """What reads the processor time of a thread, or the time of day where a system has no such clock."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.monotonic
+    return partial(time.clock_gettime, time.pthread_getcpuclockid(thread))
+
+
+def _raise_in_thread(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in a thread before it runs its next line, or take back one that has not been raised yet."""
+    import ctypes  # takes a while, and a run of the command line never comes here
+
+    raised = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
