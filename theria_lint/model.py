@@ -124,7 +124,8 @@ class Run:
 class TargetResult:
     """A target, its worst conclusive verdict and the runs behind it.
 
-    ``blames_others``: ``reason`` names confirmed suspects in files that were not linted.
+    ``blames_others``: ``reason`` names confirmed suspects in files that were not linted. ``configuration``: the flag
+    that was turned for these runs, as in ``use_flash=True``; empty for the target as its defaults have it.
     """
 
     target: Target
@@ -132,6 +133,17 @@ class TargetResult:
     reason: Reason
     runs: tuple[Run, ...] = ()
     blames_others: bool = False
+    configuration: str = ""
+
+    @property
+    def name(self) -> str:
+        """What was measured: the target, with the flag that was turned."""
+        return name_configuration(self.target.symbol, self.configuration)
+
+
+def name_configuration(symbol: str, configuration: str) -> str:
+    """A target as its defaults have it, or in another configuration."""
+    return f"{symbol} with {configuration}" if configuration else symbol
 
 
 @dataclass(frozen=True, slots=True)

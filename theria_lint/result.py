@@ -68,3 +68,13 @@ class LintReport:
     protections: Mapping[str, str | None] = field(default_factory=dict)
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
     interrupted: bool = False
+
+    @property
+    def defaults(self) -> tuple[TargetResult, ...]:
+        """The targets as their defaults have them."""
+        return tuple(result for result in self.targets if not result.configuration)
+
+    @property
+    def configurations(self) -> tuple[TargetResult, ...]:
+        """The targets with a flag turned, each in a row of its own among ``targets``."""
+        return tuple(result for result in self.targets if result.configuration)

@@ -58,6 +58,7 @@ def attribution(
     """What an inquiry says whose every question is answered from a table: what has a stand-in may be left out too."""
     everyone = {*suspects, *replaceable}
     evidence = Evidence(
+        table(everyone).symbol,
         suspects,
         list(fixed),
         {frozenset(): table(everyone)},

@@ -234,7 +234,9 @@ def check(outcome: Outcome) -> None:
     changed = replace(REAL, runs=(replace(RUN, verdict=Verdict.SAFE),))
     for base in (frozenset[Suspect](), frozenset(reached)):
         known = {base: outcome, frozenset(reached) - base: changed}
-        evidence = Evidence(reached, (), {frozenset(): outcome, **known}, (), lambda _: reached, lambda _: reached)
+        evidence = Evidence(
+            "attention", reached, (), {frozenset(): outcome, **known}, (), lambda _: reached, lambda _: reached
+        )
         inquiry = attribute_suspects(evidence)
         for _ in range(100):
             try:

@@ -55,7 +55,7 @@ def poisoned(value: Any, poison: str) -> Any:
     if isinstance(value, Enum) or value is None:
         return value
     if isinstance(value, str):
-        return value if value in FIXED else poison + value
+        return value if value in FIXED or not value else poison + value  # a target as its defaults have it has no flag
     if is_dataclass(value):
         changed = {field.name: poisoned(getattr(value, field.name), poison) for field in fields(value)}
         return replace(value, **changed)  # type: ignore[type-var]

@@ -34,13 +34,13 @@ MAX_COMPANIONS = 3
 
 def attribute_suspects(evidence: Evidence) -> AttributionPlan[Attribution]:
     """Rules on every suspect of a target, of which the baseline is known."""
-    symbol, verdict = evidence.baseline.symbol, evidence.get_verdict(frozenset())
+    symbol, verdict = evidence.name, evidence.get_verdict(frozenset())
     everyone = [*evidence.suspects, *evidence.fixed]
     if verdict is Verdict.INCONCLUSIVE:
         reason = Reason(ReasonCode.TARGET_INCONCLUSIVE, {"target": symbol, "reason": get_reason(evidence.baseline)})
         return Attribution({s: SuspectRuling(Disposition.UNCONFIRMED, reason) for s in everyone})
     if verdict is Verdict.SAFE:
-        return Attribution({s: _rule_safe(evidence.baseline, s, alone=False) for s in everyone})
+        return Attribution({s: _rule_safe(symbol, evidence.baseline, s, alone=False) for s in everyone})
     base = yield from _find_clean_variant(evidence)
     rulings = (
         {s: _rule_undecidable(evidence) for s in everyone}
@@ -125,7 +125,7 @@ def _rule_hidden(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspec
     return rule(
         Disposition.UNCONFIRMED,
         ReasonCode.MAY_BE_HIDDEN,
-        target=evidence.baseline.symbol,
+        target=evidence.name,
         verdict=str(evidence.get_verdict(base)),
         by=encode_suspects(evidence.fixed),
     )
@@ -172,10 +172,10 @@ def _test_one_by_one(evidence: Evidence, base: Ablation) -> AttributionPlan[Susp
 
 def _rule_alone(evidence: Evidence, base: Ablation, suspect: Suspect) -> SuspectRuling:
     """A suspect is confirmed if the target, with it as the only one left, is worse than with none."""
-    symbol, outcome, clean = evidence.baseline.symbol, evidence[base - {suspect}], evidence[base]
+    symbol, outcome, clean = evidence.name, evidence[base - {suspect}], evidence[base]
     verdict, without = evidence.get_verdict(base - {suspect}), evidence.get_verdict(base)
     if not verdict.unsafe:
-        return _rule_safe(outcome, suspect, alone=True)
+        return _rule_safe(symbol, outcome, suspect, alone=True)
     if evidence.is_broken(base):
         return _rule_undecidable(evidence)
     changes = encode_changes(list_worsened_blocks(outcome, clean))
@@ -196,12 +196,12 @@ def _rule_alone(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspect
     return rule(Disposition.CLEARED, ReasonCode.CHANGES_NOTHING, **known)
 
 
-def _rule_safe(outcome: Outcome, suspect: Suspect, *, alone: bool) -> SuspectRuling:
+def _rule_safe(name: str, outcome: Outcome, suspect: Suspect, *, alone: bool) -> SuspectRuling:
     """Cleared, unless what the suspect stands for did not happen; ``alone``: it is the only suspect left."""
     if not is_exercised(suspect, outcome):
         code = ReasonCode.FUSED_KERNEL_NOT_MET
-        return rule(Disposition.UNCONFIRMED, code, target=outcome.symbol, alone=alone)
-    told = {"target": outcome.symbol, "alone": alone, "reason": get_reason(outcome)}
+        return rule(Disposition.UNCONFIRMED, code, target=name, alone=alone)
+    told = {"target": name, "alone": alone, "reason": get_reason(outcome)}
     return rule(Disposition.CLEARED, ReasonCode.SAFE_WITH_IT, **told)
 
 
@@ -209,7 +209,7 @@ def _rule_beside_others(
     evidence: Evidence, base: Ablation, suspect: Suspect, others: Iterable[Suspect]
 ) -> SuspectRuling:
     """A suspect without which no other can be left out: what it changes beside others is all that can be known."""
-    symbol = evidence.baseline.symbol
+    symbol = evidence.name
     for other in others:
         pair, lone = base - {suspect, other}, base - {other}
         found = list_worsened_blocks(evidence[pair], evidence[lone])
@@ -237,7 +237,7 @@ def _rule_sufficient(evidence: Evidence, suspect: Suspect) -> SuspectRuling:
     return rule(
         Disposition.CONFIRMED,
         ReasonCode.ENOUGH_TO_REMOVE,
-        target=evidence.baseline.symbol,
+        target=evidence.name,
         reason=get_reason(without),
         changes=encode_changes(list_worsened_blocks(evidence.baseline, without)),
     )
@@ -252,7 +252,7 @@ def _rule_left_in(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspe
     return rule(
         Disposition.CLEARED,
         ReasonCode.SAFE_WITHOUT_OTHERS,
-        target=evidence.baseline.symbol,
+        target=evidence.name,
         others=encode_suspects(s for s in evidence.suspects if s in base),
         reason=get_reason(evidence[base]),
     )
@@ -264,7 +264,7 @@ def _rule_undecidable(evidence: Evidence) -> SuspectRuling:
     return rule(
         Disposition.UNCONFIRMED,
         ReasonCode.NOTHING_TO_COMPARE,
-        target=evidence.baseline.symbol,
+        target=evidence.name,
         verdict=str(evidence.get_verdict(frozenset())),
         fails_otherwise=evidence.is_broken(everything),
         reason=get_reason(evidence[everything]),
@@ -273,7 +273,7 @@ def _rule_undecidable(evidence: Evidence) -> SuspectRuling:
 
 def _rule_fixed(evidence: Evidence, base: Ablation, suspect: Suspect) -> SuspectRuling:
     """No rewrite neutralises it: it is to blame for what is left once all others are neutralised."""
-    symbol, clean = evidence.baseline.symbol, evidence.get_verdict(base)
+    symbol, clean = evidence.name, evidence.get_verdict(base)
     if not clean.unsafe:
         return rule(Disposition.CLEARED, ReasonCode.SAFE_WITHOUT_THE_OTHERS, target=symbol)
     if len(base) < len(evidence.suspects):

@@ -14,7 +14,7 @@ from theria_lint.confirm.evidence import SuspectRuling, get_reason
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
 from theria_lint.confirm.runner import RunLimits, VariantRunner
-from theria_lint.confirm.schedule import VariantExecutor, attribute_cases
+from theria_lint.confirm.schedule import VariantExecutor, attribute_cases, measure_cases
 from theria_lint.confirm.target_case import TargetCase, make_cases
 from theria_lint.confirm.verified_fix import find_verified_fixes
 from theria_lint.model import Disposition, Finding, Rewrite, SourceFile, Suspect, TargetResult
@@ -76,8 +76,9 @@ def confirm_suspects(
 
 
 def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
-    cases = make_cases(files, settings.targets, settings.adapters)
-    findings = _collect_findings(files, cases, VariantExecutor(files, runner))
+    variants = VariantExecutor(files, runner)
+    cases = measure_cases(make_cases(files, settings.targets, settings.adapters), variants)
+    findings = _collect_findings(files, cases, variants)
     results = tuple(case.build_result() for case in cases)
     around = runner.worker_info
     return Confirmation(
@@ -134,10 +135,10 @@ def _report_unreached(suspect: Suspect, cases: Sequence[TargetCase]) -> Finding:
     near = _list_nearby_cases(suspect, cases)
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
-        reason = Reason(_find_obstacle(ran), {"targets": [c.target.symbol for c in ran[:3]]})
+        reason = Reason(_find_obstacle(ran), {"targets": list(dict.fromkeys(c.target.symbol for c in ran))[:3]})
         return Finding(suspect, Disposition.UNCONFIRMED, worst(c.verdict for c in near), reason)
     if near:
-        told = {"target": near[0].target.symbol, "reason": get_reason(near[0].baseline)}
+        told = {"target": near[0].name, "reason": get_reason(near[0].baseline)}
         reason = Reason(ReasonCode.TARGET_NOT_RUN, told)
         return Finding(suspect, Disposition.UNCONFIRMED, Verdict.INCONCLUSIVE, reason)
     return _report_without_target(suspect)

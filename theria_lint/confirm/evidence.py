@@ -41,13 +41,14 @@ def get_reason(outcome: Outcome) -> Reason:
 
 @dataclass(eq=False)
 class Evidence:
-    """A target's suspects, and the outcomes of the variants that have run.
+    """A target's suspects, and the outcomes of the variants that have run; ``name`` is what the target is called.
 
     ``suspects`` can be neutralised by a rewrite, ``fixed`` cannot, but for some of these, ``replaceable``, there are
     stand-ins. ``executed`` says which suspects a variant executed, ``aside`` which of them in a backward or where no
     graph is recorded. Indexed by the suspects that are neutralised.
     """
 
+    name: str
     suspects: Sequence[Suspect]
     fixed: Sequence[Suspect] = ()
     outcomes: dict[Ablation, Outcome] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def _minimise_harmful_subset(evidence: Evidence, base: Ablation, left: Ablation)
 
 
 def _rule_interacting(evidence: Evidence, base: Ablation, suspect: Suspect, accomplices: Ablation) -> SuspectRuling:
-    symbol, outcome = evidence.baseline.symbol, evidence[base - accomplices]
+    symbol, outcome = evidence.name, evidence[base - accomplices]
     others = [s for s in evidence.suspects if s in accomplices and s is not suspect]
     before, after = evidence.get_verdict(base - accomplices), evidence.get_verdict(base)
     return rule(
@@ -82,7 +82,7 @@ def _rule_cancelled(evidence: Evidence, rest: Ablation, other: Suspect) -> Suspe
     return rule(
         Disposition.CLEARED,
         ReasonCode.CANCELLED,
-        target=evidence.baseline.symbol,
+        target=evidence.name,
         others=encode_suspects([other]),
         removed=encode_suspects(s for s in evidence.suspects if s in rest),
         reason=get_reason(evidence[rest]),

@@ -162,6 +162,28 @@ class FileDependencies:
         return cls(message_checks.items(data["files"], _path, _FILES), searched)
 
 
+_CONFIGURATIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A value that a parameter, an attribute or an entry of a configuration can be given beside its default.
+
+    ``place`` says where it is given, in the words of `theria_lint.worker.find_call.flags`, ``literal`` is the value as
+    Python writes it, ``label`` the two as people read them: ``use_flash=True``.
+    """
+
+    place: str
+    literal: str
+    label: str
+
+    @classmethod
+    def from_json(cls, data: Any) -> Flag:
+        """The inverse of ``asdict``; NonsenseError for anything else."""
+        data = message_checks.fields(data, _names(cls))
+        return cls(*(message_checks.name(data[item]) for item in _names(cls)))
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What running one target gave: its runs, or the reason why there are none.
@@ -169,7 +191,8 @@ class Outcome:
     ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
     1, columns in UTF-8 bytes from 0; ``aside`` those of them that it executed in a backward, or where no graph was
     recorded. ``reads`` is what the outcome was made from; None where it depends on the moment
-    too, as on a clock, so that it may not be kept.
+    too, as on a clock, so that it may not be kept. ``flags`` are those that change what the target computes, or with
+    which it does not run: each is worth a configuration of its own.
     """
 
     job: int
@@ -180,6 +203,7 @@ class Outcome:
     aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     notes: tuple[Reason, ...] = ()
     reads: FileDependencies | None = None
+    flags: tuple[Flag, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as JSON data."""
@@ -198,6 +222,7 @@ class Outcome:
             aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
             notes=message_checks.items(data["notes"], _reason, _NOTES),
             reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
+            flags=message_checks.items(data["flags"], Flag.from_json, _CONFIGURATIONS),
         )
 
 

@@ -20,10 +20,18 @@ from theria_lint.sources.source_text import INLINE_IMPORT
 
 
 def attribute_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
-    """Runs every case as it is, and the unsafe ones in all the variants that it takes to rule on their suspects."""
+    """Runs the unsafe cases in all the variants that it takes to rule on their suspects; all have run as they are."""
+    telling = [case for case in cases if not case.is_told_by_default]
+    _measure_clean_variants(telling, variants)
+    return _follow_attribution_plans(telling, variants)
+
+
+def measure_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> list[TargetCase]:
+    """Runs every case as it is, and each of the configurations that turned out to be worth it: a case of its own."""
     _measure_baselines(cases, variants)
-    _measure_clean_variants(cases, variants)
-    return _follow_attribution_plans(cases, variants)
+    turned = [configuration for case in cases for configuration in case.make_configuration_cases()]
+    _measure_baselines(turned, variants)
+    return [*cases, *turned]
 
 
 def _measure_baselines(cases: Sequence[TargetCase], variants: VariantExecutor) -> None:
@@ -74,6 +82,7 @@ def _follow_attribution_plans(cases: Sequence[TargetCase], variants: VariantExec
 
 def _make_evidence(case: TargetCase, variants: VariantExecutor) -> Evidence:
     return Evidence(
+        case.name,
         case.neutralisable,
         case.fixed,
         case.outcomes,
@@ -116,9 +125,10 @@ class VariantExecutor:
 
     def run_variants(self, variants: Sequence[Variant]) -> list[Outcome]:
         """The outcome of each; those of one file with the same sources share a batch, so that it is imported once."""
-        groups: dict[tuple[str, Ablation, bool], list[int]] = {}
+        groups: dict[tuple[str, Ablation, bool, str], list[int]] = {}
         for index, (case, ablation, tidy) in enumerate(variants):
-            groups.setdefault((case.file.path, ablation, tidy), []).append(index)
+            # An outcome goes by its symbol: what has the same one in another configuration is asked for apart.
+            groups.setdefault((case.file.path, ablation, tidy, case.configuration), []).append(index)
         batches = [self._make_batch([variants[index] for index in indices]) for indices in groups.values()]
         outcomes: dict[int, Outcome] = {}
         for indices, results in zip(groups.values(), self._runner.run_batches(batches), strict=True):

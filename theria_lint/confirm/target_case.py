@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
 from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
-from theria_lint.confirm.protocol import Outcome, TargetRequest
-from theria_lint.model import SourceFile, Suspect, Target, TargetResult
+from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
+from theria_lint.model import SourceFile, Suspect, Target, TargetResult, name_configuration
 from theria_lint.reasons import Reason, ReasonCode
 
 
@@ -18,7 +18,8 @@ from theria_lint.reasons import Reason, ReasonCode
 class TargetCase:
     """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run.
 
-    ``candidates`` are the suspects that it may execute, by the text.
+    ``candidates`` are the suspects that it may execute, by the text. ``flag`` is the one that is turned, if one is:
+    each such configuration is a case of its own, beside the ``default`` one.
     """
 
     file: SourceFile
@@ -27,6 +28,27 @@ class TargetCase:
     outcomes: dict[Ablation, Outcome]
     candidates: Sequence[Suspect] = ()
     reached: list[Suspect] = field(default_factory=list)
+    flag: Flag | None = None
+    default: TargetCase | None = None
+
+    @property
+    def name(self) -> str:
+        """The target, with the flag that is turned."""
+        return name_configuration(self.target.symbol, self.configuration)
+
+    @property
+    def configuration(self) -> str:
+        """What is turned, empty where nothing is."""
+        return self.flag.label if self.flag else ""
+
+    @property
+    def is_told_by_default(self) -> bool:
+        """Whether the suspects of a configuration are ruled on where nothing is turned: it reaches no others."""
+        return (
+            self.default is not None
+            and self.default.verdict.unsafe
+            and all(suspect in self.default.reached for suspect in self.reached)
+        )
 
     @property
     def baseline(self) -> Outcome:
@@ -35,7 +57,7 @@ class TargetCase:
 
     def build_request(self, *, counterfactual: bool) -> TargetRequest:
         """What to ask of the worker: of a counterfactual, no backend that told only what the reference did."""
-        hints = self.hints
+        hints = self.hints | ({"flag": asdict(self.flag)} if self.flag else {})
         if counterfactual:
             told = {run.backend: run.verdict for run in self.baseline.runs}
             spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
@@ -69,8 +91,18 @@ class TargetCase:
         """The target's row of the report."""
         run = get_worst_run(self.baseline)
         if run is None:
-            return TargetResult(self.target, Verdict.INCONCLUSIVE, get_reason(self.baseline))
-        return TargetResult(self.target, run.verdict, get_reason(self.baseline), self.baseline.runs)
+            why = get_reason(self.baseline)
+            return TargetResult(self.target, Verdict.INCONCLUSIVE, why, configuration=self.configuration)
+        why, runs = get_reason(self.baseline), self.baseline.runs
+        return TargetResult(self.target, run.verdict, why, runs, configuration=self.configuration)
+
+    def make_configuration_cases(self) -> list[TargetCase]:
+        """A case for each flag that the baseline found worth turning, not yet run."""
+        unknown = Outcome(-1, self.target.symbol, reason=Reason(ReasonCode.SKIPPED))
+        return [
+            replace(self, outcomes={frozenset(): unknown}, reached=[], flag=flag, default=self)
+            for flag in self.baseline.flags
+        ]
 
 
 class Variant(NamedTuple):

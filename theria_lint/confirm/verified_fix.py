@@ -32,4 +32,4 @@ def find_verified_fixes(
 def _make_rewrite(case: TargetCase, ablation: Iterable[Suspect], variants: VariantExecutor) -> Rewrite:
     texts = variants.make_texts(ablation, tidy=True)
     paths = sorted({suspect.path for suspect in ablation})
-    return Rewrite(case.target.symbol, tuple((path, texts[os.path.abspath(path)]) for path in paths))
+    return Rewrite(case.name, tuple((path, texts[os.path.abspath(path)]) for path in paths))

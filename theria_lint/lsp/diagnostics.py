@@ -71,7 +71,7 @@ class DiagnosticBuilder:
 
     def _mark_target(self, result: TargetResult, causes: Sequence[Finding]) -> DocumentMark:
         target = result.target
-        text = f"{target.symbol} is {result.verdict.value}: {say(result.reason)}"
+        text = f"{result.name} is {result.verdict.value}: {say(result.reason)}"
         if not causes and not result.blames_others:
             text += f"\n{UNEXPLAINED}"
         where = self._to_protocol_range(self._locate_symbol(target.line, target.symbol))
@@ -138,7 +138,7 @@ def _describe_rule(rule: Rule) -> str:
 
 
 def _describe_target(result: TargetResult) -> str:
-    head = f"**{_escape_markdown(result.target.symbol)}: {_escape_markdown(result.verdict.value)}**"
+    head = f"**{_escape_markdown(result.name)}: {_escape_markdown(result.verdict.value)}**"
     runs = [run for run in result.runs if run.verdict is result.verdict]
     return "\n\n".join(
         (head, _escape_markdown(say(result.reason)), *(part for run in runs for part in _describe_run(run)))

@@ -36,7 +36,7 @@ def _format_finding_line(finding: Finding) -> str:
 def _format_target_line(result: TargetResult) -> str:
     target = result.target
     where = format_place(target.path, None, target.line, 1)
-    told = f"{escape_unprintable(target.symbol)}: {_join_lines(say(result.reason))}"
+    told = f"{escape_unprintable(result.name)}: {_join_lines(say(result.reason))}"
     return f"{where}: unsafe [{result.verdict.value}] {told}"
 
 

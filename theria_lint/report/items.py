@@ -67,9 +67,9 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
     for result in list_unexplained_targets(report):
         target = result.target
         rest = "" if result.blames_others else ", and no suspect explains it"
-        text = f"{target.symbol} is {result.verdict.value}: {say(result.reason)}{rest}."
+        text = f"{result.name} is {result.verdict.value}: {say(result.reason)}{rest}."
         remedy = ADVICE[result.blames_others]
-        yield _make_item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, target.symbol)
+        yield _make_item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, result.name)
     for error in report.errors:
         yield _make_item(
             ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message

@@ -6,6 +6,7 @@ Lines and columns are 1-based; a finding or error in a notebook has ``cell`` bes
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -34,7 +35,7 @@ def build_document(report: LintReport) -> dict[str, Any]:
         "environment": asdict(report.environment),
         "summary": _encode_summary(report),
         "findings": [_encode_finding(finding, report) for finding in report.findings],
-        "targets": [_encode_target(result) for result in report.targets],
+        "targets": [_encode_target(result, report.configurations) for result in report.defaults],
         "errors": [_encode_error(error) for error in report.errors],
     }
 
@@ -83,12 +84,23 @@ def _encode_cell(cell: int | None) -> dict[str, int]:
     return {} if cell is None else {"cell": cell}
 
 
-def _encode_target(result: TargetResult) -> dict[str, Any]:
+def _encode_target(result: TargetResult, configurations: Iterable[TargetResult]) -> dict[str, Any]:
+    """A target as its defaults have it, and what it is with a flag turned."""
+    target = result.target
+    place = (target.path, target.symbol)
+    turned = [other for other in configurations if (other.target.path, other.target.symbol) == place]
     return {
-        "path": result.target.path,
-        "line": result.target.line,
-        "symbol": result.target.symbol,
-        "kind": result.target.kind.value,
+        "path": target.path,
+        "line": target.line,
+        "symbol": target.symbol,
+        "kind": target.kind.value,
+        **_encode_verdict(result),
+        "configurations": [{"configuration": other.configuration, **_encode_verdict(other)} for other in turned],
+    }
+
+
+def _encode_verdict(result: TargetResult) -> dict[str, Any]:
+    return {
         "verdict": result.verdict.value,
         **_encode_reason(result.reason),
         "runs": [_encode_run(run) for run in result.runs],

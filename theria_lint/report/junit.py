@@ -52,7 +52,7 @@ def _add_item_case(suite: Element, item: ReportItem) -> None:
 
 def _add_target_case(suite: Element, result: TargetResult, unsafe: bool) -> None:
     target = result.target
-    case = _add_case(suite, target.path, f"target {target.symbol}", target.line)
+    case = _add_case(suite, target.path, f"target {result.name}", target.line)
     if unsafe:
         SubElement(case, "failure", message=_replace_forbidden(say(result.reason)), type=result.verdict.value)
     elif result.verdict is Verdict.INCONCLUSIVE:

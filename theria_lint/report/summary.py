@@ -68,7 +68,7 @@ class Explanations:
 
 def is_accepted(report: LintReport, result: TargetResult) -> bool:
     """Whether the user has silenced everything that makes a target unsafe."""
-    return (result.target.path, result.target.symbol) in report.accepted
+    return (result.target.path, result.name) in report.accepted
 
 
 def list_unsafe_targets(report: LintReport) -> list[TargetResult]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from theria_lint.report.style import TerminalStyle, escape_unprintable, format_count, inert, wrap_text
 
 if TYPE_CHECKING:
+    from theria_lint.model import TargetResult
     from theria_lint.report import ReportView
     from theria_lint.result import LintReport
 
@@ -34,8 +35,9 @@ def _format_summary(report: LintReport) -> str:
         f"{format_count(report.files, 'file')}, {format_count(len(report.findings), 'suspect')}"
         f"{_format_dispositions(report)}"
     ]
-    if report.targets:
-        parts.append(f"{format_count(len(report.targets), 'target')}{_format_verdicts(report)}")
+    for results, noun in ((report.defaults, "target"), (report.configurations, "other configuration")):
+        if results:
+            parts.append(f"{format_count(len(results), noun)}{_format_verdicts(results)}")
     counts = [(len(report.errors), "error"), (len(report.unused_ignores), "unused ignore comment")]
     parts += [format_count(count, noun) for count, noun in counts if count]
     silenced = [(report.ignored, "silenced by ignore comments"), (report.baselined, "accepted by the baseline")]
@@ -69,10 +71,10 @@ def _format_dispositions(report: LintReport) -> str:
     return _join_counts(f"{found.count(kind)} {kind.value}" for kind in Disposition if kind in found)
 
 
-def _format_verdicts(report: LintReport) -> str:
+def _format_verdicts(results: Iterable[TargetResult]) -> str:
     from theria.verdicts import Verdict
 
-    found = [result.verdict for result in report.targets]
+    found = [result.verdict for result in results]
     return _join_counts(f"{found.count(verdict)} {verdict.value}" for verdict in Verdict if verdict in found)
 
 

@@ -26,7 +26,7 @@ from theria_lint.report.style import (
 from theria_lint.report.summary import Explanations, is_accepted, list_unexplained_targets
 from theria_lint.result import LintError, LintReport
 
-# Of a target: path, line, symbol.
+# Of a target: path, line, name.
 TargetKey = tuple[str, int, str]
 # What a file's runs have shown so far: the rows, and the run that showed them.
 MeasuredRuns = dict[tuple[str, ...], str]
@@ -73,7 +73,7 @@ class _ToldReasons:
 
 
 def _get_target_key(result: TargetResult) -> TargetKey:
-    return result.target.path, result.target.line, result.target.symbol
+    return result.target.path, result.target.line, result.name
 
 
 def _is_shown(finding: Finding, view: ReportView) -> bool:
@@ -112,7 +112,7 @@ def _format_target_head(result: TargetResult, style: TerminalStyle) -> str:
     target = result.target
     where = style.paint_text(format_place(target.path, None, target.line, 1), bold=True)
     verdict = style.paint_text(result.verdict.value, _choose_colour(result.verdict), bold=True)
-    return f"{where}: target {escape_unprintable(target.symbol)}: {verdict}"
+    return f"{where}: target {escape_unprintable(result.name)}: {verdict}"
 
 
 def _choose_colour(verdict: Verdict) -> str:
@@ -136,7 +136,7 @@ def _format_target(
         yield "  No suspect explains it: look at what this target calls in other files and libraries."
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            name = f"{result.target.symbol} on {run.backend}"
+            name = f"{result.name} on {run.backend}"
             seen = measured.setdefault(tuple(_format_run_errors(run, view, style)), name)
             is_new = view.verbose or not run.blocks or seen == name
             yield from wrap_text(_format_run_line(run, result, None if is_new else seen), "  ", view.width)

@@ -100,7 +100,7 @@ def _find_accepted_targets(
         if result.verdict.unsafe and (
             silenced or (baseline is not None and baseline.accepts_target(result) and not blamed)
         ):
-            accepted.add((result.target.path, result.target.symbol))
+            accepted.add((result.target.path, result.name))
     return frozenset(accepted)
 
 

@@ -102,4 +102,4 @@ def _make_finding_key(finding: Finding, sources: SourceTexts, directory: str) ->
 
 
 def _make_target_key(result: TargetResult, directory: str) -> tuple[str, str]:
-    return _make_baseline_path(result.target.path, directory), result.target.symbol
+    return _make_baseline_path(result.target.path, directory), result.name

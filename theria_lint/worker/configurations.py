@@ -146,13 +146,20 @@ def training_scenes(working_call: WorkingCall) -> Configurations:
     return specs
 
 
-def find_fused_kernel_specs(working_call: WorkingCall, sdpa: SdpaCounter) -> Configurations:
-    """The first of some scenes in which a fused kernel runs, by its name; nothing where none does."""
-    for shape in _SHAPES:
-        spec, before = replace(working_call.spec, shape=shape, seed=1), sdpa.fused
-        with suppress(Exception):  # code that was not written for us, at sizes that were not tried before
-            made = working_call.make_call(spec)
-            trial(made.compute_output, made.inputs, spec.seed)
-        if sdpa.fused > before:
-            return {"sizes of a fused kernel": spec}
-    return {}
+def find_fused_kernel_call(working_call: WorkingCall, sdpa: SdpaCounter) -> WorkingCall | None:
+    """The call in the first of some scenes in which a fused kernel runs; None where none does.
+
+    Such kernels want heads apart: a module that takes q, k, v is given them in other ways too than the one that worked.
+    """
+    strategy = working_call.strategy
+    others = [replace(strategy, make=make) for make in strategy.siblings if make is not strategy.make]
+    ways = [(strategy, working_call.spec.layout), *((other, "bhtd") for other in others)]
+    for way, layout in ways:
+        for shape in _SHAPES:
+            spec, before = replace(working_call.spec, shape=shape, layout=layout, seed=1), sdpa.fused
+            with suppress(Exception):  # code that was not written for us, at sizes that were not tried before
+                made = way(spec)
+                trial(made.compute_output, made.inputs, spec.seed)
+            if sdpa.fused > before:
+                return replace(working_call, strategy=way, spec=spec)
+    return None

@@ -29,7 +29,7 @@ from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_atten
 from theria_lint.worker.configurations import (
     LONGER,
     Configurations,
-    find_fused_kernel_specs,
+    find_fused_kernel_call,
     keep_first_configuration,
     list_configurations,
     training_scenes,
@@ -44,8 +44,9 @@ from theria_lint.worker.device_fallback import (
 from theria_lint.worker.discontinuity import retry_off_discontinuity
 from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.flags import list_flags, read_flag, turn_globals
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
-from theria_lint.worker.find_call.strategies import explain_no_call
+from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.shims import shim_log
@@ -58,13 +59,38 @@ def run_target(
     target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: ProbeClock
 ) -> Outcome:
     """Probes a target and reports its runs, or the reason why it could not be called."""
-    kind = TargetKind(request.kind)
     sdpa = SdpaCounter()
     sdpa.replace_sdpa()
-    try:
-        working_call = find_call_with_fallback(target, request, device, clock.left)
-    except CannotCallError as error:
-        return Outcome(job, request.symbol, reason=explain_no_call(target, request.symbol, error))
+    turned = read_flag(request.hints)
+    with turn_globals(target, turned):
+        try:
+            working_call = find_call_with_fallback(target, request, device, clock.left)
+        except CannotCallError as error:
+            why = explain_no_call(target, request.symbol, error, turned=bool(turned))
+            return Outcome(job, request.symbol, reason=why)
+        outcome = _probe_call(target, request, working_call, sdpa, job=job, device=device, watched=watched, clock=clock)
+    wanted = not turned and request.hints.get("maml", True) and not has_adapter(target, request.symbol)
+    if not wanted or clock.is_late():
+        return outcome
+    fixed = request.hints.get("kwargs", {})
+    return replace(
+        outcome, flags=tuple(list_flags(target, TargetKind(request.kind), working_call, fixed, clock.is_late))
+    )
+
+
+def _probe_call(
+    target: Any,
+    request: TargetRequest,
+    working_call: WorkingCall,
+    sdpa: SdpaCounter,
+    *,
+    job: int,
+    device: str,
+    watched: Sequence[str],
+    clock: ProbeClock,
+) -> Outcome:
+    """Probes a target that can be called, and reports its runs."""
+    kind = TargetKind(request.kind)
     shim_log.forget_import_queries()
     forget_compiled_code()
     subjects = [
@@ -155,9 +181,12 @@ def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
 
 def _run_where_fused(subject: _ProbeSubject, sdpa: SdpaCounter) -> Run | None:
     """The run with sizes at which a fused kernel makes the target unsafe, if there are any."""
-    specs = find_fused_kernel_specs(subject.working_call, sdpa)
-    run = _run_configurations(replace(subject, specs=specs), SELF) if specs else None
-    return run if run is not None and run.verdict.unsafe else None
+    found = find_fused_kernel_call(subject.working_call, sdpa)
+    if found is None:
+        return None
+    specs = {"sizes of a fused kernel": found.spec}
+    run = _run_configurations(replace(subject, working_call=found, specs=specs), SELF)
+    return run if run.verdict.unsafe else None
 
 
 ReferenceTwin = Callable[[TrialSpec], Callable[..., Tensor]]

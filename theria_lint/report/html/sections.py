@@ -43,7 +43,7 @@ def render_overview(report: LintReport) -> Markup:
 
 def format_headline(report: LintReport) -> str:
     """What the reader came for, in one sentence."""
-    verdicts = [result.verdict for result in report.targets]
+    verdicts = [result.verdict for result in report.defaults]
     files, suspects, targets = (
         format_count(count, noun)
         for count, noun in ((report.files, "file"), (len(report.findings), "suspect"), (len(verdicts), "target"))
@@ -54,6 +54,12 @@ def format_headline(report: LintReport) -> str:
     if not judged:
         return f"None of {targets} could be judged."
     unsafe = sum(verdict.unsafe for verdict in verdicts)
+    turned = [result.name for result in report.configurations if result.verdict.unsafe]
+    if not unsafe and turned:
+        others = f" and {format_count(len(turned) - 1, 'other configuration')}" if len(turned) > 1 else ""
+        verb = "breaks" if len(turned) == 1 else "break"
+        told = f"As its defaults have it, no target breaks when it is differentiated twice; {turned[0]}{others} {verb}"
+        return f"{told}; {_format_blame(report)}."
     if not unsafe:
         return f"No target breaks when it is differentiated twice; {judged} of {targets} judged."
     verb = "breaks" if unsafe == 1 else "break"
@@ -195,7 +201,7 @@ def _render_finding_links(anchors: PageAnchors, finding: Finding) -> Markup | No
             tag(
                 "a",
                 "Target ",
-                tag("code", result.target.symbol),
+                tag("code", result.name),
                 *verdict,
                 href=f"#{anchors.get_target_anchor(result)}",
             )
@@ -275,7 +281,7 @@ def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> M
 
 def _render_target_title(anchors: PageAnchors, result: TargetResult) -> Iterator[Markup]:
     target = result.target
-    yield tag("span", tag("code", target.symbol), class_="symbol")
+    yield tag("span", tag("code", result.name), class_="symbol")
     yield render_path(f"{target.path}:{target.line}")
     if is_accepted(anchors.report, result):
         yield tag("span", "accepted", class_="soft")

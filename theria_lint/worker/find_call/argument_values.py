@@ -13,7 +13,7 @@ from torch import Tensor
 
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.trial_spec import ENTRY, TrialSpec
 
 SHORT_BLOCK = 4
 """A length of blocks of which a short sequence has several."""
@@ -268,6 +268,9 @@ class FakeConfig:
         self._spec = spec
 
     def __getattr__(self, name: str) -> Any:
+        turned = self._spec.list_turned(ENTRY) if not name.startswith("__") else {}
+        if name in turned:
+            return turned[name]
         if name.startswith("_attn_implementation"):
             return "eager"
         values = [] if name.startswith("__") else find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)

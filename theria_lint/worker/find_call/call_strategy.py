@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import trial
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
 from theria_lint.worker.library_messages import is_about_none
 
 MAX_CANDIDATES = 8
@@ -19,9 +19,6 @@ MAX_CANDIDATES = 8
 
 _TELLING_LENGTH = 7
 """The length of a word that is hardly in a complaint by chance."""
-
-CONSTRUCTOR_PREFIX = "__init__:"
-"""Stands before the names of a constructor's parameters in a choice."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import nn
 from theria_lint.worker.find_call.argument_values import CONSTRUCTOR_VALUES, FakeConfig, ValueMaker, find_values_by_name
 from theria_lint.worker.find_call.introspection import POSITIONAL, parse_source, read_parameters
 from theria_lint.worker.find_call.trial_spec import (
+    ENTRY,
     TrialSpec,
     compute_image_side,
     compute_part_length,
@@ -172,6 +173,8 @@ class FakeModuleConfig(FakeConfig):
     """Stands for a model's configuration: names its activation, and else answers as constructors are answered."""
 
     def __getattr__(self, name: str) -> Any:
+        if name in self._spec.list_turned(ENTRY):
+            return super().__getattr__(name)
         if name in ("hidden_act", "hidden_activation", "activation_function"):
             return "gelu"
         values = [] if name.startswith("_") else find_values_by_name(name, MODULE_VALUES, self._spec)

@@ -15,7 +15,6 @@ from theria_lint.static import attention_names
 from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, CONSTRUCTOR_VALUES, list_candidates
 from theria_lint.worker.find_call.call_strategy import (
-    CONSTRUCTOR_PREFIX,
     BoundCall,
     CallStrategy,
     compute_expected_shape,
@@ -35,8 +34,9 @@ from theria_lint.worker.find_call.signatures import (
     list_free_parameters,
     list_optional_parameters,
     looks_like_tensor,
+    read_enums,
 )
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, TrialSpec
 
 _SHARING = re.compile(
     r"repeat_interleave|repeat_kv|n_rep|gqa|mqa|kv_?head|heads?_kv|group|\bh_?kv\b|multi_?query", re.I
@@ -99,7 +99,10 @@ def make_object_strategy(cls: Any, fixed: Mapping[str, Any]) -> CallStrategy:
             for name, index in choice.items()
             if name.startswith(CONSTRUCTOR_PREFIX)
         }
-        made = cls(**choose_arguments(build, spec, CONSTRUCTOR_VALUES, built, fixed))
+        turned = read_enums(spec.list_turned(CONSTRUCTOR_PREFIX), build)
+        made = cls(**choose_arguments(build, spec, CONSTRUCTOR_VALUES, built, {**fixed, **turned}))
+        for name, value in spec.list_turned(ATTRIBUTE).items():
+            setattr(made, name, value)
         return bind_qkv_function(made, called, spec, choice, fixed, positional=False)
 
     free = tuple(f"{CONSTRUCTOR_PREFIX}{name}" for name in list_free_parameters(build, fixed)) + list_free_parameters(
@@ -129,7 +132,7 @@ def bind_qkv_function(
         raise TypeError("no parameter takes q, k and v: name them q, k, v or query, key, value")
     arguments = {
         **_fill_varlen_arguments(rest, spec, choice),
-        **choose_arguments(rest, spec, CALL_VALUES, choice, fixed),
+        **choose_arguments(rest, spec, CALL_VALUES, choice, {**fixed, **read_enums(spec.list_turned(), rest)}),
     }
     inputs = {
         role: _make_combined_input(role, tensors, spec, spec.text_shapes.get(name, ())) for name, role in roles.items()

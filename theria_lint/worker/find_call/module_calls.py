@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name
 from theria_lint.worker.find_call.call_strategy import (
-    CONSTRUCTOR_PREFIX,
     BoundCall,
     CallMaker,
     CallStrategy,
@@ -48,8 +47,13 @@ from theria_lint.worker.find_call.module_inputs import (
     make_token_ids,
 )
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
-from theria_lint.worker.find_call.signatures import choose_arguments, list_free_parameters, list_optional_parameters
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.signatures import (
+    choose_arguments,
+    list_free_parameters,
+    list_optional_parameters,
+    read_enums,
+)
+from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, TrialSpec
 from theria_lint.worker.library_messages import find_missing_arguments, find_unexpected_arguments
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
@@ -129,14 +133,19 @@ class _ModuleTarget:
             for name, i in choice.items()
             if name.startswith(CONSTRUCTOR_PREFIX)
         }
-        key = (spec.shape, spec.dtype, spec.small, spec.masking, tuple(of_constructor.items()))
+        turned = spec.list_turned(CONSTRUCTOR_PREFIX)
+        key = (spec.shape, spec.dtype, spec.small, spec.masking, tuple(of_constructor.items()), repr(spec.turned))
         if key in self.complaints:
             error, trace = self.complaints[key]
             raise error.with_traceback(trace)
         torch.default_generator.manual_seed(spec.seed)
         mine = {name: v for name, v in self.fixed.items() if name in self.parameters or name not in self.forward}
         try:
-            module = build_module(self.cls, self.parameters, spec, of_constructor, mine)
+            module = build_module(
+                self.cls, self.parameters, spec, of_constructor, {**mine, **read_enums(turned, self.parameters)}
+            )
+            for name, value in spec.list_turned(ATTRIBUTE).items():
+                setattr(module, name, value)
         except Exception as error:
             self.complaints[key] = error, error.__traceback__
             raise
@@ -179,7 +188,8 @@ class _ModuleTarget:
         known = {*self.parameters, *self.forward}
         loose = {name: value for name, value in self.fixed.items() if name not in known}
         mine = loose if takes_any_keyword(self.forward) and not takes_any_keyword(self.parameters) else {}
-        return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, self.fixed)}
+        fixed = {**self.fixed, **read_enums(spec.list_turned(), parameters)}
+        return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, fixed)}
 
     def _call_forward(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """What a module returns for the arguments of its forward."""
@@ -271,9 +281,11 @@ def _offer_configurations(owner: Any) -> ValueMaker:
     """A real configuration, its sizes as the scene has them, and one that answers for any entry."""
 
     def make(name: str, spec: TrialSpec) -> list[Any]:
-        sizes = choose_small_defaults(read_constructor_parameters(owner), spec, MODULE_VALUES, above=0)
+        parameters = read_constructor_parameters(owner)
+        sizes = choose_small_defaults(parameters, spec, MODULE_VALUES, above=0)
+        turned = {n: v for n, v in read_enums(spec.list_turned(ENTRY), parameters).items() if n in parameters}
         try:
-            return [owner(**sizes), FakeModuleConfig(spec)]
+            return [owner(**{**sizes, **turned}), FakeModuleConfig(spec)]
         except Exception:  # a configuration that checks its entries against each other
             return [FakeModuleConfig(spec)]
 

@@ -19,9 +19,9 @@ from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
 from theria_lint.reasons import Ground, Reason, ReasonCode, iter_texts
 from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.call_strategy import CONSTRUCTOR_PREFIX, BoundCall, CallStrategy, select_output
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, select_output
 from theria_lint.worker.find_call.introspection import NoSuchChoiceError
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
 from theria_lint.worker.library_messages import is_invalid_gradient, is_misfit, is_out_of_memory
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory

@@ -21,6 +21,7 @@ from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.find_call import recorded_call, varlen
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned, may_be_differentiated
 from theria_lint.worker.find_call.call_strategy import CallStrategy
+from theria_lint.worker.find_call.flags import read_flag
 from theria_lint.worker.find_call.hill_climb import hill_climb
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
@@ -78,7 +79,7 @@ def find_working_call(
         CannotCallError: if nothing ran.
     """
     part = None
-    if _is_called_by_functions(target, kind) and not hints.get("kwargs"):
+    if _is_called_by_functions(target, kind) and not (hints.get("kwargs") or hints.get("flag")):
         try:
             working_call = _find_call_by_callers(target, kind, device, hints, budget / 2)
         except OutsideGraphError as error:
@@ -143,7 +144,9 @@ def _find_direct_call(
     precise = KERNEL_DTYPES if kernels else PRECISE_DTYPES
     for dtypes in [(getattr(torch, hints["dtype"]),)] if "dtype" in hints else [precise, HALF_DTYPES]:
         plain = TrialSpec(
-            ODD, groups[0][0], dtypes[0], device, make_base_attention("reference"), text_shapes=text_shapes
+            *(ODD, groups[0][0], dtypes[0], device, make_base_attention("reference")),
+            text_shapes=text_shapes,
+            turned=read_flag(hints),
         )
         specs = [
             [

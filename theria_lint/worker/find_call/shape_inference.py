@@ -28,7 +28,7 @@ from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
 from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, order_by_position
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
 from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
-from theria_lint.worker.find_call.signatures import choose_arguments, list_optional_parameters
+from theria_lint.worker.find_call.signatures import choose_arguments, list_optional_parameters, read_enums
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 Parameters = Mapping[str, inspect.Parameter]
@@ -158,7 +158,9 @@ class _ShapeSolver:
         given = {
             n: _pick_graph(n, nodes, spec, choice.get(n, 0)) for n in list_required_parameters(rest) if is_graph(n)
         }
-        others = choose_arguments(rest, spec, CALL_VALUES, choice, {**self.fixed, **given})
+        others = choose_arguments(
+            rest, spec, CALL_VALUES, choice, {**self.fixed, **given, **read_enums(spec.list_turned(), rest)}
+        )
 
         def bound(*values: Tensor) -> Any:
             arguments = {**others, **dict(zip(tensors, values, strict=True))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from theria_lint.static import attention_names
@@ -68,6 +69,16 @@ def is_long_chunk(parameter: inspect.Parameter) -> bool:
         and type(parameter.default) is int
         and parameter.default > SHORT_CHUNK
     )
+
+
+def read_enums(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Values by name, with members in the place of their names where a parameter's default is one of an ``Enum``."""
+    found = dict(values)
+    for name, value in values.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, Enum) and isinstance(value, str):
+            found[name] = type(default)[value]
+    return found
 
 
 def choose_arguments(

@@ -80,15 +80,20 @@ def find_adapter(target: Any, symbol: str, files: Iterable[str]) -> Callable[...
     return testing.ADAPTERS.get(format_target_name(target, symbol)) or testing.ADAPTERS.get(symbol)
 
 
+def has_adapter(target: Any, symbol: str) -> bool:
+    """Whether the user wrote how to call a target; `find_adapter` has looked for it."""
+    return not testing.ADAPTERS.keys().isdisjoint((format_target_name(target, symbol), symbol))
+
+
 def format_target_name(target: Any, symbol: str) -> str:
     """``package.module:symbol``, as the configuration and an adapter name the target."""
     module = getattr(target, "__module__", None) or ""
     return f"{module.removeprefix(importer.LINTED_PREFIX)}:{symbol}"
 
 
-def explain_no_call(target: Any, symbol: str, error: CannotCallError) -> Reason:
-    """That no way to call a target worked, and what it takes to say how to."""
-    named = None if isinstance(error, OutsideGraphError) else format_target_name(target, symbol)
+def explain_no_call(target: Any, symbol: str, error: CannotCallError, *, turned: bool) -> Reason:
+    """That no way to call a target worked, and what it takes to say how to, unless that is known but for a flag."""
+    named = None if turned or isinstance(error, OutsideGraphError) else format_target_name(target, symbol)
     told = {
         "reason": error.reason,
         "target": named,

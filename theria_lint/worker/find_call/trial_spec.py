@@ -16,6 +16,12 @@ from theria.probes.point import draw
 from theria.probes.qkv import draw_qkv
 from theria_lint.worker.find_call.shape_hints import Symbols, compute_sizes
 
+CONSTRUCTOR_PREFIX = "__init__:"
+"""Stands before the names of a constructor's parameters in a choice, and where flags are turned."""
+
+ENTRY, ATTRIBUTE, GLOBAL = "config.", "self.", "global:"
+"""What stands before the name of an entry of a configuration, an attribute, a constant of the module that is turned."""
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -28,6 +34,7 @@ class TrialSpec:
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
     ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
     that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone.
+    ``turned``: flags with other values than their defaults, by place (see `theria_lint.worker.find_call.flags`).
     """
 
     shape: Shape
@@ -45,6 +52,13 @@ class TrialSpec:
     choice: Mapping[str, int] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     whole: bool = False
+    turned: Mapping[str, Any] = field(default_factory=dict)
+
+    def list_turned(self, prefix: str = "") -> dict[str, Any]:
+        """The flags that are turned at places with a prefix, by their names; without one, those of the call."""
+        if prefix:
+            return {place.removeprefix(prefix): v for place, v in self.turned.items() if place.startswith(prefix)}
+        return {place: v for place, v in self.turned.items() if place.isidentifier()}
 
     @property
     def channels(self) -> int:

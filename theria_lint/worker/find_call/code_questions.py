@@ -1,0 +1,192 @@
+"""Read what code asks of its names: which it tests, and which constants it compares them with."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+Constant = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison of a name with a constant: ``name > constant`` has the operator ``Gt``."""
+
+    operator: str
+    constant: Constant
+
+    @property
+    def flipped(self) -> Comparison:
+        """The same with its sides swapped."""
+        swapped = {"Gt": "Lt", "Lt": "Gt", "GtE": "LtE", "LtE": "GtE"}
+        return Comparison(swapped.get(self.operator, self.operator), self.constant)
+
+
+@dataclass(frozen=True)
+class CodeQuestions:
+    """What some code asks of its names, be they variables, attributes or parameters of what it calls."""
+
+    tree: ast.AST
+    _truths: set[str] = field(default_factory=set)
+    _about_none: set[str] = field(default_factory=set)
+    _comparisons: dict[str, list[Comparison]] = field(default_factory=dict)
+    _aliases: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Reads the code once."""
+        for node in ast.walk(self.tree):
+            self._read_tests(node)
+            self._read_choices(node)
+            self._read_aliases(node)
+
+    def is_tested(self, name: str) -> bool:
+        """Whether the code asks if what it holds is true, zero or empty."""
+        return not self._truths.isdisjoint(self.follow(name))
+
+    def may_be_none(self, name: str) -> bool:
+        """Whether the code asks if it is None."""
+        return not self._about_none.isdisjoint(self.follow(name)) or self.is_tested(name)
+
+    def list_comparisons(self, name: str) -> list[Comparison]:
+        """The comparisons with constants, each once."""
+        return list(dict.fromkeys(c for known in self.follow(name) for c in self._comparisons.get(known, ())))
+
+    def is_asked(self, name: str) -> bool:
+        """Whether anything is asked of it at all."""
+        return self.may_be_none(name) or bool(self.list_comparisons(name))
+
+    def follow(self, name: str) -> list[str]:
+        """A name and those under which what it holds is known elsewhere: attributes, parameters of what is called."""
+        found = [name]
+        for known in found:
+            found += sorted(self._aliases.get(known, set()) - set(found))
+        return found
+
+    def _read_tests(self, node: ast.AST) -> None:
+        match node:
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test) | ast.UnaryOp(ast.Not(), test):
+                self._truths.update(_list_identifiers([test]))
+            case ast.BoolOp(values=values):
+                self._truths.update(_list_identifiers(values))
+            case ast.comprehension(ifs=tests):
+                self._truths.update(_list_identifiers(tests))
+            case ast.Compare():
+                self._read_comparison(node)
+
+    def _read_comparison(self, node: ast.Compare) -> None:
+        sides = [node.left, *node.comparators]
+        for operator, left, right in zip(node.ops, sides, sides[1:], strict=False):
+            for one, other, swapped in ((left, right, False), (right, left, True)):
+                name = read_identifier(one)
+                if name is None:
+                    continue
+                if isinstance(other, ast.Constant) and other.value is None:
+                    self._about_none.add(name)
+                for constant in _list_constants(other):
+                    found = Comparison(type(operator).__name__, constant)
+                    self._comparisons.setdefault(name, []).append(found.flipped if swapped else found)
+
+    def _read_choices(self, node: ast.AST) -> None:
+        """``match name: case constant`` and ``{constant: …}[name]``."""
+        match node:
+            case ast.Match(subject=subject, cases=cases):
+                name, constants = read_identifier(subject), [c for case in cases for c in _list_constants(case.pattern)]
+            case (
+                ast.Subscript(value=table, slice=key)
+                | ast.Call(func=ast.Attribute(value=table, attr="get"), args=[key, *_])
+            ):
+                name, constants = read_identifier(key), self._list_keys(table)
+            case _:
+                return
+        if name is not None:
+            self._comparisons.setdefault(name, []).extend(Comparison("Eq", constant) for constant in constants)
+
+    def _list_keys(self, table: ast.expr) -> list[Constant]:
+        displays = [table] if isinstance(table, ast.Dict) else self._tables.get(read_identifier(table) or "", [])
+        return [key for display in displays for part in display.keys if part for key in _list_constants(part)]
+
+    @cached_property
+    def _tables(self) -> Mapping[str, list[ast.Dict]]:
+        """The dictionaries that are written out, by the names that they are bound to."""
+        found: dict[str, list[ast.Dict]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                for name in filter(None, map(read_identifier, node.targets)):
+                    found.setdefault(name, []).append(node.value)
+        return found
+
+    def _read_aliases(self, node: ast.AST) -> None:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                pairs = [(target, value) for target in targets]
+                for target, held in pairs:
+                    self._add_aliases(_list_names_within(held), read_identifier(target))
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                self._add_aliases(_list_names_within(value), read_identifier(target))
+            case ast.Call(func=function, args=arguments, keywords=keywords):
+                for keyword in keywords:
+                    self._add_aliases(_list_names_within(keyword.value), keyword.arg)
+                placed = self._parameters.get(read_identifier(function) or "", [])
+                for argument, name in zip(arguments, placed, strict=False):
+                    self._add_aliases(_list_names_within(argument), name)
+
+    def _add_aliases(self, names: Iterable[str], alias: str | None) -> None:
+        for name in names if alias else ():
+            self._aliases.setdefault(name, set()).add(alias or "")
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, list[str]]:
+        """The parameters of functions and constructors by position, without self, by the names that they are called."""
+        found: dict[str, list[str]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef):
+                found.setdefault(node.name, _list_parameters(node))
+            elif isinstance(node, ast.ClassDef):
+                for built in node.body:
+                    if isinstance(built, ast.FunctionDef) and built.name == "__init__":
+                        found[node.name] = _list_parameters(built)
+        return found
+
+
+def _list_parameters(node: ast.FunctionDef) -> list[str]:
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    return names[1:] if names[:1] in (["self"], ["cls"], ["ctx"]) else names
+
+
+def read_identifier(node: ast.AST) -> str | None:
+    """The name of a variable or an attribute; None for what is neither."""
+    return getattr(node, "id", None) or getattr(node, "attr", None)
+
+
+def _list_identifiers(nodes: Iterable[ast.AST]) -> set[str]:
+    return {name for name in map(read_identifier, nodes) if name}
+
+
+def _list_names_within(value: ast.expr) -> set[str]:
+    """A name, or those that a choice or a condition is made of: ``flag``, ``flag and other``, ``bool(flag)``."""
+    match value:
+        case ast.BoolOp(values=parts):
+            return {name for part in parts for name in _list_names_within(part)}
+        case ast.IfExp(body=body, test=test, orelse=other):
+            return {name for part in (body, test, other) for name in _list_names_within(part)}
+        case ast.UnaryOp(operand=operand):
+            return _list_names_within(operand)
+        case ast.Call(args=[only], keywords=[]):
+            return _list_names_within(only)
+    return _list_identifiers([value])
+
+
+def _list_constants(node: ast.AST) -> Iterator[Constant]:
+    """The constants that something is, or is one of: of an expression or a pattern."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            yield value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            yield -value
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts) | ast.MatchOr(patterns=parts):
+            for part in parts:
+                yield from _list_constants(part)
+        case ast.MatchValue(value=value):
+            yield from _list_constants(value)

@@ -1,0 +1,393 @@
+"""List the flags of a target that are worth turning: those on which its code branches, and which change what it does.
+
+A flag stands at a place: ``name`` is a parameter of the call, ``__init__:name`` one of the constructor, ``config.name``
+an entry of a configuration that the constructor is given, ``self.name`` an attribute of what was built, ``global:name``
+a constant of the module.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+from torch import Tensor, nn
+
+from theria.probes.derivatives import graph_nodes
+from theria.probes.point import copy_strided, isolated
+from theria_lint.confirm.protocol import Flag
+from theria_lint.model import TargetKind
+from theria_lint.worker.find_call.argument_values import (
+    CALL_VALUES,
+    CHUNK_NAMES,
+    SHORT_BLOCK,
+    FakeConfig,
+    find_values_by_name,
+)
+from theria_lint.worker.find_call.call_strategy import BoundCall, list_tensors
+from theria_lint.worker.find_call.code_questions import CodeQuestions, Comparison
+from theria_lint.worker.find_call.constructor_values import MODULE_VALUES, read_constructor_parameters
+from theria_lint.worker.find_call.introspection import parse_source, read_parameters, read_type_hints
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, GLOBAL, TrialSpec
+from theria_lint.worker.shims.no_codegen import run_uncompiled
+
+MAX_FLAGS = 8
+"""How many are turned: each is measured like a target of its own."""
+
+MAX_VALUES = 3
+"""How many values one flag is turned to: of the strings that select a path, say."""
+
+_TRIED = 32
+"""Of how many it is found out whether they change anything."""
+
+
+def read_flag(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """What the linter wants to be turned, by its place."""
+    flag = hints.get("flag")
+    return {flag["place"]: ast.literal_eval(flag["literal"])} if flag else {}
+
+
+@contextmanager
+def turn_globals(target: Any, turned: Mapping[str, Any]) -> Iterator[None]:
+    """Gives constants of the target's module other values while it lasts."""
+    space = vars(sys.modules.get(getattr(target, "__module__", None) or "", object()))
+    wanted = {place.removeprefix(GLOBAL): v for place, v in turned.items() if place.startswith(GLOBAL)}
+    before = {name: space[name] for name in wanted if name in space}
+    space.update({name: wanted[name] for name in before})
+    try:
+        yield
+    finally:
+        space.update(before)
+
+
+def list_flags(
+    target: Any, kind: TargetKind, working_call: WorkingCall, fixed: Mapping[str, Any], is_late: Callable[[], bool]
+) -> list[Flag]:
+    """The flags with which a target computes something else than without, or does not run as it was called.
+
+    Not those that the user has configured (``fixed``); those that the code asks about come first.
+    """
+    if kind is TargetKind.WRAPPER or working_call.strategy.watched:
+        return []
+    questions = CodeQuestions(_parse_home(target))
+    found = [flag for flag in _list_candidates(target, kind, working_call, questions) if _read_name(flag) not in fixed]
+    kept: list[Flag] = []
+    plain = _describe_computation(working_call, working_call.spec)
+    for flag in found[:_TRIED]:
+        if len(kept) == MAX_FLAGS or is_late():
+            break
+        turned = {flag.place: ast.literal_eval(flag.literal)}
+        with turn_globals(target, turned):
+            described = _describe_computation(working_call, replace(working_call.spec, turned=turned))
+        if described is None or plain is None or not _are_alike(described, plain):
+            kept.append(flag)
+    return kept
+
+
+def _read_name(flag: Flag) -> str:
+    return re.split(r"[:.]", flag.place)[-1]
+
+
+def _parse_home(target: Any) -> ast.AST:
+    """The code around a target: its module, and the classes and functions of other modules that it is made from."""
+    bodies: list[ast.AST] = [parse_source(sys.modules.get(getattr(target, "__module__", None) or ""))]
+    for owner in target.__mro__ if inspect.isclass(target) else ():
+        if owner.__module__ != target.__module__ and not _is_of_library(owner):
+            bodies.append(parse_source(owner))
+    if not any(ast.iter_child_nodes(body) for body in bodies):
+        bodies.append(parse_source(target))
+    return ast.Module([statement for body in bodies for statement in getattr(body, "body", [])], [])
+
+
+def _is_of_library(owner: Any) -> bool:
+    return owner.__module__.partition(".")[0] in ("torch", "builtins", "abc", "typing")
+
+
+def _list_candidates(target: Any, kind: TargetKind, working_call: WorkingCall, questions: CodeQuestions) -> list[Flag]:
+    """The flags that a target may have: what the code asks about first, then other booleans."""
+    found = [
+        (questions.is_asked(name), place, value, shown)
+        for place, name, values in _list_places(target, kind, working_call, questions)
+        for value, shown in values
+    ]
+    found.sort(key=lambda item: not item[0])
+    flags = [Flag(place, repr(value), f"{place.rpartition(':')[2]}={shown}") for _, place, value, shown in found]
+    return [flag for flag in dict.fromkeys(flags) if len(flag.label) < 100 and flag.label.isprintable()]
+
+
+Values = list[tuple[Any, str]]
+"""Values of a flag, each as a literal and as people write it."""
+
+
+def _list_places(
+    target: Any, kind: TargetKind, working_call: WorkingCall, questions: CodeQuestions
+) -> Iterator[tuple[str, str, Values]]:
+    """Every place where a flag may stand, with its name and other values than it has."""
+    spec, choice = working_call.spec, working_call.strategy.choice
+    call = _read_call_parameters(target, kind)
+    for name, parameter in call.items():
+        if not choice.get(name):
+            yield name, name, _list_other_values(parameter, parameter.default, questions, spec, CALL_VALUES)
+    if not inspect.isclass(target) or kind is TargetKind.AUTOGRAD_FUNCTION:
+        yield from _list_global_places(target, questions)
+        return
+    owner: Any = target
+    build = read_constructor_parameters(owner)
+    for name, parameter in build.items():
+        if not choice.get(CONSTRUCTOR_PREFIX + name):
+            values = _list_other_values(parameter, parameter.default, questions, spec, MODULE_VALUES)
+            yield CONSTRUCTOR_PREFIX + name, name, values
+    built = working_call.make_call().module
+    entries = list(_list_entry_places(target, build, questions, spec))
+    yield from entries
+    yield from _list_attribute_places(built, [*build, *(name for _, name, _ in entries)], questions)
+    yield from _list_global_places(target, questions)
+
+
+def _read_call_parameters(target: Any, kind: TargetKind) -> dict[str, inspect.Parameter]:
+    if kind is TargetKind.MODULE:
+        return dict(list(read_parameters(target.forward).items())[1:])
+    if kind is TargetKind.AUTOGRAD_FUNCTION:
+        return {}
+    return dict(
+        list(read_parameters(target.__call__).items())[1:]
+        if inspect.isclass(target)
+        else read_parameters(target).items()
+    )
+
+
+def _list_entry_places(
+    target: Any, build: Mapping[str, inspect.Parameter], questions: CodeQuestions, spec: TrialSpec
+) -> Iterator[tuple[str, str, Values]]:
+    """The entries that code reads of a configuration."""
+    for name, parameter in build.items():
+        if parameter.default is not inspect.Parameter.empty:
+            continue
+        hint = read_type_hints(target.__init__).get(name)
+        for entry, default in _list_entries(name, hint, questions, spec):
+            values = _list_values_beside(default, entry, questions, spec, MODULE_VALUES)
+            yield ENTRY + entry, entry, values
+
+
+def _list_entries(name: str, hint: Any, questions: CodeQuestions, spec: TrialSpec) -> Iterator[tuple[str, Any]]:
+    """What is read of a configuration, with what it says by default: a real one, or one that answers for any entry."""
+    offered = find_values_by_name(name, MODULE_VALUES, spec)
+    fake = next((value for value in offered if isinstance(value, FakeConfig)), None)
+    own = _read_own_defaults(hint)
+    if fake is None and own is None:
+        return
+    for entry in _list_attributes_of(name, questions.tree):
+        if own is not None and entry in own:
+            yield entry, own[entry]
+        elif fake is not None:
+            with suppress(AttributeError):
+                yield entry, getattr(fake, entry)
+
+
+def _read_own_defaults(hint: Any) -> dict[str, Any] | None:
+    """The defaults of a class of configurations, None for what is none."""
+    if not inspect.isclass(hint) or issubclass(hint, nn.Module) or "config" not in hint.__name__.lower():
+        return None
+    owner: Any = hint
+    return {name: p.default for name, p in read_constructor_parameters(owner).items() if p.default is not p.empty}
+
+
+def _list_attributes_of(name: str, tree: ast.AST) -> list[str]:
+    """What is read of what has a name: ``config.x``, ``config["x"]``, ``config.get("x")``, ``getattr(config, "x")``."""
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=owner, attr=entry, ctx=ast.Load()):
+                pass
+            case ast.Subscript(value=owner, slice=ast.Constant(value=str(entry))):
+                pass
+            case ast.Call(func=ast.Name(id="getattr"), args=[owner, ast.Constant(value=str(entry)), *_]):
+                pass
+            case ast.Call(func=ast.Attribute(value=owner, attr="get"), args=[ast.Constant(value=str(entry)), *_]):
+                pass
+            case _:
+                continue
+        if name in (getattr(owner, "id", None), getattr(owner, "attr", None)):
+            found.append(entry)
+    return list(dict.fromkeys(found))
+
+
+def _list_attribute_places(
+    built: Any, given: Iterable[str], questions: CodeQuestions
+) -> Iterator[tuple[str, str, Values]]:
+    """Attributes that do not come from what was ``given``: of the class, or set by its constructor."""
+    if built is None:
+        return
+    known = {alias for name in given for alias in questions.follow(name)} | set(vars(nn.Module())) | {"training"}
+    owners = [vars(owner) for owner in type(built).__mro__ if not _is_of_library(owner)]
+    held = {name: value for space in (*reversed(owners), vars(built)) for name, value in space.items()}
+    for name, value in held.items():
+        if name not in known and not name.startswith("__") and questions.is_asked(name):
+            yield ATTRIBUTE + name, name, _list_values_beside(value, name, questions, None, ())
+
+
+def _list_global_places(target: Any, questions: CodeQuestions) -> Iterator[tuple[str, str, Values]]:
+    """Constants of the module that are bound once, at its top."""
+    space = vars(sys.modules.get(getattr(target, "__module__", None) or "", object()))
+    bound = [
+        node.targets[0].id
+        for node in getattr(questions.tree, "body", [])
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.targets[0], ast.Name)
+    ]
+    for name in bound:
+        if bound.count(name) == 1 and name in space and questions.is_asked(name):
+            yield GLOBAL + name, name, _list_values_beside(space[name], name, questions, None, ())
+
+
+def _list_other_values(
+    parameter: inspect.Parameter, default: Any, questions: CodeQuestions, spec: TrialSpec, table: Any
+) -> Values:
+    """What a parameter can be given beside its default, or beside what it was given for want of one."""
+    name = parameter.name
+    if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+        return []
+    if "causal" in name.lower() and not default:  # measured with every target
+        return []
+    if default is inspect.Parameter.empty:
+        given = find_values_by_name(name, table, spec)
+        default = given[0] if given else inspect.Parameter.empty
+        if type(default) not in (bool, str):
+            return []
+    words = _list_words(parameter.annotation)
+    if words:
+        return [(word, repr(word)) for word in words if word != default][:MAX_VALUES]
+    if default is None and "bool" in str(parameter.annotation).lower():
+        return [(True, "True")]
+    return _list_values_beside(default, name, questions, spec, table)
+
+
+def _list_words(annotation: Any) -> list[str]:
+    """The words of a ``Literal``, alone or in a union."""
+    parts = [annotation, *get_args(annotation)]
+    return [w for part in parts if get_origin(part) is Literal for w in get_args(part) if isinstance(w, str)]
+
+
+def _list_values_beside(
+    default: Any, name: str, questions: CodeQuestions, spec: TrialSpec | None, table: Any
+) -> Values:
+    """The values beside a default that make code which asks about it do something else."""
+    comparisons = questions.list_comparisons(name)
+    found: list[Any] = []
+    match default:
+        case bool():
+            found = [not default]
+        case Enum():
+            return [(other.name, str(other)) for other in type(default) if other is not default][:MAX_VALUES]
+        case str():
+            found = [c.constant for c in comparisons if isinstance(c.constant, str)]
+        case int() | float():
+            found = list(_list_other_numbers(default, name, comparisons, questions, spec, table))
+        case None:
+            found = [c.constant for c in comparisons if isinstance(c.constant, str)]
+            if not found and questions.may_be_none(name) and spec is not None:
+                found = _list_offered_numbers(name, spec, table)[:1]
+    return [(value, repr(value)) for value in dict.fromkeys(found) if value != default][:MAX_VALUES]
+
+
+def _list_other_numbers(
+    default: float,
+    name: str,
+    comparisons: Iterable[Comparison],
+    questions: CodeQuestions,
+    spec: TrialSpec | None,
+    table: Any,
+) -> Iterator[float]:
+    """A number on the other side of each comparison; zero, or another than zero, where the code asks whether it is."""
+    step = 1 if type(default) is int else 0.5
+    offered = [value for value in _list_offered_numbers(name, spec, table) if type(value) is type(default)]
+    for comparison in comparisons:
+        constant = comparison.constant
+        if isinstance(constant, str | bool):
+            continue
+        sides = [*offered, constant, constant + step, constant - step]
+        here = _holds(comparison, default)
+        yield from [type(default)(side) for side in sides if side >= 0 and _holds(comparison, side) is not here][:1]
+    if questions.is_tested(name):
+        yield type(default)(0 if default else [*offered, step][0])
+
+
+def _list_offered_numbers(name: str, spec: TrialSpec | None, table: Any) -> list[Any]:
+    """The numbers but zero that a name suggests: of lengths, one of which a short sequence has several."""
+    if re.search(CHUNK_NAMES, name.lower()):
+        return [SHORT_BLOCK]
+    if "window" in name.lower():
+        return [SHORT_BLOCK // 2]
+    values = find_values_by_name(name, table, spec) if spec is not None else []
+    return [value for value in values if type(value) in (bool, int, float) and value]
+
+
+def _holds(comparison: Comparison, value: float) -> bool:
+    constant: Any = comparison.constant
+    known: dict[str, bool] = {
+        "Eq": value == constant,
+        "NotEq": value != constant,
+        "Gt": value > constant,
+        "GtE": value >= constant,
+        "Lt": value < constant,
+        "LtE": value <= constant,
+        "In": value == constant,
+        "NotIn": value != constant,
+    }
+    return known.get(comparison.operator, False)
+
+
+Description = tuple[list[str], list[Tensor]]
+"""The nodes of the graphs of a call and of its gradients, by name, and all numbers to the second order."""
+
+
+def _describe_computation(working_call: WorkingCall, spec: TrialSpec) -> Description | None:
+    """What a call computes, and how; None where it does not run."""
+    try:
+        with run_uncompiled(), isolated(spec.seed):
+            made = working_call.make_call(spec)
+            return _describe_derivatives(made)
+    except Exception:  # code that was not written for us
+        return None
+
+
+def _describe_derivatives(made: BoundCall) -> Description:
+    leaves = [copy_strided(tensor).requires_grad_() for tensor in made.inputs.values()]
+    variables = (
+        [*leaves, *(p for p in made.module.parameters() if p.requires_grad)] if made.module is not None else leaves
+    )
+    outputs = list(list_tensors(made.function(*leaves)))
+    nodes, numbers = [], [output.detach() for output in outputs]
+    for _ in range(2):
+        outputs = [output for output in outputs if output.requires_grad]
+        nodes += sorted(node.name() for node in graph_nodes(outputs))
+        if not outputs:
+            break
+        loss = torch.stack(
+            [(o.double() * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o)).sum() for o in outputs]
+        ).sum()
+        try:
+            found = torch.autograd.grad(loss, variables, create_graph=True, allow_unused=True)
+        except Exception as error:  # a derivative that cannot be had is a fact like any other
+            nodes.append(f"{type(error).__name__}: {error}")
+            break
+        outputs = [g for g in found if g is not None]
+        nodes.append(str([g is None for g in found]))
+        numbers += [g.detach() for g in outputs]
+    return nodes, numbers
+
+
+def _are_alike(one: Description, other: Description) -> bool:
+    (nodes, numbers), (others, values) = one, other
+    if nodes != others or len(numbers) != len(values):
+        return False
+    return not any(not torch.equal(a, b) for a, b in zip(numbers, values, strict=True))
