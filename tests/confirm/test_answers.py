@@ -44,7 +44,7 @@ def outcome(job, data):
 def good(job):
     for target in job["targets"]:
         outcome(job, {"job": job["id"], "symbol": target["symbol"], "runs": [], "places": {}, "aside": {},
-                      "reason": {"code": "exits", "data": {}}, "notes": [], "reads": None})
+                      "reason": {"code": "exits", "data": {}}, "notes": [], "reads": None, "flags": []})
 write(GREETING + b"\\n")
 for line in sys.stdin:
     job = json.loads(line)

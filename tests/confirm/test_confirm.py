@@ -75,13 +75,13 @@ def test_a_suspect_behind_a_cut_graph_is_reached_in_a_neutralised_variant(tmp_pa
 @pytest.mark.parametrize(
     "branch",
     [
-        "    if frozen:\n        q = q.detach()\n",
-        "    if frozen: q = q.detach()\n",
-        "    q = q.detach() if frozen else q\n",
+        "    if q.dim() > 9:\n        q = q.detach()\n",
+        "    if q.dim() > 9: q = q.detach()\n",
+        "    q = q.detach() if q.dim() > 9 else q\n",
     ],
 )
 def test_a_branch_that_is_not_taken_is_unconfirmed_and_says_so(tmp_path, branch):
-    source = HEAD + "def attention(q, k, v, frozen=False):\n" + branch + "    return soft(q, k, v)\n"
+    source = HEAD + "def attention(q, k, v):\n" + branch + "    return soft(q, k, v)\n"
     finding = finding_of(confirm_source(tmp_path, source), "THL002")
     assert finding.disposition == "unconfirmed"
     assert say(finding.reason).startswith("not reached by attention")

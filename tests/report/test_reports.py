@@ -68,7 +68,16 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     names = ["rule", "name", "severity", *place, "message", "symbol", "disposition", "verdict", *reason, "remedy"]
     assert list(document["findings"][0]) == [*names, "rewrite"]
     assert document["findings"][3]["cell"] == 4
-    assert list(document["targets"][0]) == ["path", "line", "symbol", "kind", "verdict", *reason, "runs"]
+    assert list(document["targets"][0]) == [
+        "path",
+        "line",
+        "symbol",
+        "kind",
+        "verdict",
+        *reason,
+        "runs",
+        "configurations",
+    ]
     run = ["backend", "device", "dtype", "oracle", "status", "verdict", *reason, "error", "gradients", "blocks"]
     assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml"]
     assert list(document["errors"][0]) == ["path", "line", "message"]

@@ -40,5 +40,5 @@ def finding_of(found: Confirmation, rule: str, line: int | None = None) -> Findi
 
 
 def target_of(found: Confirmation, symbol: str) -> TargetResult:
-    (target,) = [t for t in found.targets if t.target.symbol == symbol]
+    (target,) = [t for t in found.targets if t.name == symbol]
     return target

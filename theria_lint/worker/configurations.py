@@ -16,6 +16,7 @@ from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import compute_outputs, list_tensors
+from theria_lint.worker.find_call.computation import are_alike, describe_computation
 from theria_lint.worker.find_call.further_calls import find_branch_specs, find_optional_tensor_specs
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
@@ -64,6 +65,8 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(spec, shape=other)
     found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
     found |= _with_learned(working_call, found)
+    if _remembers(working_call):
+        found["a second call"] = replace(spec, called=True)
     if _returns_several(working_call):
         found["all that it returns"] = replace(spec, whole=True)
     for length in _LENGTHS if shim_log.count_launches() == launched else ():
@@ -89,6 +92,13 @@ def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str,
         if names and _try_compute_outputs(working_call, replace(spec, learned=names)):
             found[f"{name}, with its {', '.join(names)} as inputs"] = replace(spec, learned=names)
     return found
+
+
+def _remembers(working_call: WorkingCall) -> bool:
+    """Whether the target computes something else once it has been called."""
+    spec = working_call.spec
+    first, second = (describe_computation(working_call, replace(spec, called=called)) for called in (False, True))
+    return first is not None and second is not None and not are_alike(first, second)
 
 
 def _returns_several(working_call: WorkingCall) -> bool:

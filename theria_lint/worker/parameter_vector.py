@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.fresh_state import FreshCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 PARAMETERS = "p"
@@ -21,11 +23,11 @@ PARAMETERS = "p"
 
 
 def as_function_of_parameters(
-    module: nn.Module, function: Callable[..., Any]
+    module: nn.Module, function: Callable[..., Any], fresh: FreshCall | None = None
 ) -> tuple[Callable[..., Any], Tensor] | None:
     """A function that runs the module, as one of a last argument more: the vector of all parameters; and that vector.
 
-    None for a module without parameters.
+    None for a module without parameters. ``fresh`` gives the module its state back: before it gets other parameters.
     """
     parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point() and p.requires_grad}
     if not parameters:
@@ -38,7 +40,9 @@ def as_function_of_parameters(
         replaced = {
             name: _make_substitute_parameter(p, part) for (name, p), part in zip(parameters.items(), parts, strict=True)
         }
-        with torch.nn.utils.stateless._reparametrize_module(module, replaced):
+        if fresh is not None:
+            fresh.prepare()
+        with torch.nn.utils.stateless._reparametrize_module(module, replaced), fresh.hold() if fresh else nullcontext():
             return function(*inputs)
 
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
@@ -57,7 +61,7 @@ def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *,
 
     Where the verdicts differ the reason gives both. ``both``: whether the parameters of an unsafe module are asked too.
     """
-    found = as_function_of_parameters(made.module, made.compute_output) if made.module is not None else None
+    found = as_function_of_parameters(made.module, made.compute_output, made.fresh) if made.module is not None else None
     if found is None or report.verdict is Verdict.INCONCLUSIVE:
         return report
     function, vector = found

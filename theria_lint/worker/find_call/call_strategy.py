@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from theria.probes.point import trial
+from theria_lint.worker.find_call.fresh_state import FreshCall
 from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
 from theria_lint.worker.library_messages import is_about_none
 
@@ -27,7 +28,8 @@ class BoundCall:
 
     ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
     called with otherwise. ``expected`` is the shape that the output of attention would have, None where nothing is
-    known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built.
+    known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built; ``fresh`` what gives the
+    target its state back before each call.
     """
 
     function: Callable[..., Any]
@@ -36,6 +38,13 @@ class BoundCall:
     layout: str | None = None
     module: torch.nn.Module | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    fresh: FreshCall | None = None
+
+    def renew_state(self, home: str, *, called: bool) -> BoundCall:
+        """The call with the target's state as it was at first each time, or as a call with other numbers leaves it."""
+        before = tuple(tensor / 2 for tensor in self.inputs.values()) if called else ()
+        fresh = FreshCall(self.function, self.module, home, before)
+        return replace(self, function=fresh, fresh=fresh)
 
     def compute_output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
@@ -111,7 +120,8 @@ class CallStrategy:
     that look like tensors; ``joined`` names the extras that are inputs. ``packs``: arguments tell it where sequences
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
-    ``watched``: to make the call another function is run, and what it gives the target is taken.
+    ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
+    module that the target stands in.
     """
 
     make: CallMaker
@@ -125,10 +135,12 @@ class CallStrategy:
     takes_varlen: bool = False
     shares_keys: bool = False
     watched: bool = False
+    home: str = ""
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a scene."""
-        made = self.make(spec, {**self.choice, **spec.choice}).join_extras((*self.joined, *spec.learned))
+        made = self.make(spec, {**self.choice, **spec.choice}).renew_state(self.home, called=spec.called)
+        made = made.join_extras((*self.joined, *spec.learned))
         return made.with_all_outputs() if spec.whole else made
 
     def list_variations(self, complaint: str) -> Iterator[CallStrategy]:

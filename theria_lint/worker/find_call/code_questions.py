@@ -11,17 +11,17 @@ Constant = bool | int | float | str
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ConstantComparison:
     """A comparison of a name with a constant: ``name > constant`` has the operator ``Gt``."""
 
     operator: str
     constant: Constant
 
     @property
-    def flipped(self) -> Comparison:
+    def flipped(self) -> ConstantComparison:
         """The same with its sides swapped."""
         swapped = {"Gt": "Lt", "Lt": "Gt", "GtE": "LtE", "LtE": "GtE"}
-        return Comparison(swapped.get(self.operator, self.operator), self.constant)
+        return ConstantComparison(swapped.get(self.operator, self.operator), self.constant)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CodeQuestions:
     tree: ast.AST
     _truths: set[str] = field(default_factory=set)
     _about_none: set[str] = field(default_factory=set)
-    _comparisons: dict[str, list[Comparison]] = field(default_factory=dict)
+    _comparisons: dict[str, list[ConstantComparison]] = field(default_factory=dict)
     _aliases: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,13 +49,25 @@ class CodeQuestions:
         """Whether the code asks if it is None."""
         return not self._about_none.isdisjoint(self.follow(name)) or self.is_tested(name)
 
-    def list_comparisons(self, name: str) -> list[Comparison]:
+    def list_comparisons(self, name: str) -> list[ConstantComparison]:
         """The comparisons with constants, each once."""
         return list(dict.fromkeys(c for known in self.follow(name) for c in self._comparisons.get(known, ())))
 
     def is_asked(self, name: str) -> bool:
         """Whether anything is asked of it at all."""
         return self.may_be_none(name) or bool(self.list_comparisons(name))
+
+    @cached_property
+    def changing(self) -> frozenset[str]:
+        """The attributes and globals that code writes to once what they belong to is made."""
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Global):
+                found.update(node.names)
+            elif isinstance(node, ast.FunctionDef) and node.name != "__init__":
+                stored = (n for n in ast.walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store))
+                found.update(n.attr for n in stored)
+        return frozenset(found)
 
     def follow(self, name: str) -> list[str]:
         """A name and those under which what it holds is known elsewhere: attributes, parameters of what is called."""
@@ -85,7 +97,7 @@ class CodeQuestions:
                 if isinstance(other, ast.Constant) and other.value is None:
                     self._about_none.add(name)
                 for constant in _list_constants(other):
-                    found = Comparison(type(operator).__name__, constant)
+                    found = ConstantComparison(type(operator).__name__, constant)
                     self._comparisons.setdefault(name, []).append(found.flipped if swapped else found)
 
     def _read_choices(self, node: ast.AST) -> None:
@@ -101,7 +113,7 @@ class CodeQuestions:
             case _:
                 return
         if name is not None:
-            self._comparisons.setdefault(name, []).extend(Comparison("Eq", constant) for constant in constants)
+            self._comparisons.setdefault(name, []).extend(ConstantComparison("Eq", constant) for constant in constants)
 
     def _list_keys(self, table: ast.expr) -> list[Constant]:
         displays = [table] if isinstance(table, ast.Dict) else self._tables.get(read_identifier(table) or "", [])

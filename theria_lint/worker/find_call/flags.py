@@ -17,11 +17,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from theria.probes.derivatives import graph_nodes
-from theria.probes.point import copy_strided, isolated
 from theria_lint.confirm.protocol import Flag
 from theria_lint.model import TargetKind
 from theria_lint.worker.find_call.argument_values import (
@@ -31,13 +28,12 @@ from theria_lint.worker.find_call.argument_values import (
     FakeConfig,
     find_values_by_name,
 )
-from theria_lint.worker.find_call.call_strategy import BoundCall, list_tensors
-from theria_lint.worker.find_call.code_questions import CodeQuestions, Comparison
+from theria_lint.worker.find_call.code_questions import CodeQuestions, ConstantComparison
+from theria_lint.worker.find_call.computation import are_alike, describe_computation
 from theria_lint.worker.find_call.constructor_values import MODULE_VALUES, read_constructor_parameters
 from theria_lint.worker.find_call.introspection import parse_source, read_parameters, read_type_hints
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, GLOBAL, TrialSpec
-from theria_lint.worker.shims.no_codegen import run_uncompiled
 
 MAX_FLAGS = 8
 """How many are turned: each is measured like a target of its own."""
@@ -80,14 +76,14 @@ def list_flags(
     questions = CodeQuestions(_parse_home(target))
     found = [flag for flag in _list_candidates(target, kind, working_call, questions) if _read_name(flag) not in fixed]
     kept: list[Flag] = []
-    plain = _describe_computation(working_call, working_call.spec)
+    plain = describe_computation(working_call, working_call.spec)
     for flag in found[:_TRIED]:
         if len(kept) == MAX_FLAGS or is_late():
             break
         turned = {flag.place: ast.literal_eval(flag.literal)}
         with turn_globals(target, turned):
-            described = _describe_computation(working_call, replace(working_call.spec, turned=turned))
-        if described is None or plain is None or not _are_alike(described, plain):
+            described = describe_computation(working_call, replace(working_call.spec, turned=turned))
+        if described is None or plain is None or not are_alike(described, plain):
             kept.append(flag)
     return kept
 
@@ -230,7 +226,7 @@ def _list_attribute_places(
     owners = [vars(owner) for owner in type(built).__mro__ if not _is_of_library(owner)]
     held = {name: value for space in (*reversed(owners), vars(built)) for name, value in space.items()}
     for name, value in held.items():
-        if name not in known and not name.startswith("__") and questions.is_asked(name):
+        if name not in known | questions.changing and not name.startswith("__") and questions.is_asked(name):
             yield ATTRIBUTE + name, name, _list_values_beside(value, name, questions, None, ())
 
 
@@ -245,7 +241,7 @@ def _list_global_places(target: Any, questions: CodeQuestions) -> Iterator[tuple
         and isinstance(node.targets[0], ast.Name)
     ]
     for name in bound:
-        if bound.count(name) == 1 and name in space and questions.is_asked(name):
+        if bound.count(name) == 1 and name in space and name not in questions.changing and questions.is_asked(name):
             yield GLOBAL + name, name, _list_values_beside(space[name], name, questions, None, ())
 
 
@@ -302,7 +298,7 @@ def _list_values_beside(
 def _list_other_numbers(
     default: float,
     name: str,
-    comparisons: Iterable[Comparison],
+    comparisons: Iterable[ConstantComparison],
     questions: CodeQuestions,
     spec: TrialSpec | None,
     table: Any,
@@ -331,7 +327,7 @@ def _list_offered_numbers(name: str, spec: TrialSpec | None, table: Any) -> list
     return [value for value in values if type(value) in (bool, int, float) and value]
 
 
-def _holds(comparison: Comparison, value: float) -> bool:
+def _holds(comparison: ConstantComparison, value: float) -> bool:
     constant: Any = comparison.constant
     known: dict[str, bool] = {
         "Eq": value == constant,
@@ -344,50 +340,3 @@ def _holds(comparison: Comparison, value: float) -> bool:
         "NotIn": value != constant,
     }
     return known.get(comparison.operator, False)
-
-
-Description = tuple[list[str], list[Tensor]]
-"""The nodes of the graphs of a call and of its gradients, by name, and all numbers to the second order."""
-
-
-def _describe_computation(working_call: WorkingCall, spec: TrialSpec) -> Description | None:
-    """What a call computes, and how; None where it does not run."""
-    try:
-        with run_uncompiled(), isolated(spec.seed):
-            made = working_call.make_call(spec)
-            return _describe_derivatives(made)
-    except Exception:  # code that was not written for us
-        return None
-
-
-def _describe_derivatives(made: BoundCall) -> Description:
-    leaves = [copy_strided(tensor).requires_grad_() for tensor in made.inputs.values()]
-    variables = (
-        [*leaves, *(p for p in made.module.parameters() if p.requires_grad)] if made.module is not None else leaves
-    )
-    outputs = list(list_tensors(made.function(*leaves)))
-    nodes, numbers = [], [output.detach() for output in outputs]
-    for _ in range(2):
-        outputs = [output for output in outputs if output.requires_grad]
-        nodes += sorted(node.name() for node in graph_nodes(outputs))
-        if not outputs:
-            break
-        loss = torch.stack(
-            [(o.double() * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o)).sum() for o in outputs]
-        ).sum()
-        try:
-            found = torch.autograd.grad(loss, variables, create_graph=True, allow_unused=True)
-        except Exception as error:  # a derivative that cannot be had is a fact like any other
-            nodes.append(f"{type(error).__name__}: {error}")
-            break
-        outputs = [g for g in found if g is not None]
-        nodes.append(str([g is None for g in found]))
-        numbers += [g.detach() for g in outputs]
-    return nodes, numbers
-
-
-def _are_alike(one: Description, other: Description) -> bool:
-    (nodes, numbers), (others, values) = one, other
-    if nodes != others or len(numbers) != len(values):
-        return False
-    return not any(not torch.equal(a, b) for a, b in zip(numbers, values, strict=True))

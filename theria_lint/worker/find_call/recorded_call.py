@@ -117,8 +117,14 @@ def make_recorded_strategy(target: Any, kind: TargetKind, caller: WorkingCall) -
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         return _make_recorded_call(target, kind, caller.make_call(spec), spec)
 
+    home = getattr(target, "__module__", None) or ""
     return CallStrategy(
-        make, (), takes_varlen=caller.strategy.takes_varlen, shares_keys=caller.strategy.shares_keys, watched=True
+        make,
+        (),
+        home=home,
+        takes_varlen=caller.strategy.takes_varlen,
+        shares_keys=caller.strategy.shares_keys,
+        watched=True,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from theria import testing
@@ -34,6 +35,11 @@ def list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> 
     Raises:
         TypeError: if the object cannot be called as its kind says.
     """
+    home = getattr(target, "__module__", None) or ""
+    yield from (replace(strategy, home=home) for strategy in _list_strategies(target, kind, fixed))
+
+
+def _list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[CallStrategy]:
     if kind is TargetKind.MODULE:
         yield from list_module_strategies(target, fixed)
     elif kind is TargetKind.AUTOGRAD_FUNCTION:

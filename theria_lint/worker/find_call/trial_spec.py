@@ -34,7 +34,8 @@ class TrialSpec:
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
     ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
     that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone.
-    ``turned``: flags with other values than their defaults, by place (see `theria_lint.worker.find_call.flags`).
+    ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
+    defaults, by place (see `theria_lint.worker.find_call.flags`).
     """
 
     shape: Shape
@@ -52,6 +53,7 @@ class TrialSpec:
     choice: Mapping[str, int] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     whole: bool = False
+    called: bool = False
     turned: Mapping[str, Any] = field(default_factory=dict)
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Every evaluation begins with the state that the target started with; what a call leaves behind is tried apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.confirming import confirm_source, target_of
+from theria_lint.confirm.confirm import Confirmation
+
+KERNELS = """
+import torch
+from torch import nn
+
+CALLS = 0
+CACHE = {}
+
+
+def core(q, k, v):
+    return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
+def counting_attention(q, k, v):
+    global CALLS
+    CALLS += 1
+    return core(q, k.detach() if CALLS > 1 else k, v)
+
+
+def caching_attention(q, k, v):
+    if "k" not in CACHE:
+        CACHE["k"] = k.detach()
+    return core(q, CACHE["k"], v)
+
+
+def marking_attention(q, k, v):
+    marking_attention.called = getattr(marking_attention, "called", 0) + 1
+    return core(q, k.detach() if marking_attention.called > 1 else k, v)
+
+
+class Attention(nn.Module):
+    def __init__(self, dim=16):
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.calls, self.past = 0, []
+        self.register_buffer("mean", torch.ones(dim))
+
+
+class SecondAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        self.calls += 1
+        return core(q, k.detach() if self.calls > 1 else k, v)
+
+
+class FirstAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        self.calls += 1
+        return core(q, k.detach() if self.calls == 1 else k, v)
+
+
+class BufferAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        self.mean.data[:] = 1 + k.square().mean((0, 1))
+        return core(q, k / self.mean, v)
+
+
+class GrowingAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        self.past.append((k.detach(), v.detach()))
+        keys, values = (torch.cat([*(pair[i] for pair in self.past[:-1]), new], 1) for i, new in ((0, k), (1, v)))
+        return core(q, keys, values)
+
+
+class AveragingAttention(Attention):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(0.1 * k.mean((0, 1)))
+        return core(q, k, v)
+"""
+UNSAFE = [
+    *("counting_attention", "caching_attention", "marking_attention"),
+    *("SecondAttention", "FirstAttention", "BufferAttention"),
+]
+SAFE = ["core", "GrowingAttention", "AveragingAttention"]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
+    return confirm_source(tmp_path_factory.mktemp("state"), KERNELS, device="cpu")
+
+
+@pytest.mark.parametrize("symbol", UNSAFE)
+def test_what_a_call_remembers_is_seen(found: Confirmation, symbol: str) -> None:
+    assert target_of(found, symbol).verdict.unsafe, target_of(found, symbol).reason
+
+
+@pytest.mark.parametrize("symbol", SAFE)
+def test_memory_of_constants_does_no_harm(found: Confirmation, symbol: str) -> None:
+    assert target_of(found, symbol).verdict == "safe", target_of(found, symbol).reason
