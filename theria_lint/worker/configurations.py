@@ -22,6 +22,7 @@ from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
+from theria_lint.worker.unreached_code import find_scenes_by_code
 
 _FIRST = "the first sizes"
 
@@ -76,7 +77,8 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
             if time.process_time() - began < _SLOW_CALL:
                 found[LONGER] = longer
             break
-    return {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
+    found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
+    return found | find_scenes_by_code(working_call, found.values())
 
 
 def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str, TrialSpec]:

@@ -59,6 +59,10 @@ class SpanRecorder:
         """Stops recording."""
         self._recorder.stop_recording()
 
+    def list_instructions(self) -> set[tuple[CodeType, int]]:
+        """The instructions that were executed, each by its code and its number there."""
+        return {(code, i) for part in (self._executed, self._aside) for code, found in part.items() for i in found}
+
     def list_spans(self) -> dict[str, tuple[ExecutedSpan, ...]]:
         """The places that were executed, by file, sorted."""
         return _group_spans_by_file(self._executed, self._aside)

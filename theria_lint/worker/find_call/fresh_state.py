@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +38,14 @@ class TargetState:
     def __init__(self, module: nn.Module | None, home: ModuleType | None) -> None:
         """Looks at a built module, if there is one, and at the file ``home`` that the target stands in."""
         modules = list(module.modules()) if module is not None else []
-        spaces = list(_list_global_spaces(home)) if home is not None else []
-        modules += [part for space in spaces for value in space.held.values() for part in _list_modules(value)]
+        shared = _look_at_file(home) if home is not None else _FileMemory([], [])
+        modules += shared.modules
         self._modules = [_ModuleMemory(part) for part in dict.fromkeys(modules)]
         # What is remembered may point at parts of the module, which are not to be copied.
         self._own: dict[int, Any] = {id(part): part for part in modules}
         self._own |= {id(p): p for part in modules for p in part._parameters.values() if p is not None}
-        spaces += [_Space(vars(part), _list_attributes(part), removes=True) for part in dict.fromkeys(modules)]
-        self._spaces = [space for space in spaces if space.remember(self._own)]
+        spaces = [_Space(vars(part), _list_attributes(part), removes=True) for part in dict.fromkeys(modules)]
+        self._spaces = [*shared.spaces, *(space for space in spaces if space.remember(self._own))]
         self.names = self._list_parameter_names()
 
     def renew(self) -> None:
@@ -175,8 +176,19 @@ def _list_attributes(module: nn.Module) -> list[str]:
     return [name for name in vars(module) if name not in _STRUCTURE]
 
 
-def _list_modules(value: Any) -> list[nn.Module]:
-    return list(value.modules()) if isinstance(value, nn.Module) else []
+class _FileMemory(NamedTuple):
+    """Where a file may remember things: names with what they held, and modules."""
+
+    spaces: list[_Space]
+    modules: list[nn.Module]
+
+
+@lru_cache(maxsize=16)
+def _look_at_file(home: ModuleType) -> _FileMemory:
+    """What a file may remember things in, as it is before the first of its targets is called."""
+    spaces = [space for space in _list_global_spaces(home) if space.remember({})]
+    values = [value for value in vars(home).values() if isinstance(value, nn.Module)]
+    return _FileMemory(spaces, [part for value in values for part in value.modules()])
 
 
 def _list_global_spaces(home: ModuleType) -> Iterator[_Space]:
