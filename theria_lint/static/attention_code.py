@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Collection, Iterator
 
-from theria_lint.errors import SourceError
 from theria_lint.static import attention_names
+from theria_lint.static.attention_callers import CallerFinder
 from theria_lint.static.attention_patterns import (
-    find_registered_derivatives,
-    get_callee_name,
     has_attention_code,
-    is_fake_kernel,
     makes_weights,
     multiplies_results,
+    normalises_scores,
+    writes_memory,
 )
+from theria_lint.static.bound_names import find_bound_attention
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
-    CONTEXT_ENTRY,
     FUNCTION_ENTRIES,
+    MESSAGE_STEPS,
+    MULTIHEAD,
+    MULTIHEAD_STEPS,
     find_methods_of,
     find_multihead_members,
     get_bases,
     get_lineage,
+    inherits_from,
     is_autograd_function,
+    passes_messages,
 )
+from theria_lint.static.mention_graph import MentionGraph
+from theria_lint.static.registered_ops import is_fake_kernel
 from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name, is_device_kernel
+from theria_lint.static.weighted_values import weighs_values
 
-# In one file: where names are defined again and again, each use means all of them; and many targets may each run the
-# same many functions. Real ones have a hundredth.
-_MOST_EDGES = 1_000_000
 # Frameworks that have modules of their own.
 _FOREIGN_FRAMEWORKS = attention_names.make_word_set("tensorflow tf keras flax jax haiku hk paddle mindspore mlx")
-# The nodes that can name a function.
-_NAMING_NODES = frozenset({ast.Name, ast.Attribute})
 
 
-class AttentionCode:
+class AttentionCode(MentionGraph):
     """The attention code of a module: ``active`` runs when attention is computed, ``setup`` builds it.
 
     ``registered_backwards`` are those of custom ops that compute attention, ``roots`` the symbols that others run.
     """
 
     def __init__(self, index: ModuleIndex, roots: Collection[str] = ()) -> None:
-        self.index = index
-        self._variables = _collect_module_variables(index)
-        self._edges = 0
-        self._mentions: dict[Scope, list[Scope]] = {}
-        self._next: dict[Scope, list[Scope]] = {}
-        self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        super().__init__(index)
         self._computing: dict[Scope, bool] = {}
         self._multihead: dict[Scope, set[str]] = {}
-        self._registered = find_registered_derivatives(index)
         self._weights = {scope for scope in index.iter_functions() if makes_weights(scope)}
-        self.entry_points = [
-            scope for scope in index.iter_functions() if scope.symbol in roots or self._is_entry_point(scope)
-        ]
-        self.active = self.collect_reachable(self.entry_points)
-        owners = {
-            scope.parent for scope in self.entry_points if scope.parent is not None and scope.parent.kind == "class"
-        }
+        computing = [scope for scope in index.iter_functions() if scope.symbol in roots or self._is_entry_point(scope)]
+        self.callers = CallerFinder(self, computing).find_callers()
+        self.entry_points = [*computing, *self.callers]
+        bound = (
+            node.value for _, node in find_bound_attention(self, frozenset(self.entry_points)) if node.value is not None
+        )
+        made = (found for value in bound for part in ast.walk(value) for found in self._list_made(part))
+        self.active = self.collect_reachable([*self.entry_points, *made])
         halves = (found for operator, found in self._registered.items() if operator in self.active)
         self.registered_backwards = [found[0] for found in halves if found]
-        self.setup = {child for owner in owners for child in owner.find_own_methods("__init__")} - self.active
+        self.setup = set(self._iter_constructors()) - self.active
+
+    def _list_made(self, node: ast.AST) -> list[Scope]:
+        """What a part of a value at module level names."""
+        return self.list_named(self.index.module, node) if isinstance(node, ast.Name | ast.Attribute) else []
+
+    def _iter_constructors(self) -> Iterator[Scope]:
+        """What builds the instances of the classes that run attention code, by methods of their own or inherited."""
+        for owner in self.index.iter_classes():
+            inits = owner.find_own_methods("__init__")
+            entries = (entry for name in CALL_ENTRIES for entry in find_methods_of(self.index, owner, name))
+            if inits and any(entry in self.active for entry in entries):
+                yield from inits
 
     def _is_entry_point(self, scope: Scope) -> bool:
         if (
@@ -88,13 +96,27 @@ class AttentionCode:
             return scope.name in FUNCTION_ENTRIES and self.is_attention_function(owner)
         if scope.name in CALL_ENTRIES and self.is_attention_class(owner):
             return True
+        if scope.name in (*CALL_ENTRIES, *MESSAGE_STEPS) and self._attends_to_neighbours(owner):
+            return True
+        if scope.name in (*CALL_ENTRIES, *MULTIHEAD_STEPS) and inherits_from(self.index, owner, MULTIHEAD):
+            return True
         return attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope)
+
+    def _attends_to_neighbours(self, owner: Scope) -> bool:
+        """Whether a class weighs the messages of a graph's edges by a softmax, in whichever method."""
+        return passes_messages(self.index, owner) and any(
+            normalises_scores(child) for child in owner.children if child.kind == "function"
+        )
 
     def computes_attention(self, scope: Scope) -> bool:
         """Whether a function computes attention by its own code, or multiplies the weights that another made."""
         if scope not in self._computing:
             self._computing[scope] = (
-                has_attention_code(scope) or self._multiplies_weights(scope) or self._calls_multihead(scope)
+                has_attention_code(scope)
+                or weighs_values(self.index, scope)
+                or writes_memory(scope)
+                or self._multiplies_weights(scope)
+                or self._calls_multihead(scope)
             )
         return self._computing[scope]
 
@@ -132,6 +154,8 @@ class AttentionCode:
             return False
         if attention_names.is_attention_class_name(owner.name):
             return True
+        if self._attends_to_neighbours(owner):
+            return True
         entries = [entry for name in CALL_ENTRIES for entry in find_methods_of(self.index, owner, name)]
         return any(attention_names.takes_qkv(entry.parameters) or self.computes_attention(entry) for entry in entries)
 
@@ -144,161 +168,6 @@ class AttentionCode:
             attention_names.takes_packed(entry.parameters) and attention_names.names_attention(owner.symbol)
             for entry in forwards
         )
-
-    def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
-        """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
-        reached: set[Scope] = set()
-        stack = [scope for scope in roots if not is_device_kernel(scope)]
-        while stack:
-            scope = stack.pop()
-            if scope not in reached:
-                reached.add(scope)
-                stack += self._list_next(scope)
-        self._count_edges(len(reached))
-        return reached
-
-    def _list_next(self, scope: Scope) -> list[Scope]:
-        """What a function may run next: what is nested in it, and what it names; no kernels of a device."""
-        if scope not in self._next:
-            nested = (child for child in scope.children if child.kind == "function")
-            found = dict.fromkeys((*nested, *self.list_mentions(scope)))
-            self._next[scope] = [inner for inner in found if not is_device_kernel(inner)]
-        return self._next[scope]
-
-    def resolve_dotted_symbol(self, name: str) -> list[Scope]:
-        """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
-        owner, _, rest = name.partition(".")
-        return list(self._resolve_name(self.index.module, owner, rest.partition(".")[0] or None, set()))
-
-    def list_mentions(self, scope: Scope) -> list[Scope]:
-        """The functions of the file that a function's own code names, and so may call."""
-        if scope not in self._mentions:
-            self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._iter_mentions(scope))))
-        return self._mentions[scope]
-
-    def _counted(self, found: Scope) -> Scope:
-        self._count_edges(1)
-        return found
-
-    def _count_edges(self, count: int) -> None:
-        self._edges += count
-        if self._edges > _MOST_EDGES:
-            what = f"its functions name one another more than {_MOST_EDGES:,} times"
-            raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
-
-    def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
-        yield from self._registered.get(scope, ())
-        instance = get_self_name(scope)
-        names: set[tuple[str, str | None]] = set()
-        for node in (*scope.header, *scope.nodes):
-            if type(node) in _NAMING_NODES:
-                yield from self._resolve_mention(scope, node, instance, names)
-
-    def _resolve_mention(
-        self, scope: Scope, node: ast.AST, instance: str | None, names: set[tuple[str, str | None]]
-    ) -> Iterator[Scope]:
-        """What one node of a function's own code names; ``names`` are those that were followed, and are not again."""
-        if isinstance(node, ast.Name):
-            known = node.id in self.index.by_name or node.id in self._variables
-            if known and isinstance(node.ctx, ast.Load) and not self.is_type_tested(node):
-                said = node.id, self._find_attribute(node)
-                if said not in names:
-                    names.add(said)
-                    yield from self._resolve_name(scope, *said, set())
-        elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Name):
-                if node.value.id == instance:
-                    yield from self._resolve_member(scope.parent, node.attr)
-            elif is_super(node.value):
-                for ancestor in get_lineage(self.index, scope.parent)[1:]:
-                    yield from ancestor.find_own_methods(node.attr)
-
-    def is_type_tested(self, node: ast.expr) -> bool:
-        """Whether a name only takes part in an ``isinstance`` test."""
-        parent = self.index.parents.get(node)
-        if isinstance(parent, ast.Tuple):
-            parent = self.index.parents.get(parent)
-        return isinstance(parent, ast.Call) and get_callee_name(parent) in {"isinstance", "issubclass"}
-
-    def _find_attribute(self, node: ast.Name) -> str | None:
-        """What is taken of what a name stands for."""
-        parent = self.index.parents.get(node)
-        return parent.attr if isinstance(parent, ast.Attribute) else None
-
-    def _resolve_name(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
-        if name in seen:
-            return
-        seen.add(name)
-        for found in self._find_visible(scope, name):
-            if found.kind == "function":
-                yield found
-            else:
-                yield from self._iter_class_entries(found, attribute)
-        if name in self._variables and self._is_visible_from(scope, name):
-            for inner, used in self._variables[name]:
-                yield from self._resolve_name(self.index.module, inner, used, seen)
-
-    def _is_visible_from(self, scope: Scope, name: str) -> bool:
-        return name not in scope.parameters
-
-    def _find_visible(self, scope: Scope, name: str) -> list[Scope]:
-        """The definitions that a bare name means in a scope, from the innermost scope that has any."""
-        current: Scope | None = scope
-        while current is not None:
-            if name in current.parameters:
-                return []
-            if current.kind != "class" or current is scope:
-                found = current.defined(name)
-                if found:
-                    return found
-            current = current.parent
-        return []
-
-    def _iter_class_entries(self, owner: Scope, attribute: str | None) -> Iterator[Scope]:
-        """What runs when a class, or an attribute of it, is used."""
-        if is_autograd_function(self.index, owner):
-            entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
-        else:
-            entries = (*CALL_ENTRIES, CONTEXT_ENTRY) if attribute is None else (attribute,)
-        for name in entries:
-            yield from find_methods_of(self.index, owner, name)
-
-    def _resolve_member(self, owner: Scope, attribute: str) -> Iterator[Scope]:
-        """What ``self.attribute`` may run: methods, overridden ones in the file's subclasses, submodules."""
-        yield from find_methods_of(self.index, owner, attribute)
-        for heir in self._list_subclasses.get(owner, ()):
-            yield from heir.find_own_methods(attribute)
-        for ancestor in get_lineage(self.index, owner):
-            yield from self.collect_members(ancestor).get(attribute, ())
-
-    @cached_property
-    def _list_subclasses(self) -> dict[Scope, list[Scope]]:
-        """The classes of the file that inherit from each."""
-        table: dict[Scope, list[Scope]] = {}
-        for scope in self.index.iter_classes():
-            for ancestor in get_lineage(self.index, scope)[1:]:
-                table.setdefault(ancestor, []).append(scope)
-        return table
-
-    def collect_members(self, owner: Scope) -> dict[str, list[Scope]]:
-        """What the attributes that a class assigns on ``self`` (or in its body) may run when they are called."""
-        if owner not in self._members:
-            table: dict[str, list[Scope]] = {}
-            self._members[owner] = table
-            for method in owner.children:
-                if method.kind == "function":
-                    self._add_members_of(method, table)
-        return self._members[owner]
-
-    def _add_members_of(self, method: Scope, table: dict[str, list[Scope]]) -> None:
-        instance = get_self_name(method)
-        for node in method.nodes:
-            if not isinstance(node, ast.Assign):
-                continue
-            for target in node.targets:
-                if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
-                    for name, attribute in _iter_named_attributes(node.value):
-                        table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute, set()))
 
 
 def _is_in_test(scope: Scope) -> bool:
@@ -327,34 +196,3 @@ def makes_attention(scope: Scope) -> bool:
 
 def _list_lambda_parameters(node: ast.Lambda) -> list[str]:
     return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
-
-
-def is_super(node: ast.AST) -> bool:
-    """Whether an expression is ``super()``."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
-
-
-def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """The names that an expression loads, each with the attribute taken of it."""
-    for node in ast.walk(value):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            yield node.value.id, node.attr
-        elif isinstance(node, ast.Name):
-            yield node.id, None
-
-
-def _collect_module_variables(index: ModuleIndex) -> dict[str, list[tuple[str, str | None]]]:
-    """What each variable of the module was assigned, as the names that the values load."""
-    table: dict[str, list[tuple[str, str | None]]] = {}
-    for node in index.module.nodes:
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    table.setdefault(target.id, []).extend(_list_attributed_names(node.value))
-    return table
-
-
-def _list_attributed_names(value: ast.AST) -> list[tuple[str, str | None]]:
-    pairs = list(_iter_named_attributes(value))
-    attributed = {name for name, attribute in pairs if attribute is not None}
-    return [(name, attribute) for name, attribute in pairs if attribute is not None or name not in attributed]

@@ -27,6 +27,20 @@ CLASS_BYSTANDERS = make_word_set(
     "pipeline kwargs args spec params settings options state mode modes impl interface protocol dispatcher benchmark "
     "factory registry loader converter mapping strategy converters test case warning info stats visualizer"
 )
+# Functions and classes of these names watch attention, train it, or build it: nobody differentiates twice through them.
+_BYSTANDERS = make_word_set(
+    "eval evaluate evaluation evaluator evaluating validate validation validator val test tests tester testing predict "
+    "prediction predictor infer inference sample samples sampler sampling generate generation generator decode "
+    "visualize visualise visualizer visualiser visualization visualisation plot plots draw show heatmap heatmaps "
+    "rollout log logs logger logging print dump record recorder monitor debug inspect analyze analyse analysis stats "
+    "statistics metric metrics accuracy recall precision perplexity summary summarize profile profiler benchmark bench "
+    "export trace train trainer training fit epoch epochs main ema build builder make create get register load save "
+    "wrap patch convert replace setup configure init initialize dataset loader pipeline callback config count info "
+    "loss losses criterion reset collate preprocess parse prepare download upload ckpt prompt tokenize pretrained"
+)
+_MEMORIES = frozenset({"ttt", "memory", "memories", "titans", "fastweight", "fastweights"})
+# Parts of attention, and what stands beside it, by the words that their names add to it.
+_PARTS = make_word_set("drop dropout norm layernorm rmsnorm proj projection out mask bias scale gate pos heads dim")
 # Functions of these names make inputs and measure; what they do to tensors is their own affair.
 _TRIAL_WORDS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
 _PREPARING_WORDS = make_word_set(
@@ -93,6 +107,29 @@ def is_preparation_name(name: str) -> bool:
 def is_attention_class_name(name: str) -> bool:
     """Whether a class of this name computes attention, as far as its name can tell."""
     return names_attention(name) and CLASS_BYSTANDERS.isdisjoint(split_words(name))
+
+
+def is_memory_name(name: str) -> bool:
+    """Whether something is named after a memory that is written by gradient steps: ``TTTLayer``, ``FastWeights``."""
+    said = split_words(name)
+    return not _MEMORIES.isdisjoint(said) or {"fast", "weight"} <= {word.removesuffix("s") for word in said}
+
+
+def is_attending_class_name(name: str) -> bool:
+    """Whether the instances of a class of another file attend, as far as its name can tell: transformers do."""
+    said = split_words(name)
+    return is_attention_class_name(name) or ("transformer" in said and CLASS_BYSTANDERS.isdisjoint(said))
+
+
+def is_attention_member_name(name: str) -> bool:
+    """Whether a member of this name is called to attend, as far as its name can tell: ``self.self_attn(…)``."""
+    return is_attention_function_name(name) and _PARTS.isdisjoint(split_words(name))
+
+
+@lru_cache(maxsize=8192)
+def is_bystander_name(name: str) -> bool:
+    """Whether a function or class is named after watching, training or building what it runs."""
+    return not _BYSTANDERS.isdisjoint(split_words(name))
 
 
 def is_test_name(name: str) -> bool:

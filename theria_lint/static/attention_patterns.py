@@ -9,19 +9,25 @@ from itertools import combinations
 
 from theria_lint.static import attention_names
 from theria_lint.static.class_lineage import CALL_ENTRIES
-from theria_lint.static.dataflow import collect_derived_names, get_assignments, iter_loaded_names
-from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name
+from theria_lint.static.dataflow import (
+    PRODUCTS,
+    collect_derived_names,
+    collect_influencing_names,
+    get_assignments,
+    iter_loaded_names,
+)
+from theria_lint.static.gradient_calls import takes_gradients
+from theria_lint.static.scopes import Scope, get_callee_name
 
 OPERATION = (
     r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
-    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention)"
+    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention|edge_softmax)"
 )
 _OPERATION = re.compile(OPERATION)
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
 _OTHER_SOFTMAX = attention_names.make_word_set(
     "loss entropy ce router routing gate gating experts moe sample sampler generate"
 )
-PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 _QKV = frozenset({"q", "k", "v"})
 
 
@@ -51,8 +57,24 @@ def has_attention_code(scope: Scope) -> bool:
     return (
         _multiplies_all(scope, made)
         or _weighs_values(scope, made, softmaxes)
-        or (may_pass_on and _passes_qkv_on(scope, made))
+        or (may_pass_on and (_passes_qkv_on(scope, made) or _passes_each_on(scope, made)))
     )
+
+
+def normalises_scores(scope: Scope) -> bool:
+    """Whether a function takes a softmax of anything."""
+    return bool(_list_softmaxes(scope)) and not _is_other_softmax(scope)
+
+
+def writes_memory(scope: Scope) -> bool:
+    """Whether a function takes gradients of a memory of keys and values, as test-time training does."""
+    if scope.name == "__init__" or not takes_gradients(scope):
+        return False
+    bound = {name for names, _ in get_assignments(scope) for name in names}
+    if {"k", "v"} <= attention_names.collect_roles([*bound, *scope.parameters]):
+        return True
+    owner = scope.find_enclosing("class")
+    return any(attention_names.is_memory_name(name) for name in (scope.name, owner.name if owner else ""))
 
 
 def makes_weights(scope: Scope) -> bool:
@@ -74,13 +96,6 @@ def multiplies_results(scope: Scope, calls: Container[ast.AST]) -> bool:
             made.update(names)
     made = collect_derived_names(scope, made) if made else made
     return any(_uses_any(product, made, calls) for product in _iter_products(scope))
-
-
-def get_callee_name(call: ast.Call) -> str:
-    """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
-    if isinstance(call.func, ast.Attribute):
-        return call.func.attr
-    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _is_other_softmax(scope: Scope) -> bool:
@@ -190,9 +205,24 @@ def _passes_qkv_on(scope: Scope, made: Mapping[str, set[str]]) -> bool:
     for call in scope.select_nodes(ast.Call):
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         names = [argument.id for argument in given if isinstance(argument, ast.Name)]
-        if attention_names.takes_qkv(names) or {alone.get(name) for name in names} >= _QKV:
+        roles = [{alone.get(name) for name in iter_loaded_names(argument, values=True)} for argument in given]
+        if attention_names.takes_qkv(names) or {role for found in roles if len(found) == 1 for role in found} >= _QKV:
             return True
     return False
+
+
+def _passes_each_on(scope: Scope, made: Mapping[str, set[str]]) -> bool:
+    """Whether q, k and v, or what is made of each alone, are arguments of calls that give something else.
+
+    Test-time training writes keys and values into a memory, and reads it with the queries.
+    """
+    alone = _collect_derived_of_one_role(made)
+    flowing = collect_influencing_names(scope)
+    passed: set[str] = set()
+    for call in scope.select_nodes(ast.Call):
+        roles = {alone[node.id] for node in call.args if isinstance(node, ast.Name) and node.id in alone}
+        passed |= roles
+    return passed >= _QKV and all(not flowing.isdisjoint(made[role]) for role in _QKV)
 
 
 def _collect_derived_of_one_role(made: Mapping[str, set[str]]) -> dict[str, str]:
@@ -202,55 +232,3 @@ def _collect_derived_of_one_role(made: Mapping[str, set[str]]) -> dict[str, str]
         for name in names:
             found.setdefault(name, []).append(role)
     return {name: roles[0] for name, roles in found.items() if len(roles) == 1}
-
-
-_REGISTER = "register_autograd"
-_FAKE = frozenset({"register_fake", "impl_abstract", "register_meta", "register_shape"})
-_DEFINE = "torch.library.custom_op"
-
-
-def find_registered_derivatives(index: ModuleIndex) -> dict[Scope, list[Scope]]:
-    """For each custom op of a file the backward, and the ``setup_context``, that the file registers for it."""
-    calls = [call for scope in index.scopes for call in scope.select_nodes(ast.Call)]
-    found: dict[Scope, list[Scope]] = {}
-    for call in calls:
-        if get_callee_name(call) != _REGISTER:
-            continue
-        given = {keyword.arg: keyword.value for keyword in call.keywords}
-        operators, arguments = _find_registered_ops(index, call)
-        halves = [*arguments[:1], *(given[name] for name in ("backward", "setup_context") if name in given)]
-        functions = [function for half in halves for function in _find_functions(index, half)]
-        for operator in operators:
-            found.setdefault(operator, []).extend(functions)
-    return found
-
-
-def is_fake_kernel(scope: Scope) -> bool:
-    """Whether a function only tells the compiler the shapes of what an op returns."""
-    called = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in scope.decorators)
-    return any((get_dotted_name(callee) or "").rpartition(".")[2] in _FAKE for callee in called)
-
-
-def _find_registered_ops(index: ModuleIndex, call: ast.Call) -> tuple[list[Scope], list[ast.expr]]:
-    """The ops that a registration speaks of, and its arguments after the op."""
-    if isinstance(call.func, ast.Attribute):
-        bound = _find_functions(index, call.func.value)
-        if bound:
-            return bound, call.args
-    if not call.args:
-        return [], []
-    subject = call.args[0]
-    if isinstance(subject, ast.Constant):
-        return [scope for scope in index.iter_functions() if subject.value in _list_defined_ops(scope)], call.args[1:]
-    return _find_functions(index, subject), call.args[1:]
-
-
-def _find_functions(index: ModuleIndex, node: ast.expr) -> list[Scope]:
-    return [scope for scope in index.by_name.get(get_dotted_name(node) or "", ()) if scope.kind == "function"]
-
-
-def _list_defined_ops(scope: Scope) -> list[object]:
-    """The names of the ops that a function's decorators define."""
-    calls = [decorator for decorator in scope.decorators if isinstance(decorator, ast.Call) and decorator.args]
-    named = [call.args[0] for call in calls if _DEFINE in scope.names.resolve_node(call.func)]
-    return [name.value for name in named if isinstance(name, ast.Constant)]

@@ -10,8 +10,24 @@ from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name
 
 FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
-MULTIHEAD = frozenset({"torch.nn.MultiheadAttention", "torch.nn.modules.activation.MultiheadAttention"})
+# PyTorch's own modules that attend.
+MULTIHEAD = frozenset(
+    {
+        "torch.nn.MultiheadAttention",
+        "torch.nn.modules.MultiheadAttention",
+        "torch.nn.modules.activation.MultiheadAttention",
+        *(
+            f"torch.nn.{room}Transformer{kind}"
+            for room in ("", "modules.", "modules.transformer.")
+            for kind in ("", "Encoder", "Decoder", "EncoderLayer", "DecoderLayer")
+        ),
+    }
+)
+# What the forward of such a module calls on its heirs.
+MULTIHEAD_STEPS = ("_sa_block", "_mha_block", "_ff_block")
 FUNCTION_ENTRIES = ("forward", "backward", "setup_context", "jvp", "vjp")
+# The methods that a base class for message passing calls on its heirs.
+MESSAGE_STEPS = ("message", "edge_update", "message_and_aggregate", "aggregate", "update")
 _UNRECORDED = ("forward", "setup_context")
 _RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
 # In one file. Each class is asked for all of its own: of many the time would grow with the square.
@@ -90,6 +106,13 @@ def records_nothing(index: ModuleIndex, scope: Scope) -> bool:
         return False
     direct = f"{owner.name}.{scope.name}"
     return direct not in index.called()
+
+
+def passes_messages(index: ModuleIndex, scope: Scope) -> bool:
+    """Whether a class sends messages along the edges of a graph, as PyTorch Geometric's layers do."""
+    return any(
+        base.rpartition(".")[2] == "MessagePassing" for line in get_lineage(index, scope) for base in get_bases(line)
+    )
 
 
 def is_torch_module(index: ModuleIndex, scope: Scope) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.scopes import ModuleIndex, Scope
 
+PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 # What these give of a tensor is no tensor, or none that gradients flow through.
 METADATA = make_word_set(
     "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "

@@ -11,6 +11,7 @@ from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
 from theria_lint.rules.loader import Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS, parse_python
+from theria_lint.static.bound_uses import find_bound_use
 from theria_lint.static.detectors import (
     compiled_attention,
     fused_attention,
@@ -52,7 +53,7 @@ def _analyse_tree(
     found = [(rule, hit) for rule in present for hit in DETECTORS[rule.detector](code, rule)]
     unique: dict[tuple[str, Span], Suspect] = {}
     for rule, hit in _drop_yielding_hits(found):
-        unique.setdefault((rule.id, hit.span), _make_suspect(path, rule, hit))
+        unique.setdefault((rule.id, hit.span), _make_suspect(path, rule, hit, code))
     return tuple(sorted(unique.values(), key=lambda suspect: (suspect.span, suspect.rule)))
 
 
@@ -81,8 +82,9 @@ class _Claims:
         return begun > 0 and self._furthest[begun - 1] >= (inner.end_line, inner.end_column)
 
 
-def _make_suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
-    symbol = hit.scope.symbol or "<module>"
+def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView) -> Suspect:
+    bound = find_bound_use(code, hit) if hit.scope.kind != "function" else None
+    symbol = hit.scope.symbol or (bound.name if bound else "<module>")
     message = rule.format_message(hit.variant, hit.token, symbol, hit.detail)
     return Suspect(
         rule=rule.id,
@@ -93,7 +95,7 @@ def _make_suspect(path: str, rule: Rule, hit: Hit) -> Suspect:
         symbol=symbol,
         message=message,
         remedy=rule.remedy,
-        reach=hit.reach,
+        reach=bound.reach if bound else hit.reach,
         neutraliser=hit.neutraliser,
     )
 

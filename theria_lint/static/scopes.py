@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 # What these return does what their first argument does.
 WRAPPERS = frozenset({"functools.partial", "torch.compile", "torch.jit.script"})
@@ -396,3 +396,35 @@ def get_self_name(scope: Scope) -> str | None:
     if any(get_dotted_name(decorator) == "staticmethod" for decorator in scope.decorators):
         return None
     return scope.parameters[0]
+
+
+def get_callee_name(call: ast.Call) -> str:
+    """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def returns_value(scope: Scope) -> bool:
+    """Whether a function gives anything back."""
+    returned = [node.value for node in scope.select_nodes(ast.Return)]
+    returned += [node.value for node in scope.select_nodes(ast.Yield)]
+    return isinstance(scope.node, ast.Lambda) or any(value is not None for value in returned)
+
+
+class NameFollower(Protocol):
+    """What tells which functions of a module are meant: `mention_graph.MentionGraph`."""
+
+    index: ModuleIndex
+
+    def list_mentions(self, scope: Scope) -> list[Scope]:
+        """The functions that a function's own code names."""
+        ...
+
+    def list_named(self, scope: Scope, node: ast.expr) -> list[Scope]:
+        """The functions that one expression names."""
+        ...
+
+    def resolves_member(self, owner: Scope, name: str) -> bool:
+        """Whether the file says what an attribute of a class's instances runs."""
+        ...

@@ -11,7 +11,7 @@ from theria_lint.model import Target, TargetKind
 from theria_lint.sources.source_text import parse_python
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode, makes_attention, takes_attention_function
-from theria_lint.static.attention_patterns import is_fake_kernel
+from theria_lint.static.bound_names import find_bound_attention
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
@@ -23,6 +23,8 @@ from theria_lint.static.class_lineage import (
     is_autograd_function,
     is_torch_module,
 )
+from theria_lint.static.gradient_calls import takes_gradients
+from theria_lint.static.registered_ops import is_fake_kernel
 from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotted_name, is_device_kernel
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
@@ -48,6 +50,7 @@ class _TargetFinder:
     def __init__(self, index: ModuleIndex) -> None:
         self.index = index
         self.attention = AttentionCode(index)
+        self._running = frozenset(self.attention.callers)
         self.callers = self._collect_callers()
         self._constructors: dict[Scope, list[str]] = {}
 
@@ -58,6 +61,16 @@ class _TargetFinder:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
                 yield from self._iter_static_methods(scope)
+        known = {scope.name for scope in self.index.module.children}
+        for name, node in find_bound_attention(self.attention, frozenset(self.attention.entry_points)):
+            if name not in known:
+                yield name, self._make_bound_scope(name, node), TargetKind.FUNCTION
+
+    def _make_bound_scope(self, name: str, node: ast.Assign | ast.AnnAssign) -> Scope:
+        """A scope for what the module assigns to a name, which is called by it."""
+        module = self.index.module
+        assert node.value is not None
+        return Scope("name", name, name, node, module.names, module, nodes=list(ast.walk(node.value)))
 
     def _iter_static_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
         """The functions that a class holds: methods that need no instance."""
@@ -70,13 +83,14 @@ class _TargetFinder:
                     yield method.symbol, method, kind
 
     def make_target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
-        code = self.attention.collect_reachable(self._list_entry_methods(scope, kind))
-        symbols = {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
+        code = self.attention.collect_reachable(self._list_entry_methods(scope, kind)) - {scope}
+        symbols = self.attention.collect_variables((scope, *code))
+        symbols |= {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
         assert isinstance(scope.node, ast.stmt | ast.expr)
         return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
 
     def _list_entry_methods(self, scope: Scope, kind: TargetKind) -> list[Scope]:
-        if scope.kind == "function":
+        if scope.kind in ("function", "name"):
             return [scope]
         names = FUNCTION_ENTRIES if kind is TargetKind.AUTOGRAD_FUNCTION else CALL_ENTRIES
         return [entry for name in names for entry in find_methods_of(self.index, scope, name)]
@@ -125,6 +139,9 @@ class _TargetFinder:
         )
         if attention_names.takes_packed(scope.parameters):
             return named or computes
+        if scope in self._running:
+            used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.callers.get(scope, ()))
+            return bool(_list_required_parameters(scope)) and not used
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
         return named and computes and bool(_list_required_parameters(scope))
 
@@ -191,11 +208,15 @@ class _TargetFinder:
             return TargetKind.MODULE
         if find_methods_of(self.index, scope, "forward"):
             attends = self.attention.is_attention_class(scope) or self._attends_in_method(scope)
+            attends = attends or not self._running.isdisjoint(find_methods_of(self.index, scope, "forward"))
             return TargetKind.MODULE if is_torch_module(self.index, scope) and attends else None
         if self._inherits_attention(scope):
             return TargetKind.MODULE
         called = find_methods_of(self.index, scope, "__call__")
-        return TargetKind.FUNCTION if any(attention_names.takes_qkv(found.parameters) for found in called) else None
+        attends = any(
+            attention_names.takes_qkv(found.parameters) or self.attention.computes_attention(found) for found in called
+        )
+        return TargetKind.FUNCTION if attends else None
 
     def _attends_in_method(self, scope: Scope) -> bool:
         """Whether a forward runs a method of its own instance that computes attention."""

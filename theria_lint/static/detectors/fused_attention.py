@@ -80,7 +80,8 @@ def find_checkpoints(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     active = code.attention.active
     settled = list(_find_settled_partials(code, names))
     for call, name in settled:
-        if _is_reentrant(call.node) and _is_used_by_attention(code, call.site.scope, name):
+        given = any(_is_attention_argument(code, call.site.scope, argument) for argument in call.node.args[1:2])
+        if _is_reentrant(call.node) and (given or _is_used_by_attention(code, call.site.scope, name)):
             yield _make_checkpoint_hit(code, call.site, call.node, "")
     said = _add_aliases(code, {name for _, name in settled})
     for call in code.find_calls("anywhere"):

@@ -6,9 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule, RuleMatch
-from theria_lint.static.attention_patterns import get_callee_name
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, get_lines
-from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name
+from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name
 
 
 def find_hook_cuts(code: ModuleView, rule: Rule) -> Iterator[Hit]:

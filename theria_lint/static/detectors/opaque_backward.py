@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
-from theria_lint.static.attention_patterns import get_callee_name
 from theria_lint.static.class_lineage import is_autograd_function
 from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
-from theria_lint.static.scopes import LOADERS, Scope, get_dotted_name, is_device_kernel
+from theria_lint.static.scopes import LOADERS, Scope, get_callee_name, get_dotted_name, is_device_kernel
 
 _EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
 _BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
 from theria_lint.static import attention_names
-from theria_lint.static.attention_patterns import get_callee_name
 from theria_lint.static.dataflow import collect_derived_names, get_assignments, iter_loaded_names
 from theria_lint.static.detectors.opaque_backward import find_first_opaque, is_guarded_backward
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
-from theria_lint.static.scopes import Scope, get_dotted_name
+from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name
 
 # Integers, random state and layouts, by the names that people give them: no derivative flows through those.
 _DISCRETE = re.compile(

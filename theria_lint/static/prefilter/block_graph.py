@@ -14,6 +14,7 @@ from theria_lint.static.prefilter.entry_points import (
     find_renamed_operations,
     may_be_entry_point,
     may_make_weights,
+    may_run_foreign_attention,
     takes_softmax,
 )
 from theria_lint.static.prefilter.textual_names import find_word
@@ -80,6 +81,22 @@ class BlockGraph:
                 or self._uses_weights(block)
             )
         return self._entry_points[block]
+
+    def may_run_attention(self, block: TopLevelBlock) -> bool:
+        """Whether a block may be attention code, or run some of this file or another."""
+        return block in self._leading
+
+    @cached_property
+    def _leading(self) -> set[TopLevelBlock]:
+        """The blocks from which a way leads to one that may be attention code, or that may run some of another file."""
+        starts = (block for block in self.blocks.all if self.is_entry_point(block) or may_run_foreign_attention(block))
+        leading = self._make_upward_closure()
+        leading.add(starts)
+        return leading.blocks
+
+    def collect_ways_to_attention(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
+        """The blocks on the ways from some blocks to attention code that they may run."""
+        return self.collect_callees(blocks) & self._leading
 
     def _uses_weights(self, block: TopLevelBlock) -> bool:
         """Whether a block multiplies what a function may return that ends in a softmax of a product."""
@@ -179,7 +196,7 @@ class BlockGraph:
 
     def has_way(self, block: TopLevelBlock) -> bool:
         """Whether a way leads from attention code to a block, or it is attention code itself."""
-        self._led.add(upper for upper in self._above.add([block]) if self.is_entry_point(upper))
+        self._led.add(upper for upper in self._above.add([block]) if self.may_run_attention(upper))
         return block in self._led.blocks
 
     def collect_blocks_on_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:

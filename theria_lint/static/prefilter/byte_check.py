@@ -8,15 +8,20 @@ import unicodedata
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
 from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, get_triggers
+from theria_lint.static.weighted_values import NORMALISERS
 
-_CLASS = re.compile(rb"class[ \t]+(\w+)")
-_FUNCTION = re.compile(rb"def[ \t]+(\w+)")
+_WORD = re.compile(rb"\w*(?:[aA]tt[en]|ATTN|ATTEN|[sS][dD][pP][aA]|[mM][hHqQ][aA]|[gG][qQ][aA]|[mM][lL][aA])\w*")
+_EXPONENTIAL = re.compile(rb"exp[2_]?[\s\\]*\(")
 # An identifier that can name a query, whatever follows the first letters: `q`, `q_states`, `query_layer`, `xq`.
 _QUERY = re.compile(rb"[qQ](?:s|ry|RY|uer(?:y|ies)|UER(?:Y|IES))?(?:_\w*|[0-9]*)(?![A-Za-z])")
 # In lower case, here and below: what computes attention says one of these, or is named after it.
 _COMPUTING = (b"softmax", b"qkv")
 # A part of every word for attention.
 _ATTENTION = (b"attn", b"atten", b"sdpa", b"mha", b"mqa", b"gqa", b"mla")
+_TRANSFORMER = re.compile(rb"ransformer(?!s\b)")
+# What takes gradients, or normalises by hand.
+_GRADIENTS = (b"autograd.grad", b"torch.func", b"autograd import", b"functorch")
+_NORMALISED = tuple(name.encode() for name in NORMALISERS)
 
 
 def check_bytes(data: bytes, rules: RuleSet) -> bool:
@@ -32,7 +37,9 @@ def check_bytes(data: bytes, rules: RuleSet) -> bool:
     ):
         return True
     named = any(word in lower for word in _ATTENTION)
-    if named and _defines_attention(data):
+    if (named and _names_attention(data)) or _TRANSFORMER.search(data) is not None:
+        return True
+    if any(word in data for word in (*_GRADIENTS, *_NORMALISED)) or _is_normalised_by_hand(data):
         return True
     return _may_use_attention(data, lower, named, wanted) or _is_normalised_by_python(data)
 
@@ -42,13 +49,14 @@ def _is_normalised_by_python(data: bytes) -> bool:
     return not data.isascii() and not unicodedata.is_normalized("NFKC", data.decode("utf-8", "replace"))
 
 
-def _defines_attention(data: bytes) -> bool:
-    """Whether a function or class of the file is named after attention."""
-    names = b" ".join((*_CLASS.findall(data), *_FUNCTION.findall(data)))
-    lower = names.lower()
-    return any(word in lower for word in _ATTENTION) and any(
-        map(attention_names.names_attention, names.decode().split())
-    )
+def _names_attention(data: bytes) -> bool:
+    """Whether any word of the file names attention."""
+    return any(attention_names.names_attention(word.decode("utf-8", "replace")) for word in set(_WORD.findall(data)))
+
+
+def _is_normalised_by_hand(data: bytes) -> bool:
+    """Whether a file may divide an exponential by a sum of it."""
+    return b"exp" in data and b"/" in data and _EXPONENTIAL.search(data) is not None
 
 
 def _is_identifier_start(data: bytes, start: int) -> bool:

@@ -9,8 +9,11 @@ from itertools import chain
 
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
-from theria_lint.static.attention_patterns import OPERATION, PRODUCTS
+from theria_lint.static.attention_patterns import OPERATION
+from theria_lint.static.dataflow import PRODUCTS
+from theria_lint.static.gradient_calls import GRADIENT_NAMES
 from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, TopLevelBlock
+from theria_lint.static.weighted_values import NORMALISERS, REDUCERS
 
 _CLASS = re.compile(r"class[ \t]+(\w+)")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
@@ -19,8 +22,9 @@ _LAMBDA = re.compile(r"lambda\b([^:]*):")
 _NAMES = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*$")
 _NEAR = 200
 _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
-_MULTIHEAD = re.compile(r"MultiheadAttention")
-_MULTIHEAD_CALL = re.compile(r"MultiheadAttention[\s\\]*\(")
+_MULTIHEAD = re.compile(r"MultiheadAttention|Transformer(?:(?:En|De)coder(?:Layer)?)?(?!\w)")
+_MULTIHEAD_CALL = re.compile(rf"(?:{_MULTIHEAD.pattern})[\s\\]*[(,)]")
+_DEFINED_NAME = re.compile(r"(?:def|class)[ \t]+(\w+)")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 # The literal comes first: the engine then skips to it instead of trying every place.
 _PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
@@ -30,7 +34,7 @@ _VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
 # A part of every name of an operation: a text without any is not searched.
 _HINTS = (
     *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
-    *("flash_att", "sageattn", "xformers_attention"),
+    *("flash_att", "sageattn", "xformers_attention", "edge_softmax"),
 )
 _OPERATION = re.compile(rf"(?<!\w){OPERATION}")
 _WORD_END = re.compile(r"(?!\w)")
@@ -52,6 +56,8 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
         text
     ):
         return True
+    if ("MessagePassing" in text and takes_softmax(text)) or _may_write_memory(text):
+        return True
     if "def" not in text and "lambda" not in text:
         return False
     methods = frozenset(_iter_method_starts(block))
@@ -64,7 +70,9 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
 def may_method_be_entry_point(method: str) -> bool:
     """Whether a method of this text may be attention code by what it takes and computes."""
     found = INNER.finditer(method)
-    return any(test(method) for test in _COMPUTING) or any(_may_be_attention(method, match, False) for match in found)
+    return any(test(method) for test in (*_COMPUTING, _may_take_gradients)) or any(
+        _may_be_attention(method, match, False) for match in found
+    )
 
 
 def _iter_method_starts(block: TopLevelBlock) -> Iterator[int]:
@@ -75,15 +83,45 @@ def _iter_method_starts(block: TopLevelBlock) -> Iterator[int]:
 
 def _may_compute_attention(text: str) -> bool:
     """Whether a function of a text may compute attention of what it takes or makes."""
-    several = count_products(text) >= 2
     if takes_softmax(text):
-        return several or _may_make_qkv(text)
-    return several and _may_make_qkv(text)
+        return "*" in text or count_products(text) > 0 or "mul" in text or _may_make_qkv(text)
+    return count_products(text) >= 2 and _may_make_qkv(text)
+
+
+def _may_normalise(text: str) -> bool:
+    """Whether a function of a text may weigh values by normalised scores under another name than softmax."""
+    if any(name in text for name in NORMALISERS):
+        return True
+    return "exp" in text and "/" in text and any(name in text for name in REDUCERS)
+
+
+def _may_write_memory(text: str) -> bool:
+    """Whether a function of a text may take gradients of a memory."""
+    if not _may_take_gradients(text):
+        return False
+    if any(map(attention_names.is_memory_name, _DEFINED_NAME.findall(text))):
+        return True
+    return {"k", "v"} <= attention_names.collect_roles(_VARIABLE.findall(text))
+
+
+def _may_take_gradients(text: str) -> bool:
+    """Whether a function of a text may differentiate something and use what comes of it."""
+    return any(name in text for name in GRADIENT_NAMES) or (".grad" in text and "backward" in text)
 
 
 def _may_pass_qkv_on(text: str) -> bool:
     """Whether a function of a text may be a forward that passes q, k and v on."""
     return _ENTRY.search(text) is not None and _may_make_qkv(text)
+
+
+def may_run_foreign_attention(block: TopLevelBlock) -> bool:
+    """Whether a function or class may run attention of another file, by the names that it says."""
+    return block.named and block.body is None and any(map(_names_attending, block.get_mentions()))
+
+
+@lru_cache(maxsize=8192)
+def _names_attending(name: str) -> bool:
+    return attention_names.names_attention(name) or attention_names.is_attending_class_name(name)
 
 
 def _may_be_attention_lambda(text: str) -> bool:
@@ -193,6 +231,7 @@ def _may_end_in_softmax(text: str) -> bool:
 # that holds it.
 _COMPUTING: tuple[Callable[[str], bool], ...] = (
     _may_compute_attention,
+    _may_normalise,
     may_call_operation,
     _may_pass_qkv_on,
     _may_be_attention_lambda,

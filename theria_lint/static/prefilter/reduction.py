@@ -14,7 +14,13 @@ from functools import cached_property
 
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
-from theria_lint.static.class_lineage import CALL_ENTRIES, CONTEXT_ENTRY, FUNCTION_ENTRIES
+from theria_lint.static.class_lineage import (
+    CALL_ENTRIES,
+    CONTEXT_ENTRY,
+    FUNCTION_ENTRIES,
+    MESSAGE_STEPS,
+    MULTIHEAD_STEPS,
+)
 from theria_lint.static.dataflow import METADATA
 from theria_lint.static.prefilter.block_graph import BlockGraph, list_given_names
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point
@@ -110,6 +116,7 @@ def _select_needed(
     ways += graph.collect_callees(roots)
     needed.update(ways, graph.collect_blocks_on_ways(ways))
     needed |= graph.find_weight_makers(needed)
+    needed |= graph.collect_ways_to_attention(needed)
     return graph.add_base_classes(needed) if needed else None
 
 
@@ -144,7 +151,7 @@ HOOKS = ("register_", "saved_tensors_hooks")
 # Words that only count beside another.
 _BESIDE = {"requires_grad_": "detach"}
 # Methods that run without being named.
-_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, CONTEXT_ENTRY})
+_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, CONTEXT_ENTRY})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
 _WORD = re.compile(r"\w+")
 # Up to so many methods a search of the text for each is quicker than a look at every word.

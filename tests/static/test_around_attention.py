@@ -1,0 +1,203 @@
+"""Attention without products of queries and keys, the code around attention, and what a module binds to a name."""
+
+from __future__ import annotations
+
+import pytest
+
+from theria_lint.model import TargetKind
+from theria_lint.rules.loader import load_rules
+from theria_lint.static.scan import scan_source
+from theria_lint.static.targets import find_targets
+
+RULES = load_rules()
+HEAD = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+
+
+def suspects(code: str) -> list[str]:
+    found = scan_source("file.py", HEAD + code, RULES)
+    assert found == scan_source("file.py", HEAD + code, RULES, prefilter=False)
+    return [suspect.symbol for suspect in found]
+
+
+def targets(code: str) -> dict[str, TargetKind]:
+    return {target.symbol: target.kind for target in find_targets("file.py", HEAD + code)}
+
+
+INPUTS = "    def forward(self, x, mask=None):\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = F.leaky_relu(self.a(x) + self.b(x).mT).softmax(-1)\n        return a.detach() @ self.v(x)",
+        "weights = torch.softmax(self.score(torch.tanh(self.w(x))), dim=1)\n"
+        "        return (weights.detach() * x).sum(1)",
+        "e = self.score(x).exp()\n        p = (e / e.sum(1, keepdim=True)).detach()\n"
+        "        return (p * self.v(x)).sum(1)",
+        "src, dst = mask\n        e = torch.exp(self.a(x)[src] + self.b(x)[dst])\n"
+        "        norm = torch.zeros_like(x[:, :1]).index_add(0, dst, e)\n"
+        "        return torch.zeros_like(x).index_add(0, dst, (e / norm[dst]).detach() * self.v(x)[src])",
+        "alpha = scatter_softmax(self.a(x), mask)\n        return torch.einsum('e,ed->ed', alpha.detach(), self.v(x))",
+        "return torch.mul(entmax15(self.score(x)).detach(), self.v(x)).sum(-2)",
+    ],
+    ids=["additive", "pooling", "by hand", "on edges", "scatter", "entmax"],
+)
+def test_normalised_scores_that_weigh_values_are_attention(body: str) -> None:
+    code = f"class Mixer(nn.Module):\n{INPUTS}        {body}\n"
+    assert suspects(code) == ["Mixer.forward"]
+    assert targets(code) == {"Mixer": TargetKind.MODULE}
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("Mixer", "return torch.softmax(x, -1).detach() * x"),
+        ("Mixer", "return (torch.softmax(self.gate(x), -1) * self.experts(x)).detach()"),
+        ("Mixer", "p = self.head(x).softmax(-1)\n        return -(p * p.log()).sum().detach()"),
+        ("Mixer", "return (self.weights.softmax(0) * 2.0 * self.bias).sum().detach() + x"),
+        ("Mixer", "e = (-x).exp()\n        return (x / (1 + e)).detach() * x"),
+        ("FocalLoss", "p = self.head(x).softmax(-1)\n        return (p * mask).sum().detach()"),
+        ("TopKRouter", "return (self.w(x).softmax(-1) * self.v(x)).detach()"),
+    ],
+)
+def test_other_softmaxes_weigh_no_values(name: str, body: str) -> None:
+    code = f"class {name}(nn.Module):\n{INPUTS}        {body}\n"
+    assert (suspects(code), targets(code)) == ([], {})
+
+
+MEMORY = (
+    "        q, k, v = self.q(x), self.k(x), self.v(x)\n"
+    "        w = self.w.detach().requires_grad_()\n"
+    "        g, = torch.autograd.grad(((self.read(k, w) - v) ** 2).sum(), w, create_graph=True)\n"
+    "        return self.read(q, self.w - g)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"class Layer(nn.Module):\n{INPUTS}{MEMORY}",
+        "class FastWeights(nn.Module):\n    def step(self, x, w):\n        w = w.detach().requires_grad_()\n"
+        "        return w - torch.autograd.grad(self.loss(x, w), w, create_graph=True)[0]\n"
+        "    def forward(self, x): return x @ self.step(x, self.w)\n",
+        "from torch.func import grad\ndef update(keys, values, w):\n"
+        "    return w - grad(lambda w: ((keys @ w - values) ** 2).sum())(w.detach())\n",
+    ],
+)
+def test_a_memory_that_is_written_by_gradients_is_attention(code: str) -> None:
+    assert len(suspects(code)) == 1
+    assert len(targets(code)) <= 1
+
+
+ATTENTION = (
+    "class Attention(nn.Module):\n    def forward(self, x):\n        q, k, v = self.qkv(x).chunk(3, -1)\n"
+    "        return (q @ k.mT).softmax(-1) @ v\n"
+    "def attention(q, k, v): return (q @ k.mT).softmax(-1) @ v\n"
+)
+OWNER = "    def __init__(self):\n        super().__init__()\n        self.mix = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "symbols"),
+    [
+        (f"class Block(nn.Module):\n{OWNER.format('Attention()')}"
+         "    def forward(self, x): return x + self.mix(x).detach()\n", ["Block.forward"]),
+        (f"class Stack(nn.Module):\n{OWNER.format('nn.ModuleList(Attention() for _ in range(2))')}"
+         "    def forward(self, x):\n        for layer in self.mix: x = layer(x.detach())\n        return x\n",
+         ["Stack.forward"]),
+        (f"class Block(nn.Module):\n{OWNER.format('Attention()')}    def _run(self, x): return self.mix(x.detach())\n"
+         "    def forward(self, x): return self._run(x)\n", ["Block._run"]),
+        (f"class Inner(nn.Module):\n{OWNER.format('Attention()')}    def forward(self, x): return self.mix(x)\n"
+         f"class Outer(nn.Module):\n{OWNER.format('Inner()')}    def forward(self, x): return self.mix(x.detach())\n",
+         ["Outer.forward"]),
+        ("def block(x, w): return x + attention(x @ w, x, x).detach()\n", ["block"]),
+        ("from torch.utils.checkpoint import checkpoint\n"
+         "def block(x, w): return checkpoint(attention, x, x.detach(), w, use_reentrant=False)\n", ["block"]),
+        ("def slope(energy, x):\n    x = x.detach().requires_grad_()\n"
+         "    return torch.autograd.grad(energy(x).sum(), x, create_graph=True)[0]\n"
+         "def main(x):\n    model = Attention()\n    return slope(model, x)\n", ["slope"]),
+        (f"class Heir(Attention):\n{OWNER.format('nn.Linear(2, 2)')}        self.register_hook(lambda g: g.detach())\n",
+         ["Heir.__init__"]),
+    ],
+)  # fmt: skip
+def test_the_code_around_attention_is_attention_code(code: str, symbols: list[str]) -> None:
+    assert suspects(ATTENTION + code) == symbols
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .layers import CrossAttention\nclass Block(nn.Module):\n"
+        f"{OWNER.format('CrossAttention(8)')}    def forward(self, x): return self.mix(x.detach())\n",
+        "from .layers import TransformerBlock\nclass Block(nn.Module):\n"
+        f"{OWNER.format('nn.Sequential(TransformerBlock(8))')}    def forward(self, x): return self.mix(x.detach())\n",
+        "class Block(nn.Module):\n    def __init__(self, attn):\n        self.attn = attn\n"
+        "    def forward(self, x): return self.attn(x.detach())\n",
+        "class Block(nn.TransformerEncoderLayer):\n    def _sa_block(self, x, *rest): return x.detach()\n",
+        "from .ops import fused_attention\nclass Block(nn.Module):\n"
+        "    def forward(self, x): return fused_attention(x, x.detach())\n",
+        "from torch_geometric.nn import MessagePassing\nclass Block(MessagePassing):\n"
+        "    def edge_update(self, a, index): return softmax(a, index)\n"
+        "    def message(self, x_j, alpha): return alpha * x_j.detach()\n"
+        "    def forward(self, x, edges): return self.propagate(edges, x=x)\n",
+        "class Block:\n    def __call__(self, attn, hidden):\n"
+        "        query, key, value = attn.to_q(hidden), attn.to_k(hidden), attn.to_v(hidden)\n"
+        "        return attn.mix(query.detach(), key, value)\n",
+    ],
+    ids=["imported", "transformer", "given", "kin", "function", "graph", "processor"],
+)
+def test_what_runs_attention_of_other_files_is_a_target_and_attention_code(code: str) -> None:
+    assert len(suspects(code)) == 1
+    assert set(targets(code)) == {"Block"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train", "evaluate", "predict", "build_block", "plot_weights", "count_flops", "generate", "main", "fit_epoch"],
+)
+def test_who_trains_or_watches_attention_is_not(name: str) -> None:
+    code = f"def {name}(x, w): return x + attention(x @ w, x, x).detach()\n"
+    assert (suspects(ATTENTION + code), set(targets(ATTENTION + code))) == ([], {"Attention", "attention"})
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        "torch.compile(attention)",
+        "torch.compile(mode='default')(attention)",
+        "functools.partial(attention)",
+        "torch.vmap(attention)",
+        "functools.partial(torch.utils.checkpoint.checkpoint, attention, use_reentrant=False)",
+        "make()",
+        "wrap(attention)",
+        "Attention.run",
+    ],
+)
+def test_attention_that_a_module_binds_to_a_name_is_a_target(bound: str) -> None:
+    code = (
+        f"{ATTENTION}import functools\n"
+        "def make():\n    def inner(q, k, v): return attention(q, k, v)\n    return inner\n"
+        "def wrap(f):\n    def inner(*args): return f(*args)\n    return inner\n"
+    )
+    found = {target.symbol: target for target in find_targets("file.py", f"{HEAD}{code}bound = {bound}\n")}
+    if bound == "Attention.run":
+        assert "bound" not in found
+    else:
+        assert found["bound"].kind is TargetKind.FUNCTION
+        assert {"bound", "attention"} <= found["bound"].reaches
+
+
+def test_what_a_module_makes_of_other_things_is_none() -> None:
+    code = f"{ATTENTION}table = dict(a=attention)\nother = torch.compile(abs)\nlayer = Attention()\n"
+    assert set(targets(code)) == {"Attention", "attention"}
+
+
+def test_a_suspect_of_a_module_is_known_by_the_name_that_it_gives() -> None:
+    code = f"{ATTENTION}import functools\nfrom torch.utils.checkpoint import checkpoint\n"
+    code += "again = functools.partial(checkpoint, use_reentrant=True)\n"
+    code += "def run(q, k, v): return again(attention, q, k, v)\n"
+    assert suspects(code) == ["again"]
+    (suspect,) = scan_source("file.py", HEAD + code, RULES)
+    (target,) = (found for found in find_targets("file.py", HEAD + code) if found.may_execute(suspect))
+    assert target.symbol == "run"
+    assert suspect.reach[0] == target.line

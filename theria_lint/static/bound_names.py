@@ -1,0 +1,98 @@
+"""Find attention that a module makes and gives a name: compiled, partly applied, wrapped, or returned by a factory."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+
+from theria_lint.static import attention_names
+from theria_lint.static.scopes import NameFollower, Scope, get_dotted_name, returns_value
+
+# What these return computes what their argument computes.
+_WRAPPERS = frozenset(
+    {
+        "functools.partial",
+        "functools.wraps",
+        "functools.lru_cache",
+        "torch.compile",
+        "torch.compiler.disable",
+        "torch.compiler.allow_in_graph",
+        "torch.jit.script",
+        "torch.jit.trace",
+        "torch.vmap",
+        "torch.func.vmap",
+        "torch.no_grad",
+        "torch.enable_grad",
+        "torch.inference_mode",
+        "torch.set_grad_enabled",
+        "torch.utils.checkpoint.checkpoint",
+        "torch._dynamo.optimize",
+        "torch._dynamo.disable",
+    }
+)
+
+
+def find_bound_attention(
+    code: NameFollower, attention: Collection[Scope]
+) -> Iterator[tuple[str, ast.Assign | ast.AnnAssign]]:
+    """The names to which a module's own code assigns a callable that is made of attention, with the assignment."""
+    for kind in (ast.Assign, ast.AnnAssign):
+        for node in code.index.module.select_nodes(kind):
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            names = [target for target in get_targets(node) if isinstance(target, ast.Name)]
+            if names and isinstance(node.value, ast.Call):
+                yield from ((name.id, node) for name in names if _makes_attention(code, attention, name.id, node.value))
+
+
+def get_targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    """What an assignment assigns to."""
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def _makes_attention(code: NameFollower, attention: Collection[Scope], name: str, call: ast.Call) -> bool:
+    """Whether a call returns a function that attends."""
+    module = code.index.module
+    callee = call.func.func if isinstance(call.func, ast.Call) else call.func
+    if any(_returns_attention(attention, found) for found in code.list_named(module, callee)):
+        return True
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    attends = any(_is_attention(code, attention, argument) for argument in given)
+    if not attends:
+        return False
+    wraps = not _WRAPPERS.isdisjoint(module.names.resolve_node(callee)) or any(
+        makes_function(found) for found in code.list_named(module, callee)
+    )
+    return wraps or attention_names.is_attention_function_name(name)
+
+
+def _returns_attention(attention: Collection[Scope], scope: Scope) -> bool:
+    """Whether a function of the file returns a function of its own that attends."""
+    inner = [child for child in scope.children if child.kind == "function"]
+    return makes_function(scope) and any(child in attention for child in inner)
+
+
+def makes_function(scope: Scope) -> bool:
+    """Whether a function returns one: what is defined in it, a lambda, or a function with some arguments given."""
+    if not returns_value(scope):
+        return False
+    inner = {child.name for child in scope.children if child.kind == "function"}
+    for node in scope.select_nodes(ast.Return):
+        value = node.value
+        if isinstance(value, ast.Lambda) or (get_dotted_name(value) if value else None) in inner:
+            return True
+        if isinstance(value, ast.Call) and "functools.partial" in scope.names.resolve_node(value.func):
+            return True
+    return False
+
+
+def _is_attention(code: NameFollower, attention: Collection[Scope], node: ast.expr) -> bool:
+    """Whether an argument is a function that attends, of this file or of another, or makes one."""
+    if isinstance(node, ast.Call):
+        return any(_is_attention(code, attention, part) for part in (node.func, *node.args))
+    path = get_dotted_name(node)
+    if path is None:
+        return False
+    if any(found in attention for found in code.list_named(code.index.module, node)):
+        return True
+    last = [found.rpartition(".")[2] for found in code.index.module.names.resolve_path(path)]
+    return any(map(attention_names.is_attention_function_name, last))
