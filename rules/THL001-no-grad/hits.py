@@ -31,3 +31,9 @@ class AttentionFunction(torch.autograd.Function):  # verdict: silent_collapse
             dp = grad_out @ v.transpose(-2, -1)
             ds = p * (dp - (dp * p).sum(dim=-1, keepdim=True)) * scale
             return ds @ k, ds.transpose(-2, -1) @ q, p.transpose(-2, -1) @ grad_out
+
+
+def attention_in_a_given_mode(q, k, v, recording=False):  # verdict: hard_structural
+    with torch.set_grad_enabled(recording):  # expect: THL001 confirmed
+        weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
+    return weights @ v

@@ -38,3 +38,9 @@ def evaluate(model: nn.Module, batches) -> float:
 def sample(model: nn.Module, start):
     with torch.inference_mode():  # near miss: sampling is no attention
         return model(start).argmax(dim=-1)
+
+
+def attention_in_the_mode_around_it(q, k, v):  # verdict: safe
+    recording = torch.is_grad_enabled()
+    with torch.set_grad_enabled(recording):  # near miss: the mode stays as it was
+        return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1) @ v

@@ -29,3 +29,15 @@ class Round(torch.autograd.Function):
     @once_differentiable  # near miss: rounding is no attention, and none calls it here
     def backward(ctx, grad_out):
         return grad_out
+
+
+def _straight(ctx, grad_out):
+    return grad_out
+
+
+class Floor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.floor()
+
+    backward = staticmethod(once_differentiable(_straight))  # near miss: nor is this

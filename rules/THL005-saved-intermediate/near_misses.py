@@ -21,3 +21,22 @@ class InputsAndOutputs(torch.autograd.Function):  # verdict: safe
         dp = grad_out @ v.transpose(-2, -1)
         ds = p * (dp - (grad_out * out).sum(dim=-1, keepdim=True)) * ctx.scale
         return ds @ k, ds.transpose(-2, -1) @ q, p.transpose(-2, -1) @ grad_out, None
+
+
+class UnusedMark(torch.autograd.Function):  # verdict: safe
+    @staticmethod
+    def forward(ctx, q, k, v):
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        best = scores.argmax(dim=-1)
+        ctx.mark_non_differentiable(best)  # near miss: an index, which backward does not use
+        ctx.save_for_backward(q, k, v)  # near miss: inputs
+        return scores.softmax(dim=-1) @ v, best
+
+    @staticmethod
+    def backward(ctx, grad_out, _):
+        q, k, v = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        p = (q @ k.transpose(-2, -1) * scale).softmax(dim=-1)
+        dp = grad_out @ v.transpose(-2, -1)
+        ds = p * (dp - (dp * p).sum(dim=-1, keepdim=True)) * scale
+        return ds @ k, ds.transpose(-2, -1) @ q, p.transpose(-2, -1) @ grad_out

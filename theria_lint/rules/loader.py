@@ -17,7 +17,7 @@ _LARGEST = 256 * 1024
 _FIELDS = ("token", "symbol", "detail")
 SEVERITIES = ("error", "warning", "note")
 KINDS = ("context", "decorator", "method", "attribute", "function")
-CONDITIONS = ("always", "false", "not-false")
+CONDITIONS = ("always", "false", "not-true", "not-false")
 RECORDED = "recorded"
 """Attention code, but for the forwards of Functions: nothing is recorded in those anyway."""
 

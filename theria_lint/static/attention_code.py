@@ -57,8 +57,9 @@ class AttentionCode(MentionGraph):
         )
         made = (found for value in bound for part in ast.walk(value) for found in self._list_made(part))
         self.active = self.collect_reachable([*self.entry_points, *made])
-        halves = (found for operator, found in self._registered.items() if operator in self.active)
-        self.registered_backwards = [found[0] for found in halves if found]
+        halves = [found for operator, found in self._registered.items() if operator in self.active]
+        halves += [found for found in self._registered_by_name.values() if not self.active.isdisjoint(found)]
+        self.registered_backwards = list(dict.fromkeys(found[0] for found in halves if found))
         self.setup = set(self._iter_constructors()) - self.active
 
     def _list_made(self, node: ast.AST) -> list[Scope]:

@@ -132,10 +132,17 @@ def find_methods_of(index: ModuleIndex, scope: Scope, name: str) -> list[Scope]:
 
 
 def _find_assigned_functions(index: ModuleIndex, scope: Scope, name: str) -> list[Scope]:
-    """The functions of the file that the body of a class assigns to a name: ``forward = _forward``."""
-    assigned = (node for node in scope.select_nodes(ast.Assign) if _is_name(node.targets[0], name))
-    named = (found for node in assigned for found in index.by_name.get(get_dotted_name(node.value) or "", ()))
+    """The functions that the body of a class assigns to a name: ``forward = _forward``, perhaps ``staticmethod``."""
+    assigned = (node.value for node in scope.select_nodes(ast.Assign) if _is_name(node.targets[0], name))
+    named = (found for value in assigned for found in index.by_name.get(_unwrap_function(value) or "", ()))
     return [found for found in named if found.kind == "function"]
+
+
+def _unwrap_function(value: ast.expr) -> str | None:
+    """The name behind calls of one argument each."""
+    while isinstance(value, ast.Call) and value.args:
+        value = value.args[0]
+    return get_dotted_name(value)
 
 
 def _is_name(target: ast.expr, name: str) -> bool:

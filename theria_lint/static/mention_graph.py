@@ -15,7 +15,7 @@ from theria_lint.static.class_lineage import (
     get_lineage,
     is_autograd_function,
 )
-from theria_lint.static.registered_ops import find_registered_derivatives
+from theria_lint.static.registered_ops import find_derivatives_by_name, find_registered_derivatives
 from theria_lint.static.scopes import (
     ModuleIndex,
     Scope,
@@ -43,6 +43,7 @@ class MentionGraph:
         self._next: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._registered = find_registered_derivatives(index)
+        self._registered_by_name = find_derivatives_by_name(index)
 
     def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
         """The functions that running ``roots`` may run, ``roots`` and what is nested in them included."""
@@ -92,6 +93,10 @@ class MentionGraph:
         """Whether the file says what an attribute of a class's instances runs."""
         return any(True for _ in self._resolve_member(owner, name))
 
+    def has_formula(self, operator: Scope) -> bool:
+        """Whether the file registers a backward for a custom op."""
+        return operator in self._registered
+
     def list_mentions(self, scope: Scope) -> list[Scope]:
         """The functions of the file that a function's own code names, and so may call."""
         if scope not in self._mentions:
@@ -115,6 +120,8 @@ class MentionGraph:
         for node in (*scope.header, *scope.nodes):
             if type(node) in _NAMING_NODES:
                 yield from self._resolve_mention(scope, node, instance, names)
+                if self._registered_by_name:
+                    yield from self._registered_by_name.get(get_dotted_name(node) or "", ())
 
     def _resolve_mention(
         self, scope: Scope, node: ast.AST, instance: str | None, names: set[tuple[str, str | None]]

@@ -18,13 +18,30 @@ def find_registered_derivatives(index: ModuleIndex) -> dict[Scope, list[Scope]]:
     for call in calls:
         if get_callee_name(call) != _REGISTER:
             continue
-        given = {keyword.arg: keyword.value for keyword in call.keywords}
         operators, arguments = _find_registered_ops(index, call)
-        halves = [*arguments[:1], *(given[name] for name in ("backward", "setup_context") if name in given)]
-        functions = [function for half in halves for function in _find_functions(index, half)]
+        functions = _list_halves(index, call, arguments)
         for operator in operators:
             found.setdefault(operator, []).extend(functions)
     return found
+
+
+def find_derivatives_by_name(index: ModuleIndex) -> dict[str, list[Scope]]:
+    """The same for the ops that a file knows by their names alone: ``torch.ops.ns.op`` of ``"ns::op"``."""
+    found: dict[str, list[Scope]] = {}
+    for call in (call for scope in index.scopes for call in scope.select_nodes(ast.Call)):
+        name = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+        if get_callee_name(call) == _REGISTER and isinstance(name, str):
+            found.setdefault("torch.ops." + name.replace("::", "."), []).extend(
+                _list_halves(index, call, call.args[1:])
+            )
+    return found
+
+
+def _list_halves(index: ModuleIndex, call: ast.Call, arguments: list[ast.expr]) -> list[Scope]:
+    """The backward and the ``setup_context`` that a registration is given."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    halves = [*arguments[:1], *(given[name] for name in ("backward", "setup_context") if name in given)]
+    return [function for half in halves for function in _find_functions(index, half)]
 
 
 def is_fake_kernel(scope: Scope) -> bool:

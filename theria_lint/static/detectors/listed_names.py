@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from theria_lint.rules.loader import RECORDED, Rule, RuleMatch
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.class_lineage import records_nothing
+from theria_lint.static.dataflow import get_assignments
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, format_ambiguity, get_body_lines, get_lines
 from theria_lint.static.scopes import get_dotted_name
 
@@ -52,7 +53,7 @@ def _match_context(code: ModuleView, match: RuleMatch, site: CodeSite, detail: s
     if not isinstance(call, ast.Call) or call.func is not node:
         # A bare name acts as a decorator only; elsewhere it is passed around and a call of it shows.
         return _make_decorator_hit(code, match, site, node, detail) if _is_decorator(site, node) else None
-    if not _is_switch_thrown(match.when, call):
+    if not _is_switch_thrown(match.when, call) or _restores_state(site, call):
         return None
     if _is_decorator(site, call):
         return _make_decorator_hit(code, match, site, call, detail)
@@ -70,12 +71,29 @@ def _is_switch_thrown(when: str, call: ast.Call) -> bool:
         return True
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     constant = arguments[0].value if arguments and isinstance(arguments[0], ast.Constant) else None
+    if when == "not-true":
+        return bool(arguments) and constant is not True
     return constant is False if when == "false" else constant is not False
+
+
+def _restores_state(site: CodeSite, call: ast.Call) -> bool:
+    """Whether a switch is set to what it was: to ``torch.is_grad_enabled()``, or a name that holds it."""
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if len(arguments) != 1:
+        return False
+    values = [value for names, value in get_assignments(site.scope) if get_dotted_name(arguments[0]) in names]
+    return any(_asks_state(value) for value in (*arguments, *values))
+
+
+def _asks_state(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and (get_dotted_name(value.func) or "").endswith("is_grad_enabled")
 
 
 def _wraps_function(match: RuleMatch, call: ast.Call) -> bool:
     """Whether ``no_grad(f)`` is called on a function, as a decorator would be."""
-    return match.when != "false" and len(call.args) == 1 and not isinstance(call.args[0], ast.Constant)
+    return (
+        match.when not in ("false", "not-true") and len(call.args) == 1 and not isinstance(call.args[0], ast.Constant)
+    )
 
 
 def _match_decorator(code: ModuleView, match: RuleMatch, site: CodeSite, detail: str) -> Hit | None:

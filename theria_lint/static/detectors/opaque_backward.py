@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
-from theria_lint.static.class_lineage import is_autograd_function
+from theria_lint.static.class_lineage import find_methods_of, is_autograd_function
 from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
 from theria_lint.static.scopes import LOADERS, Scope, get_callee_name, get_dotted_name, is_device_kernel
@@ -21,9 +21,11 @@ _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty",
 
 def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
-    methods = [backward for owner in code.autograd_functions for backward in owner.find_own_methods("backward")]
-    for backward in (*methods, *code.attention.registered_backwards):
-        if is_guarded_backward(backward):
+    methods = [
+        backward for owner in code.autograd_functions for backward in find_methods_of(code.index, owner, "backward")
+    ]
+    for backward in dict.fromkeys((*methods, *code.attention.registered_backwards)):
+        if is_guarded_backward(backward) or _is_guarded_by_call(code, backward):
             continue
         hit = find_first_opaque(code, backward)
         if hit is not None:
@@ -33,6 +35,16 @@ def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
 def is_guarded_backward(backward: Scope) -> bool:
     """Whether a backward is marked ``@once_differentiable``."""
     return any(_is_once_differentiable(backward, decorator) for decorator in backward.decorators)
+
+
+def _is_guarded_by_call(code: ModuleView, backward: Scope) -> bool:
+    """Whether a backward is given to ``once_differentiable`` before it is assigned."""
+    calls = (call for scope in code.index.scopes for call in scope.select_nodes(ast.Call))
+    return any(
+        get_callee_name(call) == "once_differentiable"
+        and any(get_dotted_name(argument) == backward.name for argument in call.args)
+        for call in calls
+    )
 
 
 def _is_once_differentiable(scope: Scope, decorator: ast.expr) -> bool:
@@ -143,15 +155,8 @@ def _is_custom_op(code: ModuleView, scope: Scope, name: str) -> bool:
         for decorator in found.decorators:
             callee = decorator.func if isinstance(decorator, ast.Call) else decorator
             if "torch.library.custom_op" in scope.names.resolve_node(callee):
-                return not _registers_autograd(code, name)
+                return not code.attention.has_formula(found)
     return False
-
-
-def _registers_autograd(code: ModuleView, name: str) -> bool:
-    """Whether the module says ``name.register_autograd(…)`` or ``torch.library.register_autograd(…)``."""
-    calls = (node for node in code.index.module.nodes if isinstance(node, ast.Call))
-    registered = {get_dotted_name(call.func) for call in calls if get_callee_name(call) == "register_autograd"}
-    return f"{name}.register_autograd" in registered or "torch.library.register_autograd" in registered
 
 
 def _fills_buffer(code: ModuleView, scope: Scope, call: ast.Call) -> bool:

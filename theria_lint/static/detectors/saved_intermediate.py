@@ -18,6 +18,7 @@ _DISCRETE = re.compile(
     r"(^|_)(rng|seed|state|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|block|blocks|"
     r"ids?|pos|positions?|bias_shape|philox|cu|counts?|num|kernel|meta|grid|order|perm)(_|$)"
 )
+_MARK = "mark_non_differentiable"
 # What these return is a tensor.
 _COMPUTED = attention_names.make_word_set(
     "softmax log_softmax logsumexp matmul bmm einsum exp log sum amax tril triu masked_fill"
@@ -55,7 +56,8 @@ class _SavingForward:
             for name, part in _pair_names(names, value):
                 self.values.setdefault(name, []).append(part)
         self.owner = owner
-        self.outputs = self._collect_outputs()
+        self.underived = self._collect_underived()
+        self.outputs = self._collect_outputs() - self.underived
         if scope.name == "setup_context":
             self._unpack_inputs_and_output()
 
@@ -64,6 +66,16 @@ class _SavingForward:
         for name, values in list(self.values.items()):
             if all(_find_root_name(value) in self.scope.parameters[1:] for value in values):
                 self.outputs.add(name)
+
+    def _collect_underived(self) -> set[str]:
+        """The outputs that are said to have no derivative: their graph is as lost as that of an intermediate."""
+        return {
+            argument.id
+            for call in self.scope.select_nodes(ast.Call)
+            if get_dotted_name(call.func) == f"{self.context}.{_MARK}"
+            for argument in call.args
+            if isinstance(argument, ast.Name)
+        }
 
     def _collect_outputs(self) -> set[str]:
         names: set[str] = set()
@@ -77,6 +89,8 @@ class _SavingForward:
         for node in self.scope.nodes:
             if isinstance(node, ast.Call) and get_dotted_name(node.func) == f"{self.context}.save_for_backward":
                 yield from self._find_saved_tensors(node)
+            elif isinstance(node, ast.Call) and get_dotted_name(node.func) == f"{self.context}.{_MARK}":
+                yield from self._find_marks(node)
             elif isinstance(node, ast.Assign):
                 yield from self._find_kept_attributes(node)
 
@@ -87,6 +101,21 @@ class _SavingForward:
             variant = self._classify_argument(argument)
             if variant is not None:
                 yield self._make_saved_hit(argument, call, variant)
+
+    def _find_marks(self, call: ast.Call) -> Iterator[Hit]:
+        """The outputs under the mark that backward uses."""
+        for argument in call.args:
+            if isinstance(argument, ast.Name) and self._is_kept(argument.id):
+                yield self._make_saved_hit(argument, call, "marked")
+
+    def _is_kept(self, name: str) -> bool:
+        """Whether backward uses an output of this name that the forward saves."""
+        return any(
+            isinstance(argument, ast.Name) and argument.id == name and _is_saved_tensor_used(self.owner, position)
+            for call in self.scope.select_nodes(ast.Call)
+            if get_dotted_name(call.func) == f"{self.context}.save_for_backward"
+            for position, argument in enumerate(call.args)
+        )
 
     def _find_kept_attributes(self, node: ast.Assign) -> Iterator[Hit]:
         for target in node.targets:
