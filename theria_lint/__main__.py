@@ -18,6 +18,10 @@ def main() -> None:
         from theria_lint.launch.diagnose_command import diagnose_model as diagnose
 
         diagnose(sys.argv[2:], prog_name="theria-lint diagnose")
+    if sys.argv[1:2] == ["record"]:
+        from theria_lint.launch.record_command import run_record_command
+
+        run_record_command(sys.argv[2:])
     os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
     if sys.argv[1:2] == ["server"]:
         from theria_lint.lsp.command import serve_editor as serve

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 import click
 
 from theria_lint import __version__
-from theria_lint.config import DEVICES, FAIL_ON, FORMATS, KEYS, Settings
+from theria_lint.config import CALLS, DEVICES, FAIL_ON, FORMATS, KEYS, Settings
 from theria_lint.errors import UserError
 from theria_lint.report import ReportView
 
@@ -71,6 +71,8 @@ class _Command(click.Command):
 )
 @click.option("--trust", is_flag=True, help="Allow the project's own choice of interpreter, now and from now on.")
 @click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
+@click.option("--calls", type=click.Choice(CALLS), help="Call targets as recorded, as guessed, or as recorded if so.")
+@click.option("--calls-dir", metavar="DIR", help='Where "theria-lint record" has kept calls.')
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
 @click.option(
@@ -106,7 +108,8 @@ def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.
 
     PATHS are files and directories; - is standard input. Without any, the working directory is checked.
-    "theria-lint server" serves editors by the Language Server Protocol.
+    "theria-lint server" serves editors by the Language Server Protocol, "theria-lint record" keeps how your tests call
+    what is linted, "theria-lint diagnose" tells which part of a model is not twice differentiable.
     """
     try:
         code = execute_options(paths, options)

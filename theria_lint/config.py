@@ -17,6 +17,8 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 ORACLES = ("reference", "finite differences")
 _LONGEST = 7 * 24 * 3600
 _MOST_JOBS = 1024
+CALLS = ("both", "recorded", "guessed")
+CALLS_DIR = os.path.join(".theria", "calls")
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "html")
 
 
@@ -24,8 +26,8 @@ class Settings(NamedTuple):
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
     ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch; ``python_by_project``: it is not the
-    user who has named it; ``linted``: the root, and what is to be linted. ``targets`` holds the tables
-    ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
+    user who has named it; ``linted``: the root, and what is to be linted; ``calls_dir`` None means `CALLS_DIR` in the
+    root. ``targets`` holds the tables ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
     """
 
     root: str = "."
@@ -48,6 +50,8 @@ class Settings(NamedTuple):
     output_format: str = "text"
     targets: tuple[dict[str, Any], ...] = ()
     adapters: tuple[str, ...] = ()
+    calls: str = "both"
+    calls_dir: str | None = None
     python_by_project: bool = False
     linted: tuple[str, ...] = ()
 
@@ -178,6 +182,8 @@ KEYS: dict[str, ValueReader] = {
     "output-format": _make_choice_reader(*FORMATS),
     "targets": _make_list_reader(_read_target_table),
     "adapters": _make_list_reader(_read_path),
+    "calls": _make_choice_reader(*CALLS),
+    "calls-dir": _read_path,
 }
 
 
@@ -249,7 +255,12 @@ def resolve_settings(
 
 
 # What a configuration file may name in its own project only, with the option that may name any.
-_KEPT_WITHIN = {"cache-dir": "--cache-dir", "baseline": "--baseline", "rule-paths": "--rule-path"}
+_KEPT_WITHIN = {
+    "cache-dir": "--cache-dir",
+    "calls-dir": "--calls-dir",
+    "baseline": "--baseline",
+    "rule-paths": "--rule-path",
+}
 
 
 def _check_within(path: str, root: str, named: str, option: str) -> None:

@@ -91,6 +91,11 @@ class ReasonCode(StrEnum):
     TORCH_BUG = "torch_bug"
     SHIMS_USED = "shims_used"
     GPU_QUERIES = "gpu_queries"
+    CALLED_AS_RECORDED = "called_as_recorded"
+    CALLS_UNUSED = "calls_unused"
+    NOT_RECORDED = "not_recorded"
+    STALE_CALL = "stale_call"
+    LOST_ARGUMENT = "lost_argument"
 
     # Rulings on a suspect.
     TARGET_INCONCLUSIVE = "target_inconclusive"
@@ -204,6 +209,10 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.DTYPE_VERDICT: {**_DTYPE, "verdict": Field.TEXT, "message": Field.OPTIONAL_TEXT},
     ReasonCode.PARAMETERS_VERDICT: {"name": Field.TEXT, "verdict": Field.TEXT},
     ReasonCode.TORCH_BUG: {"configuration": Field.TEXT},
+    ReasonCode.CALLED_AS_RECORDED: {"callers": Field.TEXTS},
+    ReasonCode.CALLS_UNUSED: {"reason": Field.REASON},
+    ReasonCode.STALE_CALL: {"caller": Field.TEXT, "message": Field.TEXT},
+    ReasonCode.LOST_ARGUMENT: {"message": Field.TEXT},
     ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.TEXTS},
     ReasonCode.GPU_QUERIES: {"queries": Field.TEXTS},
     ReasonCode.TARGET_INCONCLUSIVE: _TARGET,

@@ -13,6 +13,7 @@ from theria_lint.cache import Place
 from theria_lint.confirm.evidence import SuspectRuling, get_reason
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
+from theria_lint.confirm.recorded_hints import CallSource, find_recorded_hints
 from theria_lint.confirm.runner import RunLimits, VariantRunner
 from theria_lint.confirm.schedule import VariantExecutor, attribute_cases, measure_cases
 from theria_lint.confirm.target_case import TargetCase, make_cases
@@ -27,8 +28,8 @@ class ConfirmSettings:
     """How the dynamic stage runs: whose Python, where, for how long (seconds a target), with how much memory (bytes).
 
     ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration, ``adapters`` the files of
-    functions that call targets; results are kept in
-    ``cache``, unless it is None.
+    functions that call targets; results are kept in ``cache``, unless it is None; ``calls`` says where recorded calls
+    are.
     """
 
     python: str = sys.executable
@@ -39,6 +40,7 @@ class ConfirmSettings:
     targets: tuple[Mapping[str, Any], ...] = ()
     adapters: tuple[str, ...] = ()
     cache: Place | None = None
+    calls: CallSource | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,18 @@ def confirm_suspects(
 
 def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
     variants = VariantExecutor(files, runner)
-    cases = measure_cases(make_cases(files, settings.targets, settings.adapters), variants)
+    recorded, complaints = find_recorded_hints(files, settings.calls)
+    cases = measure_cases(make_cases(files, settings.targets, settings.adapters, recorded), variants)
     findings = _collect_findings(files, cases, variants)
     results = tuple(case.build_result() for case in cases)
     around = runner.worker_info
     return Confirmation(
-        findings, results, around.environment, protections=around.protections, interrupted=runner.interrupted
+        findings,
+        results,
+        around.environment,
+        notes=tuple(complaints),
+        protections=around.protections,
+        interrupted=runner.interrupted,
     )
 
 

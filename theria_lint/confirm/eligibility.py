@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from theria_lint.config import Settings
+from theria_lint.config import CALLS_DIR, Settings
 from theria_lint.errors import UserError
 from theria_lint.model import Disposition, Finding, SourceFile
 from theria_lint.reasons import Reason, ReasonCode
@@ -15,6 +15,7 @@ from theria_lint.result import Environment, LintReport, ScannedFile
 
 if TYPE_CHECKING:
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
+    from theria_lint.confirm.recorded_hints import CallSource
     from theria_lint.result import Progress
 
 
@@ -98,7 +99,16 @@ def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
         targets=settings.targets,
         adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),
         cache=place_of(settings.cache_dir, settings.linted) if settings.cache else None,
+        calls=_find_call_source(settings),
     )
+
+
+def _find_call_source(settings: Settings) -> CallSource:
+    from theria_lint.confirm.recorded_hints import CallSource
+
+    root = os.path.abspath(settings.root)
+    folder = settings.calls_dir or os.path.join(root, CALLS_DIR)
+    return CallSource(folder, root, settings.calls, within=settings.calls_dir or root)
 
 
 def _adapter(path: str, root: str) -> str:

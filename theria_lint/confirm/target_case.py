@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from theria.verdicts import Verdict
 from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
 from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
+from theria_lint.confirm.recorded_hints import RecordedHints
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult, name_configuration
 from theria_lint.reasons import Reason, ReasonCode
 
@@ -114,12 +115,15 @@ class Variant(NamedTuple):
 
 
 def make_cases(
-    files: Iterable[SourceFile], tables: Iterable[Mapping[str, Any]], adapters: Sequence[str] = ()
+    files: Iterable[SourceFile],
+    tables: Iterable[Mapping[str, Any]],
+    adapters: Sequence[str] = (),
+    recorded: RecordedHints | None = None,
 ) -> list[TargetCase]:
     """A case for every target, not yet run.
 
     ``tables`` are the configuration's ``[[tool.theria-lint.targets]]``, ``adapters`` its files of functions that call
-    targets.
+    targets; ``recorded`` what is known of their calls.
     """
     files, tables = list(files), list(tables)
     suspects = {file.path: file.suspects for file in files}
@@ -128,7 +132,7 @@ def make_cases(
         TargetCase(
             file,
             target,
-            common | _find_hints(file, target, tables),
+            common | (recorded or {}).get((file.path, target.symbol), {}) | _find_hints(file, target, tables),
             {frozenset(): Outcome(-1, target.symbol, reason=Reason(ReasonCode.SKIPPED))},
             _list_candidates(target, suspects),
         )

@@ -19,7 +19,7 @@ class Finder:
     def find_spec(name, path=None, target=None):
         return PathFinder.find_spec(name, [ROOT]) if name in ("theria", "theria_lint") else None
 ROOT = sys.argv.pop(1)
-sys.meta_path.append(Finder)
+sys.meta_path.insert(0, Finder)
 import runpy
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """

@@ -121,6 +121,7 @@ def _encode_run(run: Run) -> dict[str, Any]:
         "blocks": run.blocks,
         "states": run.states,
         "maml": run.maml,
+        "notes": [_encode_reason(note) for note in run.notes],
     }
 
 

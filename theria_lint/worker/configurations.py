@@ -18,6 +18,7 @@ from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import compute_outputs, list_tensors
 from theria_lint.worker.find_call.computation import are_alike, describe_computation
 from theria_lint.worker.find_call.further_calls import find_branch_specs, find_optional_tensor_specs
+from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
@@ -49,6 +50,8 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
     kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
     """
     spec = working_call.spec
+    if working_call.strategy.callers:
+        return _list_recorded_configurations(working_call)
     launched = shim_log.count_launches()
     found = {_FIRST: spec}
     if working_call.make_call().module is not None:
@@ -79,6 +82,19 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
     return found | find_scenes_by_code(working_call, found.values())
+
+
+def _list_recorded_configurations(working_call: WorkingCall) -> Configurations:
+    """The call that worked first, the other recorded ones, and all of what each returns."""
+    spec, callers = working_call.spec, working_call.strategy.callers
+    first = spec.choice[RECORDED]
+    found = {f"the call by {callers[first]}": spec}
+    for number, caller in enumerate(callers):
+        if number != first:
+            found[f"the call by {caller} ({number + 1})"] = replace(spec, choice={RECORDED: number}, seed=number + 1)
+    if _returns_several(working_call):
+        found["all that it returns"] = replace(spec, whole=True, seed=len(callers) + 1)
+    return found
 
 
 def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str, TrialSpec]:
@@ -117,8 +133,8 @@ def _returns_several(working_call: WorkingCall) -> bool:
 
 def keep_first_configuration(specs: Configurations) -> Configurations:
     """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
-    first = specs[_FIRST]
-    return {_FIRST: replace(first, shape=replace(first.shape, batch=1))}
+    name, first = next(iter(specs.items()))
+    return {name: replace(first, shape=replace(first.shape, batch=1))}
 
 
 def _specs_give_different_outputs(working_call: WorkingCall, spec: TrialSpec, other: TrialSpec) -> bool:

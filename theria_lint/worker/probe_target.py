@@ -105,6 +105,8 @@ def _probe_call(
     runs = [with_shim_notes(run, target) for run in _run_on_backends(subjects[0], kind, sdpa)]
     other, refusal = find_call_on_gpu_path(target, request, device, clock)
     runs = [with_cpu_path_note(run, refusal) for run in runs]
+    called = _describe_recorded_calls(working_call)
+    runs = [replace(run, notes=(*run.notes, *called)) for run in runs]
     if other is not None:
         subjects.append(
             replace(
@@ -118,6 +120,14 @@ def _probe_call(
     places = merge_spans(subject.traces.list_spans() for subject in subjects)
     aside = merge_spans(subject.traces.list_backward_spans() for subject in subjects)
     return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
+
+
+def _describe_recorded_calls(working_call: WorkingCall) -> list[Reason]:
+    """Whose recorded calls the target was called with, or why it was not called with those."""
+    if working_call.unused is not None:
+        return [Reason(ReasonCode.CALLS_UNUSED, {"reason": working_call.unused})]
+    callers = list(dict.fromkeys(working_call.strategy.callers))
+    return [Reason(ReasonCode.CALLED_AS_RECORDED, {"callers": callers})] if callers else []
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class CallStrategy:
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
-    module that the target stands in.
+    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order.
     """
 
     make: CallMaker
@@ -136,6 +136,7 @@ class CallStrategy:
     shares_keys: bool = False
     watched: bool = False
     home: str = ""
+    callers: tuple[str, ...] = ()
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a scene."""

@@ -77,10 +77,10 @@ class InvalidTrialError(ValueError):
     ``about`` has words of which the parameters that have to do with it are made.
     """
 
-    def __init__(self, code: ReasonCode, about: str = "") -> None:
+    def __init__(self, code: ReasonCode, about: str = "", data: Mapping[str, Any] | None = None) -> None:
         """Keeps the reason."""
         super().__init__(str(code))
-        self.reason = Reason(code)
+        self.reason = Reason(code, data or {})
         self.about = about
 
 
@@ -90,11 +90,15 @@ INVALID_OUTPUT_STAGE = 2
 
 @dataclass(frozen=True)
 class WorkingCall:
-    """A way to call a target, and a scene in which it worked. ``agrees``: its forward is softmax attention."""
+    """A way to call a target, and a scene in which it worked. ``agrees``: its forward is softmax attention.
+
+    ``unused``: why the calls that were recorded are not those that worked, if there are any.
+    """
 
     strategy: CallStrategy
     spec: TrialSpec
     agrees: bool
+    unused: Reason | None = None
 
     def make_call(self, spec: TrialSpec | None = None) -> BoundCall:
         """The call, in the scene that worked or in another."""

@@ -15,7 +15,7 @@ import torch
 from theria.probes.layouts import ODD, PACKED, SHARED, Shape
 from theria.probes.point import trial
 from theria_lint.model import TargetKind
-from theria_lint.reasons import ReasonCode
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.find_call import recorded_call, varlen
@@ -23,6 +23,7 @@ from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
 from theria_lint.worker.find_call.call_strategy import CallStrategy
 from theria_lint.worker.find_call.flags import read_flag
 from theria_lint.worker.find_call.hill_climb import hill_climb
+from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
     CannotCallError,
@@ -78,6 +79,24 @@ def find_working_call(
     Raises:
         CannotCallError: if nothing ran.
     """
+    unused = None
+    if hints.get("calls"):
+        replayed, unused = _find_recorded_call(target, kind, device, hints, budget)
+        if replayed is not None:
+            return replayed
+    if unused is not None or hints.get("unrecorded"):
+        why = unused or Reason(ReasonCode.NOT_RECORDED)
+        if hints.get("unrecorded") or not hints.get("guess", True):
+            raise CannotCallError(why)
+    return replace(_guess_call(target, kind, device, hints, budget), unused=unused)
+
+
+def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float) -> WorkingCall:
+    """The target with arguments that are guessed or that its package gives it.
+
+    Raises:
+        CannotCallError: if nothing ran.
+    """
     part = None
     if _is_called_by_functions(target, kind) and not (hints.get("kwargs") or hints.get("flag")):
         try:
@@ -95,6 +114,31 @@ def find_working_call(
     if (part or alone) and not is_in_graph(working_call.make_call(), working_call.spec.seed):
         raise part or OutsideGraphError
     return working_call
+
+
+def _find_recorded_call(
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
+) -> tuple[WorkingCall | None, Reason | None]:
+    """The target with the arguments that a recorded call gave it, in the most exact dtype that runs; or why none does.
+
+    Raises:
+        CannotCallError: if there is no time left.
+    """
+    search = CallSearch(time.monotonic() + budget / 2)
+    calls = hints["calls"]
+    strategy = make_replayed_strategy(target, kind, calls)
+    dtypes = [getattr(torch, hints["dtype"])] if "dtype" in hints else [*PRECISE_DTYPES, *HALF_DTYPES]
+    for dtype in dtypes:
+        for number in range(len(calls)):
+            spec = TrialSpec(
+                *(ODD, "bhtd", dtype, device, make_base_attention("reference")),
+                choice={RECORDED: number},
+                turned=read_flag(hints),
+            )
+            found = search.run_trial(strategy, spec)
+            if found is not None:
+                return found, None
+    return None, search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY).reason
 
 
 def _is_called_by_functions(target: Any, kind: TargetKind) -> bool:

@@ -1,0 +1,203 @@
+"""Store recorded calls, find those of a target, and check what a file says before anybody believes it. Needs no torch.
+
+A folder of calls has a folder for each target, ``<path of its file>/<symbol>/``, and in it two files for each call:
+``<name>.json``, what `call_tree` makes of its arguments, and ``<name>.safetensors``, the tensors that are kept whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from theria_lint.sources.source_text import ReadError, read_up_to
+
+FORMAT = 1
+MOST_CALLS = 4
+"""How many ways in which a target was called are kept."""
+
+LARGEST = 1 << 20
+"""Bytes that a file of a call may have."""
+
+_DEEPEST = 40
+_TEXTS = ("path", "symbol", "kind", "caller")
+
+
+class CallFile(NamedTuple):
+    """One recorded call: where it is kept, its document, and its tensors in safetensors' format (base64)."""
+
+    path: str
+    document: dict[str, Any]
+    tensors: str
+
+    def to_hint(self) -> dict[str, Any]:
+        """What the worker is given."""
+        return {"document": self.document, "tensors": self.tensors}
+
+
+class BadCallError(ValueError):
+    """A file holds no recorded call; the message says what is wrong with it."""
+
+
+def name_target_folder(folder: str, path: str, symbol: str) -> str:
+    """Where the calls of a target are kept; ``path`` is that of its file, relative to the project's root."""
+    return os.path.join(folder, *path.replace(os.sep, "/").split("/"), symbol.replace("<", "(").replace(">", ")"))
+
+
+def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[CallFile], list[str]]:
+    """The calls of a target, in the order of their names, and a sentence on each file that holds none.
+
+    A link that leads out of ``within`` is not followed.
+    """
+    found, complaints = [], []
+    inside = os.path.join(os.path.realpath(within), "")
+    for name in _list_files(name_target_folder(folder, path, symbol)):
+        try:
+            for part in (name, _name_tensors(name)):
+                if not os.path.realpath(part).startswith(inside):
+                    raise BadCallError("it is a link out of the project")
+            found.append(read_call(name, path, symbol))
+        except BadCallError as error:
+            complaints.append(f"{name}: is not used: {error}; record it again.")
+    return found[:MOST_CALLS], complaints
+
+
+def _name_tensors(name: str) -> str:
+    return name.removesuffix(".json") + ".safetensors"
+
+
+def _list_files(folder: str) -> Iterator[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    yield from (os.path.join(folder, name) for name in names if name.endswith(".json"))
+
+
+def read_call(name: str, path: str, symbol: str) -> CallFile:
+    """Read and check one file.
+
+    Raises:
+        BadCallError: if it is no call of that target.
+    """
+    try:
+        document = json.loads(read_up_to(LARGEST, name, "what a call may have"))
+        beside = _name_tensors(name)
+        tensors = read_up_to(LARGEST, beside, "what a call may have") if os.path.exists(beside) else b""
+    except ReadError as error:
+        raise BadCallError(error.message.rstrip(".")) from None
+    except (ValueError, RecursionError):
+        raise BadCallError("it is not valid JSON") from None
+    check_document(document)
+    if (document["path"].replace("\\", "/"), document["symbol"]) != (path.replace(os.sep, "/"), symbol):
+        raise BadCallError(f"it is a call of {document['symbol']} in {document['path']}")
+    return CallFile(name, document, base64.b64encode(tensors).decode("ascii"))
+
+
+def check_document(document: Any) -> None:
+    """Raise BadCallError unless a document has the form of a call."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BadCallError(f"it is not of format {FORMAT}")
+    for name in _TEXTS:
+        if not isinstance(document.get(name), str):
+            raise BadCallError(f"it has no {name}")
+    constructor = document.get("constructor")
+    for arguments in (document, *([] if constructor is None else [constructor])):
+        _check_arguments(arguments)
+
+
+def _check_arguments(held: Any) -> None:
+    if not isinstance(held, dict) or not isinstance(held.get("args"), list) or not isinstance(held.get("kwargs"), dict):
+        raise BadCallError("it has no arguments")
+    for tree in (*held["args"], *held["kwargs"].values()):
+        _check_tree(tree, 0)
+
+
+def _check_tree(tree: Any, depth: int) -> None:
+    """A tree is an object with one key, the kind of its node."""
+    if depth > _DEEPEST:
+        raise BadCallError("it is nested too deeply")
+    if not isinstance(tree, dict) or len(tree) != 1:
+        raise BadCallError("an argument has no form that is known")
+    ((kind, value),) = tree.items()
+    check = _CHECKS.get(kind)
+    if check is None or not check(value, depth + 1):
+        raise BadCallError(f"an argument has no form that is known ({str(kind)[:20]})")
+
+
+def _check_trees(value: Any, depth: int) -> bool:
+    if not isinstance(value, list):
+        return False
+    for tree in value:
+        _check_tree(tree, depth)
+    return True
+
+
+def _check_pairs(value: Any, depth: int) -> bool:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        return False
+    for key, tree in value:
+        _check_tree(key, depth)
+        _check_tree(tree, depth)
+    return True
+
+
+def _check_object(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict) or set(value) != {"class", "state"} or not _is_name(value["class"]):
+        return False
+    return _check_pairs(value["state"], depth)
+
+
+def _check_module(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict) or set(value) != {"class", "args", "kwargs"} or not _is_name(value["class"]):
+        return False
+    _check_arguments(value)
+    return True
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is ``module:qualified.name``."""
+    if not isinstance(value, str) or value.count(":") != 1:
+        return False
+    return all(part.isidentifier() for part in value.replace(":", ".").split("."))
+
+
+def _is_scalar(value: Any, depth: int) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+_STATISTICS = ("mean", "std", "low", "high")
+
+
+def _is_tensor(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("requires_grad"), bool):
+        return False
+    sizes = (value.get("shape"), value.get("stride"))
+    if not all(isinstance(s, list) and all(isinstance(n, int) and 0 <= n < 2**31 for n in s) for s in sizes):
+        return False
+    if len(value["shape"]) != len(value["stride"]) or not isinstance(value.get("dtype"), str):
+        return False
+    kept = isinstance(value.get("kept"), str)
+    return kept or all(isinstance(value.get(name), int | float) for name in _STATISTICS)
+
+
+_CHECKS: dict[str, Callable[[Any, int], bool]] = {
+    "value": _is_scalar,
+    "float": lambda value, depth: value in ("nan", "inf", "-inf"),
+    "list": _check_trees,
+    "tuple": _check_trees,
+    "set": _check_trees,
+    "dict": _check_pairs,
+    "size": lambda value, depth: isinstance(value, list) and all(isinstance(n, int) for n in value),
+    "dtype": lambda value, depth: isinstance(value, str) and value.isidentifier(),
+    "device": lambda value, depth: isinstance(value, str),
+    "tensor": _is_tensor,
+    "object": _check_object,
+    "module": _check_module,
+    "function": lambda value, depth: _is_name(value),
+    "member": lambda value, depth: _is_name(value),
+    "lost": lambda value, depth: isinstance(value, str),
+}
+"""The kinds of nodes, with what each has to hold."""

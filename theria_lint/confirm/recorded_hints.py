@@ -1,0 +1,45 @@
+"""Which recorded calls belong to the targets of some files: what a target is called with before anything is guessed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from theria_lint.calls.call_file import find_calls
+from theria_lint.model import SourceFile
+
+
+class CallSource(NamedTuple):
+    """Where calls are kept, the root that paths of files count from, and which calls are wanted (a setting).
+
+    ``within``: the folder that no link may lead out of.
+    """
+
+    folder: str
+    root: str
+    wanted: str
+    within: str
+
+
+RecordedHints = Mapping[tuple[str, str], dict[str, Any]]
+"""Hints for the worker, by path and symbol of a target."""
+
+
+def find_recorded_hints(files: Iterable[SourceFile], source: CallSource | None) -> tuple[RecordedHints, list[str]]:
+    """The recorded calls of the targets, and a sentence on each file of a call that cannot be used."""
+    hints: dict[tuple[str, str], dict[str, Any]] = {}
+    complaints: list[str] = []
+    if source is None or source.wanted == "guessed":
+        return hints, complaints
+    for file in files:
+        path = os.path.relpath(os.path.abspath(file.path), source.root).replace(os.sep, "/")
+        for target in file.targets:
+            calls, wrong = find_calls(source.folder, path, target.symbol, source.within)
+            complaints += wrong
+            found: dict[str, Any] = {"calls": [call.to_hint() for call in calls]} if calls else {}
+            if source.wanted == "recorded":
+                found |= {"guess": False} if calls else {"unrecorded": True}
+            if found:
+                hints[file.path, target.symbol] = found
+    return hints, complaints

@@ -1,0 +1,218 @@
+"""The command line of ``theria-lint record``: run the user's command, keep how it calls the targets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from theria_lint.calls.call_file import MOST_CALLS, BadCallError, check_document, name_target_folder
+from theria_lint.config import CALLS_DIR, Settings, resolve_settings
+from theria_lint.errors import UserError
+from theria_lint.report.style import escape_unprintable, inert
+from theria_lint.sources.atomic_write import write_atomically
+from theria_lint.sources.discovery import discover_files
+from theria_lint.static.scan_files import scan_files
+
+SITE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "calls", "site")
+PLAN_VARIABLE = "THERIA_LINT_RECORD"
+
+WRONG_USE = 2
+
+Table = dict[tuple[str, str], str]
+"""The kind of each target, by the path of its file and its symbol."""
+
+
+def run_record_command(arguments: Sequence[str]) -> None:
+    """Run ``theria-lint record``; exits with the command's own exit code, or 2 where nothing was run."""
+    own, command = _split(arguments)
+    parsed: dict[str, Any] = {}
+
+    @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+    @click.argument("paths", nargs=-1)
+    @click.option("--calls-dir", metavar="DIR", help=f"Where calls are kept; {CALLS_DIR} in the project by default.")
+    @click.option("--config", metavar="FILE", help="This configuration file instead of the nearest.")
+    def record(**options: Any) -> None:
+        """Run COMMAND with your interpreter and keep how it calls the attention in PATHS, for the linter to call it so.
+
+        Usage: theria-lint record [PATHS] -- COMMAND, for example: theria-lint record src -- pytest tests. Without PATHS
+        the working directory is looked through. Calls are data that execute nothing: commit them. The exit code is that
+        of COMMAND. To lint a folder that is called record, write ./record.
+        """
+        parsed.update(options)
+
+    try:
+        record.main(list(own), prog_name="theria-lint record", standalone_mode=False)
+        if not parsed:
+            sys.exit(0)  # --help
+        sys.exit(_record(parsed, command))
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except UserError as error:
+        _fail(str(error))
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What is ours, and the command after the first ``--``."""
+    given = list(arguments)
+    if "--" not in given:
+        return given, ()
+    place = given.index("--")
+    return given[:place], given[place + 1 :]
+
+
+def _fail(message: str) -> None:
+    _say(f"Error: {message}")
+    sys.exit(WRONG_USE)
+
+
+def _say(line: str) -> None:
+    click.echo(inert(escape_unprintable(line)), err=True)
+
+
+def _record(options: Mapping[str, Any], command: Sequence[str]) -> int:
+    """Find the targets, run the command, keep its calls; returns the command's exit code. Raises UserError."""
+    if not command:
+        raise UserError("no command: write theria-lint record [PATHS] -- COMMAND, for example -- pytest tests.")
+    paths = options["paths"] or (".",)
+    given = {"calls-dir": options["calls_dir"]} if options["calls_dir"] else {}
+    settings = resolve_settings(paths, given, options["config"], False).settings
+    targets = find_targets(paths, settings)
+    if not targets:
+        raise UserError("there is no attention to record in " + ", ".join(paths) + ".")
+    folder = settings.calls_dir or os.path.join(settings.root, CALLS_DIR)
+    _check_writable(folder)
+    with tempfile.TemporaryDirectory(prefix="theria-lint-record-") as spool:
+        code = _run(command, write_plan(spool, targets, settings))
+        recorded = find_recorded(spool)
+        keep_recorded(folder, recorded)
+        _tell(recorded, _find_losses(spool), targets, folder)
+    return code
+
+
+def find_targets(paths: Sequence[str], settings: Settings) -> Table:
+    """The targets below some paths, by the path of their file from the project's root. Raises UserError."""
+    found = discover_files(paths, settings, {})
+    scanned = scan_files(found.files, settings, {})
+    targets: Table = {}
+    for item in scanned:
+        for target in item.targets:
+            name = os.path.relpath(os.path.abspath(target.path), settings.root).replace(os.sep, "/")
+            targets[name, target.symbol] = str(target.kind)
+    return targets
+
+
+def _check_writable(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: calls cannot be kept there: {error.strerror or error}.") from None
+
+
+def write_plan(spool: str, targets: Table, settings: Settings) -> str:
+    """Write what the recorder needs to know into a folder; returns the file."""
+    by_path: dict[str, dict[str, str]] = {}
+    names = {}
+    for (name, symbol), kind in targets.items():
+        path = os.path.realpath(os.path.join(settings.root, name))
+        by_path.setdefault(path, {})[symbol] = kind
+        names[path] = name
+    plan = os.path.join(spool, "plan")
+    with open(plan, "w", encoding="utf-8") as file:
+        json.dump({"targets": by_path, "names": names, "spool": spool}, file)
+    return plan
+
+
+def _run(command: Sequence[str], plan: str) -> int:
+    own = os.environ.get("PYTHONPATH")
+    outer = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    environment = {**outer, PLAN_VARIABLE: plan, "PYTHONPATH": os.pathsep.join([SITE, *([own] if own else [])])}
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except OSError as error:
+        raise UserError(f"{command[0]}: cannot be run: {error.strerror or error}.") from None
+    except KeyboardInterrupt:
+        return 130
+
+
+Recorded = dict[tuple[str, str], list[tuple[str, dict[str, Any]]]]
+"""The recorded calls of each target: where each is kept, and its document."""
+
+
+def find_recorded(spool: str) -> Recorded:
+    """What was recorded into a folder, by the path and symbol of the target."""
+    found: Recorded = {}
+    for name in sorted(os.listdir(spool)):
+        path = os.path.join(spool, name)
+        document = _read_document(path) if name.endswith(".json") else None
+        if document is not None:
+            found.setdefault((document["path"], document["symbol"]), []).append((path, document))
+    return found
+
+
+def _find_losses(spool: str) -> dict[tuple[str, str], str]:
+    """Why calls could not be kept, by the path and symbol of the target."""
+    lost = {}
+    for name in sorted(os.listdir(spool)):
+        if name.endswith(".lost"):
+            with open(os.path.join(spool, name), encoding="utf-8") as file:
+                told = json.load(file)
+            lost[told["path"], told["symbol"]] = told["lost"]
+    return lost
+
+
+def keep_recorded(folder: str, recorded: Recorded) -> None:
+    """Copy calls into a folder of calls, in the place of what was there for the same targets. Raises UserError."""
+    for key, found in recorded.items():
+        _keep(name_target_folder(folder, *key), found[:MOST_CALLS])
+
+
+def _read_document(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        check_document(document)
+    except (OSError, ValueError, BadCallError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _keep(place: str, found: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    try:
+        os.makedirs(place, exist_ok=True)
+        for number in range(1, MOST_CALLS + 1):
+            source = found[number - 1][0].removesuffix(".json") if number <= len(found) else ""
+            for suffix in (".json", ".safetensors"):
+                _replace_file(source + suffix, os.path.join(place, f"{number}{suffix}"))
+    except OSError as error:
+        raise UserError(f"{place}: calls cannot be kept there: {error.strerror or error}.") from None
+
+
+def _replace_file(source: str, goal: str) -> None:
+    """Put a copy of a file in the place of another, or nothing where there is none."""
+    if os.path.isfile(source):
+        with open(source, "rb") as file:
+            write_atomically(goal, file.read())
+    elif os.path.isfile(goal):
+        os.unlink(goal)
+
+
+def _tell(kept: Recorded, lost: Mapping[tuple[str, str], str], targets: Table, folder: str) -> None:
+    """What came of it, on standard error: the command's own output is the command's."""
+    calls = sum(min(len(found), MOST_CALLS) for found in kept.values())
+    _say(f"theria-lint: kept {calls} calls of {len(kept)} of {len(targets)} attention targets in {folder}")
+    for key, why in lost.items():
+        if key not in kept:
+            _say(f"note: a call of {key[1]} in {key[0]} is not kept: {why}")
+    silent = [f"{key[1]} ({key[0]})" for key in targets if key not in kept and key not in lost]
+    if silent:
+        more = f" and {len(silent) - 5} more" if len(silent) > 5 else ""
+        _say(f"note: never called: {', '.join(silent[:5])}{more}")

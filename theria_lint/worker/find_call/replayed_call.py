@@ -1,0 +1,177 @@
+"""Call a target as a recorded call did: the same structure, floating-point numbers drawn anew."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from theria_lint.calls.call_tree import LostArgumentError, Tree, TreeReader
+from theria_lint.model import TargetKind
+from theria_lint.reasons import ReasonCode
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
+from theria_lint.worker.find_call.introspection import POSITIONAL
+from theria_lint.worker.find_call.module_calls import perturb_parameters
+from theria_lint.worker.find_call.run_trial import InvalidTrialError
+from theria_lint.worker.find_call.trial_spec import TrialSpec
+
+RECORDED = "recorded call"
+"""The name in a scene's choice under which the number of a recorded call stands."""
+
+LARGEST_INFINITY = 1e15
+"""Numbers beyond this stand for infinity, as masks hold them: nobody differentiates in these."""
+
+
+def make_replayed_strategy(target: Any, kind: TargetKind, calls: Sequence[Mapping[str, Any]]) -> CallStrategy:
+    """The way to call a target as it was recorded; which call, the scene's choice says."""
+    replays = [_Replay(target, kind, call["document"], base64.b64decode(call["tensors"])) for call in calls]
+
+    def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+        return replays[choice.get(RECORDED, 0)].make_call(spec)
+
+    return CallStrategy(
+        make, (), home=getattr(target, "__module__", "") or "", callers=tuple(replay.caller for replay in replays)
+    )
+
+
+class _Replay:
+    """One recorded call, bound to a target."""
+
+    def __init__(self, target: Any, kind: TargetKind, document: Mapping[str, Any], tensors: bytes) -> None:
+        self._target, self._kind, self._document = target, kind, document
+        self._tensors = tensors
+        self._home = (getattr(target, "__module__", "") or "").partition(".")[0]
+        self.caller = str(document["caller"])
+
+    @cached_property
+    def _kept(self) -> dict[str, Tensor]:
+        return _load_tensors(self._tensors) if self._tensors else {}
+
+    def make_call(self, spec: TrialSpec) -> BoundCall:
+        """The call in a scene: its dtype, device and seed count, its sizes are the recorded ones.
+
+        Raises:
+            InvalidTrialError: if the arguments do not fit the signature, or something that they name is not there.
+        """
+        try:
+            return self._make_call(spec)
+        except LostArgumentError as error:
+            raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data={"message": str(error)}) from None
+
+    def _make_call(self, spec: TrialSpec) -> BoundCall:
+        function, module = self._build(spec)
+        inputs: dict[str, Tensor] = {}
+        constants: dict[str, Tensor] = {}
+
+        def draw(name: str, told: Tree) -> Tensor:
+            tensor = self._draw(name, told, spec)
+            (inputs if _is_differentiable(tensor) else constants)[name] = tensor
+            return tensor
+
+        args, kwargs = TreeReader(draw, self._home).read_arguments(self._document)
+        parameters = self._bind_parameters(function, args, kwargs)
+        names = list(inputs)
+
+        def call(*values: Tensor) -> Any:
+            given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
+            args, kwargs = TreeReader(lambda name, told: given[name], self._home).read_arguments(self._document)
+            return function(*args, **kwargs)
+
+        if not inputs:
+            raise LostArgumentError("it was given no floating-point tensor")
+        return BoundCall(call, {_rename(n, parameters): tensor for n, tensor in inputs.items()}, module=module)
+
+    def _build(self, spec: TrialSpec) -> tuple[Any, nn.Module | None]:
+        """What is called, with the module that was built for it."""
+        if self._kind is TargetKind.AUTOGRAD_FUNCTION:
+            return self._target.apply, None
+        constructor = self._document["constructor"]
+        if constructor is None:
+            return self._target, None
+        reader = TreeReader(lambda name, told: self._draw(name, told, spec), self._home)
+        args, kwargs = reader.read_arguments(constructor)
+        built = self._target(*args, **kwargs)
+        if not isinstance(built, nn.Module):
+            return built, None
+        built.to(spec.device, spec.dtype).train(bool(self._document.get("training", True)) and not spec.evaluating)
+        perturb_parameters(dict(built.named_parameters()), spec)
+        return built, built
+
+    def _draw(self, name: str, told: Tree, spec: TrialSpec) -> Tensor:
+        """A tensor as it was: whole where it was kept, else numbers of the same mean, spread and bounds."""
+        dtype = getattr(torch, told["dtype"])
+        wanted = spec.dtype if dtype.is_floating_point else dtype
+        if "kept" in told:
+            numbers = self._get_kept(told["kept"])
+        else:
+            normal = spec.draw_tensor(name, tuple(told["shape"])).double()
+            numbers = (told["mean"] + told["std"] * normal).clamp(told["low"], told["high"])
+        return _arrange(numbers.to(spec.device, wanted), told["stride"])
+
+    def _get_kept(self, name: str) -> Tensor:
+        if name not in self._kept:
+            raise LostArgumentError("a tensor that was kept is not there")
+        return self._kept[name]
+
+    def _bind_parameters(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+        """The names of the parameters that take the positional arguments, as far as there are names."""
+        called = self._target.forward if self._kind is TargetKind.AUTOGRAD_FUNCTION else function
+        called = called.forward if isinstance(called, nn.Module) else called
+        given = (None, *args) if self._kind is TargetKind.AUTOGRAD_FUNCTION else args
+        try:
+            signature = inspect.signature(called)
+            signature.bind(*given, **kwargs)
+        except TypeError as error:
+            told = {"caller": self.caller, "message": str(error)}
+            raise InvalidTrialError(ReasonCode.STALE_CALL, data=told) from None
+        except ValueError:  # it has no signature
+            return []
+        names = [name for name, parameter in signature.parameters.items() if parameter.kind in POSITIONAL]
+        return names[1:] if self._kind is TargetKind.AUTOGRAD_FUNCTION else names
+
+
+def _load_tensors(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a recorded call.
+
+    Raises:
+        InvalidTrialError: if they are not there, or safetensors is not.
+    """
+    try:
+        from safetensors.torch import load  # the environment of the target may lack it: only recorded calls need it
+
+        return load(data)
+    except ImportError:
+        raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data={"message": "safetensors is not installed"}) from None
+    except Exception as error:  # a file that is none
+        told = {"message": f"its tensors cannot be read ({type(error).__name__})"}
+        raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data=told) from None
+
+
+def _arrange(tensor: Tensor, stride: Sequence[int]) -> Tensor:
+    """The tensor with its axes in memory as they were, where that is an order of axes."""
+    order = sorted(range(tensor.dim()), key=lambda axis: -stride[axis])
+    if order == list(range(tensor.dim())) or 0 in stride:
+        return tensor.contiguous()
+    inverse = [order.index(axis) for axis in range(tensor.dim())]
+    return tensor.permute(order).contiguous().permute(inverse)
+
+
+def _is_differentiable(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return False
+    return bool(tensor.abs().max() < LARGEST_INFINITY)
+
+
+def _rename(name: str, parameters: Sequence[str]) -> str:
+    """What an input is called in a report: a positional argument has the name of its parameter."""
+    place = re.match(r"\d+", name)
+    if place is None:
+        return name
+    index = int(place[0])
+    return (parameters[index] if index < len(parameters) else f"arg{index}") + name[place.end() :]
