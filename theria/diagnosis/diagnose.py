@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from theria.diagnosis.captured_call import CapturedCall, capture_calls, copy_with, find_tensors
-from theria.diagnosis.directional import DirectionalProbe, Loss, Measurement
+from theria.diagnosis.directional import CallMeasurement, DirectionalProbe, Loss
 from theria.diagnosis.tree import Diagnosis, ModuleDiagnosis
 from theria.probes.point import isolated
 from theria.verdicts import Ground, Verdict, worst
@@ -174,7 +174,7 @@ class _Search:
             _name_dtype(captured.calls[name]),
         )
 
-    def _measure_in_dtypes(self, name: str) -> Iterator[tuple[Measurement, _Captured]]:
+    def _measure_in_dtypes(self, name: str) -> Iterator[tuple[CallMeasurement, _Captured]]:
         """Measure the call in each copy; the one in float64 is the oracle of the other."""
         exact: DirectionalProbe | None = None
         for captured in self._captured:

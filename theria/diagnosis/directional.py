@@ -45,7 +45,7 @@ DOUBTFUL = 0.1
 
 
 @dataclass(frozen=True)
-class Measurement:
+class CallMeasurement:
     """What was measured of a call.
 
     Attributes:
@@ -97,24 +97,24 @@ class DirectionalProbe:
     def _draw(like: Tensor, generator: torch.Generator) -> Tensor:
         return draw(tuple(like.shape), generator).to(like.device, like.dtype)
 
-    def measure(self) -> Measurement:
+    def measure(self) -> CallMeasurement:
         """Measure the call; where its forward raises, nothing is known."""
         try:
             return self._measure()
         except Exception as error:
             told = {"kind": type(error).__name__, "message": first_line(error)}
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.RAISED, told))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.RAISED, told))
 
-    def _measure(self) -> Measurement:
+    def _measure(self) -> CallMeasurement:
         if not self.variables:
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
         value = self._compute_loss()
         again = float(self._compute_loss().detach())
         self.value = float(value.detach())
         if not math.isfinite(self.value):
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.FORWARD_NOT_FINITE))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.FORWARD_NOT_FINITE))
         if abs(self.value - again) > self._tolerance * max(abs(again), 1e-12):
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.FORWARD_NOT_REPEATABLE))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.FORWARD_NOT_REPEATABLE))
         if not value.requires_grad:
             return self._judge_outside_graph()
         gradients, products, failure = self._differentiate(value)
@@ -168,14 +168,14 @@ class DirectionalProbe:
         self._magnitude = sum(float(term.detach().abs().sum()) for term in terms)
         return torch.stack([term.sum() for term in terms]).sum()
 
-    def _judge_outside_graph(self) -> Measurement:
+    def _judge_outside_graph(self) -> CallMeasurement:
         if all(self._slope(u, step) == 0 for u in self._directions for step in self._steps[:2]):
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
-        return Measurement(Verdict.HARD_STRUCTURAL, Reason(Ground.OUTPUT_OUTSIDE_GRAPH), 1.0)
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
+        return CallMeasurement(Verdict.HARD_STRUCTURAL, Reason(Ground.OUTPUT_OUTSIDE_GRAPH), 1.0)
 
     def _differentiate(
         self, value: Tensor
-    ) -> tuple[dict[str, Tensor | None], list[dict[str, Tensor | None]], Measurement | None]:
+    ) -> tuple[dict[str, Tensor | None], list[dict[str, Tensor | None]], CallMeasurement | None]:
         """The gradients, H u for each direction, and a verdict where one of them raises."""
         leaves = list(self.variables.values())
         order, products = 1, []
@@ -203,21 +203,21 @@ class DirectionalProbe:
         rows = torch.autograd.grad(torch.stack(terms).sum(), leaves, retain_graph=True, allow_unused=True)
         return dict(zip(self.variables, rows, strict=True))
 
-    def _judge_raise(self, order: int, error: Exception) -> Measurement:
+    def _judge_raise(self, order: int, error: Exception) -> CallMeasurement:
         if order == 2:
             return self._tell_raise(2, error, once=False)
         try:
             self._compute_gradients()
         except Exception:
             why = Reason(Ground.NEVER_DIFFERENTIABLE, {"message": first_line(error)})
-            return Measurement(Verdict.HARD_STRUCTURAL, why, 1.0)
+            return CallMeasurement(Verdict.HARD_STRUCTURAL, why, 1.0)
         return self._tell_raise(1, error, once=True)
 
     @staticmethod
-    def _tell_raise(order: int, error: Exception | None, *, once: bool) -> Measurement:
+    def _tell_raise(order: int, error: Exception | None, *, once: bool) -> CallMeasurement:
         message = first_line(error) if error else None
         told = {"order": order, "once": once, "routes": [], "message": message, "lost": None, "silent": []}
-        return Measurement(Verdict.FIRST_ORDER_ONLY, Reason(Ground.DIFFERENTIATION_RAISES, told), 1.0)
+        return CallMeasurement(Verdict.FIRST_ORDER_ONLY, Reason(Ground.DIFFERENTIATION_RAISES, told), 1.0)
 
     def _compute_gradients(self) -> dict[str, Tensor]:
         """The first gradients at the present point, zero where autograd knows of no path."""
@@ -287,7 +287,7 @@ class DirectionalProbe:
 
     def _compare(
         self, gradients: Mapping[str, Tensor | None], products: Sequence[Mapping[str, Tensor | None]]
-    ) -> Measurement:
+    ) -> CallMeasurement:
         wrong_slope = self._find_wrong_gradient(gradients)
         if wrong_slope is not None:
             return wrong_slope
@@ -315,19 +315,19 @@ class DirectionalProbe:
             collapsed = not wrong and missing >= signal
             told = {"missing": sorted(missing), "wrong": sorted(wrong), "share": finite(share)}
             verdict = Verdict.SILENT_COLLAPSE if collapsed else Verdict.SILENT_CORRUPTION
-            return Measurement(verdict, Reason(Ground.CURVATURE_LOST, told), share)
+            return CallMeasurement(verdict, Reason(Ground.CURVATURE_LOST, told), share)
         if doubtful:
-            return Measurement(Verdict.INCONCLUSIVE, Reason(Ground.ORACLE_DOUBTFUL, {"judged": ["H u"]}))
-        return Measurement(Verdict.SAFE, Reason(Ground.ALL_AGREE, {"largest_error": finite(share)}), share)
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.ORACLE_DOUBTFUL, {"judged": ["H u"]}))
+        return CallMeasurement(Verdict.SAFE, Reason(Ground.ALL_AGREE, {"largest_error": finite(share)}), share)
 
-    def _find_wrong_gradient(self, gradients: Mapping[str, Tensor | None]) -> Measurement | None:
+    def _find_wrong_gradient(self, gradients: Mapping[str, Tensor | None]) -> CallMeasurement | None:
         unused = [name for name, gradient in gradients.items() if gradient is None]
         if unused:
             slope, doubt = self._oracle._estimate_slope(unused, 0)
             whole, _ = self._oracle._estimate_slope(gradients, 0)
             if abs(slope) > self._tolerance * abs(whole) + 3 * doubt:
                 told = {"inputs": sorted(unused), "norm": finite(abs(slope))}
-                return Measurement(Verdict.HARD_STRUCTURAL, Reason(Ground.INPUT_UNUSED, told))
+                return CallMeasurement(Verdict.HARD_STRUCTURAL, Reason(Ground.INPUT_UNUSED, told))
         for direction, u in enumerate(self._directions):
             slope, doubt = self._oracle._estimate_slope(gradients, direction)
             terms = [float((u[name] * g).sum().double()) for name, g in gradients.items() if g is not None]
@@ -335,7 +335,7 @@ class DirectionalProbe:
             error = abs(sum(terms) - slope)
             if error > self._tolerance * scale + 3 * doubt:
                 told = {"error": finite(error / scale)}
-                return Measurement(Verdict.SILENT_CORRUPTION, Reason(Ground.GRADIENT_WRONG, told))
+                return CallMeasurement(Verdict.SILENT_CORRUPTION, Reason(Ground.GRADIENT_WRONG, told))
         return None
 
 

@@ -8,7 +8,7 @@ import click
 
 from theria_lint.config import resolve_settings
 from theria_lint.errors import UserError
-from theria_lint.launch.interpreter import find_interpreter, run_module
+from theria_lint.launch.user_interpreter import find_interpreter, run_module
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
