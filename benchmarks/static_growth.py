@@ -309,6 +309,8 @@ SPECIAL: dict[str, Shape] = {
     + "def attention_2(q, k, v):\n" + "".join(f"    with a{i}(): q = q @ k\n" for i in range(n)) + "    return q\n",
     "one alias many values": lambda n: HEAD + "".join(f"f = torch.f{i}\n" for i in range(n))
     + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
+    "stars": lambda n: "".join(f"from a{i} import *\n" for i in range(n)) + HEAD
+    + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
     "tries of imports": lambda n: "".join(f"try:\n    from a{i} import f\nexcept ImportError:\n    f = None\n" for i in range(n)) + HEAD
     + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
     "renamed operations": lambda n: HEAD + "from torch.nn.functional import scaled_dot_product_attention as s0\n"

@@ -138,6 +138,19 @@ async def test_nothing_runs_on_when_the_editor_has_gone(editor: Editor, how: str
 
 
 @needs_proc
+async def test_opening_a_folder_runs_nothing(editor: Editor) -> None:
+    trace = editor.folder.parent / "trace"
+    (editor.folder / "evil").write_text(f"#!/bin/sh\ntouch {trace}\n")
+    (editor.folder / "evil").chmod(0o755)
+    (editor.folder / "theria-lint.toml").write_text('python = "./evil"\n')
+    await editor.start()
+    editor.open("kernel.py", STUCK)
+    await editor.until("kernel.py", len)
+    assert runs_in(editor.folder) == set()
+    assert not trace.exists()
+
+
+@needs_proc
 async def test_nothing_runs_where_confirming_is_off(editor: Editor) -> None:
     await editor.start(options={"confirm": False})
     editor.open("kernel.py", STUCK)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from theria_lint.sandbox import tempdir
+from theria_lint.sandbox import linux, tempdir
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders have other descriptors there")
 
@@ -119,3 +119,19 @@ def test_size_is_an_excess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_cannot_be_read_is_an_excess(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir(0)
     assert as_user(lambda: tempdir.find_excess(".") == "folders that may not be read", tmp_path)
+
+
+def test_a_removed_file_that_is_held_open_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempdir, "SIZE", 1 << 16)
+    with (tmp_path / "held").open("wb") as file:
+        file.write(b"x" * (1 << 20))
+        file.flush()
+        assert tempdir.find_excess(str(tmp_path)) is not None
+        (tmp_path / "held").unlink()
+        assert tempdir.find_excess(str(tmp_path)) is None
+
+
+def test_what_starts_faster_than_it_is_ended_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "_PATIENCE", 0.2)
+    monkeypatch.setattr(linux, "list_children", lambda: [2**22 + 1])  # above the largest number that a process has
+    linux.bury()

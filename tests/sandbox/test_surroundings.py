@@ -106,6 +106,11 @@ def attention_threads(q, k, v):
         thread.join()
     return finish(q, k, v, [] if len(done) == 50 else ["threads"])
 
+def attention_memory(q, k, v):
+    found = os.statvfs(os.environ["HOME"])
+    wrong = [] if found.f_blocks * found.f_frsize <= 512 << 20 and 0 < found.f_files <= 8192 else [str(found)]
+    return finish(q, k, v, wrong)
+
 def attention_hard_link(q, k, v):
     return finish(q, k, v, [] if open(PROJECT + "/hard.txt").read() == "of somebody else" else ["not read"])
 
@@ -122,9 +127,9 @@ def attention_names(q, k, v):
 FILES = ("attention_changes", "attention_hard_link", "attention_names")
 SPACES = ("attention_spaces",)
 ALWAYS = ("attention_limits", "attention_streams", "attention_variables", "attention_threads", "attention_locks")
-SYMBOLS = (*FILES, *SPACES, *ALWAYS, "attention_powers", "attention_without_effect")
+SYMBOLS = (*FILES, *SPACES, *ALWAYS, "attention_memory", "attention_powers", "attention_without_effect")
 NEEDED = dict.fromkeys(FILES, "files") | dict.fromkeys(SPACES, "namespaces")
-NEEDED |= {"attention_powers": "privileges", "attention_without_effect": "calls"}
+NEEDED |= {"attention_memory": "disk", "attention_powers": "privileges", "attention_without_effect": "calls"}
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +214,31 @@ def test_with_no_confirm_nothing_is_imported(lint, folder: Path) -> None:  # typ
     assert "THL002" in result.stdout
     assert not trace.exists()
     assert [path.name for path in folder.iterdir()] == ["kernel.py"]
+
+
+def test_verbose_prints_the_protections() -> None:
+    from theria_lint.report import ReportView, render
+    from theria_lint.result import Environment, LintReport
+
+    report = LintReport(Environment(), 1, (), (), (), protections={"files": None, "disk": "no mount"})
+    assert "Protections that held: files.\n" in render(report, "text", ReportView(verbose=True))
+    assert "Protections that this machine did not give: disk (no mount).\n" in render(report, "text", ReportView())
+
+
+def test_times_are_those_of_the_page() -> None:
+    from theria_lint.confirm.confirm import ConfirmSettings
+
+    assert ConfirmSettings().memory == 4 << 30
+    jobs = [Job(1, "/kernel.py", (), {}, (), device, 30.0, 1) for device in ("cpu", "cuda")]
+    assert [job.probing_time for job in jobs] == [30.0, 120.0]
+    assert jobs[0].import_time == 60.0
+
+
+def test_on_a_gpu_more_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    from theria_lint.sandbox import landlock, readable_paths
+
+    monkeypatch.setattr(readable_paths, "_list_gpu_nodes", lambda device: ["/dev/null"] if device != "cpu" else [])
+    rules = {device: list(readable_paths.list_path_rules([], "/t", device=device)) for device in ("cpu", "cuda")}
+    beyond = [rule for rule in rules["cuda"] if rule not in rules["cpu"]]
+    assert any(path == "/proc" and rights & ~landlock.READ_RIGHTS for path, rights in beyond), beyond
+    assert not any(path == "/proc" and rights & ~landlock.READ_RIGHTS for path, rights in rules["cpu"])

@@ -88,6 +88,13 @@ def _diamonds(count: int) -> str:
     return _each(form + "def right_{j}(q, k, v):\n    return attention_{i}(q, k, v.detach())\n\n", count)
 
 
+def _tries(count: int) -> str:
+    tries = "".join(f"try:\n    from a{i} import f\nexcept ImportError:\n    f = None\n" for i in range(count))
+    stars = "".join(f"from a{i} import *\n" for i in range(count))
+    uses = "    q = f(g(q.detach()))\n" * count
+    return f"{tries}{stars}{HEAD}def attention_2(q, k, v):\n{uses}    return q\n"
+
+
 def _recompiled(count: int) -> str:
     return _each("attention = torch.compile(attention)\n", count)
 
@@ -95,7 +102,7 @@ def _recompiled(count: int) -> str:
 SHAPES: list[tuple[Callable[[int], str], int]] = [
     *((_chain, 12_000), (_chain_upwards, 12_000), (_methods, 8_000), (_functions, 3_000), (_hooks, 6_000)),
     *((_one_name, 6_000), (_heirs, 3_000), (_line, 20_000)),
-    *((_recompiled, 30_000), (_attention_chain, 1_000), (_wide_line, 20_000), (_diamonds, 300)),
+    *((_recompiled, 30_000), (_attention_chain, 1_000), (_wide_line, 20_000), (_diamonds, 300), (_tries, 6_000)),
 ]
 CODE = """
 import json, sys

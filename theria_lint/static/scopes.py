@@ -25,6 +25,11 @@ def get_dotted_name(node: ast.AST) -> str | None:
     return ".".join(reversed(parts))
 
 
+# Of one name, and of modules that everything is imported from. Each use of a name is all that it may stand for: of more
+# a name tells nothing, and the time would grow with the square. Real ones have a tenth.
+_MOST_MEANINGS = 100
+
+
 class NameTable:
     """The names bound in one scope, with the enclosing scope's table behind it."""
 
@@ -54,7 +59,8 @@ class NameTable:
         module = "." * statement.level + (statement.module or "")
         for alias in statement.names:
             if alias.name == "*":
-                self.stars.append(module)
+                if len(self.stars) < _MOST_MEANINGS and module not in self.stars:
+                    self.stars.append(module)
             else:
                 self._add_path(alias.asname or alias.name, _join_member(module, alias.name))
 
@@ -77,7 +83,9 @@ class NameTable:
         return self.resolve_path(path) if path is not None and path != name else ()
 
     def _add_path(self, name: str, path: str) -> None:
-        self.bound.setdefault(name, set()).add(path)
+        meanings = self.bound.setdefault(name, set())
+        if len(meanings) < _MOST_MEANINGS:
+            meanings.add(path)
 
     def resolve_path(self, path: str | None) -> tuple[str, ...]:
         """Every dotted path that ``path`` may stand for, sorted; empty when its root is not an imported name."""
