@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (shapes read best one a line)
 """How the processor time of the static stage and of the reports grows with a file, shape by shape.
 
     python benchmarks/static_growth.py [--parts N] [--stage NAME]... [SHAPE]...
@@ -234,9 +235,9 @@ def complete_graph(count: int) -> str:
 
 def heirs_of_one(count: int) -> str:
     """Classes that inherit from one."""
-    return _each("class C{i}(Base):\n    def forward(self, q, k, v):\n        return self.run(q.detach(), k) @ v\n", count) + (
-        "class Base(torch.nn.Module):\n    def run(self, q, k):\n        return torch.softmax(q @ k, -1)\n"
-    )
+    return _each(
+        "class C{i}(Base):\n    def forward(self, q, k, v):\n        return self.run(q.detach(), k) @ v\n", count
+    ) + ("class Base(torch.nn.Module):\n    def run(self, q, k):\n        return torch.softmax(q @ k, -1)\n")
 
 
 def families(count: int) -> str:
@@ -244,7 +245,9 @@ def families(count: int) -> str:
     rows = []
     for part in range(count):
         base = f"C{part - 1}" if part % 30 else "torch.nn.Module"
-        rows.append(f"class C{part}({base}):\n    def forward(self, q, k, v):\n        return super().forward(q.detach(), k, v)\n")
+        rows.append(
+            f"class C{part}({base}):\n    def forward(self, q, k, v):\n        return super().forward(q.detach(), k, v)\n"
+        )
     return HEAD + "".join(rows)
 
 
@@ -252,7 +255,9 @@ def many_bases(count: int) -> str:
     """A class of many bases."""
     count = min(count, 150)
     bases = ", ".join(f"C{part}" for part in range(count))
-    classes = "".join(f"class C{part}(torch.nn.Module):\n    def m(self, q, k, v): return q.detach()\n" for part in range(count))
+    classes = "".join(
+        f"class C{part}(torch.nn.Module):\n    def m(self, q, k, v): return q.detach()\n" for part in range(count)
+    )
     return f"{HEAD}{classes}class D({bases}):\n    def forward(self, q, k, v):\n        return self.m(q, k, v)\n"
 
 
@@ -280,55 +285,148 @@ def nested_calls(count: int) -> str:
 
 
 SPECIAL: dict[str, Shape] = {
-    "chain down": lambda n: _each("def f{i}(x):\n    return f{j}(x).detach()\n", n, "def f{n}(x):\n    return attention(x, x, x)\n"),
-    "chain up": lambda n: _each("def f{j}(x):\n    return f{i}(x).detach()\n", n, "def attention_2(q, k, v):\n    return f{n}(q)\n"),
-    "all call one": lambda n: _each("def f{i}(x):\n    return helper(x).detach()\n", n, "def helper(x):\n    return x.detach()\n"),
+    "chain down": lambda n: _each(
+        "def f{i}(x):\n    return f{j}(x).detach()\n", n, "def f{n}(x):\n    return attention(x, x, x)\n"
+    ),
+    "chain up": lambda n: _each(
+        "def f{j}(x):\n    return f{i}(x).detach()\n", n, "def attention_2(q, k, v):\n    return f{n}(q)\n"
+    ),
+    "all call one": lambda n: _each(
+        "def f{i}(x):\n    return helper(x).detach()\n", n, "def helper(x):\n    return x.detach()\n"
+    ),
     "all call attention": lambda n: _each("def f{i}(x):\n    return attention(x, x, x).detach()\n", n),
     "complete graph": complete_graph,
-    "weights and users": lambda n: _each("def w{i}(q, k):\n    return torch.softmax(q @ k, -1)\ndef u{i}(q, k, v):\n    return w{i}(q, k).detach() @ v\n", n),
-    "one function many weights": lambda n: _each("def w{i}(q, k):\n    return torch.softmax(q @ k, -1)\n", n)
-    + "def u(q, k, v):\n" + "".join(f"    q = w{i}(q, k) @ v\n" for i in range(n)) + "    return q.detach()\n",
+    "weights and users": lambda n: _each(
+        "def w{i}(q, k):\n    return torch.softmax(q @ k, -1)\ndef u{i}(q, k, v):\n    return w{i}(q, k).detach() @ v\n",
+        n,
+    ),
+    "one function many weights": lambda n: (
+        _each("def w{i}(q, k):\n    return torch.softmax(q @ k, -1)\n", n)
+        + "def u(q, k, v):\n"
+        + "".join(f"    q = w{i}(q, k) @ v\n" for i in range(n))
+        + "    return q.detach()\n"
+    ),
     "heirs of one": heirs_of_one,
     "families": families,
     "many bases": many_bases,
-    "members": lambda n: HEAD + "class Attention(torch.nn.Module):\n    def __init__(self):\n"
-    + "".join(f"        self.m{i} = Part{i}()\n" for i in range(n)) + "    def forward(self, q, k, v):\n"
-    + "".join(f"        q = self.m{i}(q.detach())\n" for i in range(n)) + "        return torch.softmax(q @ k, -1) @ v\n"
-    + "".join(f"class Part{i}(torch.nn.Module):\n    def forward(self, x):\n        return x.detach()\n" for i in range(n)),
-    "same functions": lambda n: _each("def f(x):\n    return x.detach()\n", n, "def attention_2(q, k, v):\n    return f(q)\n"),
+    "members": lambda n: (
+        HEAD
+        + "class Attention(torch.nn.Module):\n    def __init__(self):\n"
+        + "".join(f"        self.m{i} = Part{i}()\n" for i in range(n))
+        + "    def forward(self, q, k, v):\n"
+        + "".join(f"        q = self.m{i}(q.detach())\n" for i in range(n))
+        + "        return torch.softmax(q @ k, -1) @ v\n"
+        + "".join(
+            f"class Part{i}(torch.nn.Module):\n    def forward(self, x):\n        return x.detach()\n" for i in range(n)
+        )
+    ),
+    "same functions": lambda n: _each(
+        "def f(x):\n    return x.detach()\n", n, "def attention_2(q, k, v):\n    return f(q)\n"
+    ),
     "same attention": lambda n: _each("def attention(q, k, v):\n    return torch.softmax(q @ k, -1).detach() @ v\n", n),
-    "same methods": lambda n: HEAD + "class Attention(torch.nn.Module):\n" + "    def forward(self, q, k, v):\n        return q.detach()\n" * n,
-    "same classes": lambda n: _each("class Attention(torch.nn.Module):\n    def forward(self, q, k, v):\n        return q.detach()\n", n),
-    "method in many classes": lambda n: _each("class C{i}:\n    def run(self, q, k, v):\n        return self.run(q.detach(), k, v)\n", n),
-    "unused imports": lambda n: "".join(f"from torch import no_grad as a{i}\n" for i in range(n)) + HEAD + "with a1():\n    pass\n",
-    "one import": lambda n: "from torch import (\n" + "".join(f"    no_grad as a{i},\n" for i in range(n)) + ")\n" + HEAD
-    + "def attention_2(q, k, v):\n" + "".join(f"    with a{i}(): q = q @ k\n" for i in range(n)) + "    return q\n",
-    "aliases": lambda n: HEAD + "from torch import no_grad as a0\n" + "".join(f"a{i + 1} = a{i}\n" for i in range(n))
-    + f"def attention_2(q, k, v):\n    with a{n}():\n        return torch.softmax(q @ k, -1) @ v\n",
-    "aliases backwards": lambda n: HEAD + "".join(f"a{i} = a{i + 1}\n" for i in range(n)) + f"a{n} = torch.no_grad\n"
-    + "def attention_2(q, k, v):\n" + "".join(f"    with a{i}(): q = q @ k\n" for i in range(n)) + "    return q\n",
-    "one alias many values": lambda n: HEAD + "".join(f"f = torch.f{i}\n" for i in range(n))
-    + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
-    "stars": lambda n: "".join(f"from a{i} import *\n" for i in range(n)) + HEAD
-    + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
-    "tries of imports": lambda n: "".join(f"try:\n    from a{i} import f\nexcept ImportError:\n    f = None\n" for i in range(n)) + HEAD
-    + "def attention_2(q, k, v):\n" + "    q = f(q.detach())\n" * n + "    return q\n",
-    "renamed operations": lambda n: HEAD + "from torch.nn.functional import scaled_dot_product_attention as s0\n"
-    + "".join(f"s{i + 1} = s{i}\n" for i in reversed(range(n))) + f"def f(a, b, c):\n    return s{n}(a.detach(), b, c)\n",
-    "decorators": lambda n: HEAD + "@foo(q.detach())\n" * n + "def attention_2(q, k, v):\n    return torch.softmax(q @ k, -1) @ v\n",
-    "parameters": lambda n: HEAD + "def attention_2(q, k, v, " + ", ".join(f"a{i}=q.detach()" for i in range(n)) + "):\n    return q @ k\n",
-    "elifs": lambda n: HEAD + ("def attention_{}(q, k, v):\n    if q: pass\n" + "    elif k: q = q.detach()\n" * 80) * (n // 80 + 1),
+    "same methods": lambda n: (
+        HEAD
+        + "class Attention(torch.nn.Module):\n"
+        + "    def forward(self, q, k, v):\n        return q.detach()\n" * n
+    ),
+    "same classes": lambda n: _each(
+        "class Attention(torch.nn.Module):\n    def forward(self, q, k, v):\n        return q.detach()\n", n
+    ),
+    "method in many classes": lambda n: _each(
+        "class C{i}:\n    def run(self, q, k, v):\n        return self.run(q.detach(), k, v)\n", n
+    ),
+    "unused imports": lambda n: (
+        "".join(f"from torch import no_grad as a{i}\n" for i in range(n)) + HEAD + "with a1():\n    pass\n"
+    ),
+    "one import": lambda n: (
+        "from torch import (\n"
+        + "".join(f"    no_grad as a{i},\n" for i in range(n))
+        + ")\n"
+        + HEAD
+        + "def attention_2(q, k, v):\n"
+        + "".join(f"    with a{i}(): q = q @ k\n" for i in range(n))
+        + "    return q\n"
+    ),
+    "aliases": lambda n: (
+        HEAD
+        + "from torch import no_grad as a0\n"
+        + "".join(f"a{i + 1} = a{i}\n" for i in range(n))
+        + f"def attention_2(q, k, v):\n    with a{n}():\n        return torch.softmax(q @ k, -1) @ v\n"
+    ),
+    "aliases backwards": lambda n: (
+        HEAD
+        + "".join(f"a{i} = a{i + 1}\n" for i in range(n))
+        + f"a{n} = torch.no_grad\n"
+        + "def attention_2(q, k, v):\n"
+        + "".join(f"    with a{i}(): q = q @ k\n" for i in range(n))
+        + "    return q\n"
+    ),
+    "one alias many values": lambda n: (
+        HEAD
+        + "".join(f"f = torch.f{i}\n" for i in range(n))
+        + "def attention_2(q, k, v):\n"
+        + "    q = f(q.detach())\n" * n
+        + "    return q\n"
+    ),
+    "stars": lambda n: (
+        "".join(f"from a{i} import *\n" for i in range(n))
+        + HEAD
+        + "def attention_2(q, k, v):\n"
+        + "    q = f(q.detach())\n" * n
+        + "    return q\n"
+    ),
+    "tries of imports": lambda n: (
+        "".join(f"try:\n    from a{i} import f\nexcept ImportError:\n    f = None\n" for i in range(n))
+        + HEAD
+        + "def attention_2(q, k, v):\n"
+        + "    q = f(q.detach())\n" * n
+        + "    return q\n"
+    ),
+    "renamed operations": lambda n: (
+        HEAD
+        + "from torch.nn.functional import scaled_dot_product_attention as s0\n"
+        + "".join(f"s{i + 1} = s{i}\n" for i in reversed(range(n)))
+        + f"def f(a, b, c):\n    return s{n}(a.detach(), b, c)\n"
+    ),
+    "decorators": lambda n: (
+        HEAD + "@foo(q.detach())\n" * n + "def attention_2(q, k, v):\n    return torch.softmax(q @ k, -1) @ v\n"
+    ),
+    "parameters": lambda n: (
+        HEAD + "def attention_2(q, k, v, " + ", ".join(f"a{i}=q.detach()" for i in range(n)) + "):\n    return q @ k\n"
+    ),
+    "elifs": lambda n: (
+        HEAD + ("def attention_{}(q, k, v):\n    if q: pass\n" + "    elif k: q = q.detach()\n" * 80) * (n // 80 + 1)
+    ),
     "deep attributes": deep_attributes,
     "nested blocks": nested_blocks,
     "nested functions": nested_functions,
     "nested calls": nested_calls,
-    "kernels": lambda n: HEAD + "import triton\n" + "".join(
-        f"@triton.jit\ndef kernel{i}(q, k, v):\n    x = tl.dot(q, k)\n    return x\ndef attention_{i}(q, k, v):\n    kernel{i}[(1,)](q, k, v)\n    return q.detach()\n" for i in range(n)),
-    "custom operators": lambda n: HEAD + "".join(
-        f'@torch.library.custom_op("a::f{i}", mutates_args=())\ndef f{i}(q: T, k: T, v: T) -> T:\n    return torch.softmax(q @ k, -1) @ v\ndef b{i}(ctx, g):\n    return g.detach(), None, None\nf{i}.register_autograd(b{i})\n' for i in range(n)),
-    "hooks in a chain": lambda n: _each("def h{i}(g):\n    g.register_hook(h{j})\n    return h{j}(g.detach())\n", n, "def attention_2(q, k, v):\n    q.register_hook(h0)\n    return q @ k\n"),
-    "blank lines": lambda n: HEAD + "\n" * (20 * n) + "x = 1\n" + "   \n" * (5 * n) + "def attention_2(q, k, v):\n    return q.detach()\n",
-    "continued lines": lambda n: HEAD + "x = 1 " + "\\\n" * (5 * n) + "+ 1\ndef attention_2(q, k, v):\n    return q.detach()\n",
+    "kernels": lambda n: (
+        HEAD
+        + "import triton\n"
+        + "".join(
+            f"@triton.jit\ndef kernel{i}(q, k, v):\n    x = tl.dot(q, k)\n    return x\ndef attention_{i}(q, k, v):\n    kernel{i}[(1,)](q, k, v)\n    return q.detach()\n"
+            for i in range(n)
+        )
+    ),
+    "custom operators": lambda n: (
+        HEAD
+        + "".join(
+            f'@torch.library.custom_op("a::f{i}", mutates_args=())\ndef f{i}(q: T, k: T, v: T) -> T:\n    return torch.softmax(q @ k, -1) @ v\ndef b{i}(ctx, g):\n    return g.detach(), None, None\nf{i}.register_autograd(b{i})\n'
+            for i in range(n)
+        )
+    ),
+    "hooks in a chain": lambda n: _each(
+        "def h{i}(g):\n    g.register_hook(h{j})\n    return h{j}(g.detach())\n",
+        n,
+        "def attention_2(q, k, v):\n    q.register_hook(h0)\n    return q @ k\n",
+    ),
+    "blank lines": lambda n: (
+        HEAD + "\n" * (20 * n) + "x = 1\n" + "   \n" * (5 * n) + "def attention_2(q, k, v):\n    return q.detach()\n"
+    ),
+    "continued lines": lambda n: (
+        HEAD + "x = 1 " + "\\\n" * (5 * n) + "+ 1\ndef attention_2(q, k, v):\n    return q.detach()\n"
+    ),
     "comments": lambda n: HEAD + "# q.detach() softmax attention theria: ignore[\n" * n,
     "brackets in comments": lambda n: HEAD + "# theria: ignore" + "[" * (10 * n) + "\n",
     "brackets in a string": lambda n: HEAD + f"x = '{'([{' * (3 * n)}'\n" + "y = q.detach()\n",
@@ -339,10 +437,18 @@ SPECIAL: dict[str, Shape] = {
     "long symbols": lambda n: _each("def attention_{i}_{x}{x}{x}(q, k, v):\n    return q.detach()\n", n),
     "one long symbol": lambda n: HEAD + f"def attention_{'x' * (5 * n)}(q, k, v):\n" + "    q = q.detach()\n" * n,
     "semicolons": lambda n: HEAD + "def attention_2(q, k, v):\n    " + "q = q.detach(); " * n + "\n",
-    "targets of one helper": lambda n: HEAD + "def helper(x):\n" + "    x = x.detach()\n" * n + "    return x\n"
-    + "".join(f"def attention_{i}(q, k, v):\n    return torch.softmax(helper(q) @ k, -1) @ v\n" for i in range(n)),
-    "targets of helpers": lambda n: HEAD + "".join(f"def f{i}(x):\n    return f{i + 1}(x.detach())\n" for i in range(_root(n)))
-    + "".join(f"def attention_{i}(q, k, v):\n    return torch.softmax(f0(q) @ k, -1) @ v\n" for i in range(n)),
+    "targets of one helper": lambda n: (
+        HEAD
+        + "def helper(x):\n"
+        + "    x = x.detach()\n" * n
+        + "    return x\n"
+        + "".join(f"def attention_{i}(q, k, v):\n    return torch.softmax(helper(q) @ k, -1) @ v\n" for i in range(n))
+    ),
+    "targets of helpers": lambda n: (
+        HEAD
+        + "".join(f"def f{i}(x):\n    return f{i + 1}(x.detach())\n" for i in range(_root(n)))
+        + "".join(f"def attention_{i}(q, k, v):\n    return torch.softmax(f0(q) @ k, -1) @ v\n" for i in range(n))
+    ),
 }
 
 
@@ -392,7 +498,9 @@ def _ablate(case: Case) -> None:
 
 
 def _suppress(case: Case) -> None:
-    findings = tuple(Finding(suspect, Disposition.CONFIRMED, Verdict.FIRST_ORDER_ONLY, _WHY) for suspect in case.suspects)
+    findings = tuple(
+        Finding(suspect, Disposition.CONFIRMED, Verdict.FIRST_ORDER_ONLY, _WHY) for suspect in case.suspects
+    )
     if findings:
         changed = case.source.replace(".detach()", "")
         findings = (replace(findings[0], rewrite=Rewrite("attention", ((PATH, changed),))), *findings[1:])
@@ -465,7 +573,7 @@ def describe_growth(name: str, shape: Shape, options: argparse.Namespace) -> Ite
     for stage in (stage for stage in STAGES if stage in wanted or stage in NEEDED):
         times = [row.get(stage, math.inf) for row in rows]
         if stage in wanted and times[-1] >= options.least:
-            exponent = math.log(times[-1] / max(times[0], 1e-3), 4) if times[-1] < math.inf else math.inf
+            exponent = math.log(max(times[-1], 1e-3) / max(times[0], 1e-3), 4) if times[-1] < math.inf else math.inf
             mark = "!" if exponent > options.exponent else " "
             yield f"{mark} {name}: {stage}: {' '.join(f'{t:.2f}' for t in times)} s, exponent {exponent:.2f}"
         if times[-1] == math.inf:

@@ -143,7 +143,11 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=int(os.environ.get("THERIA_LINT_FUZZ", "300")),
+)
 @given(st.data())
 def test_a_signed_entry_of_another_shape_is_none_or_an_outcome(
     tmp_path: Path, entry: tuple[EntryStore, str, Any], data: st.DataObject

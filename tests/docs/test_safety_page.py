@@ -72,7 +72,8 @@ TESTS = {
     "tests/sandbox/test_lacking.py::test_nothing_outlives_the_run_and_the_others_are_checked",
     "Only who kills that": "tests/sandbox/test_lacking.py::test_who_kills_the_keeper_by_hand_is_left_with_what_it_kept",
     "The temporary folder is removed": "tests/sandbox/test_folders.py::"
-    "test_folders_beyond_the_longest_path_are_removed tests/sandbox/test_folders.py::test_folders_that_allow_nothing_are_removed "
+    "test_folders_beyond_the_longest_path_are_removed tests/sandbox/test_folders.py::"
+    "test_folders_that_allow_nothing_are_removed "
     "tests/sandbox/test_folders.py::test_links_are_removed_and_not_followed",
     "Results are kept": "tests/confirm/test_outcome_cache.py::test_the_settings_say_where_outcomes_are_kept",
     "It is made by the linter": "tests/sources/test_cache_folder.py::test_an_empty_folder_of_that_name_is_taken "

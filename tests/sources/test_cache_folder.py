@@ -326,7 +326,11 @@ def written(lint: Lint, folder: Path) -> tuple[str, Path, object]:
     return plain, entry, json.loads(entry.read_bytes().partition(b"\n")[2])
 
 
-FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+FUZZ = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=int(os.environ.get("THERIA_LINT_FUZZ", "60")),
+)
 
 
 @FUZZ
