@@ -78,6 +78,8 @@ class ReasonCode(StrEnum):
     IN_TRAINING_DTYPE = "in_training_dtype"
     CPU_PATH_ONLY = "cpu_path_only"
     WITHOUT_PACKAGES = "without_packages"
+    OF_OUTPUT = "of_output"
+    DETACHED_OUTPUTS = "detached_outputs"
     NOTHING_MEASURED = "nothing_measured"
 
     # Notes of a run.
@@ -204,6 +206,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},
     ReasonCode.CPU_PATH_ONLY: {**_WHY, "refusal": Field.REASON},
     ReasonCode.WITHOUT_PACKAGES: {**_WHY, "packages": Field.TEXTS},
+    ReasonCode.OF_OUTPUT: {**_WHY, "output": Field.NUMBER},
+    ReasonCode.DETACHED_OUTPUTS: {**_WHY, "outputs": Field.TEXTS},
     ReasonCode.SEEN_ON: {"configuration": Field.TEXT},
     ReasonCode.NOT_PROBED_ON: {"configuration": Field.TEXT, **_WHY},
     ReasonCode.DTYPE_VERDICT: {**_DTYPE, "verdict": Field.TEXT, "message": Field.OPTIONAL_TEXT},

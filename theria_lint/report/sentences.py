@@ -249,6 +249,11 @@ _SENTENCES: Mapping[R, str | Callable[[Data], str]] = {
     R.WITHOUT_PACKAGES: lambda d: (
         f"without {', '.join(d['packages'])}, which its code uses where installed, {say(d['reason'])}"
     ),
+    R.OF_OUTPUT: lambda d: f"of what it returns, tensor {d['output']:.0f}: {say(d['reason'])}",
+    R.DETACHED_OUTPUTS: lambda d: (
+        f"{say(d['reason'])}; of what it returns, tensor {' and '.join(d['outputs'])} is outside the graph, "
+        "as its author says by detaching it"
+    ),
     R.NOTHING_MEASURED: "nothing was measured",
     R.SEEN_ON: lambda d: f"seen on {d['configuration']}",
     R.OUT_OF_TIME: "out of time",

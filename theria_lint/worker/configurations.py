@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from theria.probes.layouts import ODD, ROUND
-from theria.probes.point import isolated, trial
+from theria.probes.point import trial
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned
-from theria_lint.worker.find_call.call_strategy import compute_outputs, list_tensors
+from theria_lint.worker.find_call.call_strategy import compute_outputs
 from theria_lint.worker.find_call.computation import are_alike, describe_computation
-from theria_lint.worker.find_call.further_calls import find_branch_specs, find_optional_tensor_specs
+from theria_lint.worker.find_call.further_calls import (
+    find_branch_specs,
+    find_floating_specs,
+    find_optional_tensor_specs,
+)
+from theria_lint.worker.find_call.outputs import Outputs
 from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
@@ -42,7 +47,7 @@ Configurations = Mapping[str, TrialSpec]
 """The scenes that a target is probed in, by what is said of them; it refuses some."""
 
 
-def list_configurations(working_call: WorkingCall) -> Configurations:
+def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults, evaluation mode and optional tensors for a module, strided inputs, a causal mask, other
@@ -51,7 +56,7 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
     """
     spec = working_call.spec
     if working_call.strategy.callers:
-        return _list_recorded_configurations(working_call)
+        return _list_recorded_configurations(working_call, outputs)
     launched = shim_log.count_launches()
     found = {_FIRST: spec}
     if working_call.make_call().module is not None:
@@ -69,10 +74,12 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
     found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(spec, shape=other)
     found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
     found |= _with_learned(working_call, found)
+    found |= find_floating_specs(working_call, {name for spec in found.values() for name in spec.learned})
     if _remembers(working_call):
         found["a second call"] = replace(spec, called=True)
-    if _returns_several(working_call):
+    if len(outputs.recorded) > 1:
         found["all that it returns"] = replace(spec, whole=True)
+    found |= {f"output {number + 1} of what it returns": replace(spec, output=number) for number in outputs.lost[:1]}
     for length in _LENGTHS if shim_log.count_launches() == launched else ():
         longer = replace(spec, shape=replace(spec.shape, batch=1, queries=length, keys=length))
         began = time.process_time()
@@ -84,16 +91,19 @@ def list_configurations(working_call: WorkingCall) -> Configurations:
     return found | find_scenes_by_code(working_call, found.values())
 
 
-def _list_recorded_configurations(working_call: WorkingCall) -> Configurations:
-    """The call that worked first, the other recorded ones, and all of what each returns."""
+def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
+    """The call that worked first, the other recorded ones, and all of what the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
     first = spec.choice[RECORDED]
     found = {f"the call by {callers[first]}": spec}
     for number, caller in enumerate(callers):
         if number != first:
             found[f"the call by {caller} ({number + 1})"] = replace(spec, choice={RECORDED: number}, seed=number + 1)
-    if _returns_several(working_call):
-        found["all that it returns"] = replace(spec, whole=True, seed=len(callers) + 1)
+    if _remembers(working_call):
+        found["a second call"] = replace(spec, called=True, seed=len(callers) + 1)
+    if len(outputs.recorded) > 1:
+        found["all that it returns"] = replace(spec, whole=True, seed=len(callers) + 2)
+    found |= {f"output {number + 1} of what it returns": replace(spec, output=number) for number in outputs.lost[:1]}
     return found
 
 
@@ -117,18 +127,6 @@ def _remembers(working_call: WorkingCall) -> bool:
     spec = working_call.spec
     first, second = (describe_computation(working_call, replace(spec, called=called)) for called in (False, True))
     return first is not None and second is not None and not are_alike(first, second)
-
-
-def _returns_several(working_call: WorkingCall) -> bool:
-    """Whether more than one tensor that the target returns is in the graph."""
-    made = working_call.make_call()
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in made.inputs.values()]
-    try:
-        with run_uncompiled(), isolated(working_call.spec.seed):
-            returned = made.function(*leaves)
-    except Exception:  # code that was not written for us, called once more
-        return False
-    return sum(tensor.grad_fn is not None for tensor in list_tensors(returned)) > 1
 
 
 def keep_first_configuration(specs: Configurations) -> Configurations:

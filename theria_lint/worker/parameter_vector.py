@@ -49,8 +49,11 @@ def as_function_of_parameters(
 
 
 def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor) -> Tensor:
-    """A part of the vector in a parameter's shape, with the hooks that change the parameter's gradient."""
-    made = part.view(parameter.shape)
+    """A part of the vector in a parameter's shape, with the hooks that change the parameter's gradient.
+
+    A tensor of its own: code may write into a parameter, and may not into one of several views.
+    """
+    made = part.view(parameter.shape).clone()
     for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
         made.register_hook(hook)  # type: ignore[no-untyped-call]
     return made
@@ -76,7 +79,10 @@ def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *,
     if not both:
         return report
     constants = [tensor.detach() for tensor in made.inputs.values()]
-    alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=spec.seed)
+    try:
+        alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=spec.seed)
+    except Exception:  # the target's own forward; what is known of its inputs is known all the same
+        return report
     if alone.verdict in (report.verdict, Verdict.INCONCLUSIVE):
         return report
     told = {"reason": report.why, "verdict": str(alone.verdict)}

@@ -45,6 +45,7 @@ from theria_lint.worker.discontinuity import retry_off_discontinuity
 from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.find_call.call_strategy import BoundCall
 from theria_lint.worker.find_call.flags import list_flags, read_flag, turn_globals
+from theria_lint.worker.find_call.outputs import Outputs, look_at_outputs
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.find_call.trial_spec import TrialSpec
@@ -93,10 +94,11 @@ def _probe_call(
     kind = TargetKind(request.kind)
     shim_log.forget_import_queries()
     forget_compiled_code()
+    outputs = look_at_outputs(working_call)
     subjects = [
         _ProbeSubject(
             working_call,
-            list_configurations(working_call),
+            list_configurations(working_call, outputs),
             ConfigurationTraces(working_call, watched),
             request.hints,
             clock,
@@ -112,11 +114,12 @@ def _probe_call(
             replace(
                 subjects[0],
                 working_call=other,
-                specs=list_configurations(other),
+                specs=list_configurations(other, look_at_outputs(other)),
                 traces=ConfigurationTraces(other, watched),
             )
         )
         runs += [with_shim_notes(run, target) for run in _run_on_backends(subjects[1], kind, sdpa)]
+    runs = [_with_declared_outputs(run, outputs) for run in runs]
     places = merge_spans(subject.traces.list_spans() for subject in subjects)
     aside = merge_spans(subject.traces.list_backward_spans() for subject in subjects)
     return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
@@ -128,6 +131,14 @@ def _describe_recorded_calls(working_call: WorkingCall) -> list[Reason]:
         return [Reason(ReasonCode.CALLS_UNUSED, {"reason": working_call.unused})]
     callers = list(dict.fromkeys(working_call.strategy.callers))
     return [Reason(ReasonCode.CALLED_AS_RECORDED, {"callers": callers})] if callers else []
+
+
+def _with_declared_outputs(run: Run, outputs: Outputs) -> Run:
+    """A safe run that says what the target returns outside the graph by its author's own word."""
+    if not outputs.declared or run.verdict is not Verdict.SAFE:
+        return run
+    told = {"reason": run.reason, "outputs": [str(number + 1) for number in outputs.declared]}
+    return replace(run, reason=Reason(ReasonCode.DETACHED_OUTPUTS, told))
 
 
 @dataclass(frozen=True)
@@ -250,6 +261,8 @@ def _measure_configuration(
     report = measured(routes=SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
     if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
         report = measured()
+    if spec.output is not None and report.verdict.unsafe:
+        report = replace(report, why=Reason(ReasonCode.OF_OUTPUT, {"reason": report.why, "output": spec.output + 1}))
     report = retry_off_discontinuity(report, spec, subject.working_call, measured)
     return retry_contiguous(report, subject.working_call.make_call(spec), spec.seed, measured)
 

@@ -147,11 +147,17 @@ def _make_normal_values(name: str, spec: TrialSpec) -> list[Any]:
     return [spec.draw_tensor(name, shape) for shape in dict.fromkeys(shapes)]
 
 
+def _make_number(value: float, spec: TrialSpec) -> Tensor:
+    """A number that is learned."""
+    return torch.tensor(value, dtype=spec.dtype, device=spec.device)
+
+
 def _make_recurrent_states(name: str, spec: TrialSpec) -> list[Any]:
     """None, or what a recurrence remembers: a matrix a head."""
     shape = spec.shape
     found = spec.find_written_shape(name) or (shape.batch, shape.heads, shape.dim, shape.value_dim)
-    return [None, spec.draw_tensor(name, found).to(torch.float32)]
+    state = spec.draw_tensor(name, found)
+    return [None, state, state.to(torch.float32)]
 
 
 def _make_position_graphs(name: str, spec: TrialSpec) -> list[Any]:
@@ -167,7 +173,8 @@ _GATES = r"^(g|gk|gv|gs|g_\w+|\w+_gates?|gates?|decays?|\w+_decays?|log_\w*|forg
 _RATES = r"^(beta\w*|\w+_beta|eta|theta|lr|strength)$"
 _CONSTANTS = r"mask|bias|alibi|slopes|pos|rotary|rope|freqs|^(cos|sin)$|lengths|seqlens|indices|table|page|cache|state"
 _REMEMBERED = (
-    r"^(\w+_)?(cos|sin)(_\w+)?$|freqs|rotary|rope|lengths|seqlens|indices|ids$|table|page|cache|state|past|^mem"
+    r"^(\w+_)?(cos|sin)(_\w+)?$|freqs|rotary|rope|lengths|seqlens|indices|ids$|table|page|cache|past|^mem"
+    r"|^(?!(init(ial)?_)?(state|hidden)$)(?!initial).*state"
 )
 """What the names of tables of angles, and of what earlier calls have left, look like: they are held constant."""
 _PARAMETERS = (
@@ -184,10 +191,13 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"drop|^p$", _offer_constants(0.0)),
     (
         r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$",
-        lambda n, s: [s.shape.dim**-0.5, None],
+        lambda n, s: [s.shape.dim**-0.5, None, _make_number(1.5 * s.shape.dim**-0.5, s)],
     ),
     (r"^s$", lambda n, s: [s.shape.dim**-0.5, None, *_make_normal_values(n, s)]),
-    (r"^(temperature|temp|tau|sqrt_d.*)$", lambda n, s: [s.shape.dim**0.5]),
+    (
+        r"^(temperature|temp|tau|sqrt_d.*)$",
+        lambda n, s: [s.shape.dim**0.5, _make_number(0.7 * s.shape.dim**0.5, s)],
+    ),
     (r"causal", _offer_constants(False, True)),
     (varlen.MAX_SEQLEN_NAMES, varlen.make_max_seqlen),
     (varlen.CU_SEQLENS_NAMES, varlen.make_cu_seqlens),

@@ -62,6 +62,15 @@ class BoundCall:
 
         return replace(self, function=whole, expected=None, layout=None)
 
+    def with_output(self, number: int) -> BoundCall:
+        """The call whose output is one of the tensors that the target returns."""
+        function = self.function
+
+        def one(*values: Tensor, **others: Tensor) -> Tensor:
+            return list(list_tensors(function(*values, **others)))[number]
+
+        return replace(self, function=one, expected=None, layout=None)
+
     def join_extras(self, names: Sequence[str]) -> BoundCall:
         """The call with some of its extras among its inputs."""
         names = [name for name in names if name in self.extras]
@@ -105,6 +114,17 @@ def list_tensors(returned: Any) -> Iterator[Tensor]:
         yield from (tensor for value in returned for tensor in list_tensors(value))
     elif is_dataclass(returned) and not isinstance(returned, type):
         yield from (tensor for field_ in fields(returned) for tensor in list_tensors(getattr(returned, field_.name)))
+    elif _is_record(returned):
+        yield from (
+            tensor for value in vars(returned).values() if not _is_record(value) for tensor in list_tensors(value)
+        )
+
+
+def _is_record(returned: Any) -> bool:
+    """Whether something is an object that only holds things: of a class of the target's own."""
+    if isinstance(returned, type | torch.nn.Module) or not hasattr(returned, "__dict__"):
+        return False
+    return type(returned).__module__.partition(".")[0] not in ("torch", "builtins", "functools", "types")
 
 
 CallMaker = Callable[[TrialSpec, Mapping[str, int]], BoundCall]
@@ -142,6 +162,8 @@ class CallStrategy:
         """The call in a scene."""
         made = self.make(spec, {**self.choice, **spec.choice}).renew_state(self.home, called=spec.called)
         made = made.join_extras((*self.joined, *spec.learned))
+        if spec.output is not None:
+            return made.with_output(spec.output)
         return made.with_all_outputs() if spec.whole else made
 
     def list_variations(self, complaint: str) -> Iterator[CallStrategy]:

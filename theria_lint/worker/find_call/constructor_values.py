@@ -15,7 +15,13 @@ from typing import Any, Literal, get_args, get_origin
 from torch import nn
 
 from theria_lint.worker.find_call.argument_values import CONSTRUCTOR_VALUES, FakeConfig, ValueMaker, find_values_by_name
-from theria_lint.worker.find_call.introspection import POSITIONAL, parse_source, read_parameters
+from theria_lint.worker.find_call.introspection import (
+    POSITIONAL,
+    list_keyword_uses,
+    make_keyword_parameter,
+    parse_source,
+    read_parameters,
+)
 from theria_lint.worker.find_call.trial_spec import (
     ENTRY,
     TrialSpec,
@@ -81,7 +87,7 @@ class _ConstructorSource:
             if isinstance(node, ast.Call):
                 found |= {name: p for name, p in self._read_forwarded_keywords(node).items() if name not in found}
         for node in nodes:
-            found.update((p.name, p) for p in self._read_keyword_uses(node))
+            found.update((p.name, p) for p in list_keyword_uses(node, self.name))
         for node in nodes:
             if isinstance(node, ast.Compare) and any(self._is_kwargs(c) for c in node.comparators):
                 found.pop(getattr(node.left, "value", ""), None)
@@ -89,20 +95,6 @@ class _ConstructorSource:
 
     def _is_kwargs(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Name) and node.id == self.name
-
-    def _read_keyword_uses(self, node: ast.AST) -> Iterator[inspect.Parameter]:
-        """``kwargs["x"]``, ``kwargs.pop("x")``, ``kwargs.get("x", default)``; not where the default is computed."""
-        match node:
-            case ast.Subscript(value=value, slice=ast.Constant(value=str(key))) if self._is_kwargs(value):
-                yield _make_keyword_parameter(key)
-            case ast.Call(
-                func=ast.Attribute(value=value, attr="pop" | "get" | "setdefault" as how),
-                args=[ast.Constant(value=str(key)), *rest],
-            ) if self._is_kwargs(value):
-                if not rest:
-                    yield _make_keyword_parameter(key, *([None] if how == "get" else []))
-                elif isinstance(rest[0], ast.Constant):
-                    yield _make_keyword_parameter(key, rest[0].value)
 
     def _read_forwarded_keywords(self, call: ast.Call) -> dict[str, inspect.Parameter]:
         """What the object that is called with ``**kwargs`` takes beside what the call gives it itself."""
@@ -129,7 +121,7 @@ class _ConstructorSource:
                 found := self._resolve_dotted_name(parent)
             ):
                 return {
-                    "self": _make_keyword_parameter("self").replace(kind=POSITIONAL[1]),
+                    "self": make_keyword_parameter("self").replace(kind=POSITIONAL[1]),
                     **_follow_constructor(found, found, self.steps - 1),
                 }
         found = self._resolve_dotted_name(function)
@@ -144,10 +136,6 @@ class _ConstructorSource:
         return (
             getattr(self._resolve_dotted_name(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
         )
-
-
-def _make_keyword_parameter(name: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
 ValueTable = tuple[tuple[str, ValueMaker], ...]

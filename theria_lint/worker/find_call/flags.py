@@ -31,7 +31,12 @@ from theria_lint.worker.find_call.argument_values import (
 from theria_lint.worker.find_call.code_questions import CodeQuestions, ConstantComparison
 from theria_lint.worker.find_call.computation import are_alike, describe_computation
 from theria_lint.worker.find_call.constructor_values import MODULE_VALUES, read_constructor_parameters
-from theria_lint.worker.find_call.introspection import parse_source, read_parameters, read_type_hints
+from theria_lint.worker.find_call.introspection import (
+    parse_source,
+    read_call_parameters,
+    read_parameters,
+    read_type_hints,
+)
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, GLOBAL, TrialSpec
 
@@ -150,13 +155,13 @@ def _list_places(
 
 def _read_call_parameters(target: Any, kind: TargetKind) -> dict[str, inspect.Parameter]:
     if kind is TargetKind.MODULE:
-        return dict(list(read_parameters(target.forward).items())[1:])
+        return dict(list(read_call_parameters(target.forward).items())[1:])
     if kind is TargetKind.AUTOGRAD_FUNCTION:
         return {}
     return dict(
         list(read_parameters(target.__call__).items())[1:]
         if inspect.isclass(target)
-        else read_parameters(target).items()
+        else read_call_parameters(target).items()
     )
 
 

@@ -46,7 +46,8 @@ class TargetState:
         self._own |= {id(p): p for part in modules for p in part._parameters.values() if p is not None}
         spaces = [_Space(vars(part), _list_attributes(part), removes=True) for part in dict.fromkeys(modules)]
         self._spaces = [*shared.spaces, *(space for space in spaces if space.remember(self._own))]
-        self.names = self._list_parameter_names()
+        self._root = module
+        self._names = self._list_parameter_names()
 
     def renew(self) -> None:
         """Makes everything as it was."""
@@ -55,13 +56,13 @@ class TargetState:
         for space in self._spaces:
             space.restore(self._own)
 
-    def _list_parameter_names(self) -> list[tuple[int, str]]:
-        return [(id(memory.module), name) for memory in self._modules for name in memory.parameters]
-
     def has_all_parameters(self) -> bool:
         """Whether no parameter has been made since: lazy ones are made by the first call."""
-        now = [(id(m.module), n) for m in self._modules for n, p in m.module._parameters.items() if p is not None]
-        return set(now) <= set(self.names)
+        return self._list_parameter_names() <= self._names
+
+    def _list_parameter_names(self) -> set[str]:
+        found = self._root.named_parameters() if self._root is not None else ()
+        return {name for name, parameter in found if not nn.parameter.is_lazy(parameter)}
 
 
 class _ModuleMemory:

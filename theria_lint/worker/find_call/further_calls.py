@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -22,10 +22,11 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import trial
 from theria.probes.rounding import relative_error
-from theria_lint.worker.find_call.call_strategy import BoundCall, compute_outputs
+from theria_lint.worker.find_call.argument_values import may_be_learned
+from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, compute_outputs
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.signatures import QKV
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
 from theria_lint.worker.find_call.varlen import takes_one_length
 from theria_lint.worker.shims import shim_log
 
@@ -35,7 +36,7 @@ _BUDGET = 2.0
 _OPTIONAL = re.compile(r"mask|bias|slopes|alibi|len(s|gths)$|seqlens$|(segment|seq|position)_ids|sinks?$|^(cos|sin)$")
 """What the names of optional arguments look like that change what a function computes of q, k and v."""
 
-_WITH_VALUE = range(2, 6)
+_WITH_VALUE = range(2, 10)
 """The choices of an optional argument that give it a value: before them come the default and None."""
 
 _SAME = 1e-3
@@ -52,7 +53,7 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """
     made, spec, found = working_call.make_call(), working_call.spec, dict[str, TrialSpec | None]()
     if made.module is not None:
-        return {}
+        return dict(_find_optional_argument_specs(working_call))
     slow = _runs_interpreted_kernels(made, spec)
     if working_call.strategy.takes_varlen and not spec.packed:
         likely = sorted(PACKED, key=lambda name: PACKED[name] != spec.layout)
@@ -76,7 +77,12 @@ def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialS
     before = working_call
     try:
         for name in (
-            n for n in working_call.strategy.optional if _OPTIONAL.search(n) and not working_call.strategy.choice.get(n)
+            n
+            for n in working_call.strategy.optional
+            if _OPTIONAL.search(n)
+            and not working_call.strategy.choice.get(n)
+            and not n.startswith(CONSTRUCTOR_PREFIX)
+            and (working_call.make_call().module is None or n not in working_call.strategy.tensors)
         ):
             chosen = (replace(spec, choice={**spec.choice, name: index}) for index in _WITH_VALUE)
             tried = (search.run_trial(working_call.strategy, other) for other in chosen)
@@ -151,6 +157,49 @@ def _compute_plain_output(working_call: WorkingCall, q: Tensor, k: Tensor, v: Te
     spec = replace(working_call.spec, shape=shape)
     inputs = {n: from_bhtd(t, spec.layout).contiguous() for n, t in zip(QKV, (q, k, v), strict=True)}
     return to_bhtd(trial(working_call.make_call(spec).compute_output, inputs, spec.seed), spec.layout)
+
+
+def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> dict[str, TrialSpec]:
+    """Scenes in which an argument that could be learned is a tensor of real numbers, and an input, by what is said.
+
+    Where it is given otherwise, or not at all: masks as truth values, positions as whole numbers, a scale as a number.
+    Of what is ``known`` to be an input elsewhere there is none.
+    """
+    strategy, found = working_call.strategy, dict[str, TrialSpec]()
+    plain, search = working_call.make_call(), CallSearch(time.monotonic() + _BUDGET)
+    names = [n for n in (*strategy.free, *strategy.optional) if not n.startswith(CONSTRUCTOR_PREFIX)]
+    try:
+        for name in names:
+            if may_be_learned(name) and name not in {**plain.inputs, **plain.extras, **dict.fromkeys(known)}:
+                chosen = _find_floating_spec(working_call, name, search)
+                found.update({f"its {name} as an input": chosen} if chosen is not None else {})
+    except CannotCallError:  # out of time
+        pass
+    return found
+
+
+def _find_floating_spec(working_call: WorkingCall, name: str, search: CallSearch) -> TrialSpec | None:
+    """The scene with the first tensor of real numbers for a parameter with which the output is another."""
+    strategy, spec = working_call.strategy, working_call.spec
+    for index in range(1, MAX_CANDIDATES + 1):
+        chosen = replace(spec, choice={**spec.choice, name: index})
+        try:
+            if name not in strategy(chosen).extras:
+                continue
+        except Exception:  # no such candidate, or one that the target does not take
+            continue
+        given = search.run_trial(strategy, replace(chosen, learned=(name,)))
+        if given is not None and _depends_on(given, name):
+            return given.spec
+    return None
+
+
+def _depends_on(working_call: WorkingCall, name: str) -> bool:
+    """Whether a call gives other numbers for other numbers in one of its inputs."""
+    made, seed = working_call.make_call(), working_call.spec.seed
+    moved = {**made.inputs, name: made.inputs[name] * 0.75 + 0.1}
+    here, there = (trial(made.compute_output, inputs, seed) for inputs in (made.inputs, moved))
+    return here.shape == there.shape and not torch.equal(here, there)
 
 
 MAX_OPTIONAL_TENSORS = 2

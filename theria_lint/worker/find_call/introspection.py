@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -27,6 +27,41 @@ def read_parameters(function: Any) -> dict[str, inspect.Parameter]:
         )
         for a in schema.arguments
     }
+
+
+def read_call_parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters by name, with what the code reads of its ``**kwargs`` among them."""
+    parameters = read_parameters(function)
+    open_ended = next((p.name for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+    if open_ended is not None:
+        for node in ast.walk(parse_source(function)):
+            for found in list_keyword_uses(node, open_ended):
+                parameters.setdefault(found.name, found)
+    return parameters
+
+
+def list_keyword_uses(node: ast.AST, kwargs: str) -> Iterator[inspect.Parameter]:
+    """``kwargs["x"]``, ``kwargs.pop("x")``, ``kwargs.get("x", default)``; not where the default is computed."""
+
+    def is_kwargs(value: ast.expr) -> bool:
+        return isinstance(value, ast.Name) and value.id == kwargs
+
+    match node:
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key))) if is_kwargs(value):
+            yield make_keyword_parameter(key)
+        case ast.Call(
+            func=ast.Attribute(value=value, attr="pop" | "get" | "setdefault" as how),
+            args=[ast.Constant(value=str(key)), *rest],
+        ) if is_kwargs(value):
+            if not rest:
+                yield make_keyword_parameter(key, *([None] if how == "get" else []))
+            elif isinstance(rest[0], ast.Constant):
+                yield make_keyword_parameter(key, rest[0].value)
+
+
+def make_keyword_parameter(name: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A parameter that is given by name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
 def takes_by_position(parameters: Mapping[str, inspect.Parameter]) -> bool:

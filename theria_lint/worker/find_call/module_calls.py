@@ -32,7 +32,7 @@ from theria_lint.worker.find_call.constructor_values import (
     read_constructor_parameters,
     takes_any_keyword,
 )
-from theria_lint.worker.find_call.introspection import as_a_caller, read_parameters, read_type_hints
+from theria_lint.worker.find_call.introspection import as_a_caller, read_call_parameters, read_type_hints
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
     FEATURE_AXES,
@@ -74,7 +74,7 @@ def list_module_strategies(cls: Any, fixed: Mapping[str, Any]) -> Iterator[CallS
 
 def _of_forward(cls: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a class's forward, without self."""
-    return dict(list(read_parameters(cls.forward).items())[1:])
+    return dict(list(read_call_parameters(cls.forward).items())[1:])
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _ModuleTarget:
     def call_with_inputs(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module bound to all but what a recipe makes."""
         module = self.build_from_choice(spec, choice)
-        spec = with_default_heads(self.parameters, spec)
+        spec = with_default_heads(self.parameters, replace(spec, weights=_list_weight_shapes(module)))
         given = builder(self.forward, spec, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
         others = self._choose_other_arguments(rest, spec, choice)
@@ -198,6 +198,12 @@ class _ModuleTarget:
             return call_without_exit(partial(module, given.pop(ANYTHING), **given))
         leading, named = as_a_caller(_of_forward(self.cls), given)
         return call_without_exit(partial(module, *leading, **named))
+
+
+def _list_weight_shapes(module: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a module's parameters, each once, matrices first."""
+    shapes = [tuple(p.shape) for p in module.parameters() if not nn.parameter.is_lazy(p)]
+    return tuple(dict.fromkeys(sorted(shapes, key=len, reverse=True)))
 
 
 class _CheckedForward:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker
+from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker, make_masks
 from theria_lint.worker.find_call.constructor_values import has_values_for_name
 from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, parse_source, read_type_hints
 from theria_lint.worker.find_call.signatures import assign_roles, looks_like_tensor
@@ -52,14 +52,15 @@ def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
 
 
 def _make_open_masks(name: str, spec: TrialSpec) -> list[Any]:
-    """Nothing is masked, in the forms that masks have."""
+    """Nothing is masked, in the forms that masks have; then some keys are."""
     s = spec.shape
     scores = torch.zeros(s.batch, 1, s.queries, s.keys, dtype=spec.dtype, device=spec.device)
     one, pairs, batch = (
         torch.ones(shape, dtype=torch.bool, device=spec.device)
         for shape in ((s.batch, s.queries), (s.queries, s.keys), (s.batch, s.queries, s.keys))
     )
-    return [None, one, scores, pairs, batch]
+    _, among, _, padding, *_ = make_masks(name, replace(spec, shape=replace(s, keys=s.queries)))
+    return [None, one, scores, pairs, batch, padding, among, make_masks(name, spec)[3]]
 
 
 def _make_rotary_embeddings(name: str, spec: TrialSpec) -> list[Any]:
@@ -171,6 +172,9 @@ Sizes = tuple[int, ...]
 _COORDINATES = re.compile(r"^(xyz|pos|positions?|pts|points?|trans(lation)?s?|(rel_|abs_)?coo?rd?(inate)?s)(_\w|\d)?$")
 _EDGES = re.compile(r"^edge_?(attr|feat|weight|emb|features|dist|vec)")
 _FRAMES = re.compile(r"^(rot(ation)?s?|frames?|rotation_mat\w*)$")
+_WEIGHTS = re.compile(
+    r"^(fast_|new_|hyper_|slow_|meta_)?(w|ws|weights?|kernel|matrix|params?)(_?[qkvo])?$|^w_|_weights?$"
+)
 _REFERENCES = re.compile(r"^reference_points$")
 _PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
 _VECTORS = re.compile(r"^(t|temb|t_emb|time\w*|vec|clip_?emb\w*|c|cond\w*|style|latents?|\w+_vec(tor)?)$")
@@ -393,6 +397,8 @@ def _list_side_input_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
         return [(t, s), (b, h, t, s), *([pairs] if _PAIRS.search(lower) else []), (h, t, s), (b, t, s)]
     if _FRAMES.search(lower):
         return [(*points, 3)]
+    if _WEIGHTS.search(lower):
+        return [*spec.weights, x]
     edges = [(NEIGHBOUR_COUNT * t, c), (NEIGHBOUR_COUNT * t, 1), (NEIGHBOUR_COUNT * t,)] if len(x) == 2 else []
     told = (
         (_EDGES, edges),

@@ -21,7 +21,7 @@ from theria_lint.worker.find_call.function_calls import (
     make_wrapped_call,
     read_forward_parameters,
 )
-from theria_lint.worker.find_call.introspection import read_parameters
+from theria_lint.worker.find_call.introspection import read_call_parameters, read_parameters
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
 from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
@@ -49,9 +49,9 @@ def _list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) ->
     elif inspect.isclass(target):
         yield make_object_strategy(target, fixed)
     elif takes_any_tensors(target):
-        yield make_shaped_strategy(target, read_parameters(target), fixed)
+        yield make_shaped_strategy(target, read_call_parameters(target), fixed)
     else:
-        yield make_function_strategy(target, read_parameters(target), fixed, positional=False)
+        yield make_function_strategy(target, read_call_parameters(target), fixed, positional=False)
 
 
 def takes_any_tensors(target: Any) -> bool:

@@ -33,7 +33,9 @@ class TrialSpec:
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
     ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
-    that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone.
+    that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone;
+    ``output``: that tensor of what it returns is.
+    ``weights``: the shapes of the parameters of the module that is called, for such that are given to it.
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
     defaults, by place (see `theria_lint.worker.find_call.flags`).
     """
@@ -53,7 +55,9 @@ class TrialSpec:
     choice: Mapping[str, int] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     whole: bool = False
+    output: int | None = None
     called: bool = False
+    weights: tuple[tuple[int, ...], ...] = ()
     turned: Mapping[str, Any] = field(default_factory=dict)
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:
