@@ -45,8 +45,10 @@ from theria_lint.worker.find_call.module_inputs import (
     list_input_builders,
     list_optional_tensors,
     make_token_ids,
+    read_described_axes,
 )
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
+from theria_lint.worker.find_call.shape_hints import Symbols
 from theria_lint.worker.find_call.signatures import (
     choose_arguments,
     list_free_parameters,
@@ -68,6 +70,7 @@ def list_module_strategies(cls: Any, fixed: Mapping[str, Any]) -> Iterator[CallS
         structured_input.expand_parameters(forward) if structured_input else forward,
         structured_input,
         fixed,
+        read_described_axes(cls.forward, structured_input.expand_parameters(forward) if structured_input else forward),
     )
     yield from target.list_forward_strategies()
 
@@ -81,7 +84,8 @@ def _of_forward(cls: Any) -> dict[str, inspect.Parameter]:
 class _ModuleTarget:
     """A class, the parameters of its constructor and its forward, and the arguments that the user has configured.
 
-    ``record``: the object that some of the forward's parameters are put into. ``complaints``: what the constructor
+    ``record``: the object that some of the forward's parameters are put into. ``axes``: what the text says of its
+    arguments. ``complaints``: what the constructor
     raised, by what it was given.
     """
 
@@ -90,6 +94,7 @@ class _ModuleTarget:
     forward: Mapping[str, inspect.Parameter]
     structured_input: StructuredInput | None
     fixed: Mapping[str, Any]
+    axes: Mapping[str, Symbols]
     complaints: dict[Hashable, tuple[Exception, TracebackType | None]] = field(default_factory=dict)
 
     def list_forward_strategies(self) -> Iterator[CallStrategy]:
@@ -155,7 +160,7 @@ class _ModuleTarget:
     def call_with_inputs(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module bound to all but what a recipe makes."""
         module = self.build_from_choice(spec, choice)
-        spec = with_default_heads(self.parameters, replace(spec, weights=_list_weight_shapes(module)))
+        spec = with_default_heads(self.parameters, replace(spec, weights=_list_weight_shapes(module), axes=self.axes))
         given = builder(self.forward, spec, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
         others = self._choose_other_arguments(rest, spec, choice)
@@ -313,12 +318,22 @@ def _offer_layers(owner: Any) -> ValueMaker:
 def with_default_heads(parameters: Mapping[str, inspect.Parameter], spec: TrialSpec) -> TrialSpec:
     """The scene with as many heads as the constructor's default asks for, so that the width divides by them.
 
-    With small defaults the heads are the scene's.
+    And no wider than a default width. With small defaults the heads are the scene's, and narrow defaults stay.
     """
     for name, parameter in () if spec.small else parameters.items():
         if "head" in name.lower() and "dim" not in name.lower() and type(parameter.default) is int:
-            return replace(spec, shape=replace(spec.shape, heads=max(1, parameter.default)))
+            spec = replace(spec, shape=replace(spec.shape, heads=max(1, parameter.default)))
+            break
+    for name, parameter in parameters.items():
+        width = parameter.default
+        if type(width) is int and 1 < width < spec.channels and _WIDTH.search(name.lower()):
+            heads = spec.shape.heads if width % spec.shape.heads == 0 else 1
+            return replace(spec, shape=replace(spec.shape, heads=heads, dim=width // heads, value_dim=width // heads))
     return spec
+
+
+_WIDTH = re.compile(r"^(dim|d_?model|embed_?dim|hidden_?(size|dim)|(in_)?channels|in_(dim|features)|width)$")
+"""What the names of the width of what a module takes look like."""
 
 
 def choose_small_defaults(

@@ -18,6 +18,7 @@ from theria_lint.static import attention_names
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker, make_masks
 from theria_lint.worker.find_call.constructor_values import has_values_for_name
 from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, parse_source, read_type_hints
+from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
 from theria_lint.worker.find_call.signatures import assign_roles, looks_like_tensor
 from theria_lint.worker.find_call.trial_spec import TrialSpec, compute_grid_size, compute_image_side
 
@@ -114,9 +115,10 @@ def _make_neighbour_mask(spec: TrialSpec) -> Tensor:
 
 
 def _make_graph_edges(name: str, spec: TrialSpec) -> list[Any]:
-    """The two ends of every edge of a graph, (2,E) or (E,2)."""
+    """The two ends of every edge of a graph, (2,E) or (E,2); then without edges from a node to itself."""
     pairs = _make_neighbour_mask(spec).nonzero()
-    return [pairs.T, pairs]
+    apart = pairs[pairs[:, 0] != pairs[:, 1]]
+    return [pairs.T, pairs, apart.T, apart]
 
 
 def _make_position_indices(name: str, spec: TrialSpec) -> list[Any]:
@@ -177,6 +179,7 @@ _WEIGHTS = re.compile(
 )
 _REFERENCES = re.compile(r"^reference_points$")
 _PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
+_SPATIAL = re.compile(r"^(vec(tor)?s?|velocit\w*|v_feat\w*)$")
 _VECTORS = re.compile(r"^(t|temb|t_emb|time\w*|vec|clip_?emb\w*|c|cond\w*|style|latents?|\w+_vec(tor)?)$")
 
 
@@ -397,6 +400,8 @@ def _list_side_input_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
         return [(t, s), (b, h, t, s), *([pairs] if _PAIRS.search(lower) else []), (h, t, s), (b, t, s)]
     if _FRAMES.search(lower):
         return [(*points, 3)]
+    if (described := _find_described_shape(name, spec)) is not None:
+        return [described, x, (*x, 3)]
     if _WEIGHTS.search(lower):
         return [*spec.weights, x]
     edges = [(NEIGHBOUR_COUNT * t, c), (NEIGHBOUR_COUNT * t, 1), (NEIGHBOUR_COUNT * t,)] if len(x) == 2 else []
@@ -405,10 +410,31 @@ def _list_side_input_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
         (_COORDINATES, [points]),
         (_PAIRS, [pairs]),
         (_VECTORS, [vector]),
+        (_SPATIAL, [(*x[:-1], 3, x[-1]), (*x, 3)]),
         (_REFERENCES, [(b, t, 1, 2)]),
     )
     likely = [shape for pattern, shapes in told if pattern.search(lower) for shape in shapes]
-    return [*likely, x, pairs, points, vector, (b, spec.shape.keys, c), numbers, (1, t, c)]
+    return [*likely, x, pairs, points, vector, (b, spec.shape.keys, c), numbers, (1, t, c), (*x, 3)]
+
+
+def _find_described_shape(name: str, spec: TrialSpec) -> Sizes | None:
+    """The shape that the text gives to an argument in the terms of the first one's: ``x [N, C]; vec [N, 3, C]``."""
+    symbols, known, x = spec.axes.get(name), spec.axes.get(ANYTHING), compute_input_shape(spec)
+    if not symbols or not known or len(known) != len(x):
+        return None
+    sizes = dict(zip(known, x, strict=True))
+    found = tuple(int(symbol) if symbol.isdigit() else sizes.get(symbol, 0) for symbol in symbols)
+    return found if all(found) else None
+
+
+def read_described_axes(forward: Any, parameters: Parameters) -> dict[str, Symbols]:
+    """What the text of a forward says of the axes of its arguments, and of entries: ``features["1"] [N, C, 3]``."""
+    text = re.sub(r"""(\w+)\[["'](\w+)["']\]""", r"\1_\2", read_source_text(forward))
+    found: dict[str, Symbols] = {}
+    for name, symbols in find_shape_statements(text):
+        found.setdefault(name, symbols)
+    first = next(iter(parameters), "")
+    return {**found, **({ANYTHING: found[first]} if first in found else {})}
 
 
 def _list_context_shapes(name: str, spec: TrialSpec) -> list[Sizes]:
@@ -473,7 +499,8 @@ def _read_used_fields(name: str, tree: ast.AST) -> tuple[Parameters, Callable[..
     """What the code reads of an argument by constant keys, or by attributes that no tensor has."""
     keys, attributes = list(_list_constant_keys(name, tree)), list(_list_read_attributes(name, tree))
     if keys:
-        return _make_field_parameters(dict.fromkeys(keys)), dict
+        names = {key if key.isidentifier() else f"{name}_{re.sub(r'[^0-9a-zA-Z_]', '_', key)}": key for key in keys}
+        return _make_field_parameters(names), lambda **values: {names[n]: value for n, value in values.items()}
     if attributes and not any(hasattr(torch.Tensor, attribute) for attribute in attributes):
         return _make_field_parameters(dict.fromkeys(attributes)), SimpleNamespace
     return None

@@ -25,7 +25,7 @@ _ENTRY = re.compile(
     r"^[ \t]*[`*]*([A-Za-z_]\w*(?:[`*]*\s*[,/]\s*[`*]*[A-Za-z_]\w*)*)[`*]*\s*(\([^()\n]*\))?\s*[:,]", re.M
 )
 _INLINE = re.compile(
-    rf"(?<![\w.])([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)(?:\s*:\s*|\s+)\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*\s*,?)\s*\)"
+    rf"(?<![\w.])([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)(?:\s*:\s*|\s+)[\[(]\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*\s*,?)\s*[\])]"
 )
 _UNPACKED = re.compile(rf"^[ \t]*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))+)\s*=\s*(\*?)(\w+)\.(?:shape|size\(\))(.*)$", re.M)
 _ASSERTED = re.compile(rf"\b(\w+)\.shape\s*==\s*\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*\)")

@@ -35,7 +35,8 @@ class TrialSpec:
     ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
     that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone;
     ``output``: that tensor of what it returns is.
-    ``weights``: the shapes of the parameters of the module that is called, for such that are given to it.
+    ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
+    ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
     defaults, by place (see `theria_lint.worker.find_call.flags`).
     """
@@ -58,6 +59,7 @@ class TrialSpec:
     output: int | None = None
     called: bool = False
     weights: tuple[tuple[int, ...], ...] = ()
+    axes: Mapping[str, Symbols] = field(default_factory=dict)
     turned: Mapping[str, Any] = field(default_factory=dict)
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:
