@@ -27,22 +27,32 @@ def as_function_of_parameters(
 ) -> tuple[Callable[..., Any], Tensor] | None:
     """A function that runs the module, as one of a last argument more: the vector of all parameters; and that vector.
 
-    None for a module without parameters. ``fresh`` gives the module its state back: before it gets other parameters.
+    None for a module without parameters. The parts of the vector stay in the module until it is called again, for a
+    backward may run it once more; ``fresh`` gives it its state back before that.
     """
     parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point() and p.requires_grad}
     if not parameters:
         return None
     sizes = [p.numel() for p in parameters.values()]
+    places = [
+        (part._parameters, name, id(p))
+        for part in module.modules()
+        for name, p in part._parameters.items()
+        if p is not None
+    ]
 
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
         parts = torch.split(vector, sizes)
         replaced = {
-            name: _make_substitute_parameter(p, part) for (name, p), part in zip(parameters.items(), parts, strict=True)
+            id(p): _make_substitute_parameter(p, part) for p, part in zip(parameters.values(), parts, strict=True)
         }
         if fresh is not None:
             fresh.prepare()
-        with torch.nn.utils.stateless._reparametrize_module(module, replaced), fresh.hold() if fresh else nullcontext():
+        for held, name, known in places:
+            if known in replaced:
+                held[name] = replaced[known]  # type: ignore[assignment]
+        with fresh.hold() if fresh else nullcontext():
             return function(*inputs)
 
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])

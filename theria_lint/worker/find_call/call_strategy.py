@@ -141,7 +141,8 @@ class CallStrategy:
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
-    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order.
+    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order; ``copying``: see
+    `call_on_copies`.
     """
 
     make: CallMaker
@@ -157,6 +158,28 @@ class CallStrategy:
     watched: bool = False
     home: str = ""
     callers: tuple[str, ...] = ()
+    copying: bool = False
+
+    def call_on_copies(self, *, parameters: bool) -> CallStrategy:
+        """The way with copies of the inputs: code that writes into q is given what a projection made, not a leaf.
+
+        So are a module's ``parameters``: code that writes into them is given what a network made.
+        """
+
+        def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+            made = self.make(spec, choice)
+            function, module = made.function, made.module if parameters else None
+
+            def call(*values: Tensor, **others: Tensor) -> Any:
+                for part in module.modules() if module is not None else ():
+                    for name, parameter in part._parameters.items():
+                        if parameter is not None:
+                            part._parameters[name] = parameter.clone()  # type: ignore[assignment]
+                return function(*(value.clone() for value in values), **others)
+
+            return replace(made, function=call)
+
+        return replace(self, make=make, copying=True)
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a scene."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 import torch
 
 from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
-from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, CallStrategy
+from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, CallStrategy
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
 from theria_lint.worker.find_call.shape_hints import find_shapes
 from theria_lint.worker.find_call.trial_spec import SEVERAL_CHUNKS, SIZES, TrialSpec
-from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype, is_in_place_on_leaf
+from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype
 
 MAX_STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
@@ -61,8 +61,6 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
     }
     if asked:
         yield strategy, replace(spec, text_shapes={**spec.text_shapes, **asked})
-    if is_in_place_on_leaf(best.complaint):
-        yield replace(strategy, make=_make_call_on_copies(strategy)), spec
     if spec.dtype is torch.float64 and is_about_dtype(best.complaint):
         yield strategy, replace(spec, dtype=torch.float32)
     if best.progress[0] == INVALID_OUTPUT_STAGE and not spec.gentle:
@@ -77,17 +75,6 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
         yield strategy, replace(spec, small=True, shape=SEVERAL_CHUNKS)
     if strategy.choice:
         yield from ((strategy, replace(spec, shape=shape)) for shape in SIZES[1:] if shape != spec.shape)
-
-
-def _make_call_on_copies(strategy: CallStrategy) -> Callable[[TrialSpec, Mapping[str, int]], BoundCall]:
-    """Makes the call with copies of its inputs: code that writes into q is given what a projection made, not a leaf."""
-
-    def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
-        made = strategy.make(spec, choice)
-        function = made.function
-        return replace(made, function=lambda *values, **others: function(*(v.clone() for v in values), **others))
-
-    return make
 
 
 def _list_asked_lengths(shape: Shape, complaint: str) -> Iterator[Shape]:

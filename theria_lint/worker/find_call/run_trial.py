@@ -22,7 +22,7 @@ from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, select_output
 from theria_lint.worker.find_call.introspection import NoSuchChoiceError
 from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
-from theria_lint.worker.library_messages import is_invalid_gradient, is_misfit, is_out_of_memory
+from theria_lint.worker.library_messages import is_in_place_on_leaf, is_invalid_gradient, is_misfit, is_out_of_memory
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory
 
@@ -127,11 +127,15 @@ class FailedTrial:
 
 @dataclass
 class CallSearch:
-    """The attempts so far. ``interpreted``: Triton's interpreter ran a kernel of the target."""
+    """The attempts so far. ``interpreted``: Triton's interpreter ran a kernel of the target.
+
+    ``counterfactual``: the target is a variant, in which code may write into parameters that no author would write to.
+    """
 
     deadline: float
     failed_trials: list[FailedTrial] = field(default_factory=list)
     interpreted: bool = False
+    counterfactual: bool = False
 
     def list_furthest(self) -> list[FailedTrial]:
         """The refusals, those that got furthest first; among equals those with as many keys as queries first."""
@@ -168,7 +172,10 @@ class CallSearch:
                 raise MemoryError from error
             stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
             progress = (stage, *_list_frame_instructions(error))
-            self.failed_trials.append(FailedTrial(strategy, spec, *_explain_trial_error(error), progress))
+            failed = FailedTrial(strategy, spec, *_explain_trial_error(error), progress)
+            if is_in_place_on_leaf(failed.complaint) and not strategy.copying:
+                return self.run_trial(strategy.call_on_copies(parameters=self.counterfactual), spec)
+            self.failed_trials.append(failed)
             return None
         self.interpreted = self.interpreted or kernels
         return WorkingCall(strategy, spec, _agrees_with_reference(made, output))

@@ -180,7 +180,7 @@ def _find_direct_call(
     Raises:
         CannotCallError: if nothing ran.
     """
-    search = CallSearch(time.monotonic() + budget)
+    search = CallSearch(time.monotonic() + budget, counterfactual=not hints.get("maml", True))
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
     text_shapes = {} if kind is TargetKind.MODULE else find_shapes(read_source_text(target))
     groups = [[hints["layout"].lower()]] if "layout" in hints else group_layouts(target, kind, text_shapes, strategies)
