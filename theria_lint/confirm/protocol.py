@@ -18,6 +18,9 @@ from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.model import Run
 from theria_lint.reasons import FIELDS, Field
 
+WALL_FACTOR = 4
+"""How many times its seconds a process may take that works all the while, and has not had them of the processor."""
+
 LONGEST_ANSWER = 8 << 20
 """How many bytes the outcome of a target may take; larger ones are no outcomes."""
 
@@ -86,6 +89,11 @@ class Job:
     def target_time(self) -> float:
         """Seconds that one target may take, with the import where it is not shared."""
         return self.probing_time if self.imports_once else self.import_time + self.probing_time
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds on the wall after which even a target is ended that works all the while: others have the processor."""
+        return WALL_FACTOR * self.target_time
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON data."""

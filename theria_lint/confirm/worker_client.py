@@ -331,4 +331,4 @@ def _list_running_targets(running: Mapping[int, _Asked]) -> list[tuple[Job, Targ
 
 def _compute_patience(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
-    return 60 + job.import_time + len(job.targets) * (job.target_time + 1)
+    return 60 + job.import_time + len(job.targets) * (job.longest_wait + 1)

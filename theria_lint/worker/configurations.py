@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch import Tensor
 from theria.probes.layouts import ODD, ROUND
 from theria.probes.point import trial
 from theria_lint.worker.base_attention import SdpaCounter
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import compute_outputs
@@ -82,9 +82,9 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     found |= {f"output {number + 1} of what it returns": replace(spec, output=number) for number in outputs.lost[:1]}
     for length in _LENGTHS if shim_log.count_launches() == launched else ():
         longer = replace(spec, shape=replace(spec.shape, batch=1, queries=length, keys=length))
-        began = time.process_time()
+        began = read_clock()
         if _try_compute_outputs(working_call, longer):
-            if time.process_time() - began < _SLOW_CALL:
+            if read_clock() - began < _SLOW_CALL:
                 found[LONGER] = longer
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}

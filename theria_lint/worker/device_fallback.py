@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker import importer
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
@@ -26,11 +26,11 @@ class ProbeClock:
     def __init__(self, budget: float) -> None:
         """Starts now; ``budget`` in seconds."""
         self.left = budget
-        self._deadline = time.monotonic() + budget
+        self._deadline = read_clock() + budget
 
     def is_late(self) -> bool:
         """Whether nothing more should be begun."""
-        return time.monotonic() > self._deadline
+        return read_clock() > self._deadline
 
 
 def import_with_fallback(path: str, device: str) -> ModuleType:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -19,7 +18,7 @@ from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetReq
 from theria_lint.reasons import Reason
 from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
 from theria_lint.sandbox.refused_operations import RefusedOperations
-from theria_lint.worker import failure_messages, library_messages
+from theria_lint.worker import clock, failure_messages, library_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.job import IMPORTED_NOTICE, LISTENER_NOTICE
 
@@ -133,7 +132,7 @@ def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, contex
         resource_limits.close_files_except(theirs.fileno())
         _probe_and_exit(load, target, context, theirs)
     theirs.close()
-    answer = _hear(ours, time.monotonic() + job.target_time)
+    answer = _hear(ours, clock.Patience(job.target_time, lambda: clock.read_process_clock(pid)))
     ours.close()
     linux.kill_process_group(pid)
     _, status = os.waitpid(pid, 0)
@@ -186,12 +185,12 @@ def _tell(channel: socket.socket, outcome: Outcome) -> None:
     _write_outcome(writer, outcome)
 
 
-def _hear(channel: socket.socket, deadline: float) -> bytes:
+def _hear(channel: socket.socket, patience: clock.Patience) -> bytes:
     """What a child answers on the pipe that it sends; what is written to the channel itself counts for nothing."""
-    while _is_ready(channel.fileno(), deadline):
+    while _is_ready(channel.fileno(), patience):
         data, descriptors, _, _ = socket.recv_fds(channel, _PIECE, 1)
         if descriptors:
-            answer = _read_pipe(descriptors[0], deadline)
+            answer = _read_pipe(descriptors[0], patience)
             os.close(descriptors[0])
             return answer
         if not data:
@@ -211,10 +210,12 @@ def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, cont
         return _make_import_failure(context, target, error)
     context.refused.forget_last()
     found = importer.resolve_symbol(module, target.symbol)
-    clock = device_fallback.ProbeClock(job.probing_time / 2)
-    outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=clock)
+    if job.device != "cpu":
+        clock.use_wall_clock()
+    spent = device_fallback.ProbeClock(job.probing_time / 2)
+    outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=spent)
     reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else None
-    return replace(outcome, reason=reason, reads=None if clock.is_late() else context.tracker.list_reads())
+    return replace(outcome, reason=reason, reads=None if spent.is_late() else context.tracker.list_reads())
 
 
 def _write_outcome(pipe: int, outcome: Outcome) -> None:
@@ -223,10 +224,10 @@ def _write_outcome(pipe: int, outcome: Outcome) -> None:
         data = data[os.write(pipe, data) :]
 
 
-def _read_pipe(pipe: int, deadline: float) -> bytes:
-    """Everything up to the end of the pipe, the deadline or a length that no outcome has."""
+def _read_pipe(pipe: int, patience: clock.Patience) -> bytes:
+    """Everything up to the end of the pipe, of patience or a length that no outcome has."""
     data = bytearray()
-    while len(data) <= LONGEST_ANSWER and _is_ready(pipe, deadline):
+    while len(data) <= LONGEST_ANSWER and _is_ready(pipe, patience):
         chunk = os.read(pipe, _PIECE)
         if not chunk:
             break
@@ -234,6 +235,9 @@ def _read_pipe(pipe: int, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _is_ready(descriptor: int, deadline: float) -> bool:
-    ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-    return bool(ready)
+def _is_ready(descriptor: int, patience: clock.Patience) -> bool:
+    while (rest := patience.compute_rest()) > 0:
+        ready, _, _ = select.select([descriptor], [], [], rest)
+        if ready:
+            return True
+    return bool(select.select([descriptor], [], [], 0.0)[0])

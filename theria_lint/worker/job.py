@@ -118,7 +118,7 @@ class RunningJob:
         if line == IMPORTED_NOTICE and not self.imported:
             self.imported = True
             self._grant_forks()
-            self.deadline = time.monotonic() + len(self.job.targets) * (self.job.target_time + 1) + 1
+            self.deadline = time.monotonic() + len(self.job.targets) * (self.job.longest_wait + 1) + 1
         return line in (LISTENER_NOTICE, IMPORTED_NOTICE)
 
     def _grant_forks(self) -> None:

@@ -7,7 +7,6 @@ import dis
 import inspect
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from types import CodeType
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from theria.probes.layouts import Shape
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.computation import describe_computation
 from theria_lint.worker.find_call.introspection import parse_source
 from theria_lint.worker.find_call.run_trial import WorkingCall
@@ -49,12 +49,12 @@ def find_scenes_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -
         return found
     reached: Places = set()
     refusing = _list_refusing_lines(parse_source(home))
-    deadline = time.process_time() + _BUDGET
+    deadline = read_clock() + _BUDGET
     for spec in known:
         if not reached or _holds_more(reached, refusing):
             reached |= _trace(working_call, spec, watched) or set()
     for name, spec in _list_scenes(working_call.spec, home):
-        if not _holds_more(reached, refusing) or len(found) == _MOST or time.process_time() > deadline:
+        if not _holds_more(reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
         places = _trace(working_call, spec, watched)
         if places is not None and not places <= reached:

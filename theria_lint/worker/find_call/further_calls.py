@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import trial
 from theria.probes.rounding import relative_error
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, compute_outputs
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
@@ -73,7 +73,7 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
 
 def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """The scene with as many optional masks, lengths and the like as run together, each of which changes the output."""
-    search, spec, names = CallSearch(time.monotonic() + _BUDGET), working_call.spec, list[str]()
+    search, spec, names = CallSearch(read_clock() + _BUDGET), working_call.spec, list[str]()
     before = working_call
     try:
         for name in (
@@ -117,7 +117,7 @@ def _runs_interpreted_kernels(made: BoundCall, spec: TrialSpec) -> bool:
 
 def _find_first_fitting_spec(working_call: WorkingCall, specs: Iterable[TrialSpec], slow: bool) -> TrialSpec | None:
     """The first scene in which the target runs and computes the same; softmax attention alone where it is slow."""
-    search = CallSearch(time.monotonic() + _BUDGET)
+    search = CallSearch(read_clock() + _BUDGET)
     try:
         for spec in specs:
             found = search.run_trial(working_call.strategy, spec)
@@ -166,7 +166,7 @@ def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> di
     Of what is ``known`` to be an input elsewhere there is none.
     """
     strategy, found = working_call.strategy, dict[str, TrialSpec]()
-    plain, search = working_call.make_call(), CallSearch(time.monotonic() + _BUDGET)
+    plain, search = working_call.make_call(), CallSearch(read_clock() + _BUDGET)
     names = [n for n in (*strategy.free, *strategy.optional) if not n.startswith(CONSTRUCTOR_PREFIX)]
     try:
         for name in names:
@@ -217,7 +217,7 @@ def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec
     Only where it runs with it, and its output is another then.
     """
     names = working_call.strategy.tensors if working_call.make_call().module is not None else ()
-    search, found = CallSearch(time.monotonic() + _BUDGET), {}
+    search, found = CallSearch(read_clock() + _BUDGET), {}
     for name in (name for name in names if name not in working_call.strategy.choice):
         try:
             spec = next(_list_optional_tensor_specs(working_call, name, search), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
 from theria_lint.reasons import Ground, Reason, ReasonCode, iter_texts
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call import varlen
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, select_output
 from theria_lint.worker.find_call.introspection import NoSuchChoiceError
@@ -150,7 +150,7 @@ class CallSearch:
             CannotCallError: if there is no time left.
             MemoryError: if there is no memory left.
         """
-        if time.monotonic() > self.deadline:
+        if read_clock() > self.deadline:
             raise self.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
         before, stage = shim_log.count_launches(), 0
         try:

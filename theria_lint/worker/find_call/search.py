@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +17,7 @@ from theria_lint.model import TargetKind
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call import recorded_call, varlen
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned, may_be_differentiated
 from theria_lint.worker.find_call.call_strategy import CallStrategy
@@ -154,10 +154,10 @@ def _find_call_by_callers(
     Raises:
         PartError: if it runs outside the graph wherever it was seen to run.
     """
-    deadline, part = time.monotonic() + budget, None
+    deadline, part = read_clock() + budget, None
     for caller in islice(recorded_call.find_callers(target), recorded_call.MAX_CALLERS):
         try:
-            outer = _find_direct_call(caller, TargetKind.FUNCTION, device, hints, deadline - time.monotonic())
+            outer = _find_direct_call(caller, TargetKind.FUNCTION, device, hints, deadline - read_clock())
             search = CallSearch(deadline)
             found = search.run_trial(recorded_call.make_recorded_strategy(target, kind, outer), outer.spec)
         except OutsideGraphError as error:
@@ -180,7 +180,7 @@ def _find_direct_call(
     Raises:
         CannotCallError: if nothing ran.
     """
-    search = CallSearch(time.monotonic() + budget, counterfactual=not hints.get("maml", True))
+    search = CallSearch(read_clock() + budget, counterfactual=not hints.get("maml", True))
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
     text_shapes = {} if kind is TargetKind.MODULE else find_shapes(read_source_text(target))
     groups = [[hints["layout"].lower()]] if "layout" in hints else group_layouts(target, kind, text_shapes, strategies)
@@ -312,9 +312,9 @@ def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: Targe
     """
     spec = working_call.spec
     if kind is TargetKind.MODULE:
-        made, began = working_call.make_call(), time.monotonic()
+        made, began = working_call.make_call(), read_clock()
         trial(made.compute_output, made.inputs, spec.seed)
-        late = time.monotonic() - began > SLOW_CALL_SECONDS
+        late = read_clock() - began > SLOW_CALL_SECONDS
         return (search.run_trial(working_call.strategy, replace(spec, small=True)) if late else None) or working_call
     if search.interpreted and working_call.agrees and spec.shape.heads > 1:
         return (

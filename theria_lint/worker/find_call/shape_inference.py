@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from theria.probes.layouts import Shape
 from theria.probes.point import isolated
+from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
     is_graph,
@@ -108,14 +108,14 @@ class _ShapeSolver:
         options = [list_likely_axes(name, self.facts, flat=flat) for name in self.shaped]
         combinations = sorted(product(*(range(len(axes)) for axes in options)), key=sum)
         first: Exception | None = None
-        deadline = time.monotonic() + SOLVER_SECONDS
+        deadline = read_clock() + SOLVER_SECONDS
         for indices in islice(combinations, MAX_COMBINATIONS):
             assignment = {name: axes[i] for name, axes, i in zip(self.shaped, options, indices, strict=True)}
             outcome = self._equate_until_running(assignment, spec, choice)
             if not isinstance(outcome, Exception):
                 return outcome
             first = first or outcome
-            if time.monotonic() > deadline:
+            if read_clock() > deadline:
                 break
         assert first is not None
         return first
