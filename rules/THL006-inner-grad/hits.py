@@ -1,6 +1,7 @@
 """Backwards that recompute the forward and take a derivative whose graph is not kept."""
 
 import torch
+from torch import nn
 
 
 def softmax_attention(q, k, v):
@@ -34,3 +35,27 @@ class CheckpointedAttention(torch.autograd.Function):  # verdict: silent_collaps
             out = softmax_attention(q, k, v)
         torch.autograd.backward(out, grad_out)  # expect: THL006 confirmed
         return q.grad, k.grad, v.grad
+
+
+def slope(energy, x):
+    x = x.detach().requires_grad_()  # expect: THL006 confirmed
+    energy(x).backward()  # expect: THL006 confirmed
+    return x.grad  # expect: THL006 confirmed
+
+
+class EnergyAttention(nn.Module):  # verdict: safe
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, x):
+        return -(self.query(x) @ self.key(x).transpose(-2, -1)).logsumexp(dim=-1).sum()
+
+
+class Descent(nn.Module):  # verdict: silent_collapse
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__()
+        self.attention = EnergyAttention(dim)
+
+    def forward(self, x):
+        return x - 0.1 * slope(self.attention, x)

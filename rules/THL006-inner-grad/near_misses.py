@@ -1,6 +1,7 @@
 """Derivatives whose graph is kept, and derivatives that no attention takes."""
 
 import torch
+from torch import nn
 
 
 def softmax_attention(q, k, v):
@@ -32,3 +33,17 @@ def train_step(model, x, optimiser):
     loss = model(x).square().mean()
     torch.autograd.backward(loss)  # near miss: the end of a step, in no attention
     optimiser.step()
+
+
+def train(attention: nn.Module, optimizer: torch.optim.Optimizer, x) -> float:
+    loss = attention(x).square().mean()
+    loss.backward()  # near miss: training differentiates once
+    norm = sum(weight.grad.norm() for weight in attention.parameters())  # near miss: a number to look at
+    optimizer.step()
+    return norm
+
+
+def fit(attention: nn.Module, optimizer: torch.optim.Optimizer, x) -> None:
+    optimizer.zero_grad()
+    attention(x).square().mean().backward()  # near miss: nor does this differentiate twice
+    optimizer.step()

@@ -1,7 +1,7 @@
 """The checkpoint that records the forward as it is, and other things of that name."""
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 
 def core(q, k, v):  # verdict: safe
@@ -10,6 +10,10 @@ def core(q, k, v):  # verdict: safe
 
 def checkpointed_attention(q, k, v):  # verdict: safe
     return checkpoint(core, q, k, v, use_reentrant=False)  # near miss: it is not reentrant
+
+
+def attention_of_the_default(q, k, v):  # verdict: safe
+    return checkpoint(core, q, k, v, use_reentrant=False, context_fn=noop_context_fn)  # near miss: it chooses nothing
 
 
 def mlp(x, layer):

@@ -12,8 +12,13 @@ from theria_lint.model import Span, Suspect
 from theria_lint.sources.source_text import INLINE_IMPORT, parse_python
 
 IDENTITY = "(lambda f: f)"
+_LOSS = "inner_loss"
 _NULL_HOOK = "lambda *_, **__: None"
 _ATTENTION_MODULE = f'{INLINE_IMPORT}"torch.nn.attention", fromlist=["SDPBackend"])'
+_DISTANCE = (
+    f'(lambda x, y, p=2.0, *_, **__: {INLINE_IMPORT}"torch").linalg.vector_norm('
+    "x.unsqueeze(-2) - y.unsqueeze(-3), ord=p, dim=-1))"
+)
 _ATOMIC_NODES = (
     cst.Name,
     cst.Attribute,
@@ -56,6 +61,13 @@ def add_metaclass(node: cst.ClassDef, metaclass: str | None) -> cst.ClassDef:
 def keep_receiver(node: cst.BaseExpression, attribute: cst.Attribute) -> cst.BaseExpression:
     """What stands before the dot, in the parentheses of the whole as well as its own."""
     return _merge_parentheses(node, attribute.value)
+
+
+def _enclose(node: cst.BaseExpression) -> cst.BaseExpression:
+    """An expression of which a member can be taken."""
+    if node.lpar or isinstance(node, _ATOMIC_NODES):
+        return node
+    return node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 
 def _merge_parentheses(node: cst.BaseExpression, value: cst.BaseExpression) -> cst.BaseExpression:
@@ -102,11 +114,61 @@ def _set_keyword(name: str, value: str) -> Replacement:
     return replace
 
 
+def _keep_loss(call: cst.Call) -> cst.BaseExpression:
+    """``loss.backward()`` as an assignment of the loss, which is differentiated where a gradient is read."""
+    return cst.NamedExpr(cst.Name(_LOSS), _drop_call(call), lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def differentiate_loss(attribute: cst.Attribute, *, tidy: bool) -> cst.BaseExpression:
+    """``x.grad`` as the derivative of the loss that was kept, with a graph of its own."""
+    module = "torch" if tidy else f'{INLINE_IMPORT}"torch")'
+    given = [cst.Arg(cst.Name(_LOSS)), cst.Arg(attribute.value)]
+    keyword = cst.parse_expression("f(create_graph=True)")
+    assert isinstance(keyword, cst.Call)
+    call = cst.Call(cst.parse_expression(f"{module}.autograd.grad"), [*given, *keyword.args])
+    return cst.Subscript(call, [cst.SubscriptElement(cst.Index(cst.Integer("0")))])
+
+
 def _replace_hook(call: cst.Call) -> cst.BaseExpression:
     if not call.args:
         return call
     hook = call.args[0].with_changes(value=cst.parse_expression(_NULL_HOOK))
     return call.with_changes(args=[hook, *call.args[1:]])
+
+
+def _drop_keyword(name: str) -> Replacement:
+    """The call without an argument of that name."""
+
+    def replace(call: cst.Call) -> cst.BaseExpression:
+        args = [arg for arg in call.args if arg.keyword is None or arg.keyword.value != name]
+        if args:
+            args[-1] = args[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return call.with_changes(args=args)
+
+    return replace
+
+
+def _rename_method(name: str) -> Replacement:
+    def replace(call: cst.Call) -> cst.BaseExpression:
+        return call.with_changes(func=call.func.with_changes(attr=cst.Name(name))) if is_method(call) else call
+
+    return replace
+
+
+def is_method(call: cst.Call) -> bool:
+    """Whether what is called is an attribute of something."""
+    return isinstance(call.func, cst.Attribute)
+
+
+def _write_out_distance(call: cst.Call) -> cst.BaseExpression:
+    """``torch.cdist(x, y, p)`` as the norm of a difference."""
+    return call.with_changes(func=cst.parse_expression(_DISTANCE))
+
+
+def make_plain_attribute(target: cst.Attribute) -> cst.Subscript:
+    """``module.name`` as the entry of the module's own dictionary: found before its parameter of that name."""
+    index = cst.SubscriptElement(cst.Index(cst.SimpleString(f'"{target.attr.value}"')))
+    return cst.Subscript(cst.Attribute(target.value, cst.Name("__dict__")), [index])
 
 
 _INLINE_REPLACEMENTS: dict[str, Replacement] = {
@@ -117,10 +179,25 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "math-backend": _wrap_callee(f"{_ATTENTION_MODULE}.sdpa_kernel({_ATTENTION_MODULE}.SDPBackend.MATH)"),
     "non-reentrant": _set_keyword("use_reentrant", "False"),
     "create-graph": _set_keyword("create_graph", "True"),
+    "keep-loss": _keep_loss,
     "null-hook": _replace_hook,
+    "plain-attribute": _keep_first_argument,
+    "explicit-distance": _write_out_distance,
+    "default-contexts": _drop_keyword("context_fn"),
+    "recorded-copy": _rename_method("copy_"),
 }
 
+
+def _write_out_distance_in_full(call: cst.Call) -> cst.BaseExpression:
+    """``torch.cdist(x, y)`` as an author would write it; with more arguments, as it is written inline."""
+    if len(call.args) != 2 or any(arg.keyword is not None or arg.star for arg in call.args):
+        return _write_out_distance(call)
+    left, right = (cst.Module([]).code_for_node(_enclose(arg.value)) for arg in call.args)
+    return cst.parse_expression(f"torch.linalg.vector_norm({left}.unsqueeze(-2) - {right}.unsqueeze(-3), dim=-1)")
+
+
 _IMPORTED_REPLACEMENTS: dict[str, tuple[Replacement, str]] = {
+    "explicit-distance": (_write_out_distance_in_full, "import torch"),
     "null-context": (_replace_by_text("nullcontext()"), "from contextlib import nullcontext"),
     "math-backend": (
         _wrap_callee("sdpa_kernel(SDPBackend.MATH)"),

@@ -17,9 +17,11 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from theria_lint.ablate.replacements import (
     add_metaclass,
+    differentiate_loss,
     get_imported_replacement,
     get_inline_replacement,
     keep_receiver,
+    make_plain_attribute,
     mark_tensor,
     plan_substitutes,
 )
@@ -148,10 +150,29 @@ class _AblationTransformer(cst.CSTTransformer):
         self.imports |= {needed} if needed else set()
         return self._keep_lines(updated_node, replace(updated_node))
 
+    def leave_Assign(  # noqa: N802
+        self, original_node: cst.Assign, updated_node: cst.Assign
+    ) -> cst.Assign:
+        value = original_node.value
+        plain = isinstance(value, cst.Call) and self._find_neutraliser(value, value.func) == "plain-attribute"
+        if not plain:
+            return updated_node
+        targets = [
+            target.with_changes(target=make_plain_attribute(target.target))
+            if isinstance(target.target, cst.Attribute)
+            else target
+            for target in updated_node.targets
+        ]
+        return updated_node.with_changes(targets=targets)
+
     def leave_Attribute(  # noqa: N802
         self, original_node: cst.Attribute, updated_node: cst.Attribute
     ) -> cst.BaseExpression:
-        if self._find_neutraliser(original_node, original_node) != "drop-attribute":
+        neutraliser = self._find_neutraliser(original_node, original_node)
+        if neutraliser == "kept-loss":
+            self.imports |= {"import torch"} if self.tidy else set()
+            return self._keep_lines(updated_node, differentiate_loss(updated_node, tidy=self.tidy))
+        if neutraliser != "drop-attribute":
             return updated_node
         return self._keep_lines(updated_node, keep_receiver(updated_node, updated_node))
 

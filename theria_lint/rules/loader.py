@@ -21,7 +21,10 @@ CONDITIONS = ("always", "false", "not-true", "not-false")
 RECORDED = "recorded"
 """Attention code, but for the forwards of Functions: nothing is recorded in those anyway."""
 
-PLACES = ("attention", RECORDED, "autograd-function", "anywhere")
+CONSTRUCTION = "construction"
+"""Attention code, and the constructors of the classes that run it."""
+
+PLACES = ("attention", RECORDED, CONSTRUCTION, "autograd-function", "anywhere")
 NEUTRALISERS = (
     "drop-decorator",
     "null-context",
@@ -31,7 +34,13 @@ NEUTRALISERS = (
     "math-backend",
     "non-reentrant",
     "create-graph",
+    "keep-loss",
+    "kept-loss",
     "null-hook",
+    "plain-attribute",
+    "explicit-distance",
+    "default-contexts",
+    "recorded-copy",
 )
 # One detector a kind of syntax; the keys are what its rules may say in data beside what every rule says.
 DETECTORS: Mapping[str, frozenset[str]] = {
@@ -46,6 +55,8 @@ DETECTORS: Mapping[str, frozenset[str]] = {
     "graph-escape": frozenset(),
     "hook": frozenset({"lossy"}),
     "straight-through": frozenset(),
+    "new-parameter": frozenset(),
+    "changed-gradient": frozenset(),
 }
 _TEXTS = ("what-it-does", "why", "remedy")
 _REQUIRED = ("id", "name", "severity", "detector", "message", *_TEXTS, "references")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from theria_lint.model import Span
+from theria_lint.rules.loader import CONSTRUCTION
 from theria_lint.sources.source_text import split_lines
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode
@@ -152,6 +153,9 @@ class ModuleView:
     def _select_scopes(self, where: str) -> list[Scope]:
         if where == "anywhere":
             return self.everywhere
+        if where == CONSTRUCTION:
+            known = self.attention.active | self.attention.setup
+            return [scope for scope in self.index.iter_functions() if scope in known]
         if where == "autograd-function":
             active = self.attention.active
             return [child for owner in self.autograd_functions for child in owner.children if child in active]

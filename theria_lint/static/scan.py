@@ -13,12 +13,14 @@ from theria_lint.rules.loader import Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS, parse_python
 from theria_lint.static.bound_uses import find_bound_use
 from theria_lint.static.detectors import (
+    changed_gradient,
     compiled_attention,
     fused_attention,
     graph_escape,
     hook_cut,
     inner_grad,
     listed_names,
+    new_parameter,
     once_differentiable,
     opaque_backward,
     saved_intermediate,
@@ -41,6 +43,8 @@ DETECTORS: Mapping[str, Detector] = {
     "graph-escape": graph_escape.find_graph_escapes,
     "hook": hook_cut.find_hook_cuts,
     "straight-through": straight_through.find_straight_through,
+    "new-parameter": new_parameter.find_new_parameters,
+    "changed-gradient": changed_gradient.find_changed_gradients,
 }
 
 

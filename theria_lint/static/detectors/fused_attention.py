@@ -20,6 +20,8 @@ from theria_lint.static.module_view import (
 )
 from theria_lint.static.scopes import NameTable, Scope, get_dotted_name, iter_alternatives
 
+_NO_CHOICE = "noop_context_fn"
+
 
 def find_fused_calls(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Calls of fused attention, except where the enclosing code forces an implementation with a second derivative."""
@@ -75,18 +77,22 @@ def _forces_math(rule: Rule, names: NameTable, expression: ast.expr) -> bool:
 
 
 def find_checkpoints(code: ModuleView, rule: Rule) -> Iterator[Hit]:
-    """Reentrant checkpoints in attention code, or of attention wherever the call stands."""
+    """Reentrant and selective checkpoints in attention code, or of attention wherever the call stands."""
     names = rule.collect_names("function")
     active = code.attention.active
     settled = list(_find_settled_partials(code, names))
     for call, name in settled:
         given = any(_is_attention_argument(code, call.site.scope, argument) for argument in call.node.args[1:2])
-        if _is_reentrant(call.node) and (given or _is_used_by_attention(code, call.site.scope, name)):
+        if (_is_reentrant(call.node) or _is_selective(call.node)) and (
+            given or _is_used_by_attention(code, call.site.scope, name)
+        ):
             yield _make_checkpoint_hit(code, call.site, call.node, "")
     said = _add_aliases(code, {name for _, name in settled})
     for call in code.find_calls("anywhere"):
         site, node, candidates = call.site, call.node, call.meanings
-        if names.isdisjoint(candidates) or not _is_reentrant(node) or get_dotted_name(node.func) in said:
+        if names.isdisjoint(candidates) or not (_is_reentrant(node) or _is_selective(node)):
+            continue
+        if get_dotted_name(node.func) in said and not _is_selective(node):
             continue
         if site.scope in active or any(
             _is_attention_argument(code, site.scope, argument) for argument in node.args[:1]
@@ -137,9 +143,20 @@ def _find_checkpoint_decorators(code: ModuleView, names: frozenset[str]) -> Iter
 
 def _make_checkpoint_hit(code: ModuleView, site: CodeSite, node: ast.Call, detail: str) -> Hit:
     token = f"{get_dotted_name(node.func)}()"
+    if _is_selective(node):
+        span = code.get_span(node)
+        return Hit(node, span, token, site.scope, get_lines(node), "default-contexts", "selective", detail)
     # A second ``use_reentrant`` beside ``**{"use_reentrant": True}`` would be an error.
     neutraliser = None if any(keyword.arg is None for keyword in node.keywords) else "non-reentrant"
     return Hit(node, code.get_span(node), token, site.scope, get_lines(node), neutraliser, None, detail)
+
+
+def _is_selective(call: ast.Call) -> bool:
+    """Whether a checkpoint that is not reentrant decides by a function what it keeps."""
+    given = dict(_iter_keywords(call))
+    chosen = given.get("context_fn")
+    is_own = chosen is not None and (get_dotted_name(chosen) or "").rpartition(".")[2] != _NO_CHOICE
+    return is_own and not _is_reentrant(call)
 
 
 def _is_reentrant(call: ast.Call) -> bool:

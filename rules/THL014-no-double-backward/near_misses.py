@@ -1,0 +1,12 @@
+"""Distances that are written out, and operators outside attention."""
+
+import torch
+
+
+def distance_attention(q, k, v):  # verdict: safe
+    distance = (q.unsqueeze(-2) - k.unsqueeze(-3)).square().sum(dim=-1)  # near miss: written out
+    return (-distance).softmax(dim=-1) @ v
+
+
+def count_neighbours(points, radius):
+    return (torch.cdist(points, points) < radius).sum(dim=-1)  # near miss: no attention

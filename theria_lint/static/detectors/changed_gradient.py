@@ -1,0 +1,81 @@
+"""THL015: the incoming gradient of a backward, changed in place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from theria_lint.rules.loader import Rule
+from theria_lint.static.attention_names import make_word_set
+from theria_lint.static.class_lineage import find_methods_of
+from theria_lint.static.dataflow import iter_target_names
+from theria_lint.static.module_view import Hit, ModuleView, get_lines
+from theria_lint.static.scopes import Scope, get_callee_name
+
+# What these return may share the memory of what they are given.
+_VIEWS = make_word_set(
+    "view view_as reshape transpose permute squeeze unsqueeze flatten unflatten contiguous expand narrow select chunk "
+    "split unbind detach movedim swapaxes rearrange to t mT"
+)
+# These end in an underscore and change no values.
+_HARMLESS = make_word_set("requires_grad_ retain_grad_ __init__ resize_ squeeze_ unsqueeze_ transpose_ t_ swapaxes_")
+
+
+def find_changed_gradients(code: ModuleView, rule: Rule) -> Iterator[Hit]:
+    """Changes in place of what the backwards of attention are given."""
+    methods = [
+        backward for owner in code.autograd_functions for backward in find_methods_of(code.index, owner, "backward")
+    ]
+    for backward in dict.fromkeys((*methods, *code.attention.registered_backwards)):
+        gradients = _collect_views(backward, set(backward.parameters[1:]))
+        for node, token in _iter_changes(backward, gradients):
+            yield Hit(node, code.get_span(node), token, backward, get_lines(node), None)
+
+
+def _collect_views(backward: Scope, names: set[str]) -> set[str]:
+    """The names that hold the incoming gradients, or views of them; not those that are assigned anything else."""
+    assigned = [(target, node.value) for node in backward.select_nodes(ast.Assign) for target in node.targets]
+    found = set(names)
+    for target, value in assigned * 2:
+        if _find_viewed(value) in found:
+            found.update(iter_target_names(target))
+    others = {
+        name
+        for target, value in assigned
+        if isinstance(target, ast.Name | ast.Tuple) and _find_viewed(value) not in found
+        for name in iter_target_names(target)
+    }
+    return found - others
+
+
+def _find_viewed(value: ast.expr) -> str | None:
+    """The name that an expression is, or is a view of."""
+    while not isinstance(value, ast.Name):
+        if isinstance(value, ast.Subscript | ast.Attribute | ast.Starred):
+            value = value.value
+        elif isinstance(value, ast.Call) and get_callee_name(value) in _VIEWS:
+            value = value.func.value if isinstance(value.func, ast.Attribute) else value.func
+        else:
+            return None
+    return value.id
+
+
+def _iter_changes(backward: Scope, gradients: set[str]) -> Iterator[tuple[ast.expr, str]]:
+    """The expressions that change one of some names in place, with what they say."""
+    for node in backward.select_nodes(ast.AugAssign):
+        if _find_viewed(node.target) in gradients:
+            yield node.target, ast.unparse(node.target)
+    for assignment in backward.select_nodes(ast.Assign):
+        for target in assignment.targets:
+            if isinstance(target, ast.Subscript) and _find_viewed(target) in gradients:
+                yield target, ast.unparse(target)
+    for call in backward.select_nodes(ast.Call):
+        if isinstance(call.func, ast.Attribute) and _changes_receiver(call.func.attr):
+            if _find_viewed(call.func.value) in gradients:
+                yield call, f"{ast.unparse(call.func)}()"
+        elif any(keyword.arg == "out" and _find_viewed(keyword.value) in gradients for keyword in call.keywords):
+            yield call, f"{ast.unparse(call.func)}(out=...)"
+
+
+def _changes_receiver(method: str) -> bool:
+    return method.endswith("_") and not method.startswith("_") and method not in _HARMLESS
