@@ -59,7 +59,7 @@ def test_a_new_rule_with_an_existing_detector_needs_only_its_file(tmp_path: Path
         ('why = "It is bad."', "", "key 'why': missing"),
         ('why = "It is bad."', 'why = ""', "key 'why': must be a text that is not empty"),
         ("references = []", "references = [1]", "key 'references': must be a list of texts"),
-        ("references = []", 'references = []\nwhen = "x"', "key 'when': unknown; valid keys are detector, id, match"),
+        ("references = []", 'references = []\nwhen = "x"', "key 'when': unknown; valid keys are detector, harmless, id, match"),
         ('names = ["mypkg.freeze"]', 'nmaes = ["x"]', "key 'match[0].nmaes': unknown; valid keys are kind, message"),
         ("references = []", 'references = []\nyields-to = ["THL999"]', "key 'yields-to': no rule THL999"),
         ('"`{token}` in `{symbol}`"', '"`{token}` in {place}"', "key 'message': {place} is not known"),

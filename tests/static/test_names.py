@@ -51,7 +51,7 @@ def test_a_switch_is_found_by_any_name(imports: str, context: str) -> None:
         ("import torch; from mylib import no_grad", "no_grad()"),
         ("import torch, jax as torch", "jax.no_grad()"),
         ("import torch", "torch.set_grad_enabled(True)"),
-        ("import torch", "torch.set_grad_enabled(flag)"),
+        ("import torch", "torch.set_grad_enabled(torch.is_grad_enabled())"),
         ("import torch", "torch.inference_mode(False)"),
         ("import torch", "torch.autocast('cpu')"),
         ("import torch", "self.no_grad()"),

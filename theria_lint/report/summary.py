@@ -82,9 +82,17 @@ def list_unexplained_targets(report: LintReport) -> list[TargetResult]:
     return [result for result in list_unsafe_targets(report) if not explanations.explain(result)]
 
 
+def _is_mere_note(finding: Finding) -> bool:
+    """Whether a finding is harmless as a rule, and nothing was seen of harm."""
+    return finding.suspect.severity == "note" and finding.disposition.value == "unconfirmed"
+
+
 def compute_exit_code(report: LintReport, fail_on: Collection[str]) -> int:
-    """1 if the report holds something of a kind in ``fail_on`` (see ``config.FAIL_ON``), else 0."""
-    held = {finding.disposition.value for finding in report.findings}
+    """1 if the report holds something of a kind in ``fail_on`` (see ``config.FAIL_ON``), else 0.
+
+    A note fails a run where it is confirmed.
+    """
+    held = {finding.disposition.value for finding in report.findings if not _is_mere_note(finding)}
     held |= {"unsafe"} if list_unsafe_targets(report) else set()
     held |= {"error"} if report.errors else set()
     held |= {"unused-ignore"} if report.unused_ignores else set()

@@ -42,6 +42,9 @@ NEUTRALISERS = (
     "default-contexts",
     "recorded-copy",
 )
+# Uses of what was found that do no harm as a rule: a log, a truth value or index, an attribute that nobody reads, a maximum that is divided out,
+# an output beside the result, what depends on sizes alone.
+HARMLESS = ("logged", "discrete", "kept-aside", "row-maximum", "handed-out", "sizes")
 # One detector a kind of syntax; the keys are what its rules may say in data beside what every rule says.
 DETECTORS: Mapping[str, frozenset[str]] = {
     "names": frozenset(),
@@ -60,7 +63,7 @@ DETECTORS: Mapping[str, frozenset[str]] = {
 }
 _TEXTS = ("what-it-does", "why", "remedy")
 _REQUIRED = ("id", "name", "severity", "detector", "message", *_TEXTS, "references")
-_OPTIONAL = ("match", "messages", "yields-to", "tokens")
+_OPTIONAL = ("match", "messages", "yields-to", "tokens", "harmless")
 _MATCH_KEYS = ("kind", "names", "neutraliser", "when", "where", "message")
 _ID = re.compile(r"[A-Z]{2,8}[0-9]{3}")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -96,6 +99,7 @@ class Rule:
     matches: tuple[RuleMatch, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
     yields_to: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
     data: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def collect_names(self, kind: str) -> frozenset[str]:
@@ -237,6 +241,7 @@ class _RuleReader:
             matches=matches,
             messages=self.read_messages(),
             yields_to=self.read_strings(self.table, "yields-to", ()),
+            harmless=self.read_harmless(),
             data=tuple((key, self.read_strings(self.table, key, None)) for key in sorted(extra)),
         )
 
@@ -279,6 +284,13 @@ class _RuleReader:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.make_error(key, f"must be an array of tables, written [[{key}]]")
         return value
+
+    def read_harmless(self) -> tuple[str, ...]:
+        found = self.read_strings(self.table, "harmless", ())
+        for kind in found:
+            if kind not in HARMLESS:
+                raise self.make_error("harmless", f"{kind!r} is not valid; choose of {', '.join(HARMLESS)}")
+        return found
 
     def read_messages(self) -> tuple[tuple[str, str], ...]:
         value = self.table.get("messages", {})

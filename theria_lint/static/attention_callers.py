@@ -17,10 +17,9 @@ from theria_lint.static.scopes import (
     get_dotted_name,
     get_self_name,
     is_device_kernel,
+    is_switched_off,
     returns_value,
 )
-
-_SWITCHES = ("no_grad", "inference_mode")
 
 
 class CallerFinder:
@@ -74,10 +73,10 @@ class CallerFinder:
         if scope.parent is None or is_device_kernel(scope) or attention_names.is_test_name(scope.name):
             return False
         if is_forward(self._code.index, scope):
-            return scope.name == "forward" or not _is_switched_off(scope)
+            return scope.name == "forward" or not is_switched_off(scope)
         if scope.parent.kind == "class" or attention_names.is_bystander_name(scope.name):
             return False
-        return bool(scope.parameters) and returns_value(scope) and not _is_switched_off(scope)
+        return bool(scope.parameters) and returns_value(scope) and not is_switched_off(scope)
 
     def _runs(self, scope: Scope, attention: Collection[Scope]) -> bool:
         """Whether a function calls attention in its own code, or gives it to what it calls."""
@@ -183,9 +182,3 @@ def is_forward(index: ModuleIndex, scope: Scope) -> bool:
     if owner is None or owner.kind != "class" or scope.name not in CALL_ENTRIES:
         return False
     return not is_autograd_function(index, owner) and not attention_names.is_bystander_name(owner.name)
-
-
-def _is_switched_off(scope: Scope) -> bool:
-    """Whether a whole function runs without a graph, as evaluation does."""
-    called = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in scope.decorators)
-    return any((get_dotted_name(callee) or "").endswith(_SWITCHES) for callee in called)

@@ -30,6 +30,7 @@ from theria_lint.static.class_lineage import (
     passes_messages,
 )
 from theria_lint.static.mention_graph import MentionGraph
+from theria_lint.static.observers import handles_tensors, looks_on
 from theria_lint.static.registered_ops import is_fake_kernel
 from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name, is_device_kernel
 from theria_lint.static.weighted_values import weighs_values
@@ -50,7 +51,8 @@ class AttentionCode(MentionGraph):
         self._multihead: dict[Scope, set[str]] = {}
         self._weights = {scope for scope in index.iter_functions() if makes_weights(scope)}
         computing = [scope for scope in index.iter_functions() if scope.symbol in roots or self._is_entry_point(scope)]
-        self.callers = CallerFinder(self, computing).find_callers()
+        callers = CallerFinder(self, computing).find_callers()
+        self.callers = [scope for scope in callers if scope.name in CALL_ENTRIES or not looks_on(scope)]
         self.entry_points = [*computing, *self.callers]
         bound = (
             node.value for _, node in find_bound_attention(self, frozenset(self.entry_points)) if node.value is not None
@@ -86,7 +88,7 @@ class AttentionCode(MentionGraph):
             return False
         if scope.parent.kind == "class":
             return self._is_entry_method(scope, scope.parent)
-        if attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope):
+        if self.runs_attention(scope):
             return True
         if attention_names.is_attention_function_name(scope.name) and scope.parameters:
             return True
@@ -101,7 +103,13 @@ class AttentionCode(MentionGraph):
             return True
         if scope.name in (*CALL_ENTRIES, *MULTIHEAD_STEPS) and inherits_from(self.index, owner, MULTIHEAD):
             return True
-        return attention_names.takes_qkv(scope.parameters) or self.computes_attention(scope)
+        return self.runs_attention(scope)
+
+    def runs_attention(self, scope: Scope) -> bool:
+        """Whether a function computes attention, or takes q, k and v to do so, and for its result's sake."""
+        if self.computes_attention(scope):
+            return not looks_on(scope)
+        return attention_names.takes_qkv(scope.parameters) and not handles_tensors(scope) and not looks_on(scope)
 
     def _attends_to_neighbours(self, owner: Scope) -> bool:
         """Whether a class weighs the messages of a graph's edges by a softmax, in whichever method."""

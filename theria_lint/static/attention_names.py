@@ -38,6 +38,13 @@ _BYSTANDERS = make_word_set(
     "wrap patch convert replace setup configure init initialize dataset loader pipeline callback config count info "
     "loss losses criterion reset collate preprocess parse prepare download upload ckpt prompt tokenize pretrained"
 )
+# Of these the words of functions that look at attention, even where they compute it.
+_OBSERVERS = make_word_set(
+    "evaluate evaluation evaluator validation plot plots visualize visualise visualizer visualiser visualization "
+    "visualisation draw show heatmap heatmaps metric metrics accuracy recall precision perplexity monitor debug "
+    "inspect analyze analyse statistics stats ema logging logger recorder profiler"
+)
+_KEEPERS = frozenset({"cache", "caches", "buffer", "bank", "store", "pool", "queue", "config", "output", "outputs"})
 _MEMORIES = frozenset({"ttt", "memory", "memories", "titans", "fastweight", "fastweights"})
 # Parts of attention, and what stands beside it, by the words that their names add to it.
 _PARTS = make_word_set("drop dropout norm layernorm rmsnorm proj projection out mask bias scale gate pos heads dim")
@@ -107,6 +114,16 @@ def is_preparation_name(name: str) -> bool:
 def is_attention_class_name(name: str) -> bool:
     """Whether a class of this name computes attention, as far as its name can tell."""
     return names_attention(name) and CLASS_BYSTANDERS.isdisjoint(split_words(name))
+
+
+def keeps_tensors(name: str) -> bool:
+    """Whether a class of this name keeps keys and values, and computes nothing: ``KVCache``."""
+    return not _KEEPERS.isdisjoint(split_words(name))
+
+
+def is_observer_name(name: str) -> bool:
+    """Whether a function is named after looking at attention."""
+    return not _OBSERVERS.isdisjoint(split_words(name))
 
 
 def is_memory_name(name: str) -> bool:

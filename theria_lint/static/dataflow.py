@@ -14,7 +14,7 @@ METADATA = make_word_set(
     "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "
     "nbytes itemsize type get_device is_floating_point names grad_fn is_leaf storage_offset"
 )
-_DISCRETE = make_word_set(
+DISCRETE = make_word_set(
     "argmax argmin argsort any all nonzero eq ne lt gt le ge isnan isinf isfinite bool long int bincount unique "
     "count_nonzero searchsorted sum_mask len isinstance range id hasattr getattr"
 )
@@ -47,7 +47,7 @@ def _is_discrete(node: ast.AST) -> bool:
     """Whether an expression gives a shape, a truth value or an index: nothing that a gradient flows through."""
     if isinstance(node, ast.Attribute):
         return node.attr in METADATA
-    return isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and _get_called_name(node) in _DISCRETE)
+    return isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and _get_called_name(node) in DISCRETE)
 
 
 def _get_called_name(call: ast.Call) -> str:

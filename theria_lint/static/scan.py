@@ -26,6 +26,7 @@ from theria_lint.static.detectors import (
     saved_intermediate,
     straight_through,
 )
+from theria_lint.static.harmless import find_harm
 from theria_lint.static.module_view import Hit, ModuleView
 from theria_lint.static.prefilter import reduce_source
 
@@ -57,7 +58,10 @@ def _analyse_tree(
     found = [(rule, hit) for rule in present for hit in DETECTORS[rule.detector](code, rule)]
     unique: dict[tuple[str, Span], Suspect] = {}
     for rule, hit in _drop_yielding_hits(found):
-        unique.setdefault((rule.id, hit.span), _make_suspect(path, rule, hit, code))
+        harm = find_harm(code, hit, rule.harmless)
+        if harm != "none":
+            severity = "note" if harm == "note" else rule.severity
+            unique.setdefault((rule.id, hit.span), _make_suspect(path, rule, hit, code, severity))
     return tuple(sorted(unique.values(), key=lambda suspect: (suspect.span, suspect.rule)))
 
 
@@ -86,14 +90,14 @@ class _Claims:
         return begun > 0 and self._furthest[begun - 1] >= (inner.end_line, inner.end_column)
 
 
-def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView) -> Suspect:
+def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView, severity: str) -> Suspect:
     bound = find_bound_use(code, hit) if hit.scope.kind != "function" else None
     symbol = hit.scope.symbol or (bound.name if bound else "<module>")
     message = rule.format_message(hit.variant, hit.token, symbol, hit.detail)
     return Suspect(
         rule=rule.id,
         name=rule.name,
-        severity=rule.severity,
+        severity=severity,
         path=path,
         span=hit.span,
         symbol=symbol,

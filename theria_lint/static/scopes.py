@@ -155,6 +155,7 @@ _KEPT_NODES = frozenset(
     | {ast.Return, ast.Yield, ast.For, ast.comprehension}
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SWITCHES = ("no_grad", "inference_mode")
 _DEVICE_COMPILERS = (
     "triton.jit",
     "triton.autotune",
@@ -418,6 +419,12 @@ def returns_value(scope: Scope) -> bool:
     returned = [node.value for node in scope.select_nodes(ast.Return)]
     returned += [node.value for node in scope.select_nodes(ast.Yield)]
     return isinstance(scope.node, ast.Lambda) or any(value is not None for value in returned)
+
+
+def is_switched_off(scope: Scope) -> bool:
+    """Whether a whole function runs without a graph, as evaluation does."""
+    called = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in scope.decorators)
+    return any((get_dotted_name(callee) or "").endswith(_SWITCHES) for callee in called)
 
 
 class NameFollower(Protocol):

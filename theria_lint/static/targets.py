@@ -132,7 +132,7 @@ class _TargetFinder:
 
     def _takes_attention_inputs(self, scope: Scope) -> bool:
         if attention_names.takes_qkv(scope.parameters):
-            return self.attention.computes_attention(scope) or not attention_names.is_preparation_name(scope.name)
+            return self.attention.runs_attention(scope)
         named, computes = (
             attention_names.is_attention_function_name(scope.name),
             self.attention.computes_attention(scope),

@@ -1,0 +1,247 @@
+"""Tell suspects that are harmless as a rule, by how their value is used: these are notes, or are not reported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+
+from theria_lint.static import attention_names
+from theria_lint.static.attention_names import make_word_set
+from theria_lint.static.class_lineage import get_lineage
+from theria_lint.static.dataflow import DISCRETE, collect_derived_names, get_assignments, iter_loaded_names
+from theria_lint.static.module_view import Hit, ModuleView
+from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
+
+_MAXIMA = frozenset({"amax", "max"})
+# What shifts by a maximum divides it out again: a softmax, or an exponential in a quotient or a logarithm.
+_EXPONENTIALS = frozenset({"exp", "exp_", "exp2"})
+_QUOTIENTS = frozenset({"log", "log2", "div", "div_", "reciprocal", "true_divide", "logsumexp"})
+_LOGS = make_word_set("print logger logging log writer wandb warnings tensorboard tb")
+_LOGGING = make_word_set("info debug warning error log log_dict print add_scalar add_scalars add_histogram add_image")
+_STORING = frozenset({"append", "extend", "update", "setdefault"})
+
+
+def find_harm(code: ModuleView, hit: Hit, kinds: Iterable[str]) -> str | None:
+    """What becomes of a suspect: "none" if it is not reported, "note" if it is a note, None where it may do harm."""
+    if hit.scope.kind != "function":
+        return None
+    return next((what for kind in kinds for what, holds in [_KINDS[kind]] if holds(code, hit)), None)
+
+
+def _climb_chain(code: ModuleView, node: ast.AST) -> ast.AST:
+    """The whole of a chain of members, calls and subscripts that is taken of an expression: ``x.detach().cpu()[0]``."""
+    while True:
+        parent = code.index.parents.get(node)
+        is_receiver = isinstance(parent, ast.Attribute | ast.Subscript) and parent.value is node
+        if not is_receiver and not (isinstance(parent, ast.Call) and parent.func is node):
+            return node
+        assert parent is not None
+        node = parent
+
+
+def _is_row_maximum(code: ModuleView, hit: Hit) -> bool:
+    """Whether what is cut is a maximum that is subtracted, and that the result does not depend on."""
+    if not _normalises(hit.scope):
+        return False
+    block = _get_block(code, hit.node)
+    if block is not None:
+        return _holds_maxima(code, hit.scope, block)
+    whole = _climb_chain(code, hit.node)
+    return _takes_maximum(hit.scope, whole) and _is_shift(code, hit.scope, whole)
+
+
+def _normalises(scope: Scope) -> bool:
+    """Whether a function takes a softmax, or divides an exponential or takes its logarithm."""
+    called = {get_callee_name(call) for call in scope.select_nodes(ast.Call)}
+    if any("softmax" in name.lower() for name in called):
+        return True
+    operators = [node.op for node in scope.select_nodes(ast.BinOp)]
+    operators += [node.op for node in scope.select_nodes(ast.AugAssign)]
+    divides = any(isinstance(operator, ast.Div) for operator in operators) or not called.isdisjoint(_QUOTIENTS)
+    return divides and not called.isdisjoint(_EXPONENTIALS)
+
+
+def _get_block(code: ModuleView, node: ast.AST) -> list[ast.stmt] | None:
+    """The statements under the switch that a node throws; None for what is no ``with`` of its own."""
+    item = code.index.parents.get(node)
+    block = code.index.parents.get(item) if isinstance(item, ast.withitem) else None
+    return block.body if isinstance(block, ast.With) else None
+
+
+def _holds_maxima(code: ModuleView, scope: Scope, block: list[ast.stmt]) -> bool:
+    """Whether some statements only give names to maxima that are then subtracted."""
+    return all(
+        isinstance(statement, ast.Assign)
+        and _takes_maximum(scope, statement.value)
+        and all(_is_name_of_shift(code, scope, target) for target in statement.targets)
+        for statement in block
+    )
+
+
+def _takes_maximum(scope: Scope, node: ast.AST, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether an expression is a maximum, or members of one, or a name that holds one."""
+    while True:
+        if isinstance(node, ast.Call):
+            if get_callee_name(node) in _MAXIMA:
+                return True
+            node = node.args[0] if get_callee_name(node) == "detach" and node.args else node.func
+        elif isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        else:
+            break
+    if not isinstance(node, ast.Name) or node.id in seen:
+        return False
+    values = [value for names, value in get_assignments(scope) if node.id in names]
+    return bool(values) and all(_takes_maximum(scope, value, seen | {node.id}) for value in values)
+
+
+def _is_shift(code: ModuleView, scope: Scope, node: ast.AST) -> bool:
+    """Whether an expression is subtracted, added back or compared, at once or by the name that it is given."""
+    parent = code.index.parents.get(node)
+    if isinstance(parent, ast.BinOp):
+        return isinstance(parent.op, ast.Sub | ast.Add)
+    if isinstance(parent, ast.AugAssign):
+        return isinstance(parent.op, ast.Sub | ast.Add) and parent.value is node
+    if isinstance(parent, ast.Call):
+        return get_callee_name(parent) in ("sub", "sub_", "isinf", "isfinite", "where") and parent.func is not node
+    if isinstance(parent, ast.Assign):
+        return all(_is_name_of_shift(code, scope, target) for target in parent.targets)
+    return isinstance(parent, ast.Compare)
+
+
+def _is_name_of_shift(code: ModuleView, scope: Scope, target: ast.expr) -> bool:
+    if isinstance(target, ast.Tuple):
+        return all(_is_name_of_shift(code, scope, part) for part in target.elts)
+    if not isinstance(target, ast.Name):
+        return False
+    reads = [node for node in scope.select_nodes(ast.Name) if node.id == target.id and isinstance(node.ctx, ast.Load)]
+    return all(_is_shift(code, scope, _climb_chain(code, node)) for node in reads)
+
+
+def _is_logged(code: ModuleView, hit: Hit) -> bool:
+    """Whether a value only goes into a log."""
+    statement = code.index.find_statement(hit.node)
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return False
+    path = (get_dotted_name(statement.value.func) or "").split(".")
+    return not _LOGS.isdisjoint(path[:-1]) or path[-1] in _LOGGING or path == ["print"]
+
+
+def _is_kept_aside(code: ModuleView, hit: Hit) -> bool:
+    """Whether a value only goes into an attribute that no attention code reads."""
+    instance = get_self_name(hit.scope)
+    statement = code.index.find_statement(hit.node)
+    kept: list[str | None] = []
+    if isinstance(statement, ast.Assign):
+        kept = [_get_attribute(target, instance) for target in statement.targets]
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        callee = statement.value.func
+        if isinstance(callee, ast.Attribute) and callee.attr in _STORING:
+            kept = [_get_attribute(callee.value, instance)]
+    return bool(kept) and all(name is not None and not _is_read(code, name, statement) for name in kept)
+
+
+def _get_attribute(target: ast.expr, instance: str | None) -> str | None:
+    """The attribute of the instance that a target is, or is an entry of."""
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    is_own = isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}"
+    return target.attr if is_own and isinstance(target, ast.Attribute) else None
+
+
+def _is_read(code: ModuleView, name: str, statement: ast.stmt) -> bool:
+    """Whether attention code reads an attribute of this name, but in one statement."""
+    return any(
+        node.attr == name and isinstance(node.ctx, ast.Load) and code.index.find_statement(node) is not statement
+        for scope in code.active
+        for node in scope.select_nodes(ast.Attribute)
+    )
+
+
+def _is_handed_out(code: ModuleView, hit: Hit) -> bool:
+    """Whether a value only leaves the function beside its result, as it is: its author takes it off the graph."""
+    return _leaves_beside(code, hit.scope, _climb_chain(code, hit.node))
+
+
+def _leaves_beside(code: ModuleView, scope: Scope, node: ast.AST) -> bool:
+    outer, beside = _climb_choices(code, node)
+    if isinstance(outer, ast.Return):
+        return beside
+    if not isinstance(outer, ast.Assign) or not all(isinstance(target, ast.Name) for target in outer.targets):
+        return False
+    names = {target.id for target in outer.targets if isinstance(target, ast.Name)}
+    reads = [one for one in scope.select_nodes(ast.Name) if one.id in names and isinstance(one.ctx, ast.Load)]
+    places = [_climb_choices(code, one) for one in reads]
+    return bool(places) and all(isinstance(place, ast.Return) and beside for place, beside in places)
+
+
+def _climb_choices(code: ModuleView, node: ast.AST) -> tuple[ast.AST | None, bool]:
+    """What is around the tuples and choices that hold a node, and whether it stands behind the first of a tuple."""
+    parent, beside = code.index.parents.get(node), False
+    while isinstance(parent, ast.Tuple) or (isinstance(parent, ast.IfExp) and parent.test is not node):
+        beside = beside or (isinstance(parent, ast.Tuple) and parent.elts[0] is not node)
+        node, parent = parent, code.index.parents.get(parent)
+    return parent, beside
+
+
+def _is_discrete(code: ModuleView, hit: Hit) -> bool:
+    """Whether a value only becomes a truth value, an index or a size."""
+    whole = _climb_chain(code, hit.node)
+    parent = code.index.parents.get(whole)
+    if isinstance(parent, ast.Compare) or (
+        isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Invert | ast.Not)
+    ):
+        return True
+    node: ast.AST = whole
+    while node is not hit.node and isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(node, ast.Call) and get_callee_name(node) in DISCRETE:
+            return True
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return False
+
+
+def _is_of_sizes(code: ModuleView, hit: Hit) -> bool:
+    """Whether all that runs under a switch depends on sizes and buffers alone, and changes nothing."""
+    scope = hit.scope
+    block = _get_block(code, hit.node)
+    if block is None and hit.neutraliser == "drop-decorator":
+        block = scope.function.body
+    if block is None:
+        return False
+    instance = get_self_name(scope)
+    given = [name for name in scope.parameters if name != instance and not attention_names.is_size_name(name)]
+    tensors = collect_derived_names(scope, given)
+    nodes = [node for statement in block for node in ast.walk(statement)]
+    loaded = {name for statement in block for name in iter_loaded_names(statement, values=True)}
+    if not tensors.isdisjoint(loaded) or any(map(_changes_in_place, nodes)):
+        return False
+    members = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_member(node, instance)}
+    return members <= _collect_buffers(code, scope)
+
+
+def _changes_in_place(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and get_callee_name(node).endswith("_")
+
+
+def _is_member(node: ast.Attribute, instance: str | None) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == instance
+
+
+def _collect_buffers(code: ModuleView, scope: Scope) -> set[str]:
+    """The attributes that the classes of a method register as buffers."""
+    owner = scope.find_enclosing("class")
+    line = get_lineage(code.index, owner) if owner is not None else []
+    methods = [child for ancestor in line for child in ancestor.children]
+    calls = [call for method in methods for call in method.select_nodes(ast.Call)]
+    registered = [call.args[0] for call in calls if get_callee_name(call) == "register_buffer" and call.args]
+    return {name.value for name in registered if isinstance(name, ast.Constant) and isinstance(name.value, str)}
+
+
+_KINDS: Mapping[str, tuple[str, Callable[[ModuleView, Hit], bool]]] = {
+    "logged": ("none", _is_logged),
+    "discrete": ("none", _is_discrete),
+    "kept-aside": ("none", _is_kept_aside),
+    "row-maximum": ("note", _is_row_maximum),
+    "handed-out": ("note", _is_handed_out),
+    "sizes": ("note", _is_of_sizes),
+}
