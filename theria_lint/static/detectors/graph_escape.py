@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from theria_lint.rules.loader import Rule, RuleMatch
 from theria_lint.static.attention_names import is_size_name
 from theria_lint.static.class_lineage import is_autograd_function
 from theria_lint.static.dataflow import (
+    METADATA,
     collect_derived_names,
     collect_influencing_names,
     influences_result,
@@ -17,8 +18,12 @@ from theria_lint.static.dataflow import (
 )
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, format_ambiguity, get_lines
-from theria_lint.static.scopes import Scope, get_dotted_name, get_self_name
+from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
 
+_STORAGE = "storage"
+_ARRAYS = frozenset({"numpy", "tolist"})
+_FROM_ARRAYS = frozenset({"from_numpy", "frombuffer"})
+_ALLOCATION = frozenset({"resize_", "filename", "is_shared", "share_memory_"})
 _NAME = re.compile(r"\w+")
 _WRAPPERS = frozenset({"Optional", "Union", "None", "typing", "t"})
 _NUMBERS = frozenset({"float", "int", "bool", "Number", "Real", "SupportsFloat", "str", *_WRAPPERS})
@@ -42,8 +47,44 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         tensors, flowing = flows[site.scope]
         named = [name for name in iter_loaded_names(subject) if name in tensors]
         discrete = all(map(is_size_name, named))  # as nothing at all is
-        if not discrete and influences_result(code.index, call.node, flowing):
-            yield _make_escape_hit(code, site, call.node, match, detail)
+        if discrete or _is_no_tensor(code, call.node, named):
+            continue
+        if match.message == _STORAGE:
+            influences = not _is_measured(code, call.node)
+        else:
+            influences = influences_result(code.index, call.node, flowing)
+        if influences:
+            yield _make_escape_hit(code, rule, site, call.node, match, detail)
+
+
+def _is_measured(code: ModuleView, call: ast.Call) -> bool:
+    """Whether only the size or the place of a memory is asked for."""
+    parent = code.index.parents.get(call)
+    return isinstance(parent, ast.Attribute) and parent.attr in (METADATA | _ALLOCATION)
+
+
+def _is_no_tensor(code: ModuleView, node: ast.AST, names: list[str]) -> bool:
+    """Whether a conversion only runs where a test says that what it converts is no tensor."""
+    current = node
+    for parent in code.index.iter_ancestors(node):
+        if isinstance(parent, ast.If) and current in parent.body and _says_no_tensor(parent.test, names):
+            return True
+        if isinstance(parent, ast.IfExp) and current is parent.body and _says_no_tensor(parent.test, names):
+            return True
+        current = parent
+    return False
+
+
+def _says_no_tensor(test: ast.expr, names: list[str]) -> bool:
+    """Whether a test holds only for what is no tensor: ``not torch.is_tensor(x)``, ``not isinstance(x, Tensor)``."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return any(_says_no_tensor(part, names) for part in test.values)
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and isinstance(test.operand, ast.Call):
+        called = (get_dotted_name(test.operand.func) or "").rpartition(".")[2]
+        tested = [get_dotted_name(argument) for argument in test.operand.args]
+        kind = (tested[1] or "").rpartition(".")[2] if len(tested) > 1 else ""
+        return tested[:1] != [] and tested[0] in names and (called == "is_tensor" or kind == "Tensor")
+    return False
 
 
 def _is_unrecorded(code: ModuleView, scope: Scope) -> bool:
@@ -92,15 +133,35 @@ def _match_conversion(rule: Rule, found: ResolvedCall) -> tuple[RuleMatch, ast.e
         elif match.kind == "function" and len(call.args) >= 1 and not isinstance(call.args[0], ast.Constant):
             name = get_dotted_name(call.func)
             candidates = found.meanings or ((name,) if name else ())
-            if not match.names.isdisjoint(candidates):
+            if not match.names.isdisjoint(candidates) and not _is_of_array(candidates, call.args[0]):
                 return match, call.args[0], format_ambiguity(match.names, candidates)
     return None
 
 
-def _make_escape_hit(code: ModuleView, site: CodeSite, call: ast.Call, match: RuleMatch, detail: str) -> Hit:
+def _is_of_array(candidates: Sequence[str], argument: ast.expr) -> bool:
+    """Whether what is made a tensor again is an array already: what made it one is found by itself."""
+    last = {candidate.rpartition(".")[2] for candidate in candidates}
+    of_tensor = isinstance(argument, ast.Call) and get_callee_name(argument) in _ARRAYS
+    return not last.isdisjoint(_FROM_ARRAYS) and not of_tensor
+
+
+def _make_escape_hit(
+    code: ModuleView, rule: Rule, site: CodeSite, call: ast.Call, match: RuleMatch, detail: str
+) -> Hit:
+    neutraliser = match.neutraliser
     if match.kind == "method":
         assert isinstance(call.func, ast.Attribute)
         span, token = code.get_member_span(call.func, call), f".{call.func.attr}()"
+        if neutraliser is None and _becomes_tensor(code, rule, site, call):
+            neutraliser = "drop-call"
     else:
         span, token = code.get_span(call), f"{get_dotted_name(call.func)}()"
-    return Hit(call, span, token, site.scope, get_lines(call), match.neutraliser, match.message, detail)
+    return Hit(call, span, token, site.scope, get_lines(call), neutraliser, match.message, detail)
+
+
+def _becomes_tensor(code: ModuleView, rule: Rule, site: CodeSite, call: ast.Call) -> bool:
+    """Whether an array is made a tensor again at once: ``torch.from_numpy(x.numpy())``."""
+    outer = code.index.parents.get(call)
+    is_given = isinstance(outer, ast.Call) and call in outer.args
+    names = rule.collect_names("function")
+    return is_given and isinstance(outer, ast.Call) and not names.isdisjoint(site.names.resolve_node(outer.func))

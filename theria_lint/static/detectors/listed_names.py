@@ -9,7 +9,15 @@ from theria_lint.rules.loader import RECORDED, Rule, RuleMatch
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.class_lineage import records_nothing
 from theria_lint.static.dataflow import get_assignments
-from theria_lint.static.module_view import CodeSite, Hit, ModuleView, format_ambiguity, get_body_lines, get_lines
+from theria_lint.static.module_view import (
+    CodeSite,
+    Hit,
+    ModuleView,
+    ResolvedName,
+    format_ambiguity,
+    get_body_lines,
+    get_lines,
+)
 from theria_lint.static.scopes import get_dotted_name
 
 # Of `x.detach().shape` only the shape is used, and no gradient flows through that.
@@ -28,7 +36,7 @@ def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Every use of the names of a rule's ``[[match]]`` tables, where each says."""
     for match in rule.matches:
         if match.kind in _RESOLVED_MATCHERS:
-            for named in code.find_names("attention" if match.where == RECORDED else match.where):
+            for named in _list_names(code, match):
                 if not match.names.isdisjoint(named.meanings) and _is_in_matched_code(code, match, named.site):
                     detail = format_ambiguity(match.names, named.meanings)
                     hit = _RESOLVED_MATCHERS[match.kind](code, match, named.site, detail)
@@ -39,6 +47,33 @@ def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
                 hit = _MEMBER_MATCHERS[match.kind](code, match, site)
                 if hit is not None:
                     yield hit
+
+
+def _list_names(code: ModuleView, match: RuleMatch) -> list[ResolvedName]:
+    """The names where a match is looked for; a context also where attention gets it from."""
+    found = code.find_names("attention" if match.where == RECORDED else match.where)
+    if match.kind != "context" or match.where not in ("attention", RECORDED):
+        return found
+    active = code.attention.active
+    return [*found, *(n for n in code.find_names("anywhere") if n.site.scope not in active and _is_held(code, n.site))]
+
+
+def _is_held(code: ModuleView, site: CodeSite) -> bool:
+    """Whether a context is made and given a name under which attention code enters it: ``with self.quiet:``."""
+    scope = site.scope
+    statement = code.index.find_statement(site.node)
+    call = code.index.parents.get(site.node)
+    if (scope.kind == "function" and scope not in code.attention.setup) or not isinstance(statement, ast.Assign):
+        return False
+    if not isinstance(call, ast.Call) or call.func is not site.node or statement.value is not call:
+        return False
+    names = {(get_dotted_name(target) or "").rpartition(".")[2] for target in statement.targets}
+    entered = (node for user in code.active for node in user.nodes if isinstance(node, ast.Name | ast.Attribute))
+    return any(
+        (node.id if isinstance(node, ast.Name) else node.attr) in names
+        and isinstance(code.index.parents.get(node), ast.withitem)
+        for node in entered
+    )
 
 
 def _is_in_matched_code(code: ModuleView, match: RuleMatch, site: CodeSite) -> bool:
@@ -86,7 +121,9 @@ def _restores_state(site: CodeSite, call: ast.Call) -> bool:
 
 
 def _asks_state(value: ast.expr) -> bool:
-    return isinstance(value, ast.Call) and (get_dotted_name(value.func) or "").endswith("is_grad_enabled")
+    """Whether a value says if gradients are recorded, or wanted by what is given."""
+    asked = isinstance(value, ast.Call) and (get_dotted_name(value.func) or "").endswith("is_grad_enabled")
+    return asked or any(isinstance(node, ast.Attribute) and node.attr == "requires_grad" for node in ast.walk(value))
 
 
 def _wraps_function(match: RuleMatch, call: ast.Call) -> bool:
@@ -138,7 +175,7 @@ def _match_method(code: ModuleView, match: RuleMatch, site: CodeSite) -> Hit | N
     # A function of a module: a [[match]] of kind "function" says which of those count.
     if site.names.resolve_node(node.func) or _is_super_call(node.func.value) or _is_metadata_only(code, node):
         return None
-    if _is_finished_gradient(site, node.func.value):
+    if _is_finished_gradient(site, node.func.value) or not _is_switch_thrown(match.when, node):
         return None
     span = code.get_member_span(node.func, node)
     token = f".{node.func.attr}()"

@@ -149,7 +149,7 @@ _FUNCTION = ("def backward", "save_for_backward", "Function", "saved_tensors")
 _DECORATOR = "once_differentiable"
 HOOKS = ("register_", "saved_tensors_hooks")
 # Words that only count beside another.
-_BESIDE = {"requires_grad_": "detach"}
+_BESIDE = {"requires_grad_": ("detach", "False")}
 # Methods that run without being named.
 _ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, CONTEXT_ENTRY})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
@@ -184,7 +184,7 @@ class TriggerFilter:
             return False
         if word in self._wanted.converters and not self._may_convert_tensor(offset):
             return False
-        if word in _BESIDE and not self._says(block, (_BESIDE[word],)):
+        if word in _BESIDE and not self._says(block, _BESIDE[word]):
             return False
         if word in self._wanted.always:
             return True
@@ -219,7 +219,7 @@ class TriggerFilter:
         if method is None or method[0] in _ENTRIES:
             return True
         if method[0] == _INIT:
-            return word.startswith(HOOKS) or self._runs_inits
+            return word.startswith(HOOKS) or word in self._wanted.construction or self._runs_inits
         if method not in self._running:
             self._running[method] = self._is_method_named(method) or may_method_be_entry_point(method[1])
         return self._running[method]

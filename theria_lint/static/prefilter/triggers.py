@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from theria_lint.rules.loader import Rule, RuleSet
+from theria_lint.rules.loader import CONSTRUCTION, Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS
 from theria_lint.static.prefilter.textual_names import TextualNames, find_member
 
@@ -29,7 +29,8 @@ class Triggers:
     ``members``: methods and attributes, behind a dot. ``words``: names that are imported or qualified. ``calls``:
     builtins, in front of a parenthesis. ``anywhere``: the words that may count outside attention code as well;
     ``always``: those that do. ``owners``: for a word that is only looked for as ``owner.word``, its owners.
-    ``inner``: those of ``anywhere`` that count outside attention code in functions of certain names only.
+    ``construction``: the words that count in constructors too. ``inner``: those of ``anywhere`` that count outside
+    attention code in functions of certain names only.
     ``converters``: words that count in front of an argument that is not a number. ``always_bytes`` and ``loose`` are
     the words of ``always`` and the others of ``anywhere`` as bytes, the latter with what a file of theirs says.
     """
@@ -40,6 +41,7 @@ class Triggers:
     anywhere: frozenset[str]
     always: frozenset[str]
     inner: frozenset[str]
+    construction: frozenset[str]
     owners: Mapping[str, frozenset[str]]
     converters: frozenset[str]
     always_bytes: tuple[bytes, ...]
@@ -113,6 +115,7 @@ def get_triggers(rules: RuleSet) -> Triggers:
     anywhere: set[str] = set()
     always: set[str] = set()
     inner: set[str] = set()
+    construction: set[str] = set()
     owners: dict[str, set[str]] = {}
     for rule in rules.rules:
         words.update(_collect_plain_tokens(rule))
@@ -130,6 +133,8 @@ def get_triggers(rules: RuleSet) -> Triggers:
                 anywhere |= lasts
             if match.where == "anywhere":
                 always |= lasts
+            if match.where == CONSTRUCTION or match.kind == "context":
+                construction |= lasts
             if rule.detector == "inner-grad":
                 inner |= lasts
     return Triggers(
@@ -139,6 +144,7 @@ def get_triggers(rules: RuleSet) -> Triggers:
         frozenset(anywhere),
         frozenset(always),
         frozenset(inner),
+        frozenset(construction),
         {last: frozenset(found) for last, found in owners.items() if last not in _collect_unowned_words(rules)},
         _find_converters(rules),
         tuple(word.encode() for word in sorted(always)),
