@@ -464,7 +464,7 @@ def list_shapes() -> Iterator[tuple[str, Shape]]:
 
 
 @dataclass
-class Case:
+class GrowthCase:
     """A file and what earlier stages found in it, for those that need that."""
 
     source: str
@@ -479,25 +479,25 @@ _WHY = Reason(ReasonCode.SAFE_WITHOUT_THE_OTHERS, {"target": "attention"})
 _RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.FIRST_ORDER_ONLY, _WHY)
 
 
-def _scan(case: Case) -> None:
+def _scan(case: GrowthCase) -> None:
     case.suspects = scan_source(PATH, case.source, RULES)
 
 
-def _find_targets(case: Case) -> None:
+def _find_targets(case: GrowthCase) -> None:
     case.targets = find_targets(PATH, case.source)
 
 
-def _read_module_uses(case: Case) -> None:
+def _read_module_uses(case: GrowthCase) -> None:
     uses = read_module_uses(case.source)
     for name in ("attention", "attention_2", "f1", "C1", "Attention", "Attention1"):
         uses.find_module_use(name)
 
 
-def _ablate(case: Case) -> None:
+def _ablate(case: GrowthCase) -> None:
     ablate_suspects(case.source, case.suspects, substitute=True)
 
 
-def _suppress(case: Case) -> None:
+def _suppress(case: GrowthCase) -> None:
     findings = tuple(
         Finding(suspect, Disposition.CONFIRMED, Verdict.FIRST_ORDER_ONLY, _WHY) for suspect in case.suspects
     )
@@ -510,7 +510,7 @@ def _suppress(case: Case) -> None:
     case.report = suppress_findings(report, scanned, Settings(), [PATH])
 
 
-def _render(name: str, case: Case) -> None:
+def _render(name: str, case: GrowthCase) -> None:
     assert case.report is not None
     render(case.report, name, ReportView(show_cleared=True, width=100))
     compute_exit_code(case.report, ("confirmed", "unsafe-target"))
@@ -534,7 +534,7 @@ LIMIT = 60
 
 def iter_times(shape: Shape, parts: int, wanted: Collection[str]) -> Iterator[tuple[str, float]]:
     """The processor time of each stage on a shape of so many parts, in seconds."""
-    case = Case(shape(parts))
+    case = GrowthCase(shape(parts))
     gc.disable()  # as where files are scanned: whether it passes over all trees at some size or not is chance
     for name, stage in STAGES.items():
         if name in wanted or name in NEEDED:

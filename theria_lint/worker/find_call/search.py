@@ -124,7 +124,7 @@ def _find_recorded_call(
     Raises:
         CannotCallError: if there is no time left.
     """
-    search = CallSearch(time.monotonic() + budget / 2)
+    search = CallSearch(read_clock() + budget / 2)
     calls = hints["calls"]
     strategy = make_replayed_strategy(target, kind, calls)
     dtypes = [getattr(torch, hints["dtype"])] if "dtype" in hints else [*PRECISE_DTYPES, *HALF_DTYPES]
