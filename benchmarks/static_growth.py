@@ -516,7 +516,7 @@ def _render(name: str, case: GrowthCase) -> None:
     compute_exit_code(case.report, ("confirmed", "unsafe-target"))
 
 
-STAGES: dict[str, Callable[[Case], None]] = {
+STAGES: dict[str, Callable[[GrowthCase], None]] = {
     "prefilter": lambda case: may_hold_suspects(case.source.encode(), RULES) and None,
     "scan": _scan,
     "scan all": lambda case: scan_source(PATH, case.source, RULES, prefilter=False) and None,
