@@ -92,7 +92,7 @@ class Job:
 
     @property
     def longest_wait(self) -> float:
-        """Seconds on the wall after which even a target that works all the while is ended: others have the processor."""
+        """Seconds on the wall after which a target that works all the while is ended too: others have the processor."""
         return WALL_FACTOR * self.target_time
 
     def to_json(self) -> dict[str, Any]:
