@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from theria_lint.errors import UserError
@@ -142,6 +142,18 @@ def _read_target_name(value: Any, root: str) -> str:
         raise ValueError("expected package.module:symbol, path/to/file.py:symbol or symbol")
     module = module.removesuffix(".py").strip("./").replace("\\", "/").replace("/", ".")
     return f"{module}:{symbol}" if module else symbol
+
+
+def list_named_symbols(tables: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """The module, or nothing, and the symbol that each table of ``targets`` names."""
+    parts = [str(table.get("target", "")).rpartition(":") for table in tables]
+    return tuple((module, symbol) for module, _, symbol in parts)
+
+
+def names_file(module: str, path: str) -> bool:
+    """Whether a dotted module name, or nothing, fits a path."""
+    dotted = os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
+    return not module or dotted == module or dotted.endswith("." + module)
 
 
 def _read_nested_value(key: str, reader: ValueReader, value: Any, root: str) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
-from theria_lint.config import Settings
-from theria_lint.result import Environment, LintError, LintReport, Progress
+from theria_lint.config import Settings, list_named_symbols, names_file
+from theria_lint.result import Environment, LintError, LintReport, Progress, ScannedFile
 from theria_lint.sources.discovery import Discovery, discover_files
 from theria_lint.static.scan_files import scan_files
 
@@ -27,9 +28,9 @@ def lint_paths(
     found = discover_files(paths, settings, given)
     files = found.files
     scanned = scan_files(files, settings, given)
-    errors = sorted(
-        [*_report_unlisted(found), *(error for item in scanned for error in item.errors)], key=_sort_key_of_error
-    )
+    failed = (error for item in scanned for error in item.errors)
+    unmatched = report_unmatched(scanned, files, settings) if settings.confirm and settings.targets else ()
+    errors = sorted([*_report_unlisted(found), *failed, *unmatched], key=_sort_key_of_error)
     notes = [*_make_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
     report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes))
     if any(item.texts for item in scanned):
@@ -44,6 +45,28 @@ def lint_paths(
         report = confirm_scanned_files(report, scanned, settings, given=given, progress=progress)
         report = restrict_to_linted(suppress_findings(report, scanned, settings, files), files)
     return report
+
+
+def report_unmatched(scanned: Sequence[ScannedFile], files: Sequence[str], settings: Settings) -> Iterator[LintError]:
+    """The targets that the configuration names, and no linted file defines.
+
+    An entry may be for a file that is not linted now: it is judged where its file is, or all of the project.
+    """
+    root = os.path.join(settings.root, "")
+    whole = any(root.startswith(os.path.join(os.path.abspath(path), "")) for path in settings.linted[1:])
+    for module, symbol in list_named_symbols(settings.targets):
+        fitting = [path for path in files if module and names_file(module, path)]
+        known = any(
+            target.symbol == symbol and names_file(module, item.path) for item in scanned for target in item.targets
+        )
+        if not known and (fitting or whole):
+            name = f"{module}:{symbol}" if module else symbol
+            where = fitting[0] if fitting else os.path.relpath(settings.root)
+            yield LintError(
+                where,
+                None,
+                f'defines no `{symbol}`, which the configuration calls a target; correct `target = "{name}"`.',
+            )
 
 
 def _sort_key_of_error(error: LintError) -> tuple[str, int, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
+from theria_lint.config import list_named_symbols, names_file
 from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
 from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
 from theria_lint.confirm.recorded_hints import RecordedHints
@@ -148,13 +148,7 @@ def _list_candidates(target: Target, suspects: Mapping[str, Sequence[Suspect]]) 
 
 def _find_hints(file: SourceFile, target: Target, tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for table in tables:
-        module, _, symbol = str(table.get("target", "")).rpartition(":")
-        if symbol == target.symbol and _names_file(module, file.path):
+        ((module, symbol),) = list_named_symbols([table])
+        if symbol == target.symbol and names_file(module, file.path):
             return {key: value for key, value in table.items() if key != "target"}
     return {}
-
-
-def _names_file(module: str, path: str) -> bool:
-    """Whether a dotted module name, or nothing, fits a path."""
-    dotted = os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
-    return not module or dotted == module or dotted.endswith("." + module)

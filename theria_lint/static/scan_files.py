@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from theria_lint.config import Settings
+from theria_lint.config import Settings, list_named_symbols, names_file
 from theria_lint.errors import RuleError, SourceError, UserError
 from theria_lint.result import LintError, ScannedFile
 from theria_lint.sources.source_text import (
@@ -48,7 +48,8 @@ _OBJECTS = 2_000_000
 class ScanConfig(NamedTuple):
     """What a scanner needs to know, small enough to send to a process; ``cache_dir`` "" is the user's, None none.
 
-    ``linted`` are the configuration's folder and what is linted.
+    ``linted`` are the configuration's folder and what is linted, ``named`` the modules and symbols that it calls
+    targets.
     """
 
     rule_paths: tuple[str, ...]
@@ -58,6 +59,7 @@ class ScanConfig(NamedTuple):
     few: bool
     cache_dir: str | None
     linted: tuple[str, ...]
+    named: tuple[tuple[str, str], ...] = ()
 
 
 def scan_files(paths: Sequence[str], settings: Settings, given: Mapping[str, bytes]) -> list[ScannedFile]:
@@ -96,7 +98,14 @@ def make_scan_config(paths: Sequence[str], size: int, settings: Settings) -> Sca
     few = len(paths) <= _FEW_FILES
     whole = size <= PARSED_WHOLE
     return ScanConfig(
-        settings.rule_paths, settings.detach_names, settings.confirm, whole, few, cache_dir, settings.linted
+        settings.rule_paths,
+        settings.detach_names,
+        settings.confirm,
+        whole,
+        few,
+        cache_dir,
+        settings.linted,
+        list_named_symbols(settings.targets),
     )
 
 
@@ -149,9 +158,18 @@ class Scanner:
         if any(root in data for root in self._roots) and self._may_hold_suspects(path, data):
             self._holding.add(path)
             return True
-        if IGNORE_MARK in data or (self.scan_config.want_targets and may_hold_targets(data)):
+        if (
+            IGNORE_MARK in data
+            or self._list_named(path, data)
+            or (self.scan_config.want_targets and may_hold_targets(data))
+        ):
             return True
         return self.scan_config.parse_whole and (path.endswith(".ipynb") or not is_valid_python(data))
+
+    def _list_named(self, path: str, data: bytes) -> list[str]:
+        """The symbols of a file that the configuration calls targets, as far as its text tells; sorted."""
+        named = {symbol for module, symbol in self.scan_config.named if names_file(module, path)}
+        return sorted(symbol for symbol in named if symbol.partition(".")[0].encode() in data)
 
     def _may_hold_suspects(self, path: str, data: bytes) -> bool:
         """The prefilter; for a few files the cache is asked first, for many it would be slower than the prefilter."""
@@ -194,12 +212,18 @@ class Scanner:
         return ScannedFile(path, suspects, targets, {None: text})
 
     def _scan_suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
-        known = self.cache.load_suspects(path, data) if self.cache else None
+        roots = list_entry_symbols(self._list_named(path, data))
+        known = self.cache.load_suspects(path, data, roots) if self.cache else None
         if known is not None:
             return known
         from theria_lint.static.prefilter import may_hold_suspects
-        from theria_lint.static.scan import scan_source
+        from theria_lint.static.scan import scan_called_functions, scan_source
 
+        if roots:
+            found = scan_called_functions(path, text, self.rules, roots)
+            if self.cache:
+                self.cache.store_suspects(path, data, found, roots)
+            return found
         if path not in self._holding and not may_hold_suspects(_encode_utf8(text), self.rules):
             return ()
         found = scan_source(path, text, self.rules)
@@ -208,16 +232,17 @@ class Scanner:
         return found
 
     def _scan_targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
-        if not may_hold_targets(data):
+        named = self._list_named(path, data)
+        if not may_hold_targets(data) and not named:
             return ()
-        known = self.cache.load_targets(path, data) if self.cache else None
+        known = self.cache.load_targets(path, data, named) if self.cache else None
         if known is not None:
             return known
         from theria_lint.static.targets import find_targets
 
-        found = find_targets(path, text)
+        found = find_targets(path, text, named)
         if self.cache:
-            self.cache.store_targets(data, found)
+            self.cache.store_targets(data, found, named)
         return found
 
     def _scan_notebook(self, path: str, data: bytes) -> ScannedFile | None:
@@ -235,6 +260,11 @@ class Scanner:
         if not suspects and IGNORE_MARK not in data:
             return None
         return ScannedFile(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
+
+
+def list_entry_symbols(symbols: Iterable[str]) -> list[str]:
+    """The functions that run when some functions or classes are called; sorted."""
+    return sorted(f"{symbol}{end}" for symbol in symbols for end in ("", ".forward", ".__call__", ".backward"))
 
 
 def load_configured_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, ...]) -> RuleSet:

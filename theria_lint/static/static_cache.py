@@ -40,9 +40,12 @@ class StaticCache:
         except _BROKEN:
             return None
 
-    def load_targets(self, path: str, data: bytes) -> tuple[Target, ...] | None:
-        """What was stored for this content, as found in ``path``; None if nothing was."""
-        rows = self._load_rows("targets", data)
+    def load_targets(self, path: str, data: bytes, named: Iterable[str] = ()) -> tuple[Target, ...] | None:
+        """What was stored for this content, as found in ``path``; None if nothing was.
+
+        ``named``: what the configuration calls targets.
+        """
+        rows = self._load_rows("targets", data, named)
         try:
             return None if rows is None else tuple(_restore_target(path, row, len(data)) for row in rows)
         except _BROKEN:
@@ -62,12 +65,13 @@ class StaticCache:
 
         self._store_rows(_suspects(path), data, [asdict(item) for item in suspects], roots)
 
-    def store_targets(self, data: bytes, targets: Iterable[Target]) -> None:
+    def store_targets(self, data: bytes, targets: Iterable[Target], named: Iterable[str] = ()) -> None:
         """Keep the targets of a content, and not what they reach beyond it."""
         from dataclasses import asdict
 
         rows = [asdict(item) for item in targets]
-        self._store_rows("targets", data, [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows])
+        rows = [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows]
+        self._store_rows("targets", data, rows, named)
 
     def store_module_use(self, data: bytes, name: str, part: ModuleUse) -> None:
         """Keep what something in a module is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 
@@ -36,10 +36,14 @@ than q, k and v."""
 _SWITCHES = frozenset({"no", "enable", "disable", "set", "stop", "without", "requires"})
 
 
-def find_targets(path: str, source: str) -> tuple[Target, ...]:
-    """The targets of a file in source order; where a name is defined twice, the last one, which an import gives."""
+def find_targets(path: str, source: str, named: Collection[str] = ()) -> tuple[Target, ...]:
+    """The targets of a file in source order; where a name is defined twice, the last one, which an import gives.
+
+    ``named``: the symbols that the user calls targets.
+    """
     finder = _TargetFinder(build_index(parse_python(source)))
-    found = {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
+    found = {symbol: (scope, kind) for symbol, scope, kind in finder.iter_named(named)}
+    found |= {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
     targets = [finder.make_target(path, scope, kind) for scope, kind in found.values()]
     return tuple(sorted(targets, key=lambda target: (target.line, target.symbol)))
 
@@ -65,6 +69,22 @@ class _TargetFinder:
         for name, node in find_bound_attention(self.attention, frozenset(self.attention.entry_points)):
             if name not in known:
                 yield name, self._make_bound_scope(name, node), TargetKind.FUNCTION
+
+    def iter_named(self, symbols: Collection[str]) -> Iterator[tuple[str, Scope, TargetKind]]:
+        """What the module defines under some names, whatever it is."""
+        for scope in self.index.scopes if symbols else ():
+            if scope.symbol in symbols:
+                yield scope.symbol, scope, self._tell_kind(scope)
+        for node in self.index.module.select_nodes(ast.Assign) if symbols else ():
+            for target in node.targets:
+                if isinstance(target, ast.Name) and target.id in symbols and not isinstance(node.value, ast.Lambda):
+                    yield target.id, self._make_bound_scope(target.id, node), TargetKind.FUNCTION
+
+    def _tell_kind(self, scope: Scope) -> TargetKind:
+        if scope.kind == "class" and is_autograd_function(self.index, scope):
+            return TargetKind.AUTOGRAD_FUNCTION
+        called = scope.kind == "class" and not is_torch_module(self.index, scope)
+        return TargetKind.FUNCTION if called or scope.kind != "class" else TargetKind.MODULE
 
     def _make_bound_scope(self, name: str, node: ast.Assign | ast.AnnAssign) -> Scope:
         """A scope for what the module assigns to a name, which is called by it."""

@@ -1,0 +1,96 @@
+"""What the configuration calls a target is one, and an entry that matches nothing is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.lint_case import Lint
+from theria_lint.model import TargetKind
+from theria_lint.static.targets import find_targets
+
+CODE = """\
+import torch
+from torch import nn
+
+
+def mix(a, b):
+    return (a * b).sum(-1).detach()
+
+
+class Mixer(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Ops:
+    def __call__(self, a, b):
+        return a * b
+
+    @staticmethod
+    def run(a, b):
+        return a + b
+
+
+class Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+
+mixed = torch.compile(mix)
+"""
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [
+        ("mix", TargetKind.FUNCTION),
+        ("Mixer", TargetKind.MODULE),
+        ("Ops", TargetKind.FUNCTION),
+        ("Ops.run", TargetKind.FUNCTION),
+        ("Round", TargetKind.AUTOGRAD_FUNCTION),
+        ("mixed", TargetKind.FUNCTION),
+    ],
+)
+def test_whatever_is_named_is_a_target(symbol: str, kind: TargetKind) -> None:
+    assert find_targets("file.py", CODE) == ()
+    (target,) = find_targets("file.py", CODE, [symbol])
+    assert (target.symbol, target.kind) == (symbol, kind)
+    assert symbol in target.reaches
+
+
+def test_a_symbol_that_is_not_there_is_none() -> None:
+    assert find_targets("file.py", CODE, ["other", "Mixer.other"]) == ()
+
+
+def test_rules_apply_in_what_is_named(lint: Lint, folder: Path) -> None:
+    (folder / "mixing.py").write_text(CODE)
+    assert "0 suspects" in lint("mixing.py").output
+    (folder / "theria-lint.toml").write_text('[[targets]]\ntarget = "mixing:mix"\n')
+    assert "mixing.py:6:28: THL002" in lint("mixing.py").output
+
+
+@pytest.mark.parametrize(
+    ("linted", "target", "said"),
+    [
+        (".", "mixing:mix", ""),
+        (".", "mix", ""),
+        (".", "mixing:gone", "mixing.py: error: defines no `gone`, which the configuration calls a target; correct"),
+        ("mixing.py", "mixing:gone", 'correct `target = "mixing:gone"`'),
+        (".", "away:gone", ".: error: defines no `gone`"),
+        ("mixing.py", "away:gone", ""),
+        (".", "gone", ".: error: defines no `gone`"),
+        ("mixing.py", "gone", ""),
+    ],
+)
+def test_an_entry_that_matches_nothing_is_an_error(
+    lint: Lint, folder: Path, linted: str, target: str, said: str
+) -> None:
+    (folder / "mixing.py").write_text(CODE)
+    (folder / "theria-lint.toml").write_text(f'timeout = 20\n[[targets]]\ntarget = "{target}"\nskip = true\n')
+    found = lint(linted, confirm=True)
+    assert said in found.output
+    assert ("defines no" in found.output) == bool(said)
+    assert not said or found.exit_code == 1
