@@ -70,7 +70,7 @@ def writes_memory(scope: Scope) -> bool:
     """Whether a function takes gradients of a memory of keys and values, as test-time training does."""
     if scope.name == "__init__" or not takes_gradients(scope):
         return False
-    bound = {name for names, _ in get_assignments(scope) for name in names}
+    bound = _collect_bound(scope)
     if {"k", "v"} <= attention_names.collect_roles([*bound, *scope.parameters]):
         return True
     owner = scope.find_enclosing("class")
@@ -132,9 +132,13 @@ def _uses_any(product: ast.expr, names: set[str], calls: Container[ast.AST]) -> 
 
 def _makes_qkv(scope: Scope) -> bool:
     """Whether q, k and v are names that the function assigns or takes, one of them assigned."""
+    return attention_names.takes_qkv([*_collect_bound(scope), *scope.parameters])
+
+
+def _collect_bound(scope: Scope) -> set[str]:
+    """The names that a function assigns, but for those of its loops."""
     loops = {name for node in scope.select_nodes(ast.For) for name in _iter_names(node.target)}
-    bound = {name for names, _ in get_assignments(scope) for name in names} - loops
-    return attention_names.takes_qkv([*bound, *scope.parameters])
+    return {name for names, _ in get_assignments(scope) for name in names} - loops
 
 
 def _iter_names(target: ast.expr) -> Iterator[str]:

@@ -11,6 +11,7 @@ from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static.attention_names import names_attention
 from theria_lint.static.prefilter.entry_points import (
     count_products,
+    find_attending_aliases,
     find_renamed_operations,
     may_be_entry_point,
     may_make_weights,
@@ -89,7 +90,12 @@ class BlockGraph:
     @cached_property
     def _leading(self) -> set[TopLevelBlock]:
         """The blocks from which a way leads to one that may be attention code, or that may run some of another file."""
-        starts = (block for block in self.blocks.all if self.is_entry_point(block) or may_run_foreign_attention(block))
+        aliases = find_attending_aliases(self.blocks.masked)
+        starts = (
+            block
+            for block in self.blocks.all
+            if self.is_entry_point(block) or may_run_foreign_attention(block, aliases)
+        )
         leading = self._make_upward_closure()
         leading.add(starts)
         return leading.blocks

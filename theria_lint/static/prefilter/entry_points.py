@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import lru_cache
 from itertools import chain
 
@@ -24,6 +24,9 @@ _NEAR = 200
 _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 _MULTIHEAD = re.compile(r"MultiheadAttention|Transformer(?:(?:En|De)coder(?:Layer)?)?(?!\w)")
 _MULTIHEAD_CALL = re.compile(rf"(?:{_MULTIHEAD.pattern})[\s\\]*[(,)]")
+_CALLED_NAME = re.compile(r"(?<!\w)(\w++)[\s\\]*\(")
+_ALIAS = re.compile(r"(?<!\w)(\w++)[\s\\]+as[\s\\]+(\w+)")
+_ATTENDING_HINTS = ("attn", "attention", "sdpa", "mha", "mqa", "gqa", "mla", "attend", "transformer")
 _DEFINED_NAME = re.compile(r"(?:def|class)[ \t]+(\w+)")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 # The literal comes first: the engine then skips to it instead of trying every place.
@@ -106,7 +109,9 @@ def _may_write_memory(text: str) -> bool:
 
 def _may_take_gradients(text: str) -> bool:
     """Whether a function of a text may differentiate something and use what comes of it."""
-    return any(name in text for name in GRADIENT_NAMES) or (".grad" in text and "backward" in text)
+    if ".backward" in text and ".grad" in text:
+        return True
+    return any(name in text for name in GRADIENT_NAMES) and not GRADIENT_NAMES.isdisjoint(_CALLED_NAME.findall(text))
 
 
 def _may_pass_qkv_on(text: str) -> bool:
@@ -114,9 +119,25 @@ def _may_pass_qkv_on(text: str) -> bool:
     return _ENTRY.search(text) is not None and _may_make_qkv(text)
 
 
-def may_run_foreign_attention(block: TopLevelBlock) -> bool:
-    """Whether a function or class may run attention of another file, by the names that it says."""
-    return block.named and block.body is None and any(map(_names_attending, block.get_mentions()))
+def may_run_foreign_attention(block: TopLevelBlock, aliases: Set[str]) -> bool:
+    """Whether a function or class may call attention of another file, or make a module of it, by the names it says.
+
+    ``aliases``: other names that the module gives to such.
+    """
+    if not block.named or block.body is not None:
+        return False
+    lower = block.text.lower()
+    if not any(word in lower for word in _ATTENDING_HINTS) and (
+        not aliases or aliases.isdisjoint(block.get_mentions())
+    ):
+        return False
+    return any(name in aliases or _names_attending(name) for name in _CALLED_NAME.findall(block.text))
+
+
+def find_attending_aliases(text: str) -> set[str]:
+    """The names that the imports of a text give to what is named after attention or a transformer."""
+    pairs = _ALIAS.findall(text) if " as " in text else ()
+    return {alias for name, alias in pairs if _names_attending(name)}
 
 
 @lru_cache(maxsize=8192)

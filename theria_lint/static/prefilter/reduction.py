@@ -22,6 +22,7 @@ from theria_lint.static.class_lineage import (
     MULTIHEAD_STEPS,
 )
 from theria_lint.static.dataflow import METADATA
+from theria_lint.static.gradient_calls import GRADIENT_NAMES
 from theria_lint.static.prefilter.block_graph import BlockGraph, list_given_names
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point
 from theria_lint.static.prefilter.textual_names import find_word, mask_source
@@ -30,6 +31,7 @@ from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, find_wo
 from theria_lint.static.scopes import NameTable
 
 _CONTINUED = re.compile(r"\\\r?\n(?=\S)")
+_RENAMED_GRADIENT = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(GRADIENT_NAMES))}) as \w")
 # Members that a string names, which `mask_source` blanks.
 _SPELT = re.compile(r",\s*[\"'](?:detach_?|data)[\"']\s*\)")
 
@@ -53,8 +55,10 @@ def _is_unreadable_as_text(masked: str) -> bool:
     """Whether indentation and names, or what calls what, cannot be read off a text as they stand.
 
     Form feeds before a statement, line ends of old Macs, identifiers that Python normalises, continued lines that
-    begin in the first column, ops that are known by a string.
+    begin in the first column, ops that are known by a string, other names for what takes gradients.
     """
+    if " as " in masked and _RENAMED_GRADIENT.search(masked) is not None:
+        return True
     if not masked.isascii() or "\f" in masked or "register_autograd" in masked or _CONTINUED.search(masked) is not None:
         return True
     return "\r" in masked and masked.count("\r") != masked.count("\r\n")
