@@ -94,11 +94,22 @@ def test_a_tidy_rewrite_has_no_empty_lines() -> None:
     assert variant == "import torch\n\n\n# why\n@cache\n# because\ndef attention(q, k, v):\n    return q\n"
 
 
+# Their tidy form imports at the top what the other imports on the spot.
+IMPORTING = ("math-backend", "explicit-distance", "kept-loss")
+
+
+def test_a_distance_is_written_out_as_an_author_would() -> None:
+    source = "import torch\n\n\ndef attention(q, k, v):\n    return torch.cdist(q + 1, k).softmax(-1) @ v\n"
+    variant = ablate_suspects(source, scan_source("file.py", source, RULES), tidy=True)
+    written = "torch.linalg.vector_norm((q + 1).unsqueeze(-2) - k.unsqueeze(-3), dim=-1)"
+    assert variant == source.replace("torch.cdist(q + 1, k)", written)
+
+
 @pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.id)
 def test_a_tidy_rewrite_is_the_same_program(rule: Rule) -> None:
     for example in load_examples(rule):
         for suspect in scan_source(str(example.path), example.source, RULES):
-            if suspect.neutraliser not in (None, "math-backend"):
+            if suspect.neutraliser not in (None, *IMPORTING):
                 tidy = ablate_suspects(example.source, [suspect], tidy=True)
                 assert ast.dump(ast.parse(tidy)) == ast.dump(ast.parse(ablate_suspects(example.source, [suspect])))
 
