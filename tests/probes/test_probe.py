@@ -103,6 +103,12 @@ def test_half_precision_is_not_called_corruption_and_corruption_not_noise():
         assert theria.probe(kernels.SavedWeights.apply, dtype=dtype).verdict is Verdict.SILENT_CORRUPTION, dtype
 
 
+@pytest.mark.parametrize(("distance", "state"), [(0.01, "right"), (0.1, "unclear"), (0.5, "wrong")])
+def test_within_a_large_doubt_is_not_yet_near(distance: float, state: str) -> None:
+    truth = Observation(torch.tensor([1.0, 0.0]), lambda tensor: tensor, uncertainty=0.09)
+    assert compare(torch.tensor([1.0, distance]), truth, scale=1.0, tolerance=1e-5).state == state
+
+
 def test_the_same_answer_twice():
     assert theria.probe(kernels.linear) == theria.probe(kernels.linear)
 

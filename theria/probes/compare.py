@@ -22,6 +22,9 @@ MISSING = 1e-6
 NEGLIGIBLE = 1e-4
 """A true block smaller than this fraction of its largest neighbour carries no signal that could be missed."""
 
+CLOSE = 0.02
+"""A block that differs from a doubtful oracle's by more than this fraction is not held to be right."""
+
 DOUBTFUL = 0.3
 """An oracle that may be off by more than this fraction of what it judges does not judge it."""
 
@@ -65,7 +68,8 @@ def _state(
     if not distance <= tolerance * floor + doubt:
         return "missing" if nothing else "wrong"
     if carries_signal:
-        return "right"
+        # Within the oracle's doubt is not yet near: what hides in a large doubt is not known to be right.
+        return "right" if distance <= tolerance * floor + min(doubt, CLOSE * floor) else "unclear"
     # Nothing was seen of what may be as large as its neighbours, or as the gradients: that is no sign of a zero.
     return "unclear" if doubt > DOUBTFUL * max(scale, rounding / (ROUNDINGS * tolerance)) else "zero"
 

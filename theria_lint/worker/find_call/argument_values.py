@@ -321,6 +321,10 @@ def _list_fallback_values(name: str, spec: TrialSpec) -> list[Any]:
     return [None, *_make_normal_values(name, spec)[:2], 1, False, *make_masks(name, spec)[1:3]]
 
 
+_NUMBERS = r"^(sm_|softmax_|qk_|attn_)?(scale|scaling|scale_factor)$|eps|dropout|softcap|^p$"
+"""Names of parameters that are Python numbers wherever they are given."""
+
+
 def may_be_differentiated(name: str) -> bool:
     """Whether a tensor of this name is learned or computed from what is: not a mask, positions or a table of angles."""
     return is_learned(name) or re.search(_CONSTANTS, name.lower().strip("_")) is None
@@ -332,8 +336,12 @@ def is_learned(name: str) -> bool:
 
 
 def may_be_learned(name: str) -> bool:
-    """Whether a caller could learn a tensor of this name: a bias, a mask that is added, pairs, positions; no memory."""
-    return re.search(_REMEMBERED, name.lower().strip("_")) is None
+    """Whether a caller could learn a tensor of this name: a bias, a mask that is added, pairs, positions.
+
+    No memory, and no number that is one by convention: backwards that people write return None for ``sm_scale``.
+    """
+    name = name.lower().strip("_")
+    return re.search(_REMEMBERED, name) is None and re.search(_NUMBERS, name) is None
 
 
 def is_known_by_name(name: str) -> bool:
