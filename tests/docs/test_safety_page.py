@@ -24,6 +24,15 @@ WITHOUT = {
 
 # How sentences begin: the tests that show that they hold.
 TESTS = {
+    "`theria-lint record -- COMMAND": "tests/launch/test_record.py::test_the_exit_code_of_the_command_is_passed_on "
+    "tests/launch/test_diagnose_command.py::test_the_culprit_is_named",
+    "What they leave is data": "tests/launch/test_record.py::test_a_call_is_kept_as_data",
+    "A [call](recorded-calls.md) na": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
+    "Nothing is imported for a call": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
+    "Objects are made without runni": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
+    "A file of another form is not ": "tests/launch/test_record.py::"
+    "test_a_broken_file_is_one_sentence_and_nothing_is_lost "
+    "tests/launch/test_record.py::test_a_link_out_of_the_project_is_not_followed",
     "`theria-lint PATH` runs": "tests/confirm/test_confirm.py::test_a_harmful_and_a_harmless_detach_in_one_target",
     "With `--no-confirm` nothing": "tests/sandbox/test_surroundings.py::test_with_no_confirm_nothing_is_imported",
     "The importer and its probes": "tests/sandbox/test_safety.py::test_importing_is_enclosed_too",

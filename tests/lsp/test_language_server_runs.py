@@ -94,7 +94,7 @@ async def test_saving_confirms_and_a_verified_rewrite_mends(editor: Editor) -> N
 async def test_what_is_cleared_vanishes_or_is_a_hint(editor: Editor, shown: bool) -> None:
     await editor.start(options={"showCleared": shown})
     editor.open("kernel.py", CLEARED)
-    assert severities(await editor.until("kernel.py", len)) == [("THL002", Severity.Warning, 5)]
+    assert severities(await editor.until("kernel.py", len)) == [("THL002", Severity.Information, 5)]
     editor.save("kernel.py")
     expected = [("THL002", Severity.Hint, 5)] if shown else []
     await editor.until("kernel.py", lambda found: severities(found) == expected)

@@ -79,7 +79,7 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
         "configurations",
     ]
     run = ["backend", "device", "dtype", "oracle", "status", "verdict", *reason, "error", "gradients", "blocks"]
-    assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml"]
+    assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml", "notes"]
     assert list(document["errors"][0]) == ["path", "line", "message"]
     assert document["targets"][0]["runs"][0]["blocks"]["v,q"] == {"norm": 4.0, "oracle_norm": 4.0, "error": None}
 

@@ -22,10 +22,10 @@ from theria_lint.worker.find_call.introspection import NoSuchChoiceError, read_p
 from theria_lint.worker.find_call.module_inputs import (
     build_needed_inputs,
     build_single_input,
-    find_structured_input,
     list_optional_tensors,
 )
 from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_mixes_positions
+from theria_lint.worker.find_call.structured_input import find_structured_input
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 SCENE = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)

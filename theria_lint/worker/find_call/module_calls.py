@@ -39,9 +39,7 @@ from theria_lint.worker.find_call.module_inputs import (
     FORWARD_VALUES,
     InputBuilder,
     ModuleInputs,
-    StructuredInput,
     build_qkv_with_heads,
-    find_structured_input,
     list_input_builders,
     list_optional_tensors,
     make_token_ids,
@@ -55,6 +53,7 @@ from theria_lint.worker.find_call.signatures import (
     list_optional_parameters,
     read_enums,
 )
+from theria_lint.worker.find_call.structured_input import StructuredInput, find_structured_input
 from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, TrialSpec
 from theria_lint.worker.library_messages import find_missing_arguments, find_unexpected_arguments
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
