@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -166,9 +167,10 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page: Page) -> None:
     dark = page.run(background)
     assert dark != light
     assert page.run("return document.getElementById('theme').getAttribute('aria-pressed')") == "true"
-    page.click("#theme")
-    assert page.run(background) == light
-    for _ in range(20):  # the browser writes down what is stored when it likes: the first page may come before that
+    for patience in (0.1, 0.5, 2.0):  # the browser writes down what is stored a moment later, and not if left before
+        page.click("#theme")
+        assert page.run(background) == light
+        time.sleep(patience)
         page.driver.refresh()
         if page.run(background) == light:
             break
