@@ -322,7 +322,7 @@ def _list_fallback_values(name: str, spec: TrialSpec) -> list[Any]:
 
 
 _NUMBERS = r"^(sm_|softmax_|qk_|attn_)?(scale|scaling|scale_factor)$|eps|dropout|softcap|^p$"
-"""Names of parameters that are Python numbers wherever they are given."""
+"""Names of parameters of an ``autograd.Function`` that are Python numbers wherever they are given."""
 
 
 def may_be_differentiated(name: str) -> bool:
@@ -336,12 +336,13 @@ def is_learned(name: str) -> bool:
 
 
 def may_be_learned(name: str) -> bool:
-    """Whether a caller could learn a tensor of this name: a bias, a mask that is added, pairs, positions.
+    """Whether a caller could learn a tensor of this name: a bias, a mask that is added, pairs, positions; no memory."""
+    return re.search(_REMEMBERED, name.lower().strip("_")) is None
 
-    No memory, and no number that is one by convention: backwards that people write return None for ``sm_scale``.
-    """
-    name = name.lower().strip("_")
-    return re.search(_REMEMBERED, name) is None and re.search(_NUMBERS, name) is None
+
+def is_number_by_convention(name: str) -> bool:
+    """Whether an ``autograd.Function`` is given a Python number under this name: its backward returns None for it."""
+    return re.search(_NUMBERS, name.lower().strip("_")) is not None
 
 
 def is_known_by_name(name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from theria.probes.layouts import (
     LAYOUTS,
@@ -19,10 +20,10 @@ from theria.probes.layouts import (
     sequence_lengths,
     to_bhtd,
 )
-from theria.probes.point import trial
+from theria.probes.point import call, copy_strided, trial
 from theria.probes.rounding import relative_error
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.find_call.argument_values import may_be_learned
+from theria_lint.worker.find_call.argument_values import is_number_by_convention, may_be_learned
 from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, compute_outputs
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.signatures import QKV
@@ -168,6 +169,8 @@ def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> di
     strategy, found = working_call.strategy, dict[str, TrialSpec]()
     plain, search = working_call.make_call(), CallSearch(read_clock() + _BUDGET)
     names = [n for n in (*strategy.free, *strategy.optional) if not n.startswith(CONSTRUCTOR_PREFIX)]
+    if any(map(is_number_by_convention, names)) and _returns_from_function(plain, working_call.spec.seed):
+        names = [name for name in names if not is_number_by_convention(name)]
     try:
         for name in names:
             if may_be_learned(name) and name not in {**plain.inputs, **plain.extras, **dict.fromkeys(known)}:
@@ -176,6 +179,12 @@ def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> di
     except CannotCallError:  # out of time
         pass
     return found
+
+
+def _returns_from_function(made: BoundCall, seed: int) -> bool:
+    """Whether what a call returns comes straight from an ``autograd.Function``."""
+    leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
+    return isinstance(call(made.compute_output, leaves, seed).grad_fn, BackwardCFunction)
 
 
 def _find_floating_spec(working_call: WorkingCall, name: str, search: CallSearch) -> TrialSpec | None:
