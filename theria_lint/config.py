@@ -152,8 +152,13 @@ def list_named_symbols(tables: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, 
 
 def names_file(module: str, path: str) -> bool:
     """Whether a dotted module name, or nothing, fits a path."""
-    dotted = os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
+    dotted = name_module(path)
     return not module or dotted == module or dotted.endswith("." + module)
+
+
+def name_module(path: str) -> str:
+    """The dotted name that a path would have if every folder on it were a package."""
+    return os.path.splitext(path)[0].replace(os.sep, ".").removesuffix(".__init__")
 
 
 def _read_nested_value(key: str, reader: ValueReader, value: Any, root: str) -> Any:

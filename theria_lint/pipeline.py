@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from theria_lint.config import Settings, list_named_symbols, names_file
+from theria_lint.config import CALLS_DIR, Settings, list_named_symbols, name_module, names_file
 from theria_lint.result import Environment, LintError, LintReport, Progress, ScannedFile
 from theria_lint.sources.discovery import Discovery, discover_files
 from theria_lint.static.scan_files import scan_files
@@ -27,7 +27,7 @@ def lint_paths(
     given = given or {}
     found = discover_files(paths, settings, given)
     files = found.files
-    scanned = scan_files(files, settings, given)
+    scanned = scan_files(files, _with_closures(settings), given)
     failed = (error for item in scanned for error in item.errors)
     unmatched = report_unmatched(scanned, files, settings) if settings.confirm and settings.targets else ()
     errors = sorted([*_report_unlisted(found), *failed, *unmatched], key=_sort_key_of_error)
@@ -45,6 +45,17 @@ def lint_paths(
         report = confirm_scanned_files(report, scanned, settings, given=given, progress=progress)
         report = restrict_to_linted(suppress_findings(report, scanned, settings, files), files)
     return report
+
+
+def _with_closures(settings: Settings) -> Settings:
+    """The settings with the closures as targets of which calls are recorded: only these tell what made them."""
+    folder = settings.calls_dir or os.path.join(settings.root, CALLS_DIR)
+    if not settings.confirm or settings.calls == "guessed" or not os.path.isdir(folder):
+        return settings
+    from theria_lint.calls.call_file import find_closures
+
+    made = [{"target": f"{name_module(path)}:{symbol}"} for path, symbol in find_closures(folder)]
+    return settings._replace(targets=(*settings.targets, *made))
 
 
 def report_unmatched(scanned: Sequence[ScannedFile], files: Sequence[str], settings: Settings) -> Iterator[LintError]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,13 @@ def run(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
 
 
-def record(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def record(root: Path, *command: str, paths: Sequence[str] = ("shop",)) -> subprocess.CompletedProcess[str]:
     """Record a command in the project."""
-    return run(root, "-m", "theria_lint", "record", "shop", "--", *command)
+    return run(root, "-m", "theria_lint", "record", *paths, "--", *command)
 
 
-def lint(root: Path, *options: str) -> dict[str, Any]:
+def lint(root: Path, *options: str, paths: Sequence[str] = ("shop",)) -> dict[str, Any]:
     """The targets of a JSON report, by symbol."""
-    done = run(
-        root, "-m", "theria_lint", "--python", sys.executable, "--no-cache", "--output-format", "json", *options, "shop"
-    )
+    common = ("-m", "theria_lint", "--python", sys.executable, "--no-cache", "--output-format", "json")
+    done = run(root, *common, *options, *paths)
     return {target["symbol"]: target for target in json.loads(done.stdout)["targets"]} | {"stderr": done.stderr}

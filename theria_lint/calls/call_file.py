@@ -21,6 +21,9 @@ MOST_CALLS = 4
 LARGEST = 1 << 20
 """Bytes that a file of a call may have."""
 
+LINTED_PREFIX = "_linted_"
+"""Stands before the name of a module that is imported beside another of its name."""
+
 _DEEPEST = 40
 _TEXTS = ("path", "symbol", "kind", "caller")
 
@@ -64,6 +67,19 @@ def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[C
     return found[:MOST_CALLS], complaints
 
 
+def find_closures(folder: str) -> Iterator[tuple[str, str]]:
+    """The path and the symbol of each target with recorded calls that a function of its file made."""
+    for place, _, names in os.walk(folder):
+        path, symbol = os.path.split(os.path.relpath(place, folder))
+        if "." in symbol and "1.json" in names:
+            try:
+                found = read_call(os.path.join(place, "1.json"), path, symbol)
+            except BadCallError:  # which is complained about where it is to be used
+                continue
+            if found.document.get("factory"):
+                yield path, symbol
+
+
 def _name_tensors(name: str) -> str:
     return name.removesuffix(".json") + ".safetensors"
 
@@ -103,9 +119,12 @@ def check_document(document: Any) -> None:
     for name in _TEXTS:
         if not isinstance(document.get(name), str):
             raise BadCallError(f"it has no {name}")
-    constructor = document.get("constructor")
-    for arguments in (document, *([] if constructor is None else [constructor])):
-        _check_arguments(arguments)
+    factory = document.get("factory")
+    if factory is not None and not (isinstance(factory, dict) and _is_symbol(factory.get("symbol"))):
+        raise BadCallError("what it was made by has no name")
+    for arguments in (document, document.get("constructor"), factory):
+        if arguments is not None:
+            _check_arguments(arguments)
 
 
 def _check_arguments(held: Any) -> None:
@@ -151,17 +170,21 @@ def _check_object(value: Any, depth: int) -> bool:
 
 
 def _check_module(value: Any, depth: int) -> bool:
-    if not isinstance(value, dict) or set(value) != {"class", "args", "kwargs"} or not _is_name(value["class"]):
+    if not isinstance(value, dict) or set(value) - {"training"} != {"class", "args", "kwargs"}:
         return False
     _check_arguments(value)
-    return True
+    return _is_name(value["class"]) and isinstance(value.get("training", True), bool)
 
 
 def _is_name(value: Any) -> bool:
     """Whether it is ``module:qualified.name``."""
     if not isinstance(value, str) or value.count(":") != 1:
         return False
-    return all(part.isidentifier() for part in value.replace(":", ".").split("."))
+    return _is_symbol(value.replace(":", "."))
+
+
+def _is_symbol(value: Any) -> bool:
+    return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
 
 
 def _is_scalar(value: Any, depth: int) -> bool:
@@ -197,6 +220,7 @@ _CHECKS: dict[str, Callable[[Any, int], bool]] = {
     "object": _check_object,
     "module": _check_module,
     "function": lambda value, depth: _is_name(value),
+    "class": lambda value, depth: _is_name(value),
     "member": lambda value, depth: _is_name(value),
     "lost": lambda value, depth: isinstance(value, str),
 }

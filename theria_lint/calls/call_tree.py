@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -17,13 +18,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from theria_lint.calls.call_file import LINTED_PREFIX
+from theria_lint.calls.constructions import Built
+
 SMALL = 64
 """Floating-point tensors of up to so many numbers are kept as they are; of larger ones, their statistics."""
 
-MOST_NUMBERS = 1 << 15
-"""Integer and boolean tensors of more numbers than this are not kept."""
+FEW = 8
+"""A larger one with at most so many different numbers is a mask, and kept as it is too."""
+
+LARGEST_NUMBER = 1e15
+"""Numbers beyond this stand for infinity, as masks hold them: nobody differentiates in these."""
+
+MOST_BYTES = 1 << 19
+"""Tensors that are larger than this, once what repeats along an axis is left out, are not kept."""
 
 _DEEPEST = 12
+
+SCRIPT = "__main__"
+"""The module that a script is; a process that it starts gives it another name."""
 
 
 class LostArgumentError(ValueError):
@@ -36,11 +49,12 @@ Tree = dict[str, Any]
 class TreeWriter:
     """Writes trees; ``tensors`` collects those that are kept whole, ``lost`` why something could not be kept."""
 
-    def __init__(self, constructors: Callable[[nn.Module], tuple[tuple[Any, ...], dict[str, Any]] | None]) -> None:
-        """``constructors`` tells what a module was built with; None where nobody saw it."""
+    def __init__(self, find_constructor: Callable[[nn.Module], Built | None], path: str) -> None:
+        """``find_constructor`` tells what a module was built with; ``path`` is the real path of the target's file."""
         self.tensors: dict[str, Tensor] = {}
         self.lost: list[str] = []
-        self._constructors = constructors
+        self._find_constructor = find_constructor
+        self._path = path
 
     def write_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The ``args`` and ``kwargs`` of a document."""
@@ -56,7 +70,8 @@ class TreeWriter:
         if value is None or isinstance(value, bool | str):
             return {"value": value}
         if isinstance(value, enum.Enum):
-            return {"member": f"{_name_of(type(value))}.{value.name}"}
+            name = self._name(type(value))
+            return {"member": f"{name}.{value.name}"} if name else self._lose(f"a local {type(value).__name__}")
         if isinstance(value, int | float):
             return {"value": value} if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, Tensor):
@@ -81,7 +96,7 @@ class TreeWriter:
         return [[self.write(key, depth + 1), self.write(value, depth + 1)] for key, value in table.items()]
 
     def _write_tensor(self, tensor: Tensor) -> Tree:
-        if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+        if tensor.layout is not torch.strided or tensor.is_quantized:
             return self._lose(f"a tensor of layout {tensor.layout} and {tensor.dtype} is not kept")
         told: Tree = {
             "shape": list(tensor.shape),
@@ -91,32 +106,72 @@ class TreeWriter:
             "requires_grad": tensor.requires_grad,
         }
         plain = tensor.detach()
-        if tensor.is_floating_point() and tensor.numel() > SMALL:
-            numbers = plain.float()
-            finite = numbers[numbers.isfinite()]
-            if finite.numel() < numbers.numel() and not set(numbers[~numbers.isfinite()].tolist()) <= {-math.inf}:
-                return self._lose("a tensor has numbers that are not finite")
-            if finite.numel() == numbers.numel():
+        if tensor.is_floating_point() or tensor.is_complex():
+            numbers = torch.view_as_real(plain.to(torch.complex64)) if tensor.is_complex() else plain.float()
+            if tensor.numel() > SMALL and not _is_mask(numbers):
+                if not bool(numbers.isfinite().all()):
+                    return self._lose("a tensor has numbers that are not finite")
                 found = (numbers.mean(), numbers.std(), numbers.min(), numbers.max())
                 return {"tensor": told | dict(zip(("mean", "std", "low", "high"), map(float, found), strict=True))}
-        if tensor.numel() > MOST_NUMBERS:
+        base = _drop_repetition(plain)
+        if base.numel() * base.element_size() > MOST_BYTES:
             return self._lose(f"a tensor of {tensor.numel()} numbers is too large to be kept whole")
         name = f"t{len(self.tensors)}"
-        self.tensors[name] = plain.cpu().contiguous().clone()
+        self.tensors[name] = base.cpu().contiguous().clone()
         return {"tensor": told | {"kept": name}}
 
     def _write_object(self, value: Any, depth: int) -> Tree:
         if isinstance(value, nn.Module):
-            given = self._constructors(value)
-            if given is None:
+            built = self._find_constructor(value)
+            name = self._name(type(value))
+            if built is None or name is None:
                 return self._lose(f"nobody saw how a {type(value).__name__} was built")
-            return {"module": {"class": _name_of(type(value)), **self.write_arguments(*given)}}
+            given = self.write_arguments(built.args, built.kwargs)
+            return {"module": {"class": name, "training": value.training, **given}}
         if isinstance(value, FunctionType | BuiltinFunctionType):
-            return {"function": _name_of(value)} if _find(_name_of(value)) is value else self._lose("a local function")
-        state = _read_state(value)
-        if state is None or _find(_name_of(type(value))) is not type(value):
+            name = self._name(value)
+            return {"function": name} if name else self._lose(f"a local function, {value.__qualname__}")
+        if isinstance(value, type):
+            name = self._name(value)
+            return {"class": name} if name else self._lose(f"a local class, {value.__qualname__}")
+        state, name = _read_state(value), self._name(type(value))
+        if state is None or name is None:
             return self._lose(f"an object of {type(value).__name__}")
-        return {"object": {"class": _name_of(type(value)), "state": self._write_pairs(state, depth)}}
+        return {"object": {"class": name, "state": self._write_pairs(state, depth)}}
+
+    def _name(self, held: Any) -> str | None:
+        """``module:qualified.name`` of a class or function, by which it can be found again where the target is run."""
+        home, place = getattr(held, "__module__", None), getattr(held, "__qualname__", "")
+        name = getattr(held, "__name__", "")
+        if home is None and getattr(torch, name, None) is held:  # PyTorch's own in C++
+            return f"torch:{name}"
+        module = sys.modules.get(home or "")
+        found: Any = module
+        for part in place.split("."):
+            found = getattr(found, part, None)
+        if found is None or getattr(found, "__wrapped__", found) is not getattr(held, "__wrapped__", held):
+            return None
+        if home in _SCRIPTS:
+            return f"{SCRIPT}:{place}" if os.path.realpath(getattr(module, "__file__", "")) == self._path else None
+        return f"{home}:{place}"
+
+
+_SCRIPTS = (SCRIPT, "__mp_main__")
+
+
+def _is_mask(numbers: Tensor) -> bool:
+    """Whether numbers are few, or stand for infinity: such a tensor is no sample of anything."""
+    extreme = bool((numbers.abs() > LARGEST_NUMBER).any())
+    return extreme or len(torch.unique(numbers.flatten()[: 1 << 16])) <= FEW
+
+
+def _drop_repetition(tensor: Tensor) -> Tensor:
+    """The tensor with one row along each axis along which all are the same, as those of an expanded mask are."""
+    for axis, size in enumerate(tensor.shape):
+        first = tensor.narrow(axis, 0, 1)
+        if size > 1 and (tensor.stride(axis) == 0 or torch.equal(first.expand_as(tensor), tensor)):
+            tensor = first
+    return tensor
 
 
 def _read_state(value: Any) -> dict[str, Any] | None:
@@ -128,17 +183,26 @@ def _read_state(value: Any) -> dict[str, Any] | None:
     return dict(state) if isinstance(state, dict) and not slots else None
 
 
-def _name_of(held: Any) -> str:
-    return f"{held.__module__}:{held.__qualname__}"
+def _find(name: str, home: str) -> Any:
+    """What a name ``module:qualified.name`` stands for among the modules that are loaded; None for nothing.
 
-
-def _find(name: str) -> Any:
-    """What a name ``module:qualified.name`` stands for among the modules that are loaded; None for nothing."""
+    A script, and a module that was imported from another folder, has another name here; ``home`` is the target's.
+    """
     module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get(home if module == SCRIPT else module)
+    if found is None:
+        top = home.partition(".")[0]
+        known = (other for other in list(sys.modules) if other.partition(".")[0] == top)
+        alike = next((other for other in known if _is_same_module(other, module)), None)
+        found = sys.modules[alike] if alike else None
     for part in path.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def _is_same_module(here: str, there: str) -> bool:
+    here = here.removeprefix(LINTED_PREFIX)
+    return here == there or here.endswith(f".{there}") or there.endswith(f".{here}")
 
 
 MakeTensor = Callable[[str, Tree], Tensor]
@@ -146,11 +210,15 @@ MakeTensor = Callable[[str, Tree], Tensor]
 
 
 class TreeReader:
-    """Makes arguments of trees; ``home`` is the top package of the target, whose functions may be handed over."""
+    """Makes arguments of trees; ``home`` is the target's module, whose package's functions may be handed over.
 
-    def __init__(self, make_tensor: MakeTensor, home: str) -> None:
+    ``modules`` holds those that were made, by their way among the arguments: they are made once.
+    """
+
+    def __init__(self, make_tensor: MakeTensor, home: str, modules: dict[str, nn.Module] | None = None) -> None:
         """Keeps what makes the tensors."""
         self._make_tensor, self._home = make_tensor, home
+        self.modules = {} if modules is None else modules
 
     def read_arguments(self, held: Mapping[str, Any], place: str = "") -> tuple[list[Any], dict[str, Any]]:
         """The positional and the keyword arguments.
@@ -188,6 +256,8 @@ class TreeReader:
                 return self._read_module(held, name)
             case "function":
                 return self._read_function(held)
+            case "class":
+                return self._read_type(held)
             case "member":
                 return self._read_member(held)
         raise LostArgumentError(f"{name}: {held}")
@@ -200,9 +270,9 @@ class TreeReader:
         return found
 
     def _read_object(self, held: Tree, name: str) -> Any:
-        cls = _find(held["class"])
-        if not isinstance(cls, type) or issubclass(cls, nn.Module):
-            raise LostArgumentError(f"there is no class {held['class']}")
+        cls = self._read_class(held["class"])
+        if issubclass(cls, nn.Module):
+            raise LostArgumentError(f"{held['class']} is a module")
         made = object.__new__(cls)
         state = {self.read(key, name): self.read(part, f"{name}.{_label(key)}") for key, part in held["state"]}
         for key, value in state.items():
@@ -210,22 +280,40 @@ class TreeReader:
         return made
 
     def _read_module(self, held: Tree, name: str) -> nn.Module:
-        cls = _find(held["class"])
-        if not isinstance(cls, type) or not issubclass(cls, nn.Module):
-            raise LostArgumentError(f"there is no module {held['class']}")
-        args, kwargs = self.read_arguments(held, f"{name}.")
-        made: nn.Module = cls(*args, **kwargs)
-        return made
+        if name not in self.modules:
+            cls = self._read_class(held["class"])
+            if not issubclass(cls, nn.Module):
+                raise LostArgumentError(f"{held['class']} is no module")
+            args, kwargs = self.read_arguments(held, f"{name}.")
+            self.modules[name] = cls(*args, **kwargs).train(bool(held.get("training", True)))
+        return self.modules[name]
+
+    def _read_class(self, name: str) -> type:
+        found = _find(name, self._home)
+        if not isinstance(found, type):
+            raise LostArgumentError(f"there is no class {name}")
+        return found
+
+    def _read_type(self, name: str) -> type:
+        """A class that is handed over: whoever is given it builds something of it."""
+        found = self._read_class(name)
+        if not issubclass(found, nn.Module) and not self._is_known(found):
+            raise LostArgumentError(f"there is no class {name} in its package or torch")
+        return found
+
+    def _is_known(self, found: Any) -> bool:
+        """Whether something is of the target's package or PyTorch's, and may be called by whoever is given it."""
+        top = (getattr(found, "__module__", None) or "torch").partition(".")[0]
+        return top in (self._home.partition(".")[0], "torch")
 
     def _read_function(self, name: str) -> Any:
-        found = _find(name)
-        if not callable(found) or name.partition(":")[0].partition(".")[0] not in (self._home, "torch"):
+        found = _find(name, self._home)
+        if not callable(found) or isinstance(found, type) or not self._is_known(found):
             raise LostArgumentError(f"there is no function {name} in its package or torch")
         return found
 
-    @staticmethod
-    def _read_member(name: str) -> Any:
-        found = _find(name)
+    def _read_member(self, name: str) -> Any:
+        found = _find(name, self._home)
         if not isinstance(found, enum.Enum):
             raise LostArgumentError(f"there is no {name}")
         return found

@@ -6,23 +6,20 @@ comes is written at once, a file a call, so that worker processes and crashes lo
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
-import importlib.machinery
 import json
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable
-from types import CodeType
+from types import BuiltinFunctionType, FrameType, FunctionType
 from typing import Any
 
-_MOST_CALLS = 4
-_NOTED = "_theria_lint_recorded"
-"""The name under which sources find the decorator."""
+from theria_lint.calls.constructions import Built, find_constructor, keep_constructor, watch_modules
+from theria_lint.calls.marked_sources import FACTORY, watch_sources
 
+_MOST_CALLS = 4
 Wrap = Callable[[Any], Any]
 
 
@@ -38,67 +35,81 @@ class CallRecorder:
         self._busy = threading.local()
 
     def install(self) -> None:
-        """Watch the imports of this process from now on."""
-        compile_source = importlib.machinery.SourceFileLoader.source_to_code
-        get_code = importlib.machinery.SourceFileLoader.get_code
-        recorder = self
-
-        def source_to_code(loader: Any, data: Any, path: Any, *options: Any, **more: Any) -> CodeType:
-            wanted = recorder.targets.get(os.path.realpath(path)) if isinstance(path, str) else None
-            if wanted:
-                data = recorder.mark_targets(data, os.path.realpath(path))
-            return compile_source(loader, data, path, *options, **more)
-
-        def get_code_afresh(loader: Any, name: str) -> Any:
-            path = loader.get_filename(name)
-            if os.path.realpath(path) not in recorder.targets:
-                return get_code(loader, name)
-            return loader.source_to_code(loader.get_data(path), path)  # not from bytecode, and none is left behind
-
-        importlib.machinery.SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign, assignment]
-        importlib.machinery.SourceFileLoader.get_code = get_code_afresh  # type: ignore[method-assign, assignment]
-        import builtins
-
-        setattr(builtins, _NOTED, self.make_decorator)
-
-    def mark_targets(self, data: Any, path: str) -> Any:
-        """The tree of a source, with a decorator on each target."""
-        try:
-            tree = ast.parse(data, path)
-        except (SyntaxError, ValueError, RecursionError):
-            return data
-        _TargetMarker(path, self.targets[path]).mark(tree)
-        return ast.fix_missing_locations(tree)
+        """Watch the imports of this process from now on, and its script."""
+        watch_sources(self.targets, self.make_decorator)
 
     def make_decorator(self, path: str, symbol: str, kind: str) -> Wrap:
-        """What a target is decorated with."""
+        """What a target is decorated with, or what makes targets."""
+        watch_modules()
 
         def decorate(held: Any) -> Any:
+            if kind == FACTORY:
+                return self._watch_factory(held, path, symbol)
             if isinstance(held, type):
                 return self._watch_class(held, path, symbol, kind)
-            return self._watch_function(held, path, symbol, kind) if callable(held) else held
+            return self._watch_callable(held, path, symbol, kind) if callable(held) else held
 
         return decorate
 
-    def _watch_function(self, function: Any, path: str, symbol: str, kind: str) -> Any:
-        if not hasattr(function, "__code__") and type(function).__module__.startswith(("triton", "torch.jit")):
-            return function
+    def _watch_factory(self, factory: Any, path: str, symbol: str) -> Any:
+        """What records the calls of the functions that a function returns, with its own arguments."""
 
-        @functools.wraps(function, updated=())
+        @functools.wraps(factory)
         def recorded(*args: Any, **kwargs: Any) -> Any:
-            self.note(path, symbol, kind, args, kwargs)
-            return function(*args, **kwargs)
+            made = factory(*args, **kwargs)
+            name = f"{symbol}.{getattr(made, '__name__', '')}"
+            kind = self.targets[path].get(name)
+            if kind is None or not isinstance(made, FunctionType):
+                return made
+            return self._watch_callable(made, path, name, kind, Built(args, dict(kwargs), symbol))
 
-        recorded.__dict__.update(getattr(function, "__dict__", {}))
-        recorded.__wrapped__ = function
         return recorded
+
+    def _watch_callable(self, held: Any, path: str, symbol: str, kind: str, factory: Built | None = None) -> Any:
+        """A callable that notes its calls, of the type that it has."""
+        if type(held).__module__.startswith(("triton", "torch.jit")):
+            return held
+        if isinstance(held, FunctionType | BuiltinFunctionType):
+
+            @functools.wraps(held)
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                if not _is_compiling():
+                    self.note(path, symbol, kind, args, kwargs, factory=factory)
+                return held(*args, **kwargs)
+
+            return recorded
+        if hasattr(held, "register_forward_pre_hook"):
+            held.register_forward_pre_hook(
+                lambda module, args, kwargs: self.note(path, symbol, kind, args, kwargs), with_kwargs=True
+            )
+            return held
+        return self._watch_object(held, path, symbol, kind)
+
+    def _watch_object(self, held: Any, path: str, symbol: str, kind: str) -> Any:
+        """The object with a call that notes: of a class of its own, which is looked up where an object is called."""
+        cls: Any = type(held)
+
+        def recorded(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            if not _is_compiling():
+                self.note(path, symbol, kind, args, kwargs)
+            return cls.__call__(instance, *args, **kwargs)
+
+        watched: Any = type(cls.__name__, (cls,), {"__call__": recorded, "__module__": cls.__module__})
+        if isinstance(held, functools.partial):
+            return watched(held.func, *held.args, **held.keywords)
+        try:
+            held.__class__ = watched
+        except TypeError:  # its class has slots, or none of Python's
+            self._write_loss(path, symbol, f"calls of a {cls.__name__} cannot be watched")
+        return held
 
     def _watch_class(self, cls: type, path: str, symbol: str, kind: str) -> type:
         if hasattr(cls, "apply") and hasattr(cls, "backward"):
             apply = cls.apply
 
             def recorded_apply(*args: Any, **kwargs: Any) -> Any:
-                self.note(path, symbol, kind, args, kwargs)
+                if not _is_compiling():
+                    self.note(path, symbol, kind, args, kwargs)
                 return apply(*args, **kwargs)
 
             cls.apply = staticmethod(recorded_apply)
@@ -110,7 +121,7 @@ class CallRecorder:
         @functools.wraps(init)
         def recorded_init(instance: Any, *args: Any, **kwargs: Any) -> None:
             if type(instance) is cls:
-                self._keep_constructor(instance, args, kwargs)
+                keep_constructor(instance, args, kwargs)
             init(instance, *args, **kwargs)
 
         setattr(cls, "__init__", recorded_init)  # noqa: B010
@@ -118,37 +129,37 @@ class CallRecorder:
 
             @functools.wraps(forward)
             def recorded_forward(instance: Any, *args: Any, **kwargs: Any) -> Any:
-                if type(instance) is cls:
+                if type(instance) is cls and not _is_compiling():
                     self.note(path, symbol, kind, args, kwargs, instance)
                 return forward(instance, *args, **kwargs)
 
             setattr(cls, entry, recorded_forward)
         return cls
 
-    def _keep_constructor(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            _CONSTRUCTORS[id(instance)] = (args, dict(kwargs))
-            weakref.finalize(instance, _CONSTRUCTORS.pop, id(instance), None)
-        except TypeError:  # it cannot be referred to weakly
-            _CONSTRUCTORS.pop(id(instance), None)
-
     def note(
-        self, path: str, symbol: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], instance: Any = None
+        self,
+        path: str,
+        symbol: str,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        instance: Any = None,
+        factory: Built | None = None,
     ) -> None:
         """Keep a call if it differs from those that are kept; whatever goes wrong, the program goes on."""
         seen = self._seen.setdefault((path, symbol), set())
         if len(seen) >= _MOST_CALLS or getattr(self._busy, "on", False):
             return
         torch = sys.modules.get("torch")
-        if torch is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch is None or torch.jit.is_tracing():
             return
         self._busy.on = True
         try:
-            given = _CONSTRUCTORS.get(id(instance)) if instance is not None else None
-            key = _summarise((args, kwargs, given, getattr(instance, "training", None)))
+            built = find_constructor(instance) if instance is not None else factory
+            key = _summarise((args, kwargs, built, getattr(instance, "training", None)))
             if key not in seen:
                 seen.add(key)
-                self._write(path, symbol, kind, args, kwargs, instance, given, key)
+                self._write(path, symbol, kind, args, kwargs, instance, built, key)
         except Exception as error:
             self._write_loss(path, symbol, f"{type(error).__name__}: {error}")
         finally:
@@ -162,12 +173,12 @@ class CallRecorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         instance: Any,
-        given: tuple[tuple[Any, ...], dict[str, Any]] | None,
+        built: Built | None,
         key: str,
     ) -> None:
         from theria_lint.calls.call_tree import TreeWriter
 
-        writer = TreeWriter(lambda module: _CONSTRUCTORS.get(id(module)))
+        writer = TreeWriter(find_constructor, path)
         document: dict[str, Any] = {
             "format": 1,
             "path": self._names[path],
@@ -177,12 +188,16 @@ class CallRecorder:
             "constructor": None,
             **writer.write_arguments(args, kwargs),
         }
-        if instance is not None:
-            if given is None:
-                self._write_loss(path, symbol, "nobody saw how it was built")
-                return
-            document["constructor"] = writer.write_arguments(*given)
-            document["training"] = bool(getattr(instance, "training", True))
+        if instance is not None and built is None:
+            self._write_loss(path, symbol, "nobody saw how it was built")
+            return
+        if built is not None:
+            given = writer.write_arguments(built.args, built.kwargs)
+            if built.factory:
+                document["factory"] = {"symbol": built.factory, **given}
+            else:
+                document["constructor"] = given
+                document["training"] = bool(getattr(instance, "training", True))
         if writer.lost:
             self._write_loss(path, symbol, writer.lost[0])
             return
@@ -199,39 +214,9 @@ class CallRecorder:
         _write_whole(stem + ".lost", json.dumps(told))
 
 
-_CONSTRUCTORS: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-"""What living objects of watched classes were built with, by identity."""
-
-
-class _TargetMarker:
-    """Puts the decorator on the definitions and the assignments that targets are."""
-
-    def __init__(self, path: str, targets: dict[str, str]) -> None:
-        self._path, self._targets = path, targets
-
-    def mark(self, tree: ast.Module) -> None:
-        """Change the tree in place."""
-        self._mark_body(tree, "")
-        for node in list(tree.body):
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                name = node.targets[0].id
-                if name in self._targets:
-                    node.value = ast.copy_location(ast.Call(self._make_decorator(name, node), [node.value], []), node)
-
-    def _mark_body(self, node: ast.AST, prefix: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                self._mark_body(child, prefix)
-                continue
-            symbol = prefix + child.name
-            if symbol in self._targets:
-                child.decorator_list.insert(0, self._make_decorator(symbol, child))
-            inner = "." if isinstance(child, ast.ClassDef) else ".<locals>."
-            self._mark_body(child, symbol + inner)
-
-    def _make_decorator(self, symbol: str, node: Any) -> ast.expr:
-        arguments: list[ast.expr] = [ast.Constant(text) for text in (self._path, symbol, self._targets[symbol])]
-        return ast.copy_location(ast.Call(ast.Name(_NOTED, ast.Load()), arguments, []), node)
+def _is_compiling() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
 
 
 def _digest(text: str) -> str:
@@ -267,19 +252,21 @@ def _summarise(value: Any, depth: int = 0) -> str:
 
 
 def _describe_caller(path: str) -> str:
-    """The test that runs, or the nearest line of code outside the target's file and the libraries."""
+    """The test that runs, or the nearest line outside the libraries and, if there is one, outside the target's file."""
     test = os.environ.get("PYTEST_CURRENT_TEST")
     if test:
         return test.rpartition(" (")[0] or test
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
+    within = ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if os.path.isabs(file) and os.path.realpath(file) != path and not _is_library(file):
-            return f"{os.path.relpath(file)}:{frame.f_lineno}"
-        if frame.f_back is None:
-            break
+        if os.path.isabs(file) and not _is_library(file):
+            line = f"{os.path.relpath(file)}:{frame.f_lineno}"
+            if os.path.realpath(file) != path:
+                return line
+            within = within or line
         frame = frame.f_back
-    return "the command"
+    return within or "the command"
 
 
 def _is_library(file: str) -> bool:

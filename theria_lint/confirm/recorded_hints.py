@@ -38,7 +38,8 @@ def find_recorded_hints(files: Iterable[SourceFile], source: CallSource | None) 
             calls, wrong = find_calls(source.folder, path, target.symbol, source.within)
             complaints += wrong
             found: dict[str, Any] = {"calls": [call.to_hint() for call in calls]} if calls else {}
-            if source.wanted == "recorded":
+            closure = any("factory" in call.document for call in calls)
+            if source.wanted == "recorded" or closure:
                 found |= {"guess": False} if calls else {"unrecorded": True}
             if found:
                 hints[file.path, target.symbol] = found

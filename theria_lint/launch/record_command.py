@@ -18,7 +18,9 @@ from theria_lint.errors import UserError
 from theria_lint.report.style import escape_unprintable, inert
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.discovery import discover_files
+from theria_lint.sources.source_text import ReadError, decode_source, may_hold_targets, read_bytes
 from theria_lint.static.scan_files import scan_files
+from theria_lint.static.targets import find_closures
 
 SITE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "calls", "site")
 PLAN_VARIABLE = "THERIA_LINT_RECORD"
@@ -103,9 +105,23 @@ def find_targets(paths: Sequence[str], settings: Settings) -> Table:
     targets: Table = {}
     for item in scanned:
         for target in item.targets:
-            name = os.path.relpath(os.path.abspath(target.path), settings.root).replace(os.sep, "/")
-            targets[name, target.symbol] = str(target.kind)
+            targets[_name_file(target.path, settings), target.symbol] = str(target.kind)
+    for path in found.files:
+        targets |= {(_name_file(path, settings), symbol): "function" for symbol in _find_closures(path)}
     return targets
+
+
+def _name_file(path: str, settings: Settings) -> str:
+    return os.path.relpath(os.path.abspath(path), settings.root).replace(os.sep, "/")
+
+
+def _find_closures(path: str) -> list[str]:
+    """The symbols of attention that functions of a file return, if it can be read."""
+    try:
+        data = read_bytes(path) if path.endswith(".py") else b""
+        return find_closures(decode_source(data)) if may_hold_targets(data) else []
+    except (ReadError, SyntaxError, ValueError, RecursionError):  # the scan has said so
+        return []
 
 
 def _check_writable(folder: str) -> None:

@@ -67,8 +67,13 @@ def _makes_attention(code: NameFollower, attention: Collection[Scope], name: str
 
 def _returns_attention(attention: Collection[Scope], scope: Scope) -> bool:
     """Whether a function of the file returns a function of its own that attends."""
-    inner = [child for child in scope.children if child.kind == "function"]
-    return makes_function(scope) and any(child in attention for child in inner)
+    return any(find_inner_attention(attention, scope))
+
+
+def find_inner_attention(attention: Collection[Scope], scope: Scope) -> Iterator[Scope]:
+    """The functions that attend within one that returns a function."""
+    if makes_function(scope):
+        yield from (child for child in scope.children if child.kind == "function" and child in attention)
 
 
 def makes_function(scope: Scope) -> bool:

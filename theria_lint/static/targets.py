@@ -11,7 +11,7 @@ from theria_lint.model import Target, TargetKind
 from theria_lint.sources.source_text import parse_python
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode, makes_attention, takes_attention_function
-from theria_lint.static.bound_names import find_bound_attention
+from theria_lint.static.bound_names import find_bound_attention, find_inner_attention
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
@@ -46,6 +46,17 @@ def find_targets(path: str, source: str, named: Collection[str] = ()) -> tuple[T
     found |= {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
     targets = [finder.make_target(path, scope, kind) for scope, kind in found.values()]
     return tuple(sorted(targets, key=lambda target: (target.line, target.symbol)))
+
+
+def find_closures(source: str) -> list[str]:
+    """The symbols of attention that functions of a file return: only a recorded call tells how to make one."""
+    tree = parse_python(source)
+    if not any(isinstance(part, ast.FunctionDef) for node in tree.body for part in getattr(node, "body", ())):
+        return []
+    finder = _TargetFinder(build_index(tree))
+    attention = frozenset(finder.attention.entry_points)
+    makers = [scope for scope in finder.index.module.children if scope.kind == "function"]
+    return [scope.symbol for maker in makers for scope in find_inner_attention(attention, maker)]
 
 
 class _TargetFinder:

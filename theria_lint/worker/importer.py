@@ -12,9 +12,10 @@ import sys
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from theria_lint.calls.call_file import LINTED_PREFIX
 from theria_lint.confirm.protocol import digest_text
 from theria_lint.sources.source_text import decode_source
 from theria_lint.worker.failure_messages import ChangedFileError, NotDefinedError
@@ -50,9 +51,6 @@ def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) ->
 
 DEVICE_TYPE = "_theria_device_type"
 """The built-in function that stands for ``.type`` of a device in rewritten code."""
-
-LINTED_PREFIX = "_linted_"
-"""Stands before the name of a module that is imported beside another of its name."""
 
 _TRUSTED = frozenset({"torch", "triton", "numpy", "theria", "theria_lint", "transformers", "sympy", "torchvision"})
 
@@ -133,9 +131,14 @@ def import_file(path: str) -> ModuleType:
 
 
 def resolve_symbol(module: ModuleType, symbol: str) -> object:
-    """The object of a qualified name; NotDefinedError where the module, once imported, has no such name."""
+    """The object of a qualified name; NotDefinedError where the module, once imported, has no such name.
+
+    Of a function within a function, that one: it returns the other.
+    """
     found: object = module
     for part in symbol.split("."):
+        if isinstance(found, FunctionType) and not hasattr(found, part):
+            break
         try:
             found = getattr(found, part)
         except AttributeError:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.calls.call_tree import LostArgumentError, Tree, TreeReader
+from theria_lint.calls.call_tree import LARGEST_NUMBER, LostArgumentError, Tree, TreeReader
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
@@ -23,9 +23,6 @@ from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 RECORDED = "recorded call"
 """The name in a scene's choice under which the number of a recorded call stands."""
-
-LARGEST_INFINITY = 1e15
-"""Numbers beyond this stand for infinity, as masks hold them: nobody differentiates in these."""
 
 
 def make_replayed_strategy(target: Any, kind: TargetKind, calls: Sequence[Mapping[str, Any]]) -> CallStrategy:
@@ -46,7 +43,7 @@ class _Replay:
     def __init__(self, target: Any, kind: TargetKind, document: Mapping[str, Any], tensors: bytes) -> None:
         self._target, self._kind, self._document = target, kind, document
         self._tensors = tensors
-        self._home = (getattr(target, "__module__", "") or "").partition(".")[0]
+        self._home = getattr(target, "__module__", "") or ""
         self.caller = str(document["caller"])
 
     @cached_property
@@ -74,41 +71,58 @@ class _Replay:
             (inputs if _is_differentiable(tensor) else constants)[name] = tensor
             return tensor
 
-        args, kwargs = TreeReader(draw, self._home).read_arguments(self._document)
+        modules: dict[str, nn.Module] = {}
+        args, kwargs = TreeReader(draw, self._home, modules).read_arguments(self._document)
+        for given in modules.values():
+            self._settle(given, spec)
         parameters = self._bind_parameters(function, args, kwargs)
         names = list(inputs)
 
         def call(*values: Tensor) -> Any:
             given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
-            args, kwargs = TreeReader(lambda name, told: given[name], self._home).read_arguments(self._document)
+            reader = TreeReader(lambda name, told: given[name], self._home, modules)
+            args, kwargs = reader.read_arguments(self._document)
             return function(*args, **kwargs)
 
         if not inputs:
             raise LostArgumentError("it was given no floating-point tensor")
+        if modules and module is None:  # what it is given weighs as much as what it has
+            module = nn.ModuleList(modules.values())
         return BoundCall(call, {_rename(n, parameters): tensor for n, tensor in inputs.items()}, module=module)
+
+    @staticmethod
+    def _settle(module: nn.Module, spec: TrialSpec) -> None:
+        """Give a module the scene's dtype and device, and no parameter a special value."""
+        module.to(spec.device, spec.dtype)
+        perturb_parameters(dict(module.named_parameters()), spec)
 
     def _build(self, spec: TrialSpec) -> tuple[Any, nn.Module | None]:
         """What is called, with the module that was built for it."""
         if self._kind is TargetKind.AUTOGRAD_FUNCTION:
             return self._target.apply, None
-        constructor = self._document["constructor"]
-        if constructor is None:
+        given = self._document["constructor"] or self._document.get("factory")
+        if given is None:
             return self._target, None
         reader = TreeReader(lambda name, told: self._draw(name, told, spec), self._home)
-        args, kwargs = reader.read_arguments(constructor)
+        args, kwargs = reader.read_arguments(given)
         built = self._target(*args, **kwargs)
+        if not callable(built):
+            raise LostArgumentError(f"what it was made by returns a {type(built).__name__}")
         if not isinstance(built, nn.Module):
             return built, None
-        built.to(spec.device, spec.dtype).train(bool(self._document.get("training", True)) and not spec.evaluating)
-        perturb_parameters(dict(built.named_parameters()), spec)
+        built.train(bool(self._document.get("training", True)) and not spec.evaluating)
+        self._settle(built, spec)
         return built, built
 
     def _draw(self, name: str, told: Tree, spec: TrialSpec) -> Tensor:
         """A tensor as it was: whole where it was kept, else numbers of the same mean, spread and bounds."""
         dtype = getattr(torch, told["dtype"])
-        wanted = spec.dtype if dtype.is_floating_point else dtype
+        if dtype.is_complex and "kept" not in told:
+            parts = dict(told, shape=[*told["shape"], 2], stride=[*(2 * n for n in told["stride"]), 1], dtype="float64")
+            return torch.view_as_complex(self._draw(name, parts, spec).double()).to(spec.dtype.to_complex())
+        wanted = spec.dtype if dtype.is_floating_point else spec.dtype.to_complex() if dtype.is_complex else dtype
         if "kept" in told:
-            numbers = self._get_kept(told["kept"])
+            numbers = self._get_kept(told["kept"]).expand(told["shape"])
         else:
             normal = spec.draw_tensor(name, tuple(told["shape"])).double()
             numbers = (told["mean"] + told["std"] * normal).clamp(told["low"], told["high"])
@@ -165,7 +179,7 @@ def _arrange(tensor: Tensor, stride: Sequence[int]) -> Tensor:
 def _is_differentiable(tensor: Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel():
         return False
-    return bool(tensor.abs().max() < LARGEST_INFINITY)
+    return bool(tensor.abs().max() < LARGEST_NUMBER)
 
 
 def _rename(name: str, parameters: Sequence[str]) -> str:

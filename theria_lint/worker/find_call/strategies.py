@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from theria import testing
+from theria_lint.calls.call_file import LINTED_PREFIX
 from theria_lint.model import TargetKind
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
@@ -94,7 +95,7 @@ def has_adapter(target: Any, symbol: str) -> bool:
 def format_target_name(target: Any, symbol: str) -> str:
     """``package.module:symbol``, as the configuration and an adapter name the target."""
     module = getattr(target, "__module__", None) or ""
-    return f"{module.removeprefix(importer.LINTED_PREFIX)}:{symbol}"
+    return f"{module.removeprefix(LINTED_PREFIX)}:{symbol}"
 
 
 def explain_no_call(target: Any, symbol: str, error: CannotCallError, *, turned: bool) -> Reason:
