@@ -37,15 +37,24 @@ INPUTS = "    def forward(self, x, mask=None):\n"
         "src, dst = mask\n        e = torch.exp(self.a(x)[src] + self.b(x)[dst])\n"
         "        norm = torch.zeros_like(x[:, :1]).index_add(0, dst, e)\n"
         "        return torch.zeros_like(x).index_add(0, dst, (e / norm[dst]).detach() * self.v(x)[src])",
+        "src, dst = mask\n        e = torch.exp(self.a(x)[src] + self.b(x)[dst])\n"
+        "        norm, out = torch.zeros_like(x[:, :1]), torch.zeros_like(x)\n        norm.index_add_(0, dst, e)\n"
+        "        out.index_add_(0, dst, (e / norm[dst]).detach() * self.v(x)[src])\n        return out",
         "alpha = scatter_softmax(self.a(x), mask)\n        return torch.einsum('e,ed->ed', alpha.detach(), self.v(x))",
         "return torch.mul(entmax15(self.score(x)).detach(), self.v(x)).sum(-2)",
     ],
-    ids=["additive", "pooling", "by hand", "on edges", "scatter", "entmax"],
+    ids=["additive", "pooling", "by hand", "on edges", "in place", "scatter", "entmax"],
 )
 def test_normalised_scores_that_weigh_values_are_attention(body: str) -> None:
     code = f"class Mixer(nn.Module):\n{INPUTS}        {body}\n"
     assert suspects(code) == ["Mixer.forward"]
     assert targets(code) == {"Mixer": TargetKind.MODULE}
+
+
+def test_a_public_function_that_weighs_values_is_a_target_whatever_its_name() -> None:
+    body = "(x, w):\n    return (torch.softmax(x @ w, 0)[:, None] * x).sum(0)\n"
+    assert targets(f"def pool{body}") == {"pool": TargetKind.FUNCTION}
+    assert targets(f"def _pool{body}") == {}
 
 
 @pytest.mark.parametrize(

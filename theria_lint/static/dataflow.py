@@ -57,7 +57,7 @@ def _get_called_name(call: ast.Call) -> str:
 
 
 def get_assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
-    """The plain names that each assignment of a function's own code binds, with what is bound to them."""
+    """The plain names that each statement of a function's own code binds or changes in place, with what goes into them."""
     if scope.assigned is None:
         scope.assigned = list(_collect_assignments(scope))
     return scope.assigned
@@ -72,6 +72,16 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
             yield list(iter_target_names(node.target)), node.iter
         elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             yield list(iter_target_names(node.target)), node.value
+        elif isinstance(node, ast.Call) and (changed := _get_changed_in_place(node)) is not None:
+            yield [changed.id], node
+
+
+def _get_changed_in_place(call: ast.Call) -> ast.Name | None:
+    """The name whose tensor a call changes: ``total.index_add_(0, index, weights)``."""
+    method = call.func
+    if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
+        return None
+    return method.value if method.attr.endswith("_") and not method.attr.endswith("__") else None
 
 
 def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
@@ -153,4 +163,7 @@ def _is_dead_end(parent: ast.AST, child: ast.AST) -> bool:
 def _list_targets(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.Assign):
         return statement.targets
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        changed = _get_changed_in_place(statement.value)
+        return [] if changed is None else [changed]
     return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign) else []

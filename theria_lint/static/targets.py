@@ -173,8 +173,9 @@ class _TargetFinder:
         if scope in self._running:
             used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.callers.get(scope, ()))
             return bool(_list_required_parameters(scope)) and not used
-        # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its name and its code.
-        return named and computes and bool(_list_required_parameters(scope))
+        # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its code.
+        offered = named or not scope.name.startswith("_")
+        return computes and offered and bool(_list_required_parameters(scope))
 
     @cached_property
     def _derivative_halves(self) -> set[Scope]:
