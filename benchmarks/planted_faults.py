@@ -1,6 +1,6 @@
 """Plants one fault in each of many copies of sound attention callables, and counts what theria-lint says of them.
 
-    python benchmarks/planted_faults.py PYTHON OUT [--count 2000] [--seed 0] [--batch 20]
+    python benchmarks/planted_faults.py PYTHON OUT [--count 2000] [--seed 0] [--batch 20] [--jobs 1]
 
 PYTHON is the interpreter of an environment with published packages (benchmarks/field_report.py makes one). The
 callables are the cases of benchmarks/cross_check that it finds safe there. A fault is a rewrite of one expression or
@@ -19,12 +19,14 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -155,6 +157,15 @@ def ask(python: Path, requests: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
         yield json.loads(line)
 
 
+def ask_side_by_side(python: Path, requests: list[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+    """Yield the answer to each request, in order, from several processes."""
+    size = -(-len(requests) // jobs) or 1
+    shares = [requests[start : start + size] for start in range(0, len(requests), size)]
+    with ThreadPoolExecutor(jobs) as threads:
+        for answers in threads.map(lambda share: list(ask(python, share)), shares):
+            yield from answers
+
+
 def list_keys(python: Path) -> list[str]:
     """The keys of all cases."""
     code = "import examine_copies, json; print(json.dumps(list(examine_copies.CASES)))"
@@ -163,14 +174,14 @@ def list_keys(python: Path) -> list[str]:
     return keys
 
 
-def find_sound_cases(python: Path, out: Path) -> dict[str, list[Place]]:
+def find_sound_cases(python: Path, out: Path, jobs: int) -> dict[str, list[Place]]:
     """The cases that are safe as published, each with the places that gave a tensor with a graph; kept in OUT."""
     kept = out / "cases.json"
     if not kept.exists():
         keys = list_keys(python)
-        found = zip(keys, ask(python, [{"key": key} for key in keys]), strict=True)
+        found = zip(keys, ask_side_by_side(python, [{"key": key} for key in keys], jobs), strict=True)
         safe = [key for key, answer in found if answer.get("verdict") == "safe"]
-        spied = ask(python, [{"key": key, "values": True} for key in safe])
+        spied = ask_side_by_side(python, [{"key": key, "values": True} for key in safe], jobs)
         places = {key: answer.get("values", []) for key, answer in zip(safe, spied, strict=True)}
         kept.write_text(json.dumps({key: values for key, values in places.items() if values}))
     sound: dict[str, list[Place]] = json.loads(kept.read_text())
@@ -276,15 +287,16 @@ def make_copy(planting: Planting, site: Path, folder: Path) -> set[int]:
     return blamed
 
 
-def lint(python: Path, root: Path, paths: list[str]) -> dict[str, Any]:
+def lint(python: Path, root: Path, paths: list[str], processes: int) -> dict[str, Any]:
     """The JSON report on files below a folder."""
-    command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--output-format", "json", *paths]
+    command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--jobs", str(processes)]
+    command += ["--output-format", "json", *paths]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
-def try_batch(python: Path, site: Path, work: Path, batch: list[Planting]) -> Iterator[dict[str, Any]]:
+def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], processes: int) -> Iterator[dict[str, Any]]:
     """Plant a batch of faults, ask for the truth and for the linter's word, and yield a record of each."""
     shutil.rmtree(work, ignore_errors=True)
     blamed = {}
@@ -298,7 +310,7 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting]) -> It
     truths = dict(zip(copies, ask(python, requests), strict=True))
     runs = {name: planting for name, planting in copies.items() if "verdict" in truths.get(name, {})}
     paths = {f"{name}/{p}" for name, planting in runs.items() for p in (planting.path, planting.key.partition(":")[0])}
-    report = lint(python, work, sorted(paths)) if paths else {"targets": [], "findings": []}
+    report = lint(python, work, sorted(paths), processes) if paths else {"targets": [], "findings": []}
     for name, planting in copies.items():
         path, _, symbol = planting.key.partition(":")
         said = [t for t in report["targets"] if (t["path"], t["symbol"]) == (f"{name}/{path}", symbol)]
@@ -319,18 +331,27 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     python = given.python.absolute()
     (site,) = (python.parent.parent / "lib").glob("python*/site-packages")
-    plantings = choose_plantings(find_sound_cases(python, out), site, given.count, given.seed)
+    plantings = choose_plantings(find_sound_cases(python, out, given.jobs), site, given.count, given.seed)
     records = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     left = plantings[len(records) :]
-    for start in range(0, len(left), given.batch):
-        batch = left[start : start + given.batch]
+    batches = [left[start : start + given.batch] for start in range(0, len(left), given.batch)]
+
+    processes = max(1, (os.cpu_count() or 1) // given.jobs)
+
+    def examine(number: int) -> list[dict[str, Any]]:
+        batch = batches[number]
         by_name = {tuple(asdict(p).values()): {**asdict(p), "truth": None, "error": "it does not parse"} for p in batch}
-        for record in try_batch(python, site, out / "copies", batch):
+        for record in try_batch(python, site, out / f"copies-{number}", batch, processes):
             by_name[tuple(record[name] for name in asdict(batch[0]))] = record
-        with kept.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in by_name.values())
-        records += by_name.values()
-        print(f"{len(records)} of {len(plantings)}", file=sys.stderr, flush=True)
+        shutil.rmtree(out / f"copies-{number}", ignore_errors=True)
+        return list(by_name.values())
+
+    with ThreadPoolExecutor(given.jobs) as threads:
+        for found in threads.map(examine, range(len(batches))):
+            with kept.open("a") as file:
+                file.writelines(json.dumps(record) + "\n" for record in found)
+            records += found
+            print(f"{len(records)} of {len(plantings)}", file=sys.stderr, flush=True)
     return records
 
 
@@ -368,6 +389,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=2000, help="how many copies")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--batch", type=int, default=20, help="how many copies are linted in one run")
+    parser.add_argument("--jobs", type=int, default=1, help="how many batches are tried side by side")
     return parser.parse_args()
 
 

@@ -57,7 +57,7 @@ def _get_called_name(call: ast.Call) -> str:
 
 
 def get_assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
-    """The plain names that each statement of a function's own code binds or changes in place, with what goes into them."""
+    """The plain names that a function's own code binds or changes in place, each with what goes into it."""
     if scope.assigned is None:
         scope.assigned = list(_collect_assignments(scope))
     return scope.assigned
