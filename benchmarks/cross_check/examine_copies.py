@@ -69,7 +69,8 @@ class SpyTransformer(ast.NodeTransformer):
         if isinstance(node.func, ast.Attribute):
             node.func.value = self.visit(node.func.value)
         node.args = [self.visit(argument) for argument in node.args]
-        node.keywords = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
+        for keyword in node.keywords:
+            keyword.value = self.visit(keyword.value)
         return self._spy(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
