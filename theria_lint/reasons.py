@@ -213,7 +213,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.DTYPE_VERDICT: {**_DTYPE, "verdict": Field.TEXT, "message": Field.OPTIONAL_TEXT},
     ReasonCode.PARAMETERS_VERDICT: {"name": Field.TEXT, "verdict": Field.TEXT},
     ReasonCode.TORCH_BUG: {"configuration": Field.TEXT},
-    ReasonCode.CALLED_AS_RECORDED: {"callers": Field.TEXTS},
+    ReasonCode.CALLED_AS_RECORDED: {"callers": Field.TEXTS, "smaller": Field.TEXTS},
     ReasonCode.CALLS_UNUSED: {"reason": Field.REASON},
     ReasonCode.STALE_CALL: {"caller": Field.TEXT, "message": Field.TEXT},
     ReasonCode.LOST_ARGUMENT: {"message": Field.TEXT},

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from theria.diagnosis.captured_call import CapturedCall, find_tensors
+from theria.diagnosis.captured_call import find_tensors
 from theria.probes.derivatives import first_line, holds_error_node
 from theria.probes.point import draw, isolated
 from theria.probes.rounding import TOLERANCES
@@ -63,11 +63,21 @@ class CallMeasurement:
 Loss = Callable[[Any], Tensor]
 
 
+class RepeatableCall(Protocol):
+    """A call that can be made again with other inputs: of a module, or of nothing that has parameters."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+
+    def run(self, inputs: Sequence[Tensor]) -> Any:
+        """Make the call again, with these in the place of ``inputs``."""
+
+
 class DirectionalProbe:
     """A captured call, with its variables: the floating-point inputs and the parameters that require grad."""
 
     def __init__(
-        self, call: CapturedCall, seed: int, loss: Loss | None = None, exact: DirectionalProbe | None = None
+        self, call: RepeatableCall, seed: int, loss: Loss | None = None, exact: DirectionalProbe | None = None
     ) -> None:
         """Draw the directions.
 

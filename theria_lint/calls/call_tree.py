@@ -212,12 +212,19 @@ MakeTensor = Callable[[str, Tree], Tensor]
 class TreeReader:
     """Makes arguments of trees; ``home`` is the target's module, whose package's functions may be handed over.
 
-    ``modules`` holds those that were made, by their way among the arguments: they are made once.
+    ``modules`` holds those that were made, by their way among the arguments: they are made once. ``cut`` says what
+    becomes of whole numbers that are sizes of axes.
     """
 
-    def __init__(self, make_tensor: MakeTensor, home: str, modules: dict[str, nn.Module] | None = None) -> None:
+    def __init__(
+        self,
+        make_tensor: MakeTensor,
+        home: str,
+        modules: dict[str, nn.Module] | None = None,
+        cut: Mapping[int, int] | None = None,
+    ) -> None:
         """Keeps what makes the tensors."""
-        self._make_tensor, self._home = make_tensor, home
+        self._make_tensor, self._home, self._cut = make_tensor, home, cut or {}
         self.modules = {} if modules is None else modules
 
     def read_arguments(self, held: Mapping[str, Any], place: str = "") -> tuple[list[Any], dict[str, Any]]:
@@ -234,7 +241,7 @@ class TreeReader:
         ((kind, held),) = tree.items()
         match kind:
             case "value":
-                return held
+                return self._cut.get(held, held) if type(held) is int else held
             case "float":
                 return float(held)
             case "list" | "tuple" | "set":
@@ -243,7 +250,7 @@ class TreeReader:
             case "dict":
                 return {self.read(key, name): self.read(part, f"{name}.{_label(key)}") for key, part in held}
             case "size":
-                return torch.Size(held)
+                return torch.Size(self._cut.get(size, size) for size in held)
             case "dtype":
                 return self._read_dtype(held)
             case "device":

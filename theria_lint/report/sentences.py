@@ -270,7 +270,10 @@ _SENTENCES: Mapping[R, str | Callable[[Data], str]] = {
     R.GPU_QUERIES: lambda d: (
         f"its code asks for a GPU ({', '.join(d['queries'])}): this is the path that CPU tensors take"
     ),
-    R.CALLED_AS_RECORDED: lambda d: f"called as {', '.join(d['callers'])} did",
+    R.CALLED_AS_RECORDED: lambda d: (
+        f"called as {', '.join(d['callers'])} did"
+        + (f", with axes cut: {', '.join(d['smaller'])}" if d["smaller"] else "")
+    ),
     R.CALLS_UNUSED: lambda d: f"not called as recorded, which does not work: {say(d['reason'])}",
     R.NOT_RECORDED: "no call of it was recorded, and --calls recorded guesses none",
     R.STALE_CALL: lambda d: f"the call by {d['caller']} is stale: {d['message']}; record it again",

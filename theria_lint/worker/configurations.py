@@ -94,12 +94,12 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The call that worked first, the other recorded ones, and all of what the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
-    first = spec.choice[RECORDED]
-    found = {f"the call by {callers[first]}": spec}
-    for number, caller in enumerate(callers):
-        if number != first:
-            found[f"the call by {caller} ({number + 1})"] = replace(spec, choice={RECORDED: number}, seed=number + 1)
-    if _remembers(working_call):
+    found: dict[str, TrialSpec] = {}
+    for scene in working_call.strategy.scenes:
+        number = scene.choice[RECORDED]
+        mark = f" ({number + 1})" if found else ""
+        found[f"the call by {callers[number]}{mark}"] = scene
+    if not spec.directional and _remembers(working_call):
         found["a second call"] = replace(spec, called=True, seed=len(callers) + 1)
     if len(outputs.recorded) > 1:
         found["all that it returns"] = replace(spec, whole=True, seed=len(callers) + 2)

@@ -25,6 +25,7 @@ from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
+from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
 from theria_lint.worker.configurations import (
     LONGER,
@@ -130,7 +131,8 @@ def _describe_recorded_calls(working_call: WorkingCall) -> list[Reason]:
     if working_call.unused is not None:
         return [Reason(ReasonCode.CALLS_UNUSED, {"reason": working_call.unused})]
     callers = list(dict.fromkeys(working_call.strategy.callers))
-    return [Reason(ReasonCode.CALLED_AS_RECORDED, {"callers": callers})] if callers else []
+    cuts = {f"{size} to {left}" for scene in working_call.strategy.scenes for size, left in scene.cut.items()}
+    return [Reason(ReasonCode.CALLED_AS_RECORDED, {"callers": callers, "smaller": sorted(cuts)})] if callers else []
 
 
 def _with_declared_outputs(run: Run, outputs: Outputs) -> Run:
@@ -301,6 +303,8 @@ def _measure_spec(
     routes: Sequence[Route],
 ) -> Report:
     made = working_call.make_call(spec)
+    if spec.directional:
+        return measure_along_directions(made, spec, name)
     if spec.strided and not _gives_same_output(working_call, spec, made):
         raise InvalidTrialError(ReasonCode.STRIDES_MATTER)
     references = (

@@ -141,8 +141,8 @@ class CallStrategy:
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
-    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order; ``copying``: see
-    `call_on_copies`.
+    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``scenes`` where it
+    makes them; ``copying``: see `call_on_copies`.
     """
 
     make: CallMaker
@@ -158,6 +158,7 @@ class CallStrategy:
     watched: bool = False
     home: str = ""
     callers: tuple[str, ...] = ()
+    scenes: tuple[TrialSpec, ...] = ()
     copying: bool = False
 
     def call_on_copies(self, *, parameters: bool) -> CallStrategy:

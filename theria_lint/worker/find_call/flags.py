@@ -81,7 +81,9 @@ def list_flags(
     questions = CodeQuestions(_parse_home(target))
     found = [flag for flag in _list_candidates(target, kind, working_call, questions) if _read_name(flag) not in fixed]
     kept: list[Flag] = []
-    plain = describe_computation(working_call, working_call.spec)
+    if working_call.strategy.callers:  # which say what else they want; only constants of the module are beyond them
+        found = [flag for flag in found if flag.place.startswith(GLOBAL)]
+    plain = describe_computation(working_call, working_call.spec) if found else None
     for flag in found[:_TRIED]:
         if len(kept) == MAX_FLAGS or is_late():
             break

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from theria_lint.calls.call_tree import LARGEST_NUMBER, LostArgumentError, Tree, TreeReader
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
+from theria_lint.worker.find_call.axis_cuts import Cut, cut_shape, cut_tensor
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
 from theria_lint.worker.find_call.introspection import POSITIONAL
 from theria_lint.worker.find_call.module_calls import perturb_parameters
@@ -67,12 +68,12 @@ class _Replay:
         constants: dict[str, Tensor] = {}
 
         def draw(name: str, told: Tree) -> Tensor:
-            tensor = self._draw(name, told, spec)
+            tensor = self._draw(name, told, spec, spec.cut)
             (inputs if _is_differentiable(tensor) else constants)[name] = tensor
             return tensor
 
         modules: dict[str, nn.Module] = {}
-        args, kwargs = TreeReader(draw, self._home, modules).read_arguments(self._document)
+        args, kwargs = TreeReader(draw, self._home, modules, spec.cut).read_arguments(self._document)
         for given in modules.values():
             self._settle(given, spec)
         parameters = self._bind_parameters(function, args, kwargs)
@@ -80,7 +81,7 @@ class _Replay:
 
         def call(*values: Tensor) -> Any:
             given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
-            reader = TreeReader(lambda name, told: given[name], self._home, modules)
+            reader = TreeReader(lambda name, told: given[name], self._home, modules, spec.cut)
             args, kwargs = reader.read_arguments(self._document)
             return function(*args, **kwargs)
 
@@ -114,17 +115,17 @@ class _Replay:
         self._settle(built, spec)
         return built, built
 
-    def _draw(self, name: str, told: Tree, spec: TrialSpec) -> Tensor:
+    def _draw(self, name: str, told: Tree, spec: TrialSpec, cut: Cut | None = None) -> Tensor:
         """A tensor as it was: whole where it was kept, else numbers of the same mean, spread and bounds."""
         dtype = getattr(torch, told["dtype"])
         if dtype.is_complex and "kept" not in told:
             parts = dict(told, shape=[*told["shape"], 2], stride=[*(2 * n for n in told["stride"]), 1], dtype="float64")
-            return torch.view_as_complex(self._draw(name, parts, spec).double()).to(spec.dtype.to_complex())
+            return torch.view_as_complex(self._draw(name, parts, spec, cut).double()).to(spec.dtype.to_complex())
         wanted = spec.dtype if dtype.is_floating_point else spec.dtype.to_complex() if dtype.is_complex else dtype
         if "kept" in told:
-            numbers = self._get_kept(told["kept"]).expand(told["shape"])
+            numbers = cut_tensor(self._get_kept(told["kept"]).expand(told["shape"]), cut or {})
         else:
-            normal = spec.draw_tensor(name, tuple(told["shape"])).double()
+            normal = spec.draw_tensor(name, cut_shape(told["shape"], cut or {})).double()
             numbers = (told["mean"] + told["std"] * normal).clamp(told["low"], told["high"])
         return _arrange(numbers.to(spec.device, wanted), told["stride"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -23,6 +24,7 @@ from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
 from theria_lint.worker.find_call.call_strategy import CallStrategy
 from theria_lint.worker.find_call.flags import read_flag
 from theria_lint.worker.find_call.hill_climb import hill_climb
+from theria_lint.worker.find_call.replay_sizes import settle_size
 from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
@@ -137,8 +139,21 @@ def _find_recorded_call(
             )
             found = search.run_trial(strategy, spec)
             if found is not None:
-                return found, None
+                return _settle_recorded_calls(search, found, calls), None
     return None, search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY).reason
+
+
+def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequence[Mapping[str, Any]]) -> WorkingCall:
+    """The recorded call that works, and the others in its dtype, each at sizes at which it can be probed."""
+    first = settle_size(search, found, calls[found.spec.choice[RECORDED]]["document"])
+    scenes = [first.spec]
+    with suppress(CannotCallError):  # there is no time left: those are probed as they are, if at all
+        for number, call in enumerate(calls):
+            other = replace(found.spec, choice={RECORDED: number}, seed=number + 1)
+            if number != first.spec.choice[RECORDED]:
+                working = search.run_trial(found.strategy, other)
+                scenes.append(settle_size(search, working, call["document"]).spec if working else other)
+    return replace(first, strategy=replace(first.strategy, scenes=tuple(scenes)))
 
 
 def _is_called_by_functions(target: Any, kind: TargetKind) -> bool:

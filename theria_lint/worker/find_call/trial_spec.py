@@ -38,7 +38,8 @@ class TrialSpec:
     ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
     ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
-    defaults, by place (see `theria_lint.worker.find_call.flags`).
+    defaults, by place (see `theria_lint.worker.find_call.flags`). ``cut``: what becomes of axes of a size in a recorded
+    call; ``directional``: it is too slow for more than second derivatives along a few directions.
     """
 
     shape: Shape
@@ -61,6 +62,8 @@ class TrialSpec:
     weights: tuple[tuple[int, ...], ...] = ()
     axes: Mapping[str, Symbols] = field(default_factory=dict)
     turned: Mapping[str, Any] = field(default_factory=dict)
+    cut: Mapping[int, int] = field(default_factory=dict)
+    directional: bool = False
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:
         """The flags that are turned at places with a prefix, by their names; without one, those of the call."""

@@ -1,0 +1,271 @@
+"""Records how the tests of published packages call their attention, and prints the table of docs/recorded-calls.md.
+
+    python benchmarks/recorded_calls.py FOLDER [PACKAGE ...]
+
+makes a virtual environment in FOLDER and unpacks the source distributions there; runs each package's own tests on the
+CPU (or, where its distribution has none, the calls of its README or a script), without and with ``theria-lint record``;
+then lints the files whose callables were called, with ``--calls recorded`` and ``--calls guessed``. What is done is kept
+in FOLDER and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import venv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BASE = ("torch==2.13.0", "triton==3.9.0", "torchvision==0.15.2", "numpy", "einops", "pytest", "safetensors")
+ROOT = Path(__file__).absolute().parents[1]
+
+
+class Package(NamedTuple):
+    """What is linted of a source distribution, the command that calls it, and what that needs beside the package."""
+
+    place: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    variables: Mapping[str, str] = {}
+    script: str = ""
+
+
+def _test(*arguments: str) -> tuple[str, ...]:
+    return ("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+
+SCRIPT = ("calls.py",)
+
+_TRANSFORMERS = """
+import torch
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=37, vocab_size=99)
+for eager in ("eager", "sdpa"):
+    bert = BertModel(BertConfig(**small, attn_implementation=eager))
+    bert(torch.randint(99, (2, 7)), attention_mask=torch.tensor([[1] * 7, [1] * 5 + [0] * 2]))
+    llama = LlamaForCausalLM(LlamaConfig(**small, num_key_value_heads=2, attn_implementation=eager))
+    llama(torch.randint(99, (2, 7))).logits.sum().backward()
+    llama.generate(torch.randint(99, (1, 3)), max_new_tokens=3, do_sample=False)
+"""
+
+_GEOMETRIC = """
+import torch
+from torch_geometric.nn import AGNNConv, GATConv, GATv2Conv, GPSConv, GCNConv, SuperGATConv, TransformerConv
+from torch_geometric.nn import MultiheadAttentionBlock, SetTransformerAggregation
+from torch_geometric.nn.attention import PerformerAttention
+
+x, edges = torch.randn(4, 8), torch.tensor([[0, 1, 2, 3, 0, 2], [0, 0, 1, 1, 3, 3]])
+weight = torch.randn(6, 3)
+for conv in (
+    GATConv(8, 16, heads=2, edge_dim=3),
+    GATv2Conv(8, 16, heads=2, edge_dim=3),
+    TransformerConv(8, 16, heads=2, beta=True, edge_dim=3),
+):
+    conv(x, edges, weight)
+    conv(x, edges, weight, return_attention_weights=True)
+AGNNConv()(x, edges)
+SuperGATConv(8, 16, heads=2)(x, edges)
+batch = torch.tensor([0, 0, 1, 1])
+for kind in ("multihead", "performer"):
+    GPSConv(8, GCNConv(8, 8), heads=2, attn_type=kind)(x, edges, batch)
+PerformerAttention(channels=8, heads=2)(torch.randn(1, 4, 8))
+MultiheadAttentionBlock(8, heads=2)(torch.randn(2, 4, 8), torch.randn(2, 3, 8), torch.ones(2, 4, dtype=torch.bool))
+SetTransformerAggregation(8, num_seed_points=2, heads=2)(x, batch)
+"""
+
+_X_TRANSFORMERS = """
+import torch
+from x_transformers import ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder, TransformerWrapper
+from x_transformers import ViTransformerWrapper, XTransformer
+
+size = dict(dim=64, depth=2, heads=4, attn_dim_head=16)
+for options in (
+    dict(rotary_pos_emb=True),
+    dict(alibi_pos_bias=True, alibi_num_heads=2),
+    dict(rel_pos_bias=True),
+    dict(attn_talking_heads=True, attn_sparse_topk=4),
+    dict(attn_one_kv_head=True, attn_num_mem_kv=4),
+    dict(attn_qk_norm=True, attn_gate_values=True),
+    dict(attn_flash=True),
+):
+    model = TransformerWrapper(num_tokens=64, max_seq_len=32, attn_layers=Decoder(**size, **options))
+    model(torch.randint(64, (2, 16))).sum().backward()
+model = TransformerWrapper(num_tokens=64, max_seq_len=32, attn_layers=Encoder(**size))
+model(torch.randint(64, (2, 16)), mask=torch.ones(2, 16, dtype=torch.bool))
+whole = dict(dim=64, enc_num_tokens=32, enc_depth=1, enc_heads=2, enc_max_seq_len=16)
+whole |= dict(dec_num_tokens=32, dec_depth=1, dec_heads=2, dec_max_seq_len=16)
+XTransformer(**whole)(torch.randint(32, (1, 16)), torch.randint(32, (1, 16)), mask=torch.ones(1, 16).bool()).backward()
+CrossAttender(**size)(torch.randn(1, 8, 64), context=torch.randn(1, 12, 64))
+image = ViTransformerWrapper(image_size=32, patch_size=8, num_classes=10, attn_layers=Encoder(**size))
+image(torch.randn(1, 3, 32, 32))
+ContinuousTransformerWrapper(dim_in=8, dim_out=10, max_seq_len=32, attn_layers=Encoder(**size))(torch.randn(1, 16, 8))
+"""
+
+_TRITON = """
+import torch
+from flash_attention_triton import flash_attention_v2
+
+q, k, v = (torch.randn(1, 2, 32, 32, dtype=torch.float32) for _ in range(3))
+flash_attention_v2(q, k, v, 0.2)
+"""
+
+PACKAGES = {
+    "local-attention==1.11.2": Package("local_attention", _test("tests", "-k", "128")),
+    "native-sparse-attention-pytorch==0.2.3": Package(
+        "native_sparse_attention_pytorch",
+        _test("tests", "-k", "not sparse_attn or (sparse_attn and 63-0 and False-False)"),
+    ),
+    "vit-pytorch==1.26.11": Package("vit_pytorch", _test("tests/test_vit.py", "tests/test_vit_nd.py")),
+    "equiformer-pytorch==0.5.4": Package("equiformer_pytorch", _test("tests/test_edges.py")),
+    "openlanguagemodel==2.2.1": Package("src/olm", _test("tests/test_attention.py", "tests/test_model_smoke.py")),
+    "disentangled-flash==1.1.1": Package("src/disentangled_flash", _test("tests")),
+    "chronos-forecasting==2.3.2": Package("src/chronos", _test("test/test_chronos2.py", "-k", "pipeline or model")),
+    "timm==1.0.31": Package("timm", _test("tests/test_models.py", "-k", "test_model_forward and vit_tiny")),
+    "flash-attention-triton==0.1.1": Package(
+        "src/flash_attention_triton", SCRIPT, variables={"TRITON_INTERPRET": "1"}, script=_TRITON
+    ),
+    "x-transformers==2.31.10": Package("x_transformers", SCRIPT, script=_X_TRANSFORMERS),
+    "torch-geometric==2.8.1": Package("torch_geometric/nn", SCRIPT, script=_GEOMETRIC),
+    "transformers==5.23.0": Package("src/transformers", SCRIPT, script=_TRANSFORMERS),
+}
+
+VERDICTS = ("safe", "silent_collapse", "silent_corruption", "first_order_only", "hard_structural")
+
+
+def prepare(folder: Path) -> Path:
+    """The interpreter of an environment with what every package needs."""
+    python = folder / "env" / "bin" / "python"
+    if not python.exists():
+        venv.create(folder / "env", with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *BASE], check=True)
+    return python
+
+
+def unpack(python: Path, folder: Path, requirement: str) -> Path:
+    """The folder of a package's source distribution, whose dependencies are installed."""
+    name, _, version = requirement.partition("==")
+    place = folder / "src" / f"{name.replace('-', '_')}-{version}"
+    if not place.exists():
+        pip = [python, "-m", "pip"]
+        subprocess.run([*pip, "install", "-q", requirement, *PACKAGES[requirement].needs, *BASE[:3]], check=True)
+        sdists = folder / "sdists"
+        subprocess.run(
+            [*pip, "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", sdists, requirement], check=True
+        )
+        with tarfile.open(sdists / f"{place.name}.tar.gz") as archive:
+            archive.extractall(folder / "src", filter="data")
+    (place / "theria-lint.toml").write_text("")
+    if PACKAGES[requirement].script:
+        (place / "calls.py").write_text(PACKAGES[requirement].script)
+    return place
+
+
+def run(command: Iterable[str | Path], place: Path, variables: Mapping[str, str]) -> tuple[int, str, float]:
+    """The exit code of a command in a folder, what it printed, and the seconds of processor time that it took."""
+    path = os.pathsep.join([str(place / "src"), str(place)])
+    around = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", **variables}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(list(map(str, command)), cwd=place, env=around, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.returncode, done.stdout + done.stderr, spent
+
+
+def list_called(calls: Path) -> dict[str, list[str]]:
+    """The symbols of the targets that calls are kept of, by the path of their file."""
+    called: dict[str, list[str]] = {}
+    for file in sorted(calls.rglob("1.json")):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        called.setdefault(document["path"], []).append(document["symbol"])
+    return called
+
+
+def lint(python: Path, place: Path, files: Iterable[str], calls: str) -> dict[str, dict[str, Any]]:
+    """What is said of each target of some files, by path and symbol."""
+    linter = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "60", "--calls", calls]
+    linter += ["--ignore", "THL"]  # only the targets are of interest
+    done = subprocess.run(
+        [*linter, "--output-format", "json", *files],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return {f"{target['path']}:{target['symbol']}": target for target in json.loads(done.stdout)["targets"]}
+
+
+def measure(python: Path, folder: Path, requirement: str) -> dict[str, Any]:
+    """What came of one package."""
+    package, place = PACKAGES[requirement], unpack(python, folder, requirement)
+    _, _, plain = run([python, *package.command], place, package.variables)
+    record = [sys.executable, "-m", "theria_lint", "record", package.place, "--", python, *package.command]
+    code, said, spent = run(record, place, {**package.variables})
+    called = list_called(place / ".theria" / "calls")
+    found: dict[str, Any] = {"code": code, "said": said[-4000:], "plain": plain, "recorded": spent, "targets": {}}
+    reports = {calls: lint(python, place, called, calls) for calls in ("recorded", "guessed") if called}
+    for path, symbols in called.items():
+        for symbol in symbols:
+            key = f"{path}:{symbol}"
+            found["targets"][key] = {
+                calls: {"verdict": report.get(key, {}).get("verdict"), "reason": report.get(key, {}).get("reason")}
+                for calls, report in reports.items()
+            }
+    return found
+
+
+def count(targets: Mapping[str, Any], calls: str) -> int:
+    """How many targets have a verdict."""
+    return sum(told[calls]["verdict"] in VERDICTS for told in targets.values())
+
+
+def row(requirement: str, found: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    targets = found["targets"]
+    lost = sum("is not kept" in line for line in found["said"].splitlines())
+    overhead = found["recorded"] / found["plain"] - 1 if found["plain"] else 0.0
+    both = [told for told in targets.values() if all(told[c]["verdict"] in VERDICTS for c in ("recorded", "guessed"))]
+    differ = sum(told["recorded"]["verdict"] != told["guessed"]["verdict"] for told in both)
+    cells = [requirement.replace("==", " "), len(targets), lost, count(targets, "recorded"), count(targets, "guessed")]
+    return "| " + " | ".join(map(str, [*cells, differ, f"{found['plain']:.1f} s", f"{100 * overhead:+.0f} %"])) + " |"
+
+
+def main() -> None:
+    """Prints the table, and what has no verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the virtual environment is, or is made")
+    parser.add_argument("packages", nargs="*", help="names of packages; all by default")
+    given = parser.parse_intermixed_args()
+    folder = given.folder.absolute()
+    python = prepare(folder)
+    print("| package | called | not kept | verdict as recorded | verdict by guesses | differ | command | recording |")
+    print("| --- " * 8 + "|")
+    reports = {}
+    for requirement in PACKAGES:
+        name = requirement.partition("==")[0]
+        kept = folder / "results" / f"{name}.json"
+        if given.packages and name not in given.packages:
+            continue
+        if not kept.exists():
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps(measure(python, folder, requirement), indent=1))
+        reports[requirement] = json.loads(kept.read_text())
+        print(row(requirement, reports[requirement]), flush=True)
+    targets = {f"{name} {key}": told for name, found in reports.items() for key, told in found["targets"].items()}
+    print(
+        f"\nIn all: {count(targets, 'recorded')} of {len(targets)} as recorded, {count(targets, 'guessed')} by guesses."
+    )
+    for key, told in targets.items():
+        if told["recorded"]["verdict"] not in VERDICTS:
+            print(f"- {key}: {told['recorded']['reason']}")
+
+
+if __name__ == "__main__":
+    main()

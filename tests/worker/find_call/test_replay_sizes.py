@@ -1,0 +1,122 @@
+"""Recorded calls that are slow are made smaller where the target allows it, and measured along directions elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from theria.verdicts import Verdict
+from theria_lint.calls.call_tree import TreeWriter
+from theria_lint.model import TargetKind
+from theria_lint.worker.along_directions import measure_along_directions
+from theria_lint.worker.find_call import replay_sizes
+from theria_lint.worker.find_call.axis_cuts import cut_tensor
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.search import find_working_call
+
+
+def replay(target: Any, *args: Any, constructor: tuple[Any, ...] | None = None) -> WorkingCall:
+    """The working call of a target whose call was recorded."""
+    writer = TreeWriter(lambda module: None, "")
+    document = {"caller": "here", "constructor": None, "training": True, **writer.write_arguments(args, {})}
+    if constructor is not None:
+        document["constructor"] = writer.write_arguments(constructor, {})
+    tensors = base64.b64encode(save(writer.tensors)).decode()
+    kind = TargetKind.FUNCTION if constructor is None else TargetKind.MODULE
+    hints = {"calls": [{"document": document, "tensors": tensors}], "guess": False}
+    return find_working_call(target, kind, "cpu", hints, 60.0)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, table: Tensor, longest: int) -> Tensor:
+    assert q.shape[2] == k.shape[2] == longest
+    assert lengths.shape[0] == q.shape[0]
+    assert int(lengths.max()) == longest
+    outside = torch.arange(longest) >= lengths[:, None]
+    scores = (q @ k.transpose(-1, -2) + table[None, None]).masked_fill(outside[:, None, None], -1e9)
+    return scores.softmax(-1) @ v
+
+
+class PlacedAttention(nn.Module):
+    """Its length is built in; ``cut`` takes the weights out of the graph."""
+
+    def __init__(self, length: int, cut: bool) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.place = nn.Parameter(torch.randn(length, 16))
+        self.cut = cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x + self.place).chunk(3, -1)
+        weights = (q @ k.transpose(-1, -2)).softmax(-1)
+        return (weights.detach() if self.cut else weights) @ v
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call is too slow to be measured as it is."""
+    monkeypatch.setattr(replay_sizes, "FAST", 0.0)
+
+
+def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: None) -> None:
+    q, table = torch.randn(3, 2, 64, 16), torch.randn(64, 64)
+    found = replay(attend, q, q, q, torch.tensor([64, 20, 64]), table, 64)
+    assert found.spec.cut == {64: 8}
+    assert not found.spec.directional
+    made = found.make_call()
+    assert {name: tuple(tensor.shape) for name, tensor in made.inputs.items()} == {
+        "q": (3, 2, 8, 16),
+        "k": (3, 2, 8, 16),
+        "v": (3, 2, 8, 16),
+        "table": (8, 8),
+    }
+
+
+def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_sizes, "FAST", 5.0)
+    q = torch.randn(1, 2, 10, 4)
+    found = replay(attend, q, q, q, torch.tensor([10]), torch.randn(10, 10), 10)
+    assert (dict(found.spec.cut), found.spec.directional) == ({}, False)
+
+
+@pytest.mark.parametrize(("cut", "verdict"), [(False, Verdict.SAFE), (True, Verdict.SILENT_COLLAPSE)])
+def test_what_bears_no_cut_is_measured_along_directions(
+    slow: None, monkeypatch: pytest.MonkeyPatch, cut: bool, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(replay_sizes, "SLOW", 0.0)
+    found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, cut))
+    assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
+    report = measure_along_directions(found.make_call(), found.spec, "the call")
+    assert report.verdict.unsafe is verdict.unsafe
+
+
+def test_a_cut_that_takes_another_path_is_not_made(slow: None) -> None:
+    def attend_in_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = (q @ k.transpose(-1, -2)).softmax(-1)
+        return weights @ v if q.shape[1] >= 40 else (weights @ v).tanh()
+
+    found = replay(attend_in_chunks, *(torch.randn(2, 80, 16) for _ in range(3)))
+    assert found.spec.cut == {80: 40}
+
+
+CUTS: dict[str, tuple[list[int], list[int]]] = {
+    "ends of packed sequences": ([0, 16, 40, 64], [0, 2, 5, 8]),
+    "lengths": ([64, 20, 3], [8, 8, 3]),
+    "places": ([0, 5, 63], [0, 5, 7]),
+    "what counts something else": ([700, 3], [700, 3]),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_whole_numbers_are_cut_along(name: str) -> None:
+    before, after = CUTS[name]
+    assert cut_tensor(torch.tensor(before), {64: 8}).tolist() == after
+
+
+def test_a_mask_keeps_its_corner() -> None:
+    mask = torch.ones(1, 64, 64, dtype=torch.bool).tril()
+    assert torch.equal(cut_tensor(mask, {64: 8})[0], torch.ones(8, 8, dtype=torch.bool).tril())
