@@ -3,7 +3,7 @@
     python benchmarks/recorded_calls.py FOLDER [PACKAGE ...]
 
 makes a virtual environment in FOLDER and unpacks the source distributions there; runs each package's own tests on the
-CPU (or, where its distribution has none, the calls of its README or a script), without and with ``theria-lint record``;
+CPU (where its distribution has none, a script), without and with ``theria-lint record``;
 then lints the files whose callables were called, with ``--calls recorded`` and ``--calls guessed``. What is done is kept
 in FOLDER and not done again.
 """
@@ -136,6 +136,7 @@ PACKAGES = {
     "transformers==5.23.0": Package("src/transformers", SCRIPT, script=_TRANSFORMERS),
 }
 
+WAYS = ("recorded", "guessed")
 VERDICTS = ("safe", "silent_collapse", "silent_corruption", "first_order_only", "hard_structural")
 
 
@@ -189,7 +190,7 @@ def list_called(calls: Path) -> dict[str, list[str]]:
 
 def lint(python: Path, place: Path, files: Iterable[str], calls: str) -> dict[str, dict[str, Any]]:
     """What is said of each target of some files, by path and symbol."""
-    linter = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "60", "--calls", calls]
+    linter = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "45", "--calls", calls]
     linter += ["--ignore", "THL"]  # only the targets are of interest
     done = subprocess.run(
         [*linter, "--output-format", "json", *files],
@@ -202,28 +203,29 @@ def lint(python: Path, place: Path, files: Iterable[str], calls: str) -> dict[st
     return {f"{target['path']}:{target['symbol']}": target for target in json.loads(done.stdout)["targets"]}
 
 
-def measure(python: Path, folder: Path, requirement: str) -> dict[str, Any]:
-    """What came of one package."""
+def record(python: Path, folder: Path, requirement: str) -> dict[str, Any]:
+    """Which callables the command of a package called, and what it took."""
     package, place = PACKAGES[requirement], unpack(python, folder, requirement)
     _, _, plain = run([python, *package.command], place, package.variables)
-    record = [sys.executable, "-m", "theria_lint", "record", package.place, "--", python, *package.command]
-    code, said, spent = run(record, place, {**package.variables})
+    recording = [sys.executable, "-m", "theria_lint", "record", package.place, "--", python, *package.command]
+    code, said, spent = run(recording, place, {**package.variables})
     called = list_called(place / ".theria" / "calls")
-    found: dict[str, Any] = {"code": code, "said": said[-4000:], "plain": plain, "recorded": spent, "targets": {}}
-    reports = {calls: lint(python, place, called, calls) for calls in ("recorded", "guessed") if called}
-    for path, symbols in called.items():
+    return {"code": code, "said": said[-4000:], "plain": plain, "recorded": spent, "called": called, "targets": {}}
+
+
+def measure(python: Path, folder: Path, requirement: str, found: dict[str, Any], calls: str) -> None:
+    """Add what is said of the callables when they are called so."""
+    report = lint(python, unpack(python, folder, requirement), found["called"], calls) if found["called"] else {}
+    for path, symbols in found["called"].items():
         for symbol in symbols:
             key = f"{path}:{symbol}"
-            found["targets"][key] = {
-                calls: {"verdict": report.get(key, {}).get("verdict"), "reason": report.get(key, {}).get("reason")}
-                for calls, report in reports.items()
-            }
-    return found
+            told = {name: report.get(key, {}).get(name) for name in ("verdict", "reason")}
+            found["targets"].setdefault(key, {})[calls] = told
 
 
 def count(targets: Mapping[str, Any], calls: str) -> int:
     """How many targets have a verdict."""
-    return sum(told[calls]["verdict"] in VERDICTS for told in targets.values())
+    return sum(told.get(calls, {}).get("verdict") in VERDICTS for told in targets.values())
 
 
 def row(requirement: str, found: Mapping[str, Any]) -> str:
@@ -231,7 +233,7 @@ def row(requirement: str, found: Mapping[str, Any]) -> str:
     targets = found["targets"]
     lost = sum("is not kept" in line for line in found["said"].splitlines())
     overhead = found["recorded"] / found["plain"] - 1 if found["plain"] else 0.0
-    both = [told for told in targets.values() if all(told[c]["verdict"] in VERDICTS for c in ("recorded", "guessed"))]
+    both = [told for told in targets.values() if all(count({"": told}, calls) for calls in WAYS)]
     differ = sum(told["recorded"]["verdict"] != told["guessed"]["verdict"] for told in both)
     cells = [requirement.replace("==", " "), len(targets), lost, count(targets, "recorded"), count(targets, "guessed")]
     return "| " + " | ".join(map(str, [*cells, differ, f"{found['plain']:.1f} s", f"{100 * overhead:+.0f} %"])) + " |"
@@ -242,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the virtual environment is, or is made")
     parser.add_argument("packages", nargs="*", help="names of packages; all by default")
+    parser.add_argument("--calls", nargs="+", choices=WAYS, default=WAYS, help="how they are called; both by default")
     given = parser.parse_intermixed_args()
     folder = given.folder.absolute()
     python = prepare(folder)
@@ -253,18 +256,21 @@ def main() -> None:
         kept = folder / "results" / f"{name}.json"
         if given.packages and name not in given.packages:
             continue
-        if not kept.exists():
-            kept.parent.mkdir(exist_ok=True)
-            kept.write_text(json.dumps(measure(python, folder, requirement), indent=1))
-        reports[requirement] = json.loads(kept.read_text())
+        kept.parent.mkdir(exist_ok=True)
+        found = json.loads(kept.read_text()) if kept.exists() else record(python, folder, requirement)
+        for calls in given.calls:
+            if not all(calls in told for told in found["targets"].values()) or not found["targets"]:
+                measure(python, folder, requirement, found, calls)
+            kept.write_text(json.dumps(found, indent=1))
+        reports[requirement] = found
         print(row(requirement, reports[requirement]), flush=True)
     targets = {f"{name} {key}": told for name, found in reports.items() for key, told in found["targets"].items()}
     print(
         f"\nIn all: {count(targets, 'recorded')} of {len(targets)} as recorded, {count(targets, 'guessed')} by guesses."
     )
     for key, told in targets.items():
-        if told["recorded"]["verdict"] not in VERDICTS:
-            print(f"- {key}: {told['recorded']['reason']}")
+        if not count({"": told}, "recorded"):
+            print(f"- {key}: {told.get('recorded', {}).get('reason')}")
 
 
 if __name__ == "__main__":
