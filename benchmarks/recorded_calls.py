@@ -3,9 +3,9 @@
     python benchmarks/recorded_calls.py FOLDER [PACKAGE ...]
 
 makes a virtual environment in FOLDER and unpacks the source distributions there; runs each package's own tests on the
-CPU (where its distribution has none, a script), without and with ``theria-lint record``;
-then lints the files whose callables were called, with ``--calls recorded`` and ``--calls guessed``. What is done is kept
-in FOLDER and not done again.
+CPU (where its distribution has none, a script), without and with ``theria-lint record``; then lints the files whose
+callables were called, with ``--calls recorded`` and ``--calls guessed``. What is done is kept in FOLDER and not done
+again.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def unpack(python: Path, folder: Path, requirement: str) -> Path:
 
 def run(command: Iterable[str | Path], place: Path, variables: Mapping[str, str]) -> tuple[int, str, float]:
     """The exit code of a command in a folder, what it printed, and the seconds of processor time that it took."""
-    path = os.pathsep.join([str(place / "src"), str(place)])
+    path = os.pathsep.join([str(place / "src"), str(place), str(ROOT)])
     around = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", **variables}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(list(map(str, command)), cwd=place, env=around, capture_output=True, text=True, check=False)
