@@ -26,8 +26,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -325,6 +325,11 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], proce
         }
 
 
+def _identify(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a planting from all others."""
+    return tuple(record[field.name] for field in fields(Planting))
+
+
 def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Try what was not tried yet; return the records of all."""
     out, kept = given.out.absolute(), given.out / "plantings.jsonl"
@@ -333,24 +338,25 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
     (site,) = (python.parent.parent / "lib").glob("python*/site-packages")
     plantings = choose_plantings(find_sound_cases(python, out, given.jobs), site, given.count, given.seed)
     records = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    left = plantings[len(records) :]
+    tried = {_identify(record) for record in records}
+    left = [planting for planting in plantings if _identify(asdict(planting)) not in tried]
     batches = [left[start : start + given.batch] for start in range(0, len(left), given.batch)]
 
     processes = max(1, (os.cpu_count() or 1) // given.jobs)
 
     def examine(number: int) -> list[dict[str, Any]]:
         batch = batches[number]
-        by_name = {tuple(asdict(p).values()): {**asdict(p), "truth": None, "error": "it does not parse"} for p in batch}
+        by_name = {_identify(asdict(p)): {**asdict(p), "truth": None, "error": "it does not parse"} for p in batch}
         for record in try_batch(python, site, out / f"copies-{number}", batch, processes):
-            by_name[tuple(record[name] for name in asdict(batch[0]))] = record
+            by_name[_identify(record)] = record
         shutil.rmtree(out / f"copies-{number}", ignore_errors=True)
         return list(by_name.values())
 
     with ThreadPoolExecutor(given.jobs) as threads:
-        for found in threads.map(examine, range(len(batches))):
+        for done in as_completed([threads.submit(examine, number) for number in range(len(batches))]):
             with kept.open("a") as file:
-                file.writelines(json.dumps(record) + "\n" for record in found)
-            records += found
+                file.writelines(json.dumps(record) + "\n" for record in done.result())
+            records += done.result()
             print(f"{len(records)} of {len(plantings)}", file=sys.stderr, flush=True)
     return records
 
