@@ -1,6 +1,6 @@
 """How the processor time of the static stage and of the reports grows with a file, shape by shape.
 
-    python -m benchmarks.static_growth [--parts N] [--stage NAME]... [SHAPE]...
+    python -m benchmarks.static_growth [--parts N] [--stage NAME]... [--share I/N] [SHAPE]...
 
 A shape is a file made of N parts alike: every kind of statement and expression, in every kind of place (one function,
 one function each, methods of one class, classes, the module), and ways in which parts can hang together (chains,
@@ -168,13 +168,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage; again for more")
     parser.add_argument("--least", type=float, default=0.3, help="seconds at 4N from which on a stage is spoken of")
     parser.add_argument("--exponent", type=float, default=1.4, help="the largest exponent that is well")
+    parser.add_argument(
+        "--share", default="0/1", help="the I-th of N shares of the shapes, to measure them side by side"
+    )
     options = parser.parse_args(arguments)
+    share, shares = map(int, options.share.split("/"))
     bad = []
-    for name, shape in list_shapes():
-        if not options.shapes or any(part in name for part in options.shapes):
-            for line in describe_growth(name, shape, options):
-                print(line, flush=True)
-                bad += [line] if line.startswith("!") else []
+    named = [pair for pair in list_shapes() if not options.shapes or any(part in pair[0] for part in options.shapes)]
+    for name, shape in named[share::shares]:
+        for line in describe_growth(name, shape, options):
+            print(line, flush=True)
+            bad += [line] if line.startswith("!") else []
     print(f"{len(bad)} grow too much", *bad, sep="\n")
     return int(bool(bad))
 
