@@ -42,7 +42,7 @@ def lint_paths(
             from theria_lint.static.cross_file import link_calls
 
             scanned = link_calls(scanned, files, settings, given)
-        report = confirm_scanned_files(report, scanned, settings, given=given, progress=progress)
+        report = confirm_scanned_files(report, scanned, settings, given=given, linted=files, progress=progress)
         report = restrict_to_linted(suppress_findings(report, scanned, settings, files), files)
     return report
 

@@ -94,6 +94,7 @@ class ReasonCode(StrEnum):
     SHIMS_USED = "shims_used"
     GPU_QUERIES = "gpu_queries"
     CALLED_AS_RECORDED = "called_as_recorded"
+    CALLED_AS_SHOWN = "called_as_shown"
     CALLS_UNUSED = "calls_unused"
     NOT_RECORDED = "not_recorded"
     STALE_CALL = "stale_call"
@@ -214,6 +215,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.PARAMETERS_VERDICT: {"name": Field.TEXT, "verdict": Field.TEXT},
     ReasonCode.TORCH_BUG: {"configuration": Field.TEXT},
     ReasonCode.CALLED_AS_RECORDED: {"callers": Field.TEXTS, "smaller": Field.TEXTS},
+    ReasonCode.CALLED_AS_SHOWN: {"callers": Field.TEXTS, "smaller": Field.TEXTS},
     ReasonCode.CALLS_UNUSED: {"reason": Field.REASON},
     ReasonCode.STALE_CALL: {"caller": Field.TEXT, "message": Field.TEXT},
     ReasonCode.LOST_ARGUMENT: {"message": Field.TEXT},

@@ -176,6 +176,23 @@ class CallRecorder:
         built: Built | None,
         key: str,
     ) -> None:
+        document, tensors, lost = self._make_document(path, symbol, kind, args, kwargs, instance, built)
+        if lost:
+            self._write_loss(path, symbol, lost)
+        else:
+            self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(key)}", document, tensors)
+
+    def _make_document(
+        self,
+        path: str,
+        symbol: str,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        instance: Any,
+        built: Built | None,
+    ) -> tuple[dict[str, Any], dict[str, Any], str]:
+        """What is to be kept of a call, the tensors that are kept whole, and why it cannot be, if it cannot."""
         from theria_lint.calls.call_tree import TreeWriter
 
         writer = TreeWriter(find_constructor, path)
@@ -189,8 +206,7 @@ class CallRecorder:
             **writer.write_arguments(args, kwargs),
         }
         if instance is not None and built is None:
-            self._write_loss(path, symbol, "nobody saw how it was built")
-            return
+            return document, {}, "nobody saw how it was built"
         if built is not None:
             given = writer.write_arguments(built.args, built.kwargs)
             if built.factory:
@@ -198,14 +214,15 @@ class CallRecorder:
             else:
                 document["constructor"] = given
                 document["training"] = bool(getattr(instance, "training", True))
-        if writer.lost:
-            self._write_loss(path, symbol, writer.lost[0])
-            return
-        stem = os.path.join(self._spool, f"{_digest(f'{path}:{symbol}')}-{_digest(key)}")
-        if writer.tensors:
+        return document, writer.tensors, writer.lost[0] if writer.lost else ""
+
+    def keep(self, name: str, document: dict[str, Any], tensors: dict[str, Any]) -> None:
+        """Write a call into the spool."""
+        stem = os.path.join(self._spool, name)
+        if tensors:
             from safetensors.torch import save_file
 
-            save_file(writer.tensors, stem + ".safetensors")
+            save_file(tensors, stem + ".safetensors")
         _write_whole(stem + ".json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
     def _write_loss(self, path: str, symbol: str, why: str) -> None:

@@ -25,11 +25,13 @@ def confirm_scanned_files(
     settings: Settings,
     *,
     given: Collection[str] = (),
+    linted: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> LintReport:
     """``report`` with a finding for every suspect and, unless settings say no, a result for every target.
 
-    Files in ``given`` are not on the disk as they were scanned: they cannot be imported.
+    Files in ``given`` are not on the disk as they were scanned: they cannot be imported. ``linted`` are all the files
+    that the user named, some of which may show how targets are called.
     """
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
     report = replace(report, sources=sources)
@@ -43,7 +45,7 @@ def confirm_scanned_files(
     files = [_make_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
     if not files:
         return replace(report, findings=tuple(sorted(still, key=_sort_key_of_finding)))
-    outcome = _confirm_files(files, settings, progress)
+    outcome = _confirm_files(files, settings, linted, progress)
     return replace(
         report,
         environment=outcome.environment,
@@ -73,7 +75,9 @@ def _make_source_file(item: ScannedFile) -> SourceFile:
     return SourceFile(item.path, item.texts[None], item.suspects, item.targets)
 
 
-def _confirm_files(files: Sequence[SourceFile], settings: Settings, progress: Progress | None) -> Confirmation:
+def _confirm_files(
+    files: Sequence[SourceFile], settings: Settings, linted: Sequence[str], progress: Progress | None
+) -> Confirmation:
     from theria_lint.confirm.confirm import Confirmation, confirm_suspects
     from theria_lint.confirm.python_interpreter import choose_interpreter
 
@@ -82,8 +86,17 @@ def _confirm_files(files: Sequence[SourceFile], settings: Settings, progress: Pr
         reason = Reason(ReasonCode.NO_WORKER, {"message": choice.refusal})
         findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
-    outcome = confirm_suspects(files, make_confirm_settings(settings, choice.python), progress)
+    wanted = make_confirm_settings(settings, choice.python)
+    if wanted.calls is not None:
+        wanted = replace(wanted, calls=wanted.calls._replace(pages=_list_pages(settings, linted)))
+    outcome = confirm_suspects(files, wanted, progress)
     return replace(outcome, notes=(choice.note, *outcome.notes)) if choice.note else outcome
+
+
+def _list_pages(settings: Settings, linted: Sequence[str]) -> tuple[str, ...]:
+    from theria_lint.confirm.example_hints import list_example_files
+
+    return tuple(list_example_files(settings.linted[1:], linted))
 
 
 def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:

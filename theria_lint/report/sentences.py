@@ -172,6 +172,10 @@ def _blamed_elsewhere(data: Data) -> str:
     return f"{say(data['reason'])}; to blame outside the linted files: {', '.join(places)}{more}"
 
 
+def _say_cuts(data: Data) -> str:
+    return f", with axes cut: {', '.join(data['smaller'])}" if data["smaller"] else ""
+
+
 def _dtype_verdict(data: Data) -> str:
     return f"in {data['dtype']}: {data['verdict']}" + (f" ({data['message']})" if data["message"] else "")
 
@@ -270,10 +274,8 @@ _SENTENCES: Mapping[R, str | Callable[[Data], str]] = {
     R.GPU_QUERIES: lambda d: (
         f"its code asks for a GPU ({', '.join(d['queries'])}): this is the path that CPU tensors take"
     ),
-    R.CALLED_AS_RECORDED: lambda d: (
-        f"called as {', '.join(d['callers'])} did"
-        + (f", with axes cut: {', '.join(d['smaller'])}" if d["smaller"] else "")
-    ),
+    R.CALLED_AS_RECORDED: lambda d: f"called as {', '.join(d['callers'])} did{_say_cuts(d)}",
+    R.CALLED_AS_SHOWN: lambda d: f"called as {', '.join(d['callers'])} does{_say_cuts(d)}",
     R.CALLS_UNUSED: lambda d: f"not called as recorded, which does not work: {say(d['reason'])}",
     R.NOT_RECORDED: "no call of it was recorded, and --calls recorded guesses none",
     R.STALE_CALL: lambda d: f"the call by {d['caller']} is stale: {d['message']}; record it again",

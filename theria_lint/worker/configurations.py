@@ -92,13 +92,19 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
 
 
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
-    """The call that worked first, the other recorded ones, and all of what the first returns."""
+    """The call that worked first, the other recorded ones, one with a causal mask, and all that the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
     found: dict[str, TrialSpec] = {}
     for scene in working_call.strategy.scenes:
         number = scene.choice[RECORDED]
         mark = f" ({number + 1})" if found else ""
         found[f"the call by {callers[number]}{mark}"] = scene
+    for place in working_call.strategy.optional:
+        masked = replace(spec, turned={**spec.turned, place: True})
+        if _specs_give_different_outputs(working_call, masked, spec):
+            found[f"a causal mask ({place.rpartition(':')[2]})"] = replace(masked, seed=len(callers) + 3)
+    if working_call.strategy.shown and working_call.make_call().module is not None:
+        found["evaluation mode"] = replace(spec, evaluating=True, seed=len(callers) + 4)
     if not spec.directional and _remembers(working_call):
         found["a second call"] = replace(spec, called=True, seed=len(callers) + 1)
     if len(outputs.recorded) > 1:

@@ -110,6 +110,8 @@ def _probe_call(
     runs = [with_cpu_path_note(run, refusal) for run in runs]
     called = _describe_recorded_calls(working_call)
     runs = [replace(run, notes=(*run.notes, *called)) for run in runs]
+    if other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs):
+        other = _find_guessed_call(target, request, device, clock)
     if other is not None:
         subjects.append(
             replace(
@@ -126,13 +128,25 @@ def _probe_call(
     return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
 
 
+def _find_guessed_call(target: Any, request: TargetRequest, device: str, clock: ProbeClock) -> WorkingCall | None:
+    """The call that is guessed, beside that of an example: it is made in many ways, the example in one."""
+    hints = {name: value for name, value in request.hints.items() if name != "examples"}
+    if clock.is_late():
+        return None
+    try:
+        return find_call_with_fallback(target, replace(request, hints=hints), device, clock.left / 2)
+    except CannotCallError:
+        return None
+
+
 def _describe_recorded_calls(working_call: WorkingCall) -> list[Reason]:
     """Whose recorded calls the target was called with, or why it was not called with those."""
     if working_call.unused is not None:
         return [Reason(ReasonCode.CALLS_UNUSED, {"reason": working_call.unused})]
     callers = list(dict.fromkeys(working_call.strategy.callers))
     cuts = {f"{size} to {left}" for scene in working_call.strategy.scenes for size, left in scene.cut.items()}
-    return [Reason(ReasonCode.CALLED_AS_RECORDED, {"callers": callers, "smaller": sorted(cuts)})] if callers else []
+    code = ReasonCode.CALLED_AS_SHOWN if working_call.strategy.shown else ReasonCode.CALLED_AS_RECORDED
+    return [Reason(code, {"callers": callers, "smaller": sorted(cuts)})] if callers else []
 
 
 def _with_declared_outputs(run: Run, outputs: Outputs) -> Run:

@@ -142,7 +142,7 @@ class CallStrategy:
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
     module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``scenes`` where it
-    makes them; ``copying``: see `call_on_copies`.
+    makes them, ``shown``: those calls stand in docs or tests that nobody ran; ``copying``: see `call_on_copies`.
     """
 
     make: CallMaker
@@ -159,6 +159,7 @@ class CallStrategy:
     home: str = ""
     callers: tuple[str, ...] = ()
     scenes: tuple[TrialSpec, ...] = ()
+    shown: bool = False
     copying: bool = False
 
     def call_on_copies(self, *, parameters: bool) -> CallStrategy:

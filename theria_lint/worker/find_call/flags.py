@@ -76,13 +76,11 @@ def list_flags(
 
     Not those that the user has configured (``fixed``); those that the code asks about come first.
     """
-    if kind is TargetKind.WRAPPER or working_call.strategy.watched:
+    if kind is TargetKind.WRAPPER or working_call.strategy.watched or working_call.spec.directional:
         return []
     questions = CodeQuestions(_parse_home(target))
     found = [flag for flag in _list_candidates(target, kind, working_call, questions) if _read_name(flag) not in fixed]
     kept: list[Flag] = []
-    if working_call.strategy.callers:  # which say what else they want; only constants of the module are beyond them
-        found = [flag for flag in found if flag.place.startswith(GLOBAL)]
     plain = describe_computation(working_call, working_call.spec) if found else None
     for flag in found[:_TRIED]:
         if len(kept) == MAX_FLAGS or is_late():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,10 +19,11 @@ from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.find_call.axis_cuts import Cut, cut_shape, cut_tensor
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
-from theria_lint.worker.find_call.introspection import POSITIONAL
+from theria_lint.worker.find_call.introspection import POSITIONAL, read_parameters
 from theria_lint.worker.find_call.module_calls import perturb_parameters
 from theria_lint.worker.find_call.run_trial import InvalidTrialError
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.signatures import read_enums
+from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, TrialSpec
 
 RECORDED = "recorded call"
 """The name in a scene's choice under which the number of a recorded call stands."""
@@ -28,28 +31,41 @@ RECORDED = "recorded call"
 
 def make_replayed_strategy(target: Any, kind: TargetKind, calls: Sequence[Mapping[str, Any]]) -> CallStrategy:
     """The way to call a target as it was recorded; which call, the scene's choice says."""
-    replays = [_Replay(target, kind, call["document"], base64.b64decode(call["tensors"])) for call in calls]
+    replays = [_Replay(target, kind, call) for call in calls]
 
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         return replays[choice.get(RECORDED, 0)].make_call(spec)
 
-    return CallStrategy(
-        make, (), home=getattr(target, "__module__", "") or "", callers=tuple(replay.caller for replay in replays)
-    )
+    callers = tuple(replay.caller for replay in replays)
+    shown = any("kept" in call for call in calls)
+    home, switches = getattr(target, "__module__", "") or "", tuple(_list_causal_switches(target, kind))
+    return CallStrategy(make, (), switches, home=home, callers=callers, shown=shown)
+
+
+def _list_causal_switches(target: Any, kind: TargetKind) -> Iterator[str]:
+    """The parameters, of the call and of the constructor, that turn a causal mask on, by their places."""
+    called = inspect.isclass(target) and kind is not TargetKind.AUTOGRAD_FUNCTION
+    entry = getattr(target, "forward", None) or target.__call__ if called else target
+    for prefix, function in (("", entry), *(((CONSTRUCTOR_PREFIX, target),) if called else ())):
+        with suppress(TypeError, ValueError):  # it has no signature
+            yield from (f"{prefix}{name}" for name in read_parameters(function) if "causal" in name.lower())
 
 
 class _Replay:
     """One recorded call, bound to a target."""
 
-    def __init__(self, target: Any, kind: TargetKind, document: Mapping[str, Any], tensors: bytes) -> None:
-        self._target, self._kind, self._document = target, kind, document
-        self._tensors = tensors
+    def __init__(self, target: Any, kind: TargetKind, held: Mapping[str, Any]) -> None:
+        """``held`` has the document of a call, and ``tensors`` (safetensors, base64) or those ``kept`` themselves."""
+        self._target, self._kind, self._document = target, kind, held["document"]
+        self._held = held
         self._home = getattr(target, "__module__", "") or ""
-        self.caller = str(document["caller"])
+        self.caller = str(self._document["caller"])
 
     @cached_property
     def _kept(self) -> dict[str, Tensor]:
-        return _load_tensors(self._tensors) if self._tensors else {}
+        if "kept" in self._held:
+            return dict(self._held["kept"])
+        return _load_tensors(base64.b64decode(self._held["tensors"])) if self._held["tensors"] else {}
 
     def make_call(self, spec: TrialSpec) -> BoundCall:
         """The call in a scene: its dtype, device and seed count, its sizes are the recorded ones.
@@ -73,6 +89,7 @@ class _Replay:
             return tensor
 
         modules: dict[str, nn.Module] = {}
+        turned = spec.list_turned()
         args, kwargs = TreeReader(draw, self._home, modules, spec.cut).read_arguments(self._document)
         for given in modules.values():
             self._settle(given, spec)
@@ -82,7 +99,7 @@ class _Replay:
         def call(*values: Tensor) -> Any:
             given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
             reader = TreeReader(lambda name, told: given[name], self._home, modules, spec.cut)
-            args, kwargs = reader.read_arguments(self._document)
+            args, kwargs = _turn(*reader.read_arguments(self._document), parameters, turned)
             return function(*args, **kwargs)
 
         if not inputs:
@@ -106,9 +123,15 @@ class _Replay:
             return self._target, None
         reader = TreeReader(lambda name, told: self._draw(name, told, spec), self._home)
         args, kwargs = reader.read_arguments(given)
+        turned = spec.list_turned(CONSTRUCTOR_PREFIX)
+        if turned:
+            parameters = read_parameters(self._target)
+            args, kwargs = _turn(args, kwargs, list(parameters), read_enums(turned, parameters))
         built = self._target(*args, **kwargs)
         if not callable(built):
             raise LostArgumentError(f"what it was made by returns a {type(built).__name__}")
+        for name, value in spec.list_turned(ATTRIBUTE).items():
+            setattr(built, name, value)
         if not isinstance(built, nn.Module):
             return built, None
         built.train(bool(self._document.get("training", True)) and not spec.evaluating)
@@ -149,6 +172,15 @@ class _Replay:
             return []
         names = [name for name, parameter in signature.parameters.items() if parameter.kind in POSITIONAL]
         return names[1:] if self._kind is TargetKind.AUTOGRAD_FUNCTION else names
+
+
+def _turn(
+    args: list[Any], kwargs: dict[str, Any], names: Sequence[str], turned: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments with other values for some; ``names`` are those of the parameters by position."""
+    places = {name: place for place, name in enumerate(names[: len(args)])}
+    args = [turned.get(name, value) for name, value in zip_longest(names[: len(args)], args)]
+    return args, kwargs | {name: value for name, value in turned.items() if name not in places}
 
 
 def _load_tensors(data: bytes) -> dict[str, Tensor]:

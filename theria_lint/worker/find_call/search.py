@@ -22,6 +22,7 @@ from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call import recorded_call, varlen
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned, may_be_differentiated
 from theria_lint.worker.find_call.call_strategy import CallStrategy
+from theria_lint.worker.find_call.example_call import record_examples
 from theria_lint.worker.find_call.flags import read_flag
 from theria_lint.worker.find_call.hill_climb import hill_climb
 from theria_lint.worker.find_call.replay_sizes import settle_size
@@ -90,6 +91,11 @@ def find_working_call(
         why = unused or Reason(ReasonCode.NOT_RECORDED)
         if hints.get("unrecorded") or not hints.get("guess", True):
             raise CannotCallError(why)
+    shown = record_examples(target, kind, hints.get("examples", ()))
+    if shown:
+        replayed, _ = _find_recorded_call(target, kind, device, {**hints, "calls": shown}, budget / 2)
+        if replayed is not None:
+            return replace(replayed, unused=unused)
     return replace(_guess_call(target, kind, device, hints, budget), unused=unused)
 
 
