@@ -169,6 +169,12 @@ def _check_object(value: Any, depth: int) -> bool:
     return _check_pairs(value["state"], depth)
 
 
+def _check_record(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict) or set(value) != {"class", "parts"} or not _is_name(value["class"]):
+        return False
+    return _check_trees(value["parts"], depth)
+
+
 def _check_module(value: Any, depth: int) -> bool:
     if not isinstance(value, dict) or set(value) - {"training"} != {"class", "args", "kwargs"}:
         return False
@@ -219,6 +225,7 @@ _CHECKS: dict[str, Callable[[Any, int], bool]] = {
     "tensor": _is_tensor,
     "object": _check_object,
     "module": _check_module,
+    "record": _check_record,
     "function": lambda value, depth: _is_name(value),
     "class": lambda value, depth: _is_name(value),
     "member": lambda value, depth: _is_name(value),

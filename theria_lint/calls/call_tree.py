@@ -10,6 +10,7 @@ import enum
 import math
 import os
 import sys
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -84,7 +85,7 @@ class TreeWriter:
             return {"size": list(value)}
         if type(value) in (list, tuple, set):
             return {type(value).__name__: [self.write(part, depth + 1) for part in value]}
-        if type(value) is dict:
+        if type(value) in (dict, OrderedDict, defaultdict):
             return {"dict": self._write_pairs(value, depth)}
         return self._write_object(value, depth)
 
@@ -134,6 +135,12 @@ class TreeWriter:
         if isinstance(value, type):
             name = self._name(value)
             return {"class": name} if name else self._lose(f"a local class, {value.__qualname__}")
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            name = self._name(type(value))
+            parts = [self.write(part, depth + 1) for part in value]
+            return (
+                {"record": {"class": name, "parts": parts}} if name else self._lose(f"a local {type(value).__name__}")
+            )
         state, name = _read_state(value), self._name(type(value))
         if state is None or name is None:
             return self._lose(f"an object of {type(value).__name__}")
@@ -261,6 +268,8 @@ class TreeReader:
                 return self._read_object(held, name)
             case "module":
                 return self._read_module(held, name)
+            case "record":
+                return self._read_record(held, name)
             case "function":
                 return self._read_function(held)
             case "class":
@@ -285,6 +294,14 @@ class TreeReader:
         for key, value in state.items():
             object.__setattr__(made, key, value)
         return made
+
+    def _read_record(self, held: Tree, name: str) -> Any:
+        cls = self._read_class(held["class"])
+        fields = getattr(cls, "_fields", None)
+        if not issubclass(cls, tuple) or fields is None or len(fields) != len(held["parts"]):
+            raise LostArgumentError(f"{held['class']} is no named tuple of {len(held['parts'])}")
+        pairs = zip(fields, held["parts"], strict=True)
+        return tuple.__new__(cls, (self.read(part, f"{name}.{field}") for field, part in pairs))
 
     def _read_module(self, held: Tree, name: str) -> nn.Module:
         if name not in self.modules:

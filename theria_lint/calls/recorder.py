@@ -54,30 +54,31 @@ class CallRecorder:
     def _watch_factory(self, factory: Any, path: str, symbol: str) -> Any:
         """What records the calls of the functions that a function returns, with its own arguments."""
 
-        @functools.wraps(factory)
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            made = factory(*args, **kwargs)
+        def watch(made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             name = f"{symbol}.{getattr(made, '__name__', '')}"
             kind = self.targets[path].get(name)
             if kind is None or not isinstance(made, FunctionType):
                 return made
             return self._watch_callable(made, path, name, kind, Built(args, dict(kwargs), symbol))
 
-        return recorded
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            return watch(factory(*args, **kwargs), args, kwargs)
+
+        return _wrap(recorded, factory)
 
     def _watch_callable(self, held: Any, path: str, symbol: str, kind: str, factory: Built | None = None) -> Any:
         """A callable that notes its calls, of the type that it has."""
         if type(held).__module__.startswith(("triton", "torch.jit")):
             return held
         if isinstance(held, FunctionType | BuiltinFunctionType):
+            note, compiles = self.note, _is_compiling
 
-            @functools.wraps(held)
             def recorded(*args: Any, **kwargs: Any) -> Any:
-                if not _is_compiling():
-                    self.note(path, symbol, kind, args, kwargs, factory=factory)
+                if not compiles():
+                    note(path, symbol, kind, args, kwargs, factory=factory)
                 return held(*args, **kwargs)
 
-            return recorded
+            return _wrap(recorded, held)
         if hasattr(held, "register_forward_pre_hook"):
             held.register_forward_pre_hook(
                 lambda module, args, kwargs: self.note(path, symbol, kind, args, kwargs), with_kwargs=True
@@ -118,22 +119,22 @@ class CallRecorder:
         entry = "forward" if hasattr(cls, "forward") else "__call__"
         forward = getattr(cls, entry, None)
 
-        @functools.wraps(init)
+        keep, note, compiles = keep_constructor, self.note, _is_compiling
+
         def recorded_init(instance: Any, *args: Any, **kwargs: Any) -> None:
             if type(instance) is cls:
-                keep_constructor(instance, args, kwargs)
+                keep(instance, args, kwargs)
             init(instance, *args, **kwargs)
 
-        setattr(cls, "__init__", recorded_init)  # noqa: B010
+        setattr(cls, "__init__", _wrap(recorded_init, init))  # noqa: B010
         if forward is not None:
 
-            @functools.wraps(forward)
             def recorded_forward(instance: Any, *args: Any, **kwargs: Any) -> Any:
-                if type(instance) is cls and not _is_compiling():
-                    self.note(path, symbol, kind, args, kwargs, instance)
+                if type(instance) is cls and not compiles():
+                    note(path, symbol, kind, args, kwargs, instance)
                 return forward(instance, *args, **kwargs)
 
-            setattr(cls, entry, recorded_forward)
+            setattr(cls, entry, _wrap(recorded_forward, forward))
         return cls
 
     def note(
@@ -229,6 +230,16 @@ class CallRecorder:
         told = {"path": self._names[path], "symbol": symbol, "lost": why}
         stem = os.path.join(self._spool, f"{_digest(f'{path}:{symbol}')}-{_digest(why)}")
         _write_whole(stem + ".lost", json.dumps(told))
+
+
+def _wrap(recorded: Any, held: Any) -> Any:
+    """What records in the place of a function, with its name, its signature and the names that it sees.
+
+    Whoever reads its annotations looks those up among the globals; so it needs none of its own.
+    """
+    around = getattr(held, "__globals__", recorded.__globals__)
+    made = FunctionType(recorded.__code__, around, recorded.__name__, recorded.__defaults__, recorded.__closure__)
+    return functools.update_wrapper(made, held)
 
 
 def _is_compiling() -> bool:

@@ -24,6 +24,7 @@ from theria_lint.worker.find_call.module_calls import perturb_parameters
 from theria_lint.worker.find_call.run_trial import InvalidTrialError
 from theria_lint.worker.find_call.signatures import read_enums
 from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, TrialSpec
+from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 RECORDED = "recorded call"
 """The name in a scene's choice under which the number of a recorded call stands."""
@@ -102,10 +103,13 @@ class _Replay:
             args, kwargs = _turn(*reader.read_arguments(self._document), parameters, turned)
             return function(*args, **kwargs)
 
-        if not inputs:
-            raise LostArgumentError("it was given no floating-point tensor")
         if modules and module is None:  # what it is given weighs as much as what it has
             module = nn.ModuleList(modules.values())
+        if not inputs:  # of tokens, say: what it has learned is all that there is to differentiate in
+            joint = as_function_of_parameters(module, call) if module is not None else None
+            if joint is None:
+                raise LostArgumentError("it was given no floating-point tensor, and has no parameters")
+            return BoundCall(joint[0], {PARAMETERS: joint[1]})
         return BoundCall(call, {_rename(n, parameters): tensor for n, tensor in inputs.items()}, module=module)
 
     @staticmethod
