@@ -137,10 +137,9 @@ class TreeWriter:
             return {"class": name} if name else self._lose(f"a local class, {value.__qualname__}")
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             name = self._name(type(value))
-            parts = [self.write(part, depth + 1) for part in value]
-            return (
-                {"record": {"class": name, "parts": parts}} if name else self._lose(f"a local {type(value).__name__}")
-            )
+            if name is None:
+                return self._lose(f"a local {type(value).__name__}")
+            return {"record": {"class": name, "parts": [self.write(part, depth + 1) for part in value]}}
         state, name = _read_state(value), self._name(type(value))
         if state is None or name is None:
             return self._lose(f"an object of {type(value).__name__}")
