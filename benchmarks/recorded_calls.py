@@ -140,7 +140,9 @@ PACKAGES = {
         _test("tests", "-k", "not sparse_attn or (sparse_attn and 63-0 and False-False)"),
     ),
     "vit-pytorch==1.26.11": Package("vit_pytorch", _test("tests/test_vit.py", "tests/test_vit_nd.py")),
-    "equiformer-pytorch==0.5.4": Package("equiformer_pytorch", _test("tests/test_edges.py", "-k", "True-True or False-False")),
+    "equiformer-pytorch==0.5.4": Package(
+        "equiformer_pytorch", _test("tests/test_edges.py", "-k", "True-True or False-False")
+    ),
     "openlanguagemodel==2.2.1": Package("src/olm", _test("tests/test_attention.py", "tests/test_model_smoke.py")),
     "disentangled-flash==1.1.1": Package("src/disentangled_flash", _test("tests")),
     "diffusers==0.42.1": Package("src/diffusers/models", SCRIPT, script=_DIFFUSERS),

@@ -203,3 +203,17 @@ def test_json_holds_the_tree() -> None:
 def test_what_the_model_raises_is_raised() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         theria.diagnose(nn.Linear(3, 3), torch.randn(2, 4))
+
+
+def test_the_row_of_padding_is_no_loss() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(9, 8, padding_idx=0)
+            self.attention = Attention(8)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.attention(self.embedding(tokens))
+
+    torch.manual_seed(0)
+    assert theria.diagnose(Tokens(), torch.tensor([[3, 4, 0, 0], [1, 0, 2, 8]])).safe

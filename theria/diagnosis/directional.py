@@ -102,6 +102,17 @@ class DirectionalProbe:
             {name: self._draw(variable, generator) * self._sizes[name] for name, variable in self.variables.items()}
             for _ in range(DIRECTIONS)
         ]
+        self._hold_padding(call.module)
+
+    def _hold_padding(self, module: nn.Module) -> None:
+        """Leave the rows of padding where they are: their embedding is given no gradient, by its author's word."""
+        names = {id(variable): name for name, variable in self.variables.items()}
+        for part in module.modules():
+            padding = getattr(part, "padding_idx", None)
+            name = names.get(id(getattr(part, "weight", None)))
+            if isinstance(padding, int) and name is not None:
+                for direction in self._directions:
+                    direction[name][padding] = 0.0
 
     @staticmethod
     def _draw(like: Tensor, generator: torch.Generator) -> Tensor:

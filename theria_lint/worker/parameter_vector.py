@@ -41,11 +41,18 @@ def as_function_of_parameters(
         if p is not None
     ]
 
+    padding = {
+        id(getattr(part, "weight", None)): part.padding_idx
+        for part in module.modules()
+        if isinstance(getattr(part, "padding_idx", None), int)
+    }
+
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
         parts = torch.split(vector, sizes)
         replaced = {
-            id(p): _make_substitute_parameter(p, part) for p, part in zip(parameters.values(), parts, strict=True)
+            id(p): _make_substitute_parameter(p, part, padding.get(id(p)))
+            for p, part in zip(parameters.values(), parts, strict=True)
         }
         if fresh is not None:
             fresh.prepare()
@@ -58,12 +65,15 @@ def as_function_of_parameters(
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
 
 
-def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor) -> Tensor:
+def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: int | None) -> Tensor:
     """A part of the vector in a parameter's shape, with the hooks that change the parameter's gradient.
 
-    A tensor of its own: code may write into a parameter, and may not into one of several views.
+    A tensor of its own: code may write into a parameter, and may not into one of several views. The row of an
+    embedding that stands for ``padding`` stays what it is: no gradient reaches it, by its author's word.
     """
     made = part.view(parameter.shape).clone()
+    if padding is not None:
+        made[padding] = parameter.detach()[padding]
     for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
         made.register_hook(hook)  # type: ignore[no-untyped-call]
     return made
