@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.report.sentences import say
+from theria_lint.worker import importer
 
 SOURCE = """
 import torch
@@ -53,3 +57,22 @@ def attention(q, k, v):
     target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
     assert target.verdict == "inconclusive"
     assert "requires a CUDA GPU" in say(target.reason)
+
+
+def test_a_package_that_cannot_be_imported_twice_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "once_only"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "kernels.py").write_text(
+        "import sys\nif 'taken' in sys.modules:\n    raise ImportError('it is taken')\n"
+        "sys.modules['taken'] = sys\ndef attention(q, k, v):\n    return q\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = importer.import_file(str(package / "kernels.py"))
+    with pytest.raises(ImportError):
+        importer.import_again(module.attention, "attention")
+    assert sys.modules["once_only.kernels"] is module
+    for name in ("taken", "once_only", "once_only.kernels"):
+        del sys.modules[name]

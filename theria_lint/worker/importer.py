@@ -79,12 +79,19 @@ class _DeviceTypeRewriter(ast.NodeTransformer):
 def import_again(target: Any, symbol: str) -> Any:
     """Imports a target's module, and all of its package, once more: what was decided at import is decided anew.
 
+    Where that fails the package is as it was: a part that is imported later would be another package's.
+
     Raises:
         BaseException: whatever the import raises.
     """
     path = str(sys.modules[target.__module__].__file__)
+    before = dict(sys.modules)
     _forget_package(target.__module__)
-    return resolve_symbol(import_file(path), symbol)
+    try:
+        return resolve_symbol(import_file(path), symbol)
+    except BaseException:
+        sys.modules.update(before)
+        raise
 
 
 def forget_package_of_file(path: str) -> None:

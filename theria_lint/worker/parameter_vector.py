@@ -41,11 +41,10 @@ def as_function_of_parameters(
         if p is not None
     ]
 
-    padding = {
-        id(getattr(part, "weight", None)): part.padding_idx
-        for part in module.modules()
-        if isinstance(getattr(part, "padding_idx", None), int)
-    }
+    padding: dict[int, int] = {}
+    for part in module.modules():
+        if isinstance(row := getattr(part, "padding_idx", None), int):
+            padding[id(getattr(part, "weight", None))] = row
 
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
