@@ -89,6 +89,8 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a program as a module": {"module": {"class": "subprocess:Popen", "args": [{"value": "touch RUN"}], "kwargs": {}}},
     "a function of the system": {"function": "os:system"},
     "a module that is not loaded": {"object": {"class": "antigravity:x", "state": []}},
+    "a program to be handed over": {"class": "subprocess:Popen"},
+    "a program as a named tuple": {"record": {"class": "subprocess:Popen", "parts": [{"value": "touch RUN"}]}},
     "what was lost": {"lost": "an object of Thing"},
     "a tensor that is not there": {
         "tensor": {"shape": [2], "stride": [1], "dtype": "int64", "requires_grad": False, "kept": "t77"}
@@ -142,10 +144,13 @@ def test_a_link_out_of_the_project_is_not_followed(project: Path, tmp_path: Path
     assert found["WindowAttention"]["verdict"] == "inconclusive"
 
 
-@pytest.mark.parametrize("code", [0, 3])
-def test_the_exit_code_of_the_command_is_passed_on(tmp_path: Path, code: int) -> None:
+ENDS = {"raise SystemExit(0)": 0, "raise SystemExit(3)": 3, "import os; os.kill(os.getpid(), 9)": 137}
+
+
+@pytest.mark.parametrize(("program", "code"), ENDS.items())
+def test_the_exit_code_of_the_command_is_passed_on(tmp_path: Path, program: str, code: int) -> None:
     make_project(tmp_path)
-    done = record(tmp_path, sys.executable, "-c", f"raise SystemExit({code})")
+    done = record(tmp_path, sys.executable, "-c", program)
     assert done.returncode == code
     assert "kept 0 calls of 0 of 4 attention targets" in done.stderr
 

@@ -152,7 +152,8 @@ def _run(command: Sequence[str], plan: str) -> int:
     outer = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     environment = {**outer, PLAN_VARIABLE: plan, "PYTHONPATH": os.pathsep.join([SITE, *([own] if own else [])])}
     try:
-        return subprocess.run(command, env=environment, check=False).returncode
+        code = subprocess.run(command, env=environment, check=False).returncode
+        return code if code >= 0 else 128 - code  # as a shell tells that a signal ended it
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run: {error.strerror or error}.") from None
     except KeyboardInterrupt:
