@@ -15,10 +15,11 @@ from theria.attention.dtypes import autocast_dtype
 
 @dataclass(frozen=True, slots=True)
 class AttentionSettings:
-    """What is not a tensor: the factor of the logits, and whether query t sees keys 0 … t only."""
+    """What is not a tensor: factor of the logits, whether query t sees keys 0 … t only, share of weights dropped."""
 
     scale: float
     is_causal: bool
+    dropout_p: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def canonical(
     is_causal: bool,
     attn_mask: Tensor | None,
     enable_gqa: bool,
+    dropout_p: float = 0.0,
 ) -> Problem:
     """Checks the arguments and brings them to a ``Problem``; views wherever strides allow it.
 
@@ -61,13 +63,15 @@ def canonical(
         raise ValueError(
             "is_causal=True and attn_mask were both given: pass one of them (fold the triangle into attn_mask)"
         )
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"dropout_p={dropout_p}: it is a probability, between 0 and 1")
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
     rank = q.dim()
     q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
-    settings = AttentionSettings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal)
+    settings = AttentionSettings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p)
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
     flat = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in (q, k, v)]

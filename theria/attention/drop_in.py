@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from theria.attention.registry import attention, backend_names
+from theria.attention.registry import attention, check_backend
 
 
 class ScaledDotProductAttention(Protocol):
@@ -30,10 +30,9 @@ def sdpa(backend: str) -> ScaledDotProductAttention:
     """A callable to put in place of ``F.scaled_dot_product_attention``, computed by the named backend.
 
     Raises:
-        ValueError: an unknown backend; when called, a ``dropout_p`` that is not zero.
+        ValueError: an unknown backend; when called, a ``dropout_p`` that is not zero where the backend has no dropout.
     """
-    if backend not in backend_names():
-        raise ValueError(f"backend={backend!r} is unknown: the backends are {', '.join(backend_names())}")
+    check_backend(backend)
 
     def scaled_dot_product_attention(
         query: Tensor,
@@ -45,8 +44,6 @@ def sdpa(backend: str) -> ScaledDotProductAttention:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        if dropout_p:
-            raise ValueError(f"dropout_p={dropout_p}: no backend has dropout, pass dropout_p=0.0")
         return attention(
             query,
             key,
@@ -56,6 +53,7 @@ def sdpa(backend: str) -> ScaledDotProductAttention:
             is_causal=is_causal,
             attn_mask=attn_mask,
             enable_gqa=enable_gqa,
+            dropout_p=dropout_p,
         )
 
     return scaled_dot_product_attention

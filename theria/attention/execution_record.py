@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 _executed: ContextVar[list[str] | None] = ContextVar("executed", default=None)
 
 
@@ -22,6 +24,8 @@ def executed_backends() -> Iterator[list[str]]:
 
 def record(name: str) -> None:
     """Called by a backend where it computes a forward pass."""
+    if torch.compiler.is_compiling():  # Dynamo knows no context variables, and what it compiled runs without this line
+        return
     names = _executed.get()
     if names is not None:
         names.append(name)

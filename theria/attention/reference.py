@@ -26,8 +26,13 @@ def _attend(problem: Problem) -> Tensor:
     k, v = (repeat_heads(x.to(wide), heads) for x in (problem.k, problem.v))
     logits = masked_logits(problem.q.to(wide), k, problem.mask, problem.settings)
     if problem.mask is None:
-        return (torch.softmax(logits, dim=-1) @ v).to(problem.q.dtype)
+        return (_drop(torch.softmax(logits, dim=-1), problem) @ v).to(problem.q.dtype)
     # softmax of a row of −∞ is NaN: give such rows finite logits, and take their weights away again
     empty = (logits == -math.inf).all(dim=-1, keepdim=True)
     weights = torch.softmax(logits.masked_fill(empty, 0.0), dim=-1).masked_fill(empty, 0.0)
-    return (weights @ v).to(problem.q.dtype)
+    return (_drop(weights, problem) @ v).to(problem.q.dtype)
+
+
+def _drop(weights: Tensor, problem: Problem) -> Tensor:
+    p = problem.settings.dropout_p
+    return torch.dropout(weights, p, train=True) if p else weights

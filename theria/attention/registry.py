@@ -7,11 +7,16 @@ from functools import cache
 
 from torch import Tensor
 
+from theria.attention import reference
+from theria.attention.auto_backend import choose_backend
 from theria.attention.canonical_problem import Problem, canonical
+
+AUTO = "auto"
+"""What is given for a backend to have it chosen by `choose_backend`."""
 
 
 def backend_names() -> tuple[str, ...]:
-    """The names that ``attention(backend=…)`` takes."""
+    """The backends; ``attention(backend=…)`` takes ``"auto"`` too."""
     return ("reference", "custom", "triton")
 
 
@@ -25,6 +30,7 @@ def attention(
     is_causal: bool = False,
     attn_mask: Tensor | None = None,
     enable_gqa: bool = False,
+    dropout_p: float = 0.0,
 ) -> Tensor:
     """softmax(scale · q kᵀ + mask) v with first and second derivatives on every backend.
 
@@ -36,33 +42,40 @@ def attention(
         q: (…, H, T, D), or (T, D).
         k: (…, Hk, M, D); batch dimensions broadcast.
         v: (…, Hk, M, Dv).
-        backend: one of ``backend_names()``.
+        backend: one of ``backend_names()``, or ``"auto"``: what suits device, dtype and sizes (`choose_backend`);
+            ``executed_backends()`` tells which it was.
         scale: factor of the logits; 1/√D if None.
         is_causal: query t sees keys 0 … t.
         attn_mask: broadcasts to (…, H, T, M); boolean (True takes part) or additive and differentiable.
         enable_gqa: H may be a multiple of Hk, each key head serving H / Hk query heads in a row.
+        dropout_p: the probability with which a weight is dropped; ``reference`` alone has dropout.
 
     Raises:
         ValueError: an argument that does not fit, or that this backend does not support.
     """
-    run = _backend(backend)
-    problem = canonical(q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa)
+    check_backend(backend)
+    problem = canonical(
+        q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa, dropout_p=dropout_p
+    )
+    if backend == AUTO:
+        backend = choose_backend(problem)
+    if dropout_p and backend != "reference":
+        raise ValueError(f"dropout_p={dropout_p}: backend={backend!r} has no dropout, pass backend='reference'")
+    run = reference.attend if backend == "reference" else _load(backend)
     return run(problem).reshape(problem.output_shape)
 
 
-def _backend(name: str) -> Callable[[Problem], Tensor]:
-    if name not in backend_names():
-        raise ValueError(f"backend={name!r} is unknown: the backends are {', '.join(backend_names())}")
-    return _load(name)
+def check_backend(name: str) -> None:
+    """Raise ValueError for what ``attention(backend=…)`` does not take."""
+    if name != AUTO and name not in backend_names():
+        raise ValueError(f"backend={name!r} is unknown: the backends are {', '.join(backend_names())}, or 'auto'")
 
 
 @cache
 def _load(name: str) -> Callable[[Problem], Tensor]:
     """Imports a backend when it is first used: triton is heavy and may be absent."""
-    from theria.attention import functions, reference
+    from theria.attention import functions
 
-    if name == "reference":
-        return reference.attend
     if name == "custom":
         from theria.attention.custom import CustomEngine
 

@@ -1,0 +1,1 @@
+"""Attention that is twice differentiable inside other libraries: one module a library, imported by its user."""
