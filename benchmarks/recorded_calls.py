@@ -241,14 +241,28 @@ def record(python: Path, folder: Path, requirement: str) -> dict[str, Any]:
     }
 
 
-def measure(python: Path, folder: Path, requirement: str, found: dict[str, Any], calls: str) -> None:
-    """Add what is said of the callables when they are called so."""
-    report = lint(python, unpack(python, folder, requirement), found["called"], calls) if found["called"] else {}
-    for path, symbols in found["called"].items():
-        for symbol in symbols:
-            key = f"{path}:{symbol}"
-            told = {name: report.get(key, {}).get(name) for name in ("verdict", "reason")}
-            found["targets"].setdefault(key, {})[calls] = told
+def measure(python: Path, place: Path, found: dict[str, Any], calls: str, path: str) -> None:
+    """Add what is said of the callables of a file when they are called so."""
+    report = lint(python, place, [path], calls)
+    for symbol in found["called"][path]:
+        key = f"{path}:{symbol}"
+        told = {name: report.get(key, {}).get(name) for name in ("verdict", "reason")}
+        found["targets"].setdefault(key, {})[calls] = told
+
+
+def complete(python: Path, folder: Path, requirement: str, ways: Iterable[str]) -> dict[str, Any]:
+    """What is known of a package, once what was not known yet is found out; a file at a time, for it takes long."""
+    kept = folder / "results" / f"{requirement.partition('==')[0]}.json"
+    kept.parent.mkdir(exist_ok=True)
+    place = unpack(python, folder, requirement)
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else record(python, folder, requirement)
+    kept.write_text(json.dumps(found, indent=1))
+    for calls in ways:
+        for path, symbols in found["called"].items():
+            if not all(calls in found["targets"].get(f"{path}:{symbol}", {}) for symbol in symbols):
+                measure(python, place, found, calls, path)
+                kept.write_text(json.dumps(found, indent=1))
+    return found
 
 
 def count(targets: Mapping[str, Any], calls: str) -> int:
@@ -286,17 +300,9 @@ def main() -> None:
     print("| --- " * 9 + "|")
     reports = {}
     for requirement in PACKAGES:
-        name = requirement.partition("==")[0]
-        kept = folder / "results" / f"{name}.json"
-        if given.packages and name not in given.packages:
+        if given.packages and requirement.partition("==")[0] not in given.packages:
             continue
-        kept.parent.mkdir(exist_ok=True)
-        found = json.loads(kept.read_text()) if kept.exists() else record(python, folder, requirement)
-        for calls in given.calls:
-            if not all(calls in told for told in found["targets"].values()) or not found["targets"]:
-                measure(python, folder, requirement, found, calls)
-            kept.write_text(json.dumps(found, indent=1))
-        reports[requirement] = found
+        reports[requirement] = complete(python, folder, requirement, given.calls)
         print(row(requirement, reports[requirement]), flush=True)
     targets = {f"{name} {key}": told for name, found in reports.items() for key, told in found["targets"].items()}
     print(

@@ -30,6 +30,8 @@ TESTS = {
     "A [call](recorded-calls.md) na": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
     "Nothing is imported for a call": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
     "Objects are made without runni": "tests/launch/test_record.py::test_a_hostile_call_executes_nothing",
+    "Code that docs and tests show i": "tests/confirm/test_example_calls.py::"
+    "test_what_the_user_did_not_name_is_neither_read_nor_run",
     "A file of another form is not ": "tests/launch/test_record.py::"
     "test_a_broken_file_is_one_sentence_and_nothing_is_lost "
     "tests/launch/test_record.py::test_a_link_out_of_the_project_is_not_followed",

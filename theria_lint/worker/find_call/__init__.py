@@ -12,6 +12,9 @@ In short (`search.find_working_call`)::
         if a trial worked: return post_passes(best)
     raise CannotCallError                            # the error of the trial that got furthest
 
+Before any of this come recorded calls (`replayed_call`, made smaller by `replay_sizes` where they are slow), then code
+of docs and tests that comes to a call (`example_call`).
+
 Step by step, with the module that does it:
 
 1. Strategies (`strategies`). Choose by kind of target: `function_calls` binds functions, autograd Functions, wrappers
