@@ -149,7 +149,7 @@ class TreeWriter:
         """``module:qualified.name`` of a class or function, by which it can be found again where the target is run."""
         home, place = getattr(held, "__module__", None), getattr(held, "__qualname__", "")
         name = getattr(held, "__name__", "")
-        if home is None and getattr(torch, name, None) is held:  # PyTorch's own in C++
+        if isinstance(held, BuiltinFunctionType) and getattr(torch, name, None) is held:  # whatever its module is
             return f"torch:{name}"
         module = sys.modules.get(home or "")
         found: Any = module

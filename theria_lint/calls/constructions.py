@@ -37,13 +37,36 @@ def _remember(instance: Any, built: Built | None) -> None:
 
 
 def find_constructor(instance: Any) -> Built | None:
-    """What an object was built with, or one of the same class and the same parameters; None where nobody saw it."""
+    """What an object was built with, or one of the same class and the same parameters; None where nobody saw it.
+
+    PyTorch's own modules are not watched: they know it themselves.
+    """
     found = _CONSTRUCTED.get(id(instance))
     if found is not None:
         return found[1]
+    if type(instance).__module__.startswith("torch.nn."):
+        return _read_attributes(instance)
     built = next((built for alive, built in _CONSTRUCTED.values() if built and _is_copy(instance, alive())), None)
     _remember(instance, built)
     return built
+
+
+def _read_attributes(module: Any) -> Built | None:
+    """What one of PyTorch's modules was built with, by the attributes that have the names of parameters."""
+    if type(module).__name__ == "Sequential":
+        return Built(tuple(module), {})
+    if type(module).__name__ == "ModuleList":
+        return Built((list(module),), {})
+    given: dict[str, Any] = {}
+    for name, parameter in inspect.signature(type(module)).parameters.items():
+        if name in ("device", "dtype"):
+            continue
+        if hasattr(module, name):
+            value = getattr(module, name)
+            given[name] = value is not None if name == "bias" and not isinstance(value, bool) else value
+        elif parameter.default is inspect.Parameter.empty:
+            return None
+    return Built((), given)
 
 
 def _is_copy(instance: Any, other: Any) -> bool:
