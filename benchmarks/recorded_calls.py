@@ -27,7 +27,7 @@ ROOT = Path(__file__).absolute().parents[1]
 
 
 class Package(NamedTuple):
-    """What is linted of a source distribution, the command that calls it, and what that needs beside the package."""
+    """What of a source distribution is linted (paths, spaces between), the command that calls it, and its needs."""
 
     place: str
     command: tuple[str, ...]
@@ -152,7 +152,9 @@ PACKAGES = {
     ),
     "x-transformers==2.31.10": Package("x_transformers", SCRIPT, script=_X_TRANSFORMERS),
     "torch-geometric==2.8.1": Package("torch_geometric/nn", SCRIPT, script=_GEOMETRIC),
-    "transformers==5.23.0": Package("src/transformers", SCRIPT, script=_TRANSFORMERS),
+    "transformers==5.23.0": Package(
+        "src/transformers/models/bert src/transformers/models/llama", SCRIPT, script=_TRANSFORMERS
+    ),
 }
 
 WAYS = ("recorded", "guessed")
@@ -226,7 +228,7 @@ def record(python: Path, folder: Path, requirement: str) -> dict[str, Any]:
     """Which callables the command of a package called, and what it took."""
     package, place = PACKAGES[requirement], unpack(python, folder, requirement)
     _, _, plain = run([python, *package.command], place, package.variables)
-    recording = [sys.executable, "-m", "theria_lint", "record", package.place, "--", python, *package.command]
+    recording = [sys.executable, "-m", "theria_lint", "record", *package.place.split(), "--", python, *package.command]
     code, said, spent = run(recording, place, package.variables)
     _, _, scan = run([*recording[: recording.index("--") + 1], "true"], place, package.variables)
     called = list_called(place / ".theria" / "calls")
