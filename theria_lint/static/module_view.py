@@ -106,6 +106,19 @@ class ModuleView:
             if is_autograd_function(self.index, scope) and any(child in active for child in scope.children)
         ]
 
+    @cached_property
+    def kept_results(self) -> list[ResolvedName]:
+        """What is called outside attention code, and its result given a name, by modules, classes and constructors."""
+        attention = self.attention
+        found: list[ResolvedName] = []
+        for scope in self.everywhere:
+            if scope in attention.active or (scope.kind == "function" and scope not in attention.setup):
+                continue
+            for node in scope.select_nodes(ast.Assign):
+                if isinstance(node.value, ast.Call) and (meanings := scope.names.resolve_node(node.value.func)):
+                    found.append(ResolvedName(CodeSite(node.value.func, scope, scope.names, False), meanings))
+        return found
+
     def find_sites(self, where: str = "attention") -> list[CodeSite]:
         """The nodes of attention code, or of another part of the module, in source order."""
         if where not in self._sites:

@@ -54,19 +54,14 @@ def _list_names(code: ModuleView, match: RuleMatch) -> list[ResolvedName]:
     found = code.find_names("attention" if match.where == RECORDED else match.where)
     if match.kind != "context" or match.where not in ("attention", RECORDED):
         return found
-    active = code.attention.active
-    return [*found, *(n for n in code.find_names("anywhere") if n.site.scope not in active and _is_held(code, n.site))]
+    made = (name for name in code.kept_results if not match.names.isdisjoint(name.meanings))
+    return [*found, *(name for name in made if _is_entered(code, name.site))]
 
 
-def _is_held(code: ModuleView, site: CodeSite) -> bool:
-    """Whether a context is made and given a name under which attention code enters it: ``with self.quiet:``."""
-    scope = site.scope
+def _is_entered(code: ModuleView, site: CodeSite) -> bool:
+    """Whether attention code enters a context by the name that is given to it: ``with self.quiet:``."""
     statement = code.index.find_statement(site.node)
-    call = code.index.parents.get(site.node)
-    if (scope.kind == "function" and scope not in code.attention.setup) or not isinstance(statement, ast.Assign):
-        return False
-    if not isinstance(call, ast.Call) or call.func is not site.node or statement.value is not call:
-        return False
+    assert isinstance(statement, ast.Assign)
     names = {(get_dotted_name(target) or "").rpartition(".")[2] for target in statement.targets}
     entered = (node for user in code.active for node in user.nodes if isinstance(node, ast.Name | ast.Attribute))
     return any(
