@@ -48,6 +48,11 @@ _KEEPERS = frozenset({"cache", "caches", "buffer", "bank", "store", "pool", "que
 _MEMORIES = frozenset({"ttt", "memory", "memories", "titans", "fastweight", "fastweights"})
 # Parts of attention, and what stands beside it, by the words that their names add to it.
 _PARTS = make_word_set("drop dropout norm layernorm rmsnorm proj projection out mask bias scale gate pos heads dim")
+# The names of operations that attend, as a pattern.
+OPERATION = (
+    r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
+    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention|edge_softmax)"
+)
 # Functions of these names make inputs and measure; what they do to tensors is their own affair.
 _TRIAL_WORDS = frozenset({"bench", "benchmark", "benchmarks", "generate", "profile"})
 _PREPARING_WORDS = make_word_set(

@@ -19,11 +19,7 @@ from theria_lint.static.dataflow import (
 from theria_lint.static.gradient_calls import takes_gradients
 from theria_lint.static.scopes import Scope, get_callee_name
 
-OPERATION = (
-    r"(?:scaled_dot_product_\w*attention|multi_head_attention_forward|flex_attention|memory_efficient_attention\w*"
-    r"|_?flash_attn\w*func|flash_attention\w*|sageattn\w*|xformers_attention|edge_softmax)"
-)
-_OPERATION = re.compile(OPERATION)
+_OPERATION = re.compile(attention_names.OPERATION)
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
 _OTHER_SOFTMAX = attention_names.make_word_set(
     "loss entropy ce router routing gate gating experts moe sample sampler generate"

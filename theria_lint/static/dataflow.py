@@ -9,6 +9,13 @@ from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.scopes import ModuleIndex, Scope
 
 PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
+# Softmaxes under other names.
+NORMALISERS = frozenset({"sparsemax", "entmax", "entmax15", "entmax_bisect"})
+# What these give is a sum over the keys, or over the edges of a node.
+REDUCERS = make_word_set(
+    "sum nansum cumsum scatter_add scatter_add_ index_add index_add_ scatter scatter_sum scatter_reduce "
+    "scatter_reduce_ segment_sum segment_reduce einsum matmul bmm"
+)
 # What these give of a tensor is no tensor, or none that gradients flow through.
 METADATA = make_word_set(
     "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "

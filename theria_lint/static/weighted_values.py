@@ -8,7 +8,9 @@ from itertools import combinations
 
 from theria_lint.static import attention_names
 from theria_lint.static.dataflow import (
+    NORMALISERS,
     PRODUCTS,
+    REDUCERS,
     collect_derived_names,
     collect_influencing_names,
     get_assignments,
@@ -18,13 +20,7 @@ from theria_lint.static.dataflow import (
 from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_self_name
 
 _PRODUCTS = PRODUCTS | {"mul", "multiply", "mul_"}
-NORMALISERS = frozenset({"sparsemax", "entmax", "entmax15", "entmax_bisect"})
 _EXPONENTIALS = frozenset({"exp", "exp_", "exp2"})
-# What these give is a sum over the keys, or over the edges of a node.
-REDUCERS = attention_names.make_word_set(
-    "sum nansum cumsum scatter_add scatter_add_ index_add index_add_ scatter scatter_sum scatter_reduce "
-    "scatter_reduce_ segment_sum segment_reduce einsum matmul bmm"
-)
 # What chooses or scores weighs no values: the words of functions, of classes and of what a softmax is taken of.
 _CHOICES = attention_names.make_word_set(
     "loss losses entropy ce router routers routing gate gates gating expert experts moe sample sampler generate focal "

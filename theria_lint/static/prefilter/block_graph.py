@@ -12,10 +12,10 @@ from theria_lint.static.attention_names import names_attention
 from theria_lint.static.prefilter.entry_points import (
     count_products,
     find_attending_aliases,
+    find_attending_calls,
     find_renamed_operations,
     may_be_entry_point,
     may_make_weights,
-    may_run_foreign_attention,
     takes_softmax,
 )
 from theria_lint.static.prefilter.textual_names import find_word
@@ -67,6 +67,7 @@ class BlockGraph:
         self._entry_points: dict[TopLevelBlock, bool] = {}
         self._naming: dict[str, list[TopLevelBlock]] = {}
         self._named: dict[str, bool] = {}
+        self._lines: dict[TopLevelBlock, list[TopLevelBlock]] = {}
         self._above = self._make_upward_closure()
         self._led = Closure(
             (lambda block: block.get_mentions(), self._get_defining_blocks),
@@ -83,6 +84,12 @@ class BlockGraph:
             )
         return self._entry_points[block]
 
+    def may_use_operation(self, text: str) -> bool:
+        """Whether a part of a block may attend by what the module makes elsewhere: renamed operations, or weights."""
+        if self._operations and not self._operations.isdisjoint(IDENTIFIER.findall(text)):
+            return True
+        return bool(self._weight_makers) and count_products(text) > 0
+
     def may_run_attention(self, block: TopLevelBlock) -> bool:
         """Whether a block may be attention code, or run some of this file or another."""
         return block in self._leading
@@ -90,19 +97,26 @@ class BlockGraph:
     @cached_property
     def _leading(self) -> set[TopLevelBlock]:
         """The blocks from which a way leads to one that may be attention code, or that may run some of another file."""
-        aliases = find_attending_aliases(self.blocks.masked)
-        starts = (
-            block
-            for block in self.blocks.all
-            if self.is_entry_point(block) or may_run_foreign_attention(block, aliases)
-        )
         leading = self._make_upward_closure()
-        leading.add(starts)
+        leading.add(filter(self.begins_attention, self.blocks.all))
         return leading.blocks
 
-    def collect_ways_to_attention(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
-        """The blocks on the ways from some blocks to attention code that they may run."""
-        return self.collect_callees(blocks) & self._leading
+    def begins_attention(self, block: TopLevelBlock) -> bool:
+        """Whether a block may be attention code by itself, or run some of another file."""
+        return block in self._running_foreign or self.is_entry_point(block)
+
+    @cached_property
+    def _running_foreign(self) -> set[TopLevelBlock]:
+        """The definitions that may call attention of another file, or make a module of it, by the names they say."""
+        masked = self.blocks.masked
+        aliases = (find_word(masked, alias) for alias in find_attending_aliases(masked))
+        calling = set(map(self.blocks.find_block_at, chain(find_attending_calls(masked), *aliases)))
+        return {block for block in calling if block is not None and block.named and block.body is None}
+
+    def collect_all_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
+        """The blocks on the ways from attention code to some others, and from there to what makes it attention code."""
+        found = self.collect_blocks_on_ways(blocks)
+        return found | (self.collect_callees(found) & self._leading) if found else found
 
     def _uses_weights(self, block: TopLevelBlock) -> bool:
         """Whether a block multiplies what a function may return that ends in a softmax of a product."""
@@ -214,6 +228,10 @@ class BlockGraph:
         """Some blocks, those that define what they name, and what these name."""
         return set(Closure((lambda block: block.get_mentions(), self._get_defining_blocks)).add(blocks))
 
+    def defines(self, name: str) -> bool:
+        """Whether the module defines a name, at whatever level."""
+        return name in self._defining
+
     def find_definitions(self, names: Iterable[str]) -> set[TopLevelBlock]:
         """The blocks that define some names, at whatever level."""
         return {found for name in names for found in self._defining.get(name, ())}
@@ -228,6 +246,16 @@ class BlockGraph:
         if name not in self._named:
             self._named[name] = any(map(self.has_way, self._defining.get(name, ())))
         return self._named[name]
+
+    def collect_line(self, block: TopLevelBlock) -> list[TopLevelBlock]:
+        """A class and what it inherits from, as far as the module defines it."""
+        if block not in self._lines:
+            self._lines[block] = list(self.add_base_classes({block}))
+        return self._lines[block]
+
+    def collect_heirs(self, block: TopLevelBlock) -> list[TopLevelBlock]:
+        """A class and those that inherit from it."""
+        return Closure((lambda one: one.names, self._get_heirs)).add([block])
 
     def add_base_classes(self, needed: set[TopLevelBlock]) -> set[TopLevelBlock]:
         """Add what the classes inherit from."""

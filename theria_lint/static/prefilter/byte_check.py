@@ -7,14 +7,14 @@ import unicodedata
 
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
+from theria_lint.static.dataflow import NORMALISERS
 from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, get_triggers
-from theria_lint.static.weighted_values import NORMALISERS
 
 # A name that is assigned or passed, or a parameter.
 _BOUND = re.compile(rb"(?<![.\w])_*(?:[xX]_*)?[kKvV]\w*(?=[ \t]*[,=:)])")
 _WORD = re.compile(rb"\w+")
 _ACRONYM = re.compile(rb"sdpa|mha|mqa|gqa|mla|attend")
-_EXPONENTIAL = re.compile(rb"exp[2_]?[\s\\]*\(")
+_EXPONENTIAL = re.compile(rb"exp(?<!\wexp)[2_]?[\s\\]*\(")
 # An identifier that can name a query, whatever follows the first letters: `q`, `q_states`, `query_layer`, `xq`.
 _QUERY = re.compile(rb"[qQ](?:s|ry|RY|uer(?:y|ies)|UER(?:Y|IES))?(?:_\w*|[0-9]*)(?![A-Za-z])")
 # In lower case, here and below: what computes attention says one of these, or is named after it.

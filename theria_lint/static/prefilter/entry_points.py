@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
 
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
-from theria_lint.static.attention_patterns import OPERATION
-from theria_lint.static.dataflow import PRODUCTS
+from theria_lint.static.dataflow import NORMALISERS, PRODUCTS, REDUCERS
 from theria_lint.static.gradient_calls import GRADIENT_NAMES
 from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, TopLevelBlock
-from theria_lint.static.weighted_values import NORMALISERS, REDUCERS
 
 _CLASS = re.compile(r"class[ \t]+(\w+)")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
@@ -24,22 +22,27 @@ _NEAR = 200
 _DECORATOR = re.compile(r"\n[ \t]*@[^\n]*(?=\n[ \t]*(?:@|def|class|async))")
 _MULTIHEAD = re.compile(r"MultiheadAttention|Transformer(?:(?:En|De)coder(?:Layer)?)?(?!\w)")
 _MULTIHEAD_CALL = re.compile(rf"(?:{_MULTIHEAD.pattern})[\s\\]*[(,)]")
-_CALLED_NAME = re.compile(r"(?<!\w)(\w++)[\s\\]*\(")
-_ALIAS = re.compile(r"(?<!\w)(\w++)[\s\\]+as[\s\\]+(\w+)")
+_ALIAS = re.compile(r"as(?<=[\s\\]as)[\s\\]+(\w+)")
+_LAST_NAME = re.compile(r"\w+(?=[\s\\]+\Z)")
 _ATTENDING_HINTS = ("attn", "attention", "sdpa", "mha", "mqa", "gqa", "mla", "attend", "transformer")
+_ATTENDING_CALL = re.compile(rf"(?:{'|'.join(_ATTENDING_HINTS)})\w*[\s\\]*\(")
 _DEFINED_NAME = re.compile(r"(?:def|class)[ \t]+(\w+)")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 # The literal comes first: the engine then skips to it instead of trying every place.
+_GRADIENT_CALLS = tuple((name, re.compile(rf"{name}(?<!\w{name})[\s\\]*\(")) for name in sorted(GRADIENT_NAMES))
 _PRODUCTS = tuple((word, re.compile(rf"{word}(?<!\w{word})(?!\w)")) for word in PRODUCTS)
 # Names that can be for q, k or v.
 _SOME_VARIABLE = tuple(re.compile(rf"{letter}(?<![a-wyzA-WYZ0-9.]{letter})") for letter in ("[qQ]", "[kK]", "[vV]"))
 _VARIABLE = re.compile(r"(?<![\w.])_*(?:[xX]_*)?[qkvQKV]\w*")
+_EXPONENTIAL = re.compile(r"(?<!\w)exp[2_]?[\s\\]*\(")
+# Between two operands: no unpacking, no power.
+_TIMES = re.compile(r"[\w)\]}][\s\\]*\*(?![*=])")
 # A part of every name of an operation: a text without any is not searched.
 _HINTS = (
     *("scaled_dot_product_", "multi_head_attention_forward", "flex_attention", "memory_efficient_attention"),
     *("flash_att", "sageattn", "xformers_attention", "edge_softmax"),
 )
-_OPERATION = re.compile(rf"(?<!\w){OPERATION}")
+_OPERATION = re.compile(rf"(?<!\w){attention_names.OPERATION}")
 _WORD_END = re.compile(r"(?!\w)")
 _RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
 _ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=")
@@ -55,9 +58,7 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
     text = block.text
     if block.body is not None:
         return False
-    if any(attention_names.is_attention_class_name(name) for name in _CLASS.findall(text)) or _MULTIHEAD_CALL.search(
-        text
-    ):
+    if any(map(attention_names.is_attention_class_name, _CLASS.findall(text))) or names_multihead(text):
         return True
     if ("MessagePassing" in text and takes_softmax(text)) or _may_write_memory(text):
         return True
@@ -70,10 +71,15 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
     return bool(tests) and any(test(piece) for piece in block.split_pieces() for test in tests)
 
 
+def names_multihead(text: str) -> bool:
+    """Whether a text makes or names a module of PyTorch's that attends."""
+    return _MULTIHEAD_CALL.search(text) is not None
+
+
 def may_method_be_entry_point(method: str) -> bool:
     """Whether a method of this text may be attention code by what it takes and computes."""
     found = INNER.finditer(method)
-    return any(test(method) for test in (*_COMPUTING, _may_take_gradients)) or any(
+    return any(test(method) for test in (*_COMPUTING, may_take_gradients)) or any(
         _may_be_attention(method, match, False) for match in found
     )
 
@@ -87,7 +93,7 @@ def _iter_method_starts(block: TopLevelBlock) -> Iterator[int]:
 def _may_compute_attention(text: str) -> bool:
     """Whether a function of a text may compute attention of what it takes or makes."""
     if takes_softmax(text):
-        return "*" in text or count_products(text) > 0 or "mul" in text or _may_make_qkv(text)
+        return count_products(text) > 0 or "mul" in text or _may_make_qkv(text) or _TIMES.search(text) is not None
     return count_products(text) >= 2 and _may_make_qkv(text)
 
 
@@ -95,23 +101,25 @@ def _may_normalise(text: str) -> bool:
     """Whether a function of a text may weigh values by normalised scores under another name than softmax."""
     if any(name in text for name in NORMALISERS):
         return True
-    return "exp" in text and "/" in text and any(name in text for name in REDUCERS)
+    if "exp" not in text or "/" not in text or not any(name in text for name in REDUCERS):
+        return False
+    return _EXPONENTIAL.search(text) is not None
 
 
 def _may_write_memory(text: str) -> bool:
     """Whether a function of a text may take gradients of a memory."""
-    if not _may_take_gradients(text):
+    if not may_take_gradients(text):
         return False
     if any(map(attention_names.is_memory_name, _DEFINED_NAME.findall(text))):
         return True
     return {"k", "v"} <= attention_names.collect_roles(_VARIABLE.findall(text))
 
 
-def _may_take_gradients(text: str) -> bool:
+def may_take_gradients(text: str) -> bool:
     """Whether a function of a text may differentiate something and use what comes of it."""
     if ".backward" in text and ".grad" in text:
         return True
-    return any(name in text for name in GRADIENT_NAMES) and not GRADIENT_NAMES.isdisjoint(_CALLED_NAME.findall(text))
+    return any(name in text and call.search(text) is not None for name, call in _GRADIENT_CALLS)
 
 
 def _may_pass_qkv_on(text: str) -> bool:
@@ -119,25 +127,27 @@ def _may_pass_qkv_on(text: str) -> bool:
     return _ENTRY.search(text) is not None and _may_make_qkv(text)
 
 
-def may_run_foreign_attention(block: TopLevelBlock, aliases: Set[str]) -> bool:
-    """Whether a function or class may call attention of another file, or make a module of it, by the names it says.
-
-    ``aliases``: other names that the module gives to such.
-    """
-    if not block.named or block.body is not None:
-        return False
-    lower = block.text.lower()
-    if not any(word in lower for word in _ATTENDING_HINTS) and (
-        not aliases or aliases.isdisjoint(block.get_mentions())
-    ):
-        return False
-    return any(name in aliases or _names_attending(name) for name in _CALLED_NAME.findall(block.text))
+def find_attending_calls(text: str) -> Iterator[int]:
+    """Where a text calls what is named after attention or a transformer."""
+    lower = text.lower()
+    if any(hint in lower for hint in _ATTENDING_HINTS):
+        for match in _ATTENDING_CALL.finditer(lower):
+            start = match.start()
+            while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
+                start -= 1
+            name = IDENTIFIER.match(text, start)
+            if name is not None and _names_attending(name[0]):
+                yield start
 
 
 def find_attending_aliases(text: str) -> set[str]:
     """The names that the imports of a text give to what is named after attention or a transformer."""
-    pairs = _ALIAS.findall(text) if " as " in text else ()
-    return {alias for name, alias in pairs if _names_attending(name)}
+    found: set[str] = set()
+    for match in _ALIAS.finditer(text):
+        name = _LAST_NAME.search(text, max(0, match.start() - _NEAR), match.start())
+        if name is not None and _names_attending(name[0]):
+            found.add(match[1])
+    return found
 
 
 @lru_cache(maxsize=8192)

@@ -25,12 +25,14 @@ from theria_lint.static.dataflow import METADATA
 from theria_lint.static.gradient_calls import GRADIENT_NAMES
 from theria_lint.static.prefilter.block_graph import BlockGraph, list_given_names
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point
+from theria_lint.static.prefilter.reached_code import CodePiece, ReachedCode
 from theria_lint.static.prefilter.textual_names import find_word, mask_source
 from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
 from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, find_words, get_triggers
 from theria_lint.static.scopes import NameTable
 
 _CONTINUED = re.compile(r"\\\r?\n(?=\S)")
+_RENAMED = tuple(f"{name} as " for name in sorted(GRADIENT_NAMES))
 _RENAMED_GRADIENT = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(GRADIENT_NAMES))}) as \w")
 # Members that a string names, which `mask_source` blanks.
 _SPELT = re.compile(r",\s*[\"'](?:detach_?|data)[\"']\s*\)")
@@ -57,7 +59,7 @@ def _is_unreadable_as_text(masked: str) -> bool:
     Form feeds before a statement, line ends of old Macs, identifiers that Python normalises, continued lines that
     begin in the first column, ops that are known by a string, other names for what takes gradients.
     """
-    if " as " in masked and _RENAMED_GRADIENT.search(masked) is not None:
+    if any(name in masked for name in _RENAMED) and _RENAMED_GRADIENT.search(masked) is not None:
         return True
     if not masked.isascii() or "\f" in masked or "register_autograd" in masked or _CONTINUED.search(masked) is not None:
         return True
@@ -99,10 +101,15 @@ def _select_needed(
     graph = BlockGraph(blocks)
     relevance = TriggerFilter(graph, wanted)
     said: dict[TopLevelBlock, list[tuple[int, str]]] = {}
+    running: list[CodePiece] = []
     for offset, word in found:
         block = blocks.find_block_at(offset)
-        if block is not None and not _is_import_block(block) and relevance.is_relevant(block, offset, word):
+        if block is None or _is_import_block(block) or not relevance.may_be_suspect(block, offset, word):
+            continue
+        pieces = relevance.find_running(block, offset, word)
+        if pieces or relevance.counts_anywhere(block, offset, word):
             said.setdefault(block, []).append((offset, word))
+            running += pieces
     needed, roots = set(said), set[TopLevelBlock]()
     ways: list[TopLevelBlock] = []
     given: set[str] = set()
@@ -110,7 +117,8 @@ def _select_needed(
         words = {word for _, word in places}
         if wanted.always.issuperset(words):
             continue
-        ways.append(block)
+        if not wanted.anywhere.isdisjoint(words):
+            ways.append(block)
         if not BACKWARD.isdisjoint(words) or any(word.startswith(HOOKS) for word in words):
             roots.add(block)
         for offset, word in places:
@@ -118,9 +126,10 @@ def _select_needed(
                 given.update(list_given_names(block, offset))
     ways += graph.find_definitions(given)
     ways += graph.collect_callees(roots)
-    needed.update(ways, graph.collect_blocks_on_ways(ways))
+    needed.update(ways, graph.collect_all_ways(ways))
+    if running:
+        needed |= relevance.reached.collect_ways(running)
     needed |= graph.find_weight_makers(needed)
-    needed |= graph.collect_ways_to_attention(needed)
     return graph.add_base_classes(needed) if needed else None
 
 
@@ -178,21 +187,28 @@ class TriggerFilter:
     def __init__(self, graph: BlockGraph, wanted: Triggers) -> None:
         self._graph = graph
         self._blocks = graph.blocks
+        self.reached = ReachedCode(graph)
         self._wanted = wanted
         self._running: dict[tuple[str, str], bool] = {}
         self._said: dict[tuple[TopLevelBlock, tuple[str, ...]], bool] = {}
 
-    def is_relevant(self, block: TopLevelBlock, offset: int, word: str) -> bool:
-        """Whether the trigger ``word`` at a place of a block can be a suspect."""
+    def may_be_suspect(self, block: TopLevelBlock, offset: int, word: str) -> bool:
+        """Whether the trigger ``word`` at a place of a block can be a suspect, whatever runs it."""
         if word in BACKWARD and word != _DECORATOR and not self._says(block, _FUNCTION):
             return False
         if word in self._wanted.converters and not self._may_convert_tensor(offset):
             return False
-        if word in _BESIDE and not self._says(block, _BESIDE[word]):
-            return False
+        return word not in _BESIDE or self._says(block, _BESIDE[word])
+
+    def find_running(self, block: TopLevelBlock, offset: int, word: str) -> list[CodePiece]:
+        """The pieces that attention code may run and that make a trigger count."""
+        if word in self._wanted.always or not self._may_run_method(offset, word):
+            return []
+        return self.reached.find_running(block, offset)
+
+    def counts_anywhere(self, block: TopLevelBlock, offset: int, word: str) -> bool:
+        """Whether a trigger counts outside attention code."""
         if word in self._wanted.always:
-            return True
-        if self._may_run_method(offset, word) and self._graph.has_way(block):
             return True
         if word in self._wanted.inner:
             return any(_is_inner_loop(name) for name in _FUNCTION_NAME.findall(block.text))
