@@ -4,7 +4,8 @@ It answers in two steps, and these are all that the rest of the static stage kno
 whole files by their bytes (`byte_check`). `reduce_source` blanks the parts of a module that cannot hold a suspect
 (`reduction`): it splits the masked text into `top_level_blocks`, finds `triggers` (whose names `textual_names`
 resolves), and keeps every block on a way (`block_graph`) from a possible attention function (`entry_points`) to a
-trigger, followed method by method (`reached_code`). A property test compares the result with parsing the whole file. No detector imports this package.
+trigger, followed method by method (`reached_code`). A property test compares the result with parsing the whole file.
+No detector imports this package.
 """
 
 from __future__ import annotations
