@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -76,3 +77,14 @@ def test_classes_of_others_are_not_handed_over() -> None:
     reader = TreeReader(lambda name, told: torch.zeros(1), __name__)
     with pytest.raises(LostArgumentError):
         reader.read({"class": "subprocess:Popen"}, "x")
+
+
+@dataclass
+class Settings:
+    width: int = 3
+
+
+def test_a_dataclass_keeps_what_is_no_field() -> None:
+    settings = Settings(5)
+    settings.__dict__["_chosen"] = "eager"
+    assert vars(read(settings)) == {"width": 5, "_chosen": "eager"}

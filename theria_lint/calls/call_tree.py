@@ -182,9 +182,10 @@ def _drop_repetition(tensor: Tensor) -> Tensor:
 
 def _read_state(value: Any) -> dict[str, Any] | None:
     """The attributes of an object that is data: a dataclass, or one that holds nothing but its attributes."""
-    if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
     state = getattr(value, "__dict__", None)
+    if is_dataclass(value):  # which may hold more than its fields
+        told = {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
+        return told | (state or {})
     slots = any(getattr(cls, "__slots__", ()) for cls in type(value).__mro__)
     return dict(state) if isinstance(state, dict) and not slots else None
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from theria.probes.point import trial
 from theria.verdicts import Verdict
 from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.model import TargetKind
@@ -92,6 +93,22 @@ def test_what_bears_no_cut_is_measured_along_directions(
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")
     assert report.verdict.unsafe is verdict.unsafe
+
+
+def test_dropout_is_the_same_in_every_call() -> None:
+    class Dropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(4, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).chunk(3, -1)
+            return nn.functional.dropout((q @ k.transpose(-1, -2)).softmax(-1), 0.5, self.training) @ v
+
+    found = replay(Dropped, torch.randn(2, 20, 4), constructor=())
+    made = found.make_call()
+    first, second = (trial(made.compute_output, made.inputs, 0) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_a_cut_that_takes_another_path_is_not_made(slow: None) -> None:

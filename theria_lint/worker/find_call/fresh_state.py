@@ -248,8 +248,12 @@ class FreshCall:
         return self._function(*values, **others)
 
     def _check(self, *values: Any, **others: Any) -> None:
-        """The first call of a module, which makes sure that what comes out means something: it is several calls."""
-        self._function(*values, **others)
+        """The first call of a module, which makes sure that what comes out means something: it is several calls.
+
+        It draws no random numbers of the call that counts.
+        """
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            self._function(*values, **others)
         self._checked = True
         if not self._state.has_all_parameters():
             self._state = TargetState(self._module, self._home)
