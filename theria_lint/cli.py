@@ -16,6 +16,8 @@ from theria_lint.errors import UserError
 from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from theria_lint.result import LintReport, Progress
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
@@ -200,15 +202,20 @@ def _lint_and_report(
     from theria_lint.report.summary import compute_exit_code
 
     view = _make_view(options)
+    said: list[str] = []
     if options["diff"]:
-        report = _print_patch(report)
+        from theria_lint.report.patch import count_rewrites, make_patch
+
+        patch, left_out = make_patch(report)
+        said = [*left_out, count_rewrites(report)]
+        _print(patch)
     else:
         _print(render(report, _choose_format(settings, options), view), view.colour)
     for name, path in outputs:
         from theria_lint.sources.atomic_write import write_text
 
         write_text(path, render(report, name, ReportView(verbose=True, show_cleared=options["show_cleared"])))
-    _print_notes(report, options)
+    _print_notes(report, options, said)
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 
@@ -266,10 +273,17 @@ def _open_progress_line(options: dict[str, Any]) -> AbstractContextManager[Progr
     return ProgressLine(sys.stderr)
 
 
-def _print_notes(report: LintReport, options: dict[str, Any]) -> None:
-    """What is worth knowing about the run, beside the report: on standard error, one line each."""
-    for note in () if options["quiet"] else report.notes:
-        _say(f"Note: {_line(note)}")
+def _print_notes(report: LintReport, options: dict[str, Any], said: Sequence[str] = ()) -> None:
+    """What is worth knowing about the run, beside the report: on standard error; ``said`` is in words already."""
+    if options["quiet"]:
+        return
+    if report.notes:
+        from theria_lint.report.notes import list_note_lines
+
+        for line in list_note_lines(report.notes):
+            _say(line)
+    for sentence in said:
+        _say(f"Note: {_line(sentence)}")
 
 
 def _print(text: str | bytes, colour: bool = False) -> None:
@@ -317,21 +331,6 @@ def _give_up(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def _print_patch(report: LintReport) -> LintReport:
-    """Print what was verified; the report with what there is to say about it as notes."""
-    from dataclasses import replace
-
-    from theria_lint.model import Disposition
-    from theria_lint.report.patch import make_patch
-
-    text, left_out = make_patch(report)
-    _print(text)
-    confirmed = [finding for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
-    mended = sum(finding.rewrite is not None for finding in confirmed)
-    said = f"{mended} of {len(confirmed)} confirmed findings have a rewrite that was verified; no file was changed."
-    return replace(report, notes=(*report.notes, *left_out, said))
 
 
 def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:

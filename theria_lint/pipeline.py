@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from theria_lint.config import CALLS_DIR, Settings, list_named_symbols, name_module, names_file
 from theria_lint.result import Environment, LintError, LintReport, Progress, ScannedFile
 from theria_lint.sources.discovery import Discovery, discover_files
 from theria_lint.static.scan_files import scan_files
+
+if TYPE_CHECKING:
+    from theria_lint.reasons import Reason
 
 
 def lint_paths(
@@ -88,25 +92,30 @@ def _report_unlisted(found: Discovery) -> list[LintError]:
     return [LintError(path, None, f"cannot be listed: {reason}.") for path, reason in found.unlisted]
 
 
-def _make_notes(found: Discovery, files: Sequence[str]) -> list[str]:
-    notes = [f"{path} is excluded by the configuration." for path in found.excluded]
-    notes += [f"{path} is not heeded: it {reason}." for path, reason in found.unread]
+def _make_notes(found: Discovery, files: Sequence[str]) -> list[Reason]:
+    """What is worth knowing about which files are linted; most runs have nothing of the kind."""
+    if files and not (found.excluded or found.unread or found.outside):
+        return []
+    from theria_lint.reasons import Reason, ReasonCode
+
+    notes = [Reason(ReasonCode.EXCLUDED, {"file": path}) for path in found.excluded]
+    notes += [Reason(ReasonCode.NOT_HEEDED, {"file": path, "problem": reason}) for path, reason in found.unread]
     if found.outside:
-        first, *others = sorted(found.outside)
-        more = f" and {len(others)} more" if others else ""
-        notes.append(f"{first}{more}: links out of the directory that is checked are not followed; name them instead.")
-    return notes if files else [*notes, "No Python files found."]
+        notes.append(Reason(ReasonCode.LINKS_OUT, {"files": sorted(found.outside)}))
+    return notes if files else [*notes, Reason(ReasonCode.NO_FILES)]
 
 
-def _uncached(settings: Settings) -> list[str]:
+def _uncached(settings: Settings) -> list[Reason]:
     """Why results are not kept where they would be."""
     if not settings.cache:
         return []
     from theria_lint.cache import place_of
-    from theria_lint.sources.owned_folder import explain_refusal_to_keep
+    from theria_lint.sources.owned_folder import find_foreign_folder
 
-    return [
-        refused
-        for place in {*place_of(settings.cache_dir, settings.linted)}
-        if (refused := explain_refusal_to_keep(place))
-    ]
+    places = {*place_of(settings.cache_dir, settings.linted)}
+    foreign = [folder for place in places if (folder := find_foreign_folder(place))]
+    if not foreign:
+        return []
+    from theria_lint.reasons import Reason, ReasonCode
+
+    return [Reason(ReasonCode.CACHE_FOREIGN, {"folder": folder}) for folder in foreign]

@@ -28,6 +28,16 @@ class ReasonCode(StrEnum):
     OUTSIDE_WORKSPACE = "outside_workspace"
     AS_LAST_SAVED = "as_last_saved"
     NO_WORKER = "no_worker"
+    NO_TORCH = "no_torch"
+    INTERPRETER_WITHOUT_TORCH = "interpreter_without_torch"
+    INTERPRETER_UNTRUSTED = "interpreter_untrusted"
+    INTERPRETER_TRUSTED = "interpreter_trusted"
+    INTERPRETER_FAILS = "interpreter_fails"
+    INTERPRETER_UNFIT = "interpreter_unfit"
+    TORCH_NOT_IMPORTED = "torch_not_imported"
+    NO_CUDA = "no_cuda"
+    NO_GREETING = "no_greeting"
+    NO_SENSE = "no_sense"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
     NO_TARGET = "no_target"
@@ -61,6 +71,7 @@ class ReasonCode(StrEnum):
     NOTHING_TO_TRY = "nothing_to_try"
     SEARCH_TOO_SLOW = "search_too_slow"
     ADAPTER_FAILS = "adapter_fails"
+    ADAPTER_UNFIT = "adapter_unfit"
     WANTS_GPU = "wants_gpu"
     OUTPUT_NOT_FINITE = "output_not_finite"
     GRADIENTS_NOT_FINITE = "gradients_not_finite"
@@ -100,6 +111,15 @@ class ReasonCode(StrEnum):
     STALE_CALL = "stale_call"
     LOST_ARGUMENT = "lost_argument"
 
+    # Notes about the whole run.
+    NO_FILES = "no_files"
+    EXCLUDED = "excluded"
+    NOT_HEEDED = "not_heeded"
+    LINKS_OUT = "links_out"
+    CACHE_FOREIGN = "cache_foreign"
+    BASELINE_STALE = "baseline_stale"
+    CALL_FILE_UNUSED = "call_file_unused"
+
     # Rulings on a suspect.
     TARGET_INCONCLUSIVE = "target_inconclusive"
     TARGET_NOT_RUN = "target_not_run"
@@ -137,6 +157,8 @@ class Field(StrEnum):
     OPTIONAL_NUMBER = "number or null"
     FLAG = "true or false"
     REASON = "reason"
+    REASONS = "list of reasons"
+    VALUES = "values by name"
     SUSPECTS = "list of suspects (rule, line, path)"
     CHANGES = "list of blocks (block, before, after)"
 
@@ -144,6 +166,8 @@ class Field(StrEnum):
 _ERROR = {"kind": Field.TEXT, "message": Field.TEXT}
 _EXIT = {"signal": Field.OPTIONAL_TEXT, "exit_code": Field.OPTIONAL_NUMBER}
 _WHY = {"reason": Field.REASON}
+_FILE = {"file": Field.TEXT}
+_INTERPRETER = {"interpreter": Field.TEXT}
 _VERDICT = {"target": Field.TEXT, "verdict": Field.TEXT}
 _TARGET = {"target": Field.TEXT, **_WHY}
 _UNSAFE = {**_VERDICT, **_WHY}
@@ -177,7 +201,14 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     Ground.OTHER_CONFIGURATION: {"configuration": Field.TEXT, "verdict": Field.TEXT},
     Ground.NOT_PROBED: {"configuration": Field.TEXT, **_ERROR},
     ReasonCode.AS_LAST_SAVED: _WHY,
-    ReasonCode.NO_WORKER: {"message": Field.TEXT},
+    ReasonCode.NO_WORKER: {**_WHY, "looked_at": Field.REASONS},
+    ReasonCode.INTERPRETER_WITHOUT_TORCH: _INTERPRETER,
+    ReasonCode.INTERPRETER_UNTRUSTED: _INTERPRETER,
+    ReasonCode.INTERPRETER_TRUSTED: _INTERPRETER,
+    ReasonCode.INTERPRETER_FAILS: {**_INTERPRETER, "message": Field.TEXT},
+    ReasonCode.INTERPRETER_UNFIT: {**_INTERPRETER, **_WHY},
+    ReasonCode.TORCH_NOT_IMPORTED: _ERROR,
+    ReasonCode.NO_SENSE: {"problem": Field.TEXT},
     ReasonCode.NOT_REWRITTEN: _ERROR,
     ReasonCode.NONSENSE_ANSWER: {"problem": Field.TEXT},
     ReasonCode.WRITES_TOO_MUCH: {"excess": Field.TEXT},
@@ -199,9 +230,12 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         **_WHY,
         "target": Field.OPTIONAL_TEXT,
         "guessed": Field.TEXTS,
+        "values": Field.VALUES,
         "is_class": Field.FLAG,
+        "has_layout": Field.FLAG,
     },
-    ReasonCode.ADAPTER_FAILS: {"file": Field.TEXT, **_ERROR},
+    ReasonCode.ADAPTER_FAILS: {"file": Field.TEXT, "line": Field.OPTIONAL_NUMBER, **_ERROR},
+    ReasonCode.ADAPTER_UNFIT: {"file": Field.TEXT, "line": Field.NUMBER, **_WHY},
     ReasonCode.SAFE_IN_INPUTS: {**_WHY, "inputs": Field.TEXTS},
     ReasonCode.OTHERWISE_IN_PARAMETERS: {**_WHY, "verdict": Field.TEXT},
     ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},
@@ -221,9 +255,15 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.LOST_ARGUMENT: {"message": Field.TEXT},
     ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.TEXTS},
     ReasonCode.GPU_QUERIES: {"queries": Field.TEXTS},
+    ReasonCode.EXCLUDED: _FILE,
+    ReasonCode.NOT_HEEDED: {**_FILE, "problem": Field.TEXT},
+    ReasonCode.LINKS_OUT: {"files": Field.TEXTS},
+    ReasonCode.CACHE_FOREIGN: {"folder": Field.TEXT},
+    ReasonCode.BASELINE_STALE: {**_FILE, "count": Field.NUMBER},
+    ReasonCode.CALL_FILE_UNUSED: {**_FILE, "problem": Field.TEXT},
     ReasonCode.TARGET_INCONCLUSIVE: _TARGET,
     ReasonCode.TARGET_NOT_RUN: _TARGET,
-    ReasonCode.NOT_REACHED: _NOT_REACHED,
+    ReasonCode.NOT_REACHED: {**_NOT_REACHED, "gpu": Field.FLAG},
     ReasonCode.NOT_REACHED_IN_TIME: _NOT_REACHED,
     ReasonCode.NOT_REACHED_BEFORE_FAILURE: _NOT_REACHED,
     ReasonCode.SAFE_WITH_IT: {**_TARGET, "alone": Field.FLAG},
@@ -253,8 +293,9 @@ def iter_reasons(reason: Reason) -> Iterator[Reason]:
     """A reason and those within it."""
     yield reason
     for value in reason.data.values():
-        if isinstance(value, Reason):
-            yield from iter_reasons(value)
+        for inner in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(inner, Reason):
+                yield from iter_reasons(inner)
 
 
 def holds_code(reason: Reason, code: str) -> bool:

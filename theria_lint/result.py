@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from theria.verdicts import Reason
     from theria_lint.model import Finding, Suspect, Target, TargetResult
 
 
@@ -60,7 +61,7 @@ class LintReport:
     findings: tuple[Finding, ...]
     targets: tuple[TargetResult, ...]
     errors: tuple[LintError, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     unused_ignores: tuple[LintError, ...] = ()
     ignored: int = 0
     baselined: int = 0

@@ -18,7 +18,7 @@ kernel.py:6:20: THL002 detach: unconfirmed (error)
   6 |     return (p @ v).detach()
     |                    ^^^^^^^^
   evidence: not run (--no-confirm)
-  remedy: {remedy}
+  help: {remedy}
 
 1 file, 1 suspect: 1 unconfirmed.
 """
@@ -27,7 +27,7 @@ kernel.py:6:20: THL002 detach: unconfirmed (error)
 def _rule(lint: Lint) -> dict[str, str]:
     """Message and remedy of the one finding in kernel.py, which belong to the rule and not to the format."""
     finding = json.loads(lint("kernel.py", "--output-format", "json").stdout)["findings"][0]
-    return {key: finding[key] for key in ("message", "remedy")}
+    return {key: finding[key].rstrip(".") for key in ("message", "remedy")}
 
 
 def test_a_finding_is_shown_with_its_source_and_exits_with_1(lint: Lint, folder: Path) -> None:

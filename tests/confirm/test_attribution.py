@@ -14,8 +14,8 @@ from theria_lint.confirm.attribution import attribute_suspects
 from theria_lint.confirm.evidence import Attribution, Evidence
 from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Run, Span, Suspect
-from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.report.sentences import say
+from theria_lint.reasons import Ground, Reason, ReasonCode
+from theria_lint.report.sentences import compose_message, say
 
 
 def suspect(line: int, neutraliser: str | None = "drop-call", symbol: str = "f") -> Suspect:
@@ -25,7 +25,7 @@ def suspect(line: int, neutraliser: str | None = "drop-call", symbol: str = "f")
 
 def outcome(verdict: str, **errors: float) -> Outcome:
     if verdict == "inconclusive":
-        return Outcome(1, "f", reason=Reason(ReasonCode.NO_WORKER, {"message": "it does not run"}))
+        return Outcome(1, "f", reason=Reason(Ground.RAISED, {"kind": "it does not run", "message": ""}))
     blocks = {key.replace("_", ","): {"norm": 1.0, "oracle_norm": 1.0, "error": error} for key, error in errors.items()}
     run = Run(
         "self",
@@ -34,7 +34,7 @@ def outcome(verdict: str, **errors: float) -> Outcome:
         "reference",
         "OK",
         Verdict(verdict),
-        reason=Reason(ReasonCode.NO_WORKER, {"message": f"it is {verdict}"}),
+        reason=Reason(Ground.RAISED, {"kind": f"it is {verdict}", "message": ""}),
         blocks=blocks,
     )
     states = {key: "wrong" if block["error"] > 0.01 else "right" for key, block in blocks.items()}
@@ -90,9 +90,7 @@ def test_every_suspect_of_a_safe_target_is_cleared():
 def test_every_suspect_of_an_inconclusive_target_is_unconfirmed_with_its_reason():
     ruling = attribution(lambda left: NOTHING, [ONE]).rulings[ONE]
     assert ruling.disposition == "unconfirmed"
-    assert say(ruling.reason) == (
-        "f is inconclusive: it does not run; mend that, or say how to call it in [[tool.theria-lint.targets]]"
-    )
+    assert ruling.reason == Reason(ReasonCode.TARGET_INCONCLUSIVE, {"target": "f", "reason": NOTHING.reason})
 
 
 @pytest.mark.parametrize("verdict", ["silent_collapse", "silent_corruption", "first_order_only", "hard_structural"])
@@ -113,8 +111,11 @@ def test_the_evidence_says_what_changes_and_by_how_much():
         outcome("silent_corruption", q_q=0.77, q_k=1e-9, k_k=2.0, v_k=1.0),
         outcome("safe", **dict.fromkeys(("q_q", "q_k", "k_k", "v_k"), 2e-16)),
     )
-    reason = say(attribution(lambda left: bad if left else safe, [ONE]).rulings[ONE].reason)
-    assert "(errors: ∂g_q/∂q from 0.77 to 2e-16, ∂g_k/∂k from 2 to 2e-16 and 1 more)" in reason
+    reason = attribution(lambda left: bad if left else safe, [ONE]).rulings[ONE].reason
+    assert reason.code == ReasonCode.UNSAFE_WITH_IT
+    assert [(c["block"], c["before"], c["after"]) for c in reason.data["changes"]] == [
+        ("∂g_q/∂q", 0.77, 2e-16), ("∂g_k/∂k", 2.0, 2e-16), ("∂g_v/∂k", 1.0, 2e-16),
+    ]  # fmt: skip
 
 
 def test_a_harmless_suspect_beside_an_opaque_backward_is_cleared():
@@ -127,7 +128,9 @@ def test_a_harmless_suspect_beside_an_opaque_backward_is_cleared():
 def test_what_an_opaque_backward_may_hide_is_unconfirmed_and_says_what_to_do(table):
     found = attribution(table, [ONE], [OPAQUE], aside=[ONE])
     assert found.rulings[ONE].disposition == "unconfirmed"
-    assert say(found.rulings[ONE].reason).endswith("THL002 on line 9 may hide what it does: mend that, and lint again")
+    reason = found.rulings[ONE].reason
+    assert (reason.code, [s["line"] for s in reason.data["by"]]) == (ReasonCode.MAY_BE_HIDDEN, [9])
+    assert compose_message(reason).helps == ("Mend that, and lint again",)
 
 
 @pytest.mark.parametrize("other", [Run("self", "cpu", "float64", "", "OK", Verdict.HARD_STRUCTURAL, "it stops")])
@@ -165,15 +168,18 @@ def test_a_suspect_that_makes_an_unsafe_target_worse_is_confirmed_and_names_the_
     bad, clean = outcome("silent_corruption", q_q=1.0, q_k=0.8), outcome("silent_corruption", q_q=1.0, q_k=0.1)
     ruling = attribution(lambda left: bad if left else clean, [ONE], [OPAQUE]).rulings[ONE]
     assert ruling.disposition == "confirmed"
-    assert "∂g_q/∂k from 0.8 to 0.1" in say(ruling.reason)
-    assert "∂g_q/∂q" not in say(ruling.reason)
+    assert ruling.reason.code == ReasonCode.WORSE_WITH_IT
+    assert ruling.reason.data["changes"] == [{"block": "∂g_q/∂k", "before": 0.8, "after": 0.1}]
 
 
 def test_removing_once_differentiable_that_guards_an_opaque_backward_says_that_the_cause_lies_deeper():
     loud, silent = outcome("first_order_only"), outcome("silent_collapse")
     found = attribution(lambda left: loud if left else silent, [ONE], [OPAQUE])
     assert [str(found.rulings[s].disposition) for s in (ONE, OPAQUE)] == ["confirmed", "confirmed"]
-    assert "still silent_collapse" in say(found.rulings[ONE].reason)
+    reason = found.rulings[ONE].reason
+    assert (reason.code, reason.data["verdict_without"]) == (
+        ReasonCode.UNSAFE_OTHERWISE_WITHOUT_IT, "silent_collapse",
+    )  # fmt: skip
     assert not found.mended
 
 
@@ -210,9 +216,10 @@ def test_two_that_cancel_out_are_cleared_beside_one_that_does_harm():
         lambda left: BAD if THREE in left or len({ONE, TWO} & set(left)) == 1 else SAFE, [ONE, TWO, THREE]
     )
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["cleared", "cleared", "confirmed"]
-    assert say(found.rulings[ONE].reason).startswith(
-        "f is safe with it and THL002 on line 2 once THL002 on line 3 is out"
-    )
+    reason = found.rulings[ONE].reason
+    assert reason.code == ReasonCode.CANCELLED
+    assert [s["line"] for s in reason.data["others"]] == [2]
+    assert [s["line"] for s in reason.data["removed"]] == [3]
     assert found.mended == {THREE}
 
 
@@ -230,14 +237,14 @@ def test_whoever_does_harm_in_company_is_found_and_nobody_else(companies):
 def test_a_lone_suspect_without_which_nothing_runs_is_unconfirmed_and_says_what_to_do():
     ruling = attribution(lambda left: BAD if left else NOTHING, [ONE]).rulings[ONE]
     assert ruling.disposition == "unconfirmed"
-    assert "does not run (it does not run)" in say(ruling.reason)
-    assert "lint again" in say(ruling.reason)
+    assert (ruling.reason.code, ruling.reason.data["fails_otherwise"]) == (ReasonCode.NOTHING_TO_COMPARE, False)
+    assert "lint again" in compose_message(ruling.reason).helps[0]
 
 
 def test_where_not_all_can_be_left_out_the_one_whose_absence_is_enough_is_confirmed():
     found = attribution(lambda left: NOTHING if TWO not in left else BAD if ONE in left else SAFE, [ONE, TWO, THREE])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO, THREE)] == ["confirmed", "cleared", "cleared"]
-    assert "it is enough" not in say(found.rulings[TWO].reason)
+    assert found.rulings[TWO].reason.code != ReasonCode.ENOUGH_TO_REMOVE
     assert found.mended == {ONE}
 
 
@@ -285,7 +292,7 @@ def test_one_of_which_nothing_is_known_is_unconfirmed():
 
     found = attribution(table, [ONE, TWO])
     assert [str(found.rulings[s].disposition) for s in (ONE, TWO)] == ["unconfirmed", "confirmed"]
-    assert "lint again" in say(found.rulings[ONE].reason)
+    assert found.rulings[ONE].reason.code == ReasonCode.VARIANT_DOES_NOT_RUN
 
 
 def test_a_rewrite_that_makes_a_silent_target_raise_tells_nothing():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile
-from theria_lint.report.sentences import say
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
@@ -30,15 +30,13 @@ def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> 
     (tmp_path / "kernel.py").write_text(f"import torch\n\n\n{WHOLE}")
     (finding,) = confirm_suspects([file], ConfirmSettings(device="cpu")).findings
     assert finding.disposition == "unconfirmed"
-    assert say(finding.reason) == (
-        "attention: it was not run: kernel.py has changed since it was checked; run theria-lint again"
-    )
+    changed = Reason(ReasonCode.FILE_CHANGED, {"file": "kernel.py"})
+    assert finding.reason == Reason(ReasonCode.TARGET_NOT_RUN, {"target": "attention", "reason": changed})
 
 
 def test_a_file_that_it_imports_counts_too(tmp_path: Path) -> None:
     files = [source_file(tmp_path / "other.py", CUT), source_file(tmp_path / "kernel.py", IMPORTING)]
     (tmp_path / "other.py").write_text("import torch\n\n\n" + CUT.replace("detach", "contiguous"))
     results = confirm_suspects(files, ConfirmSettings(device="cpu")).targets
-    assert {say(result.reason) for result in results} == {
-        "it was not run: other.py has changed since it was checked; run theria-lint again"
-    }
+    changed = Reason(ReasonCode.FILE_CHANGED, {"file": "other.py"})
+    assert [result.reason for result in results] == [changed] * len(results)

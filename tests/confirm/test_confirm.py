@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.confirming import confirm_files, confirm_source, finding_of, target_of
-from theria_lint.report.sentences import say
+from theria_lint.reasons import ReasonCode, holds_code
+from theria_lint.report.sentences import compose_message, say
 
 HEAD = """
 import math
@@ -147,14 +148,14 @@ def test_a_module_whose_parameters_alone_lose_curvature(tmp_path):
     found = confirm_source(tmp_path, source)
     target = target_of(found, "Attention")
     assert target.verdict == "silent_corruption"
-    assert say(target.reason).endswith("in x alone it is safe")
+    assert (target.reason.code, target.reason.data["inputs"]) == (ReasonCode.SAFE_IN_INPUTS, ["x"])
     assert finding_of(found, "THL002").disposition == "confirmed"
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("import not_there_at_all\n", "not_there_at_all is missing; install it"),
+        ("import not_there_at_all\n", "not_there_at_all is missing"),
         ("raise SystemExit(3)\n", "it exits when it is imported"),
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
     ],
@@ -180,8 +181,8 @@ def test_an_interpreter_without_torch_says_why_nothing_was_run(tmp_path):
     source = HEAD + "def attention(q, k, v):\n    return soft(q, k, v).detach()\n"
     found = confirm_source(tmp_path, source, python=str(tmp_path / "bare" / "bin" / "python"))
     (note,) = found.notes
-    assert "torch cannot be imported" in note
-    assert "install theria-lint[confirm] there or choose --python" in note
+    assert holds_code(note, ReasonCode.TORCH_NOT_IMPORTED)
+    assert "nstall theria-lint[confirm] there" in compose_message(note).helps[0]
     assert finding_of(found, "THL002").disposition == "unconfirmed"
 
 

@@ -14,6 +14,7 @@ from tests.support.sample_report import told
 from theria_lint.confirm import confirm as stage_module
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
 from theria_lint.model import Disposition, Finding, SourceFile, TargetResult, Verdict
+from theria_lint.reasons import Ground, Reason
 from theria_lint.result import Environment
 
 Stage = Callable[..., dict[str, Any]]
@@ -23,7 +24,7 @@ Stage = Callable[..., dict[str, Any]]
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Plants a dynamic stage that gives all suspects one disposition and all targets one verdict."""
 
-    def plant(disposition: str, verdict: str, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+    def plant(disposition: str, verdict: str, notes: tuple[Reason, ...] = ()) -> dict[str, Any]:
         seen: dict[str, Any] = {}
 
         def confirm(files: Sequence[SourceFile], settings: ConfirmSettings, progress: object = None) -> Confirmation:
@@ -75,7 +76,8 @@ def test_an_unsafe_target_without_a_suspect_is_reported(lint: Lint, folder: Path
     assert result.stdout == (
         "kernel.py:4:1: target attention: silent_collapse\n"
         "  reason: measured\n"
-        "  No suspect explains it: look at what this target calls in other files and libraries.\n"
+        "  note: no suspect explains it\n"
+        "  help: Look at what it calls in other files and libraries\n"
         "\n"
         "1 file, 0 suspects; 1 target: 1 silent_collapse.\n"
     )
@@ -121,7 +123,7 @@ def test_the_baseline_accepts_targets_without_a_suspect(lint: Lint, folder: Path
 
 
 def test_notes_are_on_standard_error(lint: Lint, folder: Path, stage: Stage) -> None:
-    stage("unconfirmed", "inconclusive", ("there is no torch",))
+    stage("unconfirmed", "inconclusive", (Reason(Ground.RAISED, {"kind": "there is no torch", "message": ""}),))
     (folder / "kernel.py").write_text(UNSAFE)
     result = lint(confirm=True)
     assert result.stderr == "Note: there is no torch\n"
@@ -142,8 +144,8 @@ def test_standard_input_is_not_run(lint: Lint, folder: Path, stage: Stage) -> No
     seen = stage("confirmed", "silent_collapse")
     (folder / "kernel.py").write_text(CLEAN)
     result = lint("-", "--stdin-filename", "kernel.py", stdin=UNSAFE, confirm=True)
-    sentence = "not run: standard input is checked statically only; save the file to have it run"
-    assert f"  evidence: {sentence}\n" in result.stdout
+    assert "  evidence: not run: standard input is checked statically only\n" in result.stdout
+    assert "  help: Save the file to have it run\n" in result.stdout
     assert (result.exit_code, seen) == (1, {})
 
 

@@ -16,11 +16,12 @@ from theria_lint.confirm import python_interpreter
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
 from theria_lint.errors import UserError
 from theria_lint.model import SourceFile
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the programs are scripts")
 
-HOW = "say --trust to allow it from now on, or choose another with --python"
+HOW = "Say --trust to allow it from now on, or choose another with --python"
 TRACED = '#!/bin/sh\ntouch "{trace}"\nexec "{python}" "$@"\n'
 
 
@@ -66,10 +67,11 @@ def chosen(**options: object) -> python_interpreter.InterpreterChoice:
 
 
 def test_the_first_of_the_users_own_that_has_torch_is_taken(folder: Path, bare: pytest.MonkeyPatch) -> None:
-    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
+    assert chosen().refusal == Reason(ReasonCode.NO_TORCH)
     bare.setenv("CONDA_PREFIX", str(folder / "light"))
-    environment(folder / "light", torch=False)
-    assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
+    light = environment(folder / "light", torch=False)
+    assert chosen().refusal == Reason(ReasonCode.NO_TORCH)
+    assert [reason.data["interpreter"] for reason in chosen().looked_at] == [sys.executable, str(light)]
     bare.setenv("VIRTUAL_ENV", str(folder / ".venv"))
     active = environment(folder / ".venv")
     assert chosen() == python_interpreter.InterpreterChoice(str(active))
@@ -86,12 +88,12 @@ def test_an_environment_by_a_relative_path_is_not_active(folder: Path, bare: pyt
 @pytest.mark.parametrize("name", [".venv", "venv"])
 def test_the_environment_of_the_project_needs_trust(folder: Path, bare: pytest.MonkeyPatch, name: str) -> None:
     python = environment(folder / name)
-    refusal = f"nothing was run: {name}/bin/python is the project's choice of interpreter; {HOW}"
-    assert chosen() == python_interpreter.InterpreterChoice(sys.executable, None, refusal)
+    told = {"interpreter": f"{name}/bin/python"}
+    assert chosen().refusal == Reason(ReasonCode.INTERPRETER_UNTRUSTED, told)
+    assert chosen().looked_at == (Reason(ReasonCode.INTERPRETER_WITHOUT_TORCH, {"interpreter": sys.executable}),)
     python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
-    assert chosen() == python_interpreter.InterpreterChoice(
-        str(python), f"{name}/bin/python runs the code: you trust it for this project."
-    )
+    trusted = Reason(ReasonCode.INTERPRETER_TRUSTED, told)
+    assert chosen() == python_interpreter.InterpreterChoice(str(python), trusted)
     bare.setattr("importlib.util.find_spec", lambda name: object())
     assert chosen() == python_interpreter.InterpreterChoice(sys.executable)
 
@@ -103,10 +105,10 @@ def test_an_interpreter_that_the_configuration_names_needs_trust(
     python = plant((folder if inside else folder.parent) / "evil")
     (folder / "theria-lint.toml").write_text(f'python = "{"./evil" if inside else python}"\n')
     shown = "evil" if inside else "../evil"
-    assert chosen().refusal == f"nothing was run: {shown} is the project's choice of interpreter; {HOW}"
+    untrusted = Reason(ReasonCode.INTERPRETER_UNTRUSTED, {"interpreter": shown})
+    assert chosen().refusal == untrusted
     bare.setattr("importlib.util.find_spec", lambda name: object())
-    note = f"{shown} is the project's choice of interpreter and was not used; {HOW}."
-    assert chosen() == python_interpreter.InterpreterChoice(sys.executable, note)
+    assert chosen() == python_interpreter.InterpreterChoice(sys.executable, untrusted)
     python_interpreter.store_grant(python_interpreter.make_grant(str(folder), str(python)))
     assert chosen().python == str(python)
 
@@ -157,15 +159,17 @@ def test_nothing_of_the_project_runs_before_it_is_trusted(
     python = environment(folder / ".venv")
     (folder / "kernel.py").write_text(UNSAFE)
     result = lint(confirm=True)
-    refusal = f"nothing was run: .venv/bin/python is the project's choice of interpreter; {HOW}"
-    assert (result.exit_code, result.stderr) == (1, f"Note: {refusal}.\n")
+    refusal = "nothing was run: .venv/bin/python is the project's choice of interpreter"
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (1, f"Note: {refusal}")
+    assert f"  note: looked at {sys.executable}: it has no torch" in result.stderr.splitlines()
+    assert f"  help: {HOW}" in result.stderr.splitlines()
     assert f"  evidence: {refusal}\n" in result.stdout
     assert (used, (python.parent / "trace").exists()) == ([], False)
 
     result = lint("--trust", confirm=True)
     said, note = result.stderr.splitlines()
     assert said == f"Note: .venv/bin/python is trusted to run the code of {folder}."
-    assert note == "Note: .venv/bin/python runs the code: you trust it for this project."
+    assert note == "Note: .venv/bin/python runs the code: you trust it for this project"
     lint(confirm=True)
     assert used == [str(python), str(python)]
 

@@ -21,6 +21,8 @@ EXAMPLES: dict[Field, Any] = {
     Field.OPTIONAL_NUMBER: None,
     Field.FLAG: True,
     Field.REASON: Reason(ReasonCode.EXITS),
+    Field.REASONS: [Reason(ReasonCode.EXITS), Reason(ReasonCode.EXITS)],
+    Field.VALUES: {"n": 2, "name": "x"},
     Field.SUSPECTS: [{"rule": "THL002", "line": 3, "path": "a.py"}],
     Field.CHANGES: [{"block": "∂g_q/∂k", "before": 0.5, "after": None}],
 }

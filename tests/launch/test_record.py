@@ -129,7 +129,7 @@ def test_a_broken_file_is_one_sentence_and_nothing_is_lost(project: Path, name: 
     else:
         file.write_text(text)
     found = lint(project)
-    assert f"{file}: is not used: {said}; record it again." in found["stderr"]
+    assert f"note: {file}: {said}" in found["stderr"]
     assert found["WindowAttention"]["verdict"] == "hard_structural"
 
 

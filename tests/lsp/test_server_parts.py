@@ -17,7 +17,7 @@ from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
 from theria_lint.lsp.diagnostics import DiagnosticBuilder, DocumentMark, format_hover
 from theria_lint.lsp.documents import FinishedRun, find_folder_around, merge_reports
 from theria_lint.model import Disposition, Finding, Rewrite, Span, Suspect, Target, TargetKind, TargetResult
-from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.reasons import Ground, Reason
 from theria_lint.report.sentences import say
 from theria_lint.result import Environment, LintReport
 from theria_lint.rules.loader import load_rules
@@ -28,7 +28,7 @@ TEXT = "def f(q):\n    x.detach()\n    x.detach()\n"
 
 
 def told(text: str) -> Reason:
-    return Reason(ReasonCode.NO_WORKER, {"message": text})
+    return Reason(Ground.RAISED, {"kind": text, "message": ""})
 
 
 def finding(line: int, disposition: Disposition = Disposition.UNCONFIRMED, **more: object) -> Finding:

@@ -121,7 +121,7 @@ def test_json_holds_the_texts_as_they_are(poison: str) -> None:
     document = json.loads(render(poisoned(WHOLE, POISONS[poison]), "json", ReportView()))
     plain = json.loads(render(WHOLE, "json", ReportView()))
     assert document["findings"][0]["path"] == POISONS[poison] + plain["findings"][0]["path"]
-    assert document["targets"][0]["reason"] == POISONS[poison] + plain["targets"][0]["reason"]
+    assert document["findings"][0]["message"] == POISONS[poison] + plain["findings"][0]["message"]
 
 
 @pytest.mark.parametrize("poison", POISONS)

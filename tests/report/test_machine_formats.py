@@ -163,7 +163,7 @@ def test_sarif_describes_a_rule_that_a_user_added() -> None:
     suspect = replace(REPORT.findings[0].suspect, rule="MINE001", name="stop-grad")
     log = json.loads(render(only(replace(REPORT.findings[0], suspect=suspect)), "sarif", ReportView()))
     (rule,) = log["runs"][0]["tool"]["driver"]["rules"]
-    assert (rule["id"], rule["name"], rule["help"]["text"]) == ("MINE001", "StopGrad", suspect.remedy)
+    assert (rule["id"], rule["name"], rule["help"]["text"]) == ("MINE001", "StopGrad", suspect.remedy.rstrip("."))
     assert sarif_schema().is_valid(log)
 
 

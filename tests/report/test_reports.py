@@ -64,7 +64,7 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     }  # fmt: skip
     assert list(document["environment"]) == ["python", "torch", "triton", "device"]
     place = ["path", "line", "column", "end_line", "end_column"]
-    reason = ["reason", "reason_code", "data"]
+    reason = ["reason", "reason_notes", "help", "reason_code", "data"]
     names = ["rule", "name", "severity", *place, "message", "symbol", "disposition", "verdict", *reason, "remedy"]
     assert list(document["findings"][0]) == [*names, "rewrite"]
     assert document["findings"][3]["cell"] == 4

@@ -83,7 +83,7 @@ def test_the_same_map_is_drawn_once() -> None:
     text = alone(target_of("Kernel", run, other, replace(run, backend="triton")), target_of("kernel", run))
     assert text.count("█ missing") == 1
     assert text.count("▓ 5.0e-01") == 1
-    assert text.count("; the same errors as Kernel on self") == 2
+    assert text.count("; the same errors as Kernel") == 2
 
 
 def test_carets_stand_under_the_suspect_after_tabs_and_wide_characters() -> None:

@@ -251,7 +251,9 @@ def test_a_place_for_keys_that_is_not_ours_is_said(lint: Lint, folder: Path, tmp
     (taken / "mine").touch()
     for arguments in ((), ("--cache-dir", "c")):
         result = lint(*arguments)
-        assert result.stderr.startswith(f"Note: No results are kept: {taken} is no folder of theria-lint's;")
+        assert result.stderr.startswith(
+            f"Note: no results are kept: the folder for them is none of theria-lint's\n  note: {taken}\n"
+        )
         assert result.stdout == lint(NO_CACHE).stdout
 
 

@@ -52,7 +52,7 @@ def hostile() -> LintReport:
     source = f"{KERNEL}{EVIL}\n"
     return replace(
         REPORT, findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),
-        notes=(EVIL,), protections={EVIL: EVIL}, sources={(EVIL, None): source, (EVIL, 4): source},
+        notes=(told(EVIL),), protections={EVIL: EVIL}, sources={(EVIL, None): source, (EVIL, 4): source},
         environment=replace(REPORT.environment, python=EVIL, torch=EVIL, device=EVIL),
     )  # fmt: skip
 

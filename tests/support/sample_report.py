@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from theria_lint.model import Disposition, Finding, Run, Span, Suspect, Target, TargetKind, TargetResult, Verdict
-from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.reasons import Ground, Reason
 from theria_lint.result import Environment, LintError, LintReport
 
 KERNEL = """\
@@ -33,7 +33,7 @@ def _suspect(
 
 def told(text: str) -> Reason:
     """A reason that is said in these words."""
-    return Reason(ReasonCode.NO_WORKER, {"message": text})
+    return Reason(Ground.RAISED, {"kind": text, "message": ""})
 
 
 def _blocks(values: dict[str, tuple[float | None, float, float | None]]) -> dict[str, dict[str, float | None]]:
@@ -147,7 +147,7 @@ REPORT = LintReport(
         LintError("broken.py", 3, "does not parse: invalid syntax"),
         LintError("secret.py", None, "cannot be read."),
     ),
-    notes=("a note",),
+    notes=(told("a note"),),
     unused_ignores=(
         LintError("kernels/b.py", 2, "unused `theria: ignore`: there is no such suspect here; remove it."),
     ),

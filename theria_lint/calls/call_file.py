@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sources.source_text import ReadError, read_up_to
 
 FORMAT = 1
@@ -49,8 +50,8 @@ def name_target_folder(folder: str, path: str, symbol: str) -> str:
     return os.path.join(folder, *path.replace(os.sep, "/").split("/"), symbol.replace("<", "(").replace(">", ")"))
 
 
-def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[CallFile], list[str]]:
-    """The calls of a target, in the order of their names, and a sentence on each file that holds none.
+def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[CallFile], list[Reason]]:
+    """The calls of a target, in the order of their names, and a reason for each file that holds none.
 
     A link that leads out of ``within`` is not followed.
     """
@@ -63,7 +64,7 @@ def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[C
                     raise BadCallError("it is a link out of the project")
             found.append(read_call(name, path, symbol))
         except BadCallError as error:
-            complaints.append(f"{name}: is not used: {error}; record it again.")
+            complaints.append(Reason(ReasonCode.CALL_FILE_UNUSED, {"file": name, "problem": str(error)}))
     return found[:MOST_CALLS], complaints
 
 

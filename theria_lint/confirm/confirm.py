@@ -11,6 +11,7 @@ from typing import Any
 from theria.verdicts import Verdict, worst
 from theria_lint.cache import Place
 from theria_lint.confirm.evidence import SuspectRuling, get_reason
+from theria_lint.confirm.gpu_branches import asks_for_gpu
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
 from theria_lint.confirm.recorded_hints import CallSource, find_recorded_hints
@@ -51,7 +52,7 @@ class Confirmation:
     targets: tuple[TargetResult, ...]
     environment: Environment
     errors: tuple[LintError, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Reason, ...] = ()
     protections: Mapping[str, str | None] = field(default_factory=dict)
     interrupted: bool = False
 
@@ -72,9 +73,9 @@ def confirm_suspects(
         with VariantRunner(limits, cache, progress) as runner:
             return _run_confirmation(files, settings, runner)
     except WorkerError as error:
-        reason = Reason(ReasonCode.NO_WORKER, {"message": str(error)})
+        reason = Reason(ReasonCode.NO_WORKER, {"reason": error.reason, "looked_at": []})
         findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
-        return Confirmation(tuple(findings), (), Environment(), notes=(str(error),))
+        return Confirmation(tuple(findings), (), Environment(), notes=(reason,))
 
 
 def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
@@ -143,13 +144,22 @@ def _report_unreached(suspect: Suspect, cases: Sequence[TargetCase]) -> Finding:
     near = _list_nearby_cases(suspect, cases)
     ran = [c for c in near if c.verdict is not Verdict.INCONCLUSIVE]
     if ran:
-        reason = Reason(_find_obstacle(ran), {"targets": list(dict.fromkeys(c.target.symbol for c in ran))[:3]})
+        code, names = _find_obstacle(ran), list(dict.fromkeys(case.target.symbol for case in ran))[:3]
+        told: dict[str, Any] = {"targets": names}
+        if code is ReasonCode.NOT_REACHED:
+            told["gpu"] = _is_for_gpu(suspect, near)
+        reason = Reason(code, told)
         return Finding(suspect, Disposition.UNCONFIRMED, worst(c.verdict for c in near), reason)
     if near:
-        told = {"target": near[0].name, "reason": get_reason(near[0].baseline)}
-        reason = Reason(ReasonCode.TARGET_NOT_RUN, told)
+        reason = Reason(ReasonCode.TARGET_NOT_RUN, {"target": near[0].name, "reason": get_reason(near[0].baseline)})
         return Finding(suspect, Disposition.UNCONFIRMED, Verdict.INCONCLUSIVE, reason)
     return _report_without_target(suspect)
+
+
+def _is_for_gpu(suspect: Suspect, cases: Sequence[TargetCase]) -> bool:
+    """Whether the branch that a suspect stands in asks for a GPU."""
+    source = next((case.file.source for case in cases if case.file.path == suspect.path), "")
+    return bool(source) and asks_for_gpu(source, suspect.span.line)
 
 
 def _find_obstacle(ran: Sequence[TargetCase]) -> ReasonCode:

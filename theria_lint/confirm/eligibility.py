@@ -83,9 +83,9 @@ def _confirm_files(
 
     choice = choose_interpreter(settings)
     if choice.refusal and any(file.targets for file in files):
-        reason = Reason(ReasonCode.NO_WORKER, {"message": choice.refusal})
+        reason = Reason(ReasonCode.NO_WORKER, {"reason": choice.refusal, "looked_at": list(choice.looked_at)})
         findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
-        return Confirmation(tuple(findings), (), Environment(), notes=(f"{choice.refusal}.",))
+        return Confirmation(tuple(findings), (), Environment(), notes=(reason,))
     wanted = make_confirm_settings(settings, choice.python)
     if wanted.calls is not None:
         wanted = replace(wanted, calls=wanted.calls._replace(pages=_list_pages(settings, linted)))

@@ -71,6 +71,12 @@ def size(value: Any) -> float:
     return value
 
 
+def number(value: Any) -> float:
+    """A finite number of either sign."""
+    size(abs(value) if isinstance(value, int | float) and not isinstance(value, bool) else value)
+    return value  # type: ignore[no-any-return]
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):

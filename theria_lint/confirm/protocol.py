@@ -31,7 +31,12 @@ def digest_text(text: str) -> str:
 
 
 class WorkerError(Exception):
-    """The worker cannot run anything; the message says why, in one sentence, and what to do."""
+    """The worker cannot run anything; ``reason`` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Keeps the reason."""
+        super().__init__(str(reason.code))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +230,10 @@ class Outcome:
             job=message_checks.index(data["job"], -1),
             symbol=message_checks.text(data["symbol"]),
             runs=message_checks.items(data["runs"], _run, _RUNS),
-            reason=message_checks.optional(_reason)(data["reason"]),
+            reason=message_checks.optional(read_reason)(data["reason"]),
             places=message_checks.table(data["places"], _list_of(_place, _PLACES), _FILES, key=_path),
             aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
-            notes=message_checks.items(data["notes"], _reason, _NOTES),
+            notes=message_checks.items(data["notes"], read_reason, _NOTES),
             reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
             flags=message_checks.items(data["flags"], Flag.from_json, _CONFIGURATIONS),
         )
@@ -270,20 +275,20 @@ def _run(value: Any) -> Run:
         oracle=message_checks.name(data["oracle"]),
         status=message_checks.one_of(data["status"], [*Status]),
         verdict=Verdict(message_checks.one_of(data["verdict"], [*Verdict])),
-        reason=message_checks.optional(_reason)(data["reason"]),
+        reason=message_checks.optional(read_reason)(data["reason"]),
         error=message_checks.optional(message_checks.words)(data["error"]),
         gradients=message_checks.table(data["gradients"], size, _BLOCKS),
         blocks=message_checks.table(data["blocks"], _block, _BLOCKS, key=_pair),
         states=message_checks.table(data["states"], lambda state: message_checks.one_of(state, _STATES), 2 * _BLOCKS),
         maml=message_checks.optional(_figures)(data["maml"]),
-        notes=message_checks.items(data["notes"], _reason, _NOTES),
+        notes=message_checks.items(data["notes"], read_reason, _NOTES),
     )
 
 
 _NESTED_REASONS = 8
 
 
-def _reason(value: Any, nested: int = 0) -> Reason:
+def read_reason(value: Any, nested: int = 0) -> Reason:
     """A reason of a known code with the data that belongs to it: whoever puts it into words can rely on that."""
     data = message_checks.fields(value, ("code", "data"))
     code = data["code"]
@@ -311,9 +316,24 @@ def _datum(value: Any, kind: Field, nested: int) -> Any:
         case Field.FLAG:
             return message_checks.flag(value)
         case Field.REASON:
-            return _reason(value, nested + 1)
+            return read_reason(value, nested + 1)
+        case Field.VALUES:
+            return message_checks.table(value, _literal, _NOTES)
         case _:
             raise NonsenseError("has a reason that no run can have")
+
+
+def _literal(value: Any) -> Any:
+    """What a configuration can hold: a truth value, a number, a text, or a list of these."""
+    if isinstance(value, list | tuple):
+        return list(message_checks.items(value, _scalar, _NOTES))
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return message_checks.words(value)
+    return value if isinstance(value, bool) else message_checks.number(value)
 
 
 def _pair(value: Any) -> str:

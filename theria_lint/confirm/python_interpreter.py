@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from theria_lint.config import Settings
 from theria_lint.errors import UserError
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.source_text import ReadError, read_up_to
 from theria_lint.sources.user_folders import get_configuration_folder
@@ -25,11 +26,15 @@ _NAMES_OF_ENVIRONMENTS = (".venv", "venv")
 
 
 class InterpreterChoice(NamedTuple):
-    """The interpreter, what the user should know about the choice, and why nothing is run, if nothing is."""
+    """The interpreter, what the user should know about the choice, and why nothing is run, if nothing is.
+
+    ``looked_at`` says of every interpreter that was passed over why it was.
+    """
 
     python: str
-    note: str | None = None
-    refusal: str | None = None
+    note: Reason | None = None
+    refusal: Reason | None = None
+    looked_at: tuple[Reason, ...] = ()
 
 
 def choose_interpreter(settings: Settings) -> InterpreterChoice:
@@ -40,21 +45,21 @@ def choose_interpreter(settings: Settings) -> InterpreterChoice:
     """
     if settings.python and not settings.python_by_project:
         return InterpreterChoice(_find_executable(settings.python))
-    users = next(_iter_user_interpreters(), None)
+    users, lacking = _look_at_user_interpreters()
     offered = find_offered_interpreter(settings)
     if offered is None and settings.python:
         return InterpreterChoice(_find_executable(settings.python))
-    if offered is None or (users is not None and not settings.python):
-        return InterpreterChoice(users or sys.executable)
-    shown = _format_path(offered)
+    if users is not None and (offered is None or not settings.python):
+        return InterpreterChoice(users)
+    if offered is None:
+        return InterpreterChoice(sys.executable, refusal=Reason(ReasonCode.NO_TORCH), looked_at=lacking)
+    told = {"interpreter": _format_path(offered)}
     if is_trusted(make_grant(settings.root, offered)):
-        return InterpreterChoice(offered, f"{shown} runs the code: you trust it for this project.")
-    how = "say --trust to allow it from now on, or choose another with --python"
+        return InterpreterChoice(offered, Reason(ReasonCode.INTERPRETER_TRUSTED, told))
+    untrusted = Reason(ReasonCode.INTERPRETER_UNTRUSTED, told)
     if users is not None:
-        return InterpreterChoice(users, f"{shown} is the project's choice of interpreter and was not used; {how}.")
-    return InterpreterChoice(
-        sys.executable, None, f"nothing was run: {shown} is the project's choice of interpreter; {how}"
-    )
+        return InterpreterChoice(users, untrusted)
+    return InterpreterChoice(sys.executable, refusal=untrusted, looked_at=lacking)
 
 
 def find_offered_interpreter(settings: Settings) -> str | None:
@@ -81,16 +86,28 @@ def trust_offered_interpreter(settings: Settings) -> str:
     return f"{_format_path(offered)} is trusted to run the code of {os.path.realpath(settings.root)}."
 
 
-def _iter_user_interpreters() -> Iterator[str]:
-    """The interpreters with torch that the user runs: this one, and the active environment's."""
+def _look_at_user_interpreters() -> tuple[str | None, tuple[Reason, ...]]:
+    """The first interpreter with torch that the user runs, and those before it that lack it.
+
+    These are this one, and the active environment's.
+    """
+    lacking: list[Reason] = []
+    for python, has_torch in _iter_user_interpreters():
+        if has_torch:
+            return python, tuple(lacking)
+        lacking.append(Reason(ReasonCode.INTERPRETER_WITHOUT_TORCH, {"interpreter": python}))
+    return None, tuple(lacking)
+
+
+def _iter_user_interpreters() -> Iterator[tuple[str, bool]]:
+    """The interpreters that the user runs, with whether they have torch."""
     from importlib.util import find_spec
 
-    if find_spec("torch") is not None:
-        yield sys.executable
+    yield sys.executable, find_spec("torch") is not None
     for place in _list_active_environments():
         python = os.path.join(place, *_PROGRAM)
-        if os.path.isfile(python) and _holds_torch(place):
-            yield python
+        if os.path.isfile(python) and python != sys.executable:
+            yield python, _holds_torch(place)
 
 
 def _list_active_environments() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from theria_lint.calls.call_file import find_calls
 from theria_lint.confirm.example_hints import ExampleReader
 from theria_lint.model import SourceFile
+from theria_lint.reasons import Reason
 
 
 class CallSource(NamedTuple):
@@ -28,10 +29,10 @@ RecordedHints = Mapping[tuple[str, str], dict[str, Any]]
 """Hints for the worker, by path and symbol of a target."""
 
 
-def find_recorded_hints(files: Iterable[SourceFile], source: CallSource | None) -> tuple[RecordedHints, list[str]]:
-    """The recorded calls of the targets, and a sentence on each file of a call that cannot be used."""
+def find_recorded_hints(files: Iterable[SourceFile], source: CallSource | None) -> tuple[RecordedHints, list[Reason]]:
+    """The recorded calls of the targets, and a reason for each file of a call that cannot be used."""
     hints: dict[tuple[str, str], dict[str, Any]] = {}
-    complaints: list[str] = []
+    complaints: list[Reason] = []
     if source is None:
         return hints, complaints
     reader = ExampleReader(source.pages) if source.wanted != "recorded" else None

@@ -15,7 +15,15 @@ from typing import Any
 
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
-from theria_lint.confirm.protocol import LONGEST_ANSWER, FileDependencies, Job, Outcome, TargetRequest, WorkerError
+from theria_lint.confirm.protocol import (
+    LONGEST_ANSWER,
+    FileDependencies,
+    Job,
+    Outcome,
+    TargetRequest,
+    WorkerError,
+    read_reason,
+)
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment
 from theria_lint.sandbox.environment import select_harmless_variables
@@ -83,9 +91,8 @@ class WorkerClient:
         try:
             self._process = self._popen(root, environment)
         except OSError as error:
-            raise WorkerError(
-                f"{self._python} cannot be started ({error.strerror}): name an interpreter with --python"
-            ) from None
+            told = {"interpreter": self._python, "message": error.strerror or str(error)}
+            raise WorkerError(Reason(ReasonCode.INTERPRETER_FAILS, told)) from None
         self._answers, self._requests = _descriptors(self._process)
         os.set_blocking(self._requests, False)
 
@@ -107,19 +114,17 @@ class WorkerClient:
         """
         greeting = self._receive_message(STARTUP_TIMEOUT)
         try:
-            why = "it ended before it answered" if greeting is None else self._hear_greeting(greeting)
+            why = Reason(ReasonCode.NO_GREETING) if greeting is None else self._hear_greeting(greeting)
         except NonsenseError as error:
-            why = f"its greeting {error}"
+            why = Reason(ReasonCode.NO_SENSE, {"problem": str(error)})
         if why:
             self._process.terminate()
-            raise WorkerError(
-                f"nothing was run: {why} in {self._python}; install theria-lint[confirm] there or choose --python"
-            )
+            raise WorkerError(Reason(ReasonCode.INTERPRETER_UNFIT, {"interpreter": self._python, "reason": why}))
 
-    def _hear_greeting(self, greeting: Any) -> str | None:
+    def _hear_greeting(self, greeting: Any) -> Reason | None:
         """Takes what a greeting says; returns the reason why nothing can be run, if it says so."""
         if isinstance(greeting, dict) and "error" in greeting:
-            return message_checks.words(greeting["error"]) or "it gave no reason"
+            return read_reason(greeting["error"])
         greeting = message_checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
         self.environment = Environment(
             python=message_checks.name(greeting["python"]),

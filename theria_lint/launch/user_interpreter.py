@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from theria_lint.config import Settings
 from theria_lint.confirm.python_interpreter import choose_interpreter
 from theria_lint.errors import UserError
+from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.sentences import compose_message
 
 _BOOTSTRAP = """
 import os, sys
@@ -32,7 +34,9 @@ def find_interpreter(settings: Settings) -> str:
     """The interpreter that runs the user's code, as the confirmation chooses it. Raises UserError."""
     choice = choose_interpreter(settings)
     if choice.refusal:
-        raise UserError(choice.refusal[:1].upper() + choice.refusal[1:] + ".")
+        told = {"reason": choice.refusal, "looked_at": list(choice.looked_at)}
+        message = compose_message(Reason(ReasonCode.NO_WORKER, told))
+        raise UserError("; ".join((message.line, *message.helps)) + ".")
     return choice.python
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from lsprotocol import types
 
+from theria.wording import Message
 from theria_lint.lsp.client import PositionEncoding, make_range, make_row_span
 from theria_lint.model import Disposition, Finding, Run, Span, TargetResult
 from theria_lint.report.grid import format_heatmap
-from theria_lint.report.items import ERROR, UNSAFE, UNUSED, get_level
-from theria_lint.report.sentences import say
+from theria_lint.report.items import ERROR, LOOK_ELSEWHERE, UNEXPLAINED, UNSAFE, UNUSED, get_level
+from theria_lint.report.message_parts import extend
+from theria_lint.report.run_words import describe_run
+from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import TerminalStyle
 from theria_lint.report.summary import Explanations, list_unsafe_targets
 from theria_lint.result import LintError, LintReport
@@ -21,7 +24,6 @@ from theria_lint.rules.loader import Rule, RuleSet
 SOURCE = "theria-lint"
 # Of the findings that an editor lists beside an unsafe target.
 _MOST_CAUSES = 20
-UNEXPLAINED = "No suspect explains it: look at what it calls in other files and libraries."
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
     "warning": types.DiagnosticSeverity.Warning,
@@ -64,16 +66,18 @@ class DiagnosticBuilder:
         suspect = finding.suspect
         hint = finding.disposition is Disposition.CLEARED
         severity = types.DiagnosticSeverity.Hint if hint else _SEVERITIES[get_level(finding)]
-        text = f"{suspect.message}\n{format_state(finding)}: {say(finding.reason)}"
+        told = compose_message(finding.reason)
+        text = "\n".join((suspect.message, f"{format_state(finding)}: {told.head}", *_list_lines(told)))
         return DocumentMark(
             _make_diagnostic(self._to_protocol_range(suspect.span), severity, suspect.rule, text), finding=finding
         )
 
     def _mark_target(self, result: TargetResult, causes: Sequence[Finding]) -> DocumentMark:
         target = result.target
-        text = f"{result.name} is {result.verdict.value}: {say(result.reason)}"
+        told = compose_message(result.reason)
         if not causes and not result.blames_others:
-            text += f"\n{UNEXPLAINED}"
+            told = extend(told, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+        text = "\n".join((f"{result.name} is {result.verdict.value}: {told.head}", *_list_lines(told)))
         where = self._to_protocol_range(self._locate_symbol(target.line, target.symbol))
         diagnostic = _make_diagnostic(where, types.DiagnosticSeverity.Error, UNSAFE, text)
         diagnostic.related_information = [self._make_cause(finding) for finding in causes]
@@ -103,6 +107,11 @@ class DiagnosticBuilder:
         return DocumentMark(diagnostic)
 
 
+def _list_lines(message: Message) -> list[str]:
+    """What stands below the head of a message."""
+    return [*(f"note: {note}" for note in message.notes), *(f"help: {help_}" for help_ in message.helps)]
+
+
 def format_state(finding: Finding) -> str:
     """The disposition of a finding, and the verdict if there is one."""
     return ", ".join(filter(None, (finding.disposition.value, finding.verdict)))
@@ -127,8 +136,20 @@ def format_hover(marks: Sequence[DocumentMark], rules: Callable[[], RuleSet]) ->
 def _describe_finding(finding: Finding) -> str:
     suspect = finding.suspect
     head = f"**{suspect.rule} {suspect.name}: {_escape_markdown(format_state(finding))}**"
-    evidence, remedy = f"Evidence: {_escape_markdown(say(finding.reason))}", f"Remedy: {suspect.remedy}"
-    return "\n\n".join((head, suspect.message, evidence, remedy))
+    told = compose_message(finding.reason)
+    evidence = f"Evidence: {_escape_markdown(told.head)}"
+    return "\n\n".join((head, suspect.message, evidence, *_describe_below(told), f"Help: {suspect.remedy.rstrip('.')}"))
+
+
+def _describe_below(message: Message) -> list[str]:
+    """The notes and what helps, as Markdown."""
+    notes = [f"Note: {_escape_markdown(note)}" for note in message.notes]
+    return [*notes, *map(_describe_help, message.helps)]
+
+
+def _describe_help(text: str) -> str:
+    first, _, block = text.partition("\n")
+    return f"Help: {_escape_markdown(first)}" + (f"\n\n```text\n{block}\n```" if block else "")
 
 
 def _describe_rule(rule: Rule) -> str:
@@ -139,16 +160,15 @@ def _describe_rule(rule: Rule) -> str:
 
 def _describe_target(result: TargetResult) -> str:
     head = f"**{_escape_markdown(result.name)}: {_escape_markdown(result.verdict.value)}**"
+    told = compose_message(result.reason)
     runs = [run for run in result.runs if run.verdict is result.verdict]
-    return "\n\n".join(
-        (head, _escape_markdown(say(result.reason)), *(part for run in runs for part in _describe_run(run)))
-    )
+    measured = [part for run in runs for part in _describe_run(run)]
+    return "\n\n".join((head, _escape_markdown(told.head), *_describe_below(told), *measured))
 
 
 def _describe_run(run: Run) -> Iterator[str]:
     """Where a run took place, and its relative errors block by block."""
-    oracle = f", against {run.oracle}" if run.oracle else ""
-    yield f"Run on {run.backend}, {run.device}, {run.dtype}{oracle}."
+    yield f"{_escape_markdown(describe_run(run).capitalize())}."
     rows = format_heatmap(run, TerminalStyle(False), unicode=True)
     if rows:
         yield "\n".join(("```text", *rows, "```"))

@@ -25,6 +25,7 @@ from theria_lint.lsp.documents import (
     get_python_path,
     merge_reports,
 )
+from theria_lint.report.notes import list_note_lines
 from theria_lint.result import LintReport
 
 CHECK_DELAY = 0.3
@@ -195,7 +196,7 @@ class Session:
     def _log_run(self, report: LintReport) -> None:
         """What is worth knowing about a run, beside what it found."""
         for note in report.notes:
-            self.write_log(note)
+            self.write_log("\n".join(list_note_lines([note])))
         missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
         if missing:
             text = f"Protections that this machine did not give: {'; '.join(missing)}."

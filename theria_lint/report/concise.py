@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report import ReportView
-from theria_lint.report.sentences import say
+from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import escape_unprintable, format_place, inert
 from theria_lint.report.summary import list_unexplained_targets
 from theria_lint.result import LintError, LintReport
 
 
 def render(report: LintReport, view: ReportView) -> str:
-    """``path:line:column: RULE [disposition verdict] message``, then unsafe targets, errors and unused comments."""
+    """``path:line:column: RULE [disposition verdict, severity] message`` for findings, the like for the rest."""
     return inert("".join(line + "\n" for line in _iter_report_lines(report, view)))
 
 
@@ -29,6 +29,7 @@ def _iter_report_lines(report: LintReport, view: ReportView) -> Iterator[str]:
 def _format_finding_line(finding: Finding) -> str:
     suspect = finding.suspect
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
+    state += f", {finding.suspect.severity}" if finding.disposition is Disposition.CONFIRMED else ""
     where = format_place(suspect.path, suspect.cell, suspect.span.line, suspect.span.column)
     return f"{where}: {escape_unprintable(suspect.rule)} [{state}] {_join_lines(suspect.message)}"
 
@@ -36,7 +37,7 @@ def _format_finding_line(finding: Finding) -> str:
 def _format_target_line(result: TargetResult) -> str:
     target = result.target
     where = format_place(target.path, None, target.line, 1)
-    told = f"{escape_unprintable(result.name)}: {_join_lines(say(result.reason))}"
+    told = f"{escape_unprintable(result.name)}: {_join_lines(compose_message(result.reason).head)}"
     return f"{where}: unsafe [{result.verdict.value}] {told}"
 
 

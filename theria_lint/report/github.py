@@ -23,8 +23,7 @@ def _format_command(item: ReportItem) -> str:
         properties["endColumn"] = item.end_column
     where = f"cell {item.cell}: " if item.cell is not None else ""
     listed = ",".join(f"{key}={_escape_property(str(value))}" for key, value in properties.items())
-    remedy = f" Remedy: {item.remedy}" if item.remedy else ""
-    text = _escape_data(where + item.text + remedy)
+    text = _escape_data(where + "\n".join(item.lines))
     return f"::{_LEVELS[item.level]} {listed},title={_escape_property(item.title)}::{text}"
 
 

@@ -20,7 +20,7 @@ def render(report: LintReport, view: ReportView) -> str:
 def _make_issue(item: ReportItem) -> dict[str, Any]:
     where = f"cell {item.cell}: " if item.cell is not None else ""
     return {
-        "description": where + item.text,
+        "description": where + "; ".join((item.text, *item.notes)),
         "check_name": item.rule,
         "fingerprint": item.fingerprint,
         "severity": _SEVERITIES[item.level],

@@ -8,25 +8,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from theria.wording import Message, squeeze
 from theria_lint.model import Disposition, Finding
 from theria_lint.report import ReportView
-from theria_lint.report.sentences import say
+from theria_lint.report.message_parts import extend
+from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import get_stripped_row
 from theria_lint.report.summary import list_unexplained_targets
-from theria_lint.result import LintReport
+from theria_lint.result import LintError, LintReport
 
 UNSAFE = "unsafe-target"
 ERROR = "not-checked"
 UNUSED = "unused-ignore"
-# By whether the target's reason names suspects in files that were not linted.
-ADVICE = {False: "Look at what it calls in other files and libraries.", True: "Lint the files that it names too."}
+UNEXPLAINED = "no suspect explains it"
+LOOK_ELSEWHERE = "look at what it calls in other files and libraries"
 
 
 @dataclass(frozen=True)
 class ReportItem:
     """One thing to report; ``level`` is error, warning or note, ``fingerprint`` stays when lines move.
 
-    ``finding`` is what the item was made of, None for what is no finding.
+    ``text`` is one line, ``notes`` and ``helps`` are what is told beside it. ``finding`` is what the item was made of,
+    None for what is no finding.
     """
 
     rule: str
@@ -40,9 +43,15 @@ class ReportItem:
     end_column: int
     title: str
     text: str
-    remedy: str
+    notes: tuple[str, ...]
+    helps: tuple[str, ...]
     fingerprint: str
     finding: Finding | None = None
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The text, the notes and what helps, each on lines of its own."""
+        return (self.text, *(f"note: {note}" for note in self.notes), *(f"help: {help_}" for help_ in self.helps))
 
 
 def list_items(report: LintReport, view: ReportView) -> list[ReportItem]:
@@ -66,23 +75,27 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
             yield _make_finding_item(finding, report)
     for result in list_unexplained_targets(report):
         target = result.target
-        rest = "" if result.blames_others else ", and no suspect explains it"
-        text = f"{result.name} is {result.verdict.value}: {say(result.reason)}{rest}."
-        remedy = ADVICE[result.blames_others]
-        yield _make_item(UNSAFE, UNSAFE, "error", target.path, None, target.line, text, remedy, result.name)
+        told = compose_message(result.reason)
+        message = Message(f"{result.name} is {result.verdict.value}: {told.head}", told.notes, told.helps)
+        if not result.blames_others:
+            message = extend(message, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+        yield _make_item(UNSAFE, "error", target.path, None, target.line, message, result.name)
     for error in report.errors:
-        yield _make_item(
-            ERROR, ERROR, "error", error.path, error.cell, error.line or 1, error.message, "", error.message
-        )
+        yield _make_notice_item(ERROR, "error", error)
     for unused in report.unused_ignores:
-        text = unused.message
-        yield _make_item(UNUSED, UNUSED, "note", unused.path, unused.cell, unused.line or 1, text, "", text)
+        yield _make_notice_item(UNUSED, "note", unused)
+
+
+def _make_notice_item(rule: str, level: str, notice: LintError) -> ReportItem:
+    message = Message(notice.message)
+    return _make_item(rule, level, notice.path, notice.cell, notice.line or 1, message, notice.message)
 
 
 def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
     suspect, span = finding.suspect, finding.suspect.span
     source = get_stripped_row(report.sources.get((suspect.path, suspect.cell), ""), span.line)
     state = " ".join(filter(None, (finding.disposition.value, finding.verdict)))
+    told = compose_message(finding.reason)
     return ReportItem(
         suspect.rule,
         suspect.name,
@@ -94,8 +107,9 @@ def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:
         span.end_line,
         span.end_column,
         f"{suspect.rule} {suspect.name}: {state}",
-        f"{suspect.message} ({state}: {say(finding.reason)})",
-        suspect.remedy,
+        f"{suspect.message} ({state}: {told.head})",
+        told.notes,
+        tuple(filter(None, (squeeze(suspect.remedy.rstrip(".")), *told.helps))),
         "\0".join((suspect.rule, suspect.path, suspect.symbol, _shorten(source))),
         finding,
     )
@@ -108,11 +122,10 @@ def _shorten(row: str) -> str:
     return hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest() if is_long else row
 
 
-def _make_item(
-    rule: str, name: str, level: str, path: str, cell: int | None, line: int, text: str, remedy: str, key: str
-) -> ReportItem:
+def _make_item(rule: str, level: str, path: str, cell: int | None, line: int, message: Message, key: str) -> ReportItem:
     identity = "\0".join((rule, path, key))
-    return ReportItem(rule, name, level, path, cell, line, 1, line, 1, name, text, remedy, identity)
+    place = (path, cell, line, 1, line, 1)
+    return ReportItem(rule, rule, level, *place, rule, message.head, message.notes, message.helps, identity)
 
 
 def _number_item(item: ReportItem, seen: Counter[str]) -> ReportItem:

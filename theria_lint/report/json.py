@@ -16,7 +16,7 @@ from theria_lint.reasons import Reason
 from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
 from theria_lint.report.patch import list_edits
-from theria_lint.report.sentences import say
+from theria_lint.report.sentences import compose_message
 from theria_lint.result import LintError, LintReport
 
 REPORT_SCHEMA = 1
@@ -68,9 +68,16 @@ def _encode_finding(finding: Finding, report: LintReport) -> dict[str, Any]:
 
 
 def _encode_reason(reason: Reason | None) -> dict[str, Any]:
-    """The sentence for people, the code and the data for programs."""
+    """The words for people, the code and the data for programs."""
     known = reason.to_json() if reason else {"code": None, "data": {}}
-    return {"reason": say(reason), "reason_code": known["code"], "data": known["data"]}
+    told = compose_message(reason)
+    return {
+        "reason": told.head,
+        "reason_notes": list(told.notes),
+        "help": list(told.helps),
+        "reason_code": known["code"],
+        "data": known["data"],
+    }
 
 
 def _encode_rewrite(rewrite: Rewrite | None, report: LintReport) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from theria.verdicts import Verdict
 from theria_lint.model import TargetResult
 from theria_lint.report import ReportView
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
-from theria_lint.report.sentences import say
+from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import COMMAND, ESCAPES
 from theria_lint.report.summary import is_accepted
 from theria_lint.result import LintReport
@@ -47,16 +47,20 @@ def _add_item_case(suite: Element, item: ReportItem) -> None:
     elif item.level != "note":
         SubElement(
             case, "failure", message=_replace_forbidden(item.text), type=_replace_forbidden(item.rule)
-        ).text = _replace_forbidden(" ".join(item.remedy.split()))
+        ).text = _replace_forbidden("\n".join(item.lines[1:]))
 
 
 def _add_target_case(suite: Element, result: TargetResult, unsafe: bool) -> None:
     target = result.target
     case = _add_case(suite, target.path, f"target {result.name}", target.line)
+    if not unsafe and result.verdict is not Verdict.INCONCLUSIVE:
+        return
+    told = compose_message(result.reason)
+    found = SubElement(case, "failure" if unsafe else "skipped", message=_replace_forbidden(told.head))
     if unsafe:
-        SubElement(case, "failure", message=_replace_forbidden(say(result.reason)), type=result.verdict.value)
-    elif result.verdict is Verdict.INCONCLUSIVE:
-        SubElement(case, "skipped", message=_replace_forbidden(say(result.reason)))
+        found.set("type", result.verdict.value)
+    below = [*(f"note: {note}" for note in told.notes), *(f"help: {help_}" for help_ in told.helps)]
+    found.text = _replace_forbidden("\n".join(below)) or None
 
 
 def _add_case(suite: Element, path: str, name: str, line: int) -> Element:

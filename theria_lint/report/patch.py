@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher, diff_bytes, unified_diff
 from functools import lru_cache
 
-from theria_lint.model import Rewrite
+from theria_lint.model import Disposition, Rewrite
 from theria_lint.report.style import escape_unprintable, shown, split_rows
 from theria_lint.result import LintReport
 from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes, split_keeping_ends
@@ -149,6 +149,13 @@ def make_patch(report: LintReport) -> tuple[bytes, list[str]]:
             parts.append(part)
             done |= wanted
     return b"".join(parts), left_out
+
+
+def count_rewrites(report: LintReport) -> str:
+    """How many confirmed findings a patch mends, in one sentence."""
+    confirmed = [finding for finding in report.findings if finding.disposition is Disposition.CONFIRMED]
+    mended = sum(finding.rewrite is not None for finding in confirmed)
+    return f"{mended} of {len(confirmed)} confirmed findings have a rewrite that was verified; no file was changed."
 
 
 def _part(rewrite: Rewrite, before: set[LineEdit], after: set[LineEdit]) -> bytes:

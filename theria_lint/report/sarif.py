@@ -14,6 +14,7 @@ from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
 from theria_lint.report.patch import LineEdit, list_edits
+from theria_lint.report.sentences import say_all
 from theria_lint.report.style import split_rows
 from theria_lint.result import LintReport
 from theria_lint.rules.explain import explain_rule
@@ -66,9 +67,14 @@ def _make_rule_descriptor(item: ReportItem, rule: Rule | None) -> dict[str, Any]
         described["help"] = {"text": rule.remedy, "markdown": explain_rule(rule)}
         if rule.references:
             described["helpUri"] = rule.references[0]
-    elif item.remedy:
-        described["help"] = {"text": item.remedy}
+    elif item.helps:
+        described["help"] = {"text": item.helps[0]}
     return described
+
+
+def _list_own_helps(item: ReportItem) -> list[str]:
+    """What helps against this result; what helps against every result of its rule stands with the rule."""
+    return [f"help: {help_}" for help_ in (item.helps[1:] if item.finding else item.helps)]
 
 
 def _make_result(item: ReportItem, rules: list[str], sources: ReportSources) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def _make_result(item: ReportItem, rules: list[str], sources: ReportSources) -> 
         "ruleId": item.rule,
         "ruleIndex": rules.index(item.rule),
         "level": item.level,
-        "message": {"text": item.text},
+        "message": {"text": "\n".join((item.text, *(f"note: {note}" for note in item.notes), *_list_own_helps(item)))},
         "locations": [_make_location(item)],
         "partialFingerprints": {"theriaLint/v1": item.fingerprint},
     }
@@ -139,5 +145,5 @@ def _make_invocation(errors: Iterable[ReportItem], report: LintReport) -> dict[s
         {"level": "error", "message": {"text": f"{item.path}: {item.text}"}, "locations": [_make_location(item)]}
         for item in errors
     ]
-    notifications += [{"level": "note", "message": {"text": note}} for note in report.notes]
+    notifications += [{"level": "note", "message": {"text": note}} for note in say_all(report.notes)]
     return {"executionSuccessful": not report.interrupted, "toolExecutionNotifications": notifications}

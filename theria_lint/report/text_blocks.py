@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator
 
 from theria.verdicts import Verdict
+from theria.wording import Message
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
+from theria_lint.report.items import LOOK_ELSEWHERE, UNEXPLAINED
+from theria_lint.report.message_parts import extend
 from theria_lint.report.patch import LineEdit, list_edits
-from theria_lint.report.sentences import say
+from theria_lint.report.run_words import AS_IT_IS, describe_maml, describe_run
+from theria_lint.report.sentences import compose_message, say
 from theria_lint.report.style import (
     MAX_FRAME_WIDTH,
     TerminalStyle,
@@ -43,14 +46,42 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
         by_path.setdefault(finding.suspect.path, ([], []))[0].append(finding)
     for result in targets:
         by_path.setdefault(result.target.path, ([], []))[1].append(result)
-    told = _ToldReasons(report)
+    told, evidence = _ToldReasons(report), _EvidenceLines()
     for _, (findings, targets) in sorted(by_path.items(), key=lambda item: item[0]):
         for finding in findings:
-            yield "\n".join(_format_finding(finding, report, view, style))
+            yield "\n".join(_format_finding(finding, evidence, report, view, style))
         measured: MeasuredRuns = {}
         for result in targets:
             yield "\n".join(_format_target(result, told, view, style, alone, measured))
     yield from _format_errors(report, style)
+
+
+def format_message(name: str, message: Message, view: ReportView, remedy: str | None = None) -> Iterator[str]:
+    """The head of a message under a name, then its notes, then what helps: blocks to paste on lines of their own."""
+    yield from wrap_text(f"{name}: {message.head}", "  ", view.width)
+    for note in message.notes:
+        yield from wrap_text(f"note: {note}", "  ", view.width)
+    for help_ in (*([remedy.rstrip(".")] if remedy else []), *message.helps):
+        first, *block = help_.split("\n")
+        yield from wrap_text(f"help: {first}", "  ", view.width)
+        yield from (f"      {escape_unprintable(line)}" for line in block)
+
+
+class _EvidenceLines:
+    """The evidence of findings: what has been told in full of one is not told again of the next."""
+
+    def __init__(self) -> None:
+        self._told: dict[Message, str] = {}
+
+    def format_evidence(self, finding: Finding, view: ReportView) -> Iterator[str]:
+        """The lines, with the remedy of the rule as the first that helps."""
+        message, suspect = compose_message(finding.reason), finding.suspect
+        where = format_place(suspect.path, suspect.cell, suspect.span.line, None)
+        first = self._told.setdefault(message, where)
+        again = f"the same as at {first}"
+        if first != where and (message.notes or message.helps or len(message.head) > len(again)):
+            message = Message(again)
+        yield from format_message("evidence", message, view, suspect.remedy)
 
 
 class _ToldReasons:
@@ -89,7 +120,9 @@ def _is_target_shown(result: TargetResult, report: LintReport, view: ReportView,
     return _get_target_key(result) in alone or any(run.blocks for run in result.runs)
 
 
-def _format_finding(finding: Finding, report: LintReport, view: ReportView, style: TerminalStyle) -> Iterator[str]:
+def _format_finding(
+    finding: Finding, evidence: _EvidenceLines, report: LintReport, view: ReportView, style: TerminalStyle
+) -> Iterator[str]:
     suspect, colour = finding.suspect, _COLOURS[finding.disposition.value]
     disposition = style.paint_text(finding.disposition.value, colour, bold=True)
     verdict = f", {finding.verdict.value}" if finding.verdict else ""
@@ -102,8 +135,7 @@ def _format_finding(finding: Finding, report: LintReport, view: ReportView, styl
     widest = view.width - 2 if view.width else MAX_FRAME_WIDTH
     source = report.sources.get((suspect.path, suspect.cell), "")
     yield from (f"  {row}" for row in frame_source(source, suspect.span, style, colour, widest))
-    yield from wrap_text(f"evidence: {say(finding.reason)}", "  ", view.width)
-    yield from wrap_text(f"remedy: {suspect.remedy}", "  ", view.width)
+    yield from evidence.format_evidence(finding, view)
     if finding.rewrite:
         yield from (f"  {row}" for row in format_rewrite(finding.rewrite, suspect.path, report, view, style))
 
@@ -130,13 +162,14 @@ def _format_target(
     measured: MeasuredRuns,
 ) -> Iterator[str]:
     yield _format_target_head(result, style)
-    if not told.hold_reason(result):
-        yield from wrap_text(f"reason: {say(result.reason)}", "  ", view.width)
+    message = compose_message(result.reason)
     if _get_target_key(result) in alone and not result.blames_others:
-        yield "  No suspect explains it: look at what this target calls in other files and libraries."
+        message = extend(message, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+    if not told.hold_reason(result):
+        yield from format_message("reason", message, view)
     for run in result.runs:
         if view.verbose or (run.verdict is result.verdict and run.verdict.unsafe):
-            name = f"{result.name} on {run.backend}"
+            name = result.name if run.backend == AS_IT_IS else f"{result.name} with the {run.backend} backend"
             seen = measured.setdefault(tuple(_format_run_errors(run, view, style)), name)
             is_new = view.verbose or not run.blocks or seen == name
             yield from wrap_text(_format_run_line(run, result, None if is_new else seen), "  ", view.width)
@@ -144,49 +177,28 @@ def _format_target(
 
 
 def _format_run_line(run: Run, result: TargetResult, before: str | None) -> str:
-    reason = f" ({say(run.reason)})" if run.reason and run.reason != result.reason else ""
-    verdict = f"{_describe_run(run)}: {run.verdict.value}{reason}"
+    reason = f" ({compose_message(run.reason).head})" if run.reason and run.reason != result.reason else ""
+    verdict = f"{describe_run(run)}: {run.verdict.value}{reason}"
     if before:
         return f"{verdict}; the same errors as {before}"
     return f"{verdict}; relative errors:" if run.gradients or run.blocks else verdict
-
-
-def _describe_run(run: Run) -> str:
-    """What was measured: on which backend, where, how exactly and against what."""
-    backend = "" if run.backend == "self" else f" with the {run.backend} backend"
-    device = "the CPU" if run.device == "cpu" else run.device
-    oracle = "a reference attention" if run.oracle == "reference" else run.oracle
-    return f"measured{backend} on {device} in {run.dtype}" + (f" against {oracle}" if oracle else "")
 
 
 def _format_measurements(run: Run, view: ReportView, style: TerminalStyle) -> Iterator[str]:
     """What a run found, in numbers and in the target's own words."""
     yield from _format_run_errors(run, view, style)
     if run.maml:
-        yield from wrap_text(f"in MAML: {_describe_maml(run.maml)}", "", view.width)
+        yield from wrap_text(f"in MAML: {describe_maml(run.maml)}", "", view.width)
     if run.error and run.error not in say(run.reason):
         yield from wrap_text(run.error, "", view.width)
     if view.verbose:
-        yield from (line for note in run.notes for line in wrap_text(say(note), "", view.width))
+        yield from (line for note in run.notes for line in wrap_text(f"note: {say(note)}", "", view.width))
 
 
 def _format_run_errors(run: Run, view: ReportView, style: TerminalStyle) -> Iterator[str]:
     if run.gradients:
         yield format_gradients(run, style, view.unicode)
     yield from format_heatmap(run, style, view.unicode)
-
-
-def _describe_maml(figures: Mapping[str, Any]) -> str:
-    """What meta-learning through the target would get."""
-    error, difference = figures.get("meta_gradient_error"), figures.get("rel_diff")
-    said = [f"the meta-gradient is off by {_percent(error)}"] if isinstance(error, float) else []
-    if isinstance(difference, float):
-        said.append(f"second derivatives carry {_percent(difference)} of it")
-    return ", and ".join(said) or str(figures.get("status") or figures.get("error"))
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:{'.0f' if fraction >= 1 else '.2g'}} %"
 
 
 def _format_errors(report: LintReport, style: TerminalStyle) -> Iterator[str]:

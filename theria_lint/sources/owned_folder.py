@@ -158,12 +158,12 @@ def open_own_folder(place: str, *, make: bool = False) -> Folder:
     raise NotOursError(os.path.join(place, NAME))
 
 
-def explain_refusal_to_keep(place: str) -> str | None:
-    """Why no results are kept in a place, in one sentence; None where they are, or can be."""
+def find_foreign_folder(place: str) -> str | None:
+    """The folder that has our name in a place and is none of ours; None where results are kept, or can be."""
     try:
         open_own_folder(place)
     except NotOursError as error:
-        return f"No results are kept: {error} is no folder of theria-lint's; remove it, or name another --cache-dir."
+        return str(error)
     except OSError:
         pass
     return None

@@ -104,13 +104,12 @@ def _find_accepted_targets(
     return frozenset(accepted)
 
 
-def _report_stale_baseline(baseline: Baseline | None, settings: Settings, files: Sequence[str]) -> list[str]:
+def _report_stale_baseline(baseline: Baseline | None, settings: Settings, files: Sequence[str]) -> list[Reason]:
     count = baseline.count_stale(files) if baseline is not None else 0
     if not count:
         return []
     shown = os.path.relpath(settings.baseline or "").replace(os.sep, "/")
-    what = "1 finding that is" if count == 1 else f"{count} findings that are"
-    return [f"The baseline {shown} accepts {what} no longer there; --write-baseline brings it up to date."]
+    return [Reason(ReasonCode.BASELINE_STALE, {"file": shown, "count": count})]
 
 
 def restrict_to_linted(report: LintReport, files: Collection[str]) -> LintReport:

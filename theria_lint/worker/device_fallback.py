@@ -15,7 +15,7 @@ from theria_lint.worker.clock import read_clock
 from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
-from theria_lint.worker.find_call.strategies import find_adapter
+from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
 from theria_lint.worker.library_messages import wants_gpu
 from theria_lint.worker.shims import fake_cuda, shim_log
 
@@ -107,7 +107,10 @@ def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget:
     """Binds the adapter that the user wrote for a target, or else the target."""
     adapter = find_adapter(target, request.symbol, request.hints.get("adapters", ()))
     if adapter is not None:
-        return find_working_call(adapter, TargetKind.FUNCTION, device, request.hints, budget)
+        try:
+            return find_working_call(adapter, TargetKind.FUNCTION, device, request.hints, budget)
+        except CannotCallError as error:
+            raise CannotCallError(explain_adapter_failure(adapter, error), error.complaint) from None
     return find_working_call(target, TargetKind(request.kind), device, request.hints, budget)
 
 

@@ -14,7 +14,9 @@ import sys
 from dataclasses import asdict
 
 from theria_lint.confirm.protocol import Job
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import confine, environment, linux, namespaces, tempdir
+from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.import_process import serve_job
 from theria_lint.worker.job import RunningJob
@@ -151,16 +153,16 @@ def _restart_without_secrets() -> None:
         del os.environ[name]
 
 
-def _make_greeting(device: str) -> dict[str, str | None]:
+def _make_greeting(device: str) -> dict[str, object]:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # so that asking for CUDA does not forbid forking
     python = ".".join(map(str, sys.version_info[:3]))
     try:
         import torch
     except Exception as error:
-        return {"python": python, "error": f"torch cannot be imported ({type(error).__name__}: {error})"}
+        return {"error": Reason(ReasonCode.TORCH_NOT_IMPORTED, describe_error(error)).to_json()}
     torch.set_num_threads(1)  # a forked child must not inherit a pool of threads
     if device == "cuda" and not torch.cuda.is_available():
-        return {"python": python, "error": "--device cuda was asked for, and torch sees no CUDA GPU"}
+        return {"error": Reason(ReasonCode.NO_CUDA).to_json()}
     device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from theria.verdicts import COTANGENT, Verdict, variable
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
@@ -22,10 +21,12 @@ from theria_lint.report.html.markup import (
     render_sign,
     tag,
 )
+from theria_lint.report.html.message_rows import iter_maml_figures, render_message
 from theria_lint.report.html.page import PageAnchors, join_values
 from theria_lint.report.html.source_view import render_excerpt, render_line_link
 from theria_lint.report.patch import iter_diff_rows
-from theria_lint.report.sentences import say
+from theria_lint.report.run_words import AS_IT_IS, describe_maml
+from theria_lint.report.sentences import compose_message, say, say_all
 from theria_lint.report.style import format_count, format_place
 from theria_lint.report.summary import is_accepted, list_unexplained_targets
 from theria_lint.result import LintError, LintReport
@@ -115,7 +116,7 @@ def _render_environment(report: LintReport) -> Markup:
 
 def _render_notes(report: LintReport) -> Markup | None:
     cut = ["The run was ended before every target had run."] if report.interrupted else []
-    notes = [*cut, *report.notes]
+    notes = [*cut, *say_all(report.notes)]
     return tag("ul", *(tag("li", render_prose(note)) for note in notes), class_="notes") if notes else None
 
 
@@ -182,9 +183,8 @@ def _render_finding_body(anchors: PageAnchors, finding: Finding) -> Iterator[Mar
     suspect = finding.suspect
     yield tag("p", render_prose(suspect.message), class_="message")
     yield render_excerpt(anchors, finding)
-    told = [("Evidence", render_prose(say(finding.reason))), ("Remedy", render_prose(suspect.remedy))]
-    rows = (tag("div", tag("dt", name), tag("dd", words)) for name, words in told)
-    yield tag("dl", join_children(*rows), class_="told")
+    told = compose_message(finding.reason)
+    yield render_message("Evidence", told, (suspect.remedy.rstrip("."), *told.helps))
     if finding.rewrite:
         first = anchors.get_first_with_rewrite(finding)
         yield render_rewrite(finding.rewrite, anchors.report) if first is finding else _link_to_rewrite(anchors, first)
@@ -240,17 +240,6 @@ def _render_diff_line(line: str) -> Markup:
     return tag("span", line, Markup("\n"), class_=f"row {_DIFF_CLASSES.get(line[:1], 'same')}")
 
 
-_MAML_LABELS = {
-    "rel_diff": "FULL\u2013FO discrepancy",
-    "meta_gradient_error": "meta-gradient error",
-    "second_order_path_attn_all": "second-order path through the attention",
-    "second_order_path_head_all": "second-order path through the head",
-    "second_order_attn_inputs": "inputs that carry it",
-    "status": "status",
-    "error": "error",
-}
-
-
 def render_targets(anchors: PageAnchors) -> Markup:
     """The worst verdicts first."""
     alone = {id(result) for result in list_unexplained_targets(anchors.report)}
@@ -288,7 +277,8 @@ def _render_target_title(anchors: PageAnchors, result: TargetResult) -> Iterator
 
 
 def _render_target_body(anchors: PageAnchors, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
-    yield tag("p", render_prose(say(result.reason)), class_="message")
+    told = compose_message(result.reason)
+    yield render_message("Reason", told, told.helps)
     if alone and not result.blames_others:
         yield tag("p", "No suspect explains it: look at what this target calls in other files and libraries.")
     yield _render_target_links(anchors, result)
@@ -320,12 +310,16 @@ def _render_run(run: Run, result: TargetResult) -> Markup:
     measured = [render_heat_map(grid), render_numbers(run)] if grid.rows else []
     return tag(
         "section",
-        tag("h3", f"Run on {run.backend} ", render_badge(run.verdict) if len(result.runs) > 1 else None),
+        tag("h3", f"{_name_backend(run)} ", render_badge(run.verdict) if len(result.runs) > 1 else None),
         *_render_run_facts(run, result),
         *measured,
         *_render_run_extras(run),
         class_="run",
     )
+
+
+def _name_backend(run: Run) -> str:
+    return "Run as it is" if run.backend == AS_IT_IS else f"Run with the {run.backend} backend"
 
 
 def _render_run_facts(run: Run, result: TargetResult) -> Iterator[Markup]:
@@ -342,25 +336,10 @@ def _render_run_extras(run: Run) -> Iterator[Markup]:
     """What was measured beside the verdict, and the notes."""
     if run.maml:
         yield tag("h4", "Under MAML")
-        yield render_facts(*_iter_maml_figures(run.maml))
+        yield tag("p", f"In MAML {describe_maml(run.maml)}.")
+        yield render_facts(*iter_maml_figures(run.maml))
     if run.notes:
         yield tag("ul", *(tag("li", render_prose(say(note))) for note in run.notes), class_="notes")
-
-
-def _iter_maml_figures(figures: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    yield from ((name, _format_figure(figures.get(key))) for key, name in _MAML_LABELS.items())
-    if figures.get("inner_steps"):
-        yield "steps", f"{format_count(figures['inner_steps'], 'inner step')}, {figures.get('outer_steps')} outer"
-
-
-def _format_figure(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.2g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value) if value else None
 
 
 # From which relative error on a block that is wrong, or right, gets which shade.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -52,15 +53,18 @@ class CannotCallError(Exception):
     """No way to call the target worked; the reason is what stopped the attempt that got furthest.
 
     ``complaint`` is what the target or a library said there, if anything was said; ``guessed``: the parameters that
-    it was given a made-up value for.
+    it was given a made-up value for; ``trial``: that attempt, None where there was none.
     """
 
-    def __init__(self, reason: Reason, complaint: str = "", guessed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, reason: Reason, complaint: str = "", guessed: Iterable[str] = (), trial: FailedTrial | None = None
+    ) -> None:
         """Keeps what it is given."""
         super().__init__(str(reason.code), complaint)
         self.reason = reason
         self.complaint = complaint
         self.guessed = tuple(guessed)
+        self.trial = trial
 
 
 class OutsideGraphError(CannotCallError):
@@ -111,7 +115,8 @@ class FailedTrial:
 
     ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward,
     `INVALID_OUTPUT_STAGE` if that is what came out of it, 3 in the backward; and then the instruction at which each
-    frame stood, from the outermost inwards: later instructions of the same code are further.
+    frame stood, from the outermost inwards: later instructions of the same code are further. ``lines`` has the file
+    and the line of each frame.
     """
 
     strategy: CallStrategy
@@ -119,6 +124,7 @@ class FailedTrial:
     reason: Reason
     complaint: str
     progress: tuple[int, ...]
+    lines: tuple[tuple[str, int], ...] = ()
 
     def rank_progress(self) -> tuple[tuple[int, ...], bool]:
         """Sorts refusals by how far they got, and those with as many keys as queries after the others."""
@@ -171,8 +177,10 @@ class CallSearch:
             if is_out_of_memory(error):
                 raise MemoryError from error
             stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
-            progress = (stage, *_list_frame_instructions(error))
-            failed = FailedTrial(strategy, spec, *_explain_trial_error(error), progress)
+            frames = _list_frames(error)
+            progress = (stage, *(trace.tb_lasti for trace in frames))
+            lines = tuple((trace.tb_frame.f_code.co_filename, trace.tb_lineno) for trace in frames)
+            failed = FailedTrial(strategy, spec, *_explain_trial_error(error), progress, lines)
             if is_in_place_on_leaf(failed.complaint) and not strategy.copying:
                 return self.run_trial(strategy.call_on_copies(parameters=self.counterfactual), spec)
             self.failed_trials.append(failed)
@@ -187,7 +195,7 @@ class CallSearch:
         furthest = self.list_furthest()[0]
         guessed = furthest.strategy.free if furthest.strategy.unsure is None else furthest.strategy.unsure
         names = [name for name in guessed if not name.startswith(CONSTRUCTOR_PREFIX)]
-        return CannotCallError(furthest.reason, furthest.complaint, names)
+        return CannotCallError(furthest.reason, furthest.complaint, names, furthest)
 
 
 def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor | None]:
@@ -261,12 +269,12 @@ def _agrees_with_reference(made: BoundCall, output: Tensor) -> bool:
     )
 
 
-def _list_frame_instructions(error: BaseException) -> list[int]:
-    """The instruction of each frame below ours at which an exception was raised."""
+def _list_frames(error: BaseException) -> list[TracebackType]:
+    """The frames below ours in which an exception was raised, from the outermost inwards."""
     found, trace = [], error.__traceback__
     while trace is not None:
         if not trace.tb_frame.f_code.co_filename.startswith(_OWN_FOLDERS):
-            found.append(trace.tb_lasti)
+            found.append(trace)
         trace = trace.tb_next
     return found
 

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from traceback import extract_tb
 from typing import Any
 
 from theria import testing
@@ -14,7 +15,14 @@ from theria_lint.model import TargetKind
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker import importer
-from theria_lint.worker.find_call.argument_values import is_graph
+from theria_lint.worker.failure_messages import describe_error
+from theria_lint.worker.find_call.argument_values import (
+    CALL_VALUES,
+    CONSTRUCTOR_VALUES,
+    ValueMaker,
+    is_graph,
+    list_candidates,
+)
 from theria_lint.worker.find_call.call_strategy import CallStrategy
 from theria_lint.worker.find_call.function_calls import (
     make_function_strategy,
@@ -28,6 +36,9 @@ from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
 from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
 from theria_lint.worker.find_call.signatures import QKV
+from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX
+
+ValueTable = tuple[tuple[str, ValueMaker], ...]
 
 
 def list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) -> Iterator[CallStrategy]:
@@ -81,9 +92,10 @@ def find_adapter(target: Any, symbol: str, files: Iterable[str]) -> Callable[...
         try:
             importer.import_file(file)
         except Exception as error:
-            told = {"file": os.path.basename(file), "kind": type(error).__name__, "message": str(error)}
-            complaint = f"{told['kind']}: {told['message']}"
-            raise CannotCallError(Reason(ReasonCode.ADAPTER_FAILS, told), complaint) from None
+            told = describe_error(error)
+            line = _find_line(file, [(f.filename, f.lineno or 0) for f in extract_tb(error.__traceback__)])
+            reason = Reason(ReasonCode.ADAPTER_FAILS, {"file": os.path.basename(file), "line": line, **told})
+            raise CannotCallError(reason, f"{told['kind']}: {told['message']}") from None
     return testing.ADAPTERS.get(format_target_name(target, symbol)) or testing.ADAPTERS.get(symbol)
 
 
@@ -98,13 +110,67 @@ def format_target_name(target: Any, symbol: str) -> str:
     return f"{module.removeprefix(LINTED_PREFIX)}:{symbol}"
 
 
+def _find_line(file: str, lines: Iterable[tuple[str, int]]) -> int | None:
+    """The last line of a file among the files and lines of some frames, the outermost first."""
+    return next(
+        (line for name, line in reversed(list(lines)) if os.path.realpath(name) == os.path.realpath(file)), None
+    )
+
+
+def explain_adapter_failure(adapter: Callable[..., Any], error: CannotCallError) -> Reason:
+    """That the user's own way to call a target does not work, and where it stands."""
+    code = inspect.unwrap(adapter).__code__
+    line = _find_line(code.co_filename, error.trial.lines if error.trial else ()) or code.co_firstlineno
+    told = {"file": os.path.basename(code.co_filename), "line": line, "reason": error.reason}
+    return Reason(ReasonCode.ADAPTER_UNFIT, told)
+
+
 def explain_no_call(target: Any, symbol: str, error: CannotCallError, *, turned: bool) -> Reason:
     """That no way to call a target worked, and what it takes to say how to, unless that is known but for a flag."""
+    if error.reason.code in (ReasonCode.ADAPTER_FAILS, ReasonCode.ADAPTER_UNFIT):
+        return error.reason
     named = None if turned or isinstance(error, OutsideGraphError) else format_target_name(target, symbol)
     told = {
         "reason": error.reason,
         "target": named,
         "guessed": list(error.guessed),
+        "values": _list_guessed_values(target, error),
         "is_class": inspect.isclass(target),
+        "has_layout": _may_have_layout(target),
     }
     return Reason(ReasonCode.NOT_CALLABLE, told)
+
+
+def _list_guessed_values(target: Any, error: CannotCallError) -> dict[str, Any]:
+    """Of the guessed values those that a configuration can hold: numbers, truth values, texts."""
+    if error.trial is None or error.complaint.startswith(AttributeError.__name__):  # it wants an object
+        return {}
+    spec, choice = error.trial.spec, {**error.trial.strategy.choice, **error.trial.spec.choice}
+    found: dict[str, Any] = {}
+    for prefix, parameters, table in _list_signatures(target):
+        for name in error.guessed:
+            if name in parameters and name not in found:
+                values = list_candidates(parameters[name], spec, table)
+                found[name] = values[min(choice.get(prefix + name, 0), len(values) - 1)]
+    return {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
+
+
+def _list_signatures(target: Any) -> Iterator[tuple[str, Mapping[str, inspect.Parameter], ValueTable]]:
+    """The signatures that a call fills: what stands before a choice in it, and where its values are from."""
+    if not inspect.isclass(target):
+        function = target.forward if hasattr(target, "forward") and hasattr(target, "apply") else target
+        yield "", read_call_parameters(function), CALL_VALUES
+        return
+    yield CONSTRUCTOR_PREFIX, read_parameters(target.__init__), CONSTRUCTOR_VALUES
+    yield "", read_parameters(target.forward if hasattr(target, "forward") else target.__call__), CALL_VALUES
+
+
+def _may_have_layout(target: Any) -> bool:
+    """Whether the order of axes may be what is not known of a target: it takes q, k and v, and no graph."""
+    if inspect.isclass(target):
+        return False
+    try:
+        names = list(read_parameters(target))
+    except (TypeError, ValueError):
+        return False
+    return attention_names.takes_qkv(names) and not any(map(is_graph, names))

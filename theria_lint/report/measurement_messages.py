@@ -1,0 +1,86 @@
+"""The messages of what is said of a measurement, and of the notes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from theria.verdicts import Ground
+from theria.wording import LONGEST_HEAD, Message, list_names, shorten
+from theria_lint.reasons import ReasonCode as R
+from theria_lint.report.call_help import ON_GPU, RECORD
+from theria_lint.report.message_parts import Data, attach, extend
+
+MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
+
+_OTHER_ARGUMENTS = (RECORD,)
+GROUND_HELPS: Mapping[Ground, tuple[str, ...]] = {
+    Ground.FORWARD_NOT_FINITE: _OTHER_ARGUMENTS,
+    Ground.FORWARD_NOT_FINITE_NEARBY: _OTHER_ARGUMENTS,
+    Ground.NO_DEPENDENCE: _OTHER_ARGUMENTS,
+    Ground.ORACLE_DOUBTFUL: _OTHER_ARGUMENTS,
+}
+"""What helps where a measurement says nothing of the target as it was called."""
+
+
+def _tell_of_dtype(data: Data) -> Message:
+    inner, seen = data["reason"], f"in {data['dtype']}"
+    head = f"{seen}, {inner.head}"
+    if len(head) > LONGEST_HEAD:
+        return extend(inner, f"seen {seen}")
+    return Message(head, inner.notes, inner.helps)
+
+
+def _tell_declared_outputs(data: Data) -> Message:
+    numbers = " and ".join(data["outputs"])
+    one = len(data["outputs"]) == 1
+    told = f"tensor{'' if one else 's'} {numbers} of what it returns {'is' if one else 'are'} outside the graph"
+    return extend(data["reason"], f"{told}, as its author says by detaching {'it' if one else 'them'}")
+
+
+MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.ARGUMENTS_MISFIT: Message(
+        "its backward gives gradients of other shapes than the inputs that were made up for it",
+        helps=_OTHER_ARGUMENTS,
+    ),
+    R.NOT_THE_REFERENCE: Message(
+        "its forward is not softmax attention as it was called",
+        ("the configuration wants the reference as its oracle",),
+        ('take oracle = "reference" out of its table in the configuration',),
+    ),
+    R.FORWARD_JUMPS: Message("its forward jumps between branches wherever it was probed", helps=_OTHER_ARGUMENTS),
+    R.SAFE_IN_INPUTS: lambda d: extend(d["reason"], f"in {list_names(d['inputs'], 200)} alone it is safe"),
+    R.OTHERWISE_IN_PARAMETERS: lambda d: extend(d["reason"], f"in its parameters alone it is {d['verdict']}"),
+    R.IN_TRAINING_DTYPE: _tell_of_dtype,
+    R.CPU_PATH_ONLY: lambda d: extend(
+        d["reason"],
+        "this is the path that CPU tensors take",
+        f"the path of a GPU could not be run: {d['refusal'].line}",
+        helps=(ON_GPU,),
+    ),
+    R.WITHOUT_PACKAGES: lambda d: extend(
+        d["reason"],
+        f"without {', '.join(d['packages'])}, which its code uses where installed",
+        helps=("install what is missing where the code runs, to have that path measured too",),
+    ),
+    R.OF_OUTPUT: lambda d: extend(d["reason"], f"this is tensor {d['output']:.0f} of what it returns"),
+    R.DETACHED_OUTPUTS: _tell_declared_outputs,
+    R.NOTHING_MEASURED: Message("nothing was measured"),
+    R.SEEN_ON: lambda d: Message(f"seen on {shorten(d['configuration'], 90)}"),
+    R.OUT_OF_TIME: Message("out of time"),
+    R.NOT_PROBED_ON: lambda d: attach(f"not probed on {shorten(d['configuration'], 60)}", d["reason"]),
+    R.STRIDES_MATTER: Message("it gives another output for strided inputs"),
+    R.DTYPE_VERDICT: lambda d: Message(f"in {d['dtype']}: {d['verdict']}", (d["message"],) if d["message"] else ()),
+    R.PARAMETERS_VERDICT: lambda d: Message(f"its parameters ({shorten(d['name'])}): {d['verdict']}"),
+    R.MATH_PATH: Message(MATH_PATH),
+    R.TORCH_BUG: lambda d: Message(
+        "PyTorch's own operators give wrong gradients there, and right ones for contiguous operands",
+        (f"on {d['configuration']}",),
+    ),
+    R.SHIMS_USED: lambda d: Message(
+        f"ran on the {d['place']} with stand-ins for what this machine lacks", tuple(d["shims"])
+    ),
+    R.GPU_QUERIES: lambda d: Message(
+        "its code asks for a GPU: this is the path that CPU tensors take", (f"it asks {list_names(d['queries'], 200)}",)
+    ),
+    R.CALLED_AS_RECORDED: lambda d: Message(f"called as {list_names(d['callers'], 80)} did"),
+}

@@ -1,0 +1,24 @@
+"""What is worth knowing about a run beside its report, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from theria_lint.reasons import Reason
+from theria_lint.report.sentences import compose_message
+from theria_lint.report.style import escape_unprintable, inert
+
+
+def list_note_lines(reasons: Iterable[Reason]) -> list[str]:
+    """The lines for some notes: a head each, and below it what belongs to it."""
+    return [inert(escape_unprintable(line)) for reason in reasons for line in _iter_lines(reason)]
+
+
+def _iter_lines(reason: Reason) -> Iterator[str]:
+    message = compose_message(reason)
+    yield f"Note: {message.head}"
+    yield from (f"  note: {note}" for note in message.notes)
+    for help_ in message.helps:
+        first, *block = help_.split("\n")
+        yield f"  help: {first}"
+        yield from (f"      {line}" for line in block)

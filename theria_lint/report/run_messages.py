@@ -1,0 +1,32 @@
+"""The messages of notes about a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from theria.wording import Message, format_count, list_names, shorten
+from theria_lint.reasons import ReasonCode as R
+from theria_lint.report.message_parts import Data, attach
+
+RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.NO_FILES: Message("No Python files found"),
+    R.EXCLUDED: lambda d: Message(f"{shorten(d['file'], 60)} is excluded by the configuration"),
+    R.NOT_HEEDED: lambda d: attach(f"{shorten(d['file'], 60)} is not heeded", Message(f"it {d['problem']}")),
+    R.LINKS_OUT: lambda d: Message(
+        "links that lead out of the directory that is checked are not followed",
+        (list_names(d["files"], 200),),
+        ("name what they lead to, to have it checked",),
+    ),
+    R.CACHE_FOREIGN: lambda d: Message(
+        "no results are kept: the folder for them is none of theria-lint's",
+        (d["folder"],),
+        ("remove it, or name another place with --cache-dir",),
+    ),
+    R.BASELINE_STALE: lambda d: Message(
+        f"the baseline {shorten(d['file'])} accepts {format_count(int(d['count']), 'finding')} no longer there",
+        helps=("--write-baseline brings it up to date",),
+    ),
+    R.CALL_FILE_UNUSED: lambda d: Message(
+        "a recorded call is not used", (f"{d['file']}: {d['problem']}",), ("record it again, with theria-lint record",)
+    ),
+}
