@@ -141,8 +141,9 @@ def _compose_curvature(data: Data) -> Message:
 def _compose_raising(data: Data) -> Message:
     order = "second" if data["order"] == 2 else "first"
     head = f"the {order} differentiation raises{' where its graph is asked for' if data['once'] else ''}"
-    notes = [data["message"] or "its node is in the graph, pruned by autograd.grad"]
-    notes += [f"by {route}" for route in data["routes"]]
+    message = data["message"]
+    notes = [f"the error: {message}" if message else "its node is in the graph, pruned by autograd.grad"]
+    notes += [f"where it is differentiated by {route}" for route in data["routes"]]
     if data["lost"] is not None:
         notes.append(f"autograd.grad does not raise, but loses {format_count(data['lost'], 'block')}")
     notes += [f"{' and '.join(data['silent'])} loses every block in silence"] if data["silent"] else []
@@ -176,7 +177,10 @@ _MESSAGES: Mapping[Ground, Message | Callable[[Data], Message]] = {
     Ground.BLOCKS_LOST: _compose_blocks_lost,
     Ground.ROUTE_LOST: lambda d: Message(
         "nothing raises, but one way to differentiate loses or corrupts derivatives",
-        (f"by {d['route']}", f"of the gradients, the derivatives in {list_names(d['variables'], 200)}"),
+        (
+            f"where it is differentiated by {d['route']}",
+            f"of the gradients, the derivatives in {list_names(d['variables'], 200)}",
+        ),
     ),
     Ground.CURVATURE_LOST: _compose_curvature,
     Ground.GRADIENT_WRONG: lambda d: Message(

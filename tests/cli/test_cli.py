@@ -50,7 +50,7 @@ def test_without_paths_the_working_directory_is_checked(lint: Lint, folder: Path
 def test_no_python_files_exit_with_0_and_a_note(lint: Lint, folder: Path) -> None:
     (folder / "notes.txt").write_text("no code")
     result = lint(".")
-    expected = ("0 files, 0 suspects.\n", "Note: No Python files found.\n", 0)
+    expected = ("0 files, 0 suspects.\n", "Note: No Python files found\n", 0)
     assert (result.stdout, result.stderr, result.exit_code) == expected
 
 

@@ -143,7 +143,8 @@ def test_a_folder_that_is_not_ours_is_left_alone_and_said_so(
     assert result.stdout == lint(NO_CACHE).stdout
     where = folder / NAME
     assert result.stderr == (
-        f"Note: No results are kept: {where} is no folder of theria-lint's; remove it, or name another --cache-dir.\n"
+        "Note: no results are kept: the folder for them is none of theria-lint's\n"
+        f"  note: {where}\n  help: Remove it, or name another place with --cache-dir\n"
     )
     assert contents(folder) == before
 

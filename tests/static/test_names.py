@@ -81,7 +81,7 @@ def test_alternatives_that_disagree_are_ambiguous_and_the_message_is_always_the_
     )
     messages = {suspect.message for suspect in scan_source("file.py", source, RULES)}
     assert len(messages) == 1
-    assert messages.pop().endswith("(ambiguous: the name may mean mylib.no_grad or torch.no_grad)")
+    assert messages.pop().endswith("(ambiguous)")
 
 
 def test_alternatives_that_agree_are_not_ambiguous() -> None:
@@ -90,7 +90,7 @@ def test_alternatives_that_agree_are_not_ambiguous() -> None:
         "def attention(q, k, v):\n    with no_grad(): return q\n"
     )
     (suspect,) = scan_source("file.py", source, RULES)
-    assert "ambiguous" not in suspect.message
+    assert "(ambiguous" not in suspect.message
 
 
 @pytest.mark.parametrize("use", ["from mypkg import stop_grad as s", "import mypkg; s = mypkg.stop_grad"])

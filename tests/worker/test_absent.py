@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.confirming import confirm_source, target_of
 from theria.verdicts import Verdict
+from theria_lint.reasons import ReasonCode
 from theria_lint.report.sentences import say
 
 OPTIONAL = """
@@ -27,7 +28,10 @@ def attention(q, k, v):
 def test_a_safe_verdict_names_what_it_was_reached_without(tmp_path: Path) -> None:
     target = target_of(confirm_source(tmp_path, OPTIONAL), "attention")
     assert target.verdict is Verdict.SAFE
-    assert say(target.reason).startswith("without flash_attn, xformers, which its code uses where installed, ")
+    assert (target.reason.code, target.reason.data["packages"]) == (
+        ReasonCode.WITHOUT_PACKAGES, ["flash_attn", "xformers"],
+    )  # fmt: skip
+    assert say(target.reason).startswith("without 2 packages, all gradients")
 
 
 def test_nothing_is_said_where_nothing_was_looked_for(tmp_path: Path) -> None:

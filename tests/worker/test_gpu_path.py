@@ -25,7 +25,7 @@ def attention(q, k, v):
 def test_a_path_that_could_not_be_run_stands_in_the_reason(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, SOURCE, device="cpu"), "attention")
     assert result.verdict == "safe"
-    assert say(result.reason).startswith("on the path that CPU tensors take all gradients")
+    assert say(result.reason).startswith("on the CPU's path, all gradients")
     assert "the path of a GPU could not be run: " in say(result.reason)
     assert "the kernel is missing" in say(result.reason)
 

@@ -13,19 +13,19 @@ TIMEOUT = "give it more with --timeout"
 ON_GPU = "lint where there is a GPU, with --device cuda"
 
 
-def iter_call_helps(target: str, values: Mapping[str, Any], *, is_class: bool, has_layout: bool) -> Iterator[str]:
+def iter_call_helps(data: Mapping[str, Any]) -> Iterator[str]:
     """The ways to tell how a target is called, the shortest first; of those, what can work for this target alone.
 
-    ``values`` are guesses that a configuration can hold, by parameter; ``has_layout``: it takes q, k and v, of which
-    the axes may be the obstacle.
+    Guesses are offered that a configuration can hold. The order of axes is, where nothing else had to be guessed.
     """
+    target, values = data["target"], data["values"]
     if values:
         block = format_target_table(target, f"kwargs = {_format_toml(values)}")
         yield f"Say how it is called, with values of yours in the place of these guesses:\n{block}"
-    elif has_layout:
+    elif data["has_layout"] and not data["guessed"]:
         block = format_target_table(target, 'layout = "BTHD"')
-        yield f"Say how the axes of q, k and v lie, in the letters of docs/configuration.md:\n{block}"
-    takes = "x that builds and calls it" if is_class else "q, k, v that calls it"
+        yield f"Say how the axes of q, k and v lie, in letters as these (batch, time, heads, dimension):\n{block}"
+    takes = "x that builds and calls it" if data["is_class"] else "q, k, v that calls it"
     marked = f"@theria.testing.target({_format_toml(target)})"
     yield f"Write a function of {takes}, in a file that `adapters` names, and mark it:\n{marked}"
     yield RECORD

@@ -21,7 +21,7 @@ UNSAFE = "unsafe-target"
 ERROR = "not-checked"
 UNUSED = "unused-ignore"
 UNEXPLAINED = "no suspect explains it"
-LOOK_ELSEWHERE = "look at what it calls in other files and libraries"
+LOOK_ELSEWHERE = "Look at what it calls in other files and libraries"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from theria.verdicts import Ground
-from theria.wording import LONGEST_HEAD, Message, list_names, shorten
+from theria.wording import Message, format_count, list_names, shorten
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, RECORD
-from theria_lint.report.message_parts import Data, attach, extend
+from theria_lint.report.message_parts import Data, attach, extend, qualify
 
 MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
 
@@ -22,19 +22,23 @@ GROUND_HELPS: Mapping[Ground, tuple[str, ...]] = {
 """What helps where a measurement says nothing of the target as it was called."""
 
 
-def _tell_of_dtype(data: Data) -> Message:
-    inner, seen = data["reason"], f"in {data['dtype']}"
-    head = f"{seen}, {inner.head}"
-    if len(head) > LONGEST_HEAD:
-        return extend(inner, f"seen {seen}")
-    return Message(head, inner.notes, inner.helps)
-
-
 def _tell_declared_outputs(data: Data) -> Message:
     numbers = " and ".join(data["outputs"])
     one = len(data["outputs"]) == 1
     told = f"tensor{'' if one else 's'} {numbers} of what it returns {'is' if one else 'are'} outside the graph"
-    return extend(data["reason"], f"{told}, as its author says by detaching {'it' if one else 'them'}")
+    author = f"{told}, as its author says by detaching {'it' if one else 'them'}"
+    return qualify(f"but for tensor {numbers}", data["reason"], author)
+
+
+def _tell_missing_packages(data: Data) -> Message:
+    names = ", ".join(data["packages"])
+    short = names if len(names) < 12 else format_count(len(data["packages"]), "package")
+    return qualify(
+        f"without {short}",
+        data["reason"],
+        f"without {names}, which its code uses where installed",
+        helps=("install what is missing where the code runs, to have that path measured too",),
+    )
 
 
 MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
@@ -50,19 +54,15 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.FORWARD_JUMPS: Message("its forward jumps between branches wherever it was probed", helps=_OTHER_ARGUMENTS),
     R.SAFE_IN_INPUTS: lambda d: extend(d["reason"], f"in {list_names(d['inputs'], 200)} alone it is safe"),
     R.OTHERWISE_IN_PARAMETERS: lambda d: extend(d["reason"], f"in its parameters alone it is {d['verdict']}"),
-    R.IN_TRAINING_DTYPE: _tell_of_dtype,
-    R.CPU_PATH_ONLY: lambda d: extend(
+    R.IN_TRAINING_DTYPE: lambda d: qualify(f"in {d['dtype']}", d["reason"]),
+    R.CPU_PATH_ONLY: lambda d: qualify(
+        "on the CPU's path",
         d["reason"],
-        "this is the path that CPU tensors take",
         f"the path of a GPU could not be run: {d['refusal'].line}",
         helps=(ON_GPU,),
     ),
-    R.WITHOUT_PACKAGES: lambda d: extend(
-        d["reason"],
-        f"without {', '.join(d['packages'])}, which its code uses where installed",
-        helps=("install what is missing where the code runs, to have that path measured too",),
-    ),
-    R.OF_OUTPUT: lambda d: extend(d["reason"], f"this is tensor {d['output']:.0f} of what it returns"),
+    R.WITHOUT_PACKAGES: _tell_missing_packages,
+    R.OF_OUTPUT: lambda d: qualify(f"in tensor {d['output']:.0f} of what it returns", d["reason"]),
     R.DETACHED_OUTPUTS: _tell_declared_outputs,
     R.NOTHING_MEASURED: Message("nothing was measured"),
     R.SEEN_ON: lambda d: Message(f"seen on {shorten(d['configuration'], 90)}"),

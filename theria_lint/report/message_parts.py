@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from theria.wording import LONGEST_HEAD, Message, format_count
+from theria.wording import LONGEST_HEAD, Message, format_count, shorten
 
 Data = Mapping[str, Any]
 
@@ -23,6 +23,14 @@ def attach(before: str, inner: Message, *notes: str, helps: Sequence[str] = (), 
     return Message(before, (inner.head, *inner.notes, *notes), (*inner.helps, *helps))
 
 
+def qualify(before: str, inner: Message, *notes: str, helps: Sequence[str] = ()) -> Message:
+    """A message that holds with a reservation, which its head begins with where there is room."""
+    head = f"{before}, {inner.head}"
+    if len(head) > LONGEST_HEAD:
+        return Message(inner.head, (before, *inner.notes, *notes), (*inner.helps, *helps))
+    return Message(head, (*inner.notes, *notes), (*inner.helps, *helps))
+
+
 def extend(inner: Message, *notes: str, helps: Sequence[str] = ()) -> Message:
     """A message with more notes, and more that helps."""
     return Message(inner.head, (*inner.notes, *notes), (*inner.helps, *helps))
@@ -37,7 +45,7 @@ def contrast(inner: Message, without: Message) -> tuple[str, ...]:
 def describe_exit(data: Data) -> str:
     """How a process ended."""
     if data["signal"]:
-        return f"ended its process with {data['signal']}"
+        return f"ended its process with {shorten(data['signal'], 20)}"
     return f"ended its process with exit code {data['exit_code']}"
 
 

@@ -15,16 +15,7 @@ _ALONE = "make the file importable by itself, as Python would import it here"
 
 def _tell_no_call(data: Data) -> Message:
     inner = data["reason"]
-    helps = (
-        iter_call_helps(
-            data["target"],
-            data["values"],
-            is_class=data["is_class"],
-            has_layout=data["has_layout"],
-        )
-        if data["target"]
-        else ()
-    )
+    helps = iter_call_helps(data) if data["target"] else ()
     return attach("no way to call it worked", Message(inner.head, inner.notes), helps=tuple(helps))
 
 
@@ -80,7 +71,7 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
         "--device cuda was asked for, and torch sees no CUDA GPU", helps=("leave out --device, or run where one is",)
     ),
     R.NO_GREETING: Message("it ended before it answered"),
-    R.NO_SENSE: lambda d: tell_error(d["problem"], "", "what it answers cannot be right"),
+    R.NO_SENSE: lambda d: Message("what it answers cannot be right", (f"it {d['problem']}",)),
     R.SKIPPED: Message("the configuration says to skip it"),
     R.INTERRUPTED: Message("interrupted", helps=("run theria-lint again",)),
     R.NO_TARGET: Message(
@@ -89,7 +80,7 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.WORKER_ENDED: Message("it ended the process that watched over it, or importing its file did"),
     R.NOT_REWRITTEN: lambda d: tell_error(d["kind"], d["message"], "it could not be rewritten"),
-    R.NONSENSE_ANSWER: lambda d: tell_error(f"it {d['problem']}", "", "its process gave an answer that cannot be one"),
+    R.NONSENSE_ANSWER: lambda d: Message("its process gave an answer that cannot be one", (f"it {d['problem']}",)),
     R.TOO_MANY_ANSWERS: Message("its process gave more answers than there are targets"),
     R.WRITES_TOO_MUCH: lambda d: Message(f"its file writes {shorten(d['excess'], 60)}"),
     R.IMPORT_TOO_SLOW: lambda d: Message(f"{_NO_IMPORT}: that took more than {d['seconds']:.0f} s", helps=(TIMEOUT,)),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from theria.verdicts import Verdict
 from theria.wording import Message
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
-from theria_lint.reasons import iter_reasons
+from theria_lint.reasons import ReasonCode, iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
 from theria_lint.report.items import LOOK_ELSEWHERE, UNEXPLAINED
@@ -46,7 +46,7 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
         by_path.setdefault(finding.suspect.path, ([], []))[0].append(finding)
     for result in targets:
         by_path.setdefault(result.target.path, ([], []))[1].append(result)
-    told, evidence = _ToldReasons(report), _EvidenceLines()
+    told, evidence = _ToldReasons(report), _EvidenceLines(report)
     for _, (findings, targets) in sorted(by_path.items(), key=lambda item: item[0]):
         for finding in findings:
             yield "\n".join(_format_finding(finding, evidence, report, view, style))
@@ -70,18 +70,32 @@ def format_message(name: str, message: Message, view: ReportView, remedy: str | 
 class _EvidenceLines:
     """The evidence of findings: what has been told in full of one is not told again of the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: LintReport) -> None:
         self._told: dict[Message, str] = {}
+        self._undecided = {
+            (result.name, result.reason): format_place(result.target.path, None, result.target.line, None)
+            for result in report.targets
+            if result.verdict is Verdict.INCONCLUSIVE
+        }
 
     def format_evidence(self, finding: Finding, view: ReportView) -> Iterator[str]:
         """The lines, with the remedy of the rule as the first that helps."""
-        message, suspect = compose_message(finding.reason), finding.suspect
+        message, suspect = self._compose_evidence(finding), finding.suspect
         where = format_place(suspect.path, suspect.cell, suspect.span.line, None)
         first = self._told.setdefault(message, where)
         again = f"the same as at {first}"
         if first != where and (message.notes or message.helps or len(message.head) > len(again)):
             message = Message(again)
         yield from format_message("evidence", message, view, suspect.remedy)
+
+    def _compose_evidence(self, finding: Finding) -> Message:
+        """What is told of a finding; of a target that could not be judged the reason stands with the target."""
+        reason = finding.reason
+        if reason.code in (ReasonCode.TARGET_INCONCLUSIVE, ReasonCode.TARGET_NOT_RUN):
+            place = self._undecided.get((reason.data["target"], reason.data["reason"]))
+            if place is not None:
+                return Message(f"{reason.data['target']} could not be judged: see {place}")
+        return compose_message(reason)
 
 
 class _ToldReasons:

@@ -63,7 +63,7 @@ DETECTORS: Mapping[str, frozenset[str]] = {
 }
 _TEXTS = ("what-it-does", "why", "remedy")
 _REQUIRED = ("id", "name", "severity", "detector", "message", *_TEXTS, "references")
-_OPTIONAL = ("match", "messages", "yields-to", "tokens", "harmless")
+_OPTIONAL = ("match", "messages", "remedies", "yields-to", "tokens", "harmless")
 _MATCH_KEYS = ("kind", "names", "neutraliser", "when", "where", "message")
 _ID = re.compile(r"[A-Z]{2,8}[0-9]{3}")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -98,6 +98,7 @@ class Rule:
     folder: Path
     matches: tuple[RuleMatch, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
     yields_to: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     data: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -111,10 +112,38 @@ class Rule:
         return frozenset(dict(self.data).get(key, ()))
 
     def format_message(self, variant: str | None, token: str, symbol: str, detail: str) -> str:
-        """The message of a variant, the rule's own one where there is none; a detail it has no place for follows."""
+        """The message of a variant, the rule's own one where there is none, on a line of at most so many characters.
+
+        Long names lose their middle. A detail that the message has no place for is what else the name may mean.
+        """
         template = dict(self.messages).get(variant or "", self.message)
-        text = template.format(token=token, symbol=symbol, detail=detail)
-        return text if "{detail}" in template else text + detail
+        from theria.wording import LONGEST_HEAD  # most files hold no suspect
+
+        names = {"token": token, "symbol": symbol}
+        if "{detail}" in template:
+            return _fit(template, names | {"detail": detail})
+        whole = template.format(**names) + (f" (it may mean {detail})" if detail else "")
+        return whole if len(whole) <= LONGEST_HEAD else _fit(template + (" (ambiguous)" if detail else ""), names)
+
+    def get_remedy(self, variant: str | None) -> str:
+        """The remedy of a variant, the rule's own one where there is none."""
+        return dict(self.remedies).get(variant or "", self.remedy)
+
+
+def _fit(template: str, names: Mapping[str, str]) -> str:
+    """A template with its names, the longest of them shortened as far as it takes for the line to be short enough."""
+    from theria.wording import LONGEST_HEAD, shorten
+
+    text = template.format(**names)
+    shown = dict(names)
+    while len(text) > LONGEST_HEAD and any(len(value) > 1 for value in shown.values()):
+        longest = max(shown, key=lambda name: len(shown[name]))
+        room = len(shown[longest]) - (len(text) - LONGEST_HEAD)
+        others = sorted(len(value) for name, value in shown.items() if name != longest)
+        least = max(room, others[-1] if others else 1, 1)
+        shown[longest] = shorten(names[longest], min(least, len(shown[longest]) - 1))
+        text = template.format(**shown)
+    return text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,6 +269,7 @@ class _RuleReader:
             folder=self.path.parent,
             matches=matches,
             messages=self.read_messages(),
+            remedies=tuple(sorted(self.read_texts("remedies").items())),
             yields_to=self.read_strings(self.table, "yields-to", ()),
             harmless=self.read_harmless(),
             data=tuple((key, self.read_strings(self.table, key, None)) for key in sorted(extra)),
@@ -293,10 +323,14 @@ class _RuleReader:
         return found
 
     def read_messages(self) -> tuple[tuple[str, str], ...]:
-        value = self.table.get("messages", {})
+        found = self.read_texts("messages")
+        return tuple(sorted((name, self.check_template("messages", text)) for name, text in found.items()))
+
+    def read_texts(self, key: str) -> dict[str, str]:
+        value = self.table.get(key, {})
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise self.make_error("messages", "must be a table of texts")
-        return tuple(sorted((name, self.check_template("messages", text)) for name, text in value.items()))
+            raise self.make_error(key, "must be a table of texts")
+        return value
 
     def check_template(self, key: str, text: str) -> str:
         try:

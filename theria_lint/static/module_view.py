@@ -26,7 +26,10 @@ from theria_lint.static.scopes import (
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a detector found: ``token`` and ``detail`` fill the message, ``variant`` picks it."""
+    """What a detector found: ``token`` and ``detail`` fill the message, ``variant`` picks it.
+
+    The remedy goes by ``cure`` or, where there is none, by the variant too.
+    """
 
     node: ast.AST
     span: Span
@@ -36,6 +39,7 @@ class Hit:
     neutraliser: str | None
     variant: str | None = None
     detail: str = ""
+    cure: str | None = None
 
 
 # The nodes that detectors ask about.
@@ -226,11 +230,11 @@ def get_body_lines(function: FunctionNode) -> tuple[int, int]:
     return first.lineno, body[-1].end_lineno
 
 
-def format_ambiguity(names: frozenset[str], candidates: tuple[str, ...]) -> str:
-    """What to add to a message when some candidates are listed and some are not."""
+def list_meanings(names: frozenset[str], candidates: tuple[str, ...]) -> str:
+    """What a name may mean, when some candidates are listed and some are not; nothing otherwise."""
     if names.issuperset(candidates) or len(candidates) < 2:
         return ""
-    return f" (ambiguous: the name may mean {' or '.join(candidates)})"
+    return " or ".join(candidates)
 
 
 def refers_to_attention(code: ModuleView, scope: Scope, expression: ast.expr) -> bool:

@@ -102,7 +102,7 @@ def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView, severity: s
         span=hit.span,
         symbol=symbol,
         message=message,
-        remedy=rule.remedy,
+        remedy=rule.get_remedy(hit.cure or hit.variant),
         reach=bound.reach if bound else hit.reach,
         neutraliser=hit.neutraliser,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import theria.testing
 from tests.support.confirming import confirm_source, target_of
-from theria_lint.report.sentences import say
+from theria_lint.reasons import Ground, ReasonCode
+from theria_lint.report.sentences import compose_message
 
 ODD_ONE = """import torch
 
@@ -39,9 +41,11 @@ def adapter(q, k, v):
 def test_what_cannot_be_called_says_which_lines_would_tell(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, ODD_ONE), "attention")
     assert result.verdict == "inconclusive"
-    assert "takes a Gates object" in say(result.reason)
-    assert '[[tool.theria-lint.targets]] target = "kernel:attention", kwargs = { gates = … }' in say(result.reason)
-    assert '@theria.testing.target("kernel:attention")' in say(result.reason)
+    assert (result.reason.code, result.reason.data["reason"].code) == (ReasonCode.NOT_CALLABLE, Ground.RAISED)
+    assert (result.reason.data["guessed"], result.reason.data["values"]) == (["gates"], {})  # no tensor is TOML
+    helps = compose_message(result.reason).helps
+    assert not any("[[tool" in help_ for help_ in helps)
+    assert any('\n@theria.testing.target("kernel:attention")' in help_ for help_ in helps)
 
 
 def test_an_adapter_calls_it(tmp_path: Path) -> None:
@@ -49,7 +53,7 @@ def test_an_adapter_calls_it(tmp_path: Path) -> None:
     path.write_text(ADAPTERS)
     result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
     assert result.verdict == "hard_structural", result.reason
-    assert "v is unused" in say(result.reason)
+    assert (result.reason.code, result.reason.data["inputs"]) == (Ground.INPUT_UNUSED, ["v"])
 
 
 ODD_MODULE = """import torch
@@ -83,9 +87,8 @@ def adapter(x):
 def test_a_module_that_cannot_be_built_says_what_was_guessed(tmp_path: Path) -> None:
     result = target_of(confirm_source(tmp_path, ODD_MODULE), "TreeAttention")
     assert result.verdict == "inconclusive"
-    assert "has no attribute 'depth'" in say(result.reason)
-    assert 'target = "kernel:TreeAttention", kwargs = { tree = … }' in say(result.reason)
-    assert "on a function of x that builds and calls it" in say(result.reason)
+    assert (result.reason.data["guessed"], result.reason.data["values"]) == (["tree"], {})  # it wants an object
+    assert any("a function of x that builds and calls it" in help_ for help_ in compose_message(result.reason).helps)
 
 
 def test_an_adapter_builds_it(tmp_path: Path) -> None:
@@ -106,9 +109,30 @@ def test_an_adapter_file_that_cannot_be_imported_is_named(tmp_path: Path) -> Non
     path = tmp_path / "adapters.py"
     path.write_text("import no_such_package\n")
     result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
-    assert "adapters.py could not be imported: ModuleNotFoundError: No module named 'no_such_package'" in say(
-        result.reason
-    )
+    told = {"file": "adapters.py", "line": 1, "kind": "ModuleNotFoundError"}
+    assert result.reason.code == ReasonCode.ADAPTER_FAILS
+    assert {name: result.reason.data[name] for name in told} == told
+
+
+def test_an_adapter_that_fails_is_told_as_the_adapters_failure(tmp_path: Path) -> None:
+    path = tmp_path / "adapters.py"
+    path.write_text(ADAPTERS.replace("Gates(torch", "Gate(torch").replace("import Gates,", "import Gates as Gate,"))
+    path.write_text(path.read_text().replace("return attention(q, k, v, Gate(", "return attention(q, k, v, Gate(1, "))
+    result = target_of(confirm_source(tmp_path, ODD_ONE, adapters=(str(path),)), "attention")
+    assert result.verdict == "inconclusive"
+    assert result.reason.code == ReasonCode.ADAPTER_UNFIT
+    assert (result.reason.data["file"], result.reason.data["line"]) == ("adapters.py", 9)
+    assert result.reason.data["reason"].data["kind"] == "TypeError"
+    assert compose_message(result.reason).helps == ()
+
+
+def test_a_number_that_was_guessed_is_offered_as_configuration(tmp_path: Path) -> None:
+    source = ODD_ONE.replace("v, gates)", "v, groups)").replace("not isinstance(gates, Gates)", "groups != 3")
+    result = target_of(confirm_source(tmp_path, source), "attention")
+    assert result.reason.data["guessed"] == ["groups"]
+    (block,) = (help_.partition("\n")[2] for help_ in compose_message(result.reason).helps if "[[tool" in help_)
+    (table,) = tomllib.loads(block)["tool"]["theria-lint"]["targets"]
+    assert table == {"target": "kernel:attention", "kwargs": {"groups": result.reason.data["values"]["groups"]}}
 
 
 def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
@@ -116,7 +140,7 @@ def test_a_target_may_ask_for_another_device(tmp_path: Path) -> None:
     table = {"target": "attention", "device": "cuda"}
     result = target_of(confirm_source(tmp_path, source, device="cpu", targets=(table,)), "attention")
     assert result.verdict == "inconclusive"
-    assert "the configuration wants it on a GPU" in say(result.reason)
+    assert result.reason.data["reason"].code == ReasonCode.WANTS_GPU
 
 
 @pytest.mark.parametrize(

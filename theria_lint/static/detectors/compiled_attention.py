@@ -11,9 +11,9 @@ from theria_lint.static.module_view import (
     Hit,
     ModuleView,
     ResolvedCall,
-    format_ambiguity,
     get_body_lines,
     get_lines,
+    list_meanings,
     refers_to_attention,
 )
 from theria_lint.static.scopes import NameTable, Scope, get_dotted_name
@@ -46,7 +46,7 @@ def _find_compiling_decorators(code: ModuleView, names: frozenset[str], scope: S
         if not names.isdisjoint(candidates):
             token = f"@{get_dotted_name(callee)}"
             reach = get_body_lines(scope.function) if scope.kind == "function" else get_lines(scope.node)
-            detail = format_ambiguity(names, candidates)
+            detail = list_meanings(names, candidates)
             yield Hit(decorator, code.get_span(decorator), token, scope, reach, "drop-decorator", None, detail)
 
 
@@ -71,7 +71,7 @@ def _find_compiling_calls(code: ModuleView, names: frozenset[str], call: Resolve
     inside = site.scope in code.attention.active
     if inside or _is_attention_by_name(subject) or refers_to_attention(code, site.scope, subject):
         token = f"{get_dotted_name(node.func)}()"
-        detail = format_ambiguity(names, candidates)
+        detail = list_meanings(names, candidates)
         yield Hit(whole, code.get_span(whole), token, site.scope, get_lines(whole), "first-argument", None, detail)
 
 

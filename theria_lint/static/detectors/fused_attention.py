@@ -13,9 +13,9 @@ from theria_lint.static.module_view import (
     Hit,
     ModuleView,
     ResolvedCall,
-    format_ambiguity,
     get_body_lines,
     get_lines,
+    list_meanings,
     refers_to_attention,
 )
 from theria_lint.static.scopes import NameTable, Scope, get_dotted_name, iter_alternatives
@@ -35,7 +35,7 @@ def find_fused_calls(code: ModuleView, rule: Rule) -> Iterator[Hit]:
             ):
                 continue
             token = f"{get_dotted_name(node.func)}()"
-            detail = format_ambiguity(match.names, candidates)
+            detail = list_meanings(match.names, candidates)
             span = code.get_span(node)
             yield Hit(node, span, token, site.scope, get_lines(node), match.neutraliser, match.message, detail)
 
@@ -97,7 +97,7 @@ def find_checkpoints(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         if site.scope in active or any(
             _is_attention_argument(code, site.scope, argument) for argument in node.args[:1]
         ):
-            yield _make_checkpoint_hit(code, site, node, format_ambiguity(names, candidates))
+            yield _make_checkpoint_hit(code, site, node, list_meanings(names, candidates))
     yield from _find_checkpoint_decorators(code, names)
 
 
@@ -137,7 +137,7 @@ def _find_checkpoint_decorators(code: ModuleView, names: frozenset[str]) -> Iter
             continue
         if site.in_header and node in site.scope.decorators:
             token, reach = f"@{get_dotted_name(node)}", get_body_lines(site.scope.function)
-            detail = format_ambiguity(names, named.meanings)
+            detail = list_meanings(names, named.meanings)
             yield Hit(node, code.get_span(node), token, site.scope, reach, "drop-decorator", None, detail)
 
 

@@ -17,7 +17,7 @@ from theria_lint.static.dataflow import (
     iter_loaded_names,
 )
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
-from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, format_ambiguity, get_lines
+from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, get_lines, list_meanings
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
 
 _STORAGE = "storage"
@@ -134,7 +134,7 @@ def _match_conversion(rule: Rule, found: ResolvedCall) -> tuple[RuleMatch, ast.e
             name = get_dotted_name(call.func)
             candidates = found.meanings or ((name,) if name else ())
             if not match.names.isdisjoint(candidates) and not _is_of_array(candidates, call.args[0]):
-                return match, call.args[0], format_ambiguity(match.names, candidates)
+                return match, call.args[0], list_meanings(match.names, candidates)
     return None
 
 

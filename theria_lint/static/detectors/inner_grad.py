@@ -9,7 +9,7 @@ from theria_lint.rules.loader import Rule
 from theria_lint.static.attention_names import make_word_set, split_words
 from theria_lint.static.dataflow import collect_influencing_names, influences_result
 from theria_lint.static.gradient_calls import takes_gradients
-from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, format_ambiguity, get_lines
+from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, get_lines, list_meanings
 from theria_lint.static.scopes import Scope, get_dotted_name
 
 # Functions of these names differentiate through their own gradients.
@@ -48,7 +48,7 @@ def _is_in_attention_or_loop(code: ModuleView, site: CodeSite) -> bool:
 def _make_gradient_hit(code: ModuleView, names: frozenset[str], call: ResolvedCall) -> Iterator[Hit]:
     site, node, candidates = call.site, call.node, call.meanings
     token = f"{get_dotted_name(node.func)}()"
-    detail = format_ambiguity(names, candidates)
+    detail = list_meanings(names, candidates)
     yield Hit(node, code.get_span(node), token, site.scope, get_lines(node), "create-graph", None, detail)
 
 

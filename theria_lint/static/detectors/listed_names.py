@@ -14,9 +14,9 @@ from theria_lint.static.module_view import (
     Hit,
     ModuleView,
     ResolvedName,
-    format_ambiguity,
     get_body_lines,
     get_lines,
+    list_meanings,
 )
 from theria_lint.static.scopes import get_dotted_name
 
@@ -38,7 +38,7 @@ def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         if match.kind in _RESOLVED_MATCHERS:
             for named in _list_names(code, match):
                 if not match.names.isdisjoint(named.meanings) and _is_in_matched_code(code, match, named.site):
-                    detail = format_ambiguity(match.names, named.meanings)
+                    detail = list_meanings(match.names, named.meanings)
                     hit = _RESOLVED_MATCHERS[match.kind](code, match, named.site, detail)
                     if hit is not None:
                         yield hit

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from theria_lint.rules.loader import Rule, RuleMatch
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
-from theria_lint.static.module_view import Hit, ModuleView, ResolvedCall, format_ambiguity, get_lines
+from theria_lint.static.module_view import Hit, ModuleView, ResolvedCall, get_lines, list_meanings
 from theria_lint.static.scopes import get_callee_name, get_dotted_name
 
 # What these return is new memory, whatever they are given.
@@ -37,7 +37,7 @@ def _is_computed(call: ResolvedCall) -> bool:
 
 def _make_hit(code: ModuleView, match: RuleMatch, call: ResolvedCall) -> Hit:
     node, scope = call.node, call.site.scope
-    token, detail = f"{get_dotted_name(node.func)}()", format_ambiguity(match.names, call.meanings)
+    token, detail = f"{get_dotted_name(node.func)}()", list_meanings(match.names, call.meanings)
     # As an argument of another call it is stored where no rewrite of an expression reaches.
     stored = match.neutraliser is not None and isinstance(code.index.parents.get(node), ast.Call)
     neutraliser = None if stored else match.neutraliser

@@ -19,7 +19,7 @@ def find_once_differentiable(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         if guarded is None:
             yield hit
         else:
-            where = f"`{guarded.token}`, line {guarded.span.line}{hit.detail}"
+            where = f"`{guarded.token}`, line {guarded.span.line}"
             yield Hit(hit.node, hit.span, hit.token, hit.scope, hit.reach, hit.neutraliser, "opaque", where)
 
 

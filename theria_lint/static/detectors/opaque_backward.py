@@ -62,8 +62,9 @@ def find_first_opaque(code: ModuleView, backward: Scope) -> Hit | None:
             if isinstance(node, ast.Call):
                 reason = _explain_opaque_call(code, scope, node)
                 if reason is not None:
-                    token, detail = reason
-                    return Hit(node, code.get_span(node), token, backward, get_lines(node), None, None, detail)
+                    token, kind, detail = reason
+                    cure = "registered" if backward in code.attention.registered_backwards else None
+                    return Hit(node, code.get_span(node), token, backward, get_lines(node), None, kind, detail, cure)
     return None
 
 
@@ -91,28 +92,28 @@ def _is_plain_helper(code: ModuleView, scope: Scope, backward: Scope) -> bool:
     return owner is backward.parent and scope.name != "forward"
 
 
-def _explain_opaque_call(code: ModuleView, scope: Scope, call: ast.Call) -> tuple[str, str] | None:
-    """The token and what it is, when a call computes off the graph."""
+def _explain_opaque_call(code: ModuleView, scope: Scope, call: ast.Call) -> tuple[str, str, str] | None:
+    """The token, what kind of thing it is and whose, when a call computes off the graph."""
     if isinstance(call.func, ast.Subscript):
         name = get_dotted_name(call.func.value)
         if name is not None and _is_kernel_launch(code, scope, call.func):
-            return f"{name}[...]()", "a kernel launch"
+            return f"{name}[...]()", "launch", ""
         return None
     name = get_dotted_name(call.func)
     if name is None:
         return None
     for path in scope.names.resolve_path(name) or (name,):
-        detail = _describe_library(path, imported=bool(scope.names.resolve_path(name)))
+        found = _find_library(path, imported=bool(scope.names.resolve_path(name)))
         if path.partition(".")[0] in _LIBRARIES and not _takes_tensor(scope, call):
             continue
-        if detail is not None:
-            return f"{name}()", detail
+        if found is not None:
+            return f"{name}()", *found
     if _is_custom_op(code, scope, name):
-        return f"{name}()", "a custom op without a formula for its derivative"
+        return f"{name}()", "operator", ""
     if any(keyword.arg == "out" for keyword in call.keywords) and scope.names.resolve_path(name):
-        return f"{name}(out=...)", "a buffer filled in place"
+        return f"{name}(out=...)", "buffer", ""
     if _fills_buffer(code, scope, call):
-        return f"{name}()", "a buffer filled in place"
+        return f"{name}()", "buffer", ""
     return None
 
 
@@ -131,22 +132,23 @@ def _is_kernel_launch(code: ModuleView, scope: Scope, subscript: ast.Subscript) 
     return "grid" in (get_dotted_name(subscript.slice) or "").lower()
 
 
-def _describe_library(path: str, *, imported: bool) -> str | None:
+def _find_library(path: str, *, imported: bool) -> tuple[str, str] | None:
+    """What kind of code a path leads to that autograd does not record, and whose; None for any other."""
     root = path.partition(".")[0]
     last = path.rpartition(".")[2]
     if path.startswith("torch.ops."):
         compound = path.startswith(("torch.ops.aten.", "torch.ops.prims.")) and not last.endswith("_backward")
-        return None if compound else "a custom op"
+        return None if compound else ("operator", "")
     if path.startswith(tuple(LOADERS)):
-        return "a compiled extension"
+        return "extension", ""
     if root in _LIBRARIES:
-        return f"{root}, which autograd does not record"
+        return "library", root
     if root == "torch":
         return None
     if imported and _EXTENSION.search(path.rpartition(".")[0]):
-        return "a compiled extension"
+        return "extension", ""
     if imported and _BACKWARD.search(last) and not last[0].isupper():
-        return f"a backward imported from {path.rpartition('.')[0].lstrip('.') or 'elsewhere'}"
+        return "elsewhere", path.rpartition(".")[0].lstrip(".") or "another file"
     return None
 
 
