@@ -82,5 +82,8 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.GPU_QUERIES: lambda d: Message(
         "its code asks for a GPU: this is the path that CPU tensors take", (f"it asks {list_names(d['queries'], 200)}",)
     ),
-    R.CALLED_AS_RECORDED: lambda d: Message(f"called as {list_names(d['callers'], 80)} did"),
+    R.CALLED_AS_RECORDED: lambda d: Message(
+        f"called as {list_names(d['callers'], 80)} did",
+        (f"with axes cut: {list_names(d['smaller'], 200)}",) if d["smaller"] else (),
+    ),
 }
