@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from theria_lint.config import ResolvedSettings, check_rules, format_settings
-from theria_lint.errors import UserError
+from theria_lint.errors import UserError, suggest_name
 from theria_lint.rules.explain import explain_rule
+from theria_lint.rules.loader import Rule
 from theria_lint.static.scan_files import load_configured_rules
 
 
@@ -21,15 +23,25 @@ def get_about_text(resolved: ResolvedSettings, options: dict[str, Any]) -> str |
         return "".join(
             f"{rule.id}  {rule.name:<22} {rule.severity:<8} {_take_first_sentence(rule.what)}\n" for rule in rules.rules
         )
-    if options["explain"]:
-        wanted = options["explain"]
-        for rule in rules.rules:
-            if wanted in (rule.id, rule.name):
-                return explain_rule(rule).rstrip("\n") + "\n"
+    return _explain_word(options["explain"], rules.rules) if options["explain"] else None
+
+
+def _explain_word(wanted: str, rules: Sequence[Rule]) -> str:
+    """What a rule, a verdict, a disposition or a reason code is, by its name in any case. Raises UserError."""
+    from theria_lint.report.glossary import explain_term, list_terms
+
+    word = wanted.strip().lower().replace("-", "_")
+    for rule in rules:
+        if word in (rule.id.lower(), rule.name.replace("-", "_")):
+            return explain_rule(rule).rstrip("\n") + "\n"
+    told = explain_term(word)
+    if told is None:
+        known = [*(rule.id for rule in rules), *(rule.name for rule in rules), *list_terms()]
         raise UserError(
-            f"--explain {wanted}: no such rule; the rules are {', '.join(rule.id for rule in rules.rules)}."
+            f"--explain {wanted}: no such rule, verdict, disposition or reason code{suggest_name(wanted, known)}; "
+            f"the rules are {', '.join(rule.id for rule in rules)}."
         )
-    return None
+    return told
 
 
 def _take_first_sentence(text: str) -> str:

@@ -104,7 +104,7 @@ class _Command(click.Command):
 @click.option("--isolated", is_flag=True, help="Read no configuration file.")
 @click.option("--show-settings", is_flag=True, help="Print the settings and where each comes from.")
 @click.option("--list-rules", is_flag=True, help="Print the rules.")
-@click.option("--explain", metavar="RULE", help="Print what a rule finds, why, and what to do.")
+@click.option("--explain", metavar="WORD", help="Explain a rule, a verdict, a disposition or a reason code.")
 @click.version_option(__version__, "-V", "--version", prog_name="theria-lint", message="%(prog)s %(version)s")
 def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.

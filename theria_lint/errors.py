@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+
+def suggest_name(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean "x"?)``, where a known name is near to a word; nothing otherwise."""
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    found = get_close_matches(word.strip().lower(), names, n=1, cutoff=0.6)
+    return f' (did you mean "{names[found[0]]}"?)' if found else ""
+
 
 class UserError(Exception):
     """What is wrong with the call or the configuration, in one sentence that says what to do: exit code 2."""

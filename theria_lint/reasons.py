@@ -94,6 +94,7 @@ class ReasonCode(StrEnum):
     NOTHING_MEASURED = "nothing_measured"
 
     # Notes of a run.
+    MEASURED = "measured"
     SEEN_ON = "seen_on"
     OUT_OF_TIME = "out_of_time"
     NOT_PROBED_ON = "not_probed_on"
@@ -243,6 +244,14 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.WITHOUT_PACKAGES: {**_WHY, "packages": Field.TEXTS},
     ReasonCode.OF_OUTPUT: {**_WHY, "output": Field.NUMBER},
     ReasonCode.DETACHED_OUTPUTS: {**_WHY, "outputs": Field.TEXTS},
+    ReasonCode.MEASURED: {
+        "inputs": Field.TEXTS,
+        "constants": Field.TEXTS,
+        "discrete": Field.TEXTS,
+        "outputs": Field.TEXTS,
+        "outside": Field.TEXTS,
+        "dtypes": Field.TEXTS,
+    },
     ReasonCode.SEEN_ON: {"configuration": Field.TEXT},
     ReasonCode.NOT_PROBED_ON: {"configuration": Field.TEXT, **_WHY},
     ReasonCode.DTYPE_VERDICT: {**_DTYPE, "verdict": Field.TEXT, "message": Field.OPTIONAL_TEXT},

@@ -59,7 +59,7 @@ def test_no_python_files_exit_with_0_and_a_note(lint: Lint, folder: Path) -> Non
     [
         (["missing.py"], "missing.py: no such file or directory."),
         (["--select", "THL9", "."], "command line: select: no rule starts with 'THL9'; the rules are THL001"),
-        (["--explain", "THL999"], "--explain THL999: no such rule; the rules are THL001"),
+        (["--explain", "THL999"], "--explain THL999: no such rule, verdict, disposition or reason code (did you mean"),
         (["--fail-on", "all", "."], "command line: fail-on = ['all']: expected one of confirmed, unconfirmed,"),
         (["--jobs", "-1", "."], "command line: jobs = -1: expected a whole number up to 1024, 0 for one per CPU."),
         (["--timeout", "0", "."], "command line: timeout = 0.0: expected a number of seconds above 0, 604800 at most."),
@@ -268,3 +268,35 @@ def test_what_a_terminal_cannot_show_is_escaped(folder: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (result.returncode, result.stderr) == (1, "")
     assert '("\\u6f22" and p @ v).detach()' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "head"),
+    [
+        ("thl002", "# THL002 detach"),
+        ("DETACH", "# THL002 detach"),
+        ("Silent_Collapse", "# silent_collapse"),
+        ("silent-collapse", "# silent_collapse"),
+        ("cleared", "# cleared"),
+        ("NOT_REACHED", "# not_reached"),
+    ],
+)
+def test_every_word_of_a_report_is_explained_in_any_case(lint: Lint, word: str, head: str) -> None:
+    result = lint("--explain", word)
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, head)
+    assert len(result.stdout.splitlines()) > 2
+
+
+def test_verdicts_dispositions_and_codes_all_have_an_explanation(lint: Lint) -> None:
+    from theria_lint.model import Disposition, Verdict
+    from theria_lint.reasons import FIELDS
+    from theria_lint.report.glossary import explain_term
+
+    for word in (*Verdict, *Disposition, *FIELDS):
+        assert explain_term(str(word)), word
+
+
+def test_what_is_nearly_a_word_is_asked_about(lint: Lint) -> None:
+    assert 'did you mean "silent_collapse"?' in lint("--explain", "silent_colapse").stderr
+    assert 'did you mean "THL0' in lint("--explain", "THLOO2").stderr
+    assert "did you mean" not in lint("--explain", "xyzzy").stderr

@@ -21,6 +21,7 @@ OWN_TEXTS = {
     "verdict_without": "silent_corruption",
     "dtype": "bfloat16",
     "place": "GPU",
+    "dtypes": "bfloat16",
 }
 """What stands in fields of ours: never longer than this."""
 
@@ -41,7 +42,7 @@ def list_values(name: str, kind: Field) -> list[Any]:
     return {
         Field.TEXT: [OWN_TEXTS.get(name) or (WORDS if name in ("message", "problem", "kind") else NAME)],
         Field.OPTIONAL_TEXT: [None, NAME],
-        Field.TEXTS: [[NAME] * 3, ["q"]],
+        Field.TEXTS: [[OWN_TEXTS.get(name, NAME)] * 3, ["q"]],
         Field.NUMBER: [2.0, 1234567.0],
         Field.OPTIONAL_NUMBER: [None, 0.123456789],
         Field.FLAG: [True, False],

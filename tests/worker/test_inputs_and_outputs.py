@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
+from theria_lint.reasons import ReasonCode
 from theria_lint.report.sentences import say
 
 KERNELS = """
@@ -127,8 +130,23 @@ def test_what_is_lost_of_an_input_or_an_output_is_seen(found: Confirmation, symb
 def test_what_an_author_detaches_by_itself_is_said(found: Confirmation, symbol: str) -> None:
     result = target_of(found, symbol)
     assert result.verdict == "safe", result.reason
-    assert "tensor 2 is outside the graph, as its author says" in say(result.reason)
+    assert (result.reason.code, result.reason.data["outputs"]) == (ReasonCode.DETACHED_OUTPUTS, ["2"])
+    assert say(result.reason).startswith("but for tensor 2, ")
 
 
 def test_inputs_and_outputs_that_are_recorded_are_safe(found: Confirmation) -> None:
     assert target_of(found, "all_attention").verdict == "safe", target_of(found, "all_attention").reason
+
+
+def test_a_safe_verdict_says_what_was_differentiated_and_what_was_left_out(tmp_path: Path) -> None:
+    source = (
+        "import torch\n\n\ndef attention(q, k, v, bias, mask):\n"
+        "    logits = (q @ k.mT + bias).masked_fill(~mask.bool(), float('-inf'))\n"
+        "    weights = torch.softmax(logits, -1)\n    return weights @ v, weights.detach()\n"
+    )
+    (run,) = target_of(confirm_source(tmp_path, source), "attention").runs
+    (note,) = (note for note in run.notes if note.code == ReasonCode.MEASURED)
+    assert {"q", "k", "v"} <= set(note.data["inputs"])
+    assert note.data["discrete"] == ["mask"]
+    assert (note.data["outputs"], note.data["outside"]) == (["1"], ["2"])
+    assert note.data["dtypes"] == ["float64"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from theria.verdicts import Ground
 from theria.wording import Message, format_count, list_names, shorten
@@ -41,6 +41,24 @@ def _tell_missing_packages(data: Data) -> Message:
     )
 
 
+_PARAMETERS = "p"
+"""The name of a module's parameters among the inputs of a run."""
+
+
+def _tell_measured(data: Data) -> Message:
+    names = ["its parameters" if name == _PARAMETERS else name for name in data["inputs"]]
+    dtypes = list_names(data["dtypes"], 20)
+    notes = [f"of what it returns: {_name_tensors(data['outputs'])}"] if data["outputs"] else []
+    notes += [f"held constant: {list_names(data['constants'], 200)}"] if data["constants"] else []
+    notes += [f"without a derivative: {list_names(data['discrete'], 200)}"] if data["discrete"] else []
+    notes += [f"left out by its author: {_name_tensors(data['outside'])}"] if data["outside"] else []
+    return Message(f"differentiated twice in {list_names(names, 30)}, in {dtypes}", tuple(notes))
+
+
+def _name_tensors(numbers: Sequence[str]) -> str:
+    return f"tensor {numbers[0]}" if len(numbers) == 1 else f"tensors {list_names(numbers, 100)}"
+
+
 MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.ARGUMENTS_MISFIT: Message(
         "its backward gives gradients of other shapes than the inputs that were made up for it",
@@ -65,6 +83,7 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.OF_OUTPUT: lambda d: qualify(f"in tensor {d['output']:.0f} of what it returns", d["reason"]),
     R.DETACHED_OUTPUTS: _tell_declared_outputs,
     R.NOTHING_MEASURED: Message("nothing was measured"),
+    R.MEASURED: _tell_measured,
     R.SEEN_ON: lambda d: Message(f"seen on {shorten(d['configuration'], 90)}"),
     R.OUT_OF_TIME: Message("out of time"),
     R.NOT_PROBED_ON: lambda d: attach(f"not probed on {shorten(d['configuration'], 60)}", d["reason"]),

@@ -8,6 +8,9 @@ from typing import Any
 from theria.wording import format_percent
 from theria_lint.model import Run
 
+_NEGLIGIBLE = 1e-4
+"""The relative error of a meta-gradient below which it is called right."""
+
 AS_IT_IS = "self"
 """The backend of a run that has none of ours under it."""
 
@@ -23,10 +26,16 @@ def describe_run(run: Run) -> str:
 def describe_maml(figures: Mapping[str, Any]) -> str:
     """What meta-learning through the target would get."""
     error, difference = figures.get("meta_gradient_error"), figures.get("rel_diff")
-    said = [f"the meta-gradient is off by {format_percent(error)}"] if isinstance(error, float) else []
+    said = [_describe_error(error)] if isinstance(error, float) else []
     if isinstance(difference, float):
         said.append(f"second derivatives carry {format_percent(difference)} of it")
     if said:
         return ", and ".join(said)
     message = figures.get("error")
     return f"there is no meta-gradient: {message}" if message else "there is no meta-gradient"
+
+
+def _describe_error(error: float) -> str:
+    if error < _NEGLIGIBLE:
+        return "the meta-gradient is right"
+    return f"the meta-gradient is off by {format_percent(error)}"

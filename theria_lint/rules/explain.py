@@ -22,6 +22,8 @@ def explain_rule(rule: Rule) -> str:
         if shown is not None:
             parts += [heading, _format_listing(rule, shown)]
     parts += ["## Remedy", rule.remedy]
+    if rule.remedies:
+        parts.append("\n".join(f"- {kind}: {remedy}" for kind, remedy in rule.remedies))
     if rule.references:
         parts += ["## References", "\n".join(f"- <{reference}>" for reference in rule.references)]
     return "\n\n".join(parts) + "\n"

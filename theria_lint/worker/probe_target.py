@@ -35,6 +35,7 @@ from theria_lint.worker.configurations import (
     list_configurations,
     training_scenes,
 )
+from theria_lint.worker.coverage_note import note_coverage
 from theria_lint.worker.device_fallback import (
     ProbeClock,
     find_call_on_gpu_path,
@@ -103,6 +104,7 @@ def _probe_call(
             ConfigurationTraces(working_call, watched),
             request.hints,
             clock,
+            outputs,
         )
     ]
     runs = [with_shim_notes(run, target) for run in _run_on_backends(subjects[0], kind, sdpa)]
@@ -113,11 +115,13 @@ def _probe_call(
     if other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs):
         other = _find_guessed_call(target, request, device, clock)
     if other is not None:
+        others = look_at_outputs(other)
         subjects.append(
             replace(
                 subjects[0],
                 working_call=other,
-                specs=list_configurations(other, look_at_outputs(other)),
+                specs=list_configurations(other, others),
+                outputs=others,
                 traces=ConfigurationTraces(other, watched),
             )
         )
@@ -166,6 +170,7 @@ class _ProbeSubject:
     traces: ConfigurationTraces
     hints: Mapping[str, Any]
     clock: ProbeClock
+    outputs: Outputs
 
 
 def _run_on_backends(subject: _ProbeSubject, kind: TargetKind, sdpa: SdpaCounter) -> Iterator[Run]:
@@ -258,6 +263,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     if not reports[-1].verdict.unsafe and twin is None and not clock.is_late():
         reports += _measure_autocast(working_call, traces)
     run = _make_run(summarise(reports, notes), backend)
+    run = note_coverage(run, reports, specs, working_call, subject.outputs)
     affordable = subject.hints.get("maml", True) and not interpreted and not clock.is_late()
     return replace(run, maml=_try_measure_maml(working_call)) if affordable else run
 

@@ -6,6 +6,7 @@ from html import escape
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition
+from theria_lint.report.glossary import DISPOSITION_WORDS, VERDICT_WORDS
 from theria_lint.report.style import COMMAND, ESCAPES
 
 # What browsers drop, act on or hide is written out, and half a character is a character that is not there.
@@ -60,20 +61,22 @@ def _render_attribute(key: str, value: Attribute) -> str:
     return f" {name}" if value is True else f' {name}="{escape_text(str(value))}"'
 
 
-VERDICTS = {
-    Verdict.SILENT_COLLAPSE: ("\u2205", "Nothing raises, and every Hessian block that should carry signal is missing."),
-    Verdict.SILENT_CORRUPTION: ("\u2260", "Nothing raises, and some block or gradient is missing or wrong."),
-    Verdict.FIRST_ORDER_ONLY: ("1", "The second differentiation raises."),
-    Verdict.HARD_STRUCTURAL: ("\u2715", "The graph is cut: the first differentiation fails, or calls an input unused."),
-    Verdict.SAFE: ("\u2713", "Every gradient and every block agrees with the oracle."),
-    Verdict.INCONCLUSIVE: ("?", "It could not be imported, called or compared."),
+_VERDICT_GLYPHS = {
+    Verdict.SILENT_COLLAPSE: "\u2205",
+    Verdict.SILENT_CORRUPTION: "\u2260",
+    Verdict.FIRST_ORDER_ONLY: "1",
+    Verdict.HARD_STRUCTURAL: "\u2715",
+    Verdict.SAFE: "\u2713",
+    Verdict.INCONCLUSIVE: "?",
 }
+VERDICTS = {verdict: (glyph, VERDICT_WORDS[verdict][0]) for verdict, glyph in _VERDICT_GLYPHS.items()}
 # The gravest first.
-DISPOSITIONS = {
-    Disposition.CONFIRMED: ("\u25cf", "It makes a target unsafe."),
-    Disposition.UNCONFIRMED: ("\u25d0", "Nothing that ran gave evidence."),
-    Disposition.CLEARED: ("\u25cb", "Its target is no worse with it than without."),
+_DISPOSITION_GLYPHS = {
+    Disposition.CONFIRMED: "\u25cf",
+    Disposition.UNCONFIRMED: "\u25d0",
+    Disposition.CLEARED: "\u25cb",
 }
+DISPOSITIONS = {kind: (glyph, DISPOSITION_WORDS[kind][0]) for kind, glyph in _DISPOSITION_GLYPHS.items()}
 STATES = {
     "right": ("\u00b7", "agrees with the oracle"),
     "zero": ("0", "zero, and truly so"),

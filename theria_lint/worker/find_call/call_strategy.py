@@ -29,7 +29,7 @@ class BoundCall:
     ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
     called with otherwise. ``expected`` is the shape that the output of attention would have, None where nothing is
     known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built; ``fresh`` what gives the
-    target its state back before each call.
+    target its state back before each call; ``discrete`` names the tensors of whole numbers or truth values beside them.
     """
 
     function: Callable[..., Any]
@@ -39,6 +39,7 @@ class BoundCall:
     module: torch.nn.Module | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     fresh: FreshCall | None = None
+    discrete: tuple[str, ...] = ()
 
     def renew_state(self, home: str, *, called: bool) -> BoundCall:
         """The call with the target's state as it was at first each time, or as a call with other numbers leaves it."""
@@ -83,6 +84,11 @@ class BoundCall:
 
         inputs = {**self.inputs, **{name: self.extras[name] for name in names}}
         return replace(self, function=joint, inputs=inputs, layout=None, extras={})
+
+
+def list_discrete(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arguments that are tensors without derivatives."""
+    return tuple(n for n, v in arguments.items() if isinstance(v, Tensor) and not v.is_floating_point())
 
 
 def compute_outputs(calls: Iterable[BoundCall], seed: int) -> list[Tensor]:

@@ -18,6 +18,7 @@ from theria_lint.worker.find_call.call_strategy import (
     BoundCall,
     CallStrategy,
     compute_expected_shape,
+    list_discrete,
 )
 from theria_lint.worker.find_call.introspection import (
     POSITIONAL,
@@ -150,7 +151,8 @@ def bind_qkv_function(
     extras = {
         name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.is_floating_point()
     }
-    return BoundCall(bound, inputs, compute_expected_shape(tensors), spec.layout if plain else None, extras=extras)
+    layout, expected = spec.layout if plain else None, compute_expected_shape(tensors)
+    return BoundCall(bound, inputs, expected, layout, extras=extras, discrete=list_discrete(arguments))
 
 
 def _find_further_inputs(parameters: Mapping[str, inspect.Parameter], roles: Mapping[str, str]) -> dict[str, str]:

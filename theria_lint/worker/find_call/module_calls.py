@@ -19,6 +19,7 @@ from theria_lint.worker.find_call.call_strategy import (
     CallMaker,
     CallStrategy,
     compute_expected_shape,
+    list_discrete,
 )
 from theria_lint.worker.find_call.constructor_values import (
     MODULE_VALUES,
@@ -167,7 +168,8 @@ class _ModuleTarget:
         plain = builder is build_qkv_with_heads and set(given.tensors) == {"q", "k", "v"}
         expected = compute_expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
         extras = {name: v for name, v in others.items() if isinstance(v, Tensor) and v.is_floating_point()}
-        return BoundCall(function, given.tensors, expected, spec.layout if plain else None, module, extras)
+        layout, discrete = spec.layout if plain else None, list_discrete(others)
+        return BoundCall(function, given.tensors, expected, layout, module, extras, discrete=discrete)
 
     def call_with_small_defaults(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The same with smaller defaults."""
@@ -183,7 +185,7 @@ class _ModuleTarget:
         found = as_function_of_parameters(module, lambda: self._call_forward(module, {**ids, **others}))
         if found is None:
             raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
-        return BoundCall(found[0], {PARAMETERS: found[1]})
+        return BoundCall(found[0], {PARAMETERS: found[1]}, discrete=tuple(ids))
 
     def _choose_other_arguments(
         self, parameters: Mapping[str, inspect.Parameter], spec: TrialSpec, choice: Mapping[str, int]

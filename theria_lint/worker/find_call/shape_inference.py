@@ -24,7 +24,7 @@ from theria_lint.worker.find_call.argument_values import (
     is_learned,
     make_graphs,
 )
-from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, list_discrete
 from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, order_by_position
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
 from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
@@ -167,7 +167,7 @@ class _ShapeSolver:
             named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
             return self.function(*order_by_position(self.parameters, arguments), **named)
 
-        return BoundCall(bound, tensors)
+        return BoundCall(bound, tensors, discrete=list_discrete(others))
 
 
 def _holds_tensor(name: str, parameter: inspect.Parameter, text: str, facts: Mapping[str, Symbols]) -> bool:
