@@ -116,7 +116,9 @@ def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     try:
         code = execute_options(paths, options)
     except UserError as error:
-        raise _CommandFailure(str(error)) from None
+        from theria_lint.report.notes import describe_user_error
+
+        raise _CommandFailure(describe_user_error(error)) from None
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
@@ -192,8 +194,10 @@ def _lint_and_report(
         settings = settings._replace(baseline=None)
     if options["trust"]:
         from theria_lint.confirm.python_interpreter import trust_offered_interpreter
+        from theria_lint.report.notes import list_note_lines
 
-        _say(f"Note: {_line(trust_offered_interpreter(settings))}")
+        for line in list_note_lines([trust_offered_interpreter(settings)]):
+            _say(line)
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:

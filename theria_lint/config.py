@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from theria_lint.errors import UserError
-from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.errors import ReadError, UserError
+from theria_lint.sources.source_text import read_up_to
 
 DEVICES = ("auto", "cpu", "cuda")
 FAIL_ON = ("confirmed", "unconfirmed", "unsafe", "error", "unused-ignore", "none")
@@ -334,9 +334,9 @@ def _not_outside(path: str) -> str:
 def _load_table(path: str) -> dict[str, Any] | None:
     """The linter's table of a file, None for a ``pyproject.toml`` without one."""
     try:
-        data = read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a configuration may have.")
+        data = read_up_to(_LARGEST, path)
     except ReadError as error:
-        raise UserError(f"{_display_path(path)}: {error.message}") from None
+        raise UserError(_display_path(path), error) from None
     shared = os.path.basename(path) == SHARED_FILE
     if shared and b"theria-lint" not in data:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 def suggest_name(word: str, known: Iterable[str]) -> str:
@@ -14,18 +15,44 @@ def suggest_name(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{names[found[0]]}"?)' if found else ""
 
 
-class UserError(Exception):
-    """What is wrong with the call or the configuration, in one sentence that says what to do: exit code 2."""
+class FileError(Exception):
+    """Something is wrong with a file: a code of `theria_lint.reasons` with its data, which a report puts into words.
 
+    ``line`` (1-based) where one is to blame.
+    """
 
-class SourceError(Exception):
-    """A file that does not parse: ``line`` (1-based, None when unknown) and one sentence."""
-
-    def __init__(self, line: int | None, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, line: int | None = None, **data: Any) -> None:
+        super().__init__(code, data)
+        self.code = code
         self.line = line
-        self.message = message
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_error, (type(self), self.code, self.line, self.data)
 
 
-class RuleError(Exception):
+def _restore_error(kind: type[FileError], code: str, line: int | None, data: dict[str, Any]) -> FileError:
+    return kind(code, line, **data)
+
+
+class ReadError(FileError):
+    """A file that cannot be turned into text."""
+
+
+class SourceError(FileError):
+    """A file that does not parse, or that is more than can be checked."""
+
+
+class UserError(Exception):
+    """What is wrong with the call or the configuration, in one sentence that says what to do: exit code 2.
+
+    Where a ``cause`` is wrong with a file, the sentence names the file, and a report has the words for the rest.
+    """
+
+    def __init__(self, message: str, cause: FileError | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class RuleError(UserError):
     """A rule file that is wrong: the sentence names the file, the key and the valid choices."""

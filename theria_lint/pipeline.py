@@ -75,12 +75,14 @@ def report_unmatched(scanned: Sequence[ScannedFile], files: Sequence[str], setti
             target.symbol == symbol and names_file(module, item.path) for item in scanned for target in item.targets
         )
         if not known and (fitting or whole):
+            from theria_lint.reasons import Reason, ReasonCode
+
             name = f"{module}:{symbol}" if module else symbol
             where = fitting[0] if fitting else os.path.relpath(settings.root)
             yield LintError(
                 where,
                 None,
-                f'defines no `{symbol}`, which the configuration calls a target; correct `target = "{name}"`.',
+                Reason(ReasonCode.TARGET_NOT_DEFINED, {"symbol": symbol, "target": name}),
             )
 
 
@@ -89,7 +91,14 @@ def _sort_key_of_error(error: LintError) -> tuple[str, int, int]:
 
 
 def _report_unlisted(found: Discovery) -> list[LintError]:
-    return [LintError(path, None, f"cannot be listed: {reason}.") for path, reason in found.unlisted]
+    if not found.unlisted:
+        return []
+    from theria_lint.reasons import Reason, ReasonCode
+
+    return [
+        LintError(path, None, Reason(ReasonCode.FOLDER_UNREADABLE, {"message": message}))
+        for path, message in found.unlisted
+    ]
 
 
 def _make_notes(found: Discovery, files: Sequence[str]) -> list[Reason]:
@@ -99,7 +108,9 @@ def _make_notes(found: Discovery, files: Sequence[str]) -> list[Reason]:
     from theria_lint.reasons import Reason, ReasonCode
 
     notes = [Reason(ReasonCode.EXCLUDED, {"file": path}) for path in found.excluded]
-    notes += [Reason(ReasonCode.NOT_HEEDED, {"file": path, "problem": reason}) for path, reason in found.unread]
+    notes += [
+        Reason(ReasonCode.NOT_HEEDED, {"file": path, "reason": Reason(e.code, e.data)}) for path, e in found.unread
+    ]
     if found.outside:
         notes.append(Reason(ReasonCode.LINKS_OUT, {"files": sorted(found.outside)}))
     return notes if files else [*notes, Reason(ReasonCode.NO_FILES)]

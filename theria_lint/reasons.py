@@ -42,6 +42,30 @@ class ReasonCode(StrEnum):
     INTERRUPTED = "interrupted"
     NO_TARGET = "no_target"
 
+    # A file cannot be read, or cannot be checked.
+    FILE_UNREADABLE = "file_unreadable"
+    FOLDER_UNREADABLE = "folder_unreadable"
+    FILE_TOO_LARGE = "file_too_large"
+    NOT_A_FILE = "not_a_file"
+    LINK_OUT = "link_out"
+    ENCODING_UNKNOWN = "encoding_unknown"
+    ENCODING_WRONG = "encoding_wrong"
+    NOT_JSON = "not_json"
+    NOT_A_NOTEBOOK = "not_a_notebook"
+    NOT_PARSED = "not_parsed"
+    NESTED_TOO_DEEPLY = "nested_too_deeply"
+    PARSER_CRASHED = "parser_crashed"
+    TOO_SLOW_TO_CHECK = "too_slow_to_check"
+    TOO_MANY_ANCESTORS = "too_many_ancestors"
+    TOO_ENTANGLED = "too_entangled"
+    TOO_MANY_PATTERNS = "too_many_patterns"
+    INTERNAL_ERROR = "internal_error"
+    CALL_OF_ANOTHER = "call_of_another"
+    CALL_MALFORMED = "call_malformed"
+    TARGET_NOT_DEFINED = "target_not_defined"
+    IGNORES_NO_RULE = "ignores_no_rule"
+    IGNORES_NOTHING = "ignores_nothing"
+
     # The process of a target came to a bad end.
     WORKER_ENDED = "worker_ended"
     NOT_REWRITTEN = "not_rewritten"
@@ -114,6 +138,8 @@ class ReasonCode(StrEnum):
 
     # Notes about the whole run.
     NO_FILES = "no_files"
+    TRUST_GIVEN = "trust_given"
+    NOTHING_TO_TRUST = "nothing_to_trust"
     EXCLUDED = "excluded"
     NOT_HEEDED = "not_heeded"
     LINKS_OUT = "links_out"
@@ -167,6 +193,7 @@ class Field(StrEnum):
 _ERROR = {"kind": Field.TEXT, "message": Field.TEXT}
 _EXIT = {"signal": Field.OPTIONAL_TEXT, "exit_code": Field.OPTIONAL_NUMBER}
 _WHY = {"reason": Field.REASON}
+_SAID = {"message": Field.TEXT}
 _FILE = {"file": Field.TEXT}
 _INTERPRETER = {"interpreter": Field.TEXT}
 _VERDICT = {"target": Field.TEXT, "verdict": Field.TEXT}
@@ -265,11 +292,29 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.TEXTS},
     ReasonCode.GPU_QUERIES: {"queries": Field.TEXTS},
     ReasonCode.EXCLUDED: _FILE,
-    ReasonCode.NOT_HEEDED: {**_FILE, "problem": Field.TEXT},
+    ReasonCode.TRUST_GIVEN: {**_INTERPRETER, "root": Field.TEXT},
+    ReasonCode.FILE_UNREADABLE: _SAID,
+    ReasonCode.FOLDER_UNREADABLE: _SAID,
+    ReasonCode.FILE_TOO_LARGE: {"size": Field.NUMBER, "largest": Field.NUMBER},
+    ReasonCode.ENCODING_UNKNOWN: {"encoding": Field.TEXT},
+    ReasonCode.ENCODING_WRONG: {"encoding": Field.TEXT},
+    ReasonCode.NOT_A_NOTEBOOK: _SAID,
+    ReasonCode.NOT_PARSED: _SAID,
+    ReasonCode.TOO_SLOW_TO_CHECK: {"seconds": Field.NUMBER},
+    ReasonCode.TOO_MANY_ANCESTORS: {"most": Field.NUMBER},
+    ReasonCode.TOO_ENTANGLED: {"most": Field.NUMBER},
+    ReasonCode.TOO_MANY_PATTERNS: {"largest": Field.NUMBER},
+    ReasonCode.INTERNAL_ERROR: _ERROR,
+    ReasonCode.CALL_OF_ANOTHER: {"symbol": Field.TEXT, **_FILE},
+    ReasonCode.CALL_MALFORMED: {"part": Field.TEXT},
+    ReasonCode.TARGET_NOT_DEFINED: {"symbol": Field.TEXT, "target": Field.TEXT},
+    ReasonCode.IGNORES_NO_RULE: {"rule": Field.TEXT, "known": Field.TEXTS},
+    ReasonCode.IGNORES_NOTHING: {"rule": Field.OPTIONAL_TEXT},
+    ReasonCode.NOT_HEEDED: {**_FILE, **_WHY},
     ReasonCode.LINKS_OUT: {"files": Field.TEXTS},
     ReasonCode.CACHE_FOREIGN: {"folder": Field.TEXT},
     ReasonCode.BASELINE_STALE: {**_FILE, "count": Field.NUMBER},
-    ReasonCode.CALL_FILE_UNUSED: {**_FILE, "problem": Field.TEXT},
+    ReasonCode.CALL_FILE_UNUSED: {**_FILE, **_WHY},
     ReasonCode.TARGET_INCONCLUSIVE: _TARGET,
     ReasonCode.TARGET_NOT_RUN: _TARGET,
     ReasonCode.NOT_REACHED: {**_NOT_REACHED, "gpu": Field.FLAG},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from theria.verdicts import Reason
+    from theria_lint.errors import FileError
     from theria_lint.model import Finding, Suspect, Target, TargetResult
 
 
@@ -17,12 +18,19 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class LintError:
-    """Something that kept a file from being checked, in one sentence that says what to do."""
+    """Something that kept a file from being checked, or is wrong with a comment in it."""
 
     path: str
     line: int | None
-    message: str
+    reason: Reason
     cell: int | None = None
+
+
+def make_file_error(path: str, error: FileError, line: int | None = None, cell: int | None = None) -> LintError:
+    """What is wrong with a file, on the line that the error names unless another is given."""
+    from theria.verdicts import Reason  # few files are wrong
+
+    return LintError(path, error.line if line is None else line, Reason(error.code, error.data), cell)
 
 
 class ScannedFile(NamedTuple):

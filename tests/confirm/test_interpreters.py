@@ -167,8 +167,9 @@ def test_nothing_of_the_project_runs_before_it_is_trusted(
     assert (used, (python.parent / "trace").exists()) == ([], False)
 
     result = lint("--trust", confirm=True)
-    said, note = result.stderr.splitlines()
-    assert said == f"Note: .venv/bin/python is trusted to run the code of {folder}."
+    said, root, note = result.stderr.splitlines()
+    assert said == "Note: .venv/bin/python is trusted from now on"
+    assert root == f"  note: to run the code of {folder}"
     assert note == "Note: .venv/bin/python runs the code: you trust it for this project"
     lint(confirm=True)
     assert used == [str(python), str(python)]
@@ -179,11 +180,11 @@ def test_what_is_trusted_is_said_so_that_no_terminal_acts_on_it(
 ) -> None:
     plant(folder / "evil\x1b[2J##vso[x]")
     (folder / "theria-lint.toml").write_text('python = "./evil\\u001b[2J##vso[x]"\n')
-    assert lint("--trust").stderr.startswith("Note: evil\\x1b[2J#\\x23vso[x] is trusted to run the code of ")
+    assert lint("--trust").stderr.startswith("Note: evil\\x1b[2J#\\x23vso[x] is trusted from now on")
 
 
 def test_there_may_be_nothing_to_trust(lint: Lint, folder: Path, bare: pytest.MonkeyPatch) -> None:
-    assert lint("--trust").stderr.startswith("Note: The project chooses no interpreter: there is nothing to trust.\n")
+    assert lint("--trust").stderr.startswith("Note: the project chooses no interpreter: there is nothing to trust\n")
 
 
 @pytest.mark.parametrize(

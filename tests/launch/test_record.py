@@ -111,9 +111,9 @@ def test_a_hostile_call_executes_nothing(project: Path, name: str) -> None:
 
 BROKEN = {
     "no JSON": ("{", "it is not valid JSON"),
-    "another format": ('{"format": 2}', "it is not of format 1"),
+    "another format": ('{"format": 2}', "it has no format that is known"),
     "another target": (None, "it is a call of attend in shop/kernels.py"),
-    "an unknown kind": ('{"pickle": "gASV"}', "an argument has no form that is known (pickle)"),
+    "an unknown kind": ('{"pickle": "gASV"}', "it has no pickle that is known"),
 }
 
 

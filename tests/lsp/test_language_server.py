@@ -32,7 +32,7 @@ async def test_an_opened_text_is_checked_whatever_is_on_the_disk(editor: Editor)
     (found,) = await editor.until("kernel.py", len)
     assert (found.code, found.source, found.severity) == ("THL002", "theria-lint", types.DiagnosticSeverity.Warning)
     assert found.range == types.Range(types.Position(5, 19), types.Position(5, 27))
-    assert found.message.endswith("unconfirmed: not run yet: save the file to have it run")
+    assert found.message.endswith("unconfirmed: not run yet\nhelp: Save the file to have it run")
 
 
 async def test_diagnostics_follow_what_is_typed(editor: Editor) -> None:

@@ -17,7 +17,7 @@ from jsonschema.protocols import Validator
 
 from tests.support.format_checks import check_junit, sarif_schema
 from tests.support.lint_case import UNSAFE, Lint
-from tests.support.sample_report import EMPTY, REPORT
+from tests.support.sample_report import EMPTY, REPORT, told
 from theria_lint.model import Finding, Rewrite
 from theria_lint.report import ReportView, render
 from theria_lint.report.items import list_items
@@ -54,7 +54,7 @@ REPORTS = {
     "one of everything": REPORT,
     "empty": EMPTY,
     "a rewrite": rewritten(kernel().replace(".detach()", "")),
-    "an error in a notebook": replace(EMPTY, errors=(LintError("n.ipynb", 2, "does not parse.", 3),)),
+    "an error in a notebook": replace(EMPTY, errors=(LintError("n.ipynb", 2, told("does not parse"), 3),)),
 }
 
 
@@ -170,10 +170,10 @@ def test_sarif_describes_a_rule_that_a_user_added() -> None:
 def test_sarif_tells_what_the_run_noted_and_could_not_check() -> None:
     (run,) = json.loads(render(REPORT, "sarif", ReportView()))["runs"]
     (invocation,) = run["invocations"]
-    told = [(item["level"], item["message"]["text"]) for item in invocation["toolExecutionNotifications"]]
-    assert told == [
+    notified = [(item["level"], item["message"]["text"]) for item in invocation["toolExecutionNotifications"]]
+    assert notified == [
         ("error", "broken.py: does not parse: invalid syntax"),
-        ("error", "secret.py: cannot be read."),
+        ("error", "secret.py: cannot be read: Permission denied"),
         ("note", "a note"),
     ]
 
@@ -246,5 +246,5 @@ def test_junit_has_the_elements_and_attributes_that_services_read() -> None:
 
 @given(st.text())
 def test_junit_is_xml_whatever_the_message(message: str) -> None:
-    control = replace(EMPTY, errors=(LintError("a.py", 1, message),))
+    control = replace(EMPTY, errors=(LintError("a.py", 1, told(message)),))
     check_junit(render(control, "junit", ReportView()))

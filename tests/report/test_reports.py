@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.support.sample_report import EMPTY, REPORT
+from tests.support.sample_report import EMPTY, REPORT, told
 from theria_lint.config import FORMATS
 from theria_lint.report import ReportView, render
 from theria_lint.report.style import TerminalStyle, frame_source
@@ -80,7 +80,7 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     ]
     run = ["backend", "device", "dtype", "oracle", "status", "verdict", *reason, "error", "gradients", "blocks"]
     assert list(document["targets"][0]["runs"][0]) == [*run, "states", "maml", "notes"]
-    assert list(document["errors"][0]) == ["path", "line", "message"]
+    assert list(document["errors"][0]) == ["path", "line", "message", *reason]
     assert document["targets"][0]["runs"][0]["blocks"]["v,q"] == {"norm": 4.0, "oracle_norm": 4.0, "error": None}
 
 
@@ -125,7 +125,7 @@ def test_fingerprints_stay_when_lines_move() -> None:
 def test_junit_is_xml_whose_counts_are_right() -> None:
     from dataclasses import replace
 
-    control = replace(REPORT, errors=(*REPORT.errors, replace(REPORT.errors[0], message="a \x1b[31m character")))
+    control = replace(REPORT, errors=(*REPORT.errors, replace(REPORT.errors[0], reason=told("a \x1b[31m character"))))
     suite = ElementTree.fromstring(render(control, "junit", ReportView())).find("testsuite")
     assert suite is not None
     cases = suite.findall("testcase")

@@ -135,7 +135,7 @@ def test_nothing_from_the_code_under_test_moves_the_cursor() -> None:
         REPORT,
         findings=(finding,),
         targets=(replace(target_of(evil, run), reason=told(evil)),),
-        errors=(replace(REPORT.errors[0], message=evil, path=evil),),
+        errors=(replace(REPORT.errors[0], reason=told(evil), path=evil),),
         sources={("k.py", None): source},
     )
     for view in (ReportView(), ReportView(verbose=True), ReportView(width=80)):

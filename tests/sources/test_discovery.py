@@ -110,7 +110,7 @@ def test_a_directory_that_cannot_be_listed_is_an_error(
 
     monkeypatch.setattr("os.scandir", denied)
     result = lint(".")
-    assert result.stdout.startswith("secret: error: cannot be listed: Permission denied.\n")
+    assert result.stdout.startswith("secret: error: cannot be listed: Permission denied\n")
     assert result.exit_code == 1
 
 
@@ -162,7 +162,7 @@ def test_an_ignore_file_is_no_link_and_of_a_length_that_somebody_writes(lint: Li
     (folder / "sub" / ".gitignore").symlink_to(folder / "patterns")
     assert _found(folder) == ["b.py", "sub/a.py"]
     (folder / ".gitignore").write_text("# " + "x" * 300_000 + "\nb.py\n")
-    reason = "it is 293 kB, more than the 256 kB of patterns that are taken"
+    reason = "it is 293 kB, more than the 256 kB that are read"
     assert lint().stderr == f"Note: .gitignore is not heeded: {reason}\n"
 
 

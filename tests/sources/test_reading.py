@@ -48,9 +48,9 @@ def test_columns_count_characters(lint: Lint, folder: Path) -> None:
     [
         (
             b"# coding: klingon\nimport torch\n",
-            "kernel.py:1: error: is in the encoding 'klingon', which is unknown; save it as UTF-8.\n",
+            "kernel.py:1: error: is in the encoding 'klingon', which is unknown\n  help: Save it as UTF-8\n",
         ),
-        (b"import torch\nx = '\xff'\n", "kernel.py:2: error: is not valid utf-8; declare its encoding (PEP 263) or"),
+        (b"import torch\nx = '\xff'\n", "kernel.py:2: error: is not valid utf-8\n  help: Declare its encoding"),
         (b"# coding: hex\nimport torch\n", "kernel.py:1: error: is in the encoding 'hex', which is unknown"),
         (b"import torch\nx = \x00\n", "kernel.py:"),
     ],
@@ -67,7 +67,7 @@ def test_a_huge_file_is_an_error_and_is_not_read(lint: Lint, folder: Path, monke
     with (folder / "huge.py").open("wb") as stream:
         stream.truncate(source_text.LARGEST_FILE + 2**20)
     result = lint()
-    message = "huge.py: error: is 11 MB, more than the 10 MB that are checked; exclude it or split it.\n"
+    message = "huge.py: error: is 11 MB, more than the 10 MB that are read\n  help: Exclude it or split it\n"
     assert result.stdout.startswith(message)
     assert result.exit_code == 1
 
@@ -76,7 +76,7 @@ def test_a_huge_file_is_an_error_and_is_not_read(lint: Lint, folder: Path, monke
 def test_a_file_without_permission_is_an_error(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     (folder / "kernel.py").chmod(0)
-    assert lint().stdout.startswith("kernel.py: error: cannot be read: Permission denied.\n")
+    assert lint().stdout.startswith("kernel.py: error: cannot be read: Permission denied\n")
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_opened_is_an_error(lint: Lint, folder: Path, monk
 
     monkeypatch.setattr("theria_lint.sources.source_text.open", denied, raising=False)
     result = lint()
-    assert result.stdout.startswith("kernel.py: error: cannot be read: Permission denied.\n")
+    assert result.stdout.startswith("kernel.py: error: cannot be read: Permission denied\n")
     assert result.exit_code == 1
 
 

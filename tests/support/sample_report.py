@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from theria_lint.model import Disposition, Finding, Run, Span, Suspect, Target, TargetKind, TargetResult, Verdict
-from theria_lint.reasons import Ground, Reason
+from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.result import Environment, LintError, LintReport
 
 KERNEL = """\
@@ -144,13 +144,11 @@ REPORT = LintReport(
         ),
     ),
     errors=(
-        LintError("broken.py", 3, "does not parse: invalid syntax"),
-        LintError("secret.py", None, "cannot be read."),
+        LintError("broken.py", 3, Reason(ReasonCode.NOT_PARSED, {"message": "invalid syntax"})),
+        LintError("secret.py", None, Reason(ReasonCode.FILE_UNREADABLE, {"message": "Permission denied"})),
     ),
     notes=(told("a note"),),
-    unused_ignores=(
-        LintError("kernels/b.py", 2, "unused `theria: ignore`: there is no such suspect here; remove it."),
-    ),
+    unused_ignores=(LintError("kernels/b.py", 2, Reason(ReasonCode.IGNORES_NOTHING, {"rule": None})),),
     ignored=2,
     baselined=1,
     sources={("kernels/a b.py", None): KERNEL, ("n.ipynb", 4): CELL},

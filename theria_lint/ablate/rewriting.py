@@ -104,9 +104,9 @@ def _rewrite_statements(chunk: str, offset: int, request: _RewriteRequest, tidy:
         rewriter = _AblationTransformer(offset, request, wrapper.resolve(PositionProvider), wrapper.module, tidy)
         return wrapper.module.visit(rewriter).code, rewriter.imports
     except cst.ParserSyntaxError as error:
-        raise SourceError(offset + error.raw_line, f"cannot be rewritten: {error.message}") from None
+        raise SourceError("not_parsed", offset + error.raw_line, message=error.message) from None
     except RecursionError:
-        raise SourceError(offset + 1, "cannot be rewritten: it is nested too deeply") from None
+        raise SourceError("nested_too_deeply", offset + 1) from None
 
 
 class _AblationTransformer(cst.CSTTransformer):

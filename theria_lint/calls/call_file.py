@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from theria_lint.errors import FileError, ReadError
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.sources.source_text import read_up_to
 
 FORMAT = 1
 MOST_CALLS = 4
@@ -41,8 +42,8 @@ class CallFile(NamedTuple):
         return {"document": self.document, "tensors": self.tensors}
 
 
-class BadCallError(ValueError):
-    """A file holds no recorded call; the message says what is wrong with it."""
+class BadCallError(FileError):
+    """A file holds no recorded call."""
 
 
 def name_target_folder(folder: str, path: str, symbol: str) -> str:
@@ -61,10 +62,12 @@ def find_calls(folder: str, path: str, symbol: str, within: str) -> tuple[list[C
         try:
             for part in (name, _name_tensors(name)):
                 if not os.path.realpath(part).startswith(inside):
-                    raise BadCallError("it is a link out of the project")
+                    raise BadCallError("link_out")
             found.append(read_call(name, path, symbol))
         except BadCallError as error:
-            complaints.append(Reason(ReasonCode.CALL_FILE_UNUSED, {"file": name, "problem": str(error)}))
+            complaints.append(
+                Reason(ReasonCode.CALL_FILE_UNUSED, {"file": name, "reason": Reason(error.code, error.data)})
+            )
     return found[:MOST_CALLS], complaints
 
 
@@ -100,29 +103,29 @@ def read_call(name: str, path: str, symbol: str) -> CallFile:
         BadCallError: if it is no call of that target.
     """
     try:
-        document = json.loads(read_up_to(LARGEST, name, "what a call may have"))
+        document = json.loads(read_up_to(LARGEST, name))
         beside = _name_tensors(name)
-        tensors = read_up_to(LARGEST, beside, "what a call may have") if os.path.exists(beside) else b""
+        tensors = read_up_to(LARGEST, beside) if os.path.exists(beside) else b""
     except ReadError as error:
-        raise BadCallError(error.message.rstrip(".")) from None
+        raise BadCallError(error.code, **error.data) from None
     except (ValueError, RecursionError):
-        raise BadCallError("it is not valid JSON") from None
+        raise BadCallError("not_json") from None
     check_document(document)
     if (document["path"].replace("\\", "/"), document["symbol"]) != (path.replace(os.sep, "/"), symbol):
-        raise BadCallError(f"it is a call of {document['symbol']} in {document['path']}")
+        raise BadCallError("call_of_another", symbol=document["symbol"], file=document["path"])
     return CallFile(name, document, base64.b64encode(tensors).decode("ascii"))
 
 
 def check_document(document: Any) -> None:
     """Raise BadCallError unless a document has the form of a call."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BadCallError(f"it is not of format {FORMAT}")
+        raise BadCallError("call_malformed", part="format")
     for name in _TEXTS:
         if not isinstance(document.get(name), str):
-            raise BadCallError(f"it has no {name}")
+            raise BadCallError("call_malformed", part=name)
     factory = document.get("factory")
     if factory is not None and not (isinstance(factory, dict) and _is_symbol(factory.get("symbol"))):
-        raise BadCallError("what it was made by has no name")
+        raise BadCallError("call_malformed", part="factory")
     for arguments in (document, document.get("constructor"), factory):
         if arguments is not None:
             _check_arguments(arguments)
@@ -130,7 +133,7 @@ def check_document(document: Any) -> None:
 
 def _check_arguments(held: Any) -> None:
     if not isinstance(held, dict) or not isinstance(held.get("args"), list) or not isinstance(held.get("kwargs"), dict):
-        raise BadCallError("it has no arguments")
+        raise BadCallError("call_malformed", part="args")
     for tree in (*held["args"], *held["kwargs"].values()):
         _check_tree(tree, 0)
 
@@ -138,13 +141,13 @@ def _check_arguments(held: Any) -> None:
 def _check_tree(tree: Any, depth: int) -> None:
     """A tree is an object with one key, the kind of its node."""
     if depth > _DEEPEST:
-        raise BadCallError("it is nested too deeply")
+        raise BadCallError("nested_too_deeply")
     if not isinstance(tree, dict) or len(tree) != 1:
-        raise BadCallError("an argument has no form that is known")
+        raise BadCallError("call_malformed", part="args")
     ((kind, value),) = tree.items()
     check = _CHECKS.get(kind)
     if check is None or not check(value, depth + 1):
-        raise BadCallError(f"an argument has no form that is known ({str(kind)[:20]})")
+        raise BadCallError("call_malformed", part=str(kind)[:20])
 
 
 def _check_trees(value: Any, depth: int) -> bool:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from theria_lint.config import Settings
-from theria_lint.errors import UserError
+from theria_lint.errors import ReadError, UserError
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sources.atomic_write import write_atomically
-from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.sources.source_text import read_up_to
 from theria_lint.sources.user_folders import get_configuration_folder
 
 _PROGRAM = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
@@ -77,13 +77,14 @@ def find_offered_interpreter(settings: Settings) -> str | None:
     return None
 
 
-def trust_offered_interpreter(settings: Settings) -> str:
-    """Trust the project's choice from now on; returns a sentence that says what is trusted. Raises UserError."""
+def trust_offered_interpreter(settings: Settings) -> Reason:
+    """Trust the project's choice from now on; returns what is trusted. Raises UserError."""
     offered = find_offered_interpreter(settings)
     if offered is None:
-        return "The project chooses no interpreter: there is nothing to trust."
+        return Reason(ReasonCode.NOTHING_TO_TRUST)
     store_grant(make_grant(settings.root, offered))
-    return f"{_format_path(offered)} is trusted to run the code of {os.path.realpath(settings.root)}."
+    told = {"interpreter": _format_path(offered), "root": os.path.realpath(settings.root)}
+    return Reason(ReasonCode.TRUST_GIVEN, told)
 
 
 def _look_at_user_interpreters() -> tuple[str | None, tuple[Reason, ...]]:
@@ -183,7 +184,7 @@ def store_grant(grant: Grant) -> None:
 def _read_grants(path: str) -> set[Grant]:
     """The grants in a file; what is no grant is none."""
     try:
-        document = json.loads(read_up_to(_LARGEST, path, "what is read."))
+        document = json.loads(read_up_to(_LARGEST, path))
         found = {Grant(item["root"], item["python"], item["program"]) for item in document["trusted"]}
         return {grant for grant in found if all(isinstance(part, str) for part in grant)}
     except (ReadError, ValueError, TypeError, KeyError, RecursionError):

@@ -9,6 +9,7 @@ import click
 from theria_lint.config import resolve_settings
 from theria_lint.errors import UserError
 from theria_lint.launch.user_interpreter import find_interpreter, run_module
+from theria_lint.report.notes import describe_user_error
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +33,7 @@ def diagnose_model(name: str, python: str | None, output_format: str, seed: int)
             [name, "--output-format", output_format, "--seed", str(seed)],
         )
     except UserError as error:
-        raise _DiagnosisError(str(error)) from None
+        raise _DiagnosisError(describe_user_error(error)) from None
     sys.exit(code)
 
 

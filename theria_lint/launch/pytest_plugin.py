@@ -58,13 +58,14 @@ def _make_plan(config: pytest.Config) -> str:
     from theria_lint.config import resolve_settings
     from theria_lint.errors import UserError
     from theria_lint.launch.record_command import find_targets, write_plan
+    from theria_lint.report.notes import describe_user_error
 
     root = str(config.rootpath)
     try:
         settings = resolve_settings((root,), {}, None, False).settings
         targets = find_targets((root,), settings)
     except UserError as error:
-        raise pytest.UsageError(f"--second-order: {error}") from None
+        raise pytest.UsageError(f"--second-order: {describe_user_error(error)}") from None
     spool = tempfile.mkdtemp(prefix="theria-lint-record-")
     return write_plan(spool, targets, settings)
 

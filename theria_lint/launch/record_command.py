@@ -14,11 +14,12 @@ import click
 
 from theria_lint.calls.call_file import MOST_CALLS, BadCallError, check_document, name_target_folder
 from theria_lint.config import CALLS_DIR, Settings, resolve_settings
-from theria_lint.errors import UserError
+from theria_lint.errors import ReadError, UserError
+from theria_lint.report.notes import describe_user_error
 from theria_lint.report.style import escape_unprintable, inert
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.discovery import discover_files
-from theria_lint.sources.source_text import ReadError, decode_source, may_hold_targets, read_bytes
+from theria_lint.sources.source_text import decode_source, may_hold_targets, read_bytes
 from theria_lint.static.scan_files import scan_files
 from theria_lint.static.targets import find_closures
 
@@ -57,7 +58,7 @@ def run_record_command(arguments: Sequence[str]) -> None:
     except click.ClickException as error:
         _fail(error.format_message())
     except UserError as error:
-        _fail(str(error))
+        _fail(describe_user_error(error))
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -11,6 +11,7 @@ from lsprotocol import types
 from theria.wording import Message
 from theria_lint.lsp.client import PositionEncoding, make_range, make_row_span
 from theria_lint.model import Disposition, Finding, Run, Span, TargetResult
+from theria_lint.reasons import Reason
 from theria_lint.report.grid import format_heatmap
 from theria_lint.report.items import ERROR, LOOK_ELSEWHERE, UNEXPLAINED, UNSAFE, UNUSED, get_level
 from theria_lint.report.message_parts import extend
@@ -98,13 +99,20 @@ class DiagnosticBuilder:
 
     def _mark_error(self, error: LintError) -> DocumentMark:
         where = self._to_protocol_range(make_row_span(self._rows, error.line or 1))
-        return DocumentMark(_make_diagnostic(where, types.DiagnosticSeverity.Error, ERROR, error.message))
+        return DocumentMark(_make_diagnostic(where, types.DiagnosticSeverity.Error, ERROR, _join_message(error.reason)))
 
     def _mark_unused_comment(self, comment: LintError) -> DocumentMark:
         where = self._to_protocol_range(self._locate_pattern(comment.line or 1, r"#\s*theria:.*"))
-        diagnostic = _make_diagnostic(where, types.DiagnosticSeverity.Information, UNUSED, comment.message)
+        diagnostic = _make_diagnostic(
+            where, types.DiagnosticSeverity.Information, UNUSED, _join_message(comment.reason)
+        )
         diagnostic.tags = [types.DiagnosticTag.Unnecessary]
         return DocumentMark(diagnostic)
+
+
+def _join_message(reason: Reason) -> str:
+    told = compose_message(reason)
+    return "\n".join((told.head, *_list_lines(told)))
 
 
 def _list_lines(message: Message) -> list[str]:

@@ -25,7 +25,7 @@ from theria_lint.lsp.documents import (
     get_python_path,
     merge_reports,
 )
-from theria_lint.report.notes import list_note_lines
+from theria_lint.report.notes import describe_user_error, list_note_lines
 from theria_lint.result import LintReport
 
 CHECK_DELAY = 0.3
@@ -113,9 +113,10 @@ class Session:
 
     def show_complaint(self, error: UserError) -> None:
         """Show what only the user can mend, once."""
-        if str(error) != self._complaint:
-            self._complaint = str(error)
-            self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, str(error)))
+        told = describe_user_error(error)
+        if told != self._complaint:
+            self._complaint = told
+            self._server.window_show_message(types.ShowMessageParams(types.MessageType.Error, told))
 
     def write_log(self, text: str, kind: types.MessageType = types.MessageType.Info) -> None:
         """Write to the log that the editor keeps."""

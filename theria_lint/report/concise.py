@@ -42,7 +42,8 @@ def _format_target_line(result: TargetResult) -> str:
 
 
 def _format_notice_line(notice: LintError, kind: str) -> str:
-    return f"{format_place(notice.path, notice.cell, notice.line or 1, 1)}: {kind}: {_join_lines(notice.message)}"
+    where = format_place(notice.path, notice.cell, notice.line or 1, 1)
+    return f"{where}: {kind}: {_join_lines(compose_message(notice.reason).head)}"
 
 
 def _join_lines(text: str) -> str:

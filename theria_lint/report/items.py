@@ -87,8 +87,8 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
 
 
 def _make_notice_item(rule: str, level: str, notice: LintError) -> ReportItem:
-    message = Message(notice.message)
-    return _make_item(rule, level, notice.path, notice.cell, notice.line or 1, message, notice.message)
+    message = compose_message(notice.reason)
+    return _make_item(rule, level, notice.path, notice.cell, notice.line or 1, message, message.head)
 
 
 def _make_finding_item(finding: Finding, report: LintReport) -> ReportItem:

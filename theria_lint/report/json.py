@@ -133,7 +133,8 @@ def _encode_run(run: Run) -> dict[str, Any]:
 
 
 def _encode_error(error: LintError) -> dict[str, Any]:
-    return {"path": error.path, **_encode_cell(error.cell), "line": error.line, "message": error.message}
+    told = _encode_reason(error.reason)
+    return {"path": error.path, **_encode_cell(error.cell), "line": error.line, "message": told["reason"], **told}
 
 
 def _replace_nonfinite(value: Any) -> Any:

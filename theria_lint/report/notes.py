@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from theria_lint.errors import UserError
 from theria_lint.reasons import Reason
 from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import escape_unprintable, inert
@@ -22,3 +23,12 @@ def _iter_lines(reason: Reason) -> Iterator[str]:
         first, *block = help_.split("\n")
         yield f"  help: {first}"
         yield from (f"      {line}" for line in block)
+
+
+def describe_user_error(error: UserError) -> str:
+    """What is wrong with the call or the configuration, as one sentence."""
+    if error.cause is None:
+        return f"{str(error).rstrip('.')}."
+    told = compose_message(Reason(error.cause.code, error.cause.data))
+    helps = (f"; {help_[:1].lower()}{help_[1:]}" for help_ in told.helps)
+    return f"{error}: {told.line}{''.join(helps)}."

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher, diff_bytes, unified_diff
 from functools import lru_cache
 
+from theria_lint.errors import ReadError
 from theria_lint.model import Disposition, Rewrite
+from theria_lint.reasons import Reason
+from theria_lint.report.sentences import say
 from theria_lint.report.style import escape_unprintable, shown, split_rows
 from theria_lint.result import LintReport
-from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes, split_keeping_ends
+from theria_lint.sources.source_text import decode_source, find_encoding, read_bytes, split_keeping_ends
 
 
 @dataclass(frozen=True, order=True)
@@ -200,7 +203,7 @@ def _find_refusal(new: set[LineEdit], done: set[LineEdit], report: LintReport) -
             if decode_source(data) != report.sources[path, None]:
                 return f"{path} has changed since it was read"
         except ReadError as error:
-            return f"{path} {error.message.rstrip('.')}"
+            return f"{path} {say(Reason(error.code, error.data))}"
         if b"\r" in data.replace(b"\r\n", b"\n"):
             return f"{path} has lines that end in a carriage return alone, which no patch can hold"
     return None

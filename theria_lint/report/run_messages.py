@@ -10,8 +10,12 @@ from theria_lint.report.message_parts import Data, attach
 
 RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
     R.NO_FILES: Message("No Python files found"),
+    R.TRUST_GIVEN: lambda d: Message(
+        f"{shorten(d['interpreter'], 60)} is trusted from now on", (f"to run the code of {d['root']}",)
+    ),
+    R.NOTHING_TO_TRUST: Message("the project chooses no interpreter: there is nothing to trust"),
     R.EXCLUDED: lambda d: Message(f"{shorten(d['file'], 60)} is excluded by the configuration"),
-    R.NOT_HEEDED: lambda d: attach(f"{shorten(d['file'], 60)} is not heeded", Message(f"it {d['problem']}")),
+    R.NOT_HEEDED: lambda d: attach(f"{shorten(d['file'], 60)} is not heeded: it", d["reason"], by=" "),
     R.LINKS_OUT: lambda d: Message(
         "links that lead out of the directory that is checked are not followed",
         (list_names(d["files"], 200),),
@@ -27,6 +31,8 @@ RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
         helps=("--write-baseline brings it up to date",),
     ),
     R.CALL_FILE_UNUSED: lambda d: Message(
-        "a recorded call is not used", (f"{d['file']}: {d['problem']}",), ("record it again, with theria-lint record",)
+        "a recorded call is not used",
+        (f"{d['file']}: it {d['reason'].line}",),
+        ("record it again, with theria-lint record",),
     ),
 }

@@ -9,6 +9,7 @@ from typing import Any
 from theria.verdicts import Ground, Reason
 from theria.wording import Message, compose_ground, squeeze
 from theria_lint.reasons import ReasonCode
+from theria_lint.report.file_messages import FILES
 from theria_lint.report.measurement_messages import GROUND_HELPS, MEASUREMENTS
 from theria_lint.report.obstacle_messages import OBSTACLES
 from theria_lint.report.ruling_messages import RULINGS
@@ -17,7 +18,7 @@ from theria_lint.report.run_messages import RUN_NOTES
 MessageMaker = Callable[[Mapping[str, Any]], Message]
 
 _GROUNDS = frozenset[str](Ground)
-_MESSAGES: Mapping[ReasonCode, Message | MessageMaker] = {**OBSTACLES, **MEASUREMENTS, **RULINGS, **RUN_NOTES}
+_MESSAGES: Mapping[ReasonCode, Message | MessageMaker] = {**FILES, **OBSTACLES, **MEASUREMENTS, **RULINGS, **RUN_NOTES}
 _NOTHING = Message("")
 
 

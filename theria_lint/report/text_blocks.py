@@ -53,7 +53,7 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
         measured: MeasuredRuns = {}
         for result in targets:
             yield "\n".join(_format_target(result, told, view, style, alone, measured))
-    yield from _format_errors(report, style)
+    yield from _format_errors(report, view, style)
 
 
 def format_message(name: str, message: Message, view: ReportView, remedy: str | None = None) -> Iterator[str]:
@@ -215,17 +215,19 @@ def _format_run_errors(run: Run, view: ReportView, style: TerminalStyle) -> Iter
     yield from format_heatmap(run, style, view.unicode)
 
 
-def _format_errors(report: LintReport, style: TerminalStyle) -> Iterator[str]:
-    lines = [_format_notice(error, style.paint_text("error", "red", bold=True)) for error in report.errors]
-    lines += [
-        _format_notice(unused, style.paint_text("warning", "yellow", bold=True)) for unused in report.unused_ignores
-    ]
+def _format_errors(report: LintReport, view: ReportView, style: TerminalStyle) -> Iterator[str]:
+    notices = [(error, style.paint_text("error", "red", bold=True)) for error in report.errors]
+    notices += [(unused, style.paint_text("warning", "yellow", bold=True)) for unused in report.unused_ignores]
+    lines = [line for notice, kind in notices for line in _format_notice(notice, kind, view)]
     if lines:
         yield "\n".join(lines)
 
 
-def _format_notice(notice: LintError, kind: str) -> str:
-    return f"{format_place(notice.path, notice.cell, notice.line, None)}: {kind}: {escape_unprintable(notice.message)}"
+def _format_notice(notice: LintError, kind: str, view: ReportView) -> Iterator[str]:
+    message = compose_message(notice.reason)
+    where = format_place(notice.path, notice.cell, notice.line, None)
+    yield f"{where}: {kind}: {escape_unprintable(message.head)}"
+    yield from list(format_message("", message, view))[1:]
 
 
 _MAX_CHANGED_LINES = 12

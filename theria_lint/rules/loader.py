@@ -10,7 +10,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.errors import ReadError
+from theria_lint.sources.source_text import read_up_to
 from theria_lint.errors import RuleError
 
 _LARGEST = 256 * 1024
@@ -223,9 +224,9 @@ def _check_yields_to(rules: Mapping[str, Rule]) -> None:
 def read_rule(path: Path) -> Rule:
     """Read one ``rule.toml``; `RuleError` names the file, the key and the valid choices."""
     try:
-        table = tomllib.loads(read_up_to(_LARGEST, str(path), f"the {_LARGEST // 2**10} kB of a rule").decode("utf-8"))
+        table = tomllib.loads(read_up_to(_LARGEST, str(path)).decode("utf-8"))
     except ReadError as error:
-        raise RuleError(f"{path}: {error.message.rstrip('.')}") from None
+        raise RuleError(str(path), error) from None
     except ValueError as error:  # of the encoding, of TOML, or of a number that is too long
         raise RuleError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:

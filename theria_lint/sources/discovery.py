@@ -10,6 +10,7 @@ from theria_lint.config import Settings
 from theria_lint.errors import UserError
 
 if TYPE_CHECKING:
+    from theria_lint.errors import ReadError
     from theria_lint.sources.gitignore import GitignorePatterns
 
 SUFFIXES = (".py", ".ipynb")
@@ -40,7 +41,7 @@ class Discovery:
         self.pattern_bytes = 0
         self.excluded: list[str] = []
         self.outside: list[str] = []
-        self.unread: list[tuple[str, str]] = []
+        self.unread: list[tuple[str, ReadError]] = []
 
 
 def discover_files(paths: Sequence[str], settings: Settings, given: Collection[str] = ()) -> Discovery:
@@ -164,23 +165,21 @@ def _is_ignored(path: str, is_dir: bool, rules: list[tuple[str, GitignorePattern
 
 def _read_rules_in(directory: str, name: str, found: Discovery) -> list[tuple[str, GitignorePatterns]]:
     """The patterns of an ignore file; as for git, a link is none."""
+    from theria_lint.errors import ReadError
     from theria_lint.sources.gitignore import GitignorePatterns
-    from theria_lint.sources.source_text import ReadError, read_up_to
+    from theria_lint.sources.source_text import read_up_to
 
     path = os.path.join(directory, name)
     if os.path.islink(path) or not os.path.exists(path):
         return []
-    limit = f"the {_LARGEST_PATTERNS // 2**10} kB of patterns that are taken"
     try:
-        data = read_up_to(_LARGEST_PATTERNS, path, limit)
+        data = read_up_to(_LARGEST_PATTERNS, path)
         if found.pattern_bytes + len(data) > _MOST_PATTERNS:
-            raise ReadError(
-                f"has more than is left of the {_MOST_PATTERNS // 2**20} MB of patterns that are taken in all"
-            )
+            raise ReadError("too_many_patterns", largest=_MOST_PATTERNS)
         found.pattern_bytes += len(data)
         text = data.decode("utf-8", "surrogateescape")
     except ReadError as error:
-        found.unread.append((_make_relative(path, os.getcwd()), error.message.rstrip(".")))
+        found.unread.append((_make_relative(path, os.getcwd()), error))
         return []
     return [(directory.rstrip(os.sep), GitignorePatterns(text.split("\n")))]
 

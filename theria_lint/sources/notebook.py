@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from theria_lint.sources.source_text import ReadError
+from theria_lint.errors import ReadError
 
 # Cell magics whose body is still Python.
 _PYTHON_CELL_MAGICS = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
@@ -36,7 +36,7 @@ def read_notebook(data: bytes) -> Notebook:
         document = json.loads(data.decode("utf-8-sig"))
         cells = [_get_cell_code(cell) for cell in _list_cells(document)] if _is_python(document) else []
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise ReadError(f"is not a valid notebook: {error}.") from None
+        raise ReadError("not_a_notebook", message=str(error)) from None
     numbers, starts, texts, line = [], [], [], 1
     for number, text in enumerate(cells, start=1):
         if text is not None:

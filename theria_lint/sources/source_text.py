@@ -10,28 +10,19 @@ import warnings
 from functools import lru_cache
 from symtable import symtable
 
-from theria_lint.errors import SourceError
+from theria_lint.errors import ReadError, SourceError
 
 # Nobody writes such a file by hand, and libcst would need minutes and gigabytes for it.
 LARGEST_FILE = 10 * 1024 * 1024
 
 
-class ReadError(Exception):
-    """A file that cannot be turned into text, in one sentence; ``line`` where one is to blame."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
-
-
 def read_bytes(path: str) -> bytes:
     """The content of a file. Raises ReadError if it cannot be read or is larger than ``LARGEST_FILE``."""
-    return read_up_to(LARGEST_FILE, path, f"the {LARGEST_FILE // 2**20} MB that are checked; exclude it or split it.")
+    return read_up_to(LARGEST_FILE, path)
 
 
-def read_up_to(largest: int, path: str, limit: str) -> bytes:
-    """The content of a file of at most ``largest`` bytes, which ``limit`` puts in words. Raises ReadError.
+def read_up_to(largest: int, path: str) -> bytes:
+    """The content of a file of at most ``largest`` bytes. Raises ReadError.
 
     What is no file is not even opened: a pipe would be waited for, and a device may do anything.
     """
@@ -43,16 +34,15 @@ def read_up_to(largest: int, path: str, limit: str) -> bytes:
                 data = stream.read(largest + 1)
                 size = max(size, len(data))
     except (OSError, ValueError) as error:
-        raise ReadError(f"cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        raise ReadError("file_unreadable", message=getattr(error, "strerror", None) or str(error)) from None
     if size > largest:
-        shown = f"{size / 2**20:.0f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"
-        raise ReadError(f"is {shown}, more than {limit}")
+        raise ReadError("file_too_large", size=size, largest=largest)
     return data
 
 
 def _size(found: os.stat_result) -> int:
     if not stat.S_ISREG(found.st_mode):
-        raise ReadError("is not a file.")
+        raise ReadError("not_a_file")
     return found.st_size
 
 
@@ -79,7 +69,7 @@ def find_encoding(data: bytes) -> str:
             try:
                 "".encode(name)
             except LookupError:
-                raise ReadError(f"is in the encoding {name!r}, which is unknown; save it as UTF-8.", 1) from None
+                raise ReadError("encoding_unknown", 1, encoding=name) from None
             return name
         if line.strip() and not line.lstrip().startswith(b"#"):
             break
@@ -93,7 +83,7 @@ def decode_source(data: bytes) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ReadError(f"is not valid {encoding}; declare its encoding (PEP 263) or save it as UTF-8.", line) from None
+        raise ReadError("encoding_wrong", line, encoding=encoding) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -104,11 +94,11 @@ def parse_python(source: str) -> ast.Module:
             warnings.simplefilter("ignore")  # about escapes and literals of the code that is read
             return ast.parse(source)
     except SyntaxError as error:
-        raise SourceError(error.lineno, f"does not parse: {error.msg}") from None
+        raise SourceError("not_parsed", error.lineno, message=error.msg) from None
     except (ValueError, UnicodeError) as error:
-        raise SourceError(None, f"does not parse: {error}") from None
+        raise SourceError("not_parsed", message=str(error)) from None
     except (RecursionError, MemoryError):
-        raise SourceError(None, "does not parse: it is nested too deeply") from None
+        raise SourceError("nested_too_deeply") from None
 
 
 def is_valid_python(source: bytes | str) -> bool:

@@ -66,9 +66,7 @@ def get_lineage(index: ModuleIndex, scope: Scope) -> list[Scope]:
                         line[found] = None
                         queue.append(found)
             if len(line) > _MOST_ANCESTORS:
-                raise SourceError(
-                    None, f"has a class with more than {_MOST_ANCESTORS} ancestors: exclude it or split it."
-                )
+                raise SourceError("too_many_ancestors", most=_MOST_ANCESTORS)
         scope.line = list(line)
     return scope.line
 

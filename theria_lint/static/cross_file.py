@@ -13,14 +13,14 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from theria_lint.config import Settings
-from theria_lint.errors import SourceError
-from theria_lint.result import LintError, ScannedFile
-from theria_lint.sources.source_text import ReadError, decode_source, read_bytes
+from theria_lint.errors import ReadError, SourceError
+from theria_lint.result import ScannedFile, make_file_error
+from theria_lint.sources.source_text import decode_source, read_bytes
 from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.module_uses import ModuleUse, read_module_uses
 from theria_lint.static.scan import scan_called_functions
 from theria_lint.static.scan_files import Scanner, collect_garbage_rarely, make_scan_config
-from theria_lint.static.time_limit import EXCEEDED, OutOfTimeError, limit_processor_time
+from theria_lint.static.time_limit import SECONDS, OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
@@ -178,9 +178,11 @@ class _LinkedFile:
                 text = decode_source(self._data)
                 suspects = self._find_suspects(self._data, text, roots)
         except OutOfTimeError:
-            return item._replace(errors=(LintError(self._path, None, EXCEEDED),))
+            return item._replace(
+                errors=(make_file_error(self._path, SourceError("too_slow_to_check", seconds=SECONDS)),)
+            )
         except (ReadError, SourceError) as error:
-            return item._replace(errors=(LintError(self._path, error.line, error.message),))
+            return item._replace(errors=(make_file_error(self._path, error),))
         return item._replace(suspects=suspects, texts=item.texts or {None: text}) if suspects else item
 
     def _find_suspects(self, data: bytes, text: str, roots: Sequence[str]) -> tuple[Suspect, ...]:

@@ -110,8 +110,7 @@ class MentionGraph:
     def _count_edges(self, count: int) -> None:
         self._edges += count
         if self._edges > _MOST_EDGES:
-            what = f"its functions name one another more than {_MOST_EDGES:,} times"
-            raise SourceError(None, f"is too entangled to be checked, {what}: exclude it or split it.")
+            raise SourceError("too_entangled", most=_MOST_EDGES)
 
     def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())

@@ -10,18 +10,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from theria_lint.config import Settings, list_named_symbols, names_file
-from theria_lint.errors import RuleError, SourceError, UserError
-from theria_lint.result import LintError, ScannedFile
+from theria_lint.errors import ReadError, SourceError
+from theria_lint.result import LintError, ScannedFile, make_file_error
 from theria_lint.sources.source_text import (
     TENSOR_WORDS,
-    ReadError,
     check_syntax,
     decode_source,
     is_valid_python,
     may_hold_targets,
     read_bytes,
 )
-from theria_lint.static.time_limit import EXCEEDED, OutOfTimeError, limit_processor_time
+from theria_lint.static.time_limit import SECONDS, OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -150,7 +149,7 @@ class Scanner:
         try:
             data = self._given[path] if path in self._given else read_bytes(path)
         except ReadError as error:
-            return LintError(path, error.line, error.message)
+            return make_file_error(path, error)
         return data if self._is_interesting(path, data) else None
 
     def _is_interesting(self, path: str, data: bytes) -> bool:
@@ -192,14 +191,14 @@ class Scanner:
             with limit_processor_time():
                 return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
         except OutOfTimeError:
-            return ScannedFile(path, errors=(LintError(path, None, EXCEEDED),))
+            return ScannedFile(path, errors=(make_file_error(path, SourceError("too_slow_to_check", seconds=SECONDS)),))
         except (ReadError, SourceError) as error:
-            return ScannedFile(path, errors=(LintError(path, error.line, error.message),))
+            return ScannedFile(path, errors=(make_file_error(path, error),))
         except (RecursionError, MemoryError):
-            return ScannedFile(path, errors=(LintError(path, None, "is nested too deeply to be checked; exclude it."),))
+            return ScannedFile(path, errors=(make_file_error(path, SourceError("nested_too_deeply")),))
         except Exception as error:
-            message = f"could not be checked, an internal error: {type(error).__name__}: {error}; please report it."
-            return ScannedFile(path, errors=(LintError(path, None, message),))
+            failed = SourceError("internal_error", kind=type(error).__name__, message=str(error))
+            return ScannedFile(path, errors=(make_file_error(path, failed),))
 
     def _scan_module(self, path: str, data: bytes) -> ScannedFile | None:
         text = decode_source(data)
@@ -256,7 +255,7 @@ class Scanner:
             )
         except SourceError as error:
             cell, line = notebook.locate_line(error.line) if error.line else (None, None)
-            return ScannedFile(path, errors=(LintError(path, line, error.message, cell),))
+            return ScannedFile(path, errors=(make_file_error(path, error, line, cell),))
         if not suspects and IGNORE_MARK not in data:
             return None
         return ScannedFile(path, suspects, (), dict(zip(notebook.numbers, notebook.texts, strict=True)))
@@ -271,10 +270,7 @@ def load_configured_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, 
     """The shipped rules and those of ``rule_paths``. Raises UserError for a rule that is wrong."""
     from theria_lint.rules import loader  # takes a while, and most files do not even say torch
 
-    try:
-        return loader.load_rules(rule_paths, detach_names)
-    except RuleError as error:
-        raise UserError(f"{error}.") from None
+    return loader.load_rules(rule_paths, detach_names)
 
 
 def _encode_utf8(text: str) -> bytes:
@@ -294,7 +290,6 @@ def _move_into_cell(suspect: Suspect, notebook: Notebook) -> Suspect:
 
 
 _LARGEST_CHUNK = 32
-_CRASHED = "made the parser crash; it is nested too deeply or needs too much memory: exclude it."
 
 
 class _PoolProcess:
@@ -350,4 +345,4 @@ def _scan_alone(path: str, scan_config: ScanConfig) -> list[ScannedFile]:
         try:
             return pool.submit(_scan_chunk, [path]).result()
         except BrokenProcessPool:
-            return [ScannedFile(path, errors=(LintError(path, None, _CRASHED),))]
+            return [ScannedFile(path, errors=(make_file_error(path, SourceError("parser_crashed")),))]

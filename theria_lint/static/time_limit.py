@@ -13,8 +13,6 @@ from types import FrameType
 SECONDS = 20.0
 """Of processor time. A file of ten thousand lines, as no person writes one, takes about two."""
 
-EXCEEDED = f"takes more than {SECONDS:.0f} s of processor time to check: exclude it or split it."
-
 
 class OutOfTimeError(BaseException):
     """A file has had its time; no handler of errors on the way may take it for one of those."""

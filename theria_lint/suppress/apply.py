@@ -85,7 +85,7 @@ def _apply_comments(
     for path, cell, ignores in found:
         here = by_source.get((path, cell), [])
         silenced |= select_ignored(here, ignores)
-        unused += [LintError(path, line, text, cell) for line, text in iter_complaints(here, ignores, rules)]
+        unused += [LintError(path, line, reason, cell) for line, reason in iter_complaints(here, ignores, rules)]
     return silenced, tuple(unused)
 
 

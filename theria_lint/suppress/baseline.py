@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from theria_lint.errors import UserError
+from theria_lint.errors import ReadError, UserError
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.report.escaping import as_json
 from theria_lint.report.style import get_stripped_row
 from theria_lint.sources.atomic_write import write_text
-from theria_lint.sources.source_text import ReadError, read_up_to
+from theria_lint.sources.source_text import read_up_to
 
 BASELINE_SCHEMA = 1
 _LARGEST = 64 * 1024 * 1024
@@ -57,7 +57,7 @@ class Baseline:
 def read_baseline(path: str) -> Baseline:
     """Raises UserError for a file that is missing or is not a baseline."""
     try:
-        document = json.loads(read_up_to(_LARGEST, path, f"the {_LARGEST // 2**20} MB that a baseline may have."))
+        document = json.loads(read_up_to(_LARGEST, path))
         if document["schema"] != BASELINE_SCHEMA:
             raise UserError(f"{path}: is of schema {document['schema']}; write it again with --write-baseline.")
         found = Baseline(_get_directory(path))
@@ -65,7 +65,7 @@ def read_baseline(path: str) -> Baseline:
             found.findings[(entry["path"], entry["rule"], entry["symbol"], entry["text"])] += int(entry["count"])
         found.targets.update((entry["path"], entry["symbol"]) for entry in document["targets"])
     except ReadError as error:
-        raise UserError(f"{path}: {error.message.rstrip('.')}; write a baseline with --write-baseline.") from None
+        raise UserError(path, error) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UserError(f"{path}: is not a baseline; write one with --write-baseline.") from None
     return found

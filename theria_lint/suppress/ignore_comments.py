@@ -16,12 +16,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from theria_lint.errors import UserError
+from theria_lint.errors import ReadError, UserError
 from theria_lint.model import Disposition, Finding
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.style import format_count
 from theria_lint.result import LintReport
 from theria_lint.sources.atomic_write import write_bytes
-from theria_lint.sources.source_text import ReadError, decode_source, find_encoding, read_bytes
+from theria_lint.sources.source_text import decode_source, find_encoding, read_bytes
 
 # No code holds a bracket: what follows one that is not closed is not read again for each that opens in it.
 _COMMENT = re.compile(r"#\s*theria:\s*ignore(?:\[(?P<codes>[^\[\]]*)\])?(?=\s|$)")
@@ -139,17 +140,16 @@ def select_ignored(findings: Collection[Finding], ignores: Iterable[IgnoreCommen
 
 def iter_complaints(
     findings: Iterable[Finding], ignores: Iterable[IgnoreComment], rules: Iterable[str]
-) -> Iterator[tuple[int, str]]:
-    """(line, sentence) for every comment, or code in one, that covers no suspect."""
+) -> Iterator[tuple[int, Reason]]:
+    """(line, reason) for every comment, or code in one, that covers no suspect."""
     known = sorted(rules)
     lines = _sort_lines(findings)
     for ignore in ignores:
         for code in ignore.codes if ignore.codes is not None else (None,):
             if code is not None and code not in known:
-                yield ignore.line, f"`theria: ignore[{code}]` names no rule; the rules are {', '.join(known)}."
+                yield ignore.line, Reason(ReasonCode.IGNORES_NO_RULE, {"rule": code, "known": known})
             elif not any(_is_one_within(found, ignore) for rule, found in lines.items() if code in (None, rule)):
-                what = f"ignore[{code}]" if code else "ignore"
-                yield ignore.line, f"unused `theria: {what}`: there is no such suspect here; remove it."
+                yield ignore.line, Reason(ReasonCode.IGNORES_NOTHING, {"rule": code})
 
 
 def _sort_lines(findings: Iterable[Finding]) -> dict[str, list[int]]:
@@ -189,7 +189,7 @@ def _add_to_file(path: str, findings: list[Finding]) -> str:
         data = read_bytes(path)
         text = decode_source(data)
     except ReadError as error:
-        raise UserError(f"{path}: {error.message}") from None
+        raise UserError(path, error) from None
     changed = add_comments(text, findings)
     if changed is None:
         return f"{path}: left as it is; a comment would change what the code does."

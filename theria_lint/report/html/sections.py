@@ -129,7 +129,7 @@ def render_unchecked(report: LintReport) -> Markup:
 def _render_notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
     for notice in notices:
         where = render_path(format_place(notice.path, notice.cell, notice.line, None))
-        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", render_prose(notice.message)))
+        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", render_prose(say(notice.reason))))
 
 
 # So many findings are shown open; of more, none is.
