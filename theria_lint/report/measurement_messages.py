@@ -41,6 +41,10 @@ def _tell_missing_packages(data: Data) -> Message:
     )
 
 
+def _note_cuts(data: Data) -> tuple[str, ...]:
+    return (f"with axes cut: {list_names(data['smaller'], 200)}",) if data["smaller"] else ()
+
+
 _PARAMETERS = "p"
 """The name of a module's parameters among the inputs of a run."""
 
@@ -101,8 +105,6 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.GPU_QUERIES: lambda d: Message(
         "its code asks for a GPU: this is the path that CPU tensors take", (f"it asks {list_names(d['queries'], 200)}",)
     ),
-    R.CALLED_AS_RECORDED: lambda d: Message(
-        f"called as {list_names(d['callers'], 80)} did",
-        (f"with axes cut: {list_names(d['smaller'], 200)}",) if d["smaller"] else (),
-    ),
+    R.CALLED_AS_RECORDED: lambda d: Message(f"called as {list_names(d['callers'], 80)} did", _note_cuts(d)),
+    R.CALLED_AS_SHOWN: lambda d: Message(f"called as {list_names(d['callers'], 80)} does", _note_cuts(d)),
 }
