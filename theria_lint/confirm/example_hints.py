@@ -35,7 +35,7 @@ class ExampleReader:
         self._texts: dict[str, str] = {}
         for path in paths:
             try:
-                self._texts[path] = decode_source(read_up_to(_LARGEST, path, "what an example may have"))
+                self._texts[path] = decode_source(read_up_to(_LARGEST, path))
             except ReadError:
                 continue
 
