@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from theria_lint.errors import ReadError
 from theria_lint.model import SourceFile, Target, TargetKind
-from theria_lint.sources.source_text import ReadError, decode_source, read_up_to
+from theria_lint.sources.source_text import decode_source, read_up_to
 from theria_lint.static.example_calls import ExampleCall, find_calls_in_code, find_calls_in_page
 
 MOST_EXAMPLES = 6
