@@ -16,7 +16,7 @@ def get_about_text(resolved: ResolvedSettings, options: dict[str, Any]) -> str |
     """The text that was asked for instead of a run, None if none was. Raises UserError for a rule that is none."""
     settings = resolved.settings
     rules = load_configured_rules(settings.rule_paths, settings.detach_names)
-    check_rules(settings, [rule.id for rule in rules.rules], resolved.sources)
+    check_rules(settings, {rule.id: rule.name for rule in rules.rules}, resolved.sources)
     if options["show_settings"]:
         return format_settings(resolved)
     if options["list_rules"]:

@@ -187,6 +187,7 @@ def _lint_and_report(
     from theria_lint.pipeline import lint_paths
 
     outputs = [_parse_output_option(value) for value in options["files"]]
+    _refuse_lost_options(settings, options)
     writing = options["write_baseline"]
     if settings.baseline and not writing and not os.path.isfile(settings.baseline):
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
@@ -223,6 +224,18 @@ def _lint_and_report(
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 
+def _refuse_lost_options(settings: Settings, options: dict[str, Any]) -> None:
+    """Raise UserError for options of which one would say nothing beside another."""
+    if options["statistics"] and settings.output_format != "text":
+        raise UserError(f"--statistics has no form as {settings.output_format}: leave out one of the two.")
+    if options["diff"] and options["statistics"]:
+        raise UserError("--diff prints a patch in the place of a report: leave out --statistics.")
+    writing = next((name for name in ("write_baseline", "add_ignores") if options[name]), None)
+    if writing and (options["diff"] or options["files"]):
+        lost = "--diff" if options["diff"] else "--output-file"
+        raise UserError(f"--{writing.replace('_', '-')} writes no report: leave out {lost}.")
+
+
 def _choose_format(settings: Settings, options: dict[str, Any]) -> str:
     """The format of the report on standard output; ``--quiet`` shortens the one for people and no other."""
     short = options["quiet"] and settings.output_format == "text" and not options["statistics"]
@@ -239,16 +252,25 @@ def _parse_output_option(value: str) -> tuple[str, str]:
 
 def _make_view(options: dict[str, Any]) -> ReportView:
     """What to show, by the options and by what standard output can do."""
-    wanted = options["color"]
-    colour = wanted == "always" or (wanted == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     return ReportView(
-        colour=colour,
+        colour=_wants_colour(options["color"]),
         unicode=_can_write("░▒▓█·∂…", sys.stdout.encoding),
         verbose=options["verbose"],
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],
         width=_measure_terminal_width(sys.stdout),
     )
+
+
+def _wants_colour(wanted: str) -> bool:
+    """Whether to use colours: as the option says or, where it says nothing, the usual variables and the terminal."""
+    if wanted != "auto":
+        return wanted == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if any(os.environ.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _measure_terminal_width(stream: TextIO) -> int:

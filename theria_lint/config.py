@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from theria_lint.errors import ReadError, UserError
+from theria_lint.errors import ReadError, UserError, suggest_name
 from theria_lint.sources.source_text import read_up_to
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -129,7 +129,8 @@ def _read_target_table(value: Any, root: str) -> dict[str, Any]:
         raise ValueError("expected a table for each target")
     for key in value:
         if key not in TARGET_KEYS:
-            raise ValueError(f"unknown key {key!r}; a target knows {', '.join(TARGET_KEYS)}")
+            near = suggest_name(key, TARGET_KEYS)
+            raise ValueError(f"unknown key {key!r}{near}; a target knows {', '.join(TARGET_KEYS)}")
     if "target" not in value:
         raise ValueError('a target needs target = "package.module:symbol"')
     return {key: _read_nested_value(key, TARGET_KEYS[key], item, root) for key, item in value.items()}
@@ -214,22 +215,35 @@ def read_values(raw: dict[str, Any], root: str, source: str) -> dict[str, Any]:
 
 def _read_value(key: str, value: Any, root: str, source: str) -> Any:
     if key not in KEYS:
-        raise UserError(f"{source}: unknown key {key!r}; the keys are {', '.join(KEYS)}.")
+        raise UserError(f"{source}: unknown key {key!r}{suggest_name(key, KEYS)}; the keys are {', '.join(KEYS)}.")
     try:
         return KEYS[key](value, root)
     except ValueError as error:
         raise UserError(f"{source}: {key} = {value!r}: {error}.") from None
 
 
-def check_rules(settings: Settings, known: Collection[str], sources: dict[str, str]) -> None:
-    """Raise UserError when ``select``, ``ignore`` or ``per-file-ignores`` names no rule (by a prefix of its id)."""
+def find_rule_prefix(code: str, known: Mapping[str, str]) -> str | None:
+    """The id, or the prefix of ids, that a code in any case names; None for no rule. ``known``: the names, by id."""
+    prefix = code.strip().upper()
+    if any(rule.startswith(prefix) for rule in known):
+        return prefix
+    word = code.strip().lower().replace("_", "-")
+    return next((rule for rule, name in known.items() if name == word), None)
+
+
+def check_rules(settings: Settings, known: Mapping[str, str], sources: dict[str, str]) -> None:
+    """Raise UserError when ``select``, ``ignore`` or ``per-file-ignores`` names no rule, by a prefix of its id or name.
+
+    ``known``: the names of the rules, by id.
+    """
     named = {"select": settings.select, "ignore": settings.ignore}
     named["per-file-ignores"] = tuple(code for _, codes in settings.per_file_ignores for code in codes)
     for key, codes in named.items():
         for code in codes:
-            if not any(rule.startswith(code) for rule in known):
-                where = sources.get(key, "command line")
-                raise UserError(f"{where}: {key}: no rule starts with {code!r}; the rules are {', '.join(known)}.")
+            if find_rule_prefix(code, known) is None:
+                where, near = sources.get(key, "command line"), suggest_name(code, (*known, *known.values()))
+                told = f"{where}: {key}: no rule starts with {code!r}{near}"
+                raise UserError(f"{told}; the rules are {', '.join(known)}.")
 
 
 OWN_FILE = "theria-lint.toml"

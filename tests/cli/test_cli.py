@@ -58,7 +58,7 @@ def test_no_python_files_exit_with_0_and_a_note(lint: Lint, folder: Path) -> Non
     ("arguments", "sentence"),
     [
         (["missing.py"], "missing.py: no such file or directory."),
-        (["--select", "THL9", "."], "command line: select: no rule starts with 'THL9'; the rules are THL001"),
+        (["--select", "THL9", "."], "command line: select: no rule starts with 'THL9' (did you mean"),
         (["--explain", "THL999"], "--explain THL999: no such rule, verdict, disposition or reason code (did you mean"),
         (["--fail-on", "all", "."], "command line: fail-on = ['all']: expected one of confirmed, unconfirmed,"),
         (["--jobs", "-1", "."], "command line: jobs = -1: expected a whole number up to 1024, 0 for one per CPU."),
@@ -300,3 +300,47 @@ def test_what_is_nearly_a_word_is_asked_about(lint: Lint) -> None:
     assert 'did you mean "silent_collapse"?' in lint("--explain", "silent_colapse").stderr
     assert 'did you mean "THL0' in lint("--explain", "THLOO2").stderr
     assert "did you mean" not in lint("--explain", "xyzzy").stderr
+
+
+@pytest.mark.parametrize("code", ["THL002", "thl002", "thl", "detach", "Detach"])
+def test_a_rule_is_named_by_its_id_or_name_in_any_case(lint: Lint, folder: Path, code: str) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    assert "THL002" in lint("--select", code, "kernel.py").stdout
+    assert lint("--ignore", code, "kernel.py").stdout == "1 file, 0 suspects.\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"CLICOLOR_FORCE": "1"}, True),
+        ({"FORCE_COLOR": "0"}, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_the_usual_variables_say_whether_there_are_colours(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (folder / "kernel.py").write_text(UNSAFE)
+    assert ("\033[" in lint("kernel.py").stdout) == coloured
+
+
+@pytest.mark.parametrize(
+    ("options", "lost"),
+    [
+        (("--statistics", "--output-format", "json"), "--statistics"),
+        (("--statistics", "--diff"), "--statistics"),
+        (("--write-baseline", "b.json", "--output-file", "json:r.json"), "--output-file"),
+        (("--add-ignores", "--diff"), "--diff"),
+    ],
+)
+def test_an_option_that_would_be_lost_is_refused(lint: Lint, folder: Path, options: tuple[str, ...], lost: str) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    result = lint(*options, "kernel.py")
+    assert (result.exit_code, lost in result.stderr) == (2, True)
+    assert (folder / "kernel.py").read_text() == UNSAFE

@@ -43,7 +43,10 @@ def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("selct = []", "theria-lint.toml: unknown key 'selct'; the keys are select, ignore, per-file-ignores,"),
+        (
+            "selct = []",
+            "theria-lint.toml: unknown key 'selct' (did you mean \"select\"?); the keys are select, ignore,",
+        ),
         ('device = "gpu"', "theria-lint.toml: device = 'gpu': expected one of auto, cpu, cuda."),
         ("select = 'THL001'", "theria-lint.toml: select = 'THL001': expected a list."),
         ("select = [1]", "theria-lint.toml: select = [1]: expected a non-empty string."),
@@ -57,7 +60,10 @@ def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
         ("= 1", "theria-lint.toml: is not valid TOML: "),
         ("targets = [{}]", 'a target needs target = "package.module:symbol".'),
         ('targets = [{target = "a:"}]', "target = 'a:': expected package.module:symbol, path/to/file.py:symbol or"),
-        ('targets = [{target = "a:f", layot = "BTD"}]', "unknown key 'layot'; a target knows target, layout, kwargs,"),
+        (
+            'targets = [{target = "a:f", layot = "BTD"}]',
+            "unknown key 'layot' (did you mean \"layout\"?); a target knows target, layout, kwargs,",
+        ),
         ('targets = [{target = "a:f", layout = "X"}]', "layout = 'X': expected one of BHTD, BTHD, BTD, TD, THD, "),
         ('targets = [{target = "a:f", kwargs = 1}]', "kwargs = 1: expected a table of keyword arguments."),
     ],

@@ -20,7 +20,7 @@ def resolve_file_settings(path: str) -> Settings:
     resolved = resolve_settings([path], {}, None, False)
     settings = resolved.settings
     rules = load_configured_rules(settings.rule_paths, settings.detach_names)
-    check_rules(settings, [rule.id for rule in rules.rules], resolved.sources)
+    check_rules(settings, {rule.id: rule.name for rule in rules.rules}, resolved.sources)
     return settings
 
 

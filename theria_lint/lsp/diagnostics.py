@@ -15,6 +15,7 @@ from theria_lint.reasons import Reason
 from theria_lint.report.grid import format_heatmap
 from theria_lint.report.items import ERROR, LOOK_ELSEWHERE, UNEXPLAINED, UNSAFE, UNUSED, get_level
 from theria_lint.report.message_parts import extend
+from theria_lint.report.rule_links import find_rule_link
 from theria_lint.report.run_words import describe_run
 from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import TerminalStyle
@@ -126,7 +127,9 @@ def format_state(finding: Finding) -> str:
 
 
 def _make_diagnostic(where: types.Range, severity: types.DiagnosticSeverity, code: str, text: str) -> types.Diagnostic:
-    return types.Diagnostic(where, text, severity=severity, code=code, source=SOURCE)
+    link = find_rule_link(code)
+    described = types.CodeDescription(link) if link else None
+    return types.Diagnostic(where, text, severity=severity, code=code, code_description=described, source=SOURCE)
 
 
 _MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]()<>#+\-!|~&])")

@@ -13,6 +13,7 @@ from theria_lint.report.grid import format_gradients, format_heatmap
 from theria_lint.report.items import LOOK_ELSEWHERE, UNEXPLAINED
 from theria_lint.report.message_parts import extend
 from theria_lint.report.patch import LineEdit, list_edits
+from theria_lint.report.rule_links import find_rule_link
 from theria_lint.report.run_words import AS_IT_IS, describe_maml, describe_run
 from theria_lint.report.sentences import compose_message, say
 from theria_lint.report.style import (
@@ -150,6 +151,9 @@ def _format_finding(
     source = report.sources.get((suspect.path, suspect.cell), "")
     yield from (f"  {row}" for row in frame_source(source, suspect.span, style, colour, widest))
     yield from evidence.format_evidence(finding, view)
+    link = find_rule_link(suspect.rule) if view.verbose else None
+    if link:
+        yield f"  see: {link}"
     if finding.rewrite:
         yield from (f"  {row}" for row in format_rewrite(finding.rewrite, suspect.path, report, view, style))
 

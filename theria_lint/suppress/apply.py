@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from theria_lint.config import Settings
+from theria_lint.config import Settings, find_rule_prefix
 from theria_lint.model import Finding, TargetResult
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.summary import Explanations
@@ -24,6 +24,7 @@ def suppress_findings(
     report: LintReport, scanned: Sequence[ScannedFile], settings: Settings, files: Sequence[str]
 ) -> LintReport:
     """``report`` without silenced findings, and with what is to be said about the means of silencing."""
+    settings = _resolve_codes(settings)
     ignored = _list_ignored_codes({finding.suspect.path for finding in report.findings}, settings)
     chosen = [finding for finding in report.findings if _is_selected(finding, settings, ignored)]
     commented, unused = _apply_comments(report, scanned, settings)
@@ -41,6 +42,20 @@ def suppress_findings(
         accepted=_find_accepted_targets(report, shown, baseline),
         notes=(*report.notes, *_report_stale_baseline(baseline, settings, files)),
     )
+
+
+def _resolve_codes(settings: Settings) -> Settings:
+    """The settings with ids in the place of the names of rules, and of ids in another case."""
+    if not (settings.select or settings.ignore or settings.per_file_ignores):
+        return settings
+    rules = load_configured_rules(settings.rule_paths, settings.detach_names).rules
+    known = {rule.id: rule.name for rule in rules}
+
+    def resolve(codes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(find_rule_prefix(code, known) or code for code in codes)
+
+    by_file = tuple((pattern, resolve(codes)) for pattern, codes in settings.per_file_ignores)
+    return settings._replace(select=resolve(settings.select), ignore=resolve(settings.ignore), per_file_ignores=by_file)
 
 
 def _is_selected(finding: Finding, settings: Settings, ignored: Mapping[str, list[str]]) -> bool:
