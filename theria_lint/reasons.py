@@ -145,6 +145,7 @@ class ReasonCode(StrEnum):
     LINKS_OUT = "links_out"
     CACHE_FOREIGN = "cache_foreign"
     BASELINE_STALE = "baseline_stale"
+    UNSAFE_UNSELECTED = "unsafe_unselected"
     CALL_FILE_UNUSED = "call_file_unused"
 
     # Rulings on a suspect.
@@ -313,6 +314,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.NOT_HEEDED: {**_FILE, **_WHY},
     ReasonCode.LINKS_OUT: {"files": Field.TEXTS},
     ReasonCode.CACHE_FOREIGN: {"folder": Field.TEXT},
+    ReasonCode.UNSAFE_UNSELECTED: {"targets": Field.TEXTS},
     ReasonCode.BASELINE_STALE: {**_FILE, "count": Field.NUMBER},
     ReasonCode.CALL_FILE_UNUSED: {**_FILE, **_WHY},
     ReasonCode.TARGET_INCONCLUSIVE: _TARGET,

@@ -106,6 +106,16 @@ def test_a_target_whose_suspects_are_silenced_is_accepted(
     assert lint(*silencer, "--fail-on", "unsafe", confirm=True).exit_code == code
 
 
+def test_rules_that_are_not_selected_hide_no_unsafe_target_without_a_word(
+    lint: Lint, folder: Path, stage: Stage
+) -> None:
+    stage("confirmed", "silent_collapse")
+    (folder / "kernel.py").write_text(UNSAFE)
+    said = lint("--select", "THL001", confirm=True).stderr
+    assert said.startswith("Note: 1 unsafe target not shown, by rules that were not asked for\n  note: attention\n")
+    assert lint("--select", "THL002", confirm=True).stderr == ""
+
+
 def test_silenced_suspects_still_take_part(lint: Lint, folder: Path, stage: Stage) -> None:
     seen = stage("confirmed", "silent_collapse")
     (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL002]\n")

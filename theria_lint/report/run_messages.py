@@ -26,6 +26,11 @@ RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
         (d["folder"],),
         ("remove it, or name another place with --cache-dir",),
     ),
+    R.UNSAFE_UNSELECTED: lambda d: Message(
+        f"{format_count(len(d['targets']), 'unsafe target')} not shown, by rules that were not asked for",
+        (list_names(d["targets"], 200),),
+        ("leave out --select and --ignore to see why",),
+    ),
     R.BASELINE_STALE: lambda d: Message(
         f"the baseline {shorten(d['file'])} accepts {format_count(int(d['count']), 'finding')} no longer there",
         helps=("--write-baseline brings it up to date",),

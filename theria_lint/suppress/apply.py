@@ -40,7 +40,11 @@ def suppress_findings(
         baselined=len(loud) - len(shown),
         unused_ignores=unused,
         accepted=_find_accepted_targets(report, shown, baseline),
-        notes=(*report.notes, *_report_stale_baseline(baseline, settings, files)),
+        notes=(
+            *report.notes,
+            *_report_unselected(report, chosen),
+            *_report_stale_baseline(baseline, settings, files),
+        ),
     )
 
 
@@ -117,6 +121,15 @@ def _find_accepted_targets(
         ):
             accepted.add((result.target.path, result.name))
     return frozenset(accepted)
+
+
+def _report_unselected(report: LintReport, chosen: Sequence[Finding]) -> list[Reason]:
+    """That targets are unsafe which only findings explain that were not asked for."""
+    if len(chosen) == len(report.findings):
+        return []
+    found, left = Explanations(report.findings), Explanations(chosen)
+    hidden = [result.name for result in report.targets if found.explain(result) and not left.explain(result)]
+    return [Reason(ReasonCode.UNSAFE_UNSELECTED, {"targets": hidden})] if hidden else []
 
 
 def _report_stale_baseline(baseline: Baseline | None, settings: Settings, files: Sequence[str]) -> list[Reason]:
