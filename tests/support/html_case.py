@@ -48,7 +48,7 @@ def hostile() -> LintReport:
         )
         for result in REPORT.targets
     ]
-    error = replace(REPORT.errors[0], path=EVIL, message=EVIL)
+    error = replace(REPORT.errors[0], path=EVIL, reason=told(EVIL))
     source = f"{KERNEL}{EVIL}\n"
     return replace(
         REPORT, findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),

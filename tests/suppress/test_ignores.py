@@ -75,9 +75,11 @@ def test_unused_comments_are_reported_and_fail_only_on_demand(lint: Lint, folder
     (folder / "a.py").write_text(text)
     result = lint()
     lines = result.stdout.splitlines()
-    assert lines[0] == "a.py:2: warning: unused `theria: ignore[THL002]`: there is no such suspect here; remove it."
-    assert lines[1] == "a.py:3: warning: unused `theria: ignore`: there is no such suspect here; remove it."
-    assert lines[2].startswith("a.py:4: warning: `theria: ignore[THL999]` names no rule; the rules are THL001, ")
+    assert lines[0] == "a.py:2: warning: unused `theria: ignore[THL002]`: there is no such suspect here"
+    assert lines[1] == "  help: Remove it"
+    assert lines[2] == "a.py:3: warning: unused `theria: ignore`: there is no such suspect here"
+    assert lines[4] == "a.py:4: warning: `theria: ignore[THL999]` names no rule"
+    assert lines[5].startswith("  note: the rules are THL001, ")
     assert lines[-1] == "1 file, 0 suspects; 3 unused ignore comments."
     assert result.exit_code == 0
     assert lint("--fail-on", "unused-ignore").exit_code == 1
