@@ -146,7 +146,7 @@ def _compose_raising(data: Data) -> Message:
     notes += [f"where it is differentiated by {route}" for route in data["routes"]]
     if data["lost"] is not None:
         notes.append(f"autograd.grad does not raise, but loses {format_count(data['lost'], 'block')}")
-    notes += [f"{' and '.join(data['silent'])} loses every block in silence"] if data["silent"] else []
+    notes += [f"differentiated by {route}, it loses every block in silence" for route in data["silent"]]
     return Message(head, tuple(notes))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.sample_report import KERNEL, REPORT, told
 from theria_lint.model import Rewrite, Run, Span, Target, TargetKind, TargetResult, Verdict
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report import ReportView, render
 from theria_lint.report.grid import format_gradients, format_heatmap
 from theria_lint.report.style import TerminalStyle, frame_source, measure_width, wrap_text
@@ -183,3 +184,34 @@ def test_a_terminal_gets_colours_unless_it_is_told_not_to() -> None:
     assert max(len(line) for line in plain.splitlines() if line not in places) <= 70
     assert "\x1b[" not in printed("--color", "never")
     assert "\x1b[" in printed("--color", "always", NO_COLOR="1")
+
+
+def test_the_same_evidence_is_told_once() -> None:
+    reason = Reason(ReasonCode.NO_WORKER, {"reason": Reason(ReasonCode.NO_TORCH), "looked_at": []})
+    first = replace(REPORT.findings[0], reason=reason)
+    others = [
+        replace(first, suspect=replace(first.suspect, span=Span(line, 1, line, 2), path=path))
+        for line, path in ((7, "kernels/a b.py"), (2, "other.py"))
+    ]
+    text = render(replace(REPORT, findings=(first, *others), targets=()), "text", ReportView())
+    assert text.count("evidence: nothing was run: no interpreter that may run the code has torch\n") == 1
+    assert text.count("evidence: the same as at kernels/a b.py:5\n") == 2
+    assert text.count("help: Choose an interpreter") == 1
+
+
+def test_what_is_said_of_a_target_is_told_anew_in_another_file() -> None:
+    told_of = {"target": "f", "reason": told("odd"), "alone": False}
+    first = replace(REPORT.findings[0], reason=Reason(ReasonCode.SAFE_WITH_IT, told_of))
+    other = replace(first, suspect=replace(first.suspect, path="other.py"))
+    text = render(replace(REPORT, findings=(first, other), targets=()), "text", ReportView())
+    assert text.count("evidence: f is safe with it: odd\n") == 2
+
+
+def test_a_target_that_could_not_be_judged_tells_why_and_its_suspects_where() -> None:
+    failed = Reason(ReasonCode.PACKAGE_MISSING, {"package": "flash_attn", "interpreter": "python"})
+    result = replace(REPORT.targets[0], verdict=Verdict.INCONCLUSIVE, reason=failed, runs=())
+    not_run = Reason(ReasonCode.TARGET_NOT_RUN, {"target": "Attention", "reason": failed})
+    findings = tuple(replace(finding, reason=not_run) for finding in REPORT.findings[:2])
+    text = render(replace(REPORT, findings=findings, targets=(result,)), "text", ReportView())
+    assert text.count("flash_attn is missing") == 1
+    assert text.count("evidence: Attention could not be judged: see kernels/a b.py:3\n") == 2

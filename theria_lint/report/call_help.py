@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-RECORD = 'Let your own calls tell it: "theria-lint record -- pytest" keeps what your tests call it with'
+RECORD = 'Let your own calls show how: "theria-lint record -- pytest" keeps what your tests call it with'
 """What helps wherever made-up arguments do not fit."""
 
 TIMEOUT = "give it more with --timeout"

@@ -68,11 +68,15 @@ def format_message(name: str, message: Message, view: ReportView, remedy: str | 
         yield from (f"      {escape_unprintable(line)}" for line in block)
 
 
+_SHORT = 60
+"""Characters up to which a line is told again sooner than where it stands."""
+
+
 class _EvidenceLines:
     """The evidence of findings: what has been told in full of one is not told again of the next."""
 
     def __init__(self, report: LintReport) -> None:
-        self._told: dict[Message, str] = {}
+        self._told: dict[tuple[str, Message], str] = {}
         self._undecided = {
             (result.name, result.reason): format_place(result.target.path, None, result.target.line, None)
             for result in report.targets
@@ -83,9 +87,10 @@ class _EvidenceLines:
         """The lines, with the remedy of the rule as the first that helps."""
         message, suspect = self._compose_evidence(finding), finding.suspect
         where = format_place(suspect.path, suspect.cell, suspect.span.line, None)
-        first = self._told.setdefault(message, where)
+        # What is said of a target is said of one file's; the rest holds for the run.
+        first = self._told.setdefault((suspect.path if "target" in finding.reason.data else "", message), where)
         again = f"the same as at {first}"
-        if first != where and (message.notes or message.helps or len(message.head) > len(again)):
+        if first != where and (message.notes or message.helps or len(message.head) > _SHORT):
             message = Message(again)
         yield from format_message("evidence", message, view, suspect.remedy)
 
