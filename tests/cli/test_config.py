@@ -158,7 +158,7 @@ def test_a_name_that_cuts_the_graph_can_be_configured(lint: Lint, folder: Path) 
     [
         ("x = " + "[" * 20_000, "is not valid TOML"),
         ("x = " + "9" * 5_000, "is not valid TOML"),
-        ("#" * 1_100_000, "is 1 MB, more than the 1 MB that a configuration may have."),
+        ("#" * 1_100_000, "is 1 MB, more than the 1 MB that are read."),
         ("timeout = nan", "expected a number of seconds"),
         ("timeout = inf", "expected a number of seconds"),
         ("jobs = 100000", "expected a whole number up to"),

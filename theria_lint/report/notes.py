@@ -29,6 +29,4 @@ def describe_user_error(error: UserError) -> str:
     """What is wrong with the call or the configuration, as one sentence."""
     if error.cause is None:
         return f"{str(error).rstrip('.')}."
-    told = compose_message(Reason(error.cause.code, error.cause.data))
-    helps = (f"; {help_[:1].lower()}{help_[1:]}" for help_ in told.helps)
-    return f"{error}: {told.line}{''.join(helps)}."
+    return f"{error}: {compose_message(Reason(error.cause.code, error.cause.data)).line}."

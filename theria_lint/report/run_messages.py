@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from theria.wording import Message, format_count, list_names, shorten
 from theria_lint.reasons import ReasonCode as R
@@ -15,7 +16,9 @@ RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.NOTHING_TO_TRUST: Message("the project chooses no interpreter: there is nothing to trust"),
     R.EXCLUDED: lambda d: Message(f"{shorten(d['file'], 60)} is excluded by the configuration"),
-    R.NOT_HEEDED: lambda d: attach(f"{shorten(d['file'], 60)} is not heeded: it", d["reason"], by=" "),
+    R.NOT_HEEDED: lambda d: attach(
+        f"{shorten(d['file'], 60)} is not heeded: it", replace(d["reason"], helps=()), by=" "
+    ),
     R.LINKS_OUT: lambda d: Message(
         "links that lead out of the directory that is checked are not followed",
         (list_names(d["files"], 200),),
