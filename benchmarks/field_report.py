@@ -115,7 +115,7 @@ STALE = (
 
 VERDICTS = ("safe", "silent_collapse", "silent_corruption", "first_order_only", "hard_structural", "inconclusive")
 
-_IMPORT = "could not be imported: "
+_IMPORT = r"could not be imported[:;] "
 IMPOSSIBLE = {
     "another package is missing, or it exits for want of one": (
         rf"{_IMPORT}.*(is missing|No module named)|ModuleNotFoundError|exits (the process|when)"
@@ -168,12 +168,17 @@ def obstacle(target: Mapping[str, Any]) -> str | None:
     """Why a target cannot run on a CPU; None if it can, as far as its reason tells."""
     if target["verdict"] != "inconclusive":
         return None
-    return next((name for name, pattern in IMPOSSIBLE.items() if re.search(pattern, target["reason"])), None)
+    return next((name for name, pattern in IMPOSSIBLE.items() if re.search(pattern, told(target))), None)
 
 
 def cause(target: Mapping[str, Any]) -> str:
     """Why a target that could run has no verdict."""
-    return next((name for name, pattern in CAUSES.items() if re.search(pattern, target["reason"])), "another reason")
+    return next((name for name, pattern in CAUSES.items() if re.search(pattern, told(target))), "another reason")
+
+
+def told(target: Mapping[str, Any]) -> str:
+    """What the report says of a target, on one line."""
+    return "; ".join((target["reason"], *target.get("reason_notes", ())))
 
 
 def tally(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
