@@ -179,7 +179,7 @@ def test_the_backend_that_executed_is_recorded():
 
 def test_report_prints_a_table_and_a_heat_map():
     text = str(theria.probe(kernels.SavedWeights.apply))
-    assert text.startswith("silent_corruption: nothing raises, but missing ∂g_q/∂q")
+    assert text.startswith("silent_corruption: nothing raises, but of the second derivatives 4 are missing and 2 are wrong")
     assert "∂g_q/∂k" in text
     grid = text.rsplit("\n\n", 1)[1].splitlines()
     assert [row.split() for row in grid] == [
@@ -221,7 +221,8 @@ def test_a_backward_that_cannot_run_here_is_inconclusive(error):
 
     report = theria.probe(Refusing.apply)
     assert report.verdict is Verdict.INCONCLUSIVE
-    assert f"its backward could not be run here: {type(error).__name__}: {error}" in report.reason
+    assert report.reason.startswith("its backward could not be run here")
+    assert f"{type(error).__name__}: {error}" in report.reason
 
 
 def test_an_oracle_that_is_not_finite_calls_nothing_wrong():
