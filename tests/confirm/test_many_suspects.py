@@ -72,6 +72,6 @@ def _numbers(marked, disposition):
 
 def test_the_evidence_names_blocks_and_numbers(found):
     (_, norm) = found["harmless_row_max"]["harmless_row_max.py"]
-    assert "(errors: ∂g_q/∂q from " in say(norm.reason)
+    assert norm.reason.data["changes"][0]["block"] == "∂g_q/∂q"
     first, second = found["only_if_both_are_cut"]["only_if_both_are_cut.py"][:2]
     assert f"together with THL002 on line {second.suspect.span.line} it makes attention" in say(first.reason)
