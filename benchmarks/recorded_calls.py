@@ -1,4 +1,4 @@
-"""Records how the tests of published packages call their attention, and prints the table of docs/recorded-calls.md.
+"""Records how the tests of published packages call their attention, and prints a table.
 
     python benchmarks/recorded_calls.py FOLDER [PACKAGE ...]
 
