@@ -84,6 +84,7 @@ class ModuleView:
         self._columns: dict[int, list[int]] = {}
         self._sites: dict[str, list[CodeSite]] = {}
         self._named: dict[str, list[ResolvedName]] = {}
+        self._meant: dict[str, dict[str, list[ResolvedName]]] = {}
         self._calls: dict[str, list[ResolvedCall]] = {}
 
     @cached_property
@@ -149,6 +150,17 @@ class ModuleView:
                         found.append(ResolvedName(site, meanings))
             self._named[where] = found
         return self._named[where]
+
+    def find_meanings(self, where: str, paths: frozenset[str]) -> list[ResolvedName]:
+        """Those of `find_names` that may mean one of some paths: of the many names few do."""
+        if where not in self._meant:
+            table = self._meant[where] = dict[str, list[ResolvedName]]()
+            for name in self.find_names(where):
+                for meaning in name.meanings:
+                    table.setdefault(meaning, []).append(name)
+        table = self._meant[where]
+        found = {id(name): name for path in sorted(paths & table.keys()) for name in table[path]}
+        return list(found.values())
 
     def find_calls(self, where: str = "attention") -> list[ResolvedCall]:
         """The calls among `find_sites`, with what the callee's name may mean."""

@@ -37,7 +37,7 @@ def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     for match in rule.matches:
         if match.kind in _RESOLVED_MATCHERS:
             for named in _list_names(code, match):
-                if not match.names.isdisjoint(named.meanings) and _is_in_matched_code(code, match, named.site):
+                if _is_in_matched_code(code, match, named.site):
                     detail = list_meanings(match.names, named.meanings)
                     hit = _RESOLVED_MATCHERS[match.kind](code, match, named.site, detail)
                     if hit is not None:
@@ -50,8 +50,8 @@ def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
 
 
 def _list_names(code: ModuleView, match: RuleMatch) -> list[ResolvedName]:
-    """The names where a match is looked for; a context also where attention gets it from."""
-    found = code.find_names("attention" if match.where == RECORDED else match.where)
+    """The names that a match looks for, where it does; of a context also where attention gets it from."""
+    found = code.find_meanings("attention" if match.where == RECORDED else match.where, match.names)
     if match.kind != "context" or match.where not in ("attention", RECORDED):
         return found
     made = (name for name in code.kept_results if not match.names.isdisjoint(name.meanings))
