@@ -70,6 +70,18 @@ def get_assignments(scope: Scope) -> list[tuple[list[str], ast.expr]]:
     return scope.assigned
 
 
+def get_values(scope: Scope, name: str) -> list[ast.expr]:
+    """What a function's own code binds to a name, but for what it changes in place."""
+    if scope.values is None:
+        scope.values = {}
+        for names, value in get_assignments(scope):
+            changed = _get_changed_in_place(value) if isinstance(value, ast.Call) else None
+            for bound in dict.fromkeys(names):
+                if changed is None or changed.id != bound:
+                    scope.values.setdefault(bound, []).append(value)
+    return scope.values.get(name, [])
+
+
 def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
     for node in scope.nodes:
         if isinstance(node, ast.Assign):
@@ -130,13 +142,16 @@ def collect_influencing_names(scope: Scope) -> set[str]:
 
 def _close_over(found: set[str], links: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
     """Add to ``found`` what it leads to: the second names of every link that has one of its first among them."""
-    changed = True
-    while changed:
-        changed = False
-        for starts, ends in links:
-            if not found.isdisjoint(starts) and not found.issuperset(ends):
-                found.update(ends)
-                changed = True
+    leaving: dict[str, list[Collection[str]]] = {}
+    for starts, ends in links:
+        for name in starts:
+            leaving.setdefault(name, []).append(ends)
+    waiting = list(found)
+    while waiting:
+        for ends in leaving.pop(waiting.pop(), ()):
+            fresh = [name for name in ends if name not in found]
+            found.update(fresh)
+            waiting += fresh
 
 
 def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from theria_lint.static import attention_names
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.class_lineage import get_lineage
-from theria_lint.static.dataflow import DISCRETE, collect_derived_names, get_assignments, iter_loaded_names
+from theria_lint.static.dataflow import DISCRETE, collect_derived_names, get_values, iter_loaded_names
 from theria_lint.static.module_view import Hit, ModuleView
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
 
@@ -41,7 +41,7 @@ def _climb_chain(code: ModuleView, node: ast.AST) -> ast.AST:
 
 def _is_row_maximum(code: ModuleView, hit: Hit) -> bool:
     """Whether what is cut is a maximum that is subtracted, and that the result does not depend on."""
-    if not _normalises(hit.scope):
+    if not code.ask(_normalises, hit.scope):
         return False
     block = _get_block(code, hit.node)
     if block is not None:
@@ -91,7 +91,7 @@ def _takes_maximum(scope: Scope, node: ast.AST, seen: frozenset[str] = frozenset
             break
     if not isinstance(node, ast.Name) or node.id in seen:
         return False
-    values = [value for names, value in get_assignments(scope) if node.id in names]
+    values = get_values(scope, node.id)
     return bool(values) and all(_takes_maximum(scope, value, seen | {node.id}) for value in values)
 
 
@@ -209,14 +209,20 @@ def _is_of_sizes(code: ModuleView, hit: Hit) -> bool:
     if block is None:
         return False
     instance = get_self_name(scope)
-    given = [name for name in scope.parameters if name != instance and not attention_names.is_size_name(name)]
-    tensors = collect_derived_names(scope, given)
+    tensors = code.ask(_collect_tensors, scope)
     nodes = [node for statement in block for node in ast.walk(statement)]
     loaded = {name for statement in block for name in iter_loaded_names(statement, values=True)}
     if not tensors.isdisjoint(loaded) or any(map(_changes_in_place, nodes)):
         return False
     members = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_member(node, instance)}
     return members <= _collect_buffers(code, scope)
+
+
+def _collect_tensors(scope: Scope) -> set[str]:
+    """The names that hold something computed from what a function is given, sizes apart."""
+    instance = get_self_name(scope)
+    given = [name for name in scope.parameters if name != instance and not attention_names.is_size_name(name)]
+    return collect_derived_names(scope, given)
 
 
 def _changes_in_place(node: ast.AST) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar, cast
 
 from theria_lint.model import Span
 from theria_lint.rules.loader import CONSTRUCTION
@@ -22,6 +23,8 @@ from theria_lint.static.scopes import (
     get_dotted_name,
     is_device_kernel,
 )
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,14 @@ class ModuleView:
         self._named: dict[str, list[ResolvedName]] = {}
         self._meant: dict[str, dict[str, list[ResolvedName]]] = {}
         self._calls: dict[str, list[ResolvedCall]] = {}
+        self._answers: dict[tuple[Callable[[Scope], object], Scope], object] = {}
+
+    def ask(self, question: Callable[[Scope], _Answer], scope: Scope) -> _Answer:
+        """What a function says of a scope: it is asked once, however many suspects the scope holds."""
+        key = (question, scope)
+        if key not in self._answers:
+            self._answers[key] = question(scope)
+        return cast("_Answer", self._answers[key])
 
     @cached_property
     def active(self) -> list[Scope]:

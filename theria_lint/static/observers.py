@@ -6,7 +6,7 @@ import ast
 
 from theria_lint.static import attention_names
 from theria_lint.static.attention_names import make_word_set
-from theria_lint.static.dataflow import get_assignments
+from theria_lint.static.dataflow import get_values
 from theria_lint.static.scopes import Scope, get_callee_name, is_switched_off, returns_value
 
 _NUMBERS = make_word_set("item tolist numpy float int bool len str round any all")
@@ -59,6 +59,6 @@ def _is_number(scope: Scope, value: ast.expr, seen: frozenset[str]) -> bool:
     if isinstance(value, ast.Call):
         return get_callee_name(value) in _NUMBERS
     if isinstance(value, ast.Name) and value.id not in seen:
-        assigned = [given for names, given in get_assignments(scope) if value.id in names]
+        assigned = get_values(scope, value.id)
         return bool(assigned) and all(_is_number(scope, given, seen | {value.id}) for given in assigned)
     return isinstance(value, ast.Constant | ast.JoinedStr)

@@ -173,8 +173,8 @@ class Scope:
     """A module, class or function: the nodes of its own, and the scopes directly inside it.
 
     ``header`` holds the nodes of its decorators, whose names mean what they mean in ``parent``.
-    ``bases`` and ``line`` are a class's, ``assigned`` what `dataflow.get_assignments` finds, once somebody has asked
-    for them.
+    ``bases`` and ``line`` are a class's, ``assigned`` what `dataflow.get_assignments` finds and ``values`` the same by
+    name, once somebody has asked for them.
     """
 
     kind: str
@@ -190,6 +190,7 @@ class Scope:
     bases: tuple[str, ...] | None = None
     line: list[Scope] | None = None
     assigned: list[tuple[list[str], ast.expr]] | None = None
+    values: dict[str, list[ast.expr]] | None = None
     _by_name: dict[str, list[Scope]] | None = None
     _by_kind: dict[type[ast.AST], list[ast.AST]] | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from theria_lint.rules.loader import RECORDED, Rule, RuleMatch
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.class_lineage import records_nothing
-from theria_lint.static.dataflow import get_assignments
+from theria_lint.static.dataflow import get_values
 from theria_lint.static.module_view import (
     CodeSite,
     Hit,
@@ -111,7 +111,7 @@ def _restores_state(site: CodeSite, call: ast.Call) -> bool:
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     if len(arguments) != 1:
         return False
-    values = [value for names, value in get_assignments(site.scope) if get_dotted_name(arguments[0]) in names]
+    values = get_values(site.scope, get_dotted_name(arguments[0]) or "")
     return any(_asks_state(value) for value in (*arguments, *values))
 
 

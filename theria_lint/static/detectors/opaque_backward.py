@@ -24,8 +24,9 @@ def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     methods = [
         backward for owner in code.autograd_functions for backward in find_methods_of(code.index, owner, "backward")
     ]
+    guarded = _collect_guarded_by_call(code)
     for backward in dict.fromkeys((*methods, *code.attention.registered_backwards)):
-        if is_guarded_backward(backward) or _is_guarded_by_call(code, backward):
+        if is_guarded_backward(backward) or backward.name in guarded:
             continue
         hit = find_first_opaque(code, backward)
         if hit is not None:
@@ -37,14 +38,15 @@ def is_guarded_backward(backward: Scope) -> bool:
     return any(_is_once_differentiable(backward, decorator) for decorator in backward.decorators)
 
 
-def _is_guarded_by_call(code: ModuleView, backward: Scope) -> bool:
-    """Whether a backward is given to ``once_differentiable`` before it is assigned."""
+def _collect_guarded_by_call(code: ModuleView) -> set[str | None]:
+    """The names of what is given to ``once_differentiable`` before it is assigned."""
     calls = (call for scope in code.index.scopes for call in scope.select_nodes(ast.Call))
-    return any(
-        get_callee_name(call) == "once_differentiable"
-        and any(get_dotted_name(argument) == backward.name for argument in call.args)
+    return {
+        get_dotted_name(argument)
         for call in calls
-    )
+        if get_callee_name(call) == "once_differentiable"
+        for argument in call.args
+    }
 
 
 def _is_once_differentiable(scope: Scope, decorator: ast.expr) -> bool:
