@@ -47,4 +47,7 @@ def test_runtime_dependencies_are_light_and_have_lower_bounds_only():
 
 def test_rules_ship_inside_the_wheel():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["force-include"] == {"rules": "theria_lint/rules/data"}
+    assert build["force-include"] == {
+        "rules": "theria_lint/rules/data",
+        "docs/reasons.md": "theria_lint/report/reasons.md",
+    }

@@ -14,7 +14,7 @@ from tests.support.editor_project import COMMAND, SERVER, Project, expected, ser
 def test_there_is_something_of_every_kind(project: Project) -> None:
     heads = [(place.path, place.line, place.column, place.text.split("]")[0][:40]) for place in expected(project)]
     assert heads == [
-        ("kernel.py", 6, 20, "THL002 [confirmed hard_structural"),
+        ("kernel.py", 6, 20, "THL002 [confirmed hard_structural, error"),
         ("sub folder/unreached.py", 8, 19, "THL002 [unconfirmed safe"),
         ("broken.py", 3, 1, heads[2][3]),
         ("unused.py", 3, 1, heads[3][3]),

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,8 @@ def test_who_kills_the_keeper_by_hand_is_left_with_what_it_kept(folder: Path) ->
     assert left
     assert list((folder / "tmp").iterdir()) == []
     for pid in left:
-        os.kill(int(pid), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may end by itself meanwhile
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _started(pid: str) -> int:
