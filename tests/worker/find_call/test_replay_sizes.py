@@ -60,7 +60,8 @@ class PlacedAttention(nn.Module):
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is too slow to be measured as it is."""
-    monkeypatch.setattr(replay_sizes, "FAST", 0.0)
+    monkeypatch.setattr(replay_sizes, "FAST", -1.0)  # processor clocks stand still for a while
+    monkeypatch.setattr(replay_sizes, "SLOW", 60.0)
 
 
 def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: None) -> None:
@@ -88,7 +89,7 @@ def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_bears_no_cut_is_measured_along_directions(
     slow: None, monkeypatch: pytest.MonkeyPatch, cut: bool, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(replay_sizes, "SLOW", 0.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", -1.0)
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, cut))
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")
