@@ -160,28 +160,15 @@ class CallRecorder:
             key = _summarise((args, kwargs, built, getattr(instance, "training", None)))
             if key not in seen:
                 seen.add(key)
-                self._write(path, symbol, kind, args, kwargs, instance, built, key)
+                document, tensors, lost = self._make_document(path, symbol, kind, args, kwargs, instance, built)
+                if lost:
+                    self._write_loss(path, symbol, lost)
+                else:
+                    self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(key)}", document, tensors)
         except Exception as error:
             self._write_loss(path, symbol, f"{type(error).__name__}: {error}")
         finally:
             self._busy.on = False
-
-    def _write(
-        self,
-        path: str,
-        symbol: str,
-        kind: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        instance: Any,
-        built: Built | None,
-        key: str,
-    ) -> None:
-        document, tensors, lost = self._make_document(path, symbol, kind, args, kwargs, instance, built)
-        if lost:
-            self._write_loss(path, symbol, lost)
-        else:
-            self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(key)}", document, tensors)
 
     def _make_document(
         self,
