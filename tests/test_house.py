@@ -98,7 +98,7 @@ def test_class_names_are_unique() -> None:
     assert {name for name, count in counts.items() if count > 1} == set()
 
 
-WORDED_ROOMS = ("report", "rules", "launch")
+WORDED_ROOMS = ("report", "rules", "launch", "commands")
 WORDED_FILES = ("cli.py", "config.py", "about.py", "errors.py")
 """Where people are spoken to: reports, rules, and the command lines with what is wrong with a command."""
 

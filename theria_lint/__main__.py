@@ -14,19 +14,13 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 def main() -> None:
     """Run the command line, or the command that the first word names, and exit."""
-    if sys.argv[1:2] == ["diagnose"]:
-        from theria_lint.launch.diagnose_command import diagnose_model as diagnose
+    from theria_lint.commands import COMMANDS, OWN_ENVIRONMENT, run_named_command
 
-        diagnose(sys.argv[2:], prog_name="theria-lint diagnose")
-    if sys.argv[1:2] == ["record"]:
-        from theria_lint.launch.record_command import run_record_command
-
-        run_record_command(sys.argv[2:])
-    os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
-    if sys.argv[1:2] == ["server"]:
-        from theria_lint.lsp.command import serve_editor as serve
-
-        serve(sys.argv[2:], prog_name="theria-lint server")
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word not in OWN_ENVIRONMENT:
+        os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
+    if word in COMMANDS:
+        run_named_command(word, sys.argv[2:])
     from theria_lint.cli import run_command_line
 
     run_command_line(prog_name="theria-lint")

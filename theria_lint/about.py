@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from theria_lint.config import ResolvedSettings, check_rules, format_settings
+from theria_lint.config import ResolvedSettings, Settings, check_rules, format_settings
 from theria_lint.errors import UserError, suggest_name
 from theria_lint.rules.explain import explain_rule
 from theria_lint.rules.loader import Rule
@@ -23,11 +23,18 @@ def get_about_text(resolved: ResolvedSettings, options: dict[str, Any]) -> str |
         return "".join(
             f"{rule.id}  {rule.name:<22} {rule.severity:<8} {_take_first_sentence(rule.what)}\n" for rule in rules.rules
         )
-    return _explain_word(options["explain"], rules.rules) if options["explain"] else None
+    return _explain_word(options["explain"], rules.rules, "--explain") if options["explain"] else None
 
 
-def _explain_word(wanted: str, rules: Sequence[Rule]) -> str:
-    """What a rule, a verdict, a disposition or a reason code is, by its name in any case. Raises UserError."""
+def explain_word(wanted: str, settings: Settings, asked_by: str) -> str:
+    """What a rule, a verdict, a disposition or a reason code is, by its name in any case.
+
+    Raises UserError, which begins with what asked for it.
+    """
+    return _explain_word(wanted, load_configured_rules(settings.rule_paths, settings.detach_names).rules, asked_by)
+
+
+def _explain_word(wanted: str, rules: Sequence[Rule], asked_by: str) -> str:
     from theria_lint.report.glossary import explain_term, list_terms
 
     word = wanted.strip().lower().replace("-", "_")
@@ -38,7 +45,7 @@ def _explain_word(wanted: str, rules: Sequence[Rule]) -> str:
     if told is None:
         known = [*(rule.id for rule in rules), *(rule.name for rule in rules), *list_terms()]
         raise UserError(
-            f"--explain {wanted}: no such rule, verdict, disposition or reason code{suggest_name(wanted, known)}; "
+            f"{asked_by} {wanted}: no such rule, verdict, disposition or reason code{suggest_name(wanted, known)}; "
             f"the rules are {', '.join(rule.id for rule in rules)}."
         )
     return told

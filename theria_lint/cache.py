@@ -70,6 +70,18 @@ def place_of(cache_dir: str | None, linted: Iterable[str]) -> Place:
     return Place(cache_dir, own if brought else cache_dir)
 
 
+KINDS = ("static", "dynamic")
+"""What entries are of: one for each stage."""
+
+
+class Removal(NamedTuple):
+    """How many entries were removed, of how many bytes, and how many files are left that we cannot have written."""
+
+    entries: int = 0
+    size: int = 0
+    left: int = 0
+
+
 class EntryStore:
     """JSON data of one kind by name; every failure to read or write leaves the run as it would be without.
 
@@ -109,13 +121,34 @@ class EntryStore:
         except (OSError, ValueError, RecursionError):
             return
 
-    def _folder(self, *, make: bool = False) -> Folder:
-        """Where the entries lie, open. OSError where that cannot be."""
+    def remove_entries(self) -> Removal:
+        """Remove what bears our mark, and folders that are empty then. OSError where no folder of ours is."""
+        opened, removed, size, left = self._folder(without_key=True), 0, 0, 0
+        for half, folder in opened.iter_halves():
+            for file in folder.list_names():
+                try:
+                    mark, _, text = folder.read(file).partition(b"\n")
+                    if mark != self._mark(half + file.removesuffix(".json"), text):
+                        raise OSError(file)
+                    folder.remove(file)
+                    removed, size = removed + 1, size + len(mark) + 1 + len(text)
+                except OSError:
+                    left += 1
+            opened.remove_empty(half)
+        return Removal(removed, size, left)
+
+    def _folder(self, *, make: bool = False, without_key: bool = False) -> Folder:
+        """Where the entries lie, open; where there is no key, with one that fits none. OSError where that cannot be."""
         if self._opened is None:
             from theria_lint.sources.owned_folder import KEY, open_own_folder
 
             folder = open_own_folder(self._place.folder, make=make)
-            self._key = open_own_folder(self._place.keys, make=make).read(KEY)
+            try:
+                self._key = open_own_folder(self._place.keys, make=make).read(KEY)
+            except OSError:
+                if not without_key:
+                    raise
+                self._key = os.urandom(32)
             self._opened = folder.open_below(self._kind, make=make)
         return self._opened
 

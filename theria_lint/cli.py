@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from theria_lint import __version__
+from theria_lint.commands import COMMANDS
+from theria_lint.commands.command_output import (
+    CommandFailure,
+    PlainCommand,
+    escape_unprintable_output,
+    make_inert,
+    print_text,
+    say_line,
+)
 from theria_lint.config import CALLS, DEVICES, FAIL_ON, FORMATS, KEYS, Settings
-from theria_lint.errors import UserError
+from theria_lint.errors import UserError, suggest_name
 from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
@@ -32,37 +40,16 @@ def _split_codes(context: click.Context, parameter: click.Parameter, value: str 
     return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
 
 
-class _CommandFailure(click.ClickException):
-    exit_code = 2
-
-    def format_message(self) -> str:
-        """The sentence, as text that nothing acts on: it may name files of the project."""
-        return _line(self.message)
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the sentence, where that is possible."""
-        _say(f"Error: {self.format_message()}")
+class _MainCommand(PlainCommand):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands that may stand in the place of the first path, then the options."""
+        if ctx.info_name not in COMMANDS:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+        super().format_options(ctx, formatter)
 
 
-class _Command(click.Command):
-    def make_context(self, *arguments: Any, **further: Any) -> click.Context:
-        """As click does; what it says of wrong options may name files, by a pattern that the shell has expanded."""
-        try:
-            return super().make_context(*arguments, **further)
-        except click.UsageError as error:
-            raise click.UsageError(_line(error.format_message()), error.ctx) from None
-
-    def main(self, *arguments: Any, **further: Any) -> Any:
-        """As click does; what it prints of itself (help, versions, wrong usage) may meet a full disk."""
-        try:
-            return super().main(*arguments, **further)
-        except OSError as error:
-            _give_up(sys.stdout)
-            _say(f"Error: {_unwritten(error)}")
-            sys.exit(_CommandFailure.exit_code)
-
-
-@click.command(cls=_Command, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_MainCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", nargs=-1)
 @click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
 @click.option(
@@ -109,24 +96,19 @@ class _Command(click.Command):
 def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.
 
-    PATHS are files and directories; - is standard input. Without any, the working directory is checked.
-    "theria-lint server" serves editors by the Language Server Protocol, "theria-lint record" keeps how your tests call
-    what is linted, "theria-lint diagnose" tells which part of a model is not twice differentiable.
+    PATHS are files and directories; - is standard input. Without any, the working directory is checked. The first word
+    may be a command, with a --help of its own; a path that is called like one is given as ./record.
     """
     try:
         code = execute_options(paths, options)
-    except UserError as error:
-        from theria_lint.report.notes import describe_user_error
-
-        raise _CommandFailure(describe_user_error(error)) from None
-    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+    except (UserError, click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
         code = INTERRUPTED_EXIT_CODE
     except Exception as error:
         if options["verbose"]:
             _say_where()
-        raise _CommandFailure(
+        raise CommandFailure(
             f"internal error: {type(error).__name__}: {error}; please report it with what --verbose adds."
         ) from None
     sys.exit(code)
@@ -136,8 +118,9 @@ def execute_options(paths: tuple[str, ...], options: dict[str, Any]) -> int:
     """Do what the options say; returns the exit code. Raises UserError."""
     from theria_lint.config import resolve_settings
 
-    _escape_unprintable_output()
+    escape_unprintable_output()
     given = _read_standard_input(paths, options["stdin_filename"])
+    _refuse_misspelt_command(paths)
     paths = tuple(given) + tuple(path for path in paths if path != "-") or (".",)
     resolved = resolve_settings(paths, _select_configured_options(options), options["config"], options["isolated"])
     settings = resolved.settings
@@ -148,16 +131,9 @@ def execute_options(paths: tuple[str, ...], options: dict[str, Any]) -> int:
         if text is not None:
             from theria_lint.report.style import shown
 
-            _print(shown(text))
+            print_text(shown(text))
             return 0
     return _lint_and_report(paths, given, settings, options)
-
-
-def _escape_unprintable_output() -> None:
-    """Source text and paths may hold what the terminal cannot show: write escapes instead of ending the run."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _read_standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, bytes]:
@@ -168,6 +144,20 @@ def _read_standard_input(paths: tuple[str, ...], name: str | None) -> dict[str, 
         return {}
     shown = os.path.relpath(name).replace(os.sep, "/") if name else "<stdin>"
     return {shown: sys.stdin.buffer.read()}
+
+
+def _refuse_misspelt_command(paths: tuple[str, ...]) -> None:
+    """Raise UserError where a path that does not exist is, or nearly is, a command."""
+    for number, path in enumerate(paths):
+        if path == "-" or os.path.lexists(path):
+            continue
+        if path in COMMANDS:
+            raise UserError(f"{path}: no such file or directory; the command {path} has to be the first word.")
+        near = suggest_name(path, COMMANDS) if number == 0 and path.isalpha() else ""
+        if near:
+            raise UserError(
+                f"{path}: no such file, directory or command{near}; the commands are {', '.join(COMMANDS)}."
+            )
 
 
 def _select_configured_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +188,7 @@ def _lint_and_report(
         from theria_lint.report.notes import list_note_lines
 
         for line in list_note_lines([trust_offered_interpreter(settings)]):
-            _say(line)
+            say_line(line)
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:
@@ -213,9 +203,9 @@ def _lint_and_report(
 
         patch, left_out = make_patch(report)
         said = [*left_out, count_rewrites(report)]
-        _print(patch)
+        print_text(patch)
     else:
-        _print(render(report, _choose_format(settings, options), view), view.colour)
+        print_text(render(report, _choose_format(settings, options), view), view.colour)
     for name, path in outputs:
         from theria_lint.sources.atomic_write import write_text
 
@@ -307,39 +297,9 @@ def _print_notes(report: LintReport, options: dict[str, Any], said: Sequence[str
         from theria_lint.report.notes import list_note_lines
 
         for line in list_note_lines(report.notes):
-            _say(line)
+            say_line(line)
     for sentence in said:
-        _say(f"Note: {_line(sentence)}")
-
-
-def _print(text: str | bytes, colour: bool = False) -> None:
-    """Write to standard output. Raises UserError where that cannot be, as on a full disk."""
-    try:
-        click.echo(text, nl=False, color=colour)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _give_up(sys.stdout)
-        raise UserError(_unwritten(error)) from None
-
-
-def _unwritten(error: OSError) -> str:
-    return f"standard output cannot be written: {error.strerror or error}."
-
-
-def _line(text: str) -> str:
-    """A sentence that may name anything, as one line that nothing acts on."""
-    from theria_lint.report.style import escape_unprintable, inert
-
-    return inert(escape_unprintable(text))
-
-
-def _say(line: str) -> None:
-    """Write a line to standard error, where that is possible: there is no other place to say that it is not."""
-    try:
-        click.echo(line, err=True)
-    except OSError:
-        _give_up(sys.stderr)
+        say_line(f"Note: {make_inert(sentence)}")
 
 
 def _say_where() -> None:
@@ -348,15 +308,7 @@ def _say_where() -> None:
 
     from theria_lint.report.style import shown
 
-    _say(shown(format_exc()))
-
-
-def _give_up(stream: TextIO) -> None:
-    """Let what a stream still holds go nowhere: Python would try to write it at its end, and fail again."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    say_line(shown(format_exc()))
 
 
 def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:
@@ -367,11 +319,11 @@ def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:
 
         path = options["write_baseline"]
         count = write_baseline(path, report.findings, list_unexplained_targets(report), report.sources)
-        _print(_line(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
+        print_text(make_inert(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
     if options["add_ignores"]:
         from theria_lint.suppress.ignore_comments import add_ignores
 
         for line in add_ignores(report):
-            _print(_line(line) + "\n")
+            print_text(make_inert(line) + "\n")
     _print_notes(report, options)
     return 0

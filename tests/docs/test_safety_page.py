@@ -92,6 +92,10 @@ TESTS = {
     "Nothing is done through a link": "tests/sources/test_cache_folder.py::test_no_link_in_a_cache_is_followed",
     "Links on the way": "tests/sources/test_cache_folder.py::test_a_link_to_the_named_folder_is_followed",
     "Only results are ever": "tests/sources/test_cache_folder.py::test_pruning_removes_nothing_that_is_not_an_entry",
+    "`theria-lint clean` removes": "tests/commands/test_named_commands.py::"
+    "test_clean_removes_what_was_kept_and_says_so "
+    "tests/commands/test_named_commands.py::test_clean_removes_no_entry_that_a_project_has_brought "
+    "tests/commands/test_named_commands.py::test_clean_leaves_what_is_not_provably_ours",
     "A configuration file may name": "tests/sources/test_cache_folder.py::"
     "test_the_configuration_takes_no_folder_out_of_the_project",
     "So it is with": "tests/sources/test_cache_folder.py::test_nor_a_baseline_or_rules_out_of_it",

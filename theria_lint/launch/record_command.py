@@ -32,7 +32,7 @@ Table = dict[tuple[str, str], str]
 """The kind of each target, by the path of its file and its symbol."""
 
 
-def run_record_command(arguments: Sequence[str]) -> None:
+def run_record_command(arguments: Sequence[str], prog_name: str = "theria-lint record") -> None:
     """Run ``theria-lint record``; exits with the command's own exit code, or 2 where nothing was run."""
     own, command = _split(arguments)
     parsed: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def run_record_command(arguments: Sequence[str]) -> None:
         parsed.update(options)
 
     try:
-        record.main(list(own), prog_name="theria-lint record", standalone_mode=False)
+        record.main(list(own), prog_name=prog_name, standalone_mode=False)
         if not parsed:
             sys.exit(0)  # --help
         sys.exit(_record(parsed, command))

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 NAME = "theria-lint-1"
@@ -91,6 +91,21 @@ class Folder:
         """What is in the folder."""
         return os.listdir(self._at)
 
+    def iter_halves(self) -> Iterator[tuple[str, Folder]]:
+        """The folders in this one that are named as results are, by the first half of their names."""
+        for name in filter(_FULL.fullmatch, self.list_names()):
+            with suppress(OSError):
+                yield name, self.open_below(name)
+
+    def remove(self, name: str) -> None:
+        """Removes a file. OSError where that cannot be."""
+        os.unlink(name, dir_fd=self._at)
+
+    def remove_empty(self, name: str) -> None:
+        """Removes a folder if nothing is in it."""
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=self._at)
+
     def holds(self, name: str) -> bool:
         """Whether something has this name that is no empty folder."""
         try:
@@ -121,9 +136,8 @@ class Folder:
 
     def remove_older(self, older: float) -> None:
         """Removes the results, of all that is in here, that nobody has used for so many seconds."""
-        for name in filter(_FULL.fullmatch, self.list_names()):
-            with suppress(OSError):
-                self.open_below(name)._remove(older)
+        for _, folder in self.iter_halves():
+            folder._remove(older)
 
     def _remove(self, older: float) -> None:
         for name in filter(_OURS.fullmatch, self.list_names()):
