@@ -61,6 +61,7 @@ DETECTORS: Mapping[str, frozenset[str]] = {
     "straight-through": frozenset(),
     "new-parameter": frozenset(),
     "changed-gradient": frozenset(),
+    "dropped-gradient": frozenset(),
 }
 _TEXTS = ("what-it-does", "why", "remedy")
 _REQUIRED = ("id", "name", "severity", "detector", "message", *_TEXTS, "references")

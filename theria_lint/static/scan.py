@@ -15,6 +15,7 @@ from theria_lint.static.bound_uses import find_bound_use
 from theria_lint.static.detectors import (
     changed_gradient,
     compiled_attention,
+    dropped_gradient,
     fused_attention,
     graph_escape,
     hook_cut,
@@ -46,6 +47,7 @@ DETECTORS: Mapping[str, Detector] = {
     "straight-through": straight_through.find_straight_through,
     "new-parameter": new_parameter.find_new_parameters,
     "changed-gradient": changed_gradient.find_changed_gradients,
+    "dropped-gradient": dropped_gradient.find_dropped_gradients,
 }
 
 

@@ -10,18 +10,20 @@ from theria_lint.rules.loader import Rule
 from theria_lint.static import attention_names
 from theria_lint.static.dataflow import collect_derived_names, get_assignments, iter_loaded_names
 from theria_lint.static.detectors.opaque_backward import find_first_opaque, is_guarded_backward
+from theria_lint.static.function_inputs import find_tensors, list_own_parameters
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name
 
 # Integers, random state and layouts, by the names that people give them: no derivative flows through those.
 _DISCRETE = re.compile(
-    r"(^|_)(rng|seed|state|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|block|blocks|"
+    r"(^|_)(rng|seed|state|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|blocks?|buckets?|"
     r"ids?|pos|positions?|bias_shape|philox|cu|counts?|num|kernel|meta|grid|order|perm)(_|$)"
 )
 _MARK = "mark_non_differentiable"
-# What these return is a tensor.
-_COMPUTED = attention_names.make_word_set(
-    "softmax log_softmax logsumexp matmul bmm einsum exp log sum amax tril triu masked_fill"
+# What these return depends on no tensor's values, or has no derivative.
+_UNDERIVED = attention_names.make_word_set(
+    "tensor as_tensor new_tensor from_numpy empty empty_like new_empty zeros zeros_like new_zeros ones ones_like "
+    "new_ones full full_like new_full rand_like randn_like arange sign round floor ceil item tolist detach_ Size"
 )
 
 
@@ -32,7 +34,7 @@ def find_saved_intermediates(code: ModuleView, rule: Rule) -> Iterator[Hit]:
             continue
         for name in ("forward", "setup_context"):
             for scope in owner.find_own_methods(name):
-                if scope.parameters:
+                if list_own_parameters(scope):
                     yield from _SavingForward(code, rule, owner, scope).find_hits()
 
 
@@ -50,7 +52,7 @@ class _SavingForward:
         self.code = code
         self.rule = rule
         self.scope = scope
-        self.context = scope.parameters[0]
+        self.context, *self.given = list_own_parameters(scope)
         self.values: dict[str, list[ast.expr]] = {}
         for names, value in get_assignments(scope):
             for name, part in _pair_names(names, value):
@@ -60,11 +62,14 @@ class _SavingForward:
         self.outputs = self._collect_outputs() - self.underived
         if scope.name == "setup_context":
             self._unpack_inputs_and_output()
+        unpacked = self.outputs if scope.name == "setup_context" else ()
+        self.inputs = find_tensors(scope, (*self.given, *unpacked))
+        self.tensors = collect_derived_names(scope, self.inputs)
 
     def _unpack_inputs_and_output(self) -> None:
         """In ``setup_context(ctx, inputs, output)`` whatever is unpacked from these two is an input or output."""
         for name, values in list(self.values.items()):
-            if all(_find_root_name(value) in self.scope.parameters[1:] for value in values):
+            if all(_find_root_name(value) in self.given for value in values):
                 self.outputs.add(name)
 
     def _collect_underived(self) -> set[str]:
@@ -129,23 +134,40 @@ class _SavingForward:
         """Whether a value is a tensor that is neither input nor output, computed before or on the spot."""
         if isinstance(value, ast.Name):
             return self._is_tensor(value.id) and self._classify_argument(value) is not None
-        computed = isinstance(value, ast.BinOp) and isinstance(value.op, ast.MatMult)
-        if isinstance(value, ast.Call):
-            computed = get_callee_name(value) in _COMPUTED or self._is_copy(value)
-        return computed and any(self._is_tensor(name) for name in iter_loaded_names(value))
+        return self._is_operation(value) and self._classify_expression(value) is not None
+
+    def _is_operation(self, value: ast.expr) -> bool:
+        """Whether an expression is a product or other operation on tensors: not all that is computed of them is one."""
+        if isinstance(value, ast.BinOp):
+            return isinstance(value.op, ast.MatMult) or not self.inputs.isdisjoint(iter_loaded_names(value))
+        if not isinstance(value, ast.Call):
+            return False
+        paths = self.scope.names.resolve_node(value.func)
+        own = isinstance(value.func, ast.Attribute) and _find_root_name(value.func) in self.tensors
+        return own or any(path.startswith("torch.") for path in paths) or self._is_copy(value)
 
     def _is_tensor(self, name: str) -> bool:
-        """Whether a local name holds something computed from q, k and v, as far as assignments tell."""
-        tensors = [parameter for parameter in self.scope.parameters if attention_names.get_role(parameter)]
-        return name in collect_derived_names(self.scope, tensors) and not _DISCRETE.search(name)
+        """Whether a local name holds something computed from tensors, as far as assignments tell."""
+        return name in self.tensors and not _DISCRETE.search(name)
 
     def _classify_argument(self, argument: ast.expr) -> str | None:
         """What is wrong with keeping an argument, "copy" or "intermediate"; None when nothing is."""
-        if isinstance(argument, ast.Call):
-            return "copy" if self._is_copy(argument) else None
-        if not isinstance(argument, ast.Name) or _DISCRETE.search(argument.id):
+        if isinstance(argument, ast.Name):
+            return None if _DISCRETE.search(argument.id) else self._classify_name(argument.id, frozenset())
+        return self._classify_expression(argument)
+
+    def _classify_expression(self, value: ast.expr) -> str | None:
+        """What is wrong with keeping what is computed on the spot: ``x.contiguous()``, ``torch.exp(x)``, ``x * y``."""
+        if isinstance(value, ast.IfExp):
+            return self._classify_argument(value.body) or self._classify_argument(value.orelse)
+        if not isinstance(value, ast.Call | ast.BinOp | ast.UnaryOp):
             return None
-        return self._classify_name(argument.id, frozenset())
+        if isinstance(value, ast.Call):
+            if self._is_copy(value):
+                return "copy"
+            if get_callee_name(value) in _UNDERIVED:
+                return None
+        return "intermediate" if any(map(self._is_tensor, iter_loaded_names(value, values=True))) else None
 
     def _classify_name(self, name: str, seen: frozenset[str]) -> str | None:
         values = self.values.get(name, [])
