@@ -24,7 +24,7 @@ from theria_lint.errors import UserError, suggest_name
 from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from theria_lint.result import LintReport, Progress
 
@@ -79,6 +79,8 @@ class _MainCommand(PlainCommand):
 @click.option("-v", "--verbose", is_flag=True, help="Every run and every target, and tracebacks.")
 @click.option("--show-cleared", is_flag=True, help="Show cleared suspects too.")
 @click.option("--diff", is_flag=True, help="Print the rewrites that were verified, as a patch, instead of the report.")
+@click.option("--fix", is_flag=True, help="Write the rewrites that were verified, to files that git can restore.")
+@click.option("--backup", is_flag=True, help="With --fix: keep FILE.orig of each file, whatever git says.")
 @click.option("--statistics", is_flag=True, help="Count suspects by rule and disposition instead of listing them.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="When to use colours.")
 @click.option("--stdin-filename", metavar="PATH", help="Name of what standard input (-) holds.")
@@ -177,7 +179,7 @@ def _lint_and_report(
     from theria_lint.pipeline import lint_paths
 
     outputs = [_parse_output_option(value) for value in options["files"]]
-    _refuse_lost_options(settings, options)
+    _refuse_lost_options(settings, options, given)
     writing = options["write_baseline"]
     if settings.baseline and not writing and not os.path.isfile(settings.baseline):
         raise UserError(f"{settings.baseline}: no such baseline; write one with --write-baseline.")
@@ -193,16 +195,24 @@ def _lint_and_report(
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:
         return _accept_findings(report, options)
+    said: list[str] = []
+    if options["fix"] and not report.interrupted:
+        from theria_lint.write_fixes import write_fixes
+
+        fixes = write_fixes(report, paths, options["backup"])
+        said += fixes.said
+        if fixes.written:
+            with _open_progress_line(options) as progress:
+                report = lint_paths(paths, settings, progress=progress)
     from theria_lint.report import render
     from theria_lint.report.summary import compute_exit_code
 
     view = _make_view(options)
-    said: list[str] = []
     if options["diff"]:
         from theria_lint.report.patch import count_rewrites, make_patch
 
         patch, left_out = make_patch(report)
-        said = [*left_out, count_rewrites(report)]
+        said += [*left_out, count_rewrites(report)]
         print_text(patch)
     else:
         print_text(render(report, _choose_format(settings, options), view), view.colour)
@@ -214,13 +224,22 @@ def _lint_and_report(
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 
-def _refuse_lost_options(settings: Settings, options: dict[str, Any]) -> None:
+def _refuse_lost_options(settings: Settings, options: dict[str, Any], given: Mapping[str, bytes]) -> None:
     """Raise UserError for options of which one would say nothing beside another."""
+    if options["backup"] and not options["fix"]:
+        raise UserError("--backup keeps what --fix changes: add --fix.")
+    if options["fix"] and given:
+        raise UserError("--fix writes files, and standard input is none: name the file.")
+    if options["fix"] and not settings.confirm:
+        raise UserError("--fix writes rewrites that were run, and nothing is run (confirm is off): add --confirm.")
     if options["statistics"] and settings.output_format != "text":
         raise UserError(f"--statistics has no form as {settings.output_format}: leave out one of the two.")
     if options["diff"] and options["statistics"]:
         raise UserError("--diff prints a patch in the place of a report: leave out --statistics.")
     writing = next((name for name in ("write_baseline", "add_ignores") if options[name]), None)
+    if options["fix"] and (options["diff"] or writing):
+        other = "--diff" if options["diff"] else f"--{str(writing).replace('_', '-')}"
+        raise UserError(f"--fix writes the rewrites, which {other} keeps from being done: leave out one of the two.")
     if writing and (options["diff"] or options["files"]):
         lost = "--diff" if options["diff"] else "--output-file"
         raise UserError(f"--{writing.replace('_', '-')} writes no report: leave out {lost}.")

@@ -114,6 +114,11 @@ TESTS = {
     "In JSON, SARIF": "tests/report/test_hostile_output.py::test_json_holds_the_texts_as_they_are",
     "A patch (`--diff`)": "tests/report/test_hostile_output.py::test_a_patch_is_inert",
     "No link in the working directory": "tests/sources/test_written_files.py::test_no_link_leads_out_of_the_folder",
+    "`--fix` writes no file": "tests/cli/test_fix_option.py::"
+    "test_what_git_cannot_restore_is_left_alone_unless_a_backup_is_kept tests/cli/test_fix_option.py::"
+    "test_nothing_is_written_through_a_link_or_out_of_what_was_named tests/cli/test_fix_option.py::"
+    "test_a_file_that_changes_meanwhile_is_left_alone",
+    "Git is asked": "tests/cli/test_fix_option.py::test_a_repository_runs_nothing_when_it_is_asked",
     "A report that cannot be written": "tests/report/test_hostile_output.py::test_a_full_disk_is_one_sentence "
     "tests/report/test_hostile_output.py::test_a_file_that_a_full_disk_cannot_hold_is_one_sentence",
     "**The linter's own machine": "tests/confirm/test_interpreters.py::"

@@ -140,8 +140,8 @@ def make_patch(report: LintReport) -> tuple[bytes, list[str]]:
     done: set[LineEdit] = set()
     parts: list[bytes] = []
     left_out: list[str] = []
-    for rewrite in _list_distinct_rewrites(report):
-        wanted = {part for edit in list_edits(rewrite, report.sources) for part in _split_edit(edit)}
+    for rewrite in list_distinct_rewrites(report):
+        wanted = {part for edit in list_edits(rewrite, report.sources) for part in split_edit(edit)}
         refusal = _find_refusal(wanted - done, done, report)
         part = b"" if refusal or wanted <= done else _part(rewrite, done, done | wanted)
         if _acts(part):
@@ -172,7 +172,7 @@ def _acts(part: bytes) -> bool:
     return any(line != shown(line) for line in (line.translate(_HARMLESS) for line in lines))
 
 
-def _list_distinct_rewrites(report: LintReport) -> list[Rewrite]:
+def list_distinct_rewrites(report: LintReport) -> list[Rewrite]:
     """Rewrites that differ in what they change, the larger ones first."""
     found: dict[object, Rewrite] = {}
     for finding in report.findings:
@@ -181,7 +181,7 @@ def _list_distinct_rewrites(report: LintReport) -> list[Rewrite]:
     return sorted(found.values(), key=lambda rewrite: -len(list_edits(rewrite, report.sources)))
 
 
-def _split_edit(edit: LineEdit) -> Iterator[LineEdit]:
+def split_edit(edit: LineEdit) -> Iterator[LineEdit]:
     """Lines that go, or are replaced one by one, as an edit each: so that rewrites can share some of them."""
     count = edit.end_line - edit.line
     if edit.lines and len(edit.lines) != count:
@@ -193,19 +193,33 @@ def _split_edit(edit: LineEdit) -> Iterator[LineEdit]:
 
 def _find_refusal(new: set[LineEdit], done: set[LineEdit], report: LintReport) -> str | None:
     """Why edits cannot be made after those that are done."""
-    if any(_is_conflicting(one, other) for one in new for other in done):
-        return "it changes lines that another one changes; apply that first and lint again"
+    if refusal := find_conflict(new, done):
+        return refusal
     for path in sorted({edit.path for edit in new}):
         if escape_unprintable(path) != path:
             return f"no patch can hold the name {path}"
-        try:
-            data = read_bytes(path)
-            if decode_source(data) != report.sources[path, None]:
-                return f"{path} has changed since it was read"
-        except ReadError as error:
-            return f"{path} {say(Reason(error.code, error.data))}"
-        if b"\r" in data.replace(b"\r\n", b"\n"):
-            return f"{path} has lines that end in a carriage return alone, which no patch can hold"
+        if refusal := find_change(path, report):
+            return refusal
+    return None
+
+
+def find_conflict(new: set[LineEdit], done: set[LineEdit]) -> str | None:
+    """Why edits cannot be made beside those that are done; None if they can."""
+    if any(_is_conflicting(one, other) for one in new for other in done):
+        return "it changes lines that another one changes; apply that first and lint again"
+    return None
+
+
+def find_change(path: str, report: LintReport) -> str | None:
+    """Why the edits of a report do not fit a file as it is now; None if they do."""
+    try:
+        data = read_bytes(path)
+        if decode_source(data) != report.sources[path, None]:
+            return f"{path} has changed since it was read"
+    except ReadError as error:
+        return f"{path} {say(Reason(error.code, error.data))}"
+    if b"\r" in data.replace(b"\r\n", b"\n"):
+        return f"{path} has lines that end in a carriage return alone"
     return None
 
 
@@ -222,15 +236,15 @@ def _diff_file(path: str, before: set[LineEdit], after: set[LineEdit]) -> bytes:
     end = b"\t" if b" " in name else b""
     rows = diff_bytes(
         unified_diff,
-        _apply_edits(path, data, before),
-        _apply_edits(path, data, after),
+        apply_edits(path, data, before),
+        apply_edits(path, data, after),
         b"a/" + name + end,
         b"b/" + name + end,
     )
     return b"".join(row if row.endswith(b"\n") else row + b"\n\\ No newline at end of file\n" for row in rows)
 
 
-def _apply_edits(path: str, data: bytes, made: set[LineEdit]) -> list[bytes]:
+def apply_edits(path: str, data: bytes, made: set[LineEdit]) -> list[bytes]:
     """The lines of a file in its own encoding and with its own line ends."""
     mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
     encoding = "utf-8" if mark else find_encoding(data)

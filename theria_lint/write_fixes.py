@@ -1,0 +1,155 @@
+"""Write the rewrites that were seen to make a target safe, where they can be taken back: what ``--fix`` does.
+
+A file is written only where it lies in what the user has named, on no way through a link, is as it was when it was
+read, and git has a copy of it in its last commit, or a backup beside it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache
+from shlex import quote
+from typing import NamedTuple
+
+from theria_lint.errors import UserError
+from theria_lint.report.patch import (
+    LineEdit,
+    apply_edits,
+    find_change,
+    find_conflict,
+    list_distinct_rewrites,
+    list_edits,
+    split_edit,
+)
+from theria_lint.result import LintReport
+from theria_lint.sources.atomic_write import write_bytes
+from theria_lint.sources.source_text import decode_source, is_valid_python, read_bytes
+
+BACKUP_SUFFIX = ".orig"
+_GIT_SECONDS = 20
+
+
+class Fixes(NamedTuple):
+    """The files that were written, and what is to be said about them and about what was left alone."""
+
+    written: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+def write_fixes(report: LintReport, paths: Sequence[str], backup: bool) -> Fixes:
+    """Write the verified rewrites of a report to the files that ``paths`` name, one after the other.
+
+    Rewrites that share lines are written as one; of two that contradict each other the first. Raises UserError where a
+    file cannot be written.
+    """
+
+    @cache
+    def find_refusal(path: str) -> str | None:
+        return _find_refusal(path, report, paths, backup)
+
+    accepted, said = _choose_edits(report, find_refusal)
+    written: list[str] = []
+    for path in sorted({edit.path for edit in accepted}):
+        refusal = _write_file(path, report, accepted, backup)
+        if refusal:
+            said.append(f"{path} is left alone: {refusal}.")
+        else:
+            written.append(path)
+            name = quote(path)
+            undo = f"mv {name}{BACKUP_SUFFIX} {name}" if backup else f"git checkout HEAD -- {name}"
+            said.append(f"{path} is rewritten; {undo} takes it back.")
+    if not written and not said:
+        said.append("No rewrite was verified; nothing is written.")
+    return Fixes(tuple(written), tuple(said))
+
+
+def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None]) -> tuple[set[LineEdit], list[str]]:
+    """The edits that can be made together, and a sentence for each rewrite that is left out."""
+    accepted: set[LineEdit] = set()
+    said: list[str] = []
+    for rewrite in list_distinct_rewrites(report):
+        wanted = {part for edit in list_edits(rewrite, report.sources) for part in split_edit(edit)}
+        refusals = (find_refusal(path) for path, _ in sorted(rewrite.files))
+        refusal = find_conflict(wanted - accepted, accepted) or next(filter(None, refusals), None)
+        if refusal:
+            said.append(f"The rewrite that makes {rewrite.symbol} safe is not written: {refusal}.")
+        else:
+            accepted |= wanted
+    return accepted, said
+
+
+def _find_refusal(path: str, report: LintReport, paths: Sequence[str], backup: bool) -> str | None:
+    """Why a file is not to be written; None if it may be."""
+    if not any(_is_named(path, named) for named in paths):
+        return f"{path} is not in what was named, or behind a link; name that file itself"
+    if refusal := find_change(path, report):
+        return refusal
+    try:
+        if not os.stat(path).st_mode & 0o222:
+            return f"{path} is write-protected"
+        if backup:
+            kept = path + BACKUP_SUFFIX
+            return f"{kept} is there already; move it away" if os.path.lexists(kept) else None
+        if not _is_in_git(path, read_bytes(path)):
+            return f"git's last commit has no copy of {path} as it is; commit it, or keep one beside it with --backup"
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return None
+
+
+def _is_named(path: str, named: str) -> bool:
+    """Whether a file is what the user has named, or lies in it, with no link below that."""
+    if os.path.isdir(named):
+        below = os.path.relpath(os.path.abspath(path), os.path.abspath(named))
+        return os.path.realpath(path) == os.path.join(os.path.realpath(named), below)
+    folder, name = os.path.split(os.path.abspath(named))
+    return os.path.abspath(path) == os.path.join(folder, name) and not os.path.islink(path)
+
+
+def _is_in_git(path: str, data: bytes) -> bool:
+    """Whether the last commit has these very bytes for a file.
+
+    It is asked for the name of what it keeps, which runs neither filters nor hooks of the repository.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "ls-tree", "-z", "HEAD", name]
+    environment = os.environ | {"GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, check=False, timeout=_GIT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    fields = done.stdout.partition(b"\t")[0].split()
+    if done.returncode or len(fields) != 3 or not fields[0].startswith(b"100"):
+        return False
+    blob = b"blob %d\0" % len(data) + data
+    digest = hashlib.sha1 if len(fields[2]) == 40 else hashlib.sha256
+    return digest(blob, usedforsecurity=False).hexdigest().encode() == fields[2]
+
+
+def _write_file(path: str, report: LintReport, accepted: set[LineEdit], backup: bool) -> str | None:
+    """Write the edits to a file; returns why they are not written. Raises UserError."""
+    before = read_bytes(path)
+    if decode_source(before) != report.sources[path, None]:
+        return "it has changed since it was read"
+    after = b"".join(apply_edits(path, before, accepted))
+    if not is_valid_python(decode_source(after)):
+        return "the rewrites together are no valid Python; --diff shows them one by one"
+    if backup:
+        _keep_backup(path, before)
+    write_bytes(path, after)
+    return None
+
+
+def _keep_backup(path: str, data: bytes) -> None:
+    """Write a copy of a file beside it, where nothing is yet. Raises UserError."""
+    kept = path + BACKUP_SUFFIX
+    try:
+        with open(kept, "xb") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise UserError(f"{kept}: no backup can be written, so {path} is not: {error.strerror or error}.") from None
