@@ -65,6 +65,7 @@ class ReasonCode(StrEnum):
     TARGET_NOT_DEFINED = "target_not_defined"
     IGNORES_NO_RULE = "ignores_no_rule"
     IGNORES_NOTHING = "ignores_nothing"
+    IGNORES_HALF = "ignores_half"
 
     # The process of a target came to a bad end.
     WORKER_ENDED = "worker_ended"
@@ -309,8 +310,9 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.CALL_OF_ANOTHER: {"symbol": Field.TEXT, **_FILE},
     ReasonCode.CALL_MALFORMED: {"part": Field.TEXT},
     ReasonCode.TARGET_NOT_DEFINED: {"symbol": Field.TEXT, "target": Field.TEXT},
-    ReasonCode.IGNORES_NO_RULE: {"rule": Field.TEXT, "known": Field.TEXTS},
+    ReasonCode.IGNORES_NO_RULE: {"rule": Field.TEXT, "known": Field.TEXTS, "names": Field.TEXTS},
     ReasonCode.IGNORES_NOTHING: {"rule": Field.OPTIONAL_TEXT},
+    ReasonCode.IGNORES_HALF: {"half": Field.TEXT},
     ReasonCode.NOT_HEEDED: {**_FILE, **_WHY},
     ReasonCode.LINKS_OUT: {"files": Field.TEXTS},
     ReasonCode.CACHE_FOREIGN: {"folder": Field.TEXT},

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,53 @@ def test_a_file_that_is_none_exits_with_2(lint: Lint, accepted: Path, text: str)
 def test_a_schema_of_the_future_exits_with_2(lint: Lint, accepted: Path) -> None:
     (accepted / "base.json").write_text('{"schema": 2}')
     assert "is of schema 2; write it again with --write-baseline." in lint("--baseline", "base.json").stderr
+
+
+CLEARED = """\
+import torch
+
+
+def attention(q, k, v):
+    s = q @ k.transpose(-1, -2)
+    p = (s - s.amax(-1, keepdim=True).detach()).exp()
+    return (p / p.sum(-1, keepdim=True)) @ v
+
+
+def shared_attention(q, k, v):
+    p = (q @ k.transpose(-1, -2)).softmax(-1)
+    return (p @ v + 0 * p.detach() @ v).detach()
+"""
+
+
+def lint_project(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "theria_lint", "--no-cache", *words, "kernel.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_that_was_written_with_confirmation_serves_the_static_hook(tmp_path: Path) -> None:
+    (tmp_path / "kernel.py").write_text(CLEARED.replace("s.amax(-1, keepdim=True).detach()", "s.detach()"))
+    written = lint_project(tmp_path, "--write-baseline", "base.json")
+    document = json.loads((tmp_path / "base.json").read_text())
+    assert written.returncode == 0
+    assert document["cleared"]
+    static = lint_project(tmp_path, "--no-confirm", "--baseline", "base.json")
+    assert (static.returncode, static.stdout.partition(";")[0]) == (0, "1 file, 0 suspects")
+
+
+def test_what_was_cleared_is_not_accepted_where_it_is_run(tmp_path: Path) -> None:
+    """A kernel that has become harmful since is no longer what was cleared."""
+    (tmp_path / "kernel.py").write_text(UNSAFE)
+    lint_project(tmp_path, "--write-baseline", "base.json")
+    document = json.loads((tmp_path / "base.json").read_text())
+    document["cleared"] = document.pop("findings")
+    (tmp_path / "base.json").write_text(json.dumps({**document, "findings": [], "targets": []}))
+    assert lint_project(tmp_path, "--no-confirm", "--baseline", "base.json").returncode == 0
+    run = lint_project(tmp_path, "--baseline", "base.json")
+    assert run.returncode == 1
+    assert "confirmed" in run.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,51 @@ def test_a_comment_on_a_decorator_covers_decorators_and_header() -> None:
     text = "@torch.no_grad()  # theria: ignore\ndef f(q):\n    return q.detach()\n"
     (ignore,) = find_ignores(text)
     assert (ignore.first, ignore.last) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("# theria: ignore-file[THL002] all of it is logged\n" + UNSAFE, 0),
+        (UNSAFE + "# theria: ignore-file\n", 0),
+        ("# theria: ignore-file[thl002]\n" + UNSAFE, 0),
+        ("# theria: ignore-file[Detach]\n" + UNSAFE, 0),
+        ("# theria: ignore-file[THL001]\n" + UNSAFE, 1),
+        ("# theria: ignore-files\n" + UNSAFE, 1),
+        ("# theria: ignore-start[detach]\n" + UNSAFE + "# theria: ignore-end\n", 0),
+        ("# theria: ignore-start[THL001]\n# theria: ignore-start\n" + UNSAFE + "# theria: ignore-end\n" * 2, 0),
+        ("# theria: ignore-start\n# theria: ignore-end\n" + UNSAFE, 1),
+        ("# theria: ignore-start\n" + UNSAFE, 1),
+        (UNSAFE.replace(".detach()", ".detach()  # theria: ignore[DETACH]"), 0),
+    ],
+)
+def test_a_file_or_a_range_is_covered_by_id_or_name(lint: Lint, folder: Path, text: str, code: int) -> None:
+    (folder / "kernel.py").write_text(text)
+    assert lint("kernel.py").exit_code == code
+
+
+def test_half_of_a_range_covers_nothing_and_is_reported(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text("# theria: ignore-end\n" + UNSAFE + "# theria: ignore-start\n")
+    told = lint("kernel.py").stdout
+    assert "kernel.py:1: warning: `theria: ignore-end` ends no range" in told
+    assert "kernel.py:8: warning: `theria: ignore-start` silences nothing" in told
+    assert "THL002 detach: unconfirmed" in told
+
+
+def test_a_comment_for_the_file_covers_all_cells(lint: Lint, folder: Path) -> None:
+    cells = [
+        {"cell_type": "code", "source": text, "metadata": {}, "outputs": [], "execution_count": None}
+        for text in ("# theria: ignore-file[detach]", UNSAFE)
+    ]
+    book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "book.ipynb").write_text(json.dumps(book))
+    told = lint("book.ipynb")
+    assert (told.exit_code, told.stdout) == (0, "1 file, 0 suspects; 1 silenced by ignore comments.\n")
+
+
+def test_a_misspelt_rule_is_answered_with_what_may_be_meant(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text("# theria: ignore-file[detatch]\n" + UNSAFE)
+    assert 'Did you mean "detach"?' in lint("kernel.py").stdout
 
 
 def test_comments_count_in_text_that_does_not_parse() -> None:
@@ -175,7 +221,8 @@ def finding(line):
 findings = [finding(line) for line in range(1, 20_001)]
 ignores = [IgnoreComment(line, ("THL002",), 1, 20_000) for line in range(20_000)]
 unused = [IgnoreComment(line, None, 20_001, 30_000) for line in range(20_000)]
-print(len(select_ignored(findings, ignores)), len(list(iter_complaints(findings, ignores + unused, ["THL002"]))))
+complaints = list(iter_complaints(findings, ignores + unused, {"THL002": "detach"}))
+print(len(select_ignored(findings, ignores)), len(complaints))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert found.stdout.split() == ["20000", "20000"], found.stderr

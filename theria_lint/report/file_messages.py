@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from theria.wording import Message, list_names, shorten, tell_error
+from theria_lint.errors import suggest_name
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import format_target_table
 from theria_lint.report.message_parts import Data
@@ -21,6 +22,11 @@ def _tell_no_such_target(data: Data) -> Message:
         f"defines no `{shorten(data['symbol'])}`, which the configuration calls a target",
         helps=(f"correct this entry:\n{format_target_table(data['target'])}",),
     )
+
+
+def _suggest_rule(code: str, known: Sequence[str]) -> tuple[str, ...]:
+    near = suggest_name(code, known)
+    return (near.strip(" ()"),) if near else ()
 
 
 def _tell_unused_comment(data: Data) -> Message:
@@ -64,7 +70,14 @@ FILES: Mapping[R, Message | Callable[[Data], Message]] = {
     R.CALL_MALFORMED: lambda d: Message(f"has no {shorten(d['part'])} that is known"),
     R.TARGET_NOT_DEFINED: _tell_no_such_target,
     R.IGNORES_NO_RULE: lambda d: Message(
-        f"`theria: ignore[{shorten(d['rule'])}]` names no rule", (f"the rules are {list_names(d['known'], 200)}",)
+        f"`theria: ignore[{shorten(d['rule'])}]` names no rule",
+        (f"the rules are {list_names(d['known'], 200)}",),
+        _suggest_rule(d["rule"], (*d["known"], *d["names"])),
     ),
     R.IGNORES_NOTHING: _tell_unused_comment,
+    R.IGNORES_HALF: lambda d: (
+        Message("`theria: ignore-start` silences nothing", helps=("end the range with # theria: ignore-end",))
+        if d["half"] == "unclosed"
+        else Message("`theria: ignore-end` ends no range", helps=("begin one with # theria: ignore-start",))
+    ),
 }

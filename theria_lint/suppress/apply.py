@@ -17,7 +17,7 @@ from theria_lint.result import LintError, LintReport, ScannedFile
 from theria_lint.sources.gitignore import GitignorePatterns
 from theria_lint.static.scan_files import load_configured_rules
 from theria_lint.suppress.baseline import Baseline, read_baseline
-from theria_lint.suppress.ignore_comments import find_ignores, iter_complaints, select_ignored
+from theria_lint.suppress.ignore_comments import find_ignores, iter_complaints, resolve_ignores, select_ignored
 
 
 def suppress_findings(
@@ -95,16 +95,20 @@ def _apply_comments(
     ]
     if not found:
         return set(), ()
-    rules = [rule.id for rule in load_configured_rules(settings.rule_paths, settings.detach_names).rules]
+    known = {r.id: r.name for r in load_configured_rules(settings.rule_paths, settings.detach_names).rules}
     by_source: dict[tuple[str, int | None], list[Finding]] = {}
+    by_file: dict[str, list[Finding]] = {}
     for finding in report.findings:
         by_source.setdefault((finding.suspect.path, finding.suspect.cell), []).append(finding)
+        by_file.setdefault(finding.suspect.path, []).append(finding)
     silenced: set[Finding] = set()
     unused: list[LintError] = []
     for path, cell, ignores in found:
-        here = by_source.get((path, cell), [])
-        silenced |= select_ignored(here, ignores)
-        unused += [LintError(path, line, reason, cell) for line, reason in iter_complaints(here, ignores, rules)]
+        resolved = resolve_ignores(ignores, known)
+        for whole_file, findings in ((True, by_file.get(path, [])), (False, by_source.get((path, cell), []))):
+            part = [ignore for ignore in resolved if (ignore.scope == "file") is whole_file]
+            silenced |= select_ignored(findings, part)
+            unused += [LintError(path, line, reason, cell) for line, reason in iter_complaints(findings, part, known)]
     return silenced, tuple(unused)
 
 

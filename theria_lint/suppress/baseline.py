@@ -1,7 +1,8 @@
 """The baseline: accepted findings in a JSON file that can be reviewed.
 
 An entry names path, rule, symbol and the stripped text of the line, not its number, so that moved lines still match;
-a count says how many equal ones there are. Unsafe targets that no suspect explains are kept by path and symbol.
+a count says how many equal ones there are. Unsafe targets that no suspect explains are kept by path and symbol. What
+was cleared is kept apart: it is accepted where nothing is run, as in a hook, and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from theria_lint.errors import ReadError, UserError
 from theria_lint.model import Disposition, Finding, TargetResult
+from theria_lint.reasons import ReasonCode
 from theria_lint.report.escaping import as_json
 from theria_lint.report.style import get_stripped_row
 from theria_lint.sources.atomic_write import write_text
@@ -22,6 +24,8 @@ from theria_lint.sources.source_text import read_up_to
 
 BASELINE_SCHEMA = 1
 _LARGEST = 64 * 1024 * 1024
+_PARTS = ("path", "rule", "symbol", "text")
+_NOT_RUN = (ReasonCode.NOT_CONFIRMED, ReasonCode.NO_WORKER, ReasonCode.CONFIRMING_OFF, ReasonCode.UNSAVED)
 BaselineKey = tuple[str, str, str, str]
 SourceTexts = Mapping[tuple[str, int | None], str]
 
@@ -32,6 +36,7 @@ class Baseline:
 
     directory: str
     findings: Counter[BaselineKey] = field(default_factory=Counter)
+    cleared: Counter[BaselineKey] = field(default_factory=Counter)
     targets: set[tuple[str, str]] = field(default_factory=set)
 
     def consume_acceptance(self, finding: Finding, sources: SourceTexts) -> bool:
@@ -39,9 +44,11 @@ class Baseline:
         if finding.disposition is Disposition.CLEARED:
             return False
         key = _make_finding_key(finding, sources, self.directory)
-        if self.findings[key] <= 0:
+        unrun = finding.reason.code in _NOT_RUN
+        counts = next((found for found in (self.findings, self.cleared)[: 1 + unrun] if found[key] > 0), None)
+        if counts is None:
             return False
-        self.findings[key] -= 1
+        counts[key] -= 1
         return True
 
     def accepts_target(self, result: TargetResult) -> bool:
@@ -62,7 +69,9 @@ def read_baseline(path: str) -> Baseline:
             raise UserError(f"{path}: is of schema {document['schema']}; write it again with --write-baseline.")
         found = Baseline(_get_directory(path))
         for entry in document["findings"]:
-            found.findings[(entry["path"], entry["rule"], entry["symbol"], entry["text"])] += int(entry["count"])
+            found.findings[_read_key(entry)] += int(entry["count"])
+        for entry in document.get("cleared", ()):
+            found.cleared[_read_key(entry)] += int(entry["count"])
         found.targets.update((entry["path"], entry["symbol"]) for entry in document["targets"])
     except ReadError as error:
         raise UserError(path, error) from None
@@ -74,17 +83,31 @@ def read_baseline(path: str) -> Baseline:
 def write_baseline(
     path: str, findings: Iterable[Finding], targets: Iterable[TargetResult], sources: SourceTexts
 ) -> int:
-    """Accept all ``findings`` but cleared ones, and the unsafe ``targets``; returns how many findings."""
+    """Accept all ``findings``, cleared ones where nothing is run, and the unsafe ``targets``.
+
+    Returns how many findings are accepted in any run.
+    """
     directory = _get_directory(path)
     kept = [finding for finding in findings if finding.disposition is not Disposition.CLEARED]
-    counts = Counter(_make_finding_key(finding, sources, directory) for finding in kept)
+    cleared = [finding for finding in findings if finding.disposition is Disposition.CLEARED]
     document: dict[str, Any] = {"schema": BASELINE_SCHEMA}
-    names = ("path", "rule", "symbol", "text")
-    document["findings"] = [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in sorted(counts)]
+    document["findings"] = _list_entries(kept, sources, directory)
+    if cleared:
+        document["cleared"] = _list_entries(cleared, sources, directory)
     unsafe = sorted({_make_target_key(result, directory) for result in targets if result.verdict.unsafe})
     document["targets"] = [{"path": place, "symbol": symbol} for place, symbol in unsafe]
     write_text(path, as_json(document) + "\n")
     return len(kept)
+
+
+def _list_entries(findings: Iterable[Finding], sources: SourceTexts, directory: str) -> list[dict[str, Any]]:
+    counts = Counter(_make_finding_key(finding, sources, directory) for finding in findings)
+    return [{**dict(zip(_PARTS, key, strict=True)), "count": counts[key]} for key in sorted(counts)]
+
+
+def _read_key(entry: Mapping[str, Any]) -> BaselineKey:
+    path, rule, symbol, text = (entry[part] for part in _PARTS)
+    return path, rule, symbol, text
 
 
 def _get_directory(path: str) -> str:

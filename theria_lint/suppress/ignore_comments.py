@@ -1,7 +1,8 @@
 """Ignore comments: ``# theria: ignore[THL002] reason``.
 
 After code, the comment covers the statement on its line (of a compound statement, the header). On a line of its own it
-covers the whole statement below, block and decorators included. Without brackets it covers every rule.
+covers the whole statement below, block and decorators included. ``ignore-file`` covers the file, ``ignore-start`` what
+stands before the next ``ignore-end``. Brackets name rules, by id or name in any case; without them all are covered.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import re
 import tokenize
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from theria_lint.errors import ReadError, UserError
@@ -25,17 +26,26 @@ from theria_lint.sources.atomic_write import write_bytes
 from theria_lint.sources.source_text import decode_source, find_encoding, read_bytes
 
 # No code holds a bracket: what follows one that is not closed is not read again for each that opens in it.
-_COMMENT = re.compile(r"#\s*theria:\s*ignore(?:\[(?P<codes>[^\[\]]*)\])?(?=\s|$)")
+_COMMENT = re.compile(r"#\s*theria:\s*ignore(?P<scope>-file|-start|-end)?(?:\[(?P<codes>[^\[\]]*)\])?(?=\s|$)")
+
+
+_NO_LINE = 1 << 40
+"""Beyond the last line of any file."""
 
 
 @dataclass(frozen=True)
 class IgnoreComment:
-    """A comment on ``line`` that covers suspects starting on lines ``first`` to ``last``; ``codes`` None means all."""
+    """A comment on ``line`` that covers suspects starting on lines ``first`` to ``last``; ``codes`` None means all.
+
+    ``scope``: "file" of a whole file, with all the cells of a notebook, "range" of one that has its end, "unclosed" and
+    "unopened" where the other half is missing, which cover nothing.
+    """
 
     line: int
     codes: tuple[str, ...] | None
     first: int
     last: int
+    scope: str = "statement"
 
     def covers_suspect(self, rule: str, line: int) -> bool:
         """Whether a suspect of ``rule`` on ``line`` is ignored."""
@@ -48,7 +58,31 @@ def find_ignores(text: str) -> list[IgnoreComment]:
     if not comments:
         return []
     extents = _StatementExtents(text)
-    return [_make_ignore(token, found, extents) for token, found in comments]
+    ignores: list[IgnoreComment] = []
+    opened: list[int] = []  # where the comments are in ``ignores`` that open a range
+    for token, found in comments:
+        ignore = _make_ignore(token, found, extents)
+        if ignore.scope == "unclosed":
+            opened.append(len(ignores))
+        if ignore.scope == "unopened" and opened:
+            start = ignores[opened[-1]]
+            ignores[opened.pop()] = replace(start, first=start.line, last=ignore.line, scope="range")
+        else:
+            ignores.append(ignore)
+    return ignores
+
+
+def resolve_ignores(ignores: Iterable[IgnoreComment], known: Mapping[str, str]) -> list[IgnoreComment]:
+    """The comments with ids in the place of the names of rules, and of ids in another case. ``known``: names by id."""
+    ids = {name.replace("-", "_"): rule for rule, name in known.items()} | {rule.lower(): rule for rule in known}
+
+    def resolve(code: str) -> str:
+        return ids.get(code.lower().replace("-", "_"), code)
+
+    return [
+        ignore if ignore.codes is None else replace(ignore, codes=tuple(map(resolve, ignore.codes)))
+        for ignore in ignores
+    ]
 
 
 def _iter_comments(text: str) -> Iterator[tokenize.TokenInfo]:
@@ -121,6 +155,9 @@ def _make_ignore(token: tokenize.TokenInfo, found: re.Match[str], extents: _Stat
     line = token.start[0]
     listed = found["codes"]
     codes = None if listed is None else tuple(code.strip() for code in listed.split(",") if code.strip())
+    if found["scope"]:
+        scope = {"-file": "file", "-start": "unclosed", "-end": "unopened"}[found["scope"]]
+        return IgnoreComment(line, codes, 1 if scope == "file" else line, _NO_LINE if scope == "file" else 0, scope)
     alone = not token.line[: token.start[1]].strip()
     first, last = extents.find_block_below(line) if alone else extents.find_statement_around(line)
     return IgnoreComment(line, codes, first, last)
@@ -139,15 +176,18 @@ def select_ignored(findings: Collection[Finding], ignores: Iterable[IgnoreCommen
 
 
 def iter_complaints(
-    findings: Iterable[Finding], ignores: Iterable[IgnoreComment], rules: Iterable[str]
+    findings: Iterable[Finding], ignores: Iterable[IgnoreComment], known: Mapping[str, str]
 ) -> Iterator[tuple[int, Reason]]:
-    """(line, reason) for every comment, or code in one, that covers no suspect."""
-    known = sorted(rules)
+    """(line, reason) for every comment, or code in one, that covers no suspect. ``known``: the names of rules by id."""
+    told = {"known": sorted(known), "names": sorted(known.values())}
     lines = _sort_lines(findings)
     for ignore in ignores:
+        if ignore.scope in ("unclosed", "unopened"):
+            yield ignore.line, Reason(ReasonCode.IGNORES_HALF, {"half": ignore.scope})
+            continue
         for code in ignore.codes if ignore.codes is not None else (None,):
             if code is not None and code not in known:
-                yield ignore.line, Reason(ReasonCode.IGNORES_NO_RULE, {"rule": code, "known": known})
+                yield ignore.line, Reason(ReasonCode.IGNORES_NO_RULE, {"rule": code, **told})
             elif not any(_is_one_within(found, ignore) for rule, found in lines.items() if code in (None, rule)):
                 yield ignore.line, Reason(ReasonCode.IGNORES_NOTHING, {"rule": code})
 
