@@ -99,7 +99,7 @@ def test_class_names_are_unique() -> None:
 
 
 WORDED_ROOMS = ("report", "rules", "launch", "commands")
-WORDED_FILES = ("cli.py", "config.py", "about.py", "errors.py", "write_fixes.py")
+WORDED_FILES = ("cli.py", "config.py", "about.py", "errors.py", "config_schema.py", "write_fixes.py")
 """Where people are spoken to: reports, rules, and the command lines with what is wrong with a command."""
 
 INVOCATION_ERRORS = {"UserError", "RuleError", "ClickException"}

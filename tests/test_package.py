@@ -50,4 +50,5 @@ def test_rules_ship_inside_the_wheel():
     assert build["force-include"] == {
         "rules": "theria_lint/rules/data",
         "docs/reasons.md": "theria_lint/report/reasons.md",
+        "docs/configuration-1.schema.json": "theria_lint/configuration-1.schema.json",
     }

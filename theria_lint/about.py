@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from theria_lint.cache import place_of
 from theria_lint.config import ResolvedSettings, Settings, check_rules, format_settings
 from theria_lint.errors import UserError, suggest_name
 from theria_lint.rules.explain import explain_rule
 from theria_lint.rules.loader import Rule
+from theria_lint.sources.discovery import SKIPPED_DIRECTORIES
+from theria_lint.sources.owned_folder import NAME
 from theria_lint.static.scan_files import load_configured_rules
 
 
@@ -18,12 +22,20 @@ def get_about_text(resolved: ResolvedSettings, options: dict[str, Any]) -> str |
     rules = load_configured_rules(settings.rule_paths, settings.detach_names)
     check_rules(settings, {rule.id: rule.name for rule in rules.rules}, resolved.sources)
     if options["show_settings"]:
-        return format_settings(resolved)
+        return format_settings(resolved) + _describe_surroundings(settings)
     if options["list_rules"]:
         return "".join(
             f"{rule.id}  {rule.name:<22} {rule.severity:<8} {_take_first_sentence(rule.what)}\n" for rule in rules.rules
         )
     return _explain_word(options["explain"], rules.rules, "--explain") if options["explain"] else None
+
+
+def _describe_surroundings(settings: Settings) -> str:
+    """What applies beside the settings, as comments: the result is a configuration still."""
+    folder = os.path.join(place_of(settings.cache_dir, settings.linted).folder, NAME)
+    kept = f"results are kept in {folder}" if settings.cache else "no results are kept"
+    skipped = ", ".join(sorted(SKIPPED_DIRECTORIES))
+    return f"# {kept}\n# never walked: {skipped}; folders with a pyvenv.cfg\n"
 
 
 def explain_word(wanted: str, settings: Settings, asked_by: str) -> str:

@@ -15,8 +15,8 @@ FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
 LAYOUTS = ("BHTD", "BTHD", "BTD", "TD", "THD", "HTD", "1THD", "1HTD", "BHTD:BTD", "BTHD:BTD", "BHTD:BGTD", "BTHD:BTGD")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 ORACLES = ("reference", "finite differences")
-_LONGEST = 7 * 24 * 3600
-_MOST_JOBS = 1024
+MOST_SECONDS = 7 * 24 * 3600
+MOST_JOBS = 1024
 CALLS = ("both", "recorded", "guessed")
 CALLS_DIR = os.path.join(".theria", "calls")
 FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "html")
@@ -83,14 +83,14 @@ def _read_flag(value: Any, root: str) -> bool:
 
 
 def _read_seconds(value: Any, root: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST:
-        raise ValueError(f"expected a number of seconds above 0, {_LONGEST} at most")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_SECONDS:
+        raise ValueError(f"expected a number of seconds above 0, {MOST_SECONDS} at most")
     return float(value)
 
 
 def _read_count(value: Any, root: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_JOBS:
-        raise ValueError(f"expected a whole number up to {_MOST_JOBS}, 0 for one per CPU")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_JOBS:
+        raise ValueError(f"expected a whole number up to {MOST_JOBS}, 0 for one per CPU")
     return value
 
 
@@ -215,7 +215,8 @@ def read_values(raw: dict[str, Any], root: str, source: str) -> dict[str, Any]:
 
 def _read_value(key: str, value: Any, root: str, source: str) -> Any:
     if key not in KEYS:
-        raise UserError(f"{source}: unknown key {key!r}{suggest_name(key, KEYS)}; the keys are {', '.join(KEYS)}.")
+        known = (*KEYS, EXTEND)
+        raise UserError(f"{source}: unknown key {key!r}{suggest_name(key, known)}; the keys are {', '.join(known)}.")
     try:
         return KEYS[key](value, root)
     except ValueError as error:
@@ -251,7 +252,12 @@ SHARED_FILE = "pyproject.toml"
 _LARGEST = 1024 * 1024
 DEFAULT = "default"
 COMMAND_LINE = "command line"
-PYTHON_VARIABLE = "THERIA_LINT_PYTHON"
+ENVIRONMENT_PREFIX = "THERIA_LINT_"
+EXTEND = "extend"
+"""The key of a file that names another, whose values hold where this one is silent."""
+_LONGEST_CHAIN = 10
+_TABLES = ("per-file-ignores", "targets")
+"""Keys whose values a line of text cannot hold."""
 
 
 class ResolvedSettings(NamedTuple):
@@ -268,21 +274,63 @@ def resolve_settings(
 
     ``options`` has the configuration's keys; ``config`` names a file instead of the nearest, ``isolated`` reads none.
     """
-    chosen = {"python": os.environ[PYTHON_VARIABLE]} if os.environ.get(PYTHON_VARIABLE) else {}
-    source = None if isolated else config or find_nearest_config(find_common_directory(paths))
+    chosen, variables = _read_environment()
+    source = (
+        None if isolated else config or chosen.pop("config", None) or find_nearest_config(find_common_directory(paths))
+    )
     root = os.path.dirname(os.path.abspath(source)) if source else os.getcwd()
-    table = _load_table(source) if source else {}
-    shown = _display_path(source) if source else ""
-    values = read_values(table or {}, root, shown)
+    values, sources = _read_file(source, root) if source else ({}, {})
     for key, option in _KEPT_WITHIN.items():
-        if key not in options and (value := values.get(key.replace("-", "_"))):
+        if key not in options and key not in chosen and (value := values.get(key.replace("-", "_"))):
             for path in value if isinstance(value, tuple) else (value,):
-                _check_within(path, root, f"{shown}: {key}", option)
-    values |= read_values(chosen, os.getcwd(), PYTHON_VARIABLE) | read_values(options, os.getcwd(), COMMAND_LINE)
-    sources = dict.fromkeys(table or {}, shown) | dict.fromkeys(chosen, PYTHON_VARIABLE)
-    sources |= dict.fromkeys(options, COMMAND_LINE)
-    by_project = sources.get("python", COMMAND_LINE) not in (COMMAND_LINE, PYTHON_VARIABLE)
+                _check_within(
+                    path, root, f"{sources[key]}: {key}", f"name such a place on the command line, with {option}"
+                )
+    for key, value in chosen.items():
+        values |= read_values({key: value}, os.getcwd(), variables[key])
+    values |= read_values(options, os.getcwd(), COMMAND_LINE)
+    by_project = bool(values.get("python")) and "python" not in options and "python" not in chosen
+    sources |= variables | dict.fromkeys(options, COMMAND_LINE)
     return ResolvedSettings(Settings(root=root, python_by_project=by_project, linted=(root, *paths), **values), sources)
+
+
+def _read_environment() -> tuple[dict[str, Any], dict[str, str]]:
+    """What variables of ours say, by key, and the name of each variable. Raises UserError."""
+    if not any(name.startswith(ENVIRONMENT_PREFIX) for name in os.environ):
+        return {}, {}
+    from theria_lint.config_environment import read_environment  # few have any
+
+    defaults = {key: getattr(Settings(), key.replace("-", "_")) for key in KEYS if key not in _TABLES}
+    return read_environment(os.environ, ENVIRONMENT_PREFIX, defaults | {"config": None})
+
+
+def _read_file(source: str, root: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields that a file and those that it extends set, and which file has set each key. Raises UserError."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    seen: list[str] = []
+    next_file: str | None = source
+    while next_file:
+        shown, folder = _display_path(next_file), os.path.dirname(os.path.abspath(next_file))
+        seen.append(os.path.realpath(next_file))
+        table = _load_table(next_file) or {}
+        extended = table.pop(EXTEND, None)
+        values = read_values(table, folder, shown) | values
+        sources = dict.fromkeys(table, shown) | sources
+        next_file = _find_extended(extended, folder, root, shown) if extended is not None else None
+        if next_file and (os.path.realpath(next_file) in seen or len(seen) == _LONGEST_CHAIN):
+            why = "again" if os.path.realpath(next_file) in seen else f"more than {_LONGEST_CHAIN} files in turn"
+            raise UserError(f"{shown}: extend leads to {_display_path(next_file)}, {why}; end the chain before.")
+    return values, sources
+
+
+def _find_extended(value: Any, folder: str, root: str, shown: str) -> str:
+    try:
+        path: str = _read_path(value, folder)
+    except ValueError as error:
+        raise UserError(f"{shown}: {EXTEND} = {value!r}: {error}.") from None
+    _check_within(path, root, f"{shown}: {EXTEND}", "copy what it says, or name that file with --config")
+    return path
 
 
 # What a configuration file may name in its own project only, with the option that may name any.
@@ -294,15 +342,12 @@ _KEPT_WITHIN = {
 }
 
 
-def _check_within(path: str, root: str, named: str, option: str) -> None:
+def _check_within(path: str, root: str, named: str, remedy: str) -> None:
     """Raise UserError for a place out of the project: what a project brings decides about nothing but itself."""
     from theria_lint.sources.owned_folder import is_within
 
     if not is_within(path, root):
-        raise UserError(
-            f"{named} leads out of the project, to {os.path.realpath(path)}; "
-            f"name such a place on the command line, with {option}."
-        )
+        raise UserError(f"{named} leads out of the project, to {os.path.realpath(path)}; {remedy}.")
 
 
 def find_common_directory(paths: Sequence[str]) -> str:

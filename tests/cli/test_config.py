@@ -110,7 +110,7 @@ def test_show_settings_names_the_source_of_each(lint: Lint, folder: Path) -> Non
     assert 'device = "cpu"  # command line' in lines
     assert "timeout = 30.0  # default" in lines
     assert "# python is not set  # default" in lines
-    assert [line.removeprefix("# ").split()[0] for line in lines] == list(KEYS)
+    assert [line.removeprefix("# ").split()[0] for line in lines] == [*KEYS, "results", "never"]
 
 
 def test_shown_settings_are_a_configuration(lint: Lint, folder: Path) -> None:
@@ -196,3 +196,81 @@ def test_a_configuration_that_is_a_link_out_of_its_folder_is_not_shown(lint: Lin
     sentence = f"Error: {name}: is a link out of its folder; name the file with --config, or use --isolated.\n"
     assert (result.stderr, result.exit_code) == (sentence, 2)
     assert lint("--isolated").exit_code == 0
+
+
+def test_a_file_extends_another_of_the_project(lint: Lint, folder: Path) -> None:
+    (folder / "shared").mkdir()
+    (folder / "shared" / "base.toml").write_text('timeout = 7\nselect = ["THL001"]\nadapters = ["a.py"]\n')
+    (folder / "theria-lint.toml").write_text('extend = "shared/base.toml"\nselect = ["THL002"]\n')
+    resolved = resolve_settings((".",), {}, None, False)
+    assert (resolved.settings.timeout, resolved.settings.select) == (7.0, ("THL002",))
+    assert resolved.settings.adapters == (str(folder / "shared" / "a.py"),)
+    assert (resolved.sources["timeout"], resolved.sources["select"]) == ("shared/base.toml", "theria-lint.toml")
+
+
+def test_a_python_that_is_extended_is_still_the_projects(folder: Path) -> None:
+    (folder / "base.toml").write_text('python = "bin/python"\n')
+    (folder / "theria-lint.toml").write_text('extend = "base.toml"\n')
+    assert resolve_settings((".",), {}, None, False).settings.python_by_project
+
+
+@pytest.mark.parametrize(
+    ("extend", "sentence"),
+    [
+        ('"../base.toml"', "theria-lint.toml: extend leads out of the project, to "),
+        ('"linked.toml"', "theria-lint.toml: extend leads out of the project, to "),
+        ('"none.toml"', "none.toml: cannot be read: No such file or directory."),
+        ('"theria-lint.toml"', "theria-lint.toml: extend leads to theria-lint.toml, again; end the chain before."),
+        ("1", "theria-lint.toml: extend = 1: expected a non-empty string."),
+        ('"a.toml"', "a.toml: unknown key 'tiemout' (did you mean \"timeout\"?); the keys are"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_sentence(lint: Lint, folder: Path, extend: str, sentence: str) -> None:
+    (folder.parent / "base.toml").write_text("secret = 1\n")
+    (folder / "linked.toml").symlink_to("../base.toml")
+    (folder / "a.toml").write_text("tiemout = 1\n")
+    (folder / "theria-lint.toml").write_text(f"extend = {extend}\n")
+    result = lint(".")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert sentence in result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_variables_of_the_environment_are_settings(lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    (folder / "theria-lint.toml").write_text('output-format = "json"\n')
+    monkeypatch.setenv("THERIA_LINT_OUTPUT_FORMAT", "concise")
+    monkeypatch.setenv("THERIA_LINT_SELECT", "thl001, detach")
+    monkeypatch.setenv("THERIA_LINT_JOBS", "")
+    assert lint("kernel.py").stdout.startswith("kernel.py:6:20: THL002 ")
+    assert lint("kernel.py", "--select", "THL001").stdout == ""
+    shown = lint("--show-settings").stdout
+    assert 'output-format = "concise"  # THERIA_LINT_OUTPUT_FORMAT' in shown
+    assert 'select = ["thl001", "detach"]  # THERIA_LINT_SELECT' in shown
+    assert "jobs = 0  # default" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("TIMEOUT", "soon", "THERIA_LINT_TIMEOUT: timeout = 'soon': expected a number of seconds above 0"),
+        ("CONFIRM", "maybe", "THERIA_LINT_CONFIRM: confirm = 'maybe': expected true or false."),
+        ("SELECT", "XYZ", "THERIA_LINT_SELECT: select: no rule starts with 'XYZ'"),
+        ("CONFIG", "none.toml", "none.toml: cannot be read: No such file or directory."),
+        ("SELCT", "THL001", 'THERIA_LINT_SELCT: no such variable (did you mean "THERIA_LINT_SELECT"?)'),
+    ],
+)
+def test_a_variable_that_is_wrong_is_one_sentence(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"THERIA_LINT_{name}", text)
+    result = lint(".")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert sentence in result.stderr
+
+
+def test_settings_show_where_results_are_kept_and_what_is_never_walked(lint: Lint, folder: Path) -> None:
+    shown = lint("--show-settings", "--cache-dir", "kept").stdout
+    assert f"# results are kept in {folder / 'kept' / 'theria-lint-1'}" in shown
+    assert "node_modules" in shown.splitlines()[-1]
+    assert "# no results are kept" in lint("--show-settings", "--no-cache").stdout

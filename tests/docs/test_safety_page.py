@@ -97,7 +97,8 @@ TESTS = {
     "tests/commands/test_named_commands.py::test_clean_removes_no_entry_that_a_project_has_brought "
     "tests/commands/test_named_commands.py::test_clean_leaves_what_is_not_provably_ours",
     "A configuration file may name": "tests/sources/test_cache_folder.py::"
-    "test_the_configuration_takes_no_folder_out_of_the_project",
+    "test_the_configuration_takes_no_folder_out_of_the_project "
+    "tests/cli/test_config.py::test_what_cannot_be_extended_is_one_sentence",
     "So it is with": "tests/sources/test_cache_folder.py::test_nor_a_baseline_or_rules_out_of_it",
     "Each entry is signed": "tests/sources/test_cache_folder.py::test_an_entry_with_other_bytes_is_none",
     "It lies in the folder itself": "tests/sources/test_cache_folder.py::"
