@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -81,6 +82,7 @@ class _MainCommand(PlainCommand):
 @click.option("--diff", is_flag=True, help="Print the rewrites that were verified, as a patch, instead of the report.")
 @click.option("--fix", is_flag=True, help="Write the rewrites that were verified, to files that git can restore.")
 @click.option("--backup", is_flag=True, help="With --fix: keep FILE.orig of each file, whatever git says.")
+@click.option("--durations", type=int, metavar="N", help="How long the run and its N slowest targets took; 0 for all.")
 @click.option("--statistics", is_flag=True, help="Count suspects by rule and disposition instead of listing them.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="When to use colours.")
 @click.option("--stdin-filename", metavar="PATH", help="Name of what standard input (-) holds.")
@@ -191,6 +193,7 @@ def _lint_and_report(
 
         for line in list_note_lines([trust_offered_interpreter(settings)]):
             say_line(line)
+    began = time.monotonic()
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
     if (writing or options["add_ignores"]) and not report.interrupted:
@@ -207,7 +210,9 @@ def _lint_and_report(
     from theria_lint.report import render
     from theria_lint.report.summary import compute_exit_code
 
-    view = _make_view(options)
+    view = _make_view(options)._replace(elapsed=time.monotonic() - began)
+    if view.verbose and view.durations is None and settings.output_format == "json":
+        view = view._replace(durations=0)
     if options["diff"]:
         from theria_lint.report.patch import count_rewrites, make_patch
 
@@ -219,7 +224,7 @@ def _lint_and_report(
     for name, path in outputs:
         from theria_lint.sources.atomic_write import write_text
 
-        write_text(path, render(report, name, ReportView(verbose=True, show_cleared=options["show_cleared"])))
+        write_text(path, render(report, name, _make_file_view(options, view.elapsed)))
     _print_notes(report, options, said)
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
@@ -232,6 +237,11 @@ def _refuse_lost_options(settings: Settings, options: dict[str, Any], given: Map
         raise UserError("--fix writes files, and standard input is none: name the file.")
     if options["fix"] and not settings.confirm:
         raise UserError("--fix writes rewrites that were run, and nothing is run (confirm is off): add --confirm.")
+    if (options["durations"] or 0) < 0:
+        raise UserError(f"--durations {options['durations']}: expected how many targets to list, 0 for all.")
+    timed = {_choose_format(settings, options), *(value.partition(":")[0] for value in options["files"])}
+    if options["durations"] is not None and not timed & {"text", "json"}:
+        raise UserError(f"--durations has no form as {', '.join(sorted(timed))}: take text or json.")
     if options["statistics"] and settings.output_format != "text":
         raise UserError(f"--statistics has no form as {settings.output_format}: leave out one of the two.")
     if options["diff"] and options["statistics"]:
@@ -268,7 +278,14 @@ def _make_view(options: dict[str, Any]) -> ReportView:
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],
         width=_measure_terminal_width(sys.stdout),
+        durations=options["durations"],
     )
+
+
+def _make_file_view(options: dict[str, Any], elapsed: float) -> ReportView:
+    """What a report in a file shows: everything but times, which differ from run to run, unless they are wanted."""
+    show_cleared, durations = options["show_cleared"], options["durations"]
+    return ReportView(verbose=True, show_cleared=show_cleared, durations=durations, elapsed=elapsed)
 
 
 def _wants_colour(wanted: str) -> bool:

@@ -114,6 +114,7 @@ def test_ctrl_c_ends_everything_and_tells_what_is_known(terminal: Terminal) -> N
     assert "quick_attention: hard_structural" in report
     assert "endless_attention: inconclusive" in report
     assert report.count("interrupted") >= 2
+    assert report.rstrip().splitlines()[-1].endswith("; interrupted before all had run.")
     assert "2 suspects: 2 unconfirmed" in report
     deadline = time.monotonic() + 10
     while (left := [pid for pid in running if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
@@ -152,7 +153,7 @@ def test_the_line_fits_the_terminal_and_is_wiped() -> None:
             shown += os.read(ours, 4096).decode()
     os.close(ours)
     first, second, wiped, last = shown.split("\r")[1:]
-    assert first == "[##########..........] 5/10 a_name_t..."
-    assert second.rstrip() == "[####################] 10/10 short"
+    assert first == "  0 s [##########..........] 5/10 a_..."
+    assert second.rstrip() == "  0 s [####################] 10/10 short"
     assert len(second) == len(first) == 39
     assert wiped.strip() == last == ""

@@ -55,6 +55,7 @@ class Confirmation:
     notes: tuple[Reason, ...] = ()
     protections: Mapping[str, str | None] = field(default_factory=dict)
     interrupted: bool = False
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def confirm_suspects(
@@ -92,7 +93,16 @@ def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, ru
         notes=tuple(complaints),
         protections=around.protections,
         interrupted=runner.interrupted,
+        seconds=_name_durations(cases, runner.seconds),
     )
+
+
+def _name_durations(
+    cases: Sequence[TargetCase], seconds: Mapping[tuple[str, str], float]
+) -> dict[tuple[str, str], float]:
+    """How long each target ran, by its path as the report has it."""
+    places = {(case.target.path, case.target.symbol) for case in cases}
+    return {place: took for place in places if (took := seconds.get((os.path.abspath(place[0]), place[1])))}
 
 
 def _collect_findings(

@@ -55,6 +55,7 @@ def confirm_scanned_files(
         notes=(*report.notes, *outcome.notes),
         protections=outcome.protections,
         interrupted=outcome.interrupted,
+        seconds=outcome.seconds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -59,6 +60,7 @@ class VariantRunner:
     """Starts a worker when something has to be run; used as a context manager, within which Ctrl-C ends all runs.
 
     ``interrupted``: that has happened, and outcomes that were not known by then have the reason ``INTERRUPTED``.
+    ``seconds``: how long each target ran, by its path and symbol.
     """
 
     limits: RunLimits
@@ -71,6 +73,8 @@ class VariantRunner:
     _numbers: Iterator[int] = field(default_factory=count)
     _known: int = 0
     _done: int = 0
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
+    _begun: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
     _before: Any = None
 
     def __enter__(self) -> VariantRunner:
@@ -227,8 +231,18 @@ class VariantRunner:
 
     def _report_outcome(self, outcome: Outcome | None, running: Iterable[tuple[Job, TargetRequest]]) -> None:
         self._done += outcome is not None
-        names = [target.symbol for _, target in running]
-        self._report_progress(", ".join(names))
+        asked = list(running)
+        self._keep_times(outcome, asked)
+        self._report_progress(", ".join(target.symbol for _, target in asked))
+
+    def _keep_times(self, outcome: Outcome | None, running: Sequence[tuple[Job, TargetRequest]]) -> None:
+        """What a target has taken since it was first seen running; the import counts for the first of its file."""
+        now = time.monotonic()
+        if outcome is not None and (found := self._begun.pop((outcome.job, outcome.symbol), None)):
+            place = found[0], outcome.symbol
+            self.seconds[place] = self.seconds.get(place, 0.0) + now - found[1]
+        for job, target in running:
+            self._begun.setdefault((job.id, target.symbol), (job.path, now))
 
     def _report_progress(self, what: str) -> None:
         if self.progress:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class ReportView(NamedTuple):
     """How much to show: ``colour``, ``unicode`` and ``width`` say what the reader's terminal can do.
 
-    ``width`` 0 leaves lines as long as they are.
+    ``width`` 0 leaves lines as long as they are. ``durations`` counts the slowest targets that are wanted, 0 for all of
+    them, None for none; ``elapsed`` are the seconds of the run.
     """
 
     colour: bool = False
@@ -26,6 +27,8 @@ class ReportView(NamedTuple):
     show_cleared: bool = False
     statistics: bool = False
     width: int = 0
+    durations: int | None = None
+    elapsed: float = 0.0
 
 
 def render(report: LintReport, name: str, view: ReportView) -> str:

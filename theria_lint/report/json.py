@@ -17,6 +17,7 @@ from theria_lint.report import ReportView
 from theria_lint.report.escaping import as_json
 from theria_lint.report.patch import list_edits
 from theria_lint.report.sentences import compose_message
+from theria_lint.report.text import list_slowest
 from theria_lint.result import LintError, LintReport
 
 REPORT_SCHEMA = 1
@@ -24,7 +25,10 @@ REPORT_SCHEMA = 1
 
 def render(report: LintReport, view: ReportView) -> str:
     """One JSON object; NaN and infinities, which JSON lacks, are null."""
-    return as_json(_replace_nonfinite(build_document(report))) + "\n"
+    document = build_document(report)
+    if view.durations is not None:
+        document["durations"] = _encode_durations(report, view)
+    return as_json(_replace_nonfinite(document)) + "\n"
 
 
 def build_document(report: LintReport) -> dict[str, Any]:
@@ -37,6 +41,14 @@ def build_document(report: LintReport) -> dict[str, Any]:
         "findings": [_encode_finding(finding, report) for finding in report.findings],
         "targets": [_encode_target(result, report.configurations) for result in report.defaults],
         "errors": [_encode_error(error) for error in report.errors],
+    }
+
+
+def _encode_durations(report: LintReport, view: ReportView) -> dict[str, Any]:
+    targets = list_slowest(report, view.durations)
+    return {
+        "seconds": round(view.elapsed, 3),
+        "targets": [{"path": path, "symbol": symbol, "seconds": round(took, 3)} for (path, symbol), took in targets],
     }
 
 

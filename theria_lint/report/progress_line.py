@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from types import TracebackType
 from typing import TextIO
 
@@ -23,12 +24,14 @@ class ProgressLine:
         """Writes to a stream that is a terminal."""
         self._stream = stream
         self._shown = 0
+        self._began = time.monotonic()
 
     def __call__(self, what: str, done: int, known: int) -> None:
         """Shows the line anew."""
         filled = _BAR_CELLS * done // max(known, 1)
         self._show_line(
-            f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {done}/{known} {inert(escape_unprintable(what))}"
+            f"{time.monotonic() - self._began:3.0f} s [{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {done}/{known} "
+            f"{inert(escape_unprintable(what))}"
         )
 
     def _show_line(self, line: str) -> None:

@@ -22,6 +22,7 @@ def _text(report: LintReport, view: ReportView, style: TerminalStyle) -> str:
     if view.statistics:
         return _format_statistics(report)
     facts = (_format_environment(report) if view.verbose else "") + _format_protections(report, view)
+    facts += _format_durations(report, view)
     summary = style.paint_text("\n".join(wrap_text(_format_summary(report), "", view.width)), bold=True) + "\n" + facts
     if not (report.findings or report.targets or report.errors or report.unused_ignores):
         return summary
@@ -42,7 +43,28 @@ def _format_summary(report: LintReport) -> str:
     parts += [format_count(count, noun) for count, noun in counts if count]
     silenced = [(report.ignored, "silenced by ignore comments"), (report.baselined, "accepted by the baseline")]
     parts += [f"{count} {what}" for count, what in silenced if count]
+    parts += ["interrupted before all had run"] if report.interrupted else []
     return "; ".join(parts) + "."
+
+
+def _format_durations(report: LintReport, view: ReportView) -> str:
+    """How long the run took and, where that is wanted, its slowest targets."""
+    if view.durations is None and not (view.verbose and view.elapsed):
+        return ""
+    lines = [f"Took {view.elapsed:.1f} s."]
+    if view.durations is not None and not report.seconds:
+        lines.append("No target was run: nothing had to be, or all results were kept from earlier runs.")
+    for (path, symbol), seconds in list_slowest(report, view.durations):
+        lines.append(f"{seconds:>8.1f} s  {path}: {symbol}")
+    return "".join(escape_unprintable(line) + "\n" for line in lines)
+
+
+def list_slowest(report: LintReport, wanted: int | None) -> list[tuple[tuple[str, str], float]]:
+    """The targets that took longest, the slowest first: so many, all for 0, none for None."""
+    if wanted is None:
+        return []
+    slowest = sorted(report.seconds.items(), key=lambda item: (-item[1], item[0]))
+    return slowest[:wanted] if wanted else slowest
 
 
 def _format_environment(report: LintReport) -> str:
