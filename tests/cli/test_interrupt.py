@@ -143,7 +143,7 @@ def test_what_runs_is_shown_and_taken_away(tmp_path: Path) -> None:
 
 def test_the_line_fits_the_terminal_and_is_wiped() -> None:
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 45, 0, 0))
     shown = ""
     with os.fdopen(theirs, "w") as stream:
         with ProgressLine(stream) as line:
@@ -153,7 +153,7 @@ def test_the_line_fits_the_terminal_and_is_wiped() -> None:
             shown += os.read(ours, 4096).decode()
     os.close(ours)
     first, second, wiped, last = shown.split("\r")[1:]
-    assert first == "  0 s [##########..........] 5/10 a_..."
+    assert first == "  0 s [##########..........] 5/10 a_name_..."
     assert second.rstrip() == "  0 s [####################] 10/10 short"
-    assert len(second) == len(first) == 39
+    assert len(second) == len(first) == 44
     assert wiped.strip() == last == ""
