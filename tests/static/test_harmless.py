@@ -56,6 +56,72 @@ def test_what_only_looks_like_it_is_none(body: str) -> None:
     assert severities(f"def attention(q, k, v):\n    s = q @ k.mT\n    {body}\n") == ["error"]
 
 
+ONLINE = """
+def online_attention(query, key, value, block=16):
+    running = query.new_full(query.shape[:-1], float("-inf"))
+    total, out = query.new_zeros(query.shape[:-1]), torch.zeros_like(query)
+    for start in range(0, key.shape[-2], block):
+        logits = query @ key[..., start : start + block, :].mT
+        fresh = torch.maximum(running, logits.amax(-1)).detach()
+        weights = torch.exp(logits - fresh[..., None])
+        scale = torch.exp(running - fresh)
+        out = out * scale[..., None] + weights @ value[..., start : start + block, :]
+        total, running = total * scale + weights.sum(-1), fresh
+    return {result}
+"""
+HELPER = """
+def _shift(logits):
+    return logits - torch.amax(logits, dim=-1, keepdim=True).detach()
+
+def attention(query, key, value):
+    weights = _shift(query @ key.mT).exp()
+    return {result}
+"""
+CODEBOOK = """
+def update_codebook(query, key, value, decay=0.9):
+    with torch.no_grad():
+        onehot = F.one_hot((query @ key.T).argmax(-1), key.shape[0]).to(value.dtype)
+        {update}
+    return {result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "severity"),
+    [
+        (ONLINE.format(result="out / total[..., None]"), "note"),
+        (ONLINE.format(result="out / total[..., None] * running[..., None]"), "error"),
+        (HELPER.format(result="weights @ value / weights.sum(-1, keepdim=True)"), "note"),
+        (HELPER.format(result="weights @ value"), "error"),
+        (CODEBOOK.format(update="key.mul_(decay).add_(onehot.T @ query)", result="key"), "note"),
+        (CODEBOOK.format(update="key.lerp_(onehot.T @ query, 1 - decay)", result="key"), "note"),
+        (CODEBOOK.format(update="key.copy_(onehot.T @ query)", result="key"), "error"),
+        (CODEBOOK.format(update="key.mul_(decay).add_(onehot.T @ query)", result="query @ key.T @ value"), "error"),
+        (CODEBOOK.format(update="key.mul_(decay); query.copy_(onehot)", result="query"), "error"),
+    ],
+)
+def test_upkeep_and_running_maxima_are_notes_and_what_resembles_them_is_none(code: str, severity: str) -> None:
+    assert severities(code) == [severity]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "@torch.no_grad()\ndef evaluate(model, query, key, value, labels):\n"
+        "    return (model(query, key, value).argmax(-1) == labels).float().mean()\n",
+        "@torch.inference_mode()\ndef retrieval_accuracy(query, key, labels):\n"
+        "    return ((query @ key.T).argmax(-1) == labels).float().mean().item()\n",
+        "def attention_entropy(query, key):\n    with torch.no_grad():\n"
+        "        p = torch.softmax(query @ key.mT, -1)\n        return -(p * p.log()).sum(-1).mean()\n",
+        "class Cache:\n    def update(self, query, key, value):\n        with torch.no_grad():\n"
+        "            self.keys[:, self.at] = key\n            self.values[:, self.at] = value\n",
+        "@torch.no_grad()\ndef benchmark(query, key, value):\n    torch.softmax(query @ key.mT, -1) @ value\n",
+    ],
+)
+def test_loops_that_evaluate_and_keep_are_nothing(code: str) -> None:
+    assert severities(code) == []
+
+
 MODULE = (
     "class Attention(nn.Module):\n    def forward(self, x):\n        q, k, v = self.qkv(x).chunk(3, -1)\n"
     "        p = (q @ k.mT).softmax(-1)\n        {}\n        return p @ v\n"

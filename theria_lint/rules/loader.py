@@ -45,7 +45,7 @@ NEUTRALISERS = (
 )
 # Uses of what was found that do no harm as a rule: a log, a truth value or index, an attribute that nobody reads, a maximum that is divided out,
 # an output beside the result, what depends on sizes alone.
-HARMLESS = ("logged", "discrete", "kept-aside", "row-maximum", "handed-out", "sizes")
+HARMLESS = ("logged", "discrete", "kept-aside", "row-maximum", "handed-out", "sizes", "moving-average")
 # One detector a kind of syntax; the keys are what its rules may say in data beside what every rule says.
 DETECTORS: Mapping[str, frozenset[str]] = {
     "names": frozenset(),

@@ -13,6 +13,8 @@ from theria_lint.static.module_view import Hit, ModuleView
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
 
 _MAXIMA = frozenset({"amax", "max"})
+# The larger of two, as a row maximum that is kept over blocks of keys.
+_RUNNING = frozenset({"maximum", "fmax", "max"})
 # What shifts by a maximum divides it out again: a softmax, or an exponential in a quotient or a logarithm.
 _EXPONENTIALS = frozenset({"exp", "exp_", "exp2"})
 _QUOTIENTS = frozenset({"log", "log2", "div", "div_", "reciprocal", "true_divide", "logsumexp"})
@@ -41,7 +43,7 @@ def _climb_chain(code: ModuleView, node: ast.AST) -> ast.AST:
 
 def _is_row_maximum(code: ModuleView, hit: Hit) -> bool:
     """Whether what is cut is a maximum that is subtracted, and that the result does not depend on."""
-    if not code.ask(_normalises, hit.scope):
+    if not code.ask(_normalises, hit.scope) and not _is_normalised_by_callers(code, hit.scope):
         return False
     block = _get_block(code, hit.node)
     if block is not None:
@@ -59,6 +61,12 @@ def _normalises(scope: Scope) -> bool:
     operators += [node.op for node in scope.select_nodes(ast.AugAssign)]
     divides = any(isinstance(operator, ast.Div) for operator in operators) or not called.isdisjoint(_QUOTIENTS)
     return divides and not called.isdisjoint(_EXPONENTIALS)
+
+
+def _is_normalised_by_callers(code: ModuleView, scope: Scope) -> bool:
+    """Whether all functions of the file that name a function, one at least, divide out what it shifts by."""
+    callers = [found for found in code.active if found is not scope and scope in code.attention.list_mentions(found)]
+    return bool(callers) and all(code.ask(_normalises, caller) for caller in callers)
 
 
 def _get_block(code: ModuleView, node: ast.AST) -> list[ast.stmt] | None:
@@ -84,6 +92,8 @@ def _takes_maximum(scope: Scope, node: ast.AST, seen: frozenset[str] = frozenset
         if isinstance(node, ast.Call):
             if get_callee_name(node) in _MAXIMA:
                 return True
+            if get_callee_name(node) in _RUNNING and any(_takes_maximum(scope, part, seen) for part in node.args):
+                return True
             node = node.args[0] if get_callee_name(node) == "detach" and node.args else node.func
         elif isinstance(node, ast.Attribute | ast.Subscript):
             node = node.value
@@ -95,27 +105,45 @@ def _takes_maximum(scope: Scope, node: ast.AST, seen: frozenset[str] = frozenset
     return bool(values) and all(_takes_maximum(scope, value, seen | {node.id}) for value in values)
 
 
-def _is_shift(code: ModuleView, scope: Scope, node: ast.AST) -> bool:
+def _is_shift(code: ModuleView, scope: Scope, node: ast.AST, seen: frozenset[str] = frozenset()) -> bool:
     """Whether an expression is subtracted, added back or compared, at once or by the name that it is given."""
     parent = code.index.parents.get(node)
     if isinstance(parent, ast.BinOp):
         return isinstance(parent.op, ast.Sub | ast.Add)
     if isinstance(parent, ast.AugAssign):
         return isinstance(parent.op, ast.Sub | ast.Add) and parent.value is node
+    if isinstance(parent, ast.Call) and get_callee_name(parent) in _RUNNING and parent.func is not node:
+        return _is_shift(code, scope, _climb_chain(code, parent), seen)
     if isinstance(parent, ast.Call):
         return get_callee_name(parent) in ("sub", "sub_", "isinf", "isfinite", "where") and parent.func is not node
     if isinstance(parent, ast.Assign):
-        return all(_is_name_of_shift(code, scope, target) for target in parent.targets)
+        return all(_is_name_of_shift(code, scope, target, seen) for target in parent.targets)
+    if isinstance(parent, ast.Tuple) and isinstance(node, ast.expr):
+        targets = _find_targets_of(code.index.parents.get(parent), parent.elts.index(node))
+        return bool(targets) and all(_is_name_of_shift(code, scope, target, seen) for target in targets)
     return isinstance(parent, ast.Compare)
 
 
-def _is_name_of_shift(code: ModuleView, scope: Scope, target: ast.expr) -> bool:
+def _find_targets_of(statement: ast.AST | None, place: int) -> list[ast.expr]:
+    """What an assignment of a tuple to tuples gives the names to, of the element at one place."""
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Tuple):
+        return []
+    count = len(statement.value.elts)
+    tuples = [target for target in statement.targets if isinstance(target, ast.Tuple) and len(target.elts) == count]
+    return [target.elts[place] for target in tuples] if len(tuples) == len(statement.targets) else []
+
+
+def _is_name_of_shift(code: ModuleView, scope: Scope, target: ast.expr, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether all reads of a name are shifts; one that is being looked at, by way of others, is taken for one."""
     if isinstance(target, ast.Tuple):
-        return all(_is_name_of_shift(code, scope, part) for part in target.elts)
+        return all(_is_name_of_shift(code, scope, part, seen) for part in target.elts)
     if not isinstance(target, ast.Name):
         return False
+    if target.id in seen:
+        return True
+    seen |= {target.id}
     reads = [node for node in scope.select_nodes(ast.Name) if node.id == target.id and isinstance(node.ctx, ast.Load)]
-    return all(_is_shift(code, scope, _climb_chain(code, node)) for node in reads)
+    return all(_is_shift(code, scope, _climb_chain(code, node), seen) for node in reads)
 
 
 def _is_logged(code: ModuleView, hit: Hit) -> bool:
@@ -218,6 +246,49 @@ def _is_of_sizes(code: ModuleView, hit: Hit) -> bool:
     return members <= _collect_buffers(code, scope)
 
 
+_AVERAGING = frozenset({"mul_", "lerp_"})
+
+
+def _is_moving_average(code: ModuleView, hit: Hit) -> bool:
+    """Whether all that a function does stands under a switch, and moves queries, keys or values towards something.
+
+    What it returns is nothing, or what it has moved: that is the upkeep of a queue or a codebook, and no attention.
+    """
+    block = _get_block(code, hit.node)
+    if block is None:
+        return False
+    rest = [one for one in hit.scope.function.body if block[0] not in ast.walk(one) and not _is_docstring(one)]
+    roots = {_get_root(node) for one in block for node in ast.walk(one) if _moves_on(node)}
+    returned = [one.value for one in rest if isinstance(one, ast.Return) and one.value is not None]
+    return (
+        all(isinstance(one, ast.Return) for one in rest)
+        and bool(roots)
+        and all(name is not None and attention_names.get_role(name) for name in roots)
+        and all(isinstance(value, ast.Name) and value.id in roots for value in returned)
+    )
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _moves_on(node: ast.AST) -> bool:
+    """Whether a node changes a tensor in place."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and get_callee_name(node).endswith("_")
+
+
+def _get_root(node: ast.AST) -> str | None:
+    """The name of what a chain of changes averages in place: ``k`` of ``k.mul_(0.9).add_(new)``; None for another."""
+    called = []
+    while isinstance(node, ast.Call | ast.Attribute):
+        if isinstance(node, ast.Call):
+            called.append(get_callee_name(node))
+            node = node.func
+        else:
+            node = node.value
+    return node.id if isinstance(node, ast.Name) and called and called[-1] in _AVERAGING else None
+
+
 def _collect_tensors(scope: Scope) -> set[str]:
     """The names that hold something computed from what a function is given, sizes apart."""
     instance = get_self_name(scope)
@@ -250,4 +321,5 @@ _KINDS: Mapping[str, tuple[str, Callable[[ModuleView, Hit], bool]]] = {
     "row-maximum": ("note", _is_row_maximum),
     "handed-out": ("note", _is_handed_out),
     "sizes": ("note", _is_of_sizes),
+    "moving-average": ("note", _is_moving_average),
 }
