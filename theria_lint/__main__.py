@@ -17,6 +17,10 @@ def main() -> None:
     from theria_lint.commands import COMMANDS, OWN_ENVIRONMENT, run_named_command
 
     word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if "_THERIA_LINT_COMPLETE" in os.environ:
+        from theria_lint.commands.completion import take_command_out
+
+        word = take_command_out(os.environ) or ""
     if word not in OWN_ENVIRONMENT:
         os.environ["PYTHONSAFEPATH"] = "1"  # for the processes of the static stage, wherever they are not forked
     if word in COMMANDS:

@@ -25,7 +25,7 @@ from theria_lint.errors import UserError, suggest_name
 from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from theria_lint.result import LintReport, Progress
 
@@ -41,6 +41,18 @@ def _split_codes(context: click.Context, parameter: click.Parameter, value: str 
     return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
 
 
+def _complete(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """A function of the module for completion, which is loaded when a shell asks."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+        from theria_lint.commands import completion
+
+        found: list[Any] = getattr(completion, name)(context, parameter, incomplete)
+        return found
+
+    return complete
+
+
 class _MainCommand(PlainCommand):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands that may stand in the place of the first path, then the options."""
@@ -51,7 +63,7 @@ class _MainCommand(PlainCommand):
 
 
 @click.command(cls=_MainCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1)
+@click.argument("paths", nargs=-1, shell_complete=_complete("complete_paths"))
 @click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
 @click.option(
     "--python",
@@ -66,9 +78,19 @@ class _MainCommand(PlainCommand):
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
 @click.option(
-    "--select", metavar="RULES", callback=_split_codes, help="Report only these rules (prefixes, with commas)."
+    "--select",
+    metavar="RULES",
+    callback=_split_codes,
+    shell_complete=_complete("complete_rules"),
+    help="Report only these rules (prefixes, with commas).",
 )
-@click.option("--ignore", metavar="RULES", callback=_split_codes, help="Leave these rules out (prefixes, with commas).")
+@click.option(
+    "--ignore",
+    metavar="RULES",
+    callback=_split_codes,
+    shell_complete=_complete("complete_rules"),
+    help="Leave these rules out (prefixes, with commas).",
+)
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths, in the syntax of .gitignore.")
 @click.option("--respect-gitignore/--no-respect-gitignore", default=None, help="Leave out what git ignores.")
 @click.option("--rule-path", "rule_paths", metavar="DIR", multiple=True, help="More rules of your own.")
@@ -95,7 +117,12 @@ class _MainCommand(PlainCommand):
 @click.option("--isolated", is_flag=True, help="Read no configuration file.")
 @click.option("--show-settings", is_flag=True, help="Print the settings and where each comes from.")
 @click.option("--list-rules", is_flag=True, help="Print the rules.")
-@click.option("--explain", metavar="WORD", help="Explain a rule, a verdict, a disposition or a reason code.")
+@click.option(
+    "--explain",
+    metavar="WORD",
+    shell_complete=_complete("complete_words"),
+    help="Explain a rule, a verdict, a disposition or a reason code.",
+)
 @click.version_option(__version__, "-V", "--version", prog_name="theria-lint", message="%(prog)s %(version)s")
 def run_command_line(paths: tuple[str, ...], **options: Any) -> None:
     """Find attention code that is not safe to differentiate twice, and prove it.

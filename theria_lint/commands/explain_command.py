@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from theria_lint.commands.command_output import PlainCommand, escape_unprintable_output, print_text
+from theria_lint.commands.completion import complete_words
 
 
 @click.command(cls=PlainCommand, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("words", metavar="WORD...", nargs=-1, required=True)
+@click.argument("words", metavar="WORD...", nargs=-1, required=True, shell_complete=complete_words)
 @click.option("--rule-path", "rule_paths", metavar="DIR", multiple=True, help="More rules of your own.")
 @click.option("--config", metavar="FILE", help="This configuration file instead of the nearest.")
 @click.option("--isolated", is_flag=True, help="Read no configuration file.")
