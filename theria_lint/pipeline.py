@@ -36,7 +36,7 @@ def lint_paths(
     unmatched = report_unmatched(scanned, files, settings) if settings.confirm and settings.targets else ()
     errors = sorted([*_report_unlisted(found), *failed, *unmatched], key=_sort_key_of_error)
     notes = [*_make_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
-    report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes))
+    report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes), linted=tuple(files))
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
         from theria_lint.confirm.eligibility import confirm_scanned_files

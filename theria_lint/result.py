@@ -61,8 +61,8 @@ class LintReport:
     ``protections`` names what kept the code that was run in its place, with None where it held, else why it did not.
     ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
     of every (path, cell) with a finding, and of the files that a finding's rewrite changes. ``interrupted``: the user
-    ended the run before every target had run. ``seconds`` says how long the runs of a target took, by path and symbol;
-    what was kept from earlier runs took none.
+    ended the run before every target had run. ``linted`` are the paths of all files, clean ones too.
+    ``seconds`` says how long the runs of a target took, by path and symbol; what was kept from earlier runs took none.
     """
 
     environment: Environment
@@ -78,6 +78,7 @@ class LintReport:
     protections: Mapping[str, str | None] = field(default_factory=dict)
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
     interrupted: bool = False
+    linted: tuple[str, ...] = ()
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
     @property

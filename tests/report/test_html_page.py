@@ -13,7 +13,9 @@ import pytest
 
 from tests.support.html_case import EMPTY, EVIL, REPORT, REWRITTEN, hostile, large
 from theria_lint.model import Rewrite, Span
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report import ReportView, render
+from theria_lint.report.html.evidence_pair import render_evidence
 from theria_lint.report.html.markup import escape_text, render_prose, tag
 from theria_lint.result import LintReport
 
@@ -210,3 +212,28 @@ def test_the_headline_says_what_it_amounts_to() -> None:
     assert headline(safe) == "No target breaks when it is differentiated twice; 1 of 2 targets judged."
     one = replace(REPORT, targets=REPORT.targets[:1], findings=())
     assert headline(one) == "1 of 1 target breaks when differentiated twice; no suspect explains it."
+
+
+def test_what_is_so_with_a_suspect_and_without_it_stands_in_two_columns() -> None:
+    inner = Reason(ReasonCode.NOTHING_MEASURED, {})
+    changes = [{"block": f"∂g_q/∂{name}", "before": 1.0, "after": 2e-9} for name in "qkvWxy"]
+    told = {"target": "a", "alone": False, "verdict": "silent_collapse", "verdict_without": "safe", "changes": changes}
+    pair, rest = render_evidence(
+        Reason(ReasonCode.UNSAFE_WITH_IT, {**told, "reason": inner, "reason_without": Reason(ReasonCode.SKIPPED, {})})
+    )
+    assert pair is not None
+    assert pair.index("With it") < pair.index("silent_collapse") < pair.index("Without it") < pair.index("safe")
+    assert "and 2 more" in pair
+    assert rest.notes == ()
+    assert render_evidence(inner)[0] is None
+
+
+def test_the_page_ends_with_clean_files_and_protections_and_opens_what_is_undecided() -> None:
+    report = replace(REPORT, linted=("clean.py", "kernels/b.py"), protections={"files": None, "calls": "none here"})
+    shown = page_of(report)
+    assert shown.index('id="sources"') < shown.index('id="clean"') < shown.index('id="protections"')
+    assert re.search(r'<section[^>]*id="clean".*?<span class="path">clean\.py</span>', shown, re.DOTALL)
+    for kind in ("item finding unconfirmed", "item finding confirmed", "item target inconclusive"):
+        opened = re.findall(rf'<details[^>]*class="{kind}"[^>]*>', shown)
+        assert all(" open" in start for start in opened), kind
+    assert re.search(r'<details[^>]*class="item finding unconfirmed"', shown)

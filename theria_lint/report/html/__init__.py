@@ -1,7 +1,7 @@
 """``--output-format html``: one self-contained page that needs no network, and no JavaScript to be read.
 
 `page` has the contents, filters and anchors, `sections` the findings and targets, `source_view` the marked source,
-`markup` the escaping.
+`evidence_pair` what a suspect changes, `closing_sections` errors, clean files and protections, `markup` the escaping.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from importlib.resources import files
 
 from theria_lint import __version__
 from theria_lint.report import ReportView
+from theria_lint.report.html.closing_sections import (
+    list_clean_files,
+    render_clean_files,
+    render_protections,
+    render_unchecked,
+)
 from theria_lint.report.html.markup import Markup, join_children, tag
 from theria_lint.report.html.page import PageAnchors, render_contents, render_controls
 from theria_lint.report.html.sections import (
@@ -21,7 +27,6 @@ from theria_lint.report.html.sections import (
     render_legend,
     render_overview,
     render_targets,
-    render_unchecked,
 )
 from theria_lint.report.html.source_view import render_sources
 from theria_lint.result import LintReport
@@ -98,6 +103,10 @@ def _iter_sections(report: LintReport) -> Iterator[PageSection]:
     if report.errors or report.unused_ignores:
         count = len(report.errors) + len(report.unused_ignores)
         yield "unchecked", "Errors and warnings", count, render_unchecked(report)
+    if clean := list_clean_files(report):
+        yield "clean", "Clean files", len(clean), render_clean_files(clean)
+    if report.protections:
+        yield "protections", "Protections", len(report.protections), render_protections(report)
 
 
 def _render_section(anchor: str, title: str, count: int | None, content: Markup) -> Markup:

@@ -64,7 +64,7 @@ def _render_attribute(key: str, value: Attribute) -> str:
 _VERDICT_GLYPHS = {
     Verdict.SILENT_COLLAPSE: "\u2205",
     Verdict.SILENT_CORRUPTION: "\u2260",
-    Verdict.FIRST_ORDER_ONLY: "1",
+    Verdict.FIRST_ORDER_ONLY: "\u2460",
     Verdict.HARD_STRUCTURAL: "\u2715",
     Verdict.SAFE: "\u2713",
     Verdict.INCONCLUSIVE: "?",

@@ -13,7 +13,15 @@ from theria_lint.report.style import format_count
 def render_message(name: str, message: Message, helps: Sequence[str]) -> Markup:
     """What is told of a reason: the head under a name, notes, and what helps, blocks to paste as they are."""
     rows = [(name, render_prose(message.head)), *(("Note", render_prose(note)) for note in message.notes)]
-    rows += [("Help", _render_help(text)) for text in helps]
+    return _render_rows([*rows, *(("Help", _render_help(text)) for text in helps)])
+
+
+def render_helps(helps: Sequence[str]) -> Markup:
+    """What helps, in rows as those of a message."""
+    return _render_rows([("Help", _render_help(text)) for text in helps])
+
+
+def _render_rows(rows: Sequence[tuple[str, Markup]]) -> Markup:
     return tag("dl", *(tag("div", tag("dt", term), tag("dd", words)) for term, words in rows), class_="told")
 
 

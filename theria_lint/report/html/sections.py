@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from theria.verdicts import COTANGENT, Verdict, variable
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.report.grid import DerivativeGrid, GridCell
+from theria_lint.report.html.evidence_pair import render_evidence
 from theria_lint.report.html.markup import (
     DISPOSITIONS,
     STATES,
@@ -21,7 +22,7 @@ from theria_lint.report.html.markup import (
     render_sign,
     tag,
 )
-from theria_lint.report.html.message_rows import iter_maml_figures, render_message
+from theria_lint.report.html.message_rows import iter_maml_figures, render_helps, render_message
 from theria_lint.report.html.page import PageAnchors, join_values
 from theria_lint.report.html.source_view import render_excerpt, render_line_link
 from theria_lint.report.patch import iter_diff_rows
@@ -29,7 +30,7 @@ from theria_lint.report.run_words import AS_IT_IS, describe_maml
 from theria_lint.report.sentences import compose_message, say, say_all
 from theria_lint.report.style import format_count, format_place
 from theria_lint.report.summary import is_accepted, list_unexplained_targets
-from theria_lint.result import LintError, LintReport
+from theria_lint.result import LintReport
 
 
 def render_overview(report: LintReport) -> Markup:
@@ -109,8 +110,6 @@ def _render_environment(report: LintReport) -> Markup:
         ("suspects", str(len(report.findings))),
         ("silenced", ", ".join(f"{count} {how}" for count, how in silenced if count) or None),
         *versions,
-        ("protections that held", ", ".join(name for name, why in report.protections.items() if why is None)),
-        ("protections missing", "; ".join(f"{name} ({why})" for name, why in report.protections.items() if why)),
     )
 
 
@@ -120,24 +119,12 @@ def _render_notes(report: LintReport) -> Markup | None:
     return tag("ul", *(tag("li", render_prose(note)) for note in notes), class_="notes") if notes else None
 
 
-def render_unchecked(report: LintReport) -> Markup:
-    """What kept a file from being checked, and ignore comments that cover nothing."""
-    notices = [*_render_notices(report.errors, "error"), *_render_notices(report.unused_ignores, "warning")]
-    return tag("ul", *notices, class_="notices")
-
-
-def _render_notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
-    for notice in notices:
-        where = render_path(format_place(notice.path, notice.cell, notice.line, None))
-        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", render_prose(say(notice.reason))))
-
-
-# So many findings are shown open; of more, none is.
-_MAX_OPEN_FINDINGS = 25
+# So many findings of a disposition, or inconclusive targets, are shown open; of more, none is.
+_MOST_OPEN = 25
 
 
 def render_findings(anchors: PageAnchors) -> Markup:
-    """Confirmed ones first and open, as long as they are few; cleared ones last."""
+    """Confirmed ones first, then those that nobody could decide, open as long as they are few; cleared ones last."""
     return join_children(*(_render_finding_group(anchors, kind) for kind in DISPOSITIONS))
 
 
@@ -145,7 +132,7 @@ def _render_finding_group(anchors: PageAnchors, kind: Disposition) -> Markup | N
     here = [finding for finding in anchors.findings if finding.disposition is kind]
     if not here:
         return None
-    is_open = kind is Disposition.CONFIRMED and len(here) <= _MAX_OPEN_FINDINGS
+    is_open = kind is not Disposition.CLEARED and len(here) <= _MOST_OPEN
     head = tag("h3", f"{kind.value.capitalize()} ", tag("span", str(len(here)), class_="count"))
     says = tag("p", DISPOSITIONS[kind][1], class_="soft")
     return tag("div", head, says, *(_render_finding(anchors, finding, is_open) for finding in here), class_="group")
@@ -183,8 +170,10 @@ def _render_finding_body(anchors: PageAnchors, finding: Finding) -> Iterator[Mar
     suspect = finding.suspect
     yield tag("p", render_prose(suspect.message), class_="message")
     yield render_excerpt(anchors, finding)
-    told = compose_message(finding.reason)
-    yield render_message("Evidence", told, (suspect.remedy.rstrip("."), *told.helps))
+    pair, told = render_evidence(finding.reason)
+    yield render_message("Evidence", told, ())
+    yield pair
+    yield render_helps((suspect.remedy.rstrip("."), *told.helps))
     if finding.rewrite:
         first = anchors.get_first_with_rewrite(finding)
         yield render_rewrite(finding.rewrite, anchors.report) if first is finding else _link_to_rewrite(anchors, first)
@@ -243,10 +232,17 @@ def _render_diff_line(line: str) -> Markup:
 def render_targets(anchors: PageAnchors) -> Markup:
     """The worst verdicts first."""
     alone = {id(result) for result in list_unexplained_targets(anchors.report)}
-    return join_children(*(_render_target(anchors, result, id(result) in alone) for result in anchors.targets))
+    undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in anchors.targets)
+    few = undecided <= _MOST_OPEN
+    return join_children(
+        *(
+            _render_target(anchors, result, id(result) in alone, few and result.verdict is Verdict.INCONCLUSIVE)
+            for result in anchors.targets
+        )
+    )
 
 
-def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> Markup:
+def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool, is_open: bool) -> Markup:
     kinds = anchors.list_kinds_of(result)
     worst = next((run for run in result.runs if run.verdict is result.verdict and run.blocks), None)
     head = tag(
@@ -260,6 +256,7 @@ def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool) -> M
         head,
         tag("div", *_render_target_body(anchors, result, alone), class_="body"),
         id=anchors.get_target_anchor(result),
+        open=is_open,
         class_=f"item target {result.verdict.value}",
         data_kind="target",
         data_verdict=result.verdict.value,
