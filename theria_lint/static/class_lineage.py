@@ -34,6 +34,8 @@ _RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
 _MOST_ANCESTORS = 200
 CALL_ENTRIES = ("forward", "__call__")
 CONTEXT_ENTRY = "__enter__"
+# Methods that run without being named.
+UNNAMED_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, CONTEXT_ENTRY})
 
 
 def get_bases(scope: Scope) -> tuple[str, ...]:

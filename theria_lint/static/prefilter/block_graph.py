@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
@@ -19,10 +18,7 @@ from theria_lint.static.prefilter.entry_points import (
     takes_softmax,
 )
 from theria_lint.static.prefilter.textual_names import find_word
-from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, ModuleBlocks, TopLevelBlock
-
-_DEFINED = re.compile(r"(?:def|class)[ \t]+(\w+)")
-
+from theria_lint.static.prefilter.top_level_blocks import DEFINED, IDENTIFIER, ModuleBlocks, TopLevelBlock
 
 # So many names are looked for in the text; then every block is asked once for all that it mentions.
 _FEW_NAMES = 32
@@ -171,7 +167,7 @@ class BlockGraph:
         """The blocks that define a name, at whatever level."""
         table: dict[str, list[TopLevelBlock]] = {}
         for block in self.blocks.all:
-            for name in dict.fromkeys((*block.names, *_DEFINED.findall(block.text))):
+            for name in dict.fromkeys((*block.names, *DEFINED.findall(block.text))):
                 table.setdefault(name, []).append(block)
         return table
 
@@ -242,7 +238,7 @@ class BlockGraph:
         return any(map(names_attention, given)) or any(map(self._may_name_attention, given))
 
     def _may_name_attention(self, name: str) -> bool:
-        """Whether a way leads to a chunk that defines a name."""
+        """Whether a way leads to a block that defines a name."""
         if name not in self._named:
             self._named[name] = any(map(self.has_way, self._defining.get(name, ())))
         return self._named[name]

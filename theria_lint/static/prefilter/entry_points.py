@@ -11,9 +11,8 @@ from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
 from theria_lint.static.dataflow import NORMALISERS, PRODUCTS, REDUCERS
 from theria_lint.static.gradient_calls import GRADIENT_NAMES
-from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, INNER, TopLevelBlock
+from theria_lint.static.prefilter.top_level_blocks import DEFINED, DEFINED_CLASS, IDENTIFIER, INNER, TopLevelBlock
 
-_CLASS = re.compile(r"class[ \t]+(\w+)")
 _SIGNATURE = re.compile(r"[^()]*(?:\((?:[^()]|\([^()]*\))*\)[^()]*)*\)")
 _LAMBDA = re.compile(r"lambda\b([^:]*):")
 # The end of what stands in front of a lambda that is given a name.
@@ -26,7 +25,6 @@ _ALIAS = re.compile(r"as(?<=[\s\\]as)[\s\\]+(\w+)")
 _LAST_NAME = re.compile(r"\w+(?=[\s\\]+\Z)")
 _ATTENDING_HINTS = ("attn", "attention", "sdpa", "mha", "mqa", "gqa", "mla", "attend", "transformer")
 _ATTENDING_CALL = re.compile(rf"(?:{'|'.join(_ATTENDING_HINTS)})\w*[\s\\]*\(")
-_DEFINED_NAME = re.compile(r"(?:def|class)[ \t]+(\w+)")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 # The literal comes first: the engine then skips to it instead of trying every place.
 _GRADIENT_CALLS = tuple((name, re.compile(rf"{name}(?<!\w{name})[\s\\]*\(")) for name in sorted(GRADIENT_NAMES))
@@ -48,7 +46,6 @@ _RENAMED = re.compile(r"[\s\\]+as[\s\\]+(\w+)")
 _ASSIGNED_TO = re.compile(r"[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=")
 _CALLED = re.compile(r"[\s\\]*\(")
 _ONE_FUNCTION = re.compile(r"\s*(?:@[^\n]*\s+)*(?:async[ \t]+)?def\b")
-_NESTED = re.compile(r"(?<!\w)(?:def|class)[ \t]")
 _SOFTMAX_CALL = re.compile(r"softmax\w*[\s\\)]*\(", re.IGNORECASE)
 _PRODUCT_CALL = re.compile(rf"@(?!=)|(?<!\w)(?:{'|'.join(sorted(PRODUCTS))})\(")
 
@@ -58,7 +55,7 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
     text = block.text
     if block.body is not None:
         return False
-    if any(map(attention_names.is_attention_class_name, _CLASS.findall(text))) or names_multihead(text):
+    if any(map(attention_names.is_attention_class_name, DEFINED_CLASS.findall(text))) or names_multihead(text):
         return True
     if ("MessagePassing" in text and takes_softmax(text)) or _may_write_memory(text):
         return True
@@ -68,7 +65,7 @@ def may_be_entry_point(block: TopLevelBlock) -> bool:
     if any(_may_be_attention(text, match, match.start() in methods) for match in INNER.finditer(text)):
         return True
     tests = [test for test in _COMPUTING if test(text)]
-    return bool(tests) and any(test(piece) for piece in block.split_pieces() for test in tests)
+    return bool(tests) and any(test(piece.text) for piece in block.get_pieces() for test in tests)
 
 
 def names_multihead(text: str) -> bool:
@@ -110,7 +107,7 @@ def _may_write_memory(text: str) -> bool:
     """Whether a function of a text may take gradients of a memory."""
     if not may_take_gradients(text):
         return False
-    if any(map(attention_names.is_memory_name, _DEFINED_NAME.findall(text))):
+    if any(map(attention_names.is_memory_name, DEFINED.findall(text))):
         return True
     return {"k", "v"} <= attention_names.collect_roles(_VARIABLE.findall(text))
 
@@ -246,13 +243,13 @@ def may_make_weights(block: TopLevelBlock) -> bool:
     """Whether a function of the block may take a softmax of a product, and no product behind it."""
     if not takes_softmax(block.text) or not count_products(block.text):
         return False
-    return any(map(_may_end_in_softmax, block.split_pieces()))
+    return any(_may_end_in_softmax(piece.text) for piece in block.get_pieces())
 
 
 def _may_end_in_softmax(text: str) -> bool:
     if not takes_softmax(text) or not count_products(text):
         return False
-    if not _ONE_FUNCTION.match(text) or len(_NESTED.findall(text)) > 1:
+    if not _ONE_FUNCTION.match(text) or len(DEFINED.findall(text)) > 1:
         return True
     calls = list(_SOFTMAX_CALL.finditer(text))
     return bool(calls) and _PRODUCT_CALL.search(text, find_statement_end(text, calls[-1].start())) is None

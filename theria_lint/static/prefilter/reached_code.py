@@ -1,36 +1,27 @@
-"""What attention code may run, method by method: a class is not run as a whole because one of its methods is."""
+"""Follow names from attention code to what it may run, method by method."""
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
-from theria_lint.static.class_lineage import (
-    CALL_ENTRIES,
-    CONTEXT_ENTRY,
-    FUNCTION_ENTRIES,
-    MESSAGE_STEPS,
-    MULTIHEAD_STEPS,
-)
+from theria_lint.static.class_lineage import UNNAMED_ENTRIES
 from theria_lint.static.prefilter.block_graph import BlockGraph
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point, may_take_gradients, names_multihead
-from theria_lint.static.prefilter.textual_names import find_word
-from theria_lint.static.prefilter.top_level_blocks import IDENTIFIER, TopLevelBlock
+from theria_lint.static.prefilter.textual_names import NEAR, find_word
+from theria_lint.static.prefilter.top_level_blocks import (
+    DEFINED,
+    DEFINED_CLASS,
+    IDENTIFIER,
+    CodePiece,
+    TopLevelBlock,
+)
 
-# Methods that run without being named.
-ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, CONTEXT_ENTRY})
 INIT = "__init__"
-_DEFINED = re.compile(r"(?<!\w)(?:def|class)[ \t]+(\w+)")
-_DEFINITION = re.compile(r"(?:async[ \t]+)?def[ \t]+(\w+)")
-_DECORATED = re.compile(r"\n[ \t]*(?=@|def\b|async\b|class\b)")
-_CLASS = re.compile(r"(?<!\w)class[ \t]+(\w+)")
-_ASSIGNED = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 # In a module of more statements and definitions blocks are followed as a whole: to ask this of each may take long.
 _MOST_STATEMENTS = 2000
 # After so many searches of the text for a name everything is followed in one go.
@@ -42,22 +33,7 @@ _OF_SUPER = re.compile(r"super[\s\\]*\([^()]*\)[\s\\]*\.[\s\\]*(\w+)")
 # Decorators, one of which switches recording off.
 _SWITCHED_OFF = re.compile(r"\s*(?:@[^\n]*\n\s*)*?@[\w.]*(?:no_grad|inference_mode)\b")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\]*\.\Z")
-# As far back as the owner of a member is looked for.
-_NEAR = 120
 _MEMBER = re.compile(r"\.(\w+)[\s\\]*=(?!=)")
-
-
-@dataclass(eq=False, slots=True)
-class CodePiece:
-    """A statement in a class's body, or all of a block that is no class with methods.
-
-    ``method`` is what it defines, if it is a method; ``names`` are those and what else it defines.
-    """
-
-    block: TopLevelBlock
-    text: str
-    method: str | None
-    names: frozenset[str]
 
 
 class ReachedCode:
@@ -65,8 +41,6 @@ class ReachedCode:
 
     def __init__(self, graph: BlockGraph) -> None:
         self._graph = graph
-        self._pieces: dict[TopLevelBlock, list[CodePiece]] = {}
-        self._starts: dict[TopLevelBlock, list[int]] = {}
         self._searches = 0
         self._running: dict[CodePiece, bool] = {}
         self._roots: dict[tuple[TopLevelBlock, bool], set[CodePiece]] = {}
@@ -76,20 +50,16 @@ class ReachedCode:
     def find_running(self, block: TopLevelBlock, offset: int) -> list[CodePiece]:
         """The pieces that have to run for the code at a place to count, as far as they may run."""
         if not self._is_told_apart:
-            return [CodePiece(block, block.text, None, block.names)] if self._graph.has_way(block) else []
-        piece = self._find_piece(block, offset)
+            return [CodePiece(block, block.text, is_statement=False)] if self._graph.has_way(block) else []
+        piece = block.find_piece(offset)
         found = [piece]
-        if self._is_class(block) and piece.method in (None, INIT):
+        if block.is_class() and piece.method in (None, INIT):
             found += self._list_instance_entries(block)
         return list(filter(self._may_run, found))
 
     @cached_property
     def _is_told_apart(self) -> bool:
         return len(self._graph.blocks.all) + self._graph.blocks.masked.count("def ") <= _MOST_STATEMENTS
-
-    def _find_piece(self, block: TopLevelBlock, offset: int) -> CodePiece:
-        pieces = self._split_block(block)
-        return pieces[bisect_right(self._starts[block], offset - block.begin)] if len(pieces) > 1 else pieces[0]
 
     def _may_run(self, piece: CodePiece) -> bool:
         """Whether a way may lead to a piece from attention code, or from what runs some."""
@@ -122,7 +92,7 @@ class ReachedCode:
     def _list_names_in_use(self, piece: CodePiece) -> set[str]:
         """The names whose use may run a piece: its own, and those of the classes whose instances run it."""
         names = set(piece.names)
-        if self._is_class(piece.block) and not piece.names.isdisjoint(ENTRIES):
+        if piece.block.is_class() and not piece.names.isdisjoint(UNNAMED_ENTRIES):
             names.update(*(heir.names for heir in self._graph.collect_heirs(piece.block)))
         return names
 
@@ -134,11 +104,11 @@ class ReachedCode:
                 block = self._graph.blocks.find_block_at(place)
                 if block is None or self._is_definition(block, place):
                     continue
-                piece = self._find_piece(block, place)
+                piece = block.find_piece(place)
                 if not self._is_of_module(piece, place):
                     continue
                 yield piece
-                if self._is_class(block):
+                if block.is_class():
                     members = self._collect_members(block)
                     names += [attr for attr in members if used in members[attr] and attr not in names]
 
@@ -147,12 +117,12 @@ class ReachedCode:
         masked = self._graph.blocks.masked
         if masked.startswith(("def ", "def\t"), max(0, place - 4)) or masked.startswith("class ", max(0, place - 6)):
             return True
-        return self._is_class(block) and place < block.begin + _find_header_end(block.text)
+        return block.is_class() and place < block.begin + _find_header_end(block.text)
 
     def _is_of_module(self, piece: CodePiece, place: int) -> bool:
         """Whether the name at a place stands alone, or is a member of the instance or of something of the module."""
         masked = self._graph.blocks.masked
-        before = masked[max(0, place - _NEAR) : place].rstrip()
+        before = masked[max(0, place - NEAR) : place].rstrip()
         if not before.endswith("."):
             return True
         owner = _OWNER.search(before)
@@ -179,7 +149,7 @@ class ReachedCode:
     def _leading(self) -> set[CodePiece]:
         """The pieces that lead to attention code, of this file or of another."""
         blocks = filter(self._graph.begins_attention, {piece.block for piece in self._reached})
-        return self._collect_above(piece for block in blocks for piece in self._split_block(block))
+        return self._collect_above(piece for block in blocks for piece in block.get_pieces())
 
     def _collect_above(self, pieces: Iterable[CodePiece]) -> set[CodePiece]:
         """Some pieces, and those from which names lead there."""
@@ -188,7 +158,7 @@ class ReachedCode:
         while stack:
             piece = stack.pop()
             names = set(piece.names)
-            if self._is_class(piece.block) and not piece.names.isdisjoint(ENTRIES):
+            if piece.block.is_class() and not piece.names.isdisjoint(UNNAMED_ENTRIES):
                 names.update(*(heir.names for heir in self._graph.collect_heirs(piece.block)))
             for name in names:
                 for user in self._saying.get(name, ()):
@@ -210,8 +180,8 @@ class ReachedCode:
     def _list_instance_entries(self, block: TopLevelBlock) -> list[CodePiece]:
         """What may run when an instance of a class or of an heir is called, be it inherited."""
         line = {owner for heir in self._graph.collect_heirs(block) for owner in self._graph.collect_line(heir)}
-        pieces = (piece for owner in line for piece in self._split_block(owner))
-        return [piece for piece in pieces if not piece.names.isdisjoint(ENTRIES)]
+        pieces = (piece for owner in line for piece in owner.get_pieces())
+        return [piece for piece in pieces if not piece.names.isdisjoint(UNNAMED_ENTRIES)]
 
     @cached_property
     def _reached(self) -> set[CodePiece]:
@@ -256,7 +226,7 @@ class ReachedCode:
         """The pieces of a block that may attend, or differentiate what they are given; or those that may be callers."""
         if (block, attends) not in self._roots:
             find = self._iter_attending if attends else self._iter_callers
-            self._roots[block, attends] = set(find(block, self._split_block(block)))
+            self._roots[block, attends] = set(find(block, block.get_pieces()))
         return self._roots[block, attends]
 
     def _iter_attending(self, block: TopLevelBlock, pieces: Iterable[CodePiece]) -> Iterator[CodePiece]:
@@ -265,29 +235,29 @@ class ReachedCode:
         line = self._graph.collect_line(block)
         if not any(map(self._graph.is_entry_point, line)):
             return
-        if not self._is_class(block):
+        if not block.is_class():
             yield from () if block.named and _is_test(block, pieces) else pieces
             return
         every = any(names_multihead(owner.text) for owner in line)
         for piece in pieces:
             held = piece.method is not None and len(piece.names) > 1
-            named = held or (every and piece.method not in (None, INIT)) or not piece.names.isdisjoint(ENTRIES)
+            named = held or (every and piece.method not in (None, INIT)) or not piece.names.isdisjoint(UNNAMED_ENTRIES)
             if named or may_method_be_entry_point(piece.text) or self._graph.may_use_operation(piece.text):
                 yield piece
 
     def _iter_callers(self, block: TopLevelBlock, pieces: Iterable[CodePiece]) -> Iterator[CodePiece]:
         for piece in pieces:
-            if not self._is_class(block):
-                held = not block.named or "lambda" in piece.text or _CLASS.search(piece.text) is not None
+            if not block.is_class():
+                held = not block.named or "lambda" in piece.text or DEFINED_CLASS.search(piece.text) is not None
                 if held or (
                     not _is_test(block, pieces) and (len(piece.names) > 1 or _may_be_caller(piece, block.names))
                 ):
                     yield piece
-            elif piece.method in ENTRIES:
+            elif piece.method in UNNAMED_ENTRIES:
                 if _may_be_caller(piece, block.names):
                     yield piece
             elif piece.method is None:
-                if piece.names & ENTRIES or "lambda" in piece.text or _DEFINED.search(piece.text) is not None:
+                if piece.names & UNNAMED_ENTRIES or "lambda" in piece.text or DEFINED.search(piece.text) is not None:
                     yield piece
             elif not all(map(attention_names.is_bystander_name, piece.names - {piece.method})):
                 yield piece
@@ -296,17 +266,12 @@ class ReachedCode:
     def _takes_gradients(self) -> bool:
         return may_take_gradients(self._graph.blocks.masked)
 
-    def _is_class(self, block: TopLevelBlock) -> bool:
-        return block.named and (
-            bool(block.bases) or bool(block.get_statement_starts()) or block.text.startswith("class")
-        )
-
     @cached_property
     def _by_name(self) -> dict[str, list[CodePiece]]:
         """The pieces that define a name."""
         table: dict[str, list[CodePiece]] = {}
         for block in self._graph.blocks.all:
-            for piece in self._split_block(block):
+            for piece in block.get_pieces():
                 for name in piece.names:
                     table.setdefault(name, []).append(piece)
         return table
@@ -315,25 +280,9 @@ class ReachedCode:
         """What may run when a name is used: what is defined by it; of a class what runs without being named."""
         yield from self._by_name.get(name, ())
         for block in self._graph.blocks.by_name.get(name, ()):
-            if self._is_class(block):
+            if block.is_class():
                 for owner in self._graph.collect_line(block):
-                    yield from (piece for piece in self._split_block(owner) if not piece.names.isdisjoint(ENTRIES))
-
-    def _list_starts(self, block: TopLevelBlock) -> list[int]:
-        """Where the pieces of a class begin, but for the first: a decorator belongs to what it decorates."""
-        starts = block.get_statement_starts()
-        return [start for before, start in pairwise([-1, *starts]) if before < 0 or block.text[before] != "@"]
-
-    def _split_block(self, block: TopLevelBlock) -> list[CodePiece]:
-        if block not in self._pieces:
-            starts = self._starts[block] = self._list_starts(block)
-            if starts:
-                bounds = pairwise([0, *starts, len(block.text)])
-                self._pieces[block] = [_make_piece(block, block.text[start:end]) for start, end in bounds]
-            else:
-                names = block.names | frozenset(_DEFINED.findall(block.text))
-                self._pieces[block] = [CodePiece(block, block.text, None, names)]
-        return self._pieces[block]
+                    yield from (piece for piece in owner.get_pieces() if not piece.names.isdisjoint(UNNAMED_ENTRIES))
 
     def _collect_members(self, block: TopLevelBlock) -> dict[str, set[str]]:
         """The names that a class says where it assigns an attribute."""
@@ -382,17 +331,3 @@ def _get_value(text: str, place: int) -> str:
     ):
         return line
     return text[place : find_statement_end(text, place)]
-
-
-def _make_piece(block: TopLevelBlock, text: str) -> CodePiece:
-    start = 0
-    while text.startswith("@", start):
-        found = _DECORATED.search(text, start)
-        if found is None:
-            break
-        start = found.end()
-    match = _DEFINITION.match(text, start)
-    if match is not None:
-        is_alone = text.find("def ", match.end()) < 0 and "class" not in text
-        return CodePiece(block, text, match[1], frozenset([match[1]] if is_alone else _DEFINED.findall(text)))
-    return CodePiece(block, text, None, frozenset([*_DEFINED.findall(text), *_ASSIGNED.findall(text)]))

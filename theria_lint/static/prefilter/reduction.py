@@ -14,20 +14,14 @@ from functools import cached_property
 
 from theria_lint.rules.loader import RuleSet
 from theria_lint.static import attention_names
-from theria_lint.static.class_lineage import (
-    CALL_ENTRIES,
-    CONTEXT_ENTRY,
-    FUNCTION_ENTRIES,
-    MESSAGE_STEPS,
-    MULTIHEAD_STEPS,
-)
+from theria_lint.static.class_lineage import UNNAMED_ENTRIES
 from theria_lint.static.dataflow import METADATA
 from theria_lint.static.gradient_calls import GRADIENT_NAMES
 from theria_lint.static.prefilter.block_graph import BlockGraph, list_given_names
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point
-from theria_lint.static.prefilter.reached_code import CodePiece, ReachedCode
-from theria_lint.static.prefilter.textual_names import find_word, mask_source
-from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
+from theria_lint.static.prefilter.reached_code import INIT, ReachedCode
+from theria_lint.static.prefilter.textual_names import NEAR, find_word, mask_source
+from theria_lint.static.prefilter.top_level_blocks import CodePiece, ModuleBlocks, TopLevelBlock
 from theria_lint.static.prefilter.triggers import INNER_LOOPS, Triggers, find_words, get_triggers
 from theria_lint.static.scopes import NameTable
 
@@ -163,15 +157,11 @@ _DECORATOR = "once_differentiable"
 HOOKS = ("register_", "saved_tensors_hooks")
 # Words that only count beside another.
 _BESIDE = {"requires_grad_": ("detach", "False")}
-# Methods that run without being named.
-_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, CONTEXT_ENTRY})
 _FUNCTION_NAME = re.compile(r"def[ \t]+(\w+)")
 _WORD = re.compile(r"\w+")
 # Up to so many methods a search of the text for each is quicker than a look at every word.
 _FEW_METHODS = 32
 _DEFINES = re.compile(r"def[ \t]+$")
-_INIT = "__init__"
-_NEAR = 120
 # The first argument of a call, as long as it holds no call of a call.
 _ARGUMENT = re.compile(r"\w+\(((?:[^(),\[\]{}]|\((?:[^()]|\([^()]*\))*\)|\[[^\[\]]*\])*)[,)]")
 _NAME = re.compile(r"(?<![\w.])([^\W\d]\w*)(?:[ \t]*\.[ \t]*(\w+))?")
@@ -189,7 +179,7 @@ class TriggerFilter:
         self._blocks = graph.blocks
         self.reached = ReachedCode(graph)
         self._wanted = wanted
-        self._running: dict[tuple[str, str], bool] = {}
+        self._running: dict[CodePiece, bool] = {}
         self._said: dict[tuple[TopLevelBlock, tuple[str, ...]], bool] = {}
 
     def may_be_suspect(self, block: TopLevelBlock, offset: int, word: str) -> bool:
@@ -215,7 +205,7 @@ class TriggerFilter:
         return word in self._wanted.anywhere and self._may_take_attention(block, offset)
 
     def _says(self, block: TopLevelBlock, words: tuple[str, ...]) -> bool:
-        """Whether a chunk says one of some words; asked for every trigger in it."""
+        """Whether a block says one of some words; asked for every trigger in it."""
         if (block, words) not in self._said:
             self._said[block, words] = any(word in block.text for word in words)
         return self._said[block, words]
@@ -223,7 +213,7 @@ class TriggerFilter:
     def _may_take_attention(self, block: TopLevelBlock, offset: int) -> bool:
         """Whether the call at a place may be given attention code: a `partial` of it anywhere."""
         start = offset - block.begin
-        return "partial" in block.text[max(0, start - _NEAR) : start] or self._graph.may_take_attention(block, offset)
+        return "partial" in block.text[max(0, start - NEAR) : start] or self._graph.may_take_attention(block, offset)
 
     def _may_convert_tensor(self, offset: int) -> bool:
         """Whether the first argument of the call at a place can be computed from a tensor, and be no size."""
@@ -235,22 +225,23 @@ class TriggerFilter:
 
     def _may_run_method(self, offset: int, word: str) -> bool:
         """Whether the method around a place can be attention code: it is an entry, or named, or looks like it."""
-        method = self._blocks.find_method_at(offset)
-        if method is None or method[0] in _ENTRIES:
+        piece = self._blocks.find_piece_at(offset)
+        if piece is None or piece.method is None or piece.method in UNNAMED_ENTRIES:
             return True
-        if method[0] == _INIT:
+        if piece.method == INIT:
             return word.startswith(HOOKS) or word in self._wanted.construction or self._runs_inits
-        if method not in self._running:
-            self._running[method] = self._is_method_named(method) or may_method_be_entry_point(method[1])
-        return self._running[method]
+        if piece not in self._running:
+            named = self._is_named_elsewhere(piece, piece.method)
+            self._running[piece] = named or may_method_be_entry_point(piece.text)
+        return self._running[piece]
 
-    def _is_method_named(self, method: tuple[str, str]) -> bool:
+    def _is_named_elsewhere(self, piece: CodePiece, method: str) -> bool:
         """Whether the module says the name of a method, other than to define it and in the method itself."""
         if len(self._running) < _FEW_METHODS:
-            places: Iterator[int] = filter(self._is_mention, find_word(self._blocks.masked, method[0]))
+            places: Iterator[int] = filter(self._is_mention, find_word(self._blocks.masked, method))
         else:
-            places = iter(self._mentions.get(method[0], ()))
-        return any(self._blocks.find_method_at(place) != method for place in places)
+            places = iter(self._mentions.get(method, ()))
+        return any(self._blocks.find_piece_at(place) is not piece for place in places)
 
     def _is_mention(self, place: int) -> bool:
         """Whether the word at a place is not what a definition there defines."""
@@ -268,11 +259,11 @@ class TriggerFilter:
     @cached_property
     def _runs_inits(self) -> bool:
         """Whether anything but another ``__init__`` may run one, or one may itself be attention code."""
-        return any(map(self._may_run_init, find_word(self._blocks.masked, _INIT)))
+        return any(map(self._may_run_init, find_word(self._blocks.masked, INIT)))
 
     def _may_run_init(self, place: int) -> bool:
-        method = self._blocks.find_method_at(place)
-        return method is None or method[0] != _INIT or may_method_be_entry_point(method[1])
+        piece = self._blocks.find_piece_at(place)
+        return piece is None or piece.method != INIT or may_method_be_entry_point(piece.text)
 
 
 def _is_inner_loop(name: str) -> bool:

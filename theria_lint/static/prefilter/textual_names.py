@@ -37,8 +37,8 @@ _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\)]*\.[\s\\]*$")
 _ASSIGNED = re.compile(r"[ \t]*=[ \t]*([A-Za-z_][\w.]*)(?:[ \t]*(?:\n|;|$)|[ \t]+(if\b|or\b))")
 _PATH = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
 _CONSTANTS = ("None", "True", "False")
-# As far back as the owner of a word, or the module of an import, is looked for.
-_NEAR = 120
+# As far back as the owner of a word or of a member, or the module of an import, is looked for.
+NEAR = 120
 _SPACE = " \t\r\n\\"
 
 
@@ -56,7 +56,7 @@ def find_member(text: str, word: str) -> Iterator[int]:
     """Where a text holds a word behind a dot: ``x.word``, ``x. word``."""
     for start in find_word(text, word):
         before = text[start - 1 : start]
-        if before == "." or (before in _SPACE and text[max(0, start - _NEAR) : start].rstrip(_SPACE).endswith(".")):
+        if before == "." or (before in _SPACE and text[max(0, start - NEAR) : start].rstrip(_SPACE).endswith(".")):
             yield start
 
 
@@ -80,7 +80,7 @@ class TextualNames:
             self._held[owners] = any(owner in masked for owner in owners)
         if not self._held[owners]:
             return False
-        near = masked[max(0, start - _NEAR) : start]
+        near = masked[max(0, start - NEAR) : start]
         if not near.rstrip(_SPACE).endswith("."):
             return self._is_bound(word, owners)
         owner = _OWNER.search(near)
@@ -111,7 +111,7 @@ class TextualNames:
         """What each import statement says in front of ``import``, and behind it, with single blanks between words."""
         masked = self._masked
         return [
-            (masked[max(0, found.start() - _NEAR) : found.start()], " ".join(found[1].replace("\\", " ").split()))
+            (masked[max(0, found.start() - NEAR) : found.start()], " ".join(found[1].replace("\\", " ").split()))
             for found in _IMPORT.finditer(masked)
         ]
 
