@@ -86,7 +86,7 @@ FUNCTION_PARAMETERS = ATTENTION_PARAMETERS | {"fn", "func", "f", "function", "in
 # Sizes and positions by the names that people give them: no derivative flows through those.
 _SIZE = re.compile(
     r"(^|_)(len|lens|length|lengths|seqlen|seqlens|idx|index|indices|mask|masks|num|count|counts|pos|position|positions|"
-    r"size|sizes|rng|seed|state|philox|heads?|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
+    r"size|sizes|rng|seed|philox|heads?|step|steps|offset|offsets|cu|ids?|shape|shapes|stride|grid|level|levels|batch|causal|dim|dims)(_|s?$)"
 )
 
 

@@ -25,11 +25,18 @@ DISCRETE = make_word_set(
     "argmax argmin argsort any all nonzero eq ne lt gt le ge isnan isinf isfinite bool long int bincount unique "
     "count_nonzero searchsorted sum_mask len isinstance range id hasattr getattr"
 )
-# Arguments of these are sizes and positions: what they take influences no derivative.
+# What these are given beside a tensor are sizes and positions: what they take influences no derivative.
 _SHAPERS = make_word_set(
-    "view reshape expand repeat arange zeros ones empty full new_zeros new_empty new_ones permute transpose split "
-    "chunk unsqueeze squeeze narrow range unflatten flatten tile pad print debug info warning log linspace"
+    "view reshape expand repeat permute transpose split chunk unsqueeze squeeze narrow unflatten flatten tile pad"
 )
+# What these are given becomes a size, or goes into a log.
+_MAKERS = make_word_set(
+    "arange zeros ones empty full new_zeros new_empty new_ones range linspace print debug info warning log"
+)
+# By these names people know the modules whose functions take a tensor first: in `torch.reshape(x, sizes)`.
+_LIBRARIES = frozenset({"torch", "th", "F", "functional", "nn", "einops", "einx"})
+# What these are given goes into the list that they are called on.
+_COLLECTING = frozenset({"append", "extend", "insert"})
 
 
 def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
@@ -39,15 +46,36 @@ def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
         current = stack.pop()
         if isinstance(current, ast.Name):
             yield current.id
+        elif isinstance(current, ast.Call) and isinstance(current.func, ast.Attribute) and _is_cast(current):
+            stack.append(current.func.value)
         elif _is_discrete(current):
             continue
+        elif isinstance(current, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+            stack.append(current.elt)  # what is run over has a name there
         elif values and isinstance(current, ast.Subscript):
             stack.append(current.value)
-        elif values and isinstance(current, ast.Call) and _get_called_name(current) in _SHAPERS:
+        elif values and isinstance(current, ast.Call) and _get_called_name(current) in _SHAPERS | _MAKERS:
             stack.append(current.func)
-            stack.extend(current.args[:1] if isinstance(current.func, ast.Name) else ())
+            stack.extend(_list_reshaped(current))
         else:
             stack.extend(ast.iter_child_nodes(current))
+
+
+def _list_reshaped(call: ast.Call) -> list[ast.expr]:
+    """The argument that is reshaped, where it is no receiver: of ``reshape(x, sizes)``, ``torch.reshape(x, sizes)``."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return call.args[:1]
+    if _get_called_name(call) in _MAKERS or not isinstance(function, ast.Attribute):
+        return []
+    owner = function.value.attr if isinstance(function.value, ast.Attribute) else function.value
+    named = owner.id if isinstance(owner, ast.Name) else owner
+    return call.args[:1] if named in _LIBRARIES else []
+
+
+def _is_cast(call: ast.Call) -> bool:
+    """Whether a call is ``x.type(dtype)``: without an argument it gives a name."""
+    return bool(call.args) and _get_called_name(call) == "type"
 
 
 def _is_discrete(node: ast.AST) -> bool:
@@ -93,6 +121,8 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
             yield list(iter_target_names(node.target)), node.value
         elif isinstance(node, ast.Call) and (changed := _get_changed_in_place(node)) is not None:
             yield [changed.id], node
+        elif isinstance(node, ast.Call) and (filled := _get_filled(node)) is not None:
+            yield from (([filled.id], argument) for argument in node.args)
 
 
 def _get_changed_in_place(call: ast.Call) -> ast.Name | None:
@@ -101,6 +131,14 @@ def _get_changed_in_place(call: ast.Call) -> ast.Name | None:
     if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
         return None
     return method.value if method.attr.endswith("_") and not method.attr.endswith("__") else None
+
+
+def _get_filled(call: ast.Call) -> ast.Name | None:
+    """The name of the list that a call adds something to: ``parts.append(weights)``."""
+    method = call.func
+    if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
+        return None
+    return method.value if method.attr in _COLLECTING else None
 
 
 def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
@@ -178,7 +216,10 @@ def _is_dead_end(parent: ast.AST, child: ast.AST) -> bool:
     if isinstance(parent, ast.IfExp):
         return parent.test is child
     if isinstance(parent, ast.Call):
-        return parent.func is not child and _get_called_name(parent) in _SHAPERS
+        called = _get_called_name(parent)
+        if called in _SHAPERS and child in _list_reshaped(parent):
+            return False
+        return parent.func is not child and called in _SHAPERS | _MAKERS
     return isinstance(parent, ast.Compare)
 
 
@@ -188,4 +229,4 @@ def _list_targets(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         changed = _get_changed_in_place(statement.value)
         return [] if changed is None else [changed]
-    return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign) else []
+    return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign | ast.For) else []

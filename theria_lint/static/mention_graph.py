@@ -15,6 +15,7 @@ from theria_lint.static.class_lineage import (
     get_lineage,
     is_autograd_function,
 )
+from theria_lint.static.dataflow import get_values
 from theria_lint.static.registered_ops import find_derivatives_by_name, find_registered_derivatives
 from theria_lint.static.scopes import (
     ModuleIndex,
@@ -213,20 +214,23 @@ class MentionGraph:
         if owner not in self._members:
             table: dict[str, list[Scope]] = {}
             self._members[owner] = table
+            is_called = any(owner.find_own_methods(name) for name in CALL_ENTRIES)
             for method in owner.children:
                 if method.kind == "function":
-                    self._add_members_of(method, table)
+                    self._add_members_of(method, table, is_called)
         return self._members[owner]
 
-    def _add_members_of(self, method: Scope, table: dict[str, list[Scope]]) -> None:
+    def _add_members_of(self, method: Scope, table: dict[str, list[Scope]], is_called: bool) -> None:
+        """Add what a method assigns; of what is called also what the local names in it are made of."""
         instance = get_self_name(method)
         for node in method.nodes:
             if not isinstance(node, ast.Assign):
                 continue
             for target in node.targets:
                 if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
-                    for name, attribute in _iter_named_attributes(node.value):
-                        table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute, set()))
+                    for value in _list_values_behind(method, node.value) if is_called else [node.value]:
+                        for name, attribute in _iter_named_attributes(value):
+                            table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute, set()))
 
 
 def is_super(node: ast.AST) -> bool:
@@ -241,6 +245,17 @@ def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
             yield node.value.id, node.attr
         elif isinstance(node, ast.Name):
             yield node.id, None
+
+
+def _list_values_behind(method: Scope, value: ast.expr) -> list[ast.expr]:
+    """An expression, and what a method's own code puts into the local names that it loads: ``layers.append(layer)``."""
+    found, seen = [value], set[str]()
+    for expression in found:
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Name) and node.id not in seen:
+                seen.add(node.id)
+                found += get_values(method, node.id)
+    return found
 
 
 def _collect_module_variables(index: ModuleIndex) -> dict[str, list[tuple[str, str | None]]]:

@@ -17,8 +17,9 @@ from theria_lint.static.dataflow import (
     iter_loaded_names,
 )
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
+from theria_lint.static.learned_members import collect_learned_names, loads_learned
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, get_lines, list_meanings
-from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name
+from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name, list_parameter_names
 
 _STORAGE = "storage"
 _ARRAYS = frozenset({"numpy", "tolist"})
@@ -41,12 +42,12 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         match, subject, detail = found
         if site.scope not in flows:
             flows[site.scope] = (
-                collect_derived_names(site.scope, _list_tensor_parameters(site.scope)),
+                collect_derived_names(site.scope, _list_tensors(code, site.scope)),
                 collect_influencing_names(site.scope),
             )
         tensors, flowing = flows[site.scope]
         named = [name for name in iter_loaded_names(subject) if name in tensors]
-        discrete = all(map(is_size_name, named))  # as nothing at all is
+        discrete = all(map(is_size_name, named)) and not loads_learned(code.index, site.scope, subject)
         if discrete or _is_no_tensor(code, call.node, named):
             continue
         if match.message == _STORAGE:
@@ -94,10 +95,12 @@ def _is_unrecorded(code: ModuleView, scope: Scope) -> bool:
     return scope.name in ("forward", "setup_context") or is_guarded_backward(scope)
 
 
-def _list_tensor_parameters(scope: Scope) -> list[str]:
-    """The parameters that may be tensors."""
+def _list_tensors(code: ModuleView, scope: Scope) -> set[str]:
+    """The names that may be tensors from the start: parameters, those of lambdas too, and what an instance learns."""
     none = {*_NO_TENSORS, get_self_name(scope), *_list_number_parameters(scope)}
-    return [name for name in scope.parameters if name not in none]
+    inner = (list_parameter_names(node.args) for node in scope.select_nodes(ast.Lambda))
+    given = {name for names in (scope.parameters, *inner) for name in names if name not in none}
+    return {name for name in given if not is_size_name(name)} | collect_learned_names(code.index, scope)
 
 
 def _list_number_parameters(scope: Scope) -> set[str]:

@@ -16,7 +16,7 @@ from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name
 
 # Integers, random state and layouts, by the names that people give them: no derivative flows through those.
 _DISCRETE = re.compile(
-    r"(^|_)(rng|seed|state|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|blocks?|buckets?|"
+    r"(^|_)(rng|seed|index|indices|idx|mask|masks|offset|offsets|lens|lengths?|seqlens?|lut|table|blocks?|buckets?|"
     r"ids?|pos|positions?|bias_shape|philox|cu|counts?|num|kernel|meta|grid|order|perm)(_|$)"
 )
 _MARK = "mark_non_differentiable"

@@ -34,6 +34,13 @@ _OF_SUPER = re.compile(r"super[\s\\]*\([^()]*\)[\s\\]*\.[\s\\]*(\w+)")
 _SWITCHED_OFF = re.compile(r"\s*(?:@[^\n]*\n\s*)*?@[\w.]*(?:no_grad|inference_mode)\b")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\]*\.\Z")
 _MEMBER = re.compile(r"\.(\w+)[\s\\]*=(?!=)")
+_CALLED = re.compile(r"def[ \t]+(?:forward|__call__)\b")
+# The names that a statement binds, or a loop; and a call that puts something into a list.
+_BINDING = (
+    re.compile(r"\n[ \t]++([\w, \t]++)(?::[^=\n]*+)?+[-+*/@|&]?=(?!=)"),
+    re.compile(r"for[ \t]+([\w, \t()]+)[ \t]in\b"),
+)
+_FILLING = re.compile(r"\.(?:append|extend|insert)\(")
 
 
 class ReachedCode:
@@ -285,11 +292,13 @@ class ReachedCode:
                     yield from (piece for piece in owner.get_pieces() if not piece.names.isdisjoint(UNNAMED_ENTRIES))
 
     def _collect_members(self, block: TopLevelBlock) -> dict[str, set[str]]:
-        """The names that a class says where it assigns an attribute."""
+        """The names that a class says where it assigns an attribute, or a local name that the attribute is made of."""
         if block not in self._members:
             table: dict[str, set[str]] = {}
             for match in _MEMBER.finditer(block.text):
                 table.setdefault(match[1], set()).update(IDENTIFIER.findall(_get_value(block.text, match.end())))
+            if _CALLED.search(block.text):
+                _follow_local_names(table, block.text)
             self._members[block] = table
         return self._members[block]
 
@@ -317,6 +326,27 @@ def _may_be_caller(piece: CodePiece, names: Iterable[str]) -> bool:
 def _may_take_gradients_given(piece: CodePiece) -> bool:
     """Whether a function may differentiate through attention that it is given."""
     return may_take_gradients(piece.text) and not all(map(attention_names.is_bystander_name, piece.names))
+
+
+def _follow_local_names(members: dict[str, set[str]], text: str) -> None:
+    """Add to what attributes are made of what the local names among it are made of."""
+    places: dict[str, list[int]] = {}
+    for match in chain.from_iterable(pattern.finditer(text) for pattern in _BINDING):
+        for name in IDENTIFIER.findall(match[1]):
+            places.setdefault(name, []).append(match.end())
+    for match in _FILLING.finditer(text):
+        owner = IDENTIFIER.findall(text, max(0, match.start() - _NEAR), match.start())
+        places.setdefault(owner[-1] if owner else "", []).append(match.end())
+    values: dict[str, set[str]] = {}
+    for made in members.values():
+        waiting = [name for name in made if name in places]
+        while waiting:
+            name = waiting.pop()
+            if name not in values:
+                values[name] = {said for place in places[name] for said in IDENTIFIER.findall(_get_value(text, place))}
+            new = values[name] - made
+            made |= new
+            waiting += [said for said in new if said in places]
 
 
 def _get_value(text: str, place: int) -> str:
