@@ -9,7 +9,7 @@ from typing import Any
 from theria_lint.cache import place_of
 from theria_lint.config import ResolvedSettings, Settings, check_rules, format_settings
 from theria_lint.errors import UserError, suggest_name
-from theria_lint.rules.explain import explain_rule
+from theria_lint.rules.explain import explain_rule, take_first_clause
 from theria_lint.rules.loader import Rule
 from theria_lint.sources.discovery import SKIPPED_DIRECTORIES
 from theria_lint.sources.owned_folder import NAME
@@ -25,7 +25,7 @@ def get_about_text(resolved: ResolvedSettings, options: dict[str, Any]) -> str |
         return format_settings(resolved) + _describe_surroundings(settings)
     if options["list_rules"]:
         return "".join(
-            f"{rule.id}  {rule.name:<22} {rule.severity:<8} {_take_first_sentence(rule.what)}\n" for rule in rules.rules
+            f"{rule.id}  {rule.name:<22} {rule.severity:<8} {take_first_clause(rule.what)}\n" for rule in rules.rules
         )
     return _explain_word(options["explain"], rules.rules, "--explain") if options["explain"] else None
 
@@ -61,8 +61,3 @@ def _explain_word(wanted: str, rules: Sequence[Rule], asked_by: str) -> str:
             f"the rules are {', '.join(rule.id for rule in rules)}."
         )
     return told
-
-
-def _take_first_sentence(text: str) -> str:
-    """The first sentence, on one line."""
-    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."

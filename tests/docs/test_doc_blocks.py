@@ -10,8 +10,8 @@ from tests.support.doc_pages import LANGUAGES, PARSERS, ROOT, Block, Session, bl
 from theria_lint.config import read_values
 
 NOT_RUN = {
-    "pip install 'theria-lint[confirm]'": "downloads torch; CI does it from the checkout",
-    "pip install 'theria-lint[lsp]'": "the editor tests run the server from the checkout",
+    "pip install './theria-lint[confirm]'": "downloads torch; CI does it from the checkout",
+    "pip install './theria-lint[lsp]'  # the folder of a checkout": "the editor tests run the server from the checkout",
     "pip install pre-commit": "CI does it from the checkout",
     "pre-commit install": "tests/release does it in a repository of its own",
     "mkdocs serve": "does not end; CI builds the site",

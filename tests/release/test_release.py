@@ -42,7 +42,7 @@ def source_names(checkout: Path) -> set[str]:
     names = {path.relative_to(checkout).as_posix() for room in ("theria", "theria_lint", "rules")
              for path in (checkout / room).rglob("*") if path.is_file()}  # fmt: skip
     shipped = {f"theria_lint/rules/data/{name[6:]}" if name.startswith("rules/") else name for name in names}
-    return {*shipped, "theria_lint/report/reasons.md"}
+    return {*shipped, "theria_lint/report/reasons.md", "theria_lint/configuration-1.schema.json"}
 
 
 def test_distributions_install_into_a_clean_environment_and_lint_there(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 MISSING_EXTRA = (
-    "theria-lint server needs pygls 2 and lsprotocol ({reason}); install them with: pip install 'theria-lint[lsp]'."
+    "theria-lint server needs pygls 2 and lsprotocol ({reason}); install them with: pip install 'pygls>=2' lsprotocol."
 )
 
 

@@ -60,6 +60,11 @@ def _format_near_miss(match: re.Match[str]) -> str:
     return "  # " + text.partition("near miss: ")[2] if "near miss: " in text else ""
 
 
+def take_first_clause(text: str) -> str:
+    """The first sentence, on one line, as far as a colon or semicolon."""
+    return re.split(r"[.:;] ", " ".join(text.split()), maxsplit=1)[0].rstrip(".") + "."
+
+
 _COMMENT = re.compile(r"#\s*(expect|verdict|near miss):\s*(.+?)\s*$")
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from theria_lint.rules.explain import explain_rule
+from theria_lint.rules.explain import explain_rule, take_first_clause
 from theria_lint.rules.loader import RuleSet, load_rules
 
 
 def make_pages(rules: RuleSet) -> dict[str, str]:
     """The file names and texts of all pages: an index, and one a rule."""
-    rows = [f"| [{rule.id}]({rule.folder.name}.md) | {rule.name} | {rule.severity} |" for rule in rules.rules]
-    index = ["# Rules", "", "| id | name | severity |", "| --- | --- | --- |", *rows, ""]
+    rows = [
+        f"| [{rule.id}]({rule.folder.name}.md) | {rule.name} | {rule.severity} | {take_first_clause(rule.what)} |"
+        for rule in rules.rules
+    ]
+    index = ["# Rules", "", "| id | name | severity | what it finds |", "| --- | --- | --- | --- |", *rows, ""]
     texts = {"README.md": "\n".join(index)}
     texts.update({f"{rule.folder.name}.md": explain_rule(rule) for rule in rules.rules})
     return texts
