@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 
+from tests.support.allowed_error import error
 from tests.support.attention_grid import build, check_blocks
+from tests.support.attention_oracle import eager_attention
 from theria.attention import DerivativeOrderError, attention, executed_backends
+from theria.attention.triton import blocks
 
 pytestmark = pytest.mark.gpu
 
@@ -115,3 +120,75 @@ def test_autocast() -> None:
     (second,) = torch.autograd.grad(gradient.square().sum(), case.k)
     assert bool(second.isfinite().all())
     assert float(second.abs().max()) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+def test_first_order_is_pytorchs_own_where_it_has_a_kernel(dtype: torch.dtype, causal: bool) -> None:
+    case = build(
+        heads=4, key_heads=2, queries=200, keys=200, width=64, value_width=64, causal=causal, dtype=dtype
+    ).to("cuda")  # fmt: skip
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        check_blocks(case, "triton")
+    names = {event.name for event in seen.events() if event.name.startswith("aten::_scaled_dot_product")}
+    assert any(name.endswith("attention") for name in names)
+    assert any(name.endswith("backward") for name in names)
+
+
+def test_the_users_choice_of_kernels_is_heeded() -> None:
+    case = build(queries=64, keys=64, width=64, value_width=64, dtype=torch.bfloat16).to("cuda")
+    with sdpa_kernel(SDPBackend.MATH), profile(activities=[ProfilerActivity.CPU]) as seen:
+        check_blocks(case, "triton")
+    assert not [event.name for event in seen.events() if event.name.startswith("aten::_scaled_dot_product")]
+
+
+def test_smaller_tiles_are_taken_where_the_largest_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = blocks.choose
+
+    def with_one_too_large(task: blocks.Task, width: int, dtype: torch.dtype) -> tuple[blocks.Blocks, ...]:
+        return (blocks.Blocks(256, 256, 8, 1), *offered(task, width, dtype))
+
+    monkeypatch.setattr(blocks, "choose", with_one_too_large)
+    case = build(queries=40, keys=70, width=128, value_width=120, dtype=torch.float32).to("cuda")
+    check_blocks(case, "triton")
+
+
+def test_float32_is_as_coarse_as_pytorch_is_told_to_be() -> None:
+    case = build(queries=128, keys=128, width=64, value_width=64, dtype=torch.float32).to("cuda")
+    exact = eager_attention(
+        *(x.detach().double() for x in (case.q, case.k, case.v)),
+        scale=None, is_causal=False, attn_mask=None, enable_gqa=False,
+    )  # fmt: skip
+    errors = {}
+    for precision in ("highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        try:
+            errors[precision] = error(attention(case.q, case.k, case.v, backend="triton"), exact)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    assert 10 * errors["highest"] < errors["high"] < 1e-2
+
+
+def test_a_cuda_graph_replays_the_second_order() -> None:
+    x = [torch.randn(1, 2, 100, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(4)]
+
+    def second_order() -> tuple[torch.Tensor, ...]:
+        out = attention(*x[:3], backend="triton")
+        gradients = torch.autograd.grad(out, x[:3], x[3], create_graph=True)
+        return torch.autograd.grad(gradients, x, gradients)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            second_order()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = second_order()
+    with torch.no_grad():
+        for tensor in x:
+            tensor.copy_(torch.randn_like(tensor))
+    graph.replay()
+    for found, expected in zip(captured, second_order(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)

@@ -21,12 +21,12 @@ _SHARE_OF_MEMORY = 1 / 16
 def choose_backend(problem: Problem) -> str:
     """``triton`` on a GPU where it is faster or eager attention would not fit, ``reference`` everywhere else.
 
-    ``reference`` has every order of derivatives, dropout, and takes any sizes; ``triton`` has two orders.
+    ``reference`` has every order of derivatives and takes any sizes; ``triton`` has two orders.
     """
     q, k, v = problem.q, problem.k, problem.v
     widest = _WIDEST_FLOAT64 if q.dtype == torch.float64 else _WIDEST
     fits = 0 < q.shape[-1] <= widest and 0 < v.shape[-1] <= widest and min(q.numel(), k.numel()) > 0
-    if not q.is_cuda or not fits or problem.settings.dropout_p or not _has_triton():
+    if not q.is_cuda or not fits or not _has_triton():
         return "reference"
     half = q.dtype in (torch.float16, torch.bfloat16)
     if half and min(q.shape[-2], k.shape[-2]) >= _LONG:

@@ -13,13 +13,17 @@ from torch import Tensor
 from theria.attention.dtypes import autocast_dtype
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AttentionSettings:
-    """What is not a tensor: factor of the logits, whether query t sees keys 0 … t only, share of weights dropped."""
+    """What has no derivative: factor of the logits, whether query t sees keys 0 … t only, share of weights dropped.
+
+    ``seed`` says which weights are dropped (`dropout.with_seed`), None where none are or the backend draws them itself.
+    """
 
     scale: float
     is_causal: bool
     dropout_p: float = 0.0
+    seed: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ def canonical(
     settings = AttentionSettings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p)
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
-    flat = [x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:]) for x in (q, k, v)]
-    return Problem(flat[0], flat[1], flat[2], mask, settings, (*shape, v.shape[-1])[-rank:])
+    q, k, v = (_flatten(x, lead) for x in (q, k, v))
+    return Problem(q, k, v, mask, settings, (*shape, v.shape[-1])[-rank:])
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -114,7 +118,7 @@ def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Ten
     for name, count in (("q", heads), ("k", key_heads), ("v", value_heads)):
         if count not in (1, widest):
             _refuse_heads(name, count, widest)
-    q, k, v = (x.expand(*x.shape[:-3], widest, *x.shape[-2:]) for x in (q, k, v))
+    q, k, v = (x if x.shape[-3] == widest else x.expand(*x.shape[:-3], widest, *x.shape[-2:]) for x in (q, k, v))
     return q, k, v
 
 
@@ -134,6 +138,13 @@ def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
             raise ValueError(f"the batch dimensions of q, k and v do not broadcast: {shapes}")
         lead.insert(0, wide[0] if wide else 1)
     return tuple(lead)
+
+
+def _flatten(x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """(…, H, T, D) with its batch dimensions broadcast to ``lead`` and made one; itself where it is so already."""
+    if x.dim() == 4 and x.shape[:1] == lead:
+        return x
+    return x.expand(*lead, *x.shape[-3:]).reshape(math.prod(lead), *x.shape[-3:])
 
 
 def _canonical_mask(mask: Tensor, q: Tensor, logits_shape: tuple[int, ...]) -> Tensor:

@@ -7,7 +7,8 @@ Formulas: with S = scale·QKᵀ + mask, P = softmax(S), O = PV, a cotangent dO a
     Ṡ = scale·(A Kᵀ + Q Bᵀ) + E      t = rowsum(P∘Ṡ)      Ṗ = P∘(Ṡ − t)      Ȯ = Ṗ V + P C
     G = dP∘(Ṡ − t) − δ·Ṡ + dO Cᵀ      X = P∘(G − rowsum(P∘G))
 
-and X is the gradient of ⟨dO, Ȯ⟩ for S.
+and X is the gradient of ⟨dO, Ȯ⟩ for S. Dropout multiplies the weights that meet V by Z, 1 / (1 − p) or 0, so that
+O = (P∘Z) V: then dP, dO Cᵀ, and the P and Ṗ that meet V, C or dO, are multiplied by Z.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from theria.attention.canonical_problem import AttentionSettings
+from theria.attention.dropout import kept_weights
 from theria.attention.dtypes import accumulator
 from theria.attention.eager import masked_logits, repeat_heads, sum_heads
 from theria.attention.engine_protocol import Directions, Gradients, Saved
@@ -26,12 +28,13 @@ from theria.attention.execution_record import record
 
 @dataclass(frozen=True, slots=True)
 class _Wide:
-    """q, k, v in the accumulator dtype with heads repeated, and the weights P (B, H, T, M)."""
+    """q, k, v in the accumulator dtype with heads repeated, the weights P (B, H, T, M), and Z that drops some."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     weights: Tensor
+    kept: Tensor | float
 
 
 class CustomEngine:
@@ -47,19 +50,20 @@ class CustomEngine:
         wide = accumulator(q.dtype)
         logits = masked_logits(q.to(wide), repeat_heads(k.to(wide), q.shape[1]), mask, settings)
         lse = torch.logsumexp(logits, dim=-1)
-        out = _weights(logits, lse) @ repeat_heads(v.to(wide), q.shape[1])
+        weights = _weights(logits, lse)
+        out = (weights * kept_weights(weights.shape, settings, wide)) @ repeat_heads(v.to(wide), q.shape[1])
         return out.to(q.dtype), lse
 
     def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """See ``Engine``."""
         wide = _widen(saved, settings)
         dout = dout.to(wide.q.dtype)
-        dlogits = _logit_gradient(wide.weights, dout @ wide.v.mT)
+        dlogits = _logit_gradient(wide.weights, wide.kept * (dout @ wide.v.mT))
         return _gradients(
             saved,
             settings.scale * (dlogits @ wide.k),
             settings.scale * (dlogits.mT @ wide.q),
-            wide.weights.mT @ dout,
+            (wide.kept * wide.weights).mT @ dout,
             dlogits if mask_gradient else None,
         )
 
@@ -68,7 +72,7 @@ class CustomEngine:
         wide = _widen(saved, settings)
         a, b, c = _widen_directions(wide, directions)
         weights_dot = _softmax_jvp(wide.weights, _logits_dot(wide, a, b, directions.mask, settings))
-        return (weights_dot @ wide.v + wide.weights @ c).to(saved.q.dtype)
+        return _out_dot(wide, weights_dot, c).to(saved.q.dtype)
 
     def double_backward(
         self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
@@ -80,19 +84,23 @@ class CustomEngine:
         weights = wide.weights
         logits_dot = _logits_dot(wide, a, b, directions.mask, settings)
         weights_dot = _softmax_jvp(weights, logits_dot)
-        dweights = dout @ wide.v.mT
+        dweights = wide.kept * (dout @ wide.v.mT)
         delta = _rowsum(weights * dweights)
-        g = dweights * (logits_dot - _rowsum(weights * logits_dot)) - delta * logits_dot + dout @ c.mT
+        g = dweights * (logits_dot - _rowsum(weights * logits_dot)) - delta * logits_dot + wide.kept * (dout @ c.mT)
         x = _logit_gradient(weights, g)
         dlogits = weights * (dweights - delta)
         gradients = _gradients(
             saved,
             settings.scale * (x @ wide.k + dlogits @ b),
             settings.scale * (x.mT @ wide.q + dlogits.mT @ a),
-            weights_dot.mT @ dout,
+            (wide.kept * weights_dot).mT @ dout,
             x if mask_gradient else None,
         )
-        return gradients, (weights_dot @ wide.v + weights @ c).to(saved.q.dtype)
+        return gradients, _out_dot(wide, weights_dot, c).to(saved.q.dtype)
+
+
+def _out_dot(wide: _Wide, weights_dot: Tensor, c: Tensor) -> Tensor:
+    return (wide.kept * weights_dot) @ wide.v + (wide.kept * wide.weights) @ c
 
 
 def _weights(logits: Tensor, lse: Tensor) -> Tensor:
@@ -103,7 +111,8 @@ def _weights(logits: Tensor, lse: Tensor) -> Tensor:
 def _widen(saved: Saved, settings: AttentionSettings) -> _Wide:
     dtype, heads = saved.lse.dtype, saved.q.shape[1]
     q, k, v = saved.q.to(dtype), repeat_heads(saved.k.to(dtype), heads), repeat_heads(saved.v.to(dtype), heads)
-    return _Wide(q, k, v, _weights(masked_logits(q, k, saved.mask, settings), saved.lse))
+    weights = _weights(masked_logits(q, k, saved.mask, settings), saved.lse)
+    return _Wide(q, k, v, weights, kept_weights(weights.shape, settings, dtype))
 
 
 def _widen_directions(wide: _Wide, directions: Directions) -> tuple[Tensor, Tensor, Tensor]:

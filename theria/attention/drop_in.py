@@ -30,7 +30,7 @@ def sdpa(backend: str) -> ScaledDotProductAttention:
     """A callable to put in place of ``F.scaled_dot_product_attention``, computed by the named backend.
 
     Raises:
-        ValueError: an unknown backend; when called, a ``dropout_p`` that is not zero where the backend has no dropout.
+        ValueError: an unknown backend.
     """
     check_backend(backend)
 

@@ -13,13 +13,15 @@ formulas.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from theria.attention.canonical_problem import AttentionSettings, Problem
+from theria.attention.dropout import with_seed
 from theria.attention.dtypes import without_autocast
 from theria.attention.engine_protocol import Directions, Engine, Saved
 from theria.attention.vmap import fold, unfold
@@ -33,7 +35,8 @@ class DerivativeOrderError(RuntimeError):
 
 def attend(problem: Problem, engine: Engine) -> Tensor:
     """Attention by the engine, (B, H, T, Dv), in the graph of the problem's tensors."""
-    out: Tensor = _apply(Attention, problem.q, problem.k, problem.v, problem.mask, problem.settings, engine)[0]
+    settings = with_seed(problem.settings, problem.q.device)
+    out: Tensor = _apply(Attention, problem.q, problem.k, problem.v, problem.mask, settings, engine)[0]
     return out
 
 
@@ -71,6 +74,11 @@ class Attention(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
+        if args[4].dropout_p:
+            raise ValueError(
+                f"dropout_p={args[4].dropout_p} under vmap: backend={args[5].name!r} cannot tell whether the weights "
+                "dropped are the same for all that is mapped, pass backend='reference'"
+            )
         tensors, _ = fold(info.batch_size, in_dims[:4], args[:4], keep_mask=False)
         return unfold(info.batch_size, _apply(Attention, *tensors, *args[4:]))
 
@@ -204,6 +212,12 @@ class DoubleBackward(Function):
         return unfold(info.batch_size, outputs, mask_at=3, mask_batch=mask_batch)
 
 
+for _function in (Attention, Vjp, Jvp, DoubleBackward):
+    # `Function.apply` reads the signature at each call, which takes longer than to launch a kernel unless it is kept.
+    _forward: Any = _function.forward
+    _forward.__signature__ = signature(_forward)
+
+
 def _refuse_third_order(engine: Engine) -> NoReturn:
     raise DerivativeOrderError(
         f"backend={engine.name!r} has first and second derivatives, and a third was asked for: "
@@ -212,7 +226,20 @@ def _refuse_third_order(engine: Engine) -> NoReturn:
 
 
 def _apply(function: type[Function], *args: Any) -> Any:
-    return function.apply(*args)  # type: ignore[no-untyped-call]
+    """Compute a Function, in the graph where anything records one: that takes longer than to launch a kernel."""
+    if _is_recording():
+        return function.apply(*args)  # type: ignore[no-untyped-call]
+    return function.forward(*args)
+
+
+def _is_recording() -> bool:
+    """Whether a graph, a tangent, a transform of torch.func or a compiler follows what is computed."""
+    return (
+        torch.is_grad_enabled()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or torch.compiler.is_compiling()
+    )
 
 
 def _save(ctx: Any, *tensors: Tensor | None) -> None:

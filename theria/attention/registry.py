@@ -48,7 +48,8 @@ def attention(
         is_causal: query t sees keys 0 … t.
         attn_mask: broadcasts to (…, H, T, M); boolean (True takes part) or additive and differentiable.
         enable_gqa: H may be a multiple of Hk, each key head serving H / Hk query heads in a row.
-        dropout_p: the probability with which a weight is dropped; ``reference`` alone has dropout.
+        dropout_p: the probability with which a weight is dropped; its seed is drawn from the device's generator, and is
+            the same in every derivative.
 
     Raises:
         ValueError: an argument that does not fit, or that this backend does not support.
@@ -59,8 +60,6 @@ def attention(
     )
     if backend == AUTO:
         backend = choose_backend(problem)
-    if dropout_p and backend != "reference":
-        raise ValueError(f"dropout_p={dropout_p}: backend={backend!r} has no dropout, pass backend='reference'")
     run = reference.attend if backend == "reference" else _load(backend)
     return run(problem).reshape(problem.output_shape)
 

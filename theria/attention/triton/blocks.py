@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
 import torch
+
+#: What a kernel computes.
+Task = Literal["forward", "vjp_query", "vjp_key", "statistics", "jvp", "double_backward"]
 
 #: The widest head that the kernels hold in one tile.
 _LARGEST_HEAD = 256
 
 #: The same for compiled float64, whose double backward would need 256 KB of shared memory beyond it.
 _LARGEST_HEAD_FLOAT64 = 128
+
+#: The widest float32 head whose products are split for the tensor cores: what is split takes room twice.
+WIDEST_SPLIT = 128
 
 #: ``tl.dot`` takes no smaller side.
 _SMALLEST = 16
@@ -36,21 +44,56 @@ def largest_head(dtype: torch.dtype, *, interpreted: bool) -> int:
     return _LARGEST_HEAD_FLOAT64 if dtype == torch.float64 and not interpreted else _LARGEST_HEAD
 
 
-def choose(width: int, dtype: torch.dtype, *, rows: int, interpreted: bool, second_order: bool) -> Blocks:
-    """Sizes for a kernel whose widest head is ``width``.
+def choose_interpreted(rows: int) -> Blocks:
+    """Sizes for the interpreter, which has room for everything; ``rows`` is the larger of T and M."""
+    side = min(128, padded(rows))
+    return Blocks(side, side, 4, 1)
 
-    ``rows`` is the larger of T and M: nothing is gained by tiles beyond it. ``second_order`` kernels hold twice as
-    many operands and score-shaped tiles as the others.
+
+@cache
+def choose(task: Task, width: int, dtype: torch.dtype) -> tuple[Blocks, ...]:
+    """Sizes for the kernel of a task whose widest head is ``width``, the fastest first, then ever smaller ones.
+
+    How much fits depends on the GPU, and on masks, which take room beside the operands.
     """
-    if interpreted:
-        side = min(128, padded(rows))
-        return Blocks(side, side, 4, 1)
-    footprint = padded(width) * dtype.itemsize * (2 if second_order else 1)
-    # wide accumulators spill out of the registers of four warps
-    warps = 4 if footprint <= 256 else 8
-    if dtype.itemsize > 2:
-        # exact float32 products run without tensor cores, and float64 takes two registers an entry: small tiles
-        side = 32 if footprint <= 512 else _SMALLEST
-        return Blocks(side, side, warps, 1)
-    side = 64 if footprint <= 512 else 32
-    return Blocks(side, side, warps, 2 if footprint <= 256 else 1)
+    own, other, warps, stages = _choose_fastest(task, padded(width), dtype)
+    sizes = [(own, other, warps, stages)]
+    if stages > 1:
+        sizes.append((own, other, warps, 1))
+    while max(own, other) > _SMALLEST:
+        own, other = (own // 2, other) if own >= other else (own, other // 2)
+        sizes.append((own, other, warps, 1))
+    by_key = task in ("vjp_key", "double_backward")
+    return tuple(Blocks(y, x, *rest) if by_key else Blocks(x, y, *rest) for x, y, *rest in sizes)
+
+
+def _choose_fastest(task: Task, width: int, dtype: torch.dtype) -> _Sizes:
+    if dtype == torch.float64:
+        # an entry takes two registers: small tiles
+        side = 32 if width <= (32 if task in ("statistics", "jvp", "double_backward") else 64) else _SMALLEST
+        return (side, side, 4 if width <= 32 else 8, 1)
+    if dtype == torch.float32:
+        return _SINGLE[task][max(64, width)] if width <= WIDEST_SPLIT else (_SMALLEST, _SMALLEST, 8, 1)
+    return _HALF[task][max(64, width)]
+
+
+#: Rows of the block that a program owns (of queries, or of keys), of those that it goes over, warps, stages.
+_Sizes = tuple[int, int, int, int]
+
+#: By head dimension, the fastest of those that `benchmarks/tile_sizes.py` tried on an H200.
+_HALF: dict[Task, dict[int, _Sizes]] = {
+    "forward": {64: (128, 64, 8, 3), 128: (128, 64, 8, 3), 256: (64, 64, 8, 1)},
+    "vjp_query": {64: (128, 64, 8, 3), 128: (128, 64, 8, 3), 256: (64, 64, 8, 1)},
+    "vjp_key": {64: (128, 128, 8, 1), 128: (128, 64, 8, 3), 256: (64, 64, 8, 1)},
+    "statistics": {64: (128, 64, 8, 3), 128: (128, 64, 8, 2), 256: (128, 32, 8, 1)},
+    "jvp": {64: (64, 64, 4, 2), 128: (128, 32, 8, 3), 256: (64, 64, 4, 1)},
+    "double_backward": {64: (64, 64, 4, 1), 128: (128, 32, 8, 3), 256: (64, 32, 4, 2)},
+}
+_SINGLE: dict[Task, dict[int, _Sizes]] = {
+    "forward": {64: (64, 64, 4, 1), 128: (64, 32, 4, 1)},
+    "vjp_query": {64: (64, 64, 4, 1), 128: (128, 32, 8, 1)},
+    "vjp_key": {64: (128, 64, 8, 1), 128: (128, 32, 8, 1)},
+    "statistics": {64: (128, 64, 8, 1), 128: (64, 32, 4, 1)},
+    "jvp": {64: (128, 32, 8, 1), 128: (64, 32, 8, 1)},
+    "double_backward": {64: (128, 32, 8, 1), 128: (32, 32, 4, 1)},
+}

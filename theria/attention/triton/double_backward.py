@@ -8,8 +8,10 @@ from theria.attention.triton.tiles import (
     key_block,
     load_lse,
     load_rows,
+    load_scale,
     second_order_tile,
     store_rows,
+    tile_kept,
     tile_logits,
     tile_logits_dot,
 )
@@ -18,47 +20,51 @@ from theria.attention.triton.tiles import (
 @Kernel
 def double_backward_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, gk, gv,
-    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, HAS_E: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
+    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """scale · (Xᵀ Q + dSᵀ A) and Ṗᵀ dO by key block, summed over the query heads that share a key head."""
-    key_head, columns, begin = key_block(M, CAUSAL, BLOCK_T, BLOCK_M)
+    key_head, first, begin, whole = key_block(T, M, CAUSAL, BLOCK_T, BLOCK_M)
+    columns = first + tl.arange(0, BLOCK_M)
     group = H // HK
-    factor = tl.load(scale)
-    k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-    b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
-    v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
-    c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
+    factor = load_scale(scale)
+    k_rows = load_rows(k + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D)
+    b_rows = load_rows(b + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D)
+    v_rows = load_rows(v + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV)
+    c_rows = load_rows(c + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV)
     gk_rows = tl.full([BLOCK_M, BLOCK_D], 0.0, lse.dtype.element_ty)
     gv_rows = tl.full([BLOCK_M, BLOCK_DV], 0.0, lse.dtype.element_ty)
     for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         head_e = e + (head // H) * e_b + (head % H) * e_h
-        for start in range(begin, T, BLOCK_T):
-            rows = start + tl.arange(0, BLOCK_T)
-            q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-            a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
-            dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
-            row_lse = load_lse(lse + head * T, rows, T)[None, :]
-            row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[None, :]
-            row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[None, :]
-            row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[None, :]
-            logits = tile_logits(
-                q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
-                CAUSAL, MASK, True,
-            )  # fmt: skip
-            logits_dot = tile_logits_dot(
-                q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, head_e, e_t, e_m,
-                HAS_E, True,
-            )  # fmt: skip
-            weights = tl.exp(logits - row_lse)
-            dlogits, x = second_order_tile(
-                dout_rows, v_rows, c_rows, weights, logits_dot, row_delta, row_t, row_r, True
-            )
-            gv_rows = gather(weights * (logits_dot - row_t), dout_rows, gv_rows)
-            gk_rows = gather(x, q_rows, gk_rows)
-            gk_rows = gather(dlogits, a_rows, gk_rows)
-    store_rows(gk + key_head * M * D, columns, M, D, BLOCK_D, gk_rows * factor)
-    store_rows(gv + key_head * M * DV, columns, M, DV, BLOCK_DV, gv_rows)
+        for edge in tl.static_range(1 + CAUSAL):
+            for start in range(begin if edge else whole, whole if edge else T, BLOCK_T):
+                rows = start + tl.arange(0, BLOCK_T)
+                q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
+                a_rows = load_rows(a + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
+                dout_rows = load_rows(dout + head * T * DV, start, T, DV, BLOCK_T, BLOCK_DV)
+                row_lse = load_lse(lse + head * T, rows, T)[None, :]
+                row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[None, :]
+                row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[None, :]
+                row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[None, :]
+                logits = tile_logits(
+                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
+                    CAUSAL, MASK, edge, True, PRECISION,
+                )  # fmt: skip
+                logits_dot = tile_logits_dot(
+                    q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, head_e, e_t, e_m,
+                    HAS_E, True, PRECISION,
+                )  # fmt: skip
+                weights = tl.exp(logits - row_lse)
+                kept = tile_kept(seed, dropout, head, rows[None, :], columns[:, None], DROPOUT, lse.dtype.element_ty)
+                dlogits, x = second_order_tile(
+                    dout_rows, v_rows, c_rows, weights, kept, logits_dot, row_delta, row_t, row_r, True, PRECISION
+                )
+                gv_rows = gather(weights * (logits_dot - row_t) * kept, dout_rows, gv_rows, PRECISION)
+                gk_rows = gather(x, q_rows, gk_rows, PRECISION)
+                gk_rows = gather(dlogits, a_rows, gk_rows, PRECISION)
+    store_rows(gk + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D, gk_rows * factor)
+    store_rows(gv + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV, gv_rows)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dtypes import accumulator
 from theria.attention.engine_protocol import Directions, Gradients, Saved
 from theria.attention.execution_record import record
-from theria.attention.triton import blocks
+from theria.attention.triton import blocks, first_order
 from theria.attention.triton.double_backward import double_backward_kernel
 from theria.attention.triton.forward import forward_kernel
 from theria.attention.triton.jvp import jvp_kernel, row_statistics_kernel
-from theria.attention.triton.kernel import interprets
-from theria.attention.triton.operands import Strided, mask_operand, operand, result, strided
+from theria.attention.triton.kernel import Kernel, interprets
+from theria.attention.triton.operands import Strided, mask_operand, operand, product_precision, result, strided
 from theria.attention.triton.vjp import vjp_key_kernel, vjp_query_kernel
 
 
@@ -25,49 +27,53 @@ class TritonEngine:
 
     name = "triton"
 
+    def __init__(self) -> None:
+        #: By variant of a kernel, the first of the sizes that `blocks.choose` offers that fits the GPU.
+        self._fitting: dict[tuple[Any, ...], int] = {}
+
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine``."""
         _check(q, k, v)
         record(self.name)
-        launch = _Launch(q, k, v, mask, settings, second_order=False)
+        if kernel := first_order.choose_kernel(q, k, v, mask, settings):
+            return first_order.compute_forward(kernel, q, k, v, settings)
+        launch = _Launch(q, k, v, mask, settings, self._fitting)
         out = result(q, (*q.shape[:3], v.shape[3]))
         lse = launch.row_statistic()
-        forward_kernel[launch.over_queries](
-            operand(q), operand(k), operand(v), out, lse, *launch.common, **launch.options
-        )
+        launch.by_query(forward_kernel, "forward", operand(q), operand(k), operand(v), out, lse)
         return out.to(q.dtype), lse
 
     def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """See ``Engine``."""
-        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=False)
+        if kernel := first_order.choose_kernel(saved.q, saved.k, saved.v, saved.mask, settings):
+            return *first_order.compute_vjp(kernel, saved, dout, settings), None
+        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
         q, k, v, out, dout = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out, dout))
         lse = saved.lse.contiguous()
         dq, dk, dv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
         delta = launch.row_statistic()
         dmask, dmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
-        vjp_query_kernel[launch.over_queries](
-            q, k, v, out, lse, dout, dq, delta, *dmask_operand, *launch.common,
-            MASK_GRADIENT=mask_gradient, **wide, **launch.options,
+        launch.by_query(
+            vjp_query_kernel, "vjp_query", q, k, v, out, lse, dout, dq, delta, *dmask_operand,
+            MASK_GRADIENT=mask_gradient, **wide,
         )  # fmt: skip
-        vjp_key_kernel[launch.over_keys](q, k, v, lse, dout, delta, dk, dv, *launch.common, **launch.options)
+        launch.by_key(vjp_key_kernel, "vjp_key", q, k, v, lse, dout, delta, dk, dv)
         return _cast(saved, dq, dk, dv, dmask)
 
     def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
         """See ``Engine``."""
-        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
+        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
         inputs, statistics = launch.second_order_inputs(saved, directions), launch.row_statistics()
         flags = {"HAS_E": directions.mask is not None, "GRADIENTS": False}
         out_dot = result(saved.q, tuple(saved.out.shape))
         unused = inputs[0]
-        row_statistics_kernel[launch.over_queries](
-            *inputs, unused, *statistics, *launch.common, **flags, **launch.options
-        )
+        launch.by_query(row_statistics_kernel, "statistics", *inputs, unused, *statistics, **flags)
         _, gmask_operand, wide = launch.mask_gradient(None)
-        jvp_kernel[launch.over_queries](
-            *inputs, unused, *statistics, out_dot, unused, *gmask_operand, *launch.common,
-            MASK_GRADIENT=False, **flags, **wide, **launch.options,
+        launch.by_query(
+            jvp_kernel, "jvp", *inputs, unused, *statistics, out_dot, unused, *gmask_operand,
+            MASK_GRADIENT=False, **flags, **wide,
         )  # fmt: skip
         return out_dot.to(saved.q.dtype)
 
@@ -75,51 +81,94 @@ class TritonEngine:
         self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
     ) -> tuple[Gradients, Tensor]:
         """See ``Engine``."""
-        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, second_order=True)
+        launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
         inputs = (*launch.second_order_inputs(saved, directions), operand(dout), *launch.row_statistics())
         has_e = directions.mask is not None
         gq, gk, gv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
         out_dot = result(saved.q, tuple(saved.out.shape))
         gmask, gmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
-        row_statistics_kernel[launch.over_queries](
-            *inputs, *launch.common, HAS_E=has_e, GRADIENTS=True, **launch.options
-        )
-        jvp_kernel[launch.over_queries](
-            *inputs, out_dot, gq, *gmask_operand, *launch.common,
-            HAS_E=has_e, GRADIENTS=True, MASK_GRADIENT=mask_gradient, **wide, **launch.options,
+        launch.by_query(row_statistics_kernel, "statistics", *inputs, HAS_E=has_e, GRADIENTS=True)
+        launch.by_query(
+            jvp_kernel, "jvp", *inputs, out_dot, gq, *gmask_operand,
+            HAS_E=has_e, GRADIENTS=True, MASK_GRADIENT=mask_gradient, **wide,
         )  # fmt: skip
-        double_backward_kernel[launch.over_keys](*inputs, gk, gv, *launch.common, HAS_E=has_e, **launch.options)
+        launch.by_key(double_backward_kernel, "double_backward", *inputs, gk, gv, HAS_E=has_e)
         return _cast(saved, gq, gk, gv, gmask), out_dot.to(saved.q.dtype)
 
 
 class _Launch:
-    """Grids, arguments and options that the kernels of one computation have in common."""
+    """What the kernels of one computation have in common: the problem, and how large their tiles are."""
 
     def __init__(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings, *, second_order: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        settings: AttentionSettings,
+        fitting: dict[tuple[Any, ...], int],
     ) -> None:
-        (batch, heads, queries, width), (key_heads, keys, value_width) = q.shape, (*k.shape[1:3], v.shape[3])
-        self._shape = (batch, heads, queries)
+        self._fitting = fitting
+        self._shape = q.shape[:3]
         self._like = q
-        sizes = blocks.choose(
-            max(width, value_width),
-            q.dtype,
-            rows=max(queries, keys),
-            interpreted=interprets(q),
-            second_order=second_order,
-        )
-        self.over_queries = (_ceil(queries, sizes.queries) * batch * heads,)
-        self.over_keys = (_ceil(keys, sizes.keys) * batch * key_heads,)
-        # a kernel's float argument would be rounded to float32
-        scale = torch.full((1,), settings.scale, dtype=accumulator(q.dtype), device=q.device)
-        shown = mask_operand(mask, scale)
-        self.common = (scale, *shown.strided, heads, key_heads, queries, keys)
-        self.options: dict[str, Any] = {
-            "D": width, "DV": value_width, "CAUSAL": settings.is_causal, "MASK": shown.kind,
-            "BLOCK_T": sizes.queries, "BLOCK_M": sizes.keys,
-            "BLOCK_D": blocks.padded(width), "BLOCK_DV": blocks.padded(value_width),
-            "num_warps": sizes.warps, "num_stages": sizes.stages,
-        }  # fmt: skip
+        self._key_heads, self._keys = k.shape[1:3]
+        self._widths = (q.shape[3], v.shape[3])
+        self._causal = settings.is_causal
+        self._drops = settings.seed is not None
+        self._interpreted = interprets(q)
+        # A compiled kernel's float argument is float32, and the interpreter takes a number for one of Python's.
+        in_memory = q.dtype == torch.float64 or self._interpreted
+        scale = q.new_full((1,), settings.scale, dtype=accumulator(q.dtype)) if in_memory else settings.scale
+        self._mask_kind, shown = mask_operand(mask, q)
+        seed = q if settings.seed is None else settings.seed
+        self._problem = (scale, seed, settings.dropout_p, *shown, q.shape[1], self._key_heads, q.shape[2], self._keys)
+        self._precision = "ieee" if self._interpreted else product_precision(q.dtype, max(self._widths))
+
+    def by_query(self, kernel: Kernel, task: blocks.Task, *args: Any, **flags: Any) -> None:
+        """Launch a kernel with one program a block of queries and (batch, head)."""
+        batch, heads, queries = self._shape
+        self._run(kernel, task, lambda sizes: _ceil(queries, sizes.queries) * batch * heads, args, flags)
+
+    def by_key(self, kernel: Kernel, task: blocks.Task, *args: Any, **flags: Any) -> None:
+        """Launch a kernel with one program a block of keys and (batch, key head)."""
+        heads = self._shape[0] * self._key_heads
+        self._run(kernel, task, lambda sizes: _ceil(self._keys, sizes.keys) * heads, args, flags)
+
+    def _run(
+        self,
+        kernel: Kernel,
+        task: blocks.Task,
+        count_programs: Callable[[blocks.Blocks], int],
+        args: tuple[Any, ...],
+        flags: dict[str, Any],
+    ) -> None:
+        """Launch with the first sizes that fit this GPU."""
+        width, value_width = self._widths
+        if self._interpreted:
+            candidates: tuple[blocks.Blocks, ...] = (blocks.choose_interpreted(max(self._shape[2], self._keys)),)
+        else:
+            candidates = blocks.choose(task, max(self._widths), self._like.dtype)
+        variant = (
+            kernel, self._like.dtype, self._like.device, *self._widths,
+            self._mask_kind, self._causal, self._drops, *flags.values(),
+        )  # fmt: skip
+        first = self._fitting.get(variant, 0)
+        for i, sizes in enumerate(candidates[first:], first):
+            try:
+                kernel[(count_programs(sizes),)](
+                    *args, *self._problem,
+                    D=width, DV=value_width, CAUSAL=self._causal, MASK=self._mask_kind, DROPOUT=self._drops,
+                    EDGE=self._causal or self._keys % sizes.keys != 0, PRECISION=self._precision,
+                    BLOCK_T=sizes.queries, BLOCK_M=sizes.keys,
+                    BLOCK_D=blocks.padded(width), BLOCK_DV=blocks.padded(value_width),
+                    num_warps=sizes.warps, num_stages=sizes.stages, **flags,
+                )  # fmt: skip
+            except OutOfResources:
+                if i + 1 == len(candidates):
+                    raise
+            else:
+                self._fitting[variant] = i
+                return
 
     def row_statistic(self) -> Tensor:
         """An empty (B, H, T) tensor in the accumulator dtype."""
@@ -144,8 +193,7 @@ class _Launch:
 
     def _stand_in(self) -> Strided:
         """A valid pointer for a kernel that reads nothing there."""
-        scale: Tensor = self.common[0]
-        return (scale, 0, 0, 0, 0)
+        return (self._like, 0, 0, 0, 0)
 
 
 def _ceil(count: int, size: int) -> int:

@@ -12,11 +12,13 @@ from theria.attention.triton.tiles import (
     gather,
     load_lse,
     load_rows,
+    load_scale,
     pair,
     query_block,
     row_sum,
     second_order_tile,
     store_rows,
+    tile_kept,
     tile_logits,
     tile_logits_dot,
 )
@@ -25,45 +27,50 @@ from theria.attention.triton.tiles import (
 @Kernel
 def row_statistics_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r,
-    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
-    HAS_E: tl.constexpr, GRADIENTS: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
+    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr, GRADIENTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """t and, with ``GRADIENTS``, δ and r, each (B, H, T), summed in the dtype of ``lse``.
 
     r = rowsum(P∘G) = rowsum(P∘dP∘Ṡ) − 2·t·δ + rowsum(P∘(dO Cᵀ)).
     """
-    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
-    factor = tl.load(scale)
+    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    rows = first + tl.arange(0, BLOCK_T)
+    factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     e += (head // H) * e_b + (head % H) * e_h
-    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-    a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
+    q_rows = load_rows(q + head * T * D, first, T, D, BLOCK_T, BLOCK_D)
+    a_rows = load_rows(a + head * T * D, first, T, D, BLOCK_T, BLOCK_D)
     if GRADIENTS:
-        dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
+        dout_rows = load_rows(dout + head * T * DV, first, T, DV, BLOCK_T, BLOCK_DV)
     row_lse = load_lse(lse + head * T, rows, T)
     row_t = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_delta = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_g = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
-    for start in range(0, end, BLOCK_M):
-        columns = start + tl.arange(0, BLOCK_M)
-        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-        b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
-        logits = tile_logits(
-            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
-        )
-        logits_dot = tile_logits_dot(
-            q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m, HAS_E, False
-        )
-        weights = tl.exp(logits - row_lse[:, None])
-        row_t += row_sum(weights * logits_dot)
-        if GRADIENTS:
-            v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
-            c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
-            dweights = pair(dout_rows, v_rows, False)
-            row_delta += row_sum(weights * dweights)
-            row_g += row_sum(weights * (dweights * logits_dot + pair(dout_rows, c_rows, False)))
+    for edge in tl.static_range(1 + EDGE):
+        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+            columns = start + tl.arange(0, BLOCK_M)
+            k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
+            b_rows = load_rows(b + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
+            logits = tile_logits(
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
+                CAUSAL, MASK, edge, False, PRECISION,
+            )  # fmt: skip
+            logits_dot = tile_logits_dot(
+                q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m,
+                HAS_E, False, PRECISION,
+            )  # fmt: skip
+            weights = tl.exp(logits - row_lse[:, None])
+            row_t += row_sum(weights * logits_dot)
+            if GRADIENTS:
+                v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
+                c_rows = load_rows(c + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
+                kept = tile_kept(seed, dropout, head, rows[:, None], columns[None, :], DROPOUT, lse.dtype.element_ty)
+                dweights = pair(dout_rows, v_rows, False, PRECISION) * kept
+                row_delta += row_sum(weights * dweights)
+                row_g += row_sum(weights * (dweights * logits_dot + pair(dout_rows, c_rows, False, PRECISION) * kept))
     tl.store(t + head * T + rows, row_t, mask=rows < T)
     if GRADIENTS:
         tl.store(delta + head * T + rows, row_delta, mask=rows < T)
@@ -73,50 +80,59 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
 @Kernel
 def jvp_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, out_dot,
-    gq, gmask, gmask_b, gmask_h, gmask_t, gmask_m, scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, HAS_E: tl.constexpr,
+    gq, gmask, gmask_b, gmask_h, gmask_t, gmask_m,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
+    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
     GRADIENTS: tl.constexpr, MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Ȯ = Ṗ V + P C by query block; with ``GRADIENTS`` scale · (X K + dS B), with ``MASK_GRADIENT`` also X."""
-    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
-    factor = tl.load(scale)
+    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    rows = first + tl.arange(0, BLOCK_T)
+    factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     e += (head // H) * e_b + (head % H) * e_h
     gmask += (head // H) * gmask_b + (head % H) * gmask_h
-    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-    a_rows = load_rows(a + head * T * D, rows, T, D, BLOCK_D)
+    q_rows = load_rows(q + head * T * D, first, T, D, BLOCK_T, BLOCK_D)
+    a_rows = load_rows(a + head * T * D, first, T, D, BLOCK_T, BLOCK_D)
     row_lse = load_lse(lse + head * T, rows, T)[:, None]
     row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[:, None]
     if GRADIENTS:
-        dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
+        dout_rows = load_rows(dout + head * T * DV, first, T, DV, BLOCK_T, BLOCK_DV)
         row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[:, None]
         row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[:, None]
     gq_rows = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
     out_dot_rows = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    for start in range(0, end, BLOCK_M):
-        columns = start + tl.arange(0, BLOCK_M)
-        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-        b_rows = load_rows(b + key_head * M * D, columns, M, D, BLOCK_D)
-        v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
-        c_rows = load_rows(c + key_head * M * DV, columns, M, DV, BLOCK_DV)
-        logits = tile_logits(
-            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
-        )
-        logits_dot = tile_logits_dot(
-            q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m, HAS_E, False
-        )
-        weights = tl.exp(logits - row_lse)
-        out_dot_rows = gather(weights * (logits_dot - row_t), v_rows, out_dot_rows)
-        out_dot_rows = gather(weights, c_rows, out_dot_rows)
-        if GRADIENTS:
-            dlogits, x = second_order_tile(
-                dout_rows, v_rows, c_rows, weights, logits_dot, row_delta, row_t, row_r, False
-            )
-            gq_rows = gather(x, k_rows, gq_rows)
-            gq_rows = gather(dlogits, b_rows, gq_rows)
-            if MASK_GRADIENT:
-                add_to_mask_gradient(gmask, x, rows[:, None], columns[None, :], T, M, gmask_t, gmask_m, WIDE_T, WIDE_M)
-    store_rows(out_dot + head * T * DV, rows, T, DV, BLOCK_DV, out_dot_rows)
+    for edge in tl.static_range(1 + EDGE):
+        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+            columns = start + tl.arange(0, BLOCK_M)
+            k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
+            b_rows = load_rows(b + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
+            v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
+            c_rows = load_rows(c + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
+            logits = tile_logits(
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
+                CAUSAL, MASK, edge, False, PRECISION,
+            )  # fmt: skip
+            logits_dot = tile_logits_dot(
+                q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m,
+                HAS_E, False, PRECISION,
+            )  # fmt: skip
+            weights = tl.exp(logits - row_lse)
+            kept = tile_kept(seed, dropout, head, rows[:, None], columns[None, :], DROPOUT, lse.dtype.element_ty)
+            out_dot_rows = gather(weights * (logits_dot - row_t) * kept, v_rows, out_dot_rows, PRECISION)
+            out_dot_rows = gather(weights * kept, c_rows, out_dot_rows, PRECISION)
+            if GRADIENTS:
+                dlogits, x = second_order_tile(
+                    dout_rows, v_rows, c_rows, weights, kept, logits_dot, row_delta, row_t, row_r, False, PRECISION
+                )
+                gq_rows = gather(x, k_rows, gq_rows, PRECISION)
+                gq_rows = gather(dlogits, b_rows, gq_rows, PRECISION)
+                if MASK_GRADIENT:
+                    add_to_mask_gradient(
+                        gmask, x, rows[:, None], columns[None, :], T, M, gmask_t, gmask_m, WIDE_T, WIDE_M
+                    )
+    store_rows(out_dot + head * T * DV, first, T, DV, BLOCK_T, BLOCK_DV, out_dot_rows)
     if GRADIENTS:
-        store_rows(gq + head * T * D, rows, T, D, BLOCK_D, gq_rows * factor)
+        store_rows(gq + head * T * D, first, T, D, BLOCK_T, BLOCK_D, gq_rows * factor)

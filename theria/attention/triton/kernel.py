@@ -35,10 +35,12 @@ class Kernel(JITFunction):  # type: ignore[misc]
         super().__init__(fn, do_not_specialize=_VARYING)
 
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        """Launches: interpreted if the tensors are on the CPU, compiled otherwise."""
-        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-        if not interprets(tensors[0]):
-            with torch.cuda.device(tensors[0].device):
+        """Launches: interpreted if the first argument, a tensor, is on the CPU, compiled otherwise."""
+        first: Tensor = args[0]
+        if not interprets(first):
+            if first.device.index == torch.cuda.current_device():
+                return super().run(*args, grid=grid, warmup=warmup, **kwargs)
+            with torch.cuda.device(first.device):
                 return super().run(*args, grid=grid, warmup=warmup, **kwargs)
         with _interpreter_lock:
             return GridExecutor(self._interpretable, self.arg_names, _indexable(grid))(*args, **kwargs)

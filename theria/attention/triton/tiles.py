@@ -24,45 +24,71 @@ def row_max(x):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def query_block(T, M, H, HK, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What a program by query block works on: its head, the key head, its rows, and the end of the keys they see."""
+def query_block(T, M, H, HK, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What a program by query block works on: its head, the key head, its first row, and the keys that its rows see.
+
+    The keys are two ends: all rows see every key below the first, some row sees a key between it and the second.
+    """
     blocks = (T + BLOCK_T - 1) // BLOCK_T
     head = (tl.program_id(0) // blocks).to(tl.int64)
     key_head = (head // H) * HK + (head % H) // (H // HK)
-    first = (tl.program_id(0) % blocks) * BLOCK_T
+    block = tl.program_id(0) % blocks
+    if CAUSAL:
+        block = blocks - 1 - block  # the longest first, so that none is left over at the end
+    first = block * BLOCK_T
+    whole = M // BLOCK_M * BLOCK_M
     end = M
     if CAUSAL:
+        whole = tl.minimum(whole, (first + 1) // BLOCK_M * BLOCK_M)
         end = tl.minimum(M, first + BLOCK_T)
-    return head, key_head, first + tl.arange(0, BLOCK_T), end
+    return head, key_head, first, whole, end
 
 
 @Kernel
-def key_block(M, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What a program by key block works on: its key head, its columns, and the first query block that sees them."""
+def key_block(T, M, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What a program by key block works on: its key head, its first column, and the queries that see its columns.
+
+    The queries are two beginnings: some column is seen from the first on, every column from the second on.
+    """
     blocks = (M + BLOCK_M - 1) // BLOCK_M
     key_head = (tl.program_id(0) // blocks).to(tl.int64)
     first = (tl.program_id(0) % blocks) * BLOCK_M
     begin = 0
+    whole = 0
     if CAUSAL:
         begin = first // BLOCK_T * BLOCK_T
-    return key_head, first + tl.arange(0, BLOCK_M), begin
+        whole = tl.minimum(T, (first + BLOCK_M + BLOCK_T - 2) // BLOCK_T * BLOCK_T)
+    return key_head, first, begin, whole
 
 
 @Kernel
-def load_rows(base, rows, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Rows of a contiguous (count, WIDTH) matrix as (R, BLOCK), zero outside."""
-    columns = tl.arange(0, BLOCK)
-    inside = (rows[:, None] < count) & (columns[None, :] < WIDTH)
-    return tl.load(base + rows[:, None].to(tl.int64) * WIDTH + columns[None, :], mask=inside, other=0.0)
+def load_scale(scale):  # type: ignore[no-untyped-def]
+    """The factor of the logits: a number, or where float32 is too coarse for it a tensor with one."""
+    factor = scale
+    if scale.dtype.is_ptr():
+        factor = tl.load(scale)
+    return factor
 
 
 @Kernel
-def store_rows(base, rows, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr, values):  # type: ignore[no-untyped-def]
+def load_rows(base, first, count, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """ROWS rows of a contiguous (count, WIDTH) matrix from ``first`` on as (ROWS, BLOCK), zero outside."""
+    rows = tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)[None, :]
+    inside = rows < count - first
+    if WIDTH != BLOCK:
+        inside = inside & (columns < WIDTH)
+    return tl.load(base + first * WIDTH + (rows * WIDTH + columns), mask=inside, other=0.0)
+
+
+@Kernel
+def store_rows(base, first, count, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, values):  # type: ignore[no-untyped-def]
     """The counterpart of ``load_rows``, converting to the dtype of the matrix."""
-    columns = tl.arange(0, BLOCK)
-    inside = (rows[:, None] < count) & (columns[None, :] < WIDTH)
-    offsets = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
-    tl.store(base + offsets, values.to(base.dtype.element_ty), mask=inside)
+    rows = tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)[None, :]
+    inside = (rows < count - first) & (columns < WIDTH)
+    offsets = rows * WIDTH + columns
+    tl.store(base + first * WIDTH + offsets, values.to(base.dtype.element_ty), mask=inside)
 
 
 @Kernel
@@ -73,45 +99,83 @@ def load_lse(base, rows, count):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def pair(of_queries, of_keys, KEYS_FIRST: tl.constexpr):  # type: ignore[no-untyped-def]
+def pair(of_queries, of_keys, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
     """The product of two row blocks over their width, (queries, keys) or its transpose."""
     if KEYS_FIRST:
-        product = tl.dot(of_keys, tl.trans(of_queries), input_precision="ieee")
+        product = tl.dot(of_keys, tl.trans(of_queries), input_precision=PRECISION)
     else:
-        product = tl.dot(of_queries, tl.trans(of_keys), input_precision="ieee")
+        product = tl.dot(of_queries, tl.trans(of_keys), input_precision=PRECISION)
     return product
 
 
 @Kernel
-def gather(weights, rows, accumulator):  # type: ignore[no-untyped-def]
+def gather(weights, rows, accumulator, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
     """accumulator + weights · rows, the weights rounded to the dtype of the rows."""
-    return tl.dot(weights.to(rows.dtype), rows, accumulator, input_precision="ieee", out_dtype=accumulator.dtype)
+    return tl.dot(weights.to(rows.dtype), rows, accumulator, input_precision=PRECISION, out_dtype=accumulator.dtype)
+
+
+@Kernel
+def tile_kept(  # type: ignore[no-untyped-def]
+    seed, dropout, head, queries, keys, DROPOUT: tl.constexpr, LIKE: tl.constexpr
+):
+    """What the weights of a tile are multiplied by: 1 without dropout, else as ``theria.attention.dropout`` says."""
+    kept = 1.0
+    if DROPOUT:
+        a = (keys + 0 * queries).to(tl.uint32)
+        b = (queries + 0 * keys).to(tl.uint32)
+        d = tl.full(a.shape, 0, tl.uint32)
+        c = d + head.to(tl.uint32)
+        key = tl.load(seed).to(tl.uint32)
+        other_key = tl.load(seed + 1).to(tl.uint32)
+        for _ in tl.static_range(10):
+            left = a.to(tl.uint64) * 0xD2511F53
+            right = c.to(tl.uint64) * 0xCD9E8D57
+            a = (right >> 32).to(tl.uint32) ^ b ^ key
+            b = right.to(tl.uint32)
+            c = (left >> 32).to(tl.uint32) ^ d ^ other_key
+            d = left.to(tl.uint32)
+            key = (key + 0x9E3779B9).to(tl.uint32)
+            other_key = (other_key + 0xBB67AE85).to(tl.uint32)
+        # p is a multiple of 2⁻²⁴, so that float32 has all of this exactly
+        one = tl.full(a.shape, 1.0, LIKE)
+        kept = tl.where((a >> 8).to(tl.float32) >= dropout * 16777216.0, one / (1.0 - dropout), 0.0)
+    return kept
 
 
 @Kernel
 def tile_logits(  # type: ignore[no-untyped-def]
     q, k, queries, keys, T, M, scale, mask, mask_t, mask_m,
-    CAUSAL: tl.constexpr, MASK: tl.constexpr, KEYS_FIRST: tl.constexpr,
+    CAUSAL: tl.constexpr, MASK: tl.constexpr, EDGE: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """scale · q kᵀ + mask; −∞ where the query may not see the key or one of them does not exist."""
-    seen = (queries < T) & (keys < M)
-    if CAUSAL:
-        seen = seen & (keys <= queries)
-    offsets = queries.to(tl.int64) * mask_t + keys.to(tl.int64) * mask_m
-    if MASK == 1:
-        seen = seen & (tl.load(mask + offsets, mask=seen, other=0) != 0)
-    logits = pair(q, k, KEYS_FIRST) * scale
-    if MASK == 2:
-        logits = logits + tl.load(mask + offsets, mask=seen, other=0.0).to(logits.dtype)
-    return tl.where(seen, logits, float("-inf"))
+    """scale · q kᵀ + mask; −∞ where the query may not see the key or the key does not exist.
+
+    Without ``EDGE`` every query of the tile sees every key, if the mask lets it. A query that does not exist has rows
+    of zeros, which leave nothing behind whatever its weights are.
+    """
+    logits = pair(q, k, KEYS_FIRST, PRECISION) * scale
+    if EDGE:
+        seen = keys < M
+        if CAUSAL:
+            seen = seen & (keys <= queries)
+        logits = tl.where(seen, logits, float("-inf"))
+    if MASK:
+        inside = (queries < T) & (keys < M)
+        offsets = queries.to(tl.int64) * mask_t + keys.to(tl.int64) * mask_m
+        if MASK == 1:
+            shown = tl.load(mask + offsets, mask=inside, other=0) != 0
+            logits = tl.where(shown, logits, float("-inf"))
+        else:
+            logits = logits + tl.load(mask + offsets, mask=inside, other=0.0).to(logits.dtype)
+    return logits
 
 
 @Kernel
 def tile_logits_dot(  # type: ignore[no-untyped-def]
-    q, a, k, b, queries, keys, T, M, scale, e, e_t, e_m, HAS_E: tl.constexpr, KEYS_FIRST: tl.constexpr
-):
+    q, a, k, b, queries, keys, T, M, scale, e, e_t, e_m,
+    HAS_E: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Ṡ = scale · (a kᵀ + q bᵀ) + e."""
-    logits_dot = (pair(a, k, KEYS_FIRST) + pair(q, b, KEYS_FIRST)) * scale
+    logits_dot = (pair(a, k, KEYS_FIRST, PRECISION) + pair(q, b, KEYS_FIRST, PRECISION)) * scale
     if HAS_E:
         inside = (queries < T) & (keys < M)
         offsets = queries.to(tl.int64) * e_t + keys.to(tl.int64) * e_m
@@ -120,19 +184,21 @@ def tile_logits_dot(  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def first_order_tile(dout, v, logits, lse, delta, KEYS_FIRST: tl.constexpr):  # type: ignore[no-untyped-def]
+def first_order_tile(  # type: ignore[no-untyped-def]
+    dout, v, logits, lse, kept, delta, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr
+):
     """(P, dS)."""
     weights = tl.exp(logits - lse)
-    return weights, weights * (pair(dout, v, KEYS_FIRST) - delta)
+    return weights, weights * (pair(dout, v, KEYS_FIRST, PRECISION) * kept - delta)
 
 
 @Kernel
 def second_order_tile(  # type: ignore[no-untyped-def]
-    dout, v, c, weights, logits_dot, delta, t, r, KEYS_FIRST: tl.constexpr
+    dout, v, c, weights, kept, logits_dot, delta, t, r, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr
 ):
     """(dS, X)."""
-    dweights = pair(dout, v, KEYS_FIRST)
-    g = dweights * (logits_dot - t) - delta * logits_dot + pair(dout, c, KEYS_FIRST)
+    dweights = pair(dout, v, KEYS_FIRST, PRECISION) * kept
+    g = dweights * (logits_dot - t) - delta * logits_dot + pair(dout, c, KEYS_FIRST, PRECISION) * kept
     return weights * (dweights - delta), weights * (g - r)
 
 

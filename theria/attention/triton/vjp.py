@@ -10,9 +10,11 @@ from theria.attention.triton.tiles import (
     key_block,
     load_lse,
     load_rows,
+    load_scale,
     query_block,
     row_sum,
     store_rows,
+    tile_kept,
     tile_logits,
 )
 
@@ -20,69 +22,82 @@ from theria.attention.triton.tiles import (
 @Kernel
 def vjp_query_kernel(  # type: ignore[no-untyped-def]
     q, k, v, out, lse, dout, dq, delta, dmask, dmask_b, dmask_h, dmask_t, dmask_m,
-    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
-    MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
+    EDGE: tl.constexpr, PRECISION: tl.constexpr, MASK_GRADIENT: tl.constexpr,
+    WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """dQ = scale · dS K, δ (B, H, T) for the next kernel and, if asked for, the mask's gradient."""
-    head, key_head, rows, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T)
-    factor = tl.load(scale)
+    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    rows = first + tl.arange(0, BLOCK_T)
+    factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
     dmask += (head // H) * dmask_b + (head % H) * dmask_h
-    q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-    dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
-    out_rows = load_rows(out + head * T * DV, rows, T, DV, BLOCK_DV)
+    q_rows = load_rows(q + head * T * D, first, T, D, BLOCK_T, BLOCK_D)
+    dout_rows = load_rows(dout + head * T * DV, first, T, DV, BLOCK_T, BLOCK_DV)
+    out_rows = load_rows(out + head * T * DV, first, T, DV, BLOCK_T, BLOCK_DV)
     row_lse = load_lse(lse + head * T, rows, T)
     row_delta = row_sum(dout_rows.to(lse.dtype.element_ty) * out_rows.to(lse.dtype.element_ty))
     tl.store(delta + head * T + rows, row_delta, mask=rows < T)
     summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
-    for start in range(0, end, BLOCK_M):
-        columns = start + tl.arange(0, BLOCK_M)
-        k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-        v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
-        logits = tile_logits(
-            q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m, CAUSAL, MASK, False
-        )
-        _, dlogits = first_order_tile(dout_rows, v_rows, logits, row_lse[:, None], row_delta[:, None], False)
-        summed = gather(dlogits, k_rows, summed)
-        if MASK_GRADIENT:
-            add_to_mask_gradient(
-                dmask, dlogits, rows[:, None], columns[None, :], T, M, dmask_t, dmask_m, WIDE_T, WIDE_M
+    for edge in tl.static_range(1 + EDGE):
+        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+            columns = start + tl.arange(0, BLOCK_M)
+            k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
+            v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
+            logits = tile_logits(
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
+                CAUSAL, MASK, edge, False, PRECISION,
+            )  # fmt: skip
+            kept = tile_kept(seed, dropout, head, rows[:, None], columns[None, :], DROPOUT, lse.dtype.element_ty)
+            _, dlogits = first_order_tile(
+                dout_rows, v_rows, logits, row_lse[:, None], kept, row_delta[:, None], False, PRECISION
             )
-    store_rows(dq + head * T * D, rows, T, D, BLOCK_D, summed * factor)
+            summed = gather(dlogits, k_rows, summed, PRECISION)
+            if MASK_GRADIENT:
+                add_to_mask_gradient(
+                    dmask, dlogits, rows[:, None], columns[None, :], T, M, dmask_t, dmask_m, WIDE_T, WIDE_M
+                )
+    store_rows(dq + head * T * D, first, T, D, BLOCK_T, BLOCK_D, summed * factor)
 
 
 @Kernel
 def vjp_key_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, dout, delta, dk, dv,
-    scale, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
+    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
+    EDGE: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """dK = scale · dSᵀ Q and dV = Pᵀ dO, summed over the query heads that share a key head."""
-    key_head, columns, begin = key_block(M, CAUSAL, BLOCK_T, BLOCK_M)
+    key_head, first, begin, whole = key_block(T, M, CAUSAL, BLOCK_T, BLOCK_M)
+    columns = first + tl.arange(0, BLOCK_M)
     group = H // HK
-    factor = tl.load(scale)
-    k_rows = load_rows(k + key_head * M * D, columns, M, D, BLOCK_D)
-    v_rows = load_rows(v + key_head * M * DV, columns, M, DV, BLOCK_DV)
+    factor = load_scale(scale)
+    k_rows = load_rows(k + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D)
+    v_rows = load_rows(v + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV)
     dk_rows = tl.full([BLOCK_M, BLOCK_D], 0.0, lse.dtype.element_ty)
     dv_rows = tl.full([BLOCK_M, BLOCK_DV], 0.0, lse.dtype.element_ty)
     for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
-        for start in range(begin, T, BLOCK_T):
-            rows = start + tl.arange(0, BLOCK_T)
-            q_rows = load_rows(q + head * T * D, rows, T, D, BLOCK_D)
-            dout_rows = load_rows(dout + head * T * DV, rows, T, DV, BLOCK_DV)
-            row_lse = load_lse(lse + head * T, rows, T)
-            row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)
-            logits = tile_logits(
-                q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
-                CAUSAL, MASK, True,
-            )  # fmt: skip
-            weights, dlogits = first_order_tile(dout_rows, v_rows, logits, row_lse[None, :], row_delta[None, :], True)
-            dv_rows = gather(weights, dout_rows, dv_rows)
-            dk_rows = gather(dlogits, q_rows, dk_rows)
-    store_rows(dk + key_head * M * D, columns, M, D, BLOCK_D, dk_rows * factor)
-    store_rows(dv + key_head * M * DV, columns, M, DV, BLOCK_DV, dv_rows)
+        for edge in tl.static_range(1 + CAUSAL):
+            for start in range(begin if edge else whole, whole if edge else T, BLOCK_T):
+                rows = start + tl.arange(0, BLOCK_T)
+                q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
+                dout_rows = load_rows(dout + head * T * DV, start, T, DV, BLOCK_T, BLOCK_DV)
+                row_lse = load_lse(lse + head * T, rows, T)
+                row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)
+                logits = tile_logits(
+                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
+                    CAUSAL, MASK, edge, True, PRECISION,
+                )  # fmt: skip
+                kept = tile_kept(seed, dropout, head, rows[None, :], columns[:, None], DROPOUT, lse.dtype.element_ty)
+                weights, dlogits = first_order_tile(
+                    dout_rows, v_rows, logits, row_lse[None, :], kept, row_delta[None, :], True, PRECISION
+                )
+                dv_rows = gather(weights * kept, dout_rows, dv_rows, PRECISION)
+                dk_rows = gather(dlogits, q_rows, dk_rows, PRECISION)
+    store_rows(dk + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D, dk_rows * factor)
+    store_rows(dv + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV, dv_rows)
