@@ -47,8 +47,9 @@ class TritonEngine:
 
     def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
         """See ``Engine``."""
-        if kernel := first_order.choose_kernel(saved.q, saved.k, saved.v, saved.mask, settings):
-            return *first_order.compute_vjp(kernel, saved, dout, settings), None
+        inputs = (saved.q, saved.k, saved.v)
+        if kernel := first_order.choose_kernel(*inputs, saved.mask, settings):
+            return *first_order.compute_vjp(kernel, inputs, saved.out, saved.lse, dout, settings), None
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
         q, k, v, out, dout = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out, dout))
         lse = saved.lse.contiguous()

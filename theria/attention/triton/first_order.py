@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from theria.attention.canonical_problem import AttentionSettings
-from theria.attention.engine_protocol import Saved
 
 _STEP = 8
 """PyTorch pads other head dimensions before it calls these kernels."""
@@ -34,7 +33,7 @@ def choose_kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings
 
 
 def compute_forward(kernel: int, q: Tensor, k: Tensor, v: Tensor, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
-    """(out, lse) of ``Saved``."""
+    """The output (B, H, T, Dv) and the log-sum-exp (B, H, T)."""
     q, k, v = (_with_dense_rows(x) for x in (q, k, v))
     if kernel == _FLASH:
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
@@ -47,18 +46,25 @@ def compute_forward(kernel: int, q: Tensor, k: Tensor, v: Tensor, settings: Atte
     return out, lse.reshape(q.shape[:3])
 
 
-def compute_vjp(kernel: int, saved: Saved, dout: Tensor, settings: AttentionSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ⟨dout, out⟩ for q, k and v."""
-    q, k, v, out, dout = (_with_dense_rows(x) for x in (saved.q, saved.k, saved.v, saved.out, dout))
+def compute_vjp(
+    kernel: int,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    out: Tensor,
+    lse: Tensor,
+    dout: Tensor,
+    settings: AttentionSettings,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ⟨dout, out⟩ for the inputs q, k and v."""
+    q, k, v, out, dout = (_with_dense_rows(x) for x in (*inputs, out, dout))
     lengths = (None, None, q.shape[2], k.shape[2])
     seed = (None, None)
     if kernel == _FLASH:
         gradients = torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            dout, q, k, v, out, saved.lse, *lengths, 0.0, settings.is_causal, *seed, scale=settings.scale
+            dout, q, k, v, out, lse, *lengths, 0.0, settings.is_causal, *seed, scale=settings.scale
         )
     else:
         gradients = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
-            dout, q, k, v, out, saved.lse.unsqueeze(-1), *seed, None, *lengths, 0.0, settings.is_causal,
+            dout, q, k, v, out, lse.unsqueeze(-1), *seed, None, *lengths, 0.0, settings.is_causal,
             scale=settings.scale,
         )  # fmt: skip
     dq, dk, dv = gradients
