@@ -335,7 +335,7 @@ def _follow_local_names(members: dict[str, set[str]], text: str) -> None:
         for name in IDENTIFIER.findall(match[1]):
             places.setdefault(name, []).append(match.end())
     for match in _FILLING.finditer(text):
-        owner = IDENTIFIER.findall(text, max(0, match.start() - _NEAR), match.start())
+        owner = IDENTIFIER.findall(text, max(0, match.start() - NEAR), match.start())
         places.setdefault(owner[-1] if owner else "", []).append(match.end())
     values: dict[str, set[str]] = {}
     for made in members.values():
