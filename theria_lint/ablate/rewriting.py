@@ -154,16 +154,19 @@ class _AblationTransformer(cst.CSTTransformer):
         self, original_node: cst.Assign, updated_node: cst.Assign
     ) -> cst.Assign:
         value = original_node.value
+        targets = [target.target for target in original_node.targets]
+        if any(self._find_neutraliser(target, target) == "set-flag" for target in targets):
+            return updated_node.with_changes(value=cst.Name("True"))
         plain = isinstance(value, cst.Call) and self._find_neutraliser(value, value.func) == "plain-attribute"
         if not plain:
             return updated_node
-        targets = [
+        plain_targets = [
             target.with_changes(target=make_plain_attribute(target.target))
             if isinstance(target.target, cst.Attribute)
             else target
             for target in updated_node.targets
         ]
-        return updated_node.with_changes(targets=targets)
+        return updated_node.with_changes(targets=plain_targets)
 
     def leave_Attribute(  # noqa: N802
         self, original_node: cst.Attribute, updated_node: cst.Attribute

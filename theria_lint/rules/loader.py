@@ -18,7 +18,7 @@ _LARGEST = 256 * 1024
 _FIELDS = ("token", "symbol", "detail")
 SEVERITIES = ("error", "warning", "note")
 KINDS = ("context", "decorator", "method", "attribute", "function")
-CONDITIONS = ("always", "false", "not-true", "not-false")
+CONDITIONS = ("always", "false", "not-true", "not-false", "of-autograd")
 RECORDED = "recorded"
 """Attention code, but for the forwards of Functions: nothing is recorded in those anyway."""
 
@@ -42,6 +42,7 @@ NEUTRALISERS = (
     "explicit-distance",
     "default-contexts",
     "recorded-copy",
+    "set-flag",
 )
 # Uses of what was found that do no harm as a rule: a log, a truth value or index, an attribute that nobody reads, a maximum that is divided out,
 # an output beside the result, what depends on sizes alone.

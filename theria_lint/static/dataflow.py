@@ -35,6 +35,8 @@ _MAKERS = make_word_set(
 )
 # By these names people know the modules whose functions take a tensor first: in `torch.reshape(x, sizes)`.
 _LIBRARIES = frozenset({"torch", "th", "F", "functional", "nn", "einops", "einx"})
+# What these are given goes into a file that is another argument: ``torch.save(x, file)``, ``numpy.save(file, x)``.
+_WRITING = frozenset({"save", "dump"})
 # What these are given goes into the list that they are called on.
 _COLLECTING = frozenset({"append", "extend", "insert"})
 
@@ -123,6 +125,8 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
             yield [changed.id], node
         elif isinstance(node, ast.Call) and (filled := _get_filled(node)) is not None:
             yield from (([filled.id], argument) for argument in node.args)
+        elif isinstance(node, ast.Call) and _get_called_name(node) in _WRITING:
+            yield from (([file.id], given) for file in node.args if isinstance(file, ast.Name) for given in node.args)
 
 
 def _get_changed_in_place(call: ast.Call) -> ast.Name | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
 from theria_lint.static import attention_names
+from theria_lint.static.dataflow import get_values
 from theria_lint.static.module_view import (
     Hit,
     ModuleView,
@@ -16,7 +17,7 @@ from theria_lint.static.module_view import (
     list_meanings,
     refers_to_attention,
 )
-from theria_lint.static.scopes import NameTable, Scope, get_dotted_name
+from theria_lint.static.scopes import NameTable, Scope, get_dotted_name, get_self_name
 
 
 def find_compiled_attention(code: ModuleView, rule: Rule) -> Iterator[Hit]:
@@ -27,6 +28,8 @@ def find_compiled_attention(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     for call in code.find_calls("anywhere"):
         if not call.site.in_header and not names.isdisjoint(call.meanings):
             yield from _find_compiling_calls(code, names, call)
+        elif isinstance(call.node.func, ast.Attribute) and call.node.func.attr in rule.collect_names("method"):
+            yield from _find_compiled_objects(code, call, call.node.func)
 
 
 def _list_attention_classes(code: ModuleView) -> list[Scope]:
@@ -73,6 +76,27 @@ def _find_compiling_calls(code: ModuleView, names: frozenset[str], call: Resolve
         token = f"{get_dotted_name(node.func)}()"
         detail = list_meanings(names, candidates)
         yield Hit(whole, code.get_span(whole), token, site.scope, get_lines(whole), "first-argument", None, detail)
+
+
+def _find_compiled_objects(code: ModuleView, call: ResolvedCall, method: ast.Attribute) -> Iterator[Hit]:
+    """A module that compiles itself in attention code or its constructor, or attention that somebody compiles."""
+    site, subject = call.site, method.value
+    inside = site.scope in code.attention.active or site.scope in code.attention.setup
+    instance = get_self_name(site.scope)
+    own = inside and isinstance(subject, ast.Name) and subject.id == instance
+    if call.meanings or call.node.args or not (own or _is_attention_object(code, site.scope, subject)):
+        return
+    span, token = code.get_member_span(method, call.node), f".{method.attr}()"
+    yield Hit(call.node, span, token, site.scope, get_lines(call.node), "drop-call")
+
+
+def _is_attention_object(code: ModuleView, scope: Scope, subject: ast.expr) -> bool:
+    """Whether an expression is an instance of an attention class, by what it is assigned or by its name."""
+    made = [value for value in get_values(scope, get_dotted_name(subject) or "") if isinstance(value, ast.Call)]
+    name = (get_dotted_name(subject) or "").rpartition(".")[2]
+    return attention_names.is_attention_member_name(name) or any(
+        refers_to_attention(code, scope, value.func) for value in made
+    )
 
 
 def _is_attention_by_name(subject: ast.expr) -> bool:

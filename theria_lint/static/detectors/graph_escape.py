@@ -22,8 +22,11 @@ from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCa
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name, list_parameter_names
 
 _STORAGE = "storage"
+_WHOLE = "whole"
+_FLOATS = frozenset({"to", "float", "double", "half", "bfloat16", "type", "type_as"})
 _ARRAYS = frozenset({"numpy", "tolist"})
 _FROM_ARRAYS = frozenset({"from_numpy", "frombuffer"})
+_TO_ARRAYS = frozenset({"array", "asarray", "ascontiguousarray"})
 _ALLOCATION = frozenset({"resize_", "filename", "is_shared", "share_memory_"})
 _NAME = re.compile(r"\w+")
 _WRAPPERS = frozenset({"Optional", "Union", "None", "typing", "t"})
@@ -50,6 +53,8 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         discrete = all(map(is_size_name, named)) and not loads_learned(code.index, site.scope, subject)
         if discrete or _is_no_tensor(code, call.node, named):
             continue
+        if match.message == _WHOLE and not _is_cast_back(code, call.node):
+            continue
         if match.message == _STORAGE:
             influences = not _is_measured(code, call.node)
         else:
@@ -62,6 +67,13 @@ def _is_measured(code: ModuleView, call: ast.Call) -> bool:
     """Whether only the size or the place of a memory is asked for."""
     parent = code.index.parents.get(call)
     return isinstance(parent, ast.Attribute) and parent.attr in (METADATA | _ALLOCATION)
+
+
+def _is_cast_back(code: ModuleView, call: ast.Call) -> bool:
+    """Whether whole numbers become a tensor of a floating type at once: ``x.int().to(x.dtype)``."""
+    member = code.index.parents.get(call)
+    outer = code.index.parents.get(member) if isinstance(member, ast.Attribute) else None
+    return isinstance(outer, ast.Call) and isinstance(member, ast.Attribute) and member.attr in _FLOATS
 
 
 def _is_no_tensor(code: ModuleView, node: ast.AST, names: list[str]) -> bool:
@@ -142,10 +154,10 @@ def _match_conversion(rule: Rule, found: ResolvedCall) -> tuple[RuleMatch, ast.e
 
 
 def _is_of_array(candidates: Sequence[str], argument: ast.expr) -> bool:
-    """Whether what is made a tensor again is an array already: what made it one is found by itself."""
+    """Whether what is converted is an array already, or is one at once: what made it one is found by itself."""
     last = {candidate.rpartition(".")[2] for candidate in candidates}
     of_tensor = isinstance(argument, ast.Call) and get_callee_name(argument) in _ARRAYS
-    return not last.isdisjoint(_FROM_ARRAYS) and not of_tensor
+    return (not last.isdisjoint(_FROM_ARRAYS) and not of_tensor) or (not last.isdisjoint(_TO_ARRAYS) and of_tensor)
 
 
 def _make_escape_hit(

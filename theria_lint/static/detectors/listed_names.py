@@ -31,6 +31,9 @@ _NO_TENSORS = make_word_set(
     "graph data inputs outputs module cls event message record settings options opts state utils"
 )
 
+# So the keys begin under which the dispatcher records.
+_AUTOGRAD_KEYS = ("Autograd", "ADInplace")
+
 
 def find_listed_names(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     """Every use of the names of a rule's ``[[match]]`` tables, where each says."""
@@ -100,6 +103,9 @@ def _is_switch_thrown(when: str, call: ast.Call) -> bool:
     if when == "always":
         return True
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if when == "of-autograd":
+        keys = [node.attr for argument in arguments for node in ast.walk(argument) if isinstance(node, ast.Attribute)]
+        return any(key.startswith(_AUTOGRAD_KEYS) for key in keys)
     constant = arguments[0].value if arguments and isinstance(arguments[0], ast.Constant) else None
     if when == "not-true":
         return bool(arguments) and constant is not True
@@ -124,7 +130,9 @@ def _asks_state(value: ast.expr) -> bool:
 def _wraps_function(match: RuleMatch, call: ast.Call) -> bool:
     """Whether ``no_grad(f)`` is called on a function, as a decorator would be."""
     return (
-        match.when not in ("false", "not-true") and len(call.args) == 1 and not isinstance(call.args[0], ast.Constant)
+        match.when not in ("false", "not-true", "of-autograd")
+        and len(call.args) == 1
+        and not isinstance(call.args[0], ast.Constant)
     )
 
 
@@ -205,10 +213,18 @@ def _match_attribute(code: ModuleView, match: RuleMatch, site: CodeSite) -> Hit 
     parent = code.index.parents.get(node)
     if isinstance(parent, ast.Call) and parent.func is node:
         return None
-    rebound = isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name)
+    if match.when == "false" and not _is_set_to_false(node, parent):
+        return None
+    rebound = match.when != "false" and isinstance(node.ctx, ast.Store) and not isinstance(node.value, ast.Name)
     neutraliser = None if rebound else match.neutraliser
     span = code.get_member_span(node, node)
     return Hit(node, span, f".{node.attr}", site.scope, get_lines(node), neutraliser, match.message)
+
+
+def _is_set_to_false(node: ast.Attribute, parent: ast.AST | None) -> bool:
+    """Whether an attribute is assigned False: ``x.requires_grad = False``."""
+    value = parent.value if isinstance(parent, ast.Assign) and node in parent.targets else None
+    return isinstance(value, ast.Constant) and value.value is False
 
 
 def _is_finished_gradient(site: CodeSite, receiver: ast.AST) -> bool:

@@ -123,6 +123,7 @@ def get_triggers(rules: RuleSet) -> Triggers:
             lasts = {name.rpartition(".")[2] for name in match.names}
             if match.kind in ("method", "attribute"):
                 members |= lasts
+                construction |= lasts if match.where == CONSTRUCTION else set()
                 continue
             calls |= {name for name in match.names if "." not in name}
             words |= {name.rpartition(".")[2] for name in match.names if "." in name}
