@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from theria.version import __version__
+
 if TYPE_CHECKING:
     from theria.diagnosis import Diagnosis, diagnose
     from theria.probes import Report, probe
 
-__all__ = ["Diagnosis", "Report", "diagnose", "probe"]
+__all__ = ["Diagnosis", "Report", "__version__", "diagnose", "probe"]
 
 
 def __getattr__(name: str) -> Any:

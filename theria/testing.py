@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
+
+from torch import Tensor
 
 from theria.probes import Report, probe
-from theria.probes.point import Function
+from theria.probes.sweep import ProbeOptions
 
 Adapter = TypeVar("Adapter", bound=Callable[..., Any])
 
@@ -40,22 +42,24 @@ class SecondOrderError(AssertionError):
     """Attention is not safe to differentiate twice; ``report`` holds the measurement."""
 
     def __init__(self, report: Report) -> None:
-        """Shows the whole report as the message."""
-        super().__init__(f"not safe to differentiate twice\n{report}")
+        """Shows the whole report as the message: the verdict comes first, as a summary shows one line alone."""
+        super().__init__(str(report))
         self.report = report
 
 
-def assert_second_order_safe(fn: Function, **options: Any) -> Report:
-    """Fails with the table of blocks unless ``theria.probe(fn, **options)`` finds attention safe.
+def assert_second_order_safe(fn: Callable[..., Tensor], *inputs: Any, **options: Unpack[ProbeOptions]) -> Report:
+    """Fails with the table of blocks unless ``theria.probe(fn, *inputs, **options)`` finds attention safe.
 
     Args:
-        fn: attention of q, k, v, as ``theria.probe`` takes it.
+        fn: attention of q, k, v, or of the inputs, as ``theria.probe`` takes it.
+        inputs: what to call it with, such as the x of a module.
         options: those of ``theria.probe``: shape, layout, scale, is_causal, dtype, device, oracle, seed.
 
     Raises:
         SecondOrderError: if the verdict is anything but ``safe``, ``inconclusive`` included.
     """
-    report = probe(fn, **options)
+    __tracebackhide__ = True  # pytest shows the line of the test that failed, and none of ours
+    report = probe(fn, *inputs, **options)
     if not report.safe:
         raise SecondOrderError(report)
     return report

@@ -95,6 +95,27 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=order.index, default=Verdict.INCONCLUSIVE)
 
 
+STATE_SIGNS = {"right": "\u00b7", "zero": "0", "missing": "\u2205", "wrong": "\u2260", "unclear": "?"}
+"""The sign of what a gradient or block is beside the oracle's, wherever blocks are shown."""
+
+PLAIN_SIGNS = {"right": ".", "zero": "0", "missing": "x", "wrong": "!", "unclear": "?"}
+"""The signs for a terminal that knows no others."""
+
+STATE_WORDS = {
+    "right": "right",
+    "zero": "zero, and truly so",
+    "missing": "missing",
+    "wrong": "wrong",
+    "unclear": "too noisy to tell",
+}
+
+
+def format_legend(unicode: bool = True) -> str:
+    """What the signs mean, on one line."""
+    signs = STATE_SIGNS if unicode else PLAIN_SIGNS
+    return "; ".join(f"{signs[state]} {meaning}" for state, meaning in STATE_WORDS.items())
+
+
 COTANGENT = "out"
 """The name of W among the variables of a block, as in ``"q,out"``."""
 

@@ -1,3 +1,5 @@
 """theria-lint: find what may cut the autograd graph in attention code, run it, and report what is true."""
 
-__version__ = "0.1.0"
+from theria.version import __version__
+
+__all__ = ["__version__"]

@@ -300,7 +300,7 @@ def _make_view(options: dict[str, Any]) -> ReportView:
     """What to show, by the options and by what standard output can do."""
     return ReportView(
         colour=_wants_colour(options["color"]),
-        unicode=_can_write("░▒▓█·∂…", sys.stdout.encoding),
+        unicode=_can_write("·∂…∅≠", sys.stdout.encoding),
         verbose=options["verbose"],
         show_cleared=options["show_cleared"],
         statistics=options["statistics"],

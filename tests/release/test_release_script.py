@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import theria_lint
+import theria
 from tests.support.release_case import ROOT
 
-VERSION = theria_lint.__version__
+VERSION = theria.__version__
 # Stands in for the Python of the checkout: it builds nothing, and leaves what building leaves.
 PYTHON = """\
 #!/bin/sh
@@ -27,7 +27,7 @@ esac
 def checkout(tmp_path: Path) -> Path:
     """A repository with what a release looks at, ready for one."""
     folder = tmp_path / "checkout"
-    for name in (".ci/release", "theria_lint/__init__.py", "README.md", ".gitignore"):
+    for name in (".ci/release", "theria/version.py", "README.md", ".gitignore"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "CHANGELOG.md").write_text(f"# Changelog\n\n## {VERSION} (2026-12-01)\n")

@@ -46,18 +46,24 @@ def alone(*targets: TargetResult) -> str:
 def test_every_state_has_a_mark_of_its_own(unicode: bool) -> None:
     states = {"q,q": "missing", "q,k": "wrong", "q,v": "unclear", "k,q": "right", "k,k": "zero"}
     rows = "\n".join(format_heatmap(run_of(states), PLAIN, unicode))
-    marks = ("█ missing", "▓ 5.0e-01", "? unclear", "· 5.0e-01", "  zero")
-    ascii_marks = ("# missing", "! 5.0e-01", "? unclear", ". 5.0e-01", "  zero")
+    marks = ("∅ missing", "≠ 5.0e-01", "? unclear", "· 5.0e-01", "0 zero")
+    ascii_marks = ("x missing", "! 5.0e-01", "? unclear", ". 5.0e-01", "0 zero")
     for mark in marks if unicode else ascii_marks:
         assert mark in rows
     assert unicode or rows.isascii()
 
 
-def test_what_is_wrong_is_darker_the_further_off_it_is() -> None:
-    marks = [
-        format_heatmap(run_of({"q,q": "wrong"}, error), PLAIN, True)[1].split()[1] for error in (1e-3, 0.05, 0.5, None)
+def test_what_is_far_off_is_red() -> None:
+    rows = [
+        format_heatmap(run_of({"q,q": "wrong"}, error), TerminalStyle(True), True)[1] for error in (0.05, 0.5, None)
     ]
-    assert marks == ["░", "▒", "▓", "▓"]
+    assert ["\033[31m" in row for row in rows] == [False, True, True]
+
+
+def test_a_report_with_blocks_ends_with_what_their_signs_mean() -> None:
+    legend = "blocks: · right; 0 zero, and truly so; ∅ missing; ≠ wrong; ? too noisy to tell"
+    assert legend in alone(target_of("kernel", run_of({"q,q": "missing"})))
+    assert legend not in alone(target_of("kernel"))
 
 
 def test_gates_and_parameters_have_rows_and_columns_of_their_own() -> None:
@@ -72,18 +78,18 @@ def test_gates_and_parameters_have_rows_and_columns_of_their_own() -> None:
 
 def test_a_module_of_x_has_a_map_of_one_row() -> None:
     run = run_of({"x": "wrong", "x,x": "missing", "x,out": "right"})
-    assert format_gradients(run, PLAIN, True) == "gradients  x ▓ 5.0e-01"
+    assert format_gradients(run, PLAIN, True) == "gradients  x ≠ 5.0e-01"
     assert [row.split() for row in format_heatmap(run, PLAIN, True)] == [
         ["blocks", "∂/∂x", "∂/∂W"],
-        ["g_x", "█", "missing", "·", "5.0e-01"],
+        ["g_x", "∅", "missing", "·", "5.0e-01"],
     ]
 
 
 def test_the_same_map_is_drawn_once() -> None:
     run, other = run_of({"q,q": "missing"}), replace(run_of({"q,q": "wrong"}), backend="custom")
     text = alone(target_of("Kernel", run, other, replace(run, backend="triton")), target_of("kernel", run))
-    assert text.count("█ missing") == 1
-    assert text.count("▓ 5.0e-01") == 1
+    assert text.count("∅ missing") == 2  # one of them in the legend
+    assert text.count("≠ 5.0e-01") == 1
     assert text.count("; the same errors as Kernel") == 2
 
 

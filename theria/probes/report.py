@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from theria.verdicts import Reason, Status, Verdict, block_name, variable
+from theria.verdicts import STATE_SIGNS, Reason, Status, Verdict, block_name, format_legend, variable
 from theria.wording import describe
 
 
@@ -75,14 +75,13 @@ class Report:
         return "\n".join(line.rstrip() for line in lines)
 
     def heatmap(self) -> str:
-        """The blocks as a grid, ∂g_a by variable: ``·`` right, ``0`` truly zero, ``!`` wrong, ``x`` missing."""
-        marks = {"right": "·", "zero": "0", "wrong": "!", "missing": "x", "unclear": "?"}
+        """The blocks as a grid, ∂g_a by variable, with the signs that ``theria.verdicts.format_legend`` explains."""
         sources = list(dict.fromkeys(key.split(",")[0] for key in self.blocks))
         columns = list(dict.fromkeys(key.split(",")[1] for key in self.blocks))
         width = max((len(n) for n in (*sources, *columns)), default=1) + 1
         lines = [" " * (width + 3) + "".join(variable(c).rjust(width) for c in columns)]
         for a in sources:
-            cells = (marks[self.blocks[f"{a},{b}"].state] if f"{a},{b}" in self.blocks else " " for b in columns)
+            cells = (STATE_SIGNS[self.blocks[f"{a},{b}"].state] if f"{a},{b}" in self.blocks else " " for b in columns)
             lines.append(f"∂g_{a}".ljust(width + 3) + "".join(cell.rjust(width) for cell in cells))
         return "\n".join(lines)
 
@@ -95,7 +94,7 @@ class Report:
         if self.gradients:
             parts += ["", self.table()]
         if self.blocks:
-            parts += ["", self.heatmap()]
+            parts += ["", self.heatmap(), format_legend()]
         return "\n".join(parts)
 
 

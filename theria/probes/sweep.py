@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from theria.attention.registry import attention
+from theria.probes.given_inputs import bind_inputs
 from theria.probes.layouts import (
     ODD,
     PACKED,
@@ -58,15 +61,28 @@ def _sequences(tensors: Sequence[Tensor], layout: str) -> Iterator[tuple[Tensor,
     yield from zip(*(torch.split(tensor, sequence_lengths(tensor.shape[2]), 2) for tensor in tensors), strict=True)
 
 
+class ProbeOptions(TypedDict, total=False):
+    """What `probe` takes beside the function and its inputs."""
+
+    shape: Shape | None
+    layout: str
+    scale: float | None
+    is_causal: bool | None
+    dtype: torch.dtype | str
+    device: str | None
+    oracle: str
+    seed: int
+
+
 def probe(
-    fn: Function,
-    *,
+    fn: Callable[..., Tensor],
+    *inputs: Any,
     shape: Shape | None = None,
     layout: str = "bhtd",
     scale: float | None = None,
     is_causal: bool | None = None,
-    dtype: torch.dtype = torch.float64,
-    device: str = "cpu",
+    dtype: torch.dtype | str = torch.float64,
+    device: str | None = None,
     oracle: str = "auto",
     seed: int = 0,
 ) -> Report:
@@ -77,27 +93,38 @@ def probe(
     ``fn`` refuses are left out and noted.
 
     Args:
-        fn: takes q (B,H,T,D), k (B,H,M,D), v (B,H,M,Dv) in ``layout`` and returns (B,H,T,Dv) likewise.
+        fn: takes q (B,H,T,D), k (B,H,M,D), v (B,H,M,Dv) in ``layout`` and returns (B,H,T,Dv) likewise; or
+            whatever ``inputs`` are, and returns a tensor. A module's parameters are then one more input, ``p``.
+        inputs: what to call ``fn`` with, such as the x of a module. Then it is measured there alone, against finite
+            differences, and none of shape, layout, scale and is_causal can be given.
         shape: sizes to probe instead of the default ones.
-        layout: ``bhtd``, ``bthd``, ``btd`` (no heads) or ``td``.
+        layout: ``bhtd``, ``bthd``, ``btd`` (no heads) or ``td``, in any case.
         scale: of the logits, where it is neither 1/√D nor 1.
         is_causal: whether ``fn`` masks; None tries both.
-        dtype: of the inputs; derivatives are compared in float64.
-        device: where the inputs live.
+        dtype: of the inputs, such as ``torch.float32`` or ``"float32"``; derivatives are compared in float64.
+        device: where the inputs live; the CPU, or where the given ones are.
         oracle: ``auto``, ``reference`` (then a forward that disagrees is an error) or ``finite differences``.
         seed: of the probe's own random numbers: the same seed gives the same report.
 
     Raises:
-        ValueError: for an unknown layout or oracle, or if ``oracle="reference"`` and the forward disagrees with it.
+        ValueError: for an unknown layout, dtype or oracle, for options that given inputs leave
+            nothing to, for a module of x without it, or if ``oracle="reference"`` and the forward disagrees.
         Exception: what ``fn`` raises, where it runs on no configuration at all.
     """
     if oracle not in ("auto", "reference", "finite differences"):
         raise ValueError(f"oracle {oracle!r} is unknown; choose 'auto', 'reference' or 'finite differences'")
+    dtype, layout = read_dtype(dtype), layout.lower()
+    if inputs:
+        _refuse_made_up(shape, layout, scale, is_causal, oracle)
+        function, found = bind_inputs(fn, inputs, dtype, device)
+        return measure(function, found, seed=seed, configuration="given inputs")
+    _refuse_lone_input(fn)
+    device = device or "cpu"
     references = [] if oracle == "finite differences" else attention_references(layout, scale, is_causal)
     reports, skipped, refusal = [], [], None
-    for name, inputs in _configurations(shape, layout, dtype, device, seed):
+    for name, tensors in _configurations(shape, layout, dtype, device, seed):
         try:
-            reports.append(measure(fn, inputs, references=references, seed=seed, configuration=name))
+            reports.append(measure(fn, tensors, references=references, seed=seed, configuration=name))
         except Exception as error:
             refusal = refusal or error
             told = {"configuration": name, "kind": type(error).__name__, "message": str(error)}
@@ -106,8 +133,8 @@ def probe(
         assert refusal is not None
         raise refusal
     if dtype in (torch.float64, torch.float32) and reports[0].oracle == "reference":
-        inputs = draw_qkv(shape or ODD, layout=layout, dtype=torch.float32, device=device, seed=seed)
-        under_autocast = measure_under_autocast(fn, inputs, references, seed)
+        drawn = draw_qkv(shape or ODD, layout=layout, dtype=torch.float32, device=device, seed=seed)
+        under_autocast = measure_under_autocast(fn, drawn, references, seed)
         reports += [under_autocast] if under_autocast and under_autocast.verdict.unsafe else []
     report = summarise(reports, skipped)
     if oracle == "reference" and report.oracle not in ("reference", ""):
@@ -115,6 +142,41 @@ def probe(
             "the forward disagrees with softmax attention: give its scale, or use oracle='finite differences'"
         )
     return report
+
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def read_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A dtype, or one by its name as the linter's configuration has it. Raises ValueError."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    known = DTYPES.get(str(dtype).removeprefix("torch.").lower())
+    if known is None:
+        raise ValueError(f"dtype {dtype!r} is unknown; choose {', '.join(DTYPES)}")
+    return known
+
+
+def _refuse_made_up(shape: Shape | None, layout: str, scale: float | None, is_causal: bool | None, oracle: str) -> None:
+    """Raise ValueError for options about inputs that are made up, or about an oracle that takes q, k and v."""
+    given = {"shape": shape, "layout": None if layout == "bhtd" else layout, "scale": scale, "is_causal": is_causal}
+    lost = [name for name, value in given.items() if value is not None]
+    if oracle == "reference":
+        lost.append("oracle='reference'")
+    if lost:
+        raise ValueError(f"{', '.join(lost)} cannot be heeded where inputs are given; leave out one of the two")
+
+
+def _refuse_lone_input(fn: Callable[..., Any]) -> None:
+    """Raise ValueError for a module of x, which has to be given: what it takes cannot be made up here."""
+    if not isinstance(fn, torch.nn.Module):
+        return
+    kinds = [p for p in inspect.signature(fn.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if any(p.kind is p.VAR_POSITIONAL for p in kinds) or len(kinds) >= len("qkv"):
+        return
+    name = type(fn).__name__
+    names = ", ".join(p.name for p in kinds)
+    raise ValueError(f"{name} takes {names or 'nothing'}, not q, k and v: give it, as in theria.probe(module, {names})")
 
 
 def measure_under_autocast(

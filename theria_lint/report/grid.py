@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from theria.verdicts import COTANGENT, block_name, variable
+from theria.verdicts import COTANGENT, PLAIN_SIGNS, STATE_SIGNS, block_name, variable
 from theria_lint.model import STATES, Run
 from theria_lint.report.style import TerminalStyle, escape_unprintable
 
@@ -99,15 +99,9 @@ def _order_names(names: Iterable[str]) -> list[str]:
     ]
 
 
-# State or, for what is wrong, from which relative error on: mark, colour and ASCII mark. The more ink, the worse.
-_MARKS = {
-    "missing": ("█", "red", "#"),
-    "wrong": ("░", "yellow", "-"),
-    "unclear": ("?", "yellow", "?"),
-    "right": ("·", "green", "."),
-    "zero": (" ", None, " "),
-}
-_WRONG_MARKS = ((0.1, ("▓", "red", "!")), (1e-2, ("▒", "yellow", "+")))
+_COLOURS = {"missing": "red", "wrong": "yellow", "unclear": "yellow", "right": "green", "zero": None}
+# From which relative error on what is wrong is red.
+_FAR = 0.1
 _MIN_CELL_WIDTH = 11
 
 
@@ -142,13 +136,12 @@ def _get_column_width(column: str) -> int:
 def _format_cell(cell: GridCell | None, style: TerminalStyle, unicode: bool, width: int) -> str:
     if cell is None:
         return " " * width
-    mark, colour, ascii_mark = _choose_mark(cell)
+    mark = (STATE_SIGNS if unicode else PLAIN_SIGNS)[cell.state]
     word = "" if cell.state == "unclear" and cell.error is None else cell.label
-    text = f"{mark if unicode else ascii_mark} {word}"
-    return style.paint_text(text, colour) + " " * (width - len(text))
+    text = f"{mark} {word}"
+    return style.paint_text(text, _choose_colour(cell)) + " " * (width - len(text))
 
 
-def _choose_mark(cell: GridCell) -> tuple[str, str | None, str]:
-    error = float("inf") if cell.error is None else cell.error
-    shades = _WRONG_MARKS if cell.state == "wrong" else ()
-    return next((mark for floor, mark in shades if not error < floor), _MARKS[cell.state])
+def _choose_colour(cell: GridCell) -> str | None:
+    is_far = cell.error is None or not cell.error < _FAR
+    return "red" if cell.state == "wrong" and is_far else _COLOURS[cell.state]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from theria.verdicts import Verdict
+from theria.verdicts import Verdict, format_legend
 from theria.wording import Message
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import ReasonCode, iter_reasons
@@ -42,6 +42,7 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
     alone = frozenset(map(_get_target_key, list_unexplained_targets(report)))
     findings = [item for item in report.findings if _is_shown(item, view)]
     targets = [item for item in report.targets if _is_target_shown(item, report, view, alone)]
+    shown = targets
     by_path: dict[str, tuple[list[Finding], list[TargetResult]]] = {}
     for finding in findings:
         by_path.setdefault(finding.suspect.path, ([], []))[0].append(finding)
@@ -55,6 +56,8 @@ def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> I
         for result in targets:
             yield "\n".join(_format_target(result, told, view, style, alone, measured))
     yield from _format_errors(report, view, style)
+    if any(run.blocks for result in shown for run in result.runs):
+        yield f"blocks: {format_legend(view.unicode)}"
 
 
 def format_message(name: str, message: Message, view: ReportView, remedy: str | None = None) -> Iterator[str]:

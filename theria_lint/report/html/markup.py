@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from theria.verdicts import Verdict
+from theria.verdicts import STATE_SIGNS, Verdict
 from theria_lint.model import Disposition
 from theria_lint.report.glossary import DISPOSITION_WORDS, VERDICT_WORDS
 from theria_lint.report.style import COMMAND, ESCAPES
@@ -77,13 +77,14 @@ _DISPOSITION_GLYPHS = {
     Disposition.CLEARED: "\u25cb",
 }
 DISPOSITIONS = {kind: (glyph, DISPOSITION_WORDS[kind][0]) for kind, glyph in _DISPOSITION_GLYPHS.items()}
-STATES = {
-    "right": ("\u00b7", "agrees with the oracle"),
-    "zero": ("0", "zero, and truly so"),
-    "missing": ("\u2205", "None or zero while the oracle's is not"),
-    "wrong": ("\u2260", "differs from the oracle by more than the tolerance"),
-    "unclear": ("?", "the oracle is too noisy to tell"),
+_STATE_MEANINGS = {
+    "right": "agrees with the oracle",
+    "zero": "zero, and truly so",
+    "missing": "None or zero while the oracle's is not",
+    "wrong": "differs from the oracle by more than the tolerance",
+    "unclear": "the oracle is too noisy to tell",
 }
+STATES = {state: (sign, _STATE_MEANINGS[state]) for state, sign in STATE_SIGNS.items()}
 
 
 def render_badge(kind: Verdict | Disposition, count: int | None = None) -> Markup:
