@@ -177,6 +177,41 @@ def test_the_figures_are_drawn_from_the_table(table, capsys):
         assert str(image) in capsys.readouterr().out or name.startswith("block")
 
 
+def test_one_depth_is_a_row_of_dots():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axis = figure.subplots()
+    plots._draw_dots(axis, {"baseline": [(5, 0.3)], "detach_q_input": [(5, 0.1)]})
+    (dots,) = axis.lines
+    assert dict(zip(dots.get_ydata(orig=True), dots.get_xdata(), strict=True)) == {
+        "detach_q_input": 0.1,
+        "baseline": 0.3,
+    }
+    assert axis.get_xlim()[0] == 0
+
+
+def test_what_is_bad_is_red_and_the_deeper_the_worse():
+    pytest.importorskip("matplotlib")
+    right, near, far, missing = (
+        plots._choose_colour(cell) for cell in (("right", 1e-9), ("wrong", 1e-3), ("wrong", 0.9), ("missing", 1.0))
+    )
+    for red, green, blue in (near, far, missing):
+        assert red > max(green, blue)
+    assert right[1] > right[0]
+    assert near[1] > far[1] > missing[1]
+    assert {label.split()[1].rstrip(",") for _, label in plots.LEGEND} == {"right", "wrong", "missing"}
+
+
+def test_the_help_says_what_backend_names_and_how_to_use_it(capsys):
+    with pytest.raises(SystemExit):
+        command.parse(["--help"])
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].endswith(
+        "[--backend WRAPPER] [--attention-backend BACKEND] [--steps N] [--inner-steps N] [options]"
+    )
+    assert "the wrapper to run, by the name that the published" in told
+    assert "\n  checkpoint_reentrant\n" in told
+
+
 def test_a_table_of_hard_failures_alone_can_be_drawn(table):
     pytest.importorskip("matplotlib")
     assert run(table, "--backend", "no_grad_attention", "--plot") == 0

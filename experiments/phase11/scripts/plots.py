@@ -11,12 +11,21 @@ from typing import Any
 
 from diagnostics import parse_blocks
 
+from theria.verdicts import STATE_SIGNS
+
 Row = dict[str, str]
 
 MISSING_MATPLOTLIB = "--plot needs matplotlib, which is not installed here: run `pip install matplotlib`"
 
-MARKS = {"right": "", "zero": "0", "missing": "×", "wrong": "!", "unclear": "?"}  # noqa: RUF001
 FLOOR = 1e-16
+RED, LIGHT_RED, DARK_RED = "#e8604c", "#fbd5cd", "#8e1b12"
+COLOURS = {"right": "#d6ecdc", "zero": "#d6ecdc", "missing": DARK_RED, "unclear": "0.85"}
+LEGEND = (
+    (COLOURS["right"], f"{STATE_SIGNS['right']} right, or {STATE_SIGNS['zero']} zero and truly so"),
+    (RED, f"{STATE_SIGNS['wrong']} wrong, the deeper the further off"),
+    (DARK_RED, f"{STATE_SIGNS['missing']} missing"),
+)
+"""The three states of a block that was measured; what is grey was not."""
 
 
 def can_plot() -> bool:
@@ -25,44 +34,79 @@ def can_plot() -> bool:
 
 
 def plot_rel_diff(rows: Sequence[Row], path: Path) -> None:
-    """Mean FULL–FO discrepancy against inner steps: a panel a backend, a line a wrapper that trains at all."""
+    """Mean FULL–FO discrepancy: a panel a backend, a line a wrapper that trains at all; a dot for one depth alone."""
     backends = _backends(rows)
     figure, axes = _figure(len(backends), width=6.5, height=5)
     for axis, backend in zip(axes, backends, strict=True):
         curves = _curves(rows, backend)
-        for number, (wrapper, points) in enumerate(curves.items()):
-            # Some curves coincide: markers shrink, so that the ones below stay visible.
-            axis.plot(
-                *zip(*points, strict=True), marker="ov^sDPX*"[number % 8], markersize=max(4, 13 - number), label=wrapper
-            )
-        axis.set_xticks(sorted({depth for points in curves.values() for depth, _ in points}))
-        axis.set(title=backend, xlabel="inner steps", ylabel="‖g_FULL − g_FO‖ / ‖g_FULL‖", ylim=(0, None))  # noqa: RUF001
+        if max(map(len, curves.values()), default=0) > 1:
+            _draw_lines(axis, curves)
+        else:
+            _draw_dots(axis, curves)
+        axis.set_title(backend)
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     _save(figure, path)
 
 
+_DISCREPANCY = "‖g_FULL − g_FO‖ / ‖g_FULL‖"  # noqa: RUF001
+
+
+def _draw_lines(axis: Any, curves: dict[str, list[tuple[int, float]]]) -> None:
+    for number, (wrapper, points) in enumerate(curves.items()):
+        # Some curves coincide: markers shrink, so that the ones below stay visible.
+        axis.plot(
+            *zip(*points, strict=True), marker="ov^sDPX*"[number % 8], markersize=max(4, 13 - number), label=wrapper
+        )
+    axis.set_xticks(sorted({depth for points in curves.values() for depth, _ in points}))
+    axis.set(xlabel="inner steps", ylabel=_DISCREPANCY, ylim=(0, None))
+
+
+def _draw_dots(axis: Any, curves: dict[str, list[tuple[int, float]]]) -> None:
+    """A row a wrapper: with one depth there is no curve to see."""
+    wrappers = list(curves)[::-1]
+    axis.plot([curves[wrapper][0][1] for wrapper in wrappers], wrappers, "o", color="tab:blue")
+    depths = {depth for points in curves.values() for depth, _ in points}
+    steps = f" (inner steps: {min(depths)})" if depths else ""
+    axis.set(xlabel=f"{_DISCREPANCY}{steps}", xlim=(0, None))
+
+
 def plot_blocks(rows: Sequence[Row], path: Path) -> None:
-    """Relative error of every block, wrapper × block, a panel a backend; grey where nothing could be measured."""
+    """The state of every block, wrapper × block, a panel a backend; grey where nothing could be measured."""
+    from matplotlib.patches import Patch
+
     backends = _backends(rows)
     wrappers = list(dict.fromkeys(row["wrapper"] for row in rows))
     columns = [f"{a}.{b}" for a in "qkv" for b in "qkvW"]
     figure, axes = _figure(len(backends), width=7, height=0.32 * len(wrappers) + 2)
-    image = None
     for axis, backend in zip(axes, backends, strict=True):
         cells = _cells(rows, backend)
-        grid = [[_log_error(cells.get((wrapper, column))) for column in columns] for wrapper in wrappers]
-        axis.set_facecolor("0.85")
-        image = axis.imshow(grid, aspect="auto", cmap="viridis", vmin=math.log10(FLOOR), vmax=0)
-        for (wrapper, column), (state, error) in cells.items():
+        axis.imshow([[_choose_colour(cells.get((w, column))) for column in columns] for w in wrappers], aspect="auto")
+        for (wrapper, column), (state, _) in cells.items():
             place = columns.index(column), wrappers.index(wrapper)
-            axis.text(*place, MARKS[state], ha="center", va="center", color="black" if error > 1e-6 else "white")
+            colour = "white" if state == "missing" else "black"
+            axis.text(*place, STATE_SIGNS[state], ha="center", va="center", color=colour)
         axis.set_xticks(range(len(columns)), [f"∂g_{c[0]}/∂{c[2]}" for c in columns], rotation=60, fontsize="small")
         axis.set_yticks(range(len(wrappers)), wrappers, fontsize="small")
         axis.set_title(backend)
-    figure.colorbar(image, ax=axes, label="log₁₀ relative error   (× missing, ! wrong, 0 truly zero)")  # noqa: RUF001
+    patches = [Patch(facecolor=colour, edgecolor="0.4", label=label) for colour, label in LEGEND]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize="small")
     _save(figure, path)
+
+
+def _choose_colour(cell: tuple[str, float] | None) -> tuple[float, float, float]:
+    """Red for what is bad, the deeper the further off; grey where nothing is known."""
+    from matplotlib.colors import to_rgb
+
+    state, error = cell or ("unclear", 0.0)
+    if state != "wrong":
+        return to_rgb(COLOURS[state])
+    depth = min(1.0, max(0.0, (math.log10(max(FLOOR, error)) + 4) / 4))
+    light, dark = to_rgb(LIGHT_RED), to_rgb(RED)
+    red, green, blue = (a + (b - a) * depth for a, b in zip(light, dark, strict=True))
+    return red, green, blue
 
 
 def _backends(rows: Sequence[Row]) -> list[str]:
@@ -91,10 +135,6 @@ def _cells(rows: Sequence[Row], backend: str) -> dict[tuple[str, str], tuple[str
             key = (row["wrapper"], column)
             cells[key] = max(cells.get(key, cell), cell, key=lambda c: c[1])
     return cells
-
-
-def _log_error(cell: tuple[str, float] | None) -> float:
-    return math.nan if cell is None else math.log10(max(FLOOR, cell[1]))
 
 
 def _figure(panels: int, *, width: float, height: float) -> tuple[Any, list[Any]]:

@@ -53,21 +53,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; argparse exits with 2 and a message for what it does not know."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--backend", default="all", choices=["all", *WRAPPERS], help="the wrapper to run")
-    parser.add_argument(
-        "--attention-backend", default="all", choices=["all", *BACKENDS], help="the attention to put under it"
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [--backend WRAPPER] [--attention-backend BACKEND] [--steps N] [--inner-steps N] [options]",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="\n  ".join(["wrappers:", "all", *WRAPPERS]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=positive, default=5, help="outer steps")
-    parser.add_argument("--inner-steps", type=positive, default=5)
+    parser.add_argument(
+        "--backend",
+        default="all",
+        choices=["all", *WRAPPERS],
+        metavar="WRAPPER",
+        help="the wrapper to run, by the name that the published command has for it: one of those below",
+    )
+    parser.add_argument(
+        "--attention-backend",
+        default="all",
+        choices=["all", *BACKENDS],
+        metavar="BACKEND",
+        help=f"the attention to put under it: all, {', '.join(BACKENDS)}",
+    )
+    parser.add_argument("--steps", type=positive, default=5, metavar="N", help="outer steps")
+    parser.add_argument("--inner-steps", type=positive, default=5, metavar="N", help="steps of adaptation")
     parser.add_argument("--inner-steps-list", type=numbers(1), metavar="1,5,10,20", help="instead of --inner-steps")
-    parser.add_argument("--inner-lr", type=float, default=0.4)
+    parser.add_argument("--inner-lr", type=float, default=0.4, metavar="RATE", help="of the adaptation")
     parser.add_argument("--seeds", type=numbers(0), default=[0], metavar="0,1,2", help="one row each")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--dtype", choices=["float64", "float32", "bfloat16", "float16"], help="float64 on the CPU, else float32"
     )
-    parser.add_argument("--csv-out", type=Path, default=DEFAULT_CSV)
+    parser.add_argument("--csv-out", type=Path, default=DEFAULT_CSV, metavar="FILE", help="the table")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV already holds")
     parser.add_argument("--plot", action="store_true", help="draw two PNGs beside the CSV")
     options = parser.parse_args(arguments)
