@@ -1,9 +1,12 @@
-"""What tests of the command line share; click is imported when it is used, as a GPU machine may have PyTorch alone."""
+"""How the tests are spread over processes, and what those of the command line share.
+
+Click is imported when it is used, as a GPU machine may have PyTorch alone.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +14,28 @@ if TYPE_CHECKING:
     from click.testing import Result
 
     from tests.support.lint_case import Lint
+
+
+TESTS = Path(__file__).parent
+LONGEST_ROOMS = ("docs", "lsp", "worker", "confirm", "launch", "static", "sandbox", "release", "attention")
+"""What takes long comes first, so that no processor waits at the end for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by their rooms."""
+    places = {room: place for place, room in enumerate(LONGEST_ROOMS)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file's tests to one process: they share what was linted once, and the worker that ran it."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture
@@ -30,10 +55,12 @@ def lint(folder: Path) -> Lint:
     """Runs the command line in ``folder`` without the dynamic stage."""
     from click.testing import CliRunner
 
+    from tests.support.kept_workers import keep_workers
     from theria_lint.cli import run_command_line
 
     def run(*arguments: str, stdin: str | bytes | None = None, confirm: bool = False) -> Result:
         chosen = [] if confirm else ["--no-confirm"]
-        return CliRunner().invoke(run_command_line, [*chosen, *arguments], input=stdin, prog_name="theria-lint")
+        with keep_workers():
+            return CliRunner().invoke(run_command_line, [*chosen, *arguments], input=stdin, prog_name="theria-lint")
 
     return run

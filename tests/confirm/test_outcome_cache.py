@@ -19,10 +19,10 @@ from theria.verdicts import Verdict
 from theria_lint import confirm
 from theria_lint.cache import Place
 from theria_lint.config import Settings
-from theria_lint.confirm import worker_client
 from theria_lint.confirm.eligibility import make_confirm_settings
 from theria_lint.confirm.outcome_cache import OutcomeCache, SnapshotChecker, TooNewError
 from theria_lint.confirm.protocol import FileDependencies, Outcome
+from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.sources.user_folders import get_cache_folder
 
 READER = """
@@ -206,7 +206,7 @@ def attention(q, k, v):
 """
 
 
-def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_run_asks_no_worker_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "helper.py").write_text("FACTOR = 0.5\n")
     settings = {"device": "cpu", "cache": place(tmp_path)}
     (tmp_path / "kernel.py").write_text(KERNEL)
@@ -214,18 +214,19 @@ def test_a_warm_run_starts_no_worker_and_says_the_same(tmp_path: Path, monkeypat
     assert cold.targets[0].verdict is Verdict.HARD_STRUCTURAL
     assert cold.environment.torch
     assert cold.protections
-    started: list[object] = []
-    start = worker_client.WorkerClient.__init__
-    monkeypatch.setattr(worker_client.WorkerClient, "__init__", lambda *a: [started.append(a), start(*a)][1])
+    asked: list[object] = []
+    run_jobs = WorkerClient.run_jobs
+    monkeypatch.setattr(WorkerClient, "run_jobs", lambda *a: [asked.append(a), run_jobs(*a)][1])
     assert confirm_source(tmp_path, KERNEL, **settings) == cold
-    assert not started
+    assert not asked
     hints = {"target": "attention", "dtype": "float32"}
-    asked = confirm_source(tmp_path, KERNEL, targets=(hints,), **settings)
-    assert asked.targets[0].runs[0].dtype == "float32"
-    assert len(started) == 1
+    hinted = confirm_source(tmp_path, KERNEL, targets=(hints,), **settings)
+    assert hinted.targets[0].runs[0].dtype == "float32"
+    assert asked
+    asked.clear()
     (tmp_path / "helper.py").write_text("FACTOR = 0.25\n")
     assert confirm_source(tmp_path, KERNEL, **settings).targets != cold.targets
-    assert len(started) == 2
+    assert asked
 
 
 OWN = get_cache_folder()

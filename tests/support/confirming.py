@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.support.kept_workers import keep_workers
 from theria_lint.config import Settings
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import Finding, SourceFile, TargetResult
@@ -25,7 +26,8 @@ def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
     if len(files) > 1:
         files = link_calls(files, [file.path for file in files], Settings(cache=False))
     sources = [SourceFile(file.path, file.texts[None], file.suspects, file.targets) for file in files]
-    return confirm_suspects(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
+    with keep_workers():
+        return confirm_suspects(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
 
 
 def confirm_source(folder: Path, source: str, **settings: object) -> Confirmation:

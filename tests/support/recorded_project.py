@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from tests.support.kept_workers import keep_workers
+from theria_lint.cli import run_command_line
 
 KERNELS = """
 from dataclasses import dataclass
@@ -121,6 +127,7 @@ def record(root: Path, *command: str, paths: Sequence[str] = ("shop",)) -> subpr
 
 def lint(root: Path, *options: str, paths: Sequence[str] = ("shop",)) -> dict[str, Any]:
     """The targets of a JSON report, by symbol."""
-    common = ("-m", "theria_lint", "--python", sys.executable, "--no-cache", "--output-format", "json")
-    done = run(root, *common, *options, *paths)
+    common = ("--python", sys.executable, "--no-cache", "--output-format", "json")
+    with contextlib.chdir(root), keep_workers():
+        done = CliRunner().invoke(run_command_line, [*common, *options, *paths], prog_name="theria-lint")
     return {target["symbol"]: target for target in json.loads(done.stdout)["targets"]} | {"stderr": done.stderr}

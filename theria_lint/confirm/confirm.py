@@ -55,7 +55,7 @@ class Confirmation:
     notes: tuple[Reason, ...] = ()
     protections: Mapping[str, str | None] = field(default_factory=dict)
     interrupted: bool = False
-    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
 
 def confirm_suspects(
