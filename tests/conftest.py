@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.support.lint_case import Lint
 
 
-TESTS = Path(__file__).parent
 LONGEST_ROOMS = ("docs", "lsp", "worker", "confirm", "launch", "static", "sandbox", "release", "attention")
 """What takes long comes first, so that no processor waits at the end for another."""
 
@@ -24,7 +23,7 @@ LONGEST_ROOMS = ("docs", "lsp", "worker", "confirm", "launch", "static", "sandbo
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by their rooms."""
     places = {room: place for place, room in enumerate(LONGEST_ROOMS)}
-    items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))
+    items.sort(key=lambda item: min(places.get(part, len(places)) for part in Path(item.location[0]).parts))
 
 
 @pytest.hookimpl(optionalhook=True)
