@@ -196,12 +196,12 @@ class DoubleBackward(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> NoReturn:
         """A real backward that leads to every input: autograd cannot skip it as it skips an error node."""
-        _refuse_third_order(ctx.engine)
+        refuse_third_order(ctx.engine.name)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         """The same in forward mode."""
-        _refuse_third_order(ctx.engine)
+        refuse_third_order(ctx.engine.name)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
@@ -218,9 +218,10 @@ for _function in (Attention, Vjp, Jvp, DoubleBackward):
     _forward.__signature__ = signature(_forward)
 
 
-def _refuse_third_order(engine: Engine) -> NoReturn:
+def refuse_third_order(backend: str) -> NoReturn:
+    """Raise DerivativeOrderError."""
     raise DerivativeOrderError(
-        f"backend={engine.name!r} has first and second derivatives, and a third was asked for: "
+        f"backend={backend!r} has first and second derivatives, and a third was asked for: "
         "use backend='reference', which has every order"
     )
 

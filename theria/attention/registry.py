@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
+import torch
 from torch import Tensor
 
 from theria.attention import reference
 from theria.attention.auto_backend import choose_backend
 from theria.attention.canonical_problem import Problem, canonical
+from theria.attention.engines import load_engine
 
 AUTO = "auto"
 """What is given for a backend to have it chosen by `choose_backend`."""
@@ -60,8 +59,7 @@ def attention(
     )
     if backend == AUTO:
         backend = choose_backend(problem)
-    run = reference.attend if backend == "reference" else _load(backend)
-    return run(problem).reshape(problem.output_shape)
+    return _attend(problem, backend).reshape(problem.output_shape)
 
 
 def check_backend(name: str) -> None:
@@ -70,20 +68,13 @@ def check_backend(name: str) -> None:
         raise ValueError(f"backend={name!r} is unknown: the backends are {', '.join(backend_names())}, or 'auto'")
 
 
-@cache
-def _load(name: str) -> Callable[[Problem], Tensor]:
-    """Imports a backend when it is first used: triton is heavy and may be absent."""
-    from theria.attention import functions
+def _attend(problem: Problem, backend: str) -> Tensor:
+    if backend == "reference":
+        return reference.attend(problem)
+    if torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():  # which refuse operators
+        from theria.attention.compiled_operators import attend_compiled
 
-    if name == "custom":
-        from theria.attention.custom import CustomEngine
+        return attend_compiled(problem, backend)
+    from theria.attention.functions import attend
 
-        custom = CustomEngine()
-        return lambda problem: functions.attend(problem, custom)
-    try:
-        from theria.attention.triton.engine import TritonEngine
-    except ModuleNotFoundError as error:
-        raise ValueError("backend='triton' needs the package triton: install it, or pass backend='custom'") from error
-
-    triton = TritonEngine()
-    return lambda problem: functions.attend(problem, triton)
+    return attend(problem, load_engine(backend))

@@ -10,7 +10,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from theria.attention.registry import attention
+from theria.attention.canonical_problem import canonical
+from theria.attention.reference import attend
 from theria.probes.given_inputs import bind_inputs
 from theria.probes.layouts import (
     ODD,
@@ -39,12 +40,13 @@ def attention_references(layout: str, scale: float | None = None, is_causal: boo
     def make(scale: float | None, causal: bool) -> Function:
         def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys = key_layout(layout)
-            canonical = to_bhtd(q, query_layout(layout)), to_bhtd(k, keys), to_bhtd(v, keys)
-            output = torch.cat([one(*sequence) for sequence in _sequences(canonical, layout)], 2)
+            split = to_bhtd(q, query_layout(layout)), to_bhtd(k, keys), to_bhtd(v, keys)
+            output = torch.cat([one(*sequence) for sequence in _sequences(split, layout)], 2)
             return from_bhtd(output, query_layout(layout))
 
         def one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(q, k, v, backend="reference", scale=scale, is_causal=causal, enable_gqa=":" in layout)
+            problem = canonical(q, k, v, scale=scale, is_causal=causal, attn_mask=None, enable_gqa=":" in layout)
+            return attend(problem).reshape(problem.output_shape)
 
         return function
 

@@ -6,6 +6,7 @@ because the user's own kernels read it too.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -42,8 +43,12 @@ class Kernel(JITFunction):  # type: ignore[misc]
                 return super().run(*args, grid=grid, warmup=warmup, **kwargs)
             with torch.cuda.device(first.device):
                 return super().run(*args, grid=grid, warmup=warmup, **kwargs)
+        run: Any = GridExecutor(self._interpretable, self.arg_names, _indexable(grid))
+        if "torch._dynamo" in sys.modules:  # it would compile the interpreter
+            disable: Any = torch.compiler.disable
+            run = disable(run.__call__)
         with _interpreter_lock:
-            return GridExecutor(self._interpretable, self.arg_names, _indexable(grid))(*args, **kwargs)
+            return run(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A helper called from an interpreted kernel; the compiler inlines helpers and never comes here."""
