@@ -188,7 +188,9 @@ def test_auto_chooses_the_kernels_on_a_gpu_where_they_are_faster_or_all_that_fit
 
     assert choose(2048, torch.bfloat16) == "triton"
     assert choose(128, torch.bfloat16) == "reference"
-    assert choose(2048, torch.float32) == "reference"
+    assert choose(2048, torch.float32) == "triton"
+    assert choose(1024, torch.float32) == "reference"
+    assert choose(2048, torch.float32, width=256) == "reference"
     assert choose(65536, torch.float32, heads=1) == "triton"
     assert choose(2048, torch.bfloat16, width=512) == "reference"
     assert choose(2048, torch.bfloat16, dropout_p=0.1) == "triton"
