@@ -27,6 +27,7 @@ from theria_lint.report import ReportView
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from theria_lint.reasons import Reason
     from theria_lint.result import LintReport, Progress
 
 EPILOG = """Exit codes: 0 nothing to report; 1 confirmed or unconfirmed findings, unsafe targets, or files
@@ -229,9 +230,7 @@ def _lint_and_report(
     if options["fix"] and not report.interrupted:
         from theria_lint.write_fixes import write_fixes
 
-        fixes = write_fixes(report, paths, options["backup"])
-        said += fixes.said
-        if fixes.written:
+        if write_fixes(report, paths, options["backup"], lambda sentence: _print_notes(options, [sentence])):
             with _open_progress_line(options) as progress:
                 report = lint_paths(paths, settings, progress=progress)
     from theria_lint.report import render
@@ -252,7 +251,7 @@ def _lint_and_report(
         from theria_lint.sources.atomic_write import write_text
 
         write_text(path, render(report, name, _make_file_view(options, view.elapsed)))
-    _print_notes(report, options, said)
+    _print_notes(options, said, report.notes)
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 
@@ -352,14 +351,14 @@ def _open_progress_line(options: dict[str, Any]) -> AbstractContextManager[Progr
     return ProgressLine(sys.stderr)
 
 
-def _print_notes(report: LintReport, options: dict[str, Any], said: Sequence[str] = ()) -> None:
+def _print_notes(options: dict[str, Any], said: Sequence[str], notes: Sequence[Reason] = ()) -> None:
     """What is worth knowing about the run, beside the report: on standard error; ``said`` is in words already."""
     if options["quiet"]:
         return
-    if report.notes:
+    if notes:
         from theria_lint.report.notes import list_note_lines
 
-        for line in list_note_lines(report.notes):
+        for line in list_note_lines(notes):
             say_line(line)
     for sentence in said:
         say_line(f"Note: {make_inert(sentence)}")
@@ -388,5 +387,5 @@ def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:
 
         for line in add_ignores(report):
             print_text(make_inert(line) + "\n")
-    _print_notes(report, options)
+    _print_notes(options, (), report.notes)
     return 0

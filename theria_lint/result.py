@@ -62,6 +62,7 @@ class LintReport:
     ``accepted`` holds (path, symbol) of the unsafe targets that only such findings explain. ``sources`` has the text
     of every (path, cell) with a finding, and of the files that a finding's rewrite changes. ``interrupted``: the user
     ended the run before every target had run. ``linted`` are the paths of all files, clean ones too.
+    ``silenced`` are the findings that were taken out, cleared ones aside.
     ``seconds`` says how long the runs of a target took, by path and symbol; what was kept from earlier runs took none.
     """
 
@@ -79,6 +80,7 @@ class LintReport:
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
     interrupted: bool = False
     linted: tuple[str, ...] = ()
+    silenced: tuple[Finding, ...] = ()
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
     @property

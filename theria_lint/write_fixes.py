@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from shlex import quote
-from typing import NamedTuple
 
-from theria_lint.errors import UserError
+from theria_lint.errors import ReadError, UserError
 from theria_lint.report.patch import (
     LineEdit,
     apply_edits,
@@ -25,45 +25,52 @@ from theria_lint.report.patch import (
     split_edit,
 )
 from theria_lint.result import LintReport
-from theria_lint.sources.atomic_write import write_bytes
+from theria_lint.sources.atomic_write import copy_beside, write_bytes
 from theria_lint.sources.source_text import decode_source, is_valid_python, read_bytes
 
 BACKUP_SUFFIX = ".orig"
 _GIT_SECONDS = 20
+# What git would take for a pattern, and restore other files too.
+_MAGIC = re.compile(r"[*?\[\\]|^:")
 
 
-class Fixes(NamedTuple):
-    """The files that were written, and what is to be said about them and about what was left alone."""
-
-    written: tuple[str, ...]
-    said: tuple[str, ...]
-
-
-def write_fixes(report: LintReport, paths: Sequence[str], backup: bool) -> Fixes:
+def write_fixes(report: LintReport, paths: Sequence[str], backup: bool, tell: Callable[[str], None]) -> int:
     """Write the verified rewrites of a report to the files that ``paths`` name, one after the other.
 
-    Rewrites that share lines are written as one; of two that contradict each other the first. Raises UserError where a
-    file cannot be written.
+    Rewrites that share lines are written as one; of two that contradict each other the first. ``tell`` is told of each
+    file that is written or left alone, at once. Returns how many are written.
     """
 
     @cache
     def find_refusal(path: str) -> str | None:
         return _find_refusal(path, report, paths, backup)
 
-    accepted, said = _choose_edits(report, find_refusal)
-    written: list[str] = []
+    accepted, left_out = _choose_edits(report, find_refusal)
+    for sentence in left_out:
+        tell(sentence)
+    written = 0
     for path in sorted({edit.path for edit in accepted}):
-        refusal = _write_file(path, report, accepted, backup)
+        try:
+            refusal = _write_file(path, report, accepted, backup)
+        except (ReadError, UserError) as error:
+            refusal = str(error).removesuffix(".") if isinstance(error, UserError) else "it can no longer be read"
         if refusal:
-            said.append(f"{path} is left alone: {refusal}.")
+            tell(f"{path} is left alone: {refusal}.")
         else:
-            written.append(path)
-            name = quote(path)
-            undo = f"mv {name}{BACKUP_SUFFIX} {name}" if backup else f"git checkout HEAD -- {name}"
-            said.append(f"{path} is rewritten; {undo} takes it back.")
-    if not written and not said:
-        said.append("No rewrite was verified; nothing is written.")
-    return Fixes(tuple(written), tuple(said))
+            written += 1
+            tell(f"{path} is rewritten; {_tell_undo(path, backup)} takes it back.")
+    if not accepted and not left_out:
+        tell("No rewrite was verified; nothing is written.")
+    return written
+
+
+def _tell_undo(path: str, backup: bool) -> str:
+    """The command that takes a rewrite back, and does nothing else, whatever the file is called."""
+    if backup:
+        return " ".join(map(quote, ["mv", *(["--"] if path.startswith("-") else ()), path + BACKUP_SUFFIX, path]))
+    folder, name = os.path.split(path)
+    words = ["git", *(["-C", folder] if folder else ()), *(["--literal-pathspecs"] if _MAGIC.search(name) else ())]
+    return " ".join(map(quote, [*words, "checkout", "HEAD", "--", name]))
 
 
 def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None]) -> tuple[set[LineEdit], list[str]]:
@@ -72,8 +79,12 @@ def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None])
     said: list[str] = []
     for rewrite in list_distinct_rewrites(report):
         wanted = {part for edit in list_edits(rewrite, report.sources) for part in split_edit(edit)}
-        refusals = (find_refusal(path) for path, _ in sorted(rewrite.files))
-        refusal = find_conflict(wanted - accepted, accepted) or next(filter(None, refusals), None)
+        new = wanted - accepted
+        refusals = (
+            find_refusal(path) or find_change(path, report, (edit for edit in new if edit.path == path))
+            for path, _ in sorted(rewrite.files)
+        )
+        refusal = find_conflict(new, accepted) or _find_silenced(new, report) or next(filter(None, refusals), None)
         if refusal:
             said.append(f"The rewrite that makes {rewrite.symbol} safe is not written: {refusal}.")
         else:
@@ -81,10 +92,19 @@ def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None])
     return accepted, said
 
 
+def _find_silenced(new: Collection[LineEdit], report: LintReport) -> str | None:
+    """Why edits are not made that mend more than was reported: somebody wants those lines as they are."""
+    for finding in report.silenced:
+        path, span = finding.suspect.path, finding.suspect.span
+        if any(edit.path == path and edit.line <= span.end_line and span.line < edit.end_line for edit in new):
+            return f"it changes line {span.line} of {path} too, where {finding.suspect.rule} is left out of the report"
+    return None
+
+
 def _find_refusal(path: str, report: LintReport, paths: Sequence[str], backup: bool) -> str | None:
     """Why a file is not to be written; None if it may be."""
-    if not any(_is_named(path, named) for named in paths):
-        return f"{path} is not in what was named, or behind a link; name that file itself"
+    if path not in report.linted or not any(_is_named(path, named) for named in paths):
+        return f"{path} is not in what was named, left out, or behind a link; name that file itself"
     if refusal := find_change(path, report):
         return refusal
     try:
@@ -97,6 +117,8 @@ def _find_refusal(path: str, report: LintReport, paths: Sequence[str], backup: b
             return f"git's last commit has no copy of {path} as it is; commit it, or keep one beside it with --backup"
     except OSError as error:
         return f"{path}: {error.strerror or error}"
+    except ReadError:
+        return f"{path} can no longer be read"
     return None
 
 
@@ -112,19 +134,25 @@ def _is_named(path: str, named: str) -> bool:
 def _is_in_git(path: str, data: bytes) -> bool:
     """Whether the last commit has these very bytes for a file.
 
-    It is asked for the name of what it keeps, which runs neither filters nor hooks of the repository.
+    It is asked for the name and size of what it keeps, which runs neither filters nor hooks of the repository, and it
+    fetches nothing: what it would run for that, too, the repository says.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "ls-tree", "-z", "HEAD", name]
-    environment = os.environ | {"GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "ls-tree", "-lz", "HEAD"]
+    environment = os.environ | {
+        "GIT_ALLOW_PROTOCOL": "none",  # git before 2.44 knows no other way to fetch nothing
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, check=False, timeout=_GIT_SECONDS
+            [*command, "--", name], cwd=folder, env=environment, capture_output=True, check=False, timeout=_GIT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
     fields = done.stdout.partition(b"\t")[0].split()
-    if done.returncode or len(fields) != 3 or not fields[0].startswith(b"100"):
+    if done.returncode or len(fields) != 4 or not fields[0].startswith(b"100") or fields[3] != b"%d" % len(data):
         return False
     blob = b"blob %d\0" % len(data) + data
     digest = hashlib.sha1 if len(fields[2]) == 40 else hashlib.sha256
@@ -146,10 +174,9 @@ def _write_file(path: str, report: LintReport, accepted: set[LineEdit], backup: 
 
 
 def _keep_backup(path: str, data: bytes) -> None:
-    """Write a copy of a file beside it, where nothing is yet. Raises UserError."""
+    """Write a copy of a file beside it, where nothing is yet, for the same readers. Raises UserError."""
     kept = path + BACKUP_SUFFIX
     try:
-        with open(kept, "xb") as stream:
-            stream.write(data)
+        copy_beside(path, kept, data)
     except OSError as error:
         raise UserError(f"{kept}: no backup can be written, so {path} is not: {error.strerror or error}.") from None

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.lint_case import UNSAFE
+from theria_lint.config import resolve_settings
+from theria_lint.errors import UserError
+from theria_lint.pipeline import lint_paths
+from theria_lint.sources.atomic_write import write_bytes
+from theria_lint.write_fixes import write_fixes
 
 MENDED = UNSAFE.replace("(p @ v).detach()", "(p @ v)")
 OTHER = UNSAFE.replace("def attention", "def other_attention")
@@ -48,7 +56,7 @@ def test_a_committed_file_is_written_and_linted_again(project: Path) -> None:
     assert (project / "src" / "kernel.py").read_text() == MENDED
     assert done.returncode == 0
     assert done.stdout == "1 file, 0 suspects; 1 target: 1 safe.\n"
-    assert "src/kernel.py is rewritten; git checkout HEAD -- src/kernel.py takes it back." in done.stderr
+    assert "src/kernel.py is rewritten; git -C src checkout HEAD -- kernel.py takes it back." in done.stderr
     git(project, "checkout", "HEAD", "--", "src/kernel.py")
     assert (project / "src" / "kernel.py").read_text() == UNSAFE
 
@@ -113,16 +121,130 @@ def test_what_keeps_it_from_writing_is_refused(project: Path, words: list[str], 
     assert sentence in done.stderr
 
 
-def test_a_file_that_changes_meanwhile_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from theria_lint.config import resolve_settings
-    from theria_lint.pipeline import lint_paths
-    from theria_lint.write_fixes import write_fixes
+Write = Callable[..., list[str]]
 
+
+@pytest.fixture
+def write(project: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Lint the project, let something happen, and write what was found; returns what is said."""
     monkeypatch.chdir(project)
-    report = lint_paths(("src",), resolve_settings(("src",), {}, None, True).settings._replace(cache=False))
-    (project / "src" / "kernel.py").write_text(f"{UNSAFE}\n\nmine = 1\n")
-    fixes = write_fixes(report, ("src",), backup=True)
-    assert fixes.written == ()
-    assert "has changed since it was read" in fixes.said[0]
-    assert (project / "src" / "kernel.py").read_text() == f"{UNSAFE}\n\nmine = 1\n"
-    assert not (project / "src" / "kernel.py.orig").exists()
+
+    def run(meanwhile: Callable[[], object] = bool, *, backup: bool = False, **changed: Any) -> list[str]:
+        settings = resolve_settings(("src",), {}, None, True).settings._replace(cache=False)
+        report = lint_paths(("src",), settings)
+        meanwhile()
+        said: list[str] = []
+        write_fixes(replace(report, **changed), ("src",), backup, said.append)
+        return said
+
+    return run
+
+
+def commit_kernel(project: Path, data: bytes, name: str = "kernel.py") -> Path:
+    path = project / "src" / name
+    path.write_bytes(data)
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "Change")
+    return path
+
+
+def test_a_file_that_changes_meanwhile_is_left_alone(project: Path, write: Write) -> None:
+    kernel = project / "src" / "kernel.py"
+    (sentence,) = write(lambda: kernel.write_text(f"{UNSAFE}\n\nmine = 1\n"), backup=True)
+    assert "has changed since it was read" in sentence
+    assert kernel.read_text() == f"{UNSAFE}\n\nmine = 1\n"
+    assert not kernel.with_name("kernel.py.orig").exists()
+
+
+@pytest.mark.parametrize("head", [b"# coding: utf-7\n# a+AAo-b = 3\n", b"# coding: utf-8-sig\n"])
+def test_a_file_whose_bytes_have_other_lines_than_its_text_is_left_alone(
+    project: Path, write: Write, head: bytes
+) -> None:
+    kernel = commit_kernel(project, head + UNSAFE.encode())
+    (sentence,) = write()
+    assert "in an encoding in which no line can be changed by itself" in sentence
+    assert kernel.read_bytes() == head + UNSAFE.encode()
+
+
+def test_each_line_keeps_its_own_end(project: Path, write: Write) -> None:
+    kernel = commit_kernel(project, UNSAFE.replace("\n", "\r\n", 3).encode())
+    write()
+    assert kernel.read_bytes() == MENDED.replace("\n", "\r\n", 3).encode()
+
+
+@pytest.mark.parametrize(("name", "backup"), [("*.py", False), (":k.py", False), ("-k.py", True)])
+def test_what_is_said_takes_it_back_and_nothing_else(project: Path, write: Write, name: str, backup: bool) -> None:
+    """A name may be a pattern to git: the author of a project chooses it."""
+    (project / "src" / "kernel.py").rename(project / "src" / name)
+    other = commit_kernel(project, b"", "other.py")
+    other.write_text("mine = 1\n")
+    kernel = project / "src" / name
+    (sentence,) = write(backup=backup)
+    assert kernel.read_text() == MENDED
+    subprocess.run(sentence.partition("; ")[2].removesuffix(" takes it back."), shell=True, cwd=project, check=True)
+    assert (kernel.read_text(), other.read_text()) == (UNSAFE, "mine = 1\n")
+
+
+def test_a_backup_has_the_mode_of_its_file(project: Path, write: Write) -> None:
+    kernel = project / "src" / "kernel.py"
+    kernel.chmod(0o700)
+    write(backup=True)
+    assert kernel.with_name("kernel.py.orig").stat().st_mode == kernel.stat().st_mode
+
+
+@pytest.mark.parametrize("means", ["comment", "settings"])
+def test_a_line_that_somebody_wants_as_it_is_stays(project: Path, means: str) -> None:
+    comment = "  # theria: ignore[THL001]" if means == "comment" else ""
+    text = UNSAFE.replace("    p =", f"    with torch.no_grad():{comment}\n        p =")
+    kernel = commit_kernel(project, text.encode())
+    words = ["--ignore", "THL001"] if means == "settings" else []
+    done = fix(project, *words, "src")
+    assert "it changes line 5 of src/kernel.py too, where THL001 is left out of the report" in done.stderr
+    assert (kernel.read_text(), done.returncode) == (text, 1)
+
+
+def test_a_file_that_was_not_linted_is_left_alone(project: Path, write: Write) -> None:
+    assert "left out" in write(linted=())[0]
+    assert (project / "src" / "kernel.py").read_text() == UNSAFE
+
+
+def test_a_copy_that_git_only_names_is_none(project: Path, write: Write) -> None:
+    """Nor is one fetched: what is run for that, the repository says."""
+    name = git(project, "rev-parse", "HEAD:src/kernel.py").strip()
+    (project / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    trap = project.parent / "ran"
+    for key, value in {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": str(project),
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": f"touch {trap};:",
+        "protocol.file.allow": "always",
+    }.items():
+        git(project, "config", key, value)
+    assert "git's last commit has no copy" in write()[0]
+    assert not trap.exists()
+
+
+def test_what_is_written_is_said_whatever_happens_then(project: Path) -> None:
+    done = fix(project, "--output-file", "json:missing/report.json", "src")
+    assert done.returncode == 2
+    assert "src/kernel.py is rewritten" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_keeps_no_other_from_it(
+    project: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(path: str, data: bytes) -> None:
+        if path.endswith("kernel.py"):
+            raise UserError(f"{path}: cannot be written: No space left on device.")
+        write_bytes(path, data)
+
+    monkeypatch.setattr("theria_lint.write_fixes.write_bytes", fill_disk)
+    new = commit_kernel(project, OTHER.encode(), "new.py")
+    said = write()
+    assert [sentence.split(" ", 3)[:3] for sentence in said] == [
+        ["src/kernel.py", "is", "left"],
+        ["src/new.py", "is", "rewritten;"],
+    ]
+    assert new.read_text() != OTHER

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_left
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, diff_bytes, unified_diff
 from functools import lru_cache
@@ -198,7 +198,7 @@ def _find_refusal(new: set[LineEdit], done: set[LineEdit], report: LintReport) -
     for path in sorted({edit.path for edit in new}):
         if escape_unprintable(path) != path:
             return f"no patch can hold the name {path}"
-        if refusal := find_change(path, report):
+        if refusal := find_change(path, report, (edit for edit in new if edit.path == path)):
             return refusal
     return None
 
@@ -210,8 +210,8 @@ def find_conflict(new: set[LineEdit], done: set[LineEdit]) -> str | None:
     return None
 
 
-def find_change(path: str, report: LintReport) -> str | None:
-    """Why the edits of a report do not fit a file as it is now; None if they do."""
+def find_change(path: str, report: LintReport, new: Iterable[LineEdit] = ()) -> str | None:
+    """Why edits of a report do not fit a file as it is now; None if they do."""
     try:
         data = read_bytes(path)
         if decode_source(data) != report.sources[path, None]:
@@ -220,7 +220,32 @@ def find_change(path: str, report: LintReport) -> str | None:
         return f"{path} {say(Reason(error.code, error.data))}"
     if b"\r" in data.replace(b"\r\n", b"\n"):
         return f"{path} has lines that end in a carriage return alone"
+    if not _is_read_by_line(data, report.sources[path, None], new):
+        return f"{path} is in an encoding in which no line can be changed by itself"
     return None
+
+
+def _is_read_by_line(data: bytes, text: str, new: Iterable[LineEdit]) -> bool:
+    """Whether each line of a file is by itself that line of its text, and new ones can be written so.
+
+    UTF-7 and its like have other ways to end a line, or mean by a line what those before it say.
+    """
+    _, encoding, found = _split_bytes(data)
+    try:
+        lines = [line.decode(encoding) for line in found]
+        if [line.encode(encoding) for line in lines] != found:
+            return False
+        if any(line.encode(encoding).decode(encoding) != line for edit in new for line in edit.lines):
+            return False
+    except UnicodeError:
+        return False
+    return [line.replace("\r\n", "\n") for line in lines] == split_keeping_ends(text)
+
+
+def _split_bytes(data: bytes) -> tuple[bytes, str, list[bytes]]:
+    """The byte order mark of a file, its encoding, and its lines."""
+    mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
+    return mark, "utf-8" if mark else find_encoding(data), _LINE.findall(data.removeprefix(mark))
 
 
 def _is_conflicting(one: LineEdit, other: LineEdit) -> bool:
@@ -245,12 +270,11 @@ def _diff_file(path: str, before: set[LineEdit], after: set[LineEdit]) -> bytes:
 
 
 def apply_edits(path: str, data: bytes, made: set[LineEdit]) -> list[bytes]:
-    """The lines of a file in its own encoding and with its own line ends."""
-    mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
-    encoding = "utf-8" if mark else find_encoding(data)
-    end = "\r\n" if b"\r\n" in data else "\n"
-    lines: list[bytes] = _LINE.findall(data.removeprefix(mark))
+    """The lines of a file in its own encoding, each with the line end of the one in whose place it stands."""
+    mark, encoding, lines = _split_bytes(data)
     for edit in sorted((edit for edit in made if edit.path == path), reverse=True):
+        near = b"".join(lines[edit.line - 1 : edit.line] or lines[-1:])
+        end = "\r\n" if near.endswith(b"\r\n") or (b"\r\n" in data and not near.endswith(b"\n")) else "\n"
         new = [line.replace("\n", end).encode(encoding) for line in edit.lines]
         lines[edit.line - 1 : edit.end_line - 1] = new
     return [mark + lines[0], *lines[1:]] if lines else lines

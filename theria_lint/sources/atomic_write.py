@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 
 from theria_lint.errors import UserError
 
 
 def write_atomically(path: str, data: bytes) -> None:
-    """Write to a temporary file beside ``path`` and rename it; the mode of a file that is there is kept."""
-    directory = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".theria-lint-")
+    """Write to a temporary file beside ``path`` and rename it; mode and owner of a file that is there are kept."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=".theria-lint-")
+    os.close(handle)
+    _fill(temporary, "wb", data, path)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, _get_file_mode(path))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def copy_beside(path: str, copy: str, data: bytes) -> None:
+    """Write what ``path`` holds to ``copy``, whole or not at all, for the same readers. OSError where something is."""
+    _fill(copy, "xb", data, path)
+
+
+def _fill(new: str, mode: str, data: bytes, path: str) -> None:
+    """Write a file that has the mode, and where that can be the owner, of ``path``; leaves none that is not whole."""
+    with open(new, mode, opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+        try:
+            stream.write(data)
+            stream.close()
+            _keep_owner(path, new)
+            os.chmod(new, _get_file_mode(path))
+        except BaseException:
+            os.unlink(new)
+            raise
+
+
+def _keep_owner(path: str, temporary: str) -> None:
+    """Give a file to the owner of another: root writes for others, who could not change it any more."""
+    with suppress(OSError, AttributeError):
+        found, own = os.stat(path), os.stat(temporary)
+        if (found.st_uid, found.st_gid) != (own.st_uid, own.st_gid):
+            os.chown(temporary, found.st_uid, found.st_gid)
 
 
 def _get_file_mode(path: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from theria_lint.config import Settings, find_rule_prefix
-from theria_lint.model import Finding, TargetResult
+from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.summary import Explanations
 from theria_lint.result import LintError, LintReport, ScannedFile
@@ -33,9 +33,11 @@ def suppress_findings(
     shown = [
         finding for finding in loud if baseline is None or not baseline.consume_acceptance(finding, report.sources)
     ]
+    kept = frozenset(shown)
     return replace(
         report,
         findings=tuple(shown),
+        silenced=tuple(f for f in report.findings if f not in kept and f.disposition is not Disposition.CLEARED),
         ignored=len(chosen) - len(loud),
         baselined=len(loud) - len(shown),
         unused_ignores=unused,
