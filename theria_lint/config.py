@@ -112,6 +112,14 @@ def _make_choice_reader(*choices: str) -> ValueReader:
     return read
 
 
+def _read_occasions(value: Any, root: str) -> tuple[Any, ...]:
+    """What makes a run fail: that nothing does is said in a word, for nothing at all may be a variable that is empty."""
+    found = _make_list_reader(_make_choice_reader(*FAIL_ON))(value, root)
+    if not found:
+        raise ValueError(f"expected some of {', '.join(FAIL_ON)}")
+    return found
+
+
 def _read_per_file_ignores(value: Any, root: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if not isinstance(value, dict):
         raise ValueError("expected a table from a file pattern to a list of rules")
@@ -193,7 +201,7 @@ KEYS: dict[str, ValueReader] = {
     "device": _make_choice_reader(*DEVICES),
     "timeout": _read_seconds,
     "jobs": _read_count,
-    "fail-on": _make_list_reader(_make_choice_reader(*FAIL_ON)),
+    "fail-on": _read_occasions,
     "baseline": _read_path,
     "cache": _read_flag,
     "cache-dir": _read_path,
@@ -275,9 +283,8 @@ def resolve_settings(
     ``options`` has the configuration's keys; ``config`` names a file instead of the nearest, ``isolated`` reads none.
     """
     chosen, variables = _read_environment()
-    source = (
-        None if isolated else config or chosen.pop("config", None) or find_nearest_config(find_common_directory(paths))
-    )
+    by_variable = chosen.pop("config", None)
+    source = None if isolated else config or by_variable or find_nearest_config(find_common_directory(paths))
     root = os.path.dirname(os.path.abspath(source)) if source else os.getcwd()
     values, sources = _read_file(source, root) if source else ({}, {})
     for key, option in _KEPT_WITHIN.items():
@@ -301,7 +308,7 @@ def _read_environment() -> tuple[dict[str, Any], dict[str, str]]:
     from theria_lint.config_environment import read_environment  # few have any
 
     defaults = {key: getattr(Settings(), key.replace("-", "_")) for key in KEYS if key not in _TABLES}
-    return read_environment(os.environ, ENVIRONMENT_PREFIX, defaults | {"config": None})
+    return read_environment(os.environ, ENVIRONMENT_PREFIX, defaults | {"config": None}, _TABLES)
 
 
 def _read_file(source: str, root: str) -> tuple[dict[str, Any], dict[str, str]]:

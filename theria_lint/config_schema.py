@@ -68,7 +68,7 @@ _KEYS: dict[str, tuple[str, Schema]] = {
         {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},
     ),
     "jobs": ("processes; 0 for one per CPU", {"type": "integer", "minimum": 0, "maximum": MOST_JOBS}),
-    "fail-on": ("what exits with 1", {"type": "array", "items": _choose(FAIL_ON)}),
+    "fail-on": ("what exits with 1", {"type": "array", "items": _choose(FAIL_ON), "minItems": 1}),
     "baseline": ("a file of accepted findings", _TEXT),
     "cache": ("keep results between runs", _FLAG),
     "cache-dir": ("where results are kept, in the project", _TEXT),

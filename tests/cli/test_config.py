@@ -258,6 +258,8 @@ def test_variables_of_the_environment_are_settings(lint: Lint, folder: Path, mon
         ("SELECT", "XYZ", "THERIA_LINT_SELECT: select: no rule starts with 'XYZ'"),
         ("CONFIG", "none.toml", "none.toml: cannot be read: No such file or directory."),
         ("SELCT", "THL001", 'THERIA_LINT_SELCT: no such variable (did you mean "THERIA_LINT_SELECT"?)'),
+        ("TARGETS", "a:b", "THERIA_LINT_TARGETS: no variable holds a table; write targets into a configuration file."),
+        ("FAIL_ON", ",", "THERIA_LINT_FAIL_ON: fail-on = ',': expected a list."),
     ],
 )
 def test_a_variable_that_is_wrong_is_one_sentence(
@@ -267,6 +269,34 @@ def test_a_variable_that_is_wrong_is_one_sentence(
     result = lint(".")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--isolated",), ("--config", "own.toml")])
+def test_an_option_stands_in_for_the_variable_of_a_file(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    (folder / "own.toml").write_text("jobs = 0\n")
+    (folder / "theirs.toml").write_text("jobs = 3\n")
+    monkeypatch.setenv("THERIA_LINT_CONFIG", "theirs.toml")
+    assert "jobs = 3" in lint("--show-settings").stdout
+    assert "jobs = 0" in lint("--show-settings", *words).stdout
+
+
+@pytest.mark.parametrize("name", ["VERSION", "RECORD", "FOO"])
+def test_a_variable_of_somebody_else_is_none_of_ours(
+    lint: Lint, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A prefix in common makes no two names alike: CI scripts keep versions in such variables."""
+    monkeypatch.setenv(f"THERIA_LINT_{name}", "1.2")
+    (folder / "kernel.py").write_text(UNSAFE)
+    assert lint("kernel.py").exit_code == 1
+
+
+def test_what_makes_a_run_fail_is_never_nothing_by_mistake(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    result = lint("kernel.py", "--fail-on", "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert lint("kernel.py", "--fail-on", "none").exit_code == 0
 
 
 def test_settings_show_where_results_are_kept_and_what_is_never_walked(lint: Lint, folder: Path) -> None:

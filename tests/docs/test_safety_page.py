@@ -164,7 +164,7 @@ TESTS = {
     "A target that imitates": "tests/worker/test_forging.py::test_a_probe_speaks_for_its_own_target",
     "Neither can speak": "tests/worker/test_forging.py::test_a_file_says_nothing_of_what_it_does_not_run",
     "What it said is kept": "tests/confirm/test_outcome_cache.py::test_a_change_of_anything_that_was_read_counts "
-    "tests/confirm/test_outcome_cache.py::test_a_warm_run_starts_no_worker_and_says_the_same",
+    "tests/confirm/test_outcome_cache.py::test_a_warm_run_asks_no_worker_and_says_the_same",
     "Where no file system": "tests/sandbox/test_folders.py::test_a_removed_file_that_is_held_open_is_not_counted",
     "Where there is neither": "tests/sandbox/test_folders.py::test_what_starts_faster_than_it_is_ended_is_given_up",
     "On a GPU the driver's": "tests/sandbox/test_surroundings.py::test_on_a_gpu_more_is_open",
