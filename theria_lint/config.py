@@ -113,8 +113,8 @@ def _make_choice_reader(*choices: str) -> ValueReader:
 
 
 def _read_occasions(value: Any, root: str) -> tuple[Any, ...]:
-    """What makes a run fail: that nothing does is said in a word, for nothing at all may be a variable that is empty."""
-    found = _make_list_reader(_make_choice_reader(*FAIL_ON))(value, root)
+    """What makes a run fail. Nothing at all may be a variable that is empty: that nothing does is said in a word."""
+    found: tuple[Any, ...] = _make_list_reader(_make_choice_reader(*FAIL_ON))(value, root)
     if not found:
         raise ValueError(f"expected some of {', '.join(FAIL_ON)}")
     return found
