@@ -224,6 +224,7 @@ def _lint_and_report(
     began = time.monotonic()
     with _open_progress_line(options) as progress:
         report = lint_paths(paths, settings, given=given, progress=progress)
+    _refuse_sources([*([writing] if writing else ()), *(path for _, path in outputs)], report)
     if (writing or options["add_ignores"]) and not report.interrupted:
         return _accept_findings(report, options)
     said: list[str] = []
@@ -253,6 +254,14 @@ def _lint_and_report(
         write_text(path, render(report, name, _make_file_view(options, view.elapsed)))
     _print_notes(options, said, report.notes)
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
+
+
+def _refuse_sources(written: Sequence[str], report: LintReport) -> None:
+    """Raise UserError where the name of a file to write is that of one that was linted: a value was forgotten."""
+    linted = {os.path.realpath(path) for path in report.linted} if written else set()
+    for path in written:
+        if os.path.realpath(path) in linted:
+            raise UserError(f"{path}: is a file that is linted; name another one to write.")
 
 
 def _refuse_lost_options(settings: Settings, options: dict[str, Any], given: Mapping[str, bytes]) -> None:

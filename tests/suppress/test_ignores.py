@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.lint_case import UNSAFE, Lint
+from theria_lint.config import Settings
+from theria_lint.pipeline import lint_paths
 from theria_lint.sources.gitignore import GitignorePatterns
 from theria_lint.suppress import apply
-from theria_lint.suppress.ignore_comments import find_ignores
+from theria_lint.suppress.ignore_comments import add_ignores, find_ignores
 
 SOURCE = """\
 import torch
@@ -180,6 +182,36 @@ def test_written_comments_silence_everything_and_change_nothing_else(lint: Lint,
     assert (folder / "kernel.py").read_bytes() == after
 
 
+@pytest.mark.parametrize("brackets", [" [THL001]", "[THL001", " [THL001", "[]", " []", "[ , ]", "\t[detach-not"])
+def test_brackets_that_name_another_rule_silence_no_more(lint: Lint, folder: Path, brackets: str) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.replace(".detach()", f".detach()  # theria: ignore{brackets}"))
+    result = lint()
+    assert result.exit_code == 1
+    assert "kernel.py:6:20: THL002 " in result.stdout
+    assert ("]" not in brackets) or "kernel.py:6: warning: " in result.stdout
+
+
+def test_a_space_before_the_brackets_means_nothing(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE.replace(".detach()", ".detach()  # theria: ignore [THL002]"))
+    assert lint().exit_code == 0
+
+
+def test_comments_leave_each_line_its_end(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_bytes(UNSAFE.replace("\n", "\r\n", 3).encode())
+    lint("--add-ignores")
+    after = (folder / "kernel.py").read_bytes()
+    assert after == UNSAFE.replace(".detach()", ".detach()  # theria: ignore[THL002]").replace("\n", "\r\n", 3).encode()
+
+
+def test_no_comment_is_written_to_a_file_that_has_changed(folder: Path) -> None:
+    (folder / "kernel.py").write_text(UNSAFE)
+    report = lint_paths(("kernel.py",), Settings(confirm=False, cache=False))
+    (folder / "kernel.py").write_text("mine = 1\n")
+    (sentence,) = add_ignores(report)
+    assert "has changed since it was read" in sentence
+    assert (folder / "kernel.py").read_text() == "mine = 1\n"
+
+
 def test_the_mode_of_a_file_is_kept(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     (folder / "kernel.py").chmod(0o750)
@@ -196,9 +228,11 @@ LARGE_TEXTS = {
 }
 FIND = """
 import sys
+from theria_lint.config import Settings
+from theria_lint.pipeline import lint_paths
 from theria_lint.sources.gitignore import GitignorePatterns
 from theria_lint.suppress import apply
-from theria_lint.suppress.ignore_comments import find_ignores
+from theria_lint.suppress.ignore_comments import add_ignores, find_ignores
 print(len(find_ignores(sys.stdin.read())))
 """
 

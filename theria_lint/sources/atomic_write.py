@@ -69,6 +69,8 @@ def write_bytes(path: str, data: bytes) -> None:
         if os.path.exists(path) and not os.path.isfile(path):
             with open(path, "wb") as stream:
                 stream.write(data)
+        elif os.path.exists(path) and not os.stat(path).st_mode & 0o222:
+            raise UserError(f"{path}: is write-protected.")
         else:
             write_atomically(os.path.realpath(path), data)
     except OSError as error:

@@ -17,16 +17,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from theria_lint.errors import ReadError, UserError
 from theria_lint.model import Disposition, Finding
 from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.report.patch import apply_edits, diff_texts, find_change
 from theria_lint.report.style import format_count
 from theria_lint.result import LintReport
 from theria_lint.sources.atomic_write import write_bytes
-from theria_lint.sources.source_text import decode_source, find_encoding, read_bytes
+from theria_lint.sources.source_text import read_bytes
 
 # No code holds a bracket: what follows one that is not closed is not read again for each that opens in it.
-_COMMENT = re.compile(r"#\s*theria:\s*ignore(?P<scope>-file|-start|-end)?(?:\[(?P<codes>[^\[\]]*)\])?(?=\s|$)")
+_COMMENT = re.compile(
+    r"#\s*theria:\s*ignore(?P<scope>-file|-start|-end)?(?:\s*\[(?P<codes>[^\[\]]*)\])?(?=\s|$)(?!\s*\[)"
+)
 
 
 _NO_LINE = 1 << 40
@@ -154,7 +156,7 @@ def _find_first_line(node: ast.stmt) -> int:
 def _make_ignore(token: tokenize.TokenInfo, found: re.Match[str], extents: _StatementExtents) -> IgnoreComment:
     line = token.start[0]
     listed = found["codes"]
-    codes = None if listed is None else tuple(code.strip() for code in listed.split(",") if code.strip())
+    codes = None if listed is None else tuple(code.strip() for code in listed.split(",") if code.strip()) or ("",)
     if found["scope"]:
         scope = {"-file": "file", "-start": "unclosed", "-end": "unopened"}[found["scope"]]
         return IgnoreComment(line, codes, 1 if scope == "file" else line, _NO_LINE if scope == "file" else 0, scope)
@@ -208,7 +210,7 @@ def _list_lines_within(lines: list[int], first: int, last: int) -> list[int]:
     return lines[bisect_left(lines, first) : bisect_right(lines, last)]
 
 
-_CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\[)([^\[\]]*)(\])")
+_CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\s*\[)([^\[\]]*)(\])")
 
 
 def add_ignores(report: LintReport) -> Iterator[str]:
@@ -221,19 +223,18 @@ def add_ignores(report: LintReport) -> Iterator[str]:
         if any(finding.suspect.cell is not None for finding in findings):
             yield f"{path}: left as it is; write the comments into the notebook's cells yourself."
         else:
-            yield _add_to_file(path, findings)
+            yield _add_to_file(path, findings, report)
 
 
-def _add_to_file(path: str, findings: list[Finding]) -> str:
-    try:
-        data = read_bytes(path)
-        text = decode_source(data)
-    except ReadError as error:
-        raise UserError(path, error) from None
+def _add_to_file(path: str, findings: list[Finding], report: LintReport) -> str:
+    text = report.sources[path, None]
     changed = add_comments(text, findings)
     if changed is None:
         return f"{path}: left as it is; a comment would change what the code does."
-    write_bytes(path, _encode_like_file(changed, data))
+    edits = set(diff_texts(path, text, changed))
+    if refusal := find_change(path, report, edits):
+        return f"{path}: left as it is; {refusal}."
+    write_bytes(path, b"".join(apply_edits(path, read_bytes(path), edits)))
     return f"{path}: {format_count(len(findings), 'finding')} ignored."
 
 
@@ -279,9 +280,3 @@ def _can_end_with_comment(text: str, line: int) -> bool:
         if token.start[0] <= line < token.end[0] and token.type not in (tokenize.NEWLINE, tokenize.NL):
             return False
     return True
-
-
-def _encode_like_file(text: str, before: bytes) -> bytes:
-    """``text`` with the encoding, BOM and line ends of the file as it was."""
-    newline = "\r\n" if b"\r\n" in before else "\r" if b"\r" in before and b"\n" not in before else "\n"
-    return text.replace("\n", newline).encode(find_encoding(before))
