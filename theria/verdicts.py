@@ -47,6 +47,7 @@ class Ground(StrEnum):
     CURVATURE_LOST = "curvature_lost"
     GRADIENT_WRONG = "gradient_wrong"
     DIFFERENTIATION_RAISES = "differentiation_raises"
+    NODE_FOUND = "node_found"
     NEVER_DIFFERENTIABLE = "never_differentiable"
     INPUT_UNUSED = "input_unused"
     OUTPUT_OUTSIDE_GRAPH = "output_outside_graph"

@@ -76,7 +76,7 @@ def list_names(names: Sequence[str], room: int = LONGEST_NAME, last: str = " and
 def format_percent(share: float | None) -> str:
     """A share of one as people say it."""
     if share is None:
-        return "more than can be counted"
+        return "infinitely much"
     percent = 100 * share
     if percent >= 1000:
         return f"{share:.2g} times"
@@ -112,14 +112,34 @@ def _compose_signal_lost(data: Data) -> Message:
 
 
 def _compose_blocks_lost(data: Data) -> Message:
-    missing, wrong = data["missing"], data["wrong"]
-    found = [(names, word) for names, word in ((missing, "missing"), (wrong, "wrong")) if names]
-    parts = [f"{len(names)} {'is' if len(names) == 1 else 'are'} {word}" for names, word in found]
-    head = f"nothing raises, but of the second derivatives {' and '.join(parts)}"
-    notes = [f"missing: {', '.join(missing)}"] if missing else []
-    notes += [f"wrong: {', '.join(wrong)}, by {format_percent(data['error'])} of the norm at worst"] if wrong else []
+    bad = {"missing": data["missing"], "NaN": data.get("nan", []), "infinite": data.get("infinite", [])}
+    bad["wrong"] = [name for name in data["wrong"] if name not in (*bad["NaN"], *bad["infinite"])]
+    found = {word: names for word, names in bad.items() if names}
     first = tuple(_note_gradients(data))
-    return Message(head, (*notes, *first)) if parts else Message(f"nothing raises, but {first[0]}")
+    if not found:
+        return Message(f"nothing raises, but {first[0]}")
+    parts = [f"{len(names)} {'is' if len(names) == 1 else 'are'} {word}" for word, names in found.items()]
+    if len(found) == 1 and found.keys() <= {"NaN", "infinite"}:
+        head = f"nothing raises, but the second derivative is {next(iter(found))}"
+    else:
+        listed = list_names(parts, LONGEST_HEAD)
+        head = f"nothing raises, but of the second derivatives {listed}"
+    notes = [f"{word}: {', '.join(names)}" for word, names in found.items() if word != "wrong"]
+    if bad["wrong"]:
+        notes.append(f"wrong: {', '.join(bad['wrong'])}, by {format_percent(data['error'])} of the norm at worst")
+    return Message(head, (*notes, *first))
+
+
+_NODES = {
+    "nan": "it becomes NaN in",
+    "raises": "what raises is",
+    "own": "a backward that is not PyTorch's own runs:",
+}
+
+
+def _compose_node(data: Data) -> Message:
+    where = f" (line {data['line']:.0f} of {shorten(data['file'])})" if data["file"] and data["line"] else ""
+    return Message(f"{_NODES.get(data['kind'], 'it is made by')} {shorten(data['operator'], 30)}{where}")
 
 
 def _note_gradients(data: Data) -> Iterator[str]:
@@ -188,6 +208,7 @@ _MESSAGES: Mapping[Ground, Message | Callable[[Data], Message]] = {
         (f"off by {format_percent(d['error'])} along a direction",),
     ),
     Ground.DIFFERENTIATION_RAISES: _compose_raising,
+    Ground.NODE_FOUND: _compose_node,
     Ground.NEVER_DIFFERENTIABLE: lambda d: tell_error(d["message"], "", "the first differentiation raises"),
     Ground.INPUT_UNUSED: _compose_unused,
     Ground.OUTPUT_OUTSIDE_GRAPH: Message(

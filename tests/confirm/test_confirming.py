@@ -77,7 +77,6 @@ def test_an_unsafe_target_without_a_suspect_is_reported(lint: Lint, folder: Path
         "kernel.py:4:1: target attention: silent_collapse\n"
         "  reason: measured\n"
         "  note: no suspect explains it\n"
-        "  help: Look at what it calls in other files and libraries\n"
         "\n"
         "1 file, 0 suspects; 1 target: 1 silent_collapse.\n"
     )

@@ -254,7 +254,9 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
             Ground.BLOCKS_LOST,
             missing=[block_name(*key) for key in lost],
             wrong=[block_name(*key) for key in wrong],
-            error=finite(max((comparison.rows[key].error for key in wrong), default=0.0)),
+            error=finite(max((e for key in wrong if math.isfinite(e := comparison.rows[key].error)), default=0.0)),
+            nan=[block_name(*key) for key in wrong if math.isnan(comparison.rows[key].norm or 0.0)],
+            infinite=[block_name(*key) for key in wrong if math.isinf(comparison.rows[key].norm or 0.0)],
             **first,
         )
     for route, blocks_by_route in sums.items():

@@ -108,6 +108,15 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
     return result
 
 
+def second_of_all(output: Tensor, leaves: Mapping[str, Tensor], point: Point, route: Route) -> None:
+    """Differentiate an output twice by a route, and let through whatever that raises."""
+    cotangent = point.cotangent.detach().clone().requires_grad_(route.cotangent_requires_grad)
+    with isolated(point.seed):
+        gradients = _first(_loss(output, cotangent), leaves, route)
+        for _, scalar in _scalars(gradients, point, route):
+            _second(scalar, {**leaves, COTANGENT: cotangent}, route)
+
+
 def differentiates_once(function: Function, point: Point) -> bool:
     """Whether the first derivative can be had where nobody asks for a graph of it."""
     arguments = point.leaves()

@@ -20,6 +20,7 @@ from theria.probes.derivatives import (
     differentiates_once,
     frozen_routes,
 )
+from theria.probes.node_origin import find_origins
 from theria.probes.oracles import FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.report import Report
@@ -113,6 +114,7 @@ def measure(
         noise_floor=tolerance,
         forward_error=forward_error,
         error=failures[0].message if failures else None,
+        remarks=tuple(find_origins(function, point)) if routes and judgement.verdict.unsafe else (),
     )
 
 

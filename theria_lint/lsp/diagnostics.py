@@ -13,13 +13,13 @@ from theria_lint.lsp.client import PositionEncoding, make_range, make_row_span
 from theria_lint.model import Disposition, Finding, Run, Span, TargetResult
 from theria_lint.reasons import Reason
 from theria_lint.report.grid import format_heatmap
-from theria_lint.report.items import ERROR, LOOK_ELSEWHERE, UNEXPLAINED, UNSAFE, UNUSED, get_level
-from theria_lint.report.message_parts import extend
+from theria_lint.report.items import ERROR, UNSAFE, UNUSED, get_level
 from theria_lint.report.rule_links import find_rule_link
 from theria_lint.report.run_words import describe_run
 from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import TerminalStyle
 from theria_lint.report.summary import Explanations, list_unsafe_targets
+from theria_lint.report.unexplained import tell_unexplained
 from theria_lint.result import LintError, LintReport
 from theria_lint.rules.loader import Rule, RuleSet
 
@@ -78,7 +78,7 @@ class DiagnosticBuilder:
         target = result.target
         told = compose_message(result.reason)
         if not causes and not result.blames_others:
-            told = extend(told, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+            told = tell_unexplained(result, told)
         text = "\n".join((f"{result.name} is {result.verdict.value}: {told.head}", *_list_lines(told)))
         where = self._to_protocol_range(self._locate_symbol(target.line, target.symbol))
         diagnostic = _make_diagnostic(where, types.DiagnosticSeverity.Error, UNSAFE, text)

@@ -11,17 +11,15 @@ from functools import lru_cache
 from theria.wording import Message, squeeze
 from theria_lint.model import Disposition, Finding
 from theria_lint.report import ReportView
-from theria_lint.report.message_parts import extend
 from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import get_stripped_row
 from theria_lint.report.summary import list_unexplained_targets
+from theria_lint.report.unexplained import UnexplainedTargets
 from theria_lint.result import LintError, LintReport
 
 UNSAFE = "unsafe-target"
 ERROR = "not-checked"
 UNUSED = "unused-ignore"
-UNEXPLAINED = "no suspect explains it"
-LOOK_ELSEWHERE = "Look at what it calls in other files and libraries"
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,12 @@ def _iter_items(report: LintReport, view: ReportView) -> Iterator[ReportItem]:
     for finding in report.findings:
         if finding.disposition is not Disposition.CLEARED or view.show_cleared:
             yield _make_finding_item(finding, report)
+    unexplained = UnexplainedTargets(report)
     for result in list_unexplained_targets(report):
         target = result.target
         told = compose_message(result.reason)
         message = Message(f"{result.name} is {result.verdict.value}: {told.head}", told.notes, told.helps)
-        if not result.blames_others:
-            message = extend(message, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+        message = unexplained.explain(result, message)
         yield _make_item(UNSAFE, "error", target.path, None, target.line, message, result.name)
     for error in report.errors:
         yield _make_notice_item(ERROR, "error", error)

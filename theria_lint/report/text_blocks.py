@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from theria.verdicts import Verdict, format_legend
 from theria.wording import Message
@@ -10,8 +10,6 @@ from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import ReasonCode, iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
-from theria_lint.report.items import LOOK_ELSEWHERE, UNEXPLAINED
-from theria_lint.report.message_parts import extend
 from theria_lint.report.patch import LineEdit, list_edits
 from theria_lint.report.rule_links import find_rule_link
 from theria_lint.report.run_words import AS_IT_IS, describe_maml, describe_run
@@ -27,7 +25,8 @@ from theria_lint.report.style import (
     split_rows,
     wrap_text,
 )
-from theria_lint.report.summary import Explanations, is_accepted, list_unexplained_targets
+from theria_lint.report.summary import Explanations, is_accepted
+from theria_lint.report.unexplained import UnexplainedTargets
 from theria_lint.result import LintError, LintReport
 
 # Of a target: path, line, name.
@@ -39,7 +38,7 @@ _COLOURS = {"confirmed": "red", "unconfirmed": "yellow", "cleared": "green"}
 
 def iter_blocks(report: LintReport, view: ReportView, style: TerminalStyle) -> Iterator[str]:
     """Every block, without the blank line after it: file by file, then what could not be checked."""
-    alone = frozenset(map(_get_target_key, list_unexplained_targets(report)))
+    alone = UnexplainedTargets(report)
     findings = [item for item in report.findings if _is_shown(item, view)]
     targets = [item for item in report.targets if _is_target_shown(item, report, view, alone)]
     shown = targets
@@ -134,13 +133,13 @@ def _is_shown(finding: Finding, view: ReportView) -> bool:
     return finding.disposition is not Disposition.CLEARED or view.show_cleared or view.verbose
 
 
-def _is_target_shown(result: TargetResult, report: LintReport, view: ReportView, alone: Collection[TargetKey]) -> bool:
+def _is_target_shown(result: TargetResult, report: LintReport, view: ReportView, alone: UnexplainedTargets) -> bool:
     """Safe targets are not worth a line, nor one whose findings have said all there is to say."""
     if view.verbose or result.verdict is Verdict.INCONCLUSIVE:
         return True
     if not result.verdict.unsafe or is_accepted(report, result):
         return False
-    return _get_target_key(result) in alone or any(run.blocks for run in result.runs)
+    return alone.hold(result) or any(run.blocks for run in result.runs)
 
 
 def _format_finding(
@@ -184,13 +183,11 @@ def _format_target(
     told: _ToldReasons,
     view: ReportView,
     style: TerminalStyle,
-    alone: Collection[TargetKey],
+    alone: UnexplainedTargets,
     measured: MeasuredRuns,
 ) -> Iterator[str]:
     yield _format_target_head(result, style)
-    message = compose_message(result.reason)
-    if _get_target_key(result) in alone and not result.blames_others:
-        message = extend(message, UNEXPLAINED, helps=(LOOK_ELSEWHERE,))
+    message = alone.explain(result, compose_message(result.reason))
     if not told.hold_reason(result):
         yield from format_message("reason", message, view)
     for run in result.runs:

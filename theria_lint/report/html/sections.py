@@ -30,6 +30,7 @@ from theria_lint.report.run_words import AS_IT_IS, describe_maml
 from theria_lint.report.sentences import compose_message, say, say_all
 from theria_lint.report.style import format_count, format_place
 from theria_lint.report.summary import is_accepted, list_unexplained_targets
+from theria_lint.report.unexplained import UnexplainedTargets
 from theria_lint.result import LintReport
 
 
@@ -231,18 +232,18 @@ def _render_diff_line(line: str) -> Markup:
 
 def render_targets(anchors: PageAnchors) -> Markup:
     """The worst verdicts first."""
-    alone = {id(result) for result in list_unexplained_targets(anchors.report)}
+    alone = UnexplainedTargets(anchors.report)
     undecided = sum(result.verdict is Verdict.INCONCLUSIVE for result in anchors.targets)
     few = undecided <= _MOST_OPEN
     return join_children(
         *(
-            _render_target(anchors, result, id(result) in alone, few and result.verdict is Verdict.INCONCLUSIVE)
+            _render_target(anchors, result, alone, few and result.verdict is Verdict.INCONCLUSIVE)
             for result in anchors.targets
         )
     )
 
 
-def _render_target(anchors: PageAnchors, result: TargetResult, alone: bool, is_open: bool) -> Markup:
+def _render_target(anchors: PageAnchors, result: TargetResult, alone: UnexplainedTargets, is_open: bool) -> Markup:
     kinds = anchors.list_kinds_of(result)
     worst = next((run for run in result.runs if run.verdict is result.verdict and run.blocks), None)
     head = tag(
@@ -273,11 +274,11 @@ def _render_target_title(anchors: PageAnchors, result: TargetResult) -> Iterator
         yield tag("span", "accepted", class_="soft")
 
 
-def _render_target_body(anchors: PageAnchors, result: TargetResult, alone: bool) -> Iterator[Markup | None]:
-    told = compose_message(result.reason)
+def _render_target_body(
+    anchors: PageAnchors, result: TargetResult, alone: UnexplainedTargets
+) -> Iterator[Markup | None]:
+    told = alone.explain(result, compose_message(result.reason))
     yield render_message("Reason", told, told.helps)
-    if alone and not result.blames_others:
-        yield tag("p", "No suspect explains it: look at what this target calls in other files and libraries.")
     yield _render_target_links(anchors, result)
     if result.runs:
         yield tag("div", *(_render_run(run, result) for run in result.runs), class_="runs")
