@@ -156,7 +156,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(project: Path, write: Write
     assert not kernel.with_name("kernel.py.orig").exists()
 
 
-@pytest.mark.parametrize("head", [b"# coding: utf-7\n# a+AAo-b = 3\n", b"# coding: utf-8-sig\n"])
+@pytest.mark.parametrize("head", [b"# coding: utf-7\n# a+AAo-b = 3\n", b"# coding: iso2022_jp\n# \x1b$B4A\n\x1b(B\n"])
 def test_a_file_whose_bytes_have_other_lines_than_its_text_is_left_alone(
     project: Path, write: Write, head: bytes
 ) -> None:

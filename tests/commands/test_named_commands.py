@@ -64,6 +64,7 @@ def test_a_folder_that_is_called_like_a_command_is_linted_by_its_path(project: P
         (["--no-confirm", "clean"], "clean: no such file or directory; the command clean has to be the first word."),
         (["explain", "silent_colapse"], '(did you mean "silent_collapse"?)'),
         (["explain"], "Missing argument 'WORD...'"),
+        (["clean", "--cache-dir", ""], "cache-dir = '': expected a non-empty string."),
         (["clean", "."], "Got unexpected extra argument (.)"),
         (["clean", "--config", "none.toml"], "none.toml: cannot be read: No such file or directory."),
     ],

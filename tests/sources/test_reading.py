@@ -22,8 +22,10 @@ from theria_lint.sources import source_text
         UNSAFE.replace("import", "# -*- coding: latin-1 -*- caf\xe9\nimport", 1).encode("latin-1"),
         UNSAFE.replace("import", "# coding: cp1251 \u0436\nimport", 1).encode("cp1251"),
         UNSAFE.replace("import", "# 漢字\nimport", 1).encode(),
+        UNSAFE.replace("import", "# -*- coding: utf-8-unix -*- 漢字\nimport", 1).encode(),
+        UNSAFE.replace("import", "# coding: Latin_1-dos caf\xe9\nimport", 1).encode("latin-1"),
     ],
-    ids=["utf-8", "bom", "crlf", "cr", "latin-1", "cp1251", "wide"],
+    ids=["utf-8", "bom", "crlf", "cr", "latin-1", "cp1251", "wide", "emacs", "emacs latin-1"],
 )
 def test_a_place_is_found_whatever_the_encoding(lint: Lint, folder: Path, data: bytes) -> None:
     (folder / "kernel.py").write_bytes(data)
@@ -31,6 +33,12 @@ def test_a_place_is_found_whatever_the_encoding(lint: Lint, folder: Path, data: 
     result = lint("--output-format", "concise")
     assert result.stdout.startswith(f"kernel.py:{line}:20: THL002 ")
     assert result.stdout.count("\n") == 1
+
+
+def test_an_encoding_is_declared_on_the_second_line_whatever_ends_the_first(lint: Lint, folder: Path) -> None:
+    head = "#!/usr/bin/python\r\n# coding: latin-1 caf\xe9\r\n".encode("latin-1")
+    (folder / "kernel.py").write_bytes(head + UNSAFE.encode())
+    assert lint("--output-format", "concise").stdout.startswith("kernel.py:8:20: THL002 ")
 
 
 def test_columns_count_characters(lint: Lint, folder: Path) -> None:
@@ -52,6 +60,11 @@ def test_columns_count_characters(lint: Lint, folder: Path) -> None:
         ),
         (b"import torch\nx = '\xff'\n", "kernel.py:2: error: is not valid utf-8\n  help: Declare its encoding"),
         (b"# coding: hex\nimport torch\n", "kernel.py:1: error: is in the encoding 'hex', which is unknown"),
+        (
+            b"# coding: undefined\nimport torch\n",
+            "kernel.py:1: error: is in the encoding 'undefined', which is unknown",
+        ),
+        (b"# coding: punycode\nimport torch; f(x)\n", "kernel.py:1: error: is not valid punycode"),
         (b"import torch\nx = \x00\n", "kernel.py:"),
     ],
 )

@@ -23,7 +23,7 @@ def clean_cache(cache_dir: str | None, config: str | None, isolated: bool) -> No
     from theria_lint.config import resolve_settings
 
     escape_unprintable_output()
-    given = {"cache-dir": cache_dir} if cache_dir else {}
+    given = {} if cache_dir is None else {"cache-dir": cache_dir}
     settings = resolve_settings((".",), given, config, isolated).settings
     for line in _remove_results(settings.cache_dir, settings.linted):
         print_text(make_inert(line) + "\n")

@@ -58,17 +58,16 @@ def find_encoding(data: bytes) -> str:
     compiler does, a coding comment with characters that are not UTF-8.
     """
     import codecs
-    import re
 
     if data.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
-    for line in data.replace(b"\r", b"\n").split(b"\n", 2)[:2]:
+    for line in re.split(rb"\r\n?|\n", data, maxsplit=2)[:2]:
         found = re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line)
         if found:
-            name = found[1].decode("ascii", "replace")
+            name = _name_codec(found[1].decode("ascii", "replace"))
             try:
                 "".encode(name)
-            except LookupError:
+            except (LookupError, UnicodeError):
                 raise ReadError("encoding_unknown", 1, encoding=name) from None
             return name
         if line.strip() and not line.lstrip().startswith(b"#"):
@@ -76,13 +75,20 @@ def find_encoding(data: bytes) -> str:
     return "utf-8"
 
 
+def _name_codec(name: str) -> str:
+    """The name of a codec, where the compiler takes more names for it: Emacs adds the line ends, as in utf-8-unix."""
+    start = name[:12].lower().replace("_", "-") + "-"
+    known = {"utf-8-": "utf-8", "latin-1-": "latin-1", "iso-8859-1-": "latin-1", "iso-latin-1-": "latin-1"}
+    return next((codec for prefix, codec in known.items() if start.startswith(prefix)), name)
+
+
 def decode_source(data: bytes) -> str:
     """Source text in its own encoding. Raises ReadError."""
     encoding = find_encoding(data)
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+    except UnicodeError as error:
+        line = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise ReadError("encoding_wrong", line, encoding=encoding) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
