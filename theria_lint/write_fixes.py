@@ -70,7 +70,7 @@ def _tell_undo(path: str, backup: bool) -> str:
         return " ".join(map(quote, ["mv", *(["--"] if path.startswith("-") else ()), path + BACKUP_SUFFIX, path]))
     folder, name = os.path.split(path)
     words = ["git", *(["-C", folder] if folder else ()), *(["--literal-pathspecs"] if _MAGIC.search(name) else ())]
-    return " ".join(map(quote, [*words, "checkout", "HEAD", "--", name]))
+    return " ".join(map(quote, [*words, "restore", "--source", "HEAD", "--", name]))
 
 
 def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None]) -> tuple[set[LineEdit], list[str]]:

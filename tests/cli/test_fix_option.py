@@ -56,7 +56,7 @@ def test_a_committed_file_is_written_and_linted_again(project: Path) -> None:
     assert (project / "src" / "kernel.py").read_text() == MENDED
     assert done.returncode == 0
     assert done.stdout == "1 file, 0 suspects; 1 target: 1 safe.\n"
-    assert "src/kernel.py is rewritten; git -C src checkout HEAD -- kernel.py takes it back." in done.stderr
+    assert "src/kernel.py is rewritten; git -C src restore --source HEAD -- kernel.py takes it back." in done.stderr
     git(project, "checkout", "HEAD", "--", "src/kernel.py")
     assert (project / "src" / "kernel.py").read_text() == UNSAFE
 
@@ -174,15 +174,19 @@ def test_each_line_keeps_its_own_end(project: Path, write: Write) -> None:
 
 @pytest.mark.parametrize(("name", "backup"), [("*.py", False), (":k.py", False), ("-k.py", True)])
 def test_what_is_said_takes_it_back_and_nothing_else(project: Path, write: Write, name: str, backup: bool) -> None:
-    """A name may be a pattern to git: the author of a project chooses it."""
+    """A name may be a pattern to git: the author of a project chooses it. What is staged stays so."""
     (project / "src" / "kernel.py").rename(project / "src" / name)
     other = commit_kernel(project, b"", "other.py")
     other.write_text("mine = 1\n")
     kernel = project / "src" / name
+    kernel.write_text("staged = 1\n")
+    git(project, "add", ".")
+    kernel.write_text(UNSAFE)
     (sentence,) = write(backup=backup)
     assert kernel.read_text() == MENDED
     subprocess.run(sentence.partition("; ")[2].removesuffix(" takes it back."), shell=True, cwd=project, check=True)
     assert (kernel.read_text(), other.read_text()) == (UNSAFE, "mine = 1\n")
+    assert git(project, "show", f":src/{name}") == "staged = 1\n"
 
 
 def test_a_backup_has_the_mode_of_its_file(project: Path, write: Write) -> None:

@@ -24,6 +24,7 @@ def complete(folder: Path, line: str) -> list[str]:
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
     return [word for word in done.stdout.splitlines() if word]
 
 
@@ -39,6 +40,8 @@ def complete(folder: Path, line: str) -> list[str]:
         ("theria-lint expl", ["explain"]),
         ("theria-lint check --select THL001,THL003,onc", ["THL001,THL003,once-differentiable"]),
         ("theria-lint clean --cache-d", ["--cache-dir"]),
+        ("theria-lint record --calls-d", ["--calls-dir"]),
+        ("theria-lint record -- touch ran", []),
         ("theria-lint --output-format sar", ["sarif"]),
     ],
 )

@@ -47,5 +47,4 @@ def run_named_command(name: str, arguments: Sequence[str]) -> None:
     """Run a command of ``COMMANDS`` with what stands after it, and exit."""
     command = COMMANDS[name]
     function = getattr(import_module(command.module), command.function)
-    further = {} if name == "record" else {"complete_var": "_THERIA_LINT_COMPLETE"}
-    function(list(arguments), prog_name=f"theria-lint {name}", **further)
+    function(list(arguments), prog_name=f"theria-lint {name}", complete_var="_THERIA_LINT_COMPLETE")

@@ -32,8 +32,13 @@ Table = dict[tuple[str, str], str]
 """The kind of each target, by the path of its file and its symbol."""
 
 
-def run_record_command(arguments: Sequence[str], prog_name: str = "theria-lint record") -> None:
-    """Run ``theria-lint record``; exits with the command's own exit code, or 2 where nothing was run."""
+def run_record_command(
+    arguments: Sequence[str], prog_name: str = "theria-lint record", complete_var: str | None = None
+) -> None:
+    """Run ``theria-lint record``; exits with the command's own exit code, or 2 where nothing was run.
+
+    Where the variable of the environment that is named has a shell's question, that is answered, and nothing is run.
+    """
     own, command = _split(arguments)
     parsed: dict[str, Any] = {}
 
@@ -51,7 +56,7 @@ def run_record_command(arguments: Sequence[str], prog_name: str = "theria-lint r
         parsed.update(options)
 
     try:
-        record.main(list(own), prog_name=prog_name, standalone_mode=False)
+        record.main(list(own), prog_name=prog_name, complete_var=complete_var, standalone_mode=False)
         if not parsed:
             sys.exit(0)  # --help
         sys.exit(_record(parsed, command))
@@ -84,7 +89,7 @@ def _record(options: Mapping[str, Any], command: Sequence[str]) -> int:
     if not command:
         raise UserError("no command: write theria-lint record [PATHS] -- COMMAND, for example -- pytest tests.")
     paths = options["paths"] or (".",)
-    given = {"calls-dir": options["calls_dir"]} if options["calls_dir"] else {}
+    given = {} if options["calls_dir"] is None else {"calls-dir": options["calls_dir"]}
     settings = resolve_settings(paths, given, options["config"], False).settings
     targets = find_targets(paths, settings)
     if not targets:
