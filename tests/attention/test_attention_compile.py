@@ -96,7 +96,7 @@ def test_operators_are_what_the_library_of_operators_asks_for(mask: str) -> None
     assert attend_compiled(problem, "custom").shape == case.w.shape
     torch.library.opcheck(
         torch.ops.theria.attend.default,
-        (problem.q, problem.k, problem.v, problem.mask, problem.settings.scale, False, 0.0, None, "custom"),
+        (problem.q, problem.k, problem.v, problem.mask, problem.settings.scale, False, 0.0, None, None, None, "custom"),
     )
 
 

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from theria.attention.dtypes import autocast_dtype
 
+Window = tuple[int | None, int | None]
+"""Keys before a query's own place that it sees, and keys behind it; None is without end."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionSettings:
@@ -24,6 +27,13 @@ class AttentionSettings:
     is_causal: bool
     dropout_p: float = 0.0
     seed: Tensor | None = None
+    window: Window = (None, None)
+
+    @property
+    def span(self) -> Window:
+        """How many keys before its own place, and how many behind it, a query sees."""
+        left, right = self.window
+        return (left, 0) if self.is_causal else (left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ def canonical(
     attn_mask: Tensor | None,
     enable_gqa: bool,
     dropout_p: float = 0.0,
+    window: Window = (None, None),
 ) -> Problem:
     """Checks the arguments and brings them to a ``Problem``; views wherever strides allow it.
 
@@ -69,13 +80,19 @@ def canonical(
         )
     if not 0 <= dropout_p <= 1:
         raise ValueError(f"dropout_p={dropout_p}: it is a probability, between 0 and 1")
+    if any(side is not None and side < 0 for side in window):
+        raise ValueError(
+            f"window={window}: it is (keys before, keys behind), none of them negative; None is without end"
+        )
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
     rank = q.dim()
     q, k, v = _with_heads(q), _with_heads(k), _with_heads(v)
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
-    settings = AttentionSettings(1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p)
+    settings = AttentionSettings(
+        1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p, None, window
+    )
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
     q, k, v = (_flatten(x, lead) for x in (q, k, v))

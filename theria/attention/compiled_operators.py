@@ -24,7 +24,8 @@ def attend_compiled(problem: Problem, backend: str) -> Tensor:
     seed = torch.randint(0, 2**32, (2,), device=problem.q.device) if settings.dropout_p else None
     out: Tensor = _attend(
         problem.q, problem.k, problem.v, problem.mask,
-        settings.scale, settings.is_causal, round(settings.dropout_p * 2**24) / 2**24, seed, backend,
+        settings.scale, settings.is_causal, round(settings.dropout_p * 2**24) / 2**24, seed,
+        *settings.window, backend,
     )[0]  # fmt: skip
     return out
 
@@ -32,9 +33,10 @@ def attend_compiled(problem: Problem, backend: str) -> Tensor:
 @torch.library.custom_op("theria::attend", mutates_args=())
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None, backend: str,
+    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
+    left: int | None, right: int | None, backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed)
+    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
     out, lse = load_engine(backend).forward(q, k, v, mask, settings)
     return out.contiguous(), lse.contiguous()
 
@@ -47,9 +49,10 @@ def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *_: Any) -> tuple[Te
 @torch.library.custom_op("theria::attend_vjp", mutates_args=())
 def _vjp(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None, backend: str, mask_gradient: bool,
+    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
+    left: int | None, right: int | None, backend: str, mask_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed)
+    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
     gradients = load_engine(backend).vjp(Saved(q, k, v, mask, out, lse), dout, settings, mask_gradient=mask_gradient)
     return _without_none(*gradients)
 
@@ -65,9 +68,10 @@ def _(
 def _double_backward(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor,
     a: Tensor, b: Tensor, c: Tensor, e: Tensor | None,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None, backend: str, mask_gradient: bool,
+    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
+    left: int | None, right: int | None, backend: str, mask_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed)
+    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
     gradients, ddout = load_engine(backend).double_backward(
         Saved(q, k, v, mask, out, lse), dout, Directions(a, b, c, e), settings, mask_gradient=mask_gradient
     )
@@ -94,7 +98,8 @@ def _empty_gradients(
 
 
 def _keep_attend(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, ctx.backend = inputs
+    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, left, right, ctx.backend = inputs
+    ctx.window = (left, right)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*tensors, *output, seed)
 
@@ -105,13 +110,14 @@ def _differentiate_attend(ctx: Any, dout: Tensor, _: Any) -> tuple[Any, ...]:
     out, lse = out.detach(), lse.detach()  # theria: ignore[THL002]
     wanted = ctx.needs_input_grad[3]
     *gradients, dmask = _vjp(
-        q, k, v, mask, out, lse, dout, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, ctx.backend, wanted
+        q, k, v, mask, out, lse, dout, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, *ctx.window, ctx.backend, wanted
     )
-    return (*gradients, dmask if wanted else None, None, None, None, None, None)
+    return (*gradients, dmask if wanted else None, *[None] * 7)
 
 
 def _keep_vjp(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, ctx.backend, ctx.mask_gradient = inputs
+    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, left, right, ctx.backend, ctx.mask_gradient = inputs
+    ctx.window = (left, right)
     ctx.save_for_backward(*tensors, seed)
 
 
@@ -121,9 +127,9 @@ def _differentiate_vjp(ctx: Any, a: Tensor | None, b: Tensor | None, c: Tensor |
     wanted = ctx.needs_input_grad[3]
     *gradients, dmask, ddout = _double_backward(
         q, k, v, mask, out, lse, dout, *directions, e if ctx.mask_gradient else None,
-        ctx.scale, ctx.is_causal, ctx.dropout_p, seed, ctx.backend, wanted,
+        ctx.scale, ctx.is_causal, ctx.dropout_p, seed, *ctx.window, ctx.backend, wanted,
     )  # fmt: skip
-    return (*gradients, dmask if wanted else None, None, None, ddout, *[None] * 6)
+    return (*gradients, dmask if wanted else None, None, None, ddout, *[None] * 8)
 
 
 def _keep_backend(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

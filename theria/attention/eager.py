@@ -25,7 +25,10 @@ def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: Attention
     logits = settings.scale * (q @ k.mT)
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-    if settings.is_causal:
-        hidden = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-        logits = logits.masked_fill(hidden, -math.inf)
+    left, right = settings.span
+    every = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device)
+    if left is not None:
+        logits = logits.masked_fill(every.tril(-left - 1), -math.inf)
+    if right is not None:
+        logits = logits.masked_fill(every.triu(right + 1), -math.inf)
     return logits

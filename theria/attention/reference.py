@@ -25,7 +25,7 @@ def _attend(problem: Problem) -> Tensor:
     heads = problem.q.shape[1]
     k, v = (repeat_heads(x.to(wide), heads) for x in (problem.k, problem.v))
     logits = masked_logits(problem.q.to(wide), k, problem.mask, problem.settings)
-    if problem.mask is None:
+    if problem.mask is None and problem.settings.span[0] is None:  # then every query sees a key
         return (_drop(torch.softmax(logits, dim=-1), problem) @ v).to(problem.q.dtype)
     # softmax of a row of −∞ is NaN: give such rows finite logits, and take their weights away again
     empty = (logits == -math.inf).all(dim=-1, keepdim=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from theria.attention import reference
 from theria.attention.auto_backend import choose_backend
-from theria.attention.canonical_problem import Problem, canonical
+from theria.attention.canonical_problem import Problem, Window, canonical
 from theria.attention.engines import load_engine
 
 AUTO = "auto"
@@ -30,6 +30,7 @@ def attention(
     attn_mask: Tensor | None = None,
     enable_gqa: bool = False,
     dropout_p: float = 0.0,
+    window: Window = (None, None),
 ) -> Tensor:
     """softmax(scale · q kᵀ + mask) v with first and second derivatives on every backend.
 
@@ -50,12 +51,23 @@ def attention(
         dropout_p: the probability with which a weight is dropped; its seed is drawn from the device's generator, and is
             the same in every derivative.
 
+        window: query t sees keys t − window[0] … t + window[1] alone; None is without end. With ``is_causal`` the
+            second is 0.
+
     Raises:
         ValueError: an argument that does not fit, or that this backend does not support.
     """
     check_backend(backend)
     problem = canonical(
-        q, k, v, scale=scale, is_causal=is_causal, attn_mask=attn_mask, enable_gqa=enable_gqa, dropout_p=dropout_p
+        q,
+        k,
+        v,
+        scale=scale,
+        is_causal=is_causal,
+        attn_mask=attn_mask,
+        enable_gqa=enable_gqa,
+        dropout_p=dropout_p,
+        window=window,
     )
     if backend == AUTO:
         backend = choose_backend(problem)

@@ -11,6 +11,9 @@ import torch
 #: What a kernel computes.
 Task = Literal["forward", "vjp_query", "vjp_key", "statistics", "jvp", "double_backward"]
 
+#: Tasks whose programs own a block of keys; those of the others own a block of queries.
+BY_KEY = ("vjp_key", "double_backward")
+
 #: The widest head that the kernels hold in one tile.
 _LARGEST_HEAD = 256
 
@@ -63,7 +66,7 @@ def choose(task: Task, width: int, dtype: torch.dtype) -> tuple[Blocks, ...]:
     while max(own, other) > _SMALLEST:
         own, other = (own // 2, other) if own >= other else (own, other // 2)
         sizes.append((own, other, warps, 1))
-    by_key = task in ("vjp_key", "double_backward")
+    by_key = task in BY_KEY
     return tuple(Blocks(y, x, *rest) if by_key else Blocks(x, y, *rest) for x, y, *rest in sizes)
 
 

@@ -20,13 +20,13 @@ from theria.attention.triton.tiles import (
 @Kernel
 def double_backward_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, gk, gv,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """scale · (Xᵀ Q + dSᵀ A) and Ṗᵀ dO by key block, summed over the query heads that share a key head."""
-    key_head, first, begin, whole = key_block(T, M, CAUSAL, BLOCK_T, BLOCK_M)
+    key_head, first, begin, whole, cut, end = key_block(T, M, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     columns = first + tl.arange(0, BLOCK_M)
     group = H // HK
     factor = load_scale(scale)
@@ -40,8 +40,10 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         head_e = e + (head // H) * e_b + (head % H) * e_h
-        for edge in tl.static_range(1 + CAUSAL):
-            for start in range(begin if edge else whole, whole if edge else T, BLOCK_T):
+        for edge in tl.static_range(EDGES):
+            lower = whole if edge == 0 else begin if edge == 1 else cut
+            upper = cut if edge == 0 else whole if edge == 1 else end
+            for start in range(lower, upper, BLOCK_T):
                 rows = start + tl.arange(0, BLOCK_T)
                 q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
                 a_rows = load_rows(a + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
@@ -51,8 +53,8 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
                 row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[None, :]
                 row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[None, :]
                 logits = tile_logits(
-                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
-                    CAUSAL, MASK, edge, True, PRECISION,
+                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, left, right, factor,
+                    head_mask, mask_t, mask_m, LEFT, RIGHT, MASK, edge, True, PRECISION,
                 )  # fmt: skip
                 logits_dot = tile_logits_dot(
                     q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, head_e, e_t, e_m,

@@ -114,7 +114,7 @@ class _Launch:
         self._like = q
         self._key_heads, self._keys = k.shape[1:3]
         self._widths = (q.shape[3], v.shape[3])
-        self._causal = settings.is_causal
+        self._left, self._right = settings.span
         self._drops = settings.seed is not None
         self._interpreted = interprets(q)
         # A compiled kernel's float argument is float32, and the interpreter takes a number for one of Python's.
@@ -122,7 +122,18 @@ class _Launch:
         scale = q.new_full((1,), settings.scale, dtype=accumulator(q.dtype)) if in_memory else settings.scale
         self._mask_kind, shown = mask_operand(mask, q)
         seed = q if settings.seed is None else settings.seed
-        self._problem = (scale, seed, settings.dropout_p, *shown, q.shape[1], self._key_heads, q.shape[2], self._keys)
+        self._problem = (
+            scale,
+            seed,
+            settings.dropout_p,
+            *shown,
+            q.shape[1],
+            self._key_heads,
+            q.shape[2],
+            self._keys,
+            self._left or 0,
+            self._right or 0,
+        )
         self._precision = "ieee" if self._interpreted else product_precision(q.dtype, max(self._widths))
 
     def by_query(self, kernel: Kernel, task: blocks.Task, *args: Any, **flags: Any) -> None:
@@ -151,15 +162,16 @@ class _Launch:
             candidates = blocks.choose(task, max(self._widths), self._like.dtype)
         variant = (
             kernel, self._like.dtype, self._like.device, *self._widths,
-            self._mask_kind, self._causal, self._drops, *flags.values(),
+            self._mask_kind, self._left is None, self._right is None, self._drops, *flags.values(),
         )  # fmt: skip
         first = self._fitting.get(variant, 0)
         for i, sizes in enumerate(candidates[first:], first):
             try:
                 kernel[(count_programs(sizes),)](
                     *args, *self._problem,
-                    D=width, DV=value_width, CAUSAL=self._causal, MASK=self._mask_kind, DROPOUT=self._drops,
-                    EDGE=self._causal or self._keys % sizes.keys != 0, PRECISION=self._precision,
+                    D=width, DV=value_width,
+                    LEFT=self._left is not None, RIGHT=self._right is not None, MASK=self._mask_kind,
+                    DROPOUT=self._drops, EDGES=self._count_edges(task, sizes), PRECISION=self._precision,
                     BLOCK_T=sizes.queries, BLOCK_M=sizes.keys,
                     BLOCK_D=blocks.padded(width), BLOCK_DV=blocks.padded(value_width),
                     num_warps=sizes.warps, num_stages=sizes.stages, **flags,
@@ -170,6 +182,13 @@ class _Launch:
             else:
                 self._fitting[variant] = i
                 return
+
+    def _count_edges(self, task: blocks.Task, sizes: blocks.Blocks) -> int:
+        """1 where every tile is seen whole, 2 with tiles at the right edge, 3 with tiles at the left one too."""
+        if self._left is not None:
+            return 3
+        ragged = task not in blocks.BY_KEY and self._keys % sizes.keys != 0
+        return 2 if self._right is not None or ragged else 1
 
     def row_statistic(self) -> Tensor:
         """An empty (B, H, T) tensor in the accumulator dtype."""

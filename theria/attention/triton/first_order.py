@@ -23,7 +23,13 @@ def choose_kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings
 
     PyTorch's choice is asked for, so that ``torch.nn.attention.sdpa_kernel`` is heeded.
     """
-    if mask is not None or settings.seed is not None or not q.is_cuda or q.dtype not in (torch.float16, torch.bfloat16):
+    if (
+        mask is not None
+        or settings.window != (None, None)
+        or settings.seed is not None
+        or not q.is_cuda
+        or q.dtype not in (torch.float16, torch.bfloat16)
+    ):
         return None
     if q.shape[3] % _STEP or q.shape[3] != v.shape[3] or (settings.is_causal and q.shape[2] != k.shape[2]):
         return None

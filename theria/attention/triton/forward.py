@@ -18,13 +18,13 @@ from theria.attention.triton.tiles import (
 
 @Kernel
 def forward_kernel(  # type: ignore[no-untyped-def]
-    q, k, v, out, lse, scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr,
+    q, k, v, out, lse, scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """One program a query block and (batch, head). q, out: (B, H, T, ·); k, v: (B, HK, M, ·); lse: (B, H, T)."""
-    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    head, key_head, first, begin, whole, cut, end = query_block(T, M, H, HK, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     rows = first + tl.arange(0, BLOCK_T)
     factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
@@ -32,14 +32,16 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     largest = tl.full([BLOCK_T], float("-inf"), lse.dtype.element_ty)
     total = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     summed = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    for edge in tl.static_range(1 + EDGE):
-        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+    for edge in tl.static_range(EDGES):
+        lower = whole if edge == 0 else cut if edge == 1 else begin
+        upper = cut if edge == 0 else end if edge == 1 else whole
+        for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
             logits = tile_logits(
-                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
-                CAUSAL, MASK, edge, False, PRECISION,
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, left, right, factor, mask, mask_t, mask_m,
+                LEFT, RIGHT, MASK, edge, False, PRECISION,
             )  # fmt: skip
             grown = tl.maximum(largest, row_max(logits))
             # as long as a row has seen no key its maximum is −∞, and −∞ − (−∞) would be NaN

@@ -27,16 +27,16 @@ from theria.attention.triton.tiles import (
 @Kernel
 def row_statistics_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr, GRADIENTS: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr, GRADIENTS: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """t and, with ``GRADIENTS``, δ and r, each (B, H, T), summed in the dtype of ``lse``.
 
     r = rowsum(P∘G) = rowsum(P∘dP∘Ṡ) − 2·t·δ + rowsum(P∘(dO Cᵀ)).
     """
-    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    head, key_head, first, begin, whole, cut, end = query_block(T, M, H, HK, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     rows = first + tl.arange(0, BLOCK_T)
     factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
@@ -49,14 +49,16 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
     row_t = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_delta = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_g = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
-    for edge in tl.static_range(1 + EDGE):
-        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+    for edge in tl.static_range(EDGES):
+        lower = whole if edge == 0 else cut if edge == 1 else begin
+        upper = cut if edge == 0 else end if edge == 1 else whole
+        for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             b_rows = load_rows(b + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             logits = tile_logits(
-                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
-                CAUSAL, MASK, edge, False, PRECISION,
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, left, right, factor, mask, mask_t, mask_m,
+                LEFT, RIGHT, MASK, edge, False, PRECISION,
             )  # fmt: skip
             logits_dot = tile_logits_dot(
                 q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m,
@@ -81,14 +83,14 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
 def jvp_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, out_dot,
     gq, gmask, gmask_b, gmask_h, gmask_t, gmask_m,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
     GRADIENTS: tl.constexpr, MASK_GRADIENT: tl.constexpr, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """Ȯ = Ṗ V + P C by query block; with ``GRADIENTS`` scale · (X K + dS B), with ``MASK_GRADIENT`` also X."""
-    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    head, key_head, first, begin, whole, cut, end = query_block(T, M, H, HK, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     rows = first + tl.arange(0, BLOCK_T)
     factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
@@ -104,16 +106,18 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
         row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[:, None]
     gq_rows = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
     out_dot_rows = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
-    for edge in tl.static_range(1 + EDGE):
-        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+    for edge in tl.static_range(EDGES):
+        lower = whole if edge == 0 else cut if edge == 1 else begin
+        upper = cut if edge == 0 else end if edge == 1 else whole
+        for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             b_rows = load_rows(b + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
             c_rows = load_rows(c + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
             logits = tile_logits(
-                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
-                CAUSAL, MASK, edge, False, PRECISION,
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, left, right, factor, mask, mask_t, mask_m,
+                LEFT, RIGHT, MASK, edge, False, PRECISION,
             )  # fmt: skip
             logits_dot = tile_logits_dot(
                 q_rows, a_rows, k_rows, b_rows, rows[:, None], columns[None, :], T, M, factor, e, e_t, e_m,

@@ -21,8 +21,16 @@ from triton.runtime.jit import JITFunction
 #: The interpreter replaces functions of ``triton.language`` while it runs: one launch at a time.
 _interpreter_lock = threading.RLock()
 
-#: Lengths, head counts, and a mask's strides but the last, whose being 1 lets a row of the mask be read in one go.
-_VARYING = ["T", "M", "H", "HK", *(f"{x}_{dim}" for x in ("mask", "e", "dmask", "gmask", "g") for dim in "bht")]
+#: Lengths, head counts, windows, and a mask's strides but the last: its being 1 lets a row of it be read in one go.
+_VARYING = [
+    "T",
+    "M",
+    "H",
+    "HK",
+    "left",
+    "right",
+    *(f"{x}_{dim}" for x in ("mask", "e", "dmask", "gmask", "g") for dim in "bht"),
+]
 
 
 class Kernel(JITFunction):  # type: ignore[misc]

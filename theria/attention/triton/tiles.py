@@ -24,41 +24,56 @@ def row_max(x):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def query_block(T, M, H, HK, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+def query_block(  # type: ignore[no-untyped-def]
+    T, M, H, HK, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr
+):
     """What a program by query block works on: its head, the key head, its first row, and the keys that its rows see.
 
-    The keys are two ends: all rows see every key below the first, some row sees a key between it and the second.
+    The keys are four ends: some row sees a key from ``begin`` to ``end``, every row each from ``whole`` to ``cut``.
     """
     blocks = (T + BLOCK_T - 1) // BLOCK_T
     head = (tl.program_id(0) // blocks).to(tl.int64)
     key_head = (head // H) * HK + (head % H) // (H // HK)
     block = tl.program_id(0) % blocks
-    if CAUSAL:
+    if RIGHT and not LEFT:
         block = blocks - 1 - block  # the longest first, so that none is left over at the end
     first = block * BLOCK_T
-    whole = M // BLOCK_M * BLOCK_M
+    begin = 0
+    whole = 0
+    cut = M // BLOCK_M * BLOCK_M
     end = M
-    if CAUSAL:
-        whole = tl.minimum(whole, (first + 1) // BLOCK_M * BLOCK_M)
-        end = tl.minimum(M, first + BLOCK_T)
-    return head, key_head, first, whole, end
+    if RIGHT:
+        cut = tl.minimum(cut, (first + right + 1) // BLOCK_M * BLOCK_M)
+        end = tl.minimum(M, first + BLOCK_T + right)
+    if LEFT:
+        begin = tl.maximum(first - left, 0) // BLOCK_M * BLOCK_M
+        whole = (tl.maximum(first + BLOCK_T - 1 - left, 0) + BLOCK_M - 1) // BLOCK_M * BLOCK_M
+        cut = tl.maximum(cut, whole)
+    return head, key_head, first, begin, whole, cut, end
 
 
 @Kernel
-def key_block(T, M, CAUSAL: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr):  # type: ignore[no-untyped-def]
+def key_block(  # type: ignore[no-untyped-def]
+    T, M, left, right, LEFT: tl.constexpr, RIGHT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr
+):
     """What a program by key block works on: its key head, its first column, and the queries that see its columns.
 
-    The queries are two beginnings: some column is seen from the first on, every column from the second on.
+    The queries are four ends, as the keys of ``query_block`` are.
     """
     blocks = (M + BLOCK_M - 1) // BLOCK_M
     key_head = (tl.program_id(0) // blocks).to(tl.int64)
     first = (tl.program_id(0) % blocks) * BLOCK_M
     begin = 0
     whole = 0
-    if CAUSAL:
-        begin = first // BLOCK_T * BLOCK_T
-        whole = tl.minimum(T, (first + BLOCK_M + BLOCK_T - 2) // BLOCK_T * BLOCK_T)
-    return key_head, first, begin, whole
+    cut = T
+    end = T
+    if RIGHT:
+        begin = tl.maximum(first - right, 0) // BLOCK_T * BLOCK_T
+        whole = (tl.maximum(first + BLOCK_M - 1 - right, 0) + BLOCK_T - 1) // BLOCK_T * BLOCK_T
+    if LEFT:
+        cut = tl.maximum(whole, tl.minimum(T, (first + left + 1) // BLOCK_T * BLOCK_T))
+        end = tl.minimum(T, first + BLOCK_M + left)
+    return key_head, first, begin, whole, cut, end
 
 
 @Kernel
@@ -144,8 +159,9 @@ def tile_kept(  # type: ignore[no-untyped-def]
 
 @Kernel
 def tile_logits(  # type: ignore[no-untyped-def]
-    q, k, queries, keys, T, M, scale, mask, mask_t, mask_m,
-    CAUSAL: tl.constexpr, MASK: tl.constexpr, EDGE: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
+    q, k, queries, keys, T, M, left, right, scale, mask, mask_t, mask_m,
+    LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr, EDGE: tl.constexpr,
+    KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """scale · q kᵀ + mask; −∞ where the query may not see the key or the key does not exist.
 
@@ -155,8 +171,10 @@ def tile_logits(  # type: ignore[no-untyped-def]
     logits = pair(q, k, KEYS_FIRST, PRECISION) * scale
     if EDGE:
         seen = keys < M
-        if CAUSAL:
-            seen = seen & (keys <= queries)
+        if RIGHT:
+            seen = seen & (keys <= queries + right)
+        if LEFT:
+            seen = seen & (queries <= keys + left)
         logits = tl.where(seen, logits, float("-inf"))
     if MASK:
         inside = (queries < T) & (keys < M)

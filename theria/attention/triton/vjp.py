@@ -22,14 +22,14 @@ from theria.attention.triton.tiles import (
 @Kernel
 def vjp_query_kernel(  # type: ignore[no-untyped-def]
     q, k, v, out, lse, dout, dq, delta, dmask, dmask_b, dmask_h, dmask_t, dmask_m,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr, MASK_GRADIENT: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr, MASK_GRADIENT: tl.constexpr,
     WIDE_T: tl.constexpr, WIDE_M: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """dQ = scale · dS K, δ (B, H, T) for the next kernel and, if asked for, the mask's gradient."""
-    head, key_head, first, whole, end = query_block(T, M, H, HK, CAUSAL, BLOCK_T, BLOCK_M)
+    head, key_head, first, begin, whole, cut, end = query_block(T, M, H, HK, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     rows = first + tl.arange(0, BLOCK_T)
     factor = load_scale(scale)
     mask += (head // H) * mask_b + (head % H) * mask_h
@@ -41,14 +41,16 @@ def vjp_query_kernel(  # type: ignore[no-untyped-def]
     row_delta = row_sum(dout_rows.to(lse.dtype.element_ty) * out_rows.to(lse.dtype.element_ty))
     tl.store(delta + head * T + rows, row_delta, mask=rows < T)
     summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
-    for edge in tl.static_range(1 + EDGE):
-        for start in range(whole if edge else 0, end if edge else whole, BLOCK_M):
+    for edge in tl.static_range(EDGES):
+        lower = whole if edge == 0 else cut if edge == 1 else begin
+        upper = cut if edge == 0 else end if edge == 1 else whole
+        for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
             v_rows = load_rows(v + key_head * M * DV, start, M, DV, BLOCK_M, BLOCK_DV)
             logits = tile_logits(
-                q_rows, k_rows, rows[:, None], columns[None, :], T, M, factor, mask, mask_t, mask_m,
-                CAUSAL, MASK, edge, False, PRECISION,
+                q_rows, k_rows, rows[:, None], columns[None, :], T, M, left, right, factor, mask, mask_t, mask_m,
+                LEFT, RIGHT, MASK, edge, False, PRECISION,
             )  # fmt: skip
             kept = tile_kept(seed, dropout, head, rows[:, None], columns[None, :], DROPOUT, lse.dtype.element_ty)
             _, dlogits = first_order_tile(
@@ -65,13 +67,13 @@ def vjp_query_kernel(  # type: ignore[no-untyped-def]
 @Kernel
 def vjp_key_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, dout, delta, dk, dv,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M,
-    D: tl.constexpr, DV: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr, DROPOUT: tl.constexpr,
-    EDGE: tl.constexpr, PRECISION: tl.constexpr,
+    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
+    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """dK = scale · dSᵀ Q and dV = Pᵀ dO, summed over the query heads that share a key head."""
-    key_head, first, begin, whole = key_block(T, M, CAUSAL, BLOCK_T, BLOCK_M)
+    key_head, first, begin, whole, cut, end = key_block(T, M, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     columns = first + tl.arange(0, BLOCK_M)
     group = H // HK
     factor = load_scale(scale)
@@ -82,16 +84,18 @@ def vjp_key_kernel(  # type: ignore[no-untyped-def]
     for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
-        for edge in tl.static_range(1 + CAUSAL):
-            for start in range(begin if edge else whole, whole if edge else T, BLOCK_T):
+        for edge in tl.static_range(EDGES):
+            lower = whole if edge == 0 else begin if edge == 1 else cut
+            upper = cut if edge == 0 else whole if edge == 1 else end
+            for start in range(lower, upper, BLOCK_T):
                 rows = start + tl.arange(0, BLOCK_T)
                 q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
                 dout_rows = load_rows(dout + head * T * DV, start, T, DV, BLOCK_T, BLOCK_DV)
                 row_lse = load_lse(lse + head * T, rows, T)
                 row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)
                 logits = tile_logits(
-                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, factor, head_mask, mask_t, mask_m,
-                    CAUSAL, MASK, edge, True, PRECISION,
+                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, left, right, factor,
+                    head_mask, mask_t, mask_m, LEFT, RIGHT, MASK, edge, True, PRECISION,
                 )  # fmt: skip
                 kept = tile_kept(seed, dropout, head, rows[None, :], columns[:, None], DROPOUT, lse.dtype.element_ty)
                 weights, dlogits = first_order_tile(
