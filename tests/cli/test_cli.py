@@ -20,7 +20,7 @@ kernel.py:6:20: THL002 detach: unconfirmed (error)
   evidence: not run (--no-confirm)
   help: {remedy}
 
-1 file, 1 suspect: 1 unconfirmed.
+1 file, 1 suspect: 1 unconfirmed; 1 target, not measured.
 """
 
 
@@ -39,7 +39,7 @@ def test_a_finding_is_shown_with_its_source_and_exits_with_1(lint: Lint, folder:
 def test_clean_code_exits_with_0(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(CLEAN)
     result = lint("kernel.py")
-    assert (result.stdout, result.stderr, result.exit_code) == ("1 file, 0 suspects.\n", "", 0)
+    assert (result.stdout, result.stderr, result.exit_code) == ("1 file, 0 suspects; 1 target, not measured.\n", "", 0)
 
 
 def test_without_paths_the_working_directory_is_checked(lint: Lint, folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_does_not_parse_is_reported_and_the_others_are_checked(lint:
     assert result.exit_code == 1
     assert "kernel.py:6:20: THL002 detach" in result.stdout
     assert "\nbroken.py:1: error: " in result.stdout
-    assert result.stdout.endswith("2 files, 1 suspect: 1 unconfirmed; 1 error.\n")
+    assert result.stdout.endswith("2 files, 1 suspect: 1 unconfirmed; 1 target, not measured; 1 error.\n")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,9 @@ def test_paths_are_relative_to_the_working_directory(lint: Lint, folder: Path, m
 
 def test_a_file_given_twice_is_checked_once(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
-    assert lint("kernel.py", ".", "./kernel.py").stdout.endswith("1 file, 1 suspect: 1 unconfirmed.\n")
+    assert lint("kernel.py", ".", "./kernel.py").stdout.endswith(
+        "1 file, 1 suspect: 1 unconfirmed; 1 target, not measured.\n"
+    )
 
 
 def test_list_rules_and_explain(lint: Lint) -> None:
@@ -306,7 +308,7 @@ def test_what_is_nearly_a_word_is_asked_about(lint: Lint) -> None:
 def test_a_rule_is_named_by_its_id_or_name_in_any_case(lint: Lint, folder: Path, code: str) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     assert "THL002" in lint("--select", code, "kernel.py").stdout
-    assert lint("--ignore", code, "kernel.py").stdout == "1 file, 0 suspects.\n"
+    assert lint("--ignore", code, "kernel.py").stdout == "1 file, 0 suspects; 1 target, not measured.\n"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_json_is_strict_and_has_the_keys_of_the_schema() -> None:
     document = json.loads(render(REPORT, "json", ReportView()), parse_constant=refuse)
     assert list(document) == ["schema", "version", "environment", "summary", "findings", "targets", "errors"]
     assert document["summary"] == {
-        "files": 5, "suspects": 4, "confirmed": 2, "cleared": 1, "unconfirmed": 1, "errors": 2,
+        "files": 5, "suspects": 4, "confirmed": 2, "cleared": 1, "unconfirmed": 1, "targets": 4, "measured": 3,
+        "errors": 2,
     }  # fmt: skip
     assert list(document["environment"]) == ["python", "torch", "triton", "device"]
     place = ["path", "line", "column", "end_line", "end_column"]

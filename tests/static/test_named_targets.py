@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,11 @@ def test_an_entry_that_matches_nothing_is_an_error(
     assert said in found.output
     assert ("defines no" in found.output) == bool(said)
     assert not said or found.exit_code == 1
+
+
+def test_what_is_seen_is_counted_where_nothing_is_run(lint: Lint, folder: Path) -> None:
+    (folder / "a.py").write_text("import torch\ndef attention(q, k, v):\n    return (q @ k.mT).softmax(-1) @ v\n")
+    (folder / "b.py").write_text("def add(a, b):\n    return a + b\n")
+    assert lint(".").stdout == "2 files, 0 suspects; 1 target, not measured.\n"
+    summary = json.loads(lint("--output-format", "json", ".").stdout)["summary"]
+    assert (summary["targets"], summary["measured"]) == (1, 0)

@@ -115,7 +115,10 @@ def test_comments_count_in_text_that_does_not_parse() -> None:
 def test_an_ignored_finding_is_counted_and_does_not_fail(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL002] the caller wants a constant\n")
     result = lint()
-    assert (result.stdout, result.exit_code) == ("1 file, 0 suspects; 1 silenced by ignore comments.\n", 0)
+    assert (result.stdout, result.exit_code) == (
+        "1 file, 0 suspects; 1 target, not measured; 1 silenced by ignore comments.\n",
+        0,
+    )
 
 
 def test_unused_comments_are_reported_and_fail_only_on_demand(lint: Lint, folder: Path) -> None:
@@ -140,7 +143,7 @@ def test_half_of_a_comment_can_be_unused(lint: Lint, folder: Path) -> None:
 
 def test_a_comment_for_a_rule_that_is_not_selected_is_not_unused(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE.rstrip() + "  # theria: ignore[THL002]\n")
-    assert lint("--select", "THL001").stdout == "1 file, 0 suspects.\n"
+    assert lint("--select", "THL001").stdout == "1 file, 0 suspects; 1 target, not measured.\n"
 
 
 def test_a_comment_in_a_cell_covers_its_cell(lint: Lint, folder: Path) -> None:
@@ -177,7 +180,9 @@ def test_written_comments_silence_everything_and_change_nothing_else(lint: Lint,
     assert after.count(b"\r\n") == (after.count(b"\n") if b"\r\n" in data else 0)
     silent = lint()
     assert silent.exit_code == 0
-    assert silent.stdout.endswith("1 file, 0 suspects; 1 unused ignore comment; 6 silenced by ignore comments.\n")
+    assert silent.stdout.endswith(
+        "1 file, 0 suspects; 1 target, not measured; 1 unused ignore comment; 6 silenced by ignore comments.\n"
+    )
     assert lint("--add-ignores").stdout == ""
     assert (folder / "kernel.py").read_bytes() == after
 

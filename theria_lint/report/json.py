@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from theria.verdicts import Verdict
 from theria_lint import __version__
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import Reason
@@ -54,7 +55,10 @@ def _encode_durations(report: LintReport, view: ReportView) -> dict[str, Any]:
 
 def _encode_summary(report: LintReport) -> dict[str, int]:
     counts = {kind.value: sum(item.disposition is kind for item in report.findings) for kind in Disposition}
-    return {"files": report.files, "suspects": len(report.findings), **counts, "errors": len(report.errors)}
+    seen = len(report.defaults) + report.unmeasured
+    measured = sum(result.verdict is not Verdict.INCONCLUSIVE for result in report.defaults)
+    targets = {"targets": seen, "measured": measured}
+    return {"files": report.files, "suspects": len(report.findings), **counts, **targets, "errors": len(report.errors)}
 
 
 def _encode_finding(finding: Finding, report: LintReport) -> dict[str, Any]:

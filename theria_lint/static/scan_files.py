@@ -38,7 +38,8 @@ _MANY_BYTES = 1024 * 1024
 _MANY_LOOKED_AT = 300_000
 # Up to so many files the cache is asked before the rules are loaded.
 _FEW_FILES = 8
-# Up to so many bytes in all (0.4 s) every file is parsed as a whole; above, as far as the search for suspects needs it.
+# Up to so many bytes in all (0.4 s) every file is parsed as a whole, and its targets are counted, run or not; above, as
+# far as the search for suspects needs it.
 PARSED_WHOLE = 4 * 1024 * 1024
 # About what the trees of a few large files hold.
 _OBJECTS = 2_000_000
@@ -99,7 +100,7 @@ def make_scan_config(paths: Sequence[str], size: int, settings: Settings) -> Sca
     return ScanConfig(
         settings.rule_paths,
         settings.detach_names,
-        settings.confirm,
+        settings.confirm or whole,
         whole,
         few,
         cache_dir,
