@@ -138,7 +138,9 @@ def _is_in_git(path: str, data: bytes) -> bool:
     fetches nothing: what it would run for that, too, the repository says.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "ls-tree", "-lz", "HEAD"]
+    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false"]
+    # A folder of the project that is made like a repository without a work tree is none that can restore a file.
+    command += ["-c", "safe.bareRepository=explicit", "ls-tree", "-lz", "HEAD"]
     environment = os.environ | {
         "GIT_ALLOW_PROTOCOL": "none",  # git before 2.44 knows no other way to fetch nothing
         "GIT_NO_LAZY_FETCH": "1",

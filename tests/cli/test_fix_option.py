@@ -230,6 +230,18 @@ def test_a_copy_that_git_only_names_is_none(project: Path, write: Write) -> None
     assert not trap.exists()
 
 
+def test_a_folder_that_a_project_has_made_a_repository_holds_no_copies(project: Path, write: Write) -> None:
+    (project / "src" / "kernel.py").write_text(f"# mine\n{UNSAFE}")
+    git(project, "commit", "-q", "-a", "-m", "Another")
+    for name in ("HEAD", "config", "objects", "refs"):
+        (project / ".git" / name).rename(project / "src" / name)
+    git(project / "src", "config", "core.bare", "true")
+    git(project, "init", "-q")
+    git(project / "src", "update-ref", "HEAD", git(project / "src", "commit-tree", "-m", "x", "HEAD:src").strip())
+    assert git(project / "src", "ls-tree", "HEAD", "kernel.py")
+    assert "git's last commit has no copy" in write()[0]
+
+
 def test_what_is_written_is_said_whatever_happens_then(project: Path) -> None:
     done = fix(project, "--output-file", "json:missing/report.json", "src")
     assert done.returncode == 2

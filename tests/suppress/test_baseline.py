@@ -51,6 +51,12 @@ def test_it_is_found_from_another_directory(lint: Lint, accepted: Path, monkeypa
     assert lint(str(accepted), "--baseline", str(accepted / "base.json")).exit_code == 0
 
 
+def test_it_is_found_on_another_way(lint: Lint, accepted: Path) -> None:
+    (accepted.parent / "way").symlink_to(accepted)
+    assert lint("kernel.py", "--baseline", str(accepted.parent / "way" / "base.json")).exit_code == 0
+    assert lint(str(accepted.parent / "way"), "--baseline", "base.json").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -111,11 +111,13 @@ def _read_key(entry: Mapping[str, Any]) -> BaselineKey:
 
 
 def _get_directory(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+    return os.path.realpath(os.path.dirname(path))
 
 
 def _make_baseline_path(path: str, directory: str) -> str:
-    return os.path.relpath(path, directory).replace(os.sep, "/")
+    """A path from the directory of a baseline, on whatever way the two are reached."""
+    folder, name = os.path.split(path)
+    return os.path.relpath(os.path.join(os.path.realpath(folder), name), directory).replace(os.sep, "/")
 
 
 def _make_finding_key(finding: Finding, sources: SourceTexts, directory: str) -> BaselineKey:
