@@ -14,6 +14,7 @@ from theria_lint.static.dataflow import (
     collect_derived_names,
     collect_influencing_names,
     get_assignments,
+    get_values,
     influences_result,
     iter_loaded_names,
 )
@@ -29,6 +30,12 @@ _CHOICES = attention_names.make_word_set(
 )
 
 
+# Of these the words of what also attends, where it compares things with one another: gated graph attention.
+_GATES = frozenset({"gate", "gates", "gating"})
+_NEIGHBOURS = attention_names.make_word_set(
+    "adj adjacency edge edges neighbor neighbors neighbour neighbours neighbourhood src dst"
+)
+_TRANSPOSED = frozenset({"transpose", "mT", "T", "swapaxes"})
 # Beside these, the words of functions and classes that measure.
 _MEASURES = _CHOICES | {"score", "scores", "confidence"}
 
@@ -40,7 +47,8 @@ def weighs_values(index: ModuleIndex, scope: Scope) -> bool:
     """
     if _is_choice(scope):
         return False
-    normalised = {call for call in scope.select_nodes(ast.Call) if _is_softmax(call) and not _chooses(call)}
+    pairs = _compares_pairs(scope)
+    normalised = {call for call in scope.select_nodes(ast.Call) if _is_softmax(call) and not _chooses(call, pairs)}
     exponentials = {call for call in scope.select_nodes(ast.Call) if get_callee_name(call) in _EXPONENTIALS}
     if not normalised and not exponentials:
         return False
@@ -67,14 +75,26 @@ def _is_choice(scope: Scope) -> bool:
     named = attention_names.split_words(scope.name)
     if owner is not None and not attention_names.names_attention(owner.name):
         named += attention_names.split_words(owner.name)
-    return not _MEASURES.isdisjoint(named)
+    said = _MEASURES.intersection(named)
+    return bool(said) and not (said <= _GATES and _compares_pairs(scope))
 
 
-def _chooses(call: ast.Call) -> bool:
-    """Whether a softmax is taken of what is named after a choice: ``softmax(self.gate(x))``."""
+def _compares_pairs(scope: Scope) -> bool:
+    """Whether a function compares things with one another: what a softmax takes is transposed, or along edges."""
+    if any(not _NEIGHBOURS.isdisjoint(attention_names.split_words(name)) for name in scope.parameters):
+        return True
+    softmaxes = [call for call in scope.select_nodes(ast.Call) if _is_softmax(call)]
+    taken = [value for call in softmaxes for name in iter_loaded_names(call) for value in get_values(scope, name)]
+    nodes = (node for part in (*softmaxes, *taken) for node in ast.walk(part))
+    return any(isinstance(node, ast.Attribute) and node.attr in _TRANSPOSED for node in nodes)
+
+
+def _chooses(call: ast.Call, pairs: bool) -> bool:
+    """Whether a softmax is taken of what is named after a choice: ``softmax(self.gate(x))``, not of pairs of things."""
     names = [node.id for node in ast.walk(call) if isinstance(node, ast.Name)]
     names += [node.attr for node in ast.walk(call) if isinstance(node, ast.Attribute)]
-    return any(not _CHOICES.isdisjoint(attention_names.split_words(name)) for name in names)
+    words = _CHOICES - _GATES if pairs else _CHOICES
+    return any(not words.isdisjoint(attention_names.split_words(name)) for name in names)
 
 
 def _is_softmax(call: ast.Call) -> bool:
