@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.release_case import CLEARED, ROOT, SAFE, UNSAFE, copy_checkout, need_git, need_index, run
 
+yaml = pytest.importorskip("yaml", reason="needs what pre-commit needs")
 pytest.importorskip("pre_commit", reason="needs pre-commit")
 pytest.importorskip("torch", reason="the hook theria-lint confirms with a torch")
 
@@ -97,6 +98,19 @@ def counting_interpreter(folder: Path) -> tuple[Path, Path]:
     script.write_text(f'#!/bin/sh\necho started >> "{log}"\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return script, log
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_file_is_taken_for_a_command_or_an_option(tmp_path: Path, number: int) -> None:
+    """What a hook is called with are names that the author of a change has chosen."""
+    hook = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))[number]
+    names = ("record", "--trust", "--fix")
+    for name in names:
+        (tmp_path / name).write_text(UNSAFE, encoding="utf-8")
+    words = [*hook["entry"].split()[1:], *hook["args"], *names]
+    env = {"THERIA_LINT_CONFIRM": "no", "THERIA_LINT_OUTPUT_FORMAT": "concise", "PYTHONPATH": str(ROOT)}
+    told = run(sys.executable, "-m", "theria_lint", *words, cwd=tmp_path, codes=[1], env=env).stdout
+    assert sorted(line.partition(":")[0] for line in told.splitlines()) == sorted(names)
 
 
 def test_the_hooks_refuse_unsafe_kernels_and_accept_the_mended(repository: Repository, tmp_path: Path) -> None:
