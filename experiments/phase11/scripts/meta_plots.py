@@ -67,17 +67,18 @@ def plot_accuracy(rows: Sequence[Row], path: Path, depth: int) -> str:
 
     groups = {key: [row for row in runs if "error" not in row] for key, runs in group(rows).items()}
     names = list(dict.fromkeys(family for family, _ in groups))
+    arms = list(dict.fromkeys(arm for _, arm in groups))
     figure = Figure(figsize=(5.5 * len(names), 4.6), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for axis, name in zip(axes, names, strict=True):
-        for number, ((family, arm), runs) in enumerate(groups.items()):
+        for (family, arm), runs in groups.items():
             if family != name or not runs:
                 continue
             depths = sorted(map(int, runs[0]["accuracy"]))
             found = [estimate([row["accuracy"][str(d)] for row in runs]) for d in depths]
             middle, half = [value for value, _ in found], [0 if math.isnan(h) else h for _, h in found]
             sound = arm.startswith("baseline:")
-            colour = "black" if sound else f"C{number % 10}"
+            colour = "black" if sound else f"C{arms.index(arm) % 10}"
             axis.errorbar(
                 depths, middle, half, label=arm, color=colour, capsize=2, ls="--" if arm.endswith(":FO") else "-"
             )
