@@ -192,6 +192,19 @@ def test_bad_input_is_one_sentence(tmp_path: Path, arguments: list[str], said: s
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("link", [".theria", ".theria/calls"])
+def test_calls_are_kept_through_no_link_out_of_the_project(tmp_path: Path, link: str) -> None:
+    outside, project = tmp_path / "outside", tmp_path / "project"
+    outside.mkdir()
+    (project / link).parent.mkdir(parents=True)
+    make_project(project)
+    (project / link).symlink_to(outside)
+    done = run(project, "-m", "theria_lint", "record", "shop", "--", "true")
+    assert done.returncode == 2
+    assert f"leads out of the project, to {outside}" in done.stderr
+    assert list(outside.iterdir()) == []
+
+
 def test_what_cannot_be_kept_says_why(tmp_path: Path) -> None:
     make_project(tmp_path)
     code = (

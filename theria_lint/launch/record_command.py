@@ -19,6 +19,7 @@ from theria_lint.report.notes import describe_user_error
 from theria_lint.report.style import escape_unprintable, inert
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.discovery import discover_files
+from theria_lint.sources.owned_folder import is_within
 from theria_lint.sources.source_text import decode_source, may_hold_targets, read_bytes
 from theria_lint.static.scan_files import scan_files
 from theria_lint.static.targets import find_closures
@@ -95,6 +96,9 @@ def _record(options: Mapping[str, Any], command: Sequence[str]) -> int:
     if not targets:
         raise UserError("there is no attention to record in " + ", ".join(paths) + ".")
     folder = settings.calls_dir or os.path.join(settings.root, CALLS_DIR)
+    if settings.calls_dir is None and not is_within(folder, settings.root):
+        place = os.path.realpath(folder)
+        raise UserError(f"{CALLS_DIR} leads out of the project, to {place}; name such a place with --calls-dir.")
     _check_writable(folder)
     with tempfile.TemporaryDirectory(prefix="theria-lint-record-") as spool:
         code = _run(command, write_plan(spool, targets, settings))
