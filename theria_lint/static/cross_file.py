@@ -19,8 +19,8 @@ from theria_lint.sources.source_text import decode_source, read_bytes
 from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.module_uses import ModuleUse, read_module_uses
 from theria_lint.static.scan import scan_called_functions
-from theria_lint.static.scan_files import Scanner, collect_garbage_rarely, make_scan_config
-from theria_lint.static.time_limit import SECONDS, OutOfTimeError, limit_processor_time
+from theria_lint.static.scan_files import FILE_SECONDS, Scanner, collect_garbage_rarely, make_scan_config
+from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from theria_lint.model import Suspect, Target
@@ -174,12 +174,12 @@ class _LinkedFile:
         if self._data is None:
             return item
         try:
-            with limit_processor_time():
+            with limit_processor_time(FILE_SECONDS):
                 text = decode_source(self._data)
                 suspects = self._find_suspects(self._data, text, roots)
         except OutOfTimeError:
             return item._replace(
-                errors=(make_file_error(self._path, SourceError("too_slow_to_check", seconds=SECONDS)),)
+                errors=(make_file_error(self._path, SourceError("too_slow_to_check", seconds=FILE_SECONDS)),)
             )
         except (ReadError, SourceError) as error:
             return item._replace(errors=(make_file_error(self._path, error),))
@@ -199,7 +199,7 @@ class _LinkedFile:
 def _read_uses_or_none(data: bytes) -> ModuleUseFinder | None:
     """None for a file that cannot be read: `scan_files` says why, if it is linted."""
     try:
-        with limit_processor_time():
+        with limit_processor_time(FILE_SECONDS):
             return read_module_uses(decode_source(data))
     except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
         return None

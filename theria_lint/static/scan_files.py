@@ -20,7 +20,7 @@ from theria_lint.sources.source_text import (
     may_hold_targets,
     read_bytes,
 )
-from theria_lint.static.time_limit import SECONDS, OutOfTimeError, limit_processor_time
+from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from theria_lint.rules.loader import RuleSet
     from theria_lint.sources.notebook import Notebook
     from theria_lint.static.static_cache import StaticCache
+
+FILE_SECONDS = 20.0
+"""Of processor time. A file of ten thousand lines, as no person writes one, takes about two."""
 
 # Of an ignore comment.
 IGNORE_MARK = b"theria:"
@@ -189,10 +192,12 @@ class Scanner:
         if isinstance(data, LintError):
             return ScannedFile(path, errors=(data,))
         try:
-            with limit_processor_time():
+            with limit_processor_time(FILE_SECONDS):
                 return self._scan_notebook(path, data) if path.endswith(".ipynb") else self._scan_module(path, data)
         except OutOfTimeError:
-            return ScannedFile(path, errors=(make_file_error(path, SourceError("too_slow_to_check", seconds=SECONDS)),))
+            return ScannedFile(
+                path, errors=(make_file_error(path, SourceError("too_slow_to_check", seconds=FILE_SECONDS)),)
+            )
         except (ReadError, SourceError) as error:
             return ScannedFile(path, errors=(make_file_error(path, error),))
         except (RecursionError, MemoryError):

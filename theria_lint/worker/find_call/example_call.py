@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from theria_lint.calls.constructions import watch_modules
 from theria_lint.calls.recorder import CallRecorder
 from theria_lint.model import TargetKind
+from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 
 SECONDS = 5.0
 """Processor time that an example may take to come to its call."""
@@ -60,7 +60,7 @@ def record_examples(target: Any, kind: TargetKind, examples: Iterable[Mapping[st
 def _run_example(target: Any, kind: TargetKind, code: str) -> dict[str, Any] | None:
     space = dict(vars(sys.modules[target.__module__]))
     try:
-        with _watched(target, kind) as watched, _limited(SECONDS), torch.random.fork_rng([]):
+        with _watched(target, kind) as watched, limit_processor_time(SECONDS), torch.random.fork_rng([]):
             _bind(space, target, watched)
             for statement in ast.parse(code).body:
                 imports = isinstance(statement, ast.Import | ast.ImportFrom)
@@ -70,7 +70,7 @@ def _run_example(target: Any, kind: TargetKind, code: str) -> dict[str, Any] | N
                     _bind(space, target, watched)
     except _CallSeenError as seen:
         return seen.call
-    except (Exception, SystemExit):  # code that was not written for us
+    except (Exception, SystemExit, OutOfTimeError):  # code that was not written for us
         return None
     return None
 
@@ -108,19 +108,3 @@ def _watched(target: Any, kind: TargetKind) -> Iterator[Any]:
                 setattr(target, name, before[name])
             elif name in vars(target):
                 delattr(target, name)
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Ends what takes more processor time."""
-
-    def expire(signum: int, frame: object) -> NoReturn:
-        raise TimeoutError(f"it takes more than {seconds:.0f} s")
-
-    earlier = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, earlier)

@@ -1,4 +1,4 @@
-"""Limit the processor time that one file may take: a file can be made to take hours, and other files wait for it."""
+"""Limit the processor time of a piece of work: a file can be made to take hours, and other work waits for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-SECONDS = 20.0
-"""Of processor time. A file of ten thousand lines, as no person writes one, takes about two."""
-
 
 class OutOfTimeError(BaseException):
-    """A file has had its time; no handler of errors on the way may take it for one of those."""
+    """The work has had its time; no handler of errors on the way may take it for one of those."""
 
 
 # How often, in seconds, a thread is looked at that no signal can interrupt.
@@ -23,7 +20,7 @@ _PERIOD = 0.1
 
 
 @contextmanager
-def limit_processor_time(seconds: float = SECONDS) -> Iterator[None]:
+def limit_processor_time(seconds: float) -> Iterator[None]:
     """Raise OutOfTimeError in the block once it has used so many seconds of processor time, however busy the machine.
 
     As with a signal, what a C function does in one go is not interrupted before it ends.
