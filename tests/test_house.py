@@ -99,11 +99,14 @@ def test_class_names_are_unique() -> None:
 
 
 WORDED_ROOMS = ("report", "rules", "launch", "commands")
-WORDED_FILES = ("cli.py", "config.py", "about.py", "errors.py", "config_schema.py", "write_fixes.py")
+WORDED_FILES = ("cli.py", "command.py", "config.py", "about.py", "errors.py", "config_schema.py", "write_fixes.py")
 """Where people are spoken to: reports, rules, and the command lines with what is wrong with a command."""
 
 INVOCATION_ERRORS = {"UserError", "RuleError", "ClickException"}
 """What is wrong with a call or a configuration is said where it is found, and ends the run."""
+
+PATTERN_MAKERS = {"compile", "make_word_set", "split"}
+"""What is given to these, or is cut up by them, is a pattern, or a list of names."""
 
 LONGEST_PHRASE = 3
 """From so many words on, a text is a sentence. What is told as data are names, and words for the place of a value."""
@@ -119,7 +122,6 @@ EXCEPTIONS = {
     "theria_lint.confirm.runner": "what the line of progress says runs",
     "theria_lint.confirm.worker_client": "source code",
     "theria_lint.lsp.code_actions": "the title of an action in an editor's menu",
-    "theria_lint.lsp.command": "a command line",
     "theria_lint.lsp.language_server": "what an editor keeps in its log",
     "theria_lint.lsp.session": "what an editor keeps in its log",
     "theria_lint.reasons": "what may stand in a field",
@@ -130,7 +132,6 @@ EXCEPTIONS = {
     "theria_lint.sandbox.tempdir": "how much is too much",
     "theria_lint.sources.gitignore": "errors that are caught beside",
     "theria_lint.sources.owned_folder": "errors that are caught beside",
-    "theria_lint.suppress.ignore_comments": "what --add-ignores has done",
     "theria_lint.worker.along_directions": "the name of an oracle",
     "theria_lint.worker.autograd_substitutes": "an error of a trial, quoted beside those that the target raises",
     "theria_lint.worker.configurations": "names of configurations",
@@ -139,7 +140,6 @@ EXCEPTIONS = {
     "theria_lint.worker.probe_target": "names of configurations",
 }
 EXCEPTED_ROOMS = {
-    "theria_lint.static": "lists of names",
     "theria_lint.worker.find_call": "errors of a trial, quoted beside those that the target raises",
     "theria_lint.worker.shims": "names of stand-ins",
     "theria_lint.worker.triton_interpreter": "names of stand-ins, and errors that a kernel is given",
@@ -153,7 +153,8 @@ def list_phrases(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(id(node.value))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in INVOCATION_ERRORS:
+        called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+        if called in INVOCATION_ERRORS | PATTERN_MAKERS:
             skipped |= {id(inner) for inner in ast.walk(node)}
         if isinstance(node, ast.JoinedStr):
             skipped |= {id(part) for part in node.values}

@@ -392,9 +392,10 @@ def _accept_findings(report: LintReport, options: dict[str, Any]) -> int:
         count = write_baseline(path, report.findings, list_unexplained_targets(report), report.sources)
         print_text(make_inert(f"{path}: accepts {count} {'finding' if count == 1 else 'findings'}.") + "\n")
     if options["add_ignores"]:
+        from theria_lint.report.style import describe_added_ignores
         from theria_lint.suppress.ignore_comments import add_ignores
 
-        for line in add_ignores(report):
-            print_text(make_inert(line) + "\n")
+        for added in add_ignores(report):
+            print_text(make_inert(describe_added_ignores(*added)) + "\n")
     _print_notes(options, (), report.notes)
     return 0

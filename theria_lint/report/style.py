@@ -72,6 +72,19 @@ def format_count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+_OBSTACLES = {
+    "notebook": "write the comments into the notebook's cells yourself",
+    "meaning": "a comment would change what the code does",
+}
+
+
+def describe_added_ignores(path: str, count: int, obstacle: str | None) -> str:
+    """What --add-ignores did to a file: how many findings it ignores, or what kept it from that."""
+    if obstacle is None:
+        return f"{path}: {format_count(count, 'finding')} ignored."
+    return f"{path}: left as it is; {_OBSTACLES.get(obstacle, obstacle)}."
+
+
 MAX_FRAME_WIDTH = 160
 """Columns that a frame takes where no terminal says how many there are."""
 

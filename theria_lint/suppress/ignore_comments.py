@@ -16,11 +16,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from theria_lint.model import Disposition, Finding
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.patch import apply_edits, diff_texts, find_change
-from theria_lint.report.style import format_count
 from theria_lint.result import LintReport
 from theria_lint.sources.atomic_write import write_bytes
 from theria_lint.sources.source_text import read_bytes
@@ -213,29 +213,40 @@ def _list_lines_within(lines: list[int], first: int, last: int) -> list[int]:
 _CODES_IN_COMMENT = re.compile(r"(#\s*theria:\s*ignore\s*\[)([^\[\]]*)(\])")
 
 
-def add_ignores(report: LintReport) -> Iterator[str]:
-    """Comment every finding that is not cleared, file by file; yields a sentence a file. Raises UserError."""
+class AddedIgnores(NamedTuple):
+    """How many findings of a file have a comment now; the obstacle where none has.
+
+    It is a "notebook", the "meaning" of its code would change, or what `find_change` says.
+    """
+
+    path: str
+    written: int
+    obstacle: str | None = None
+
+
+def add_ignores(report: LintReport) -> Iterator[AddedIgnores]:
+    """Comment every finding that is not cleared, file by file. Raises UserError."""
     by_file: dict[str, list[Finding]] = defaultdict(list)
     for finding in report.findings:
         if finding.disposition is not Disposition.CLEARED:
             by_file[finding.suspect.path].append(finding)
     for path, findings in by_file.items():
         if any(finding.suspect.cell is not None for finding in findings):
-            yield f"{path}: left as it is; write the comments into the notebook's cells yourself."
+            yield AddedIgnores(path, 0, "notebook")
         else:
             yield _add_to_file(path, findings, report)
 
 
-def _add_to_file(path: str, findings: list[Finding], report: LintReport) -> str:
+def _add_to_file(path: str, findings: list[Finding], report: LintReport) -> AddedIgnores:
     text = report.sources[path, None]
     changed = add_comments(text, findings)
     if changed is None:
-        return f"{path}: left as it is; a comment would change what the code does."
+        return AddedIgnores(path, 0, "meaning")
     edits = set(diff_texts(path, text, changed))
     if refusal := find_change(path, report, edits):
-        return f"{path}: left as it is; {refusal}."
+        return AddedIgnores(path, 0, refusal)
     write_bytes(path, b"".join(apply_edits(path, read_bytes(path), edits)))
-    return f"{path}: {format_count(len(findings), 'finding')} ignored."
+    return AddedIgnores(path, len(findings))
 
 
 def add_comments(text: str, findings: Sequence[Finding]) -> str | None:
