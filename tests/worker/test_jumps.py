@@ -51,7 +51,7 @@ BLAMED = Report(
     device="cpu",
     oracle="finite differences (of it)",
 )
-SCENE = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
+SPEC = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,6 @@ def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict
     monkeypatch.setattr(discontinuity, "is_discontinuous", lambda made, seed, order: seed in jumping)
     binding = SimpleNamespace(make_call=lambda spec: None)
     found = discontinuity.retry_off_discontinuity(
-        BLAMED, SCENE, binding, lambda scene: replace(BLAMED, verdict=Verdict.SAFE)
+        BLAMED, SPEC, binding, lambda spec: replace(BLAMED, verdict=Verdict.SAFE)
     )
     assert found.verdict == verdict

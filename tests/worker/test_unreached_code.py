@@ -1,4 +1,4 @@
-"""Where code has branches that the usual scenes do not take, scenes are looked for that do."""
+"""Where code has branches that the usual specs do not take, specs are looked for that do."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
-from theria_lint.worker.unreached_code import find_scenes_by_code
+from theria_lint.worker.unreached_code import find_specs_by_code
 
 _FIRST = "the first sizes"
 
@@ -44,11 +44,11 @@ _LENGTHS = (129, 256)
 """Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
 
 Configurations = Mapping[str, TrialSpec]
-"""The scenes that a target is probed in, by what is said of them; it refuses some."""
+"""The specs that a target is probed in, by what is said of them; it refuses some."""
 
 
 def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
-    """The scene that worked first, then others, each at a point of its own: some damage is there at some points only.
+    """The spec that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults, evaluation mode and optional tensors for a module, strided inputs, a causal mask, other
     sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence where no
@@ -88,17 +88,17 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
                 found[LONGER] = longer
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
-    return found | find_scenes_by_code(working_call, found.values())
+    return found | find_specs_by_code(working_call, found.values())
 
 
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The call that worked first, the other recorded ones, one with a causal mask, and all that the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
     found: dict[str, TrialSpec] = {}
-    for scene in working_call.strategy.scenes:
-        number = scene.choice[RECORDED]
+    for recorded in working_call.strategy.specs:
+        number = recorded.choice[RECORDED]
         mark = f" ({number + 1})" if found else ""
-        found[f"the call by {callers[number]}{mark}"] = scene
+        found[f"the call by {callers[number]}{mark}"] = recorded
     for place in working_call.strategy.optional:
         masked = replace(spec, turned={**spec.turned, place: True})
         if _specs_give_different_outputs(working_call, masked, spec):
@@ -114,7 +114,7 @@ def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -
 
 
 def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str, TrialSpec]:
-    """Scenes with what is given beside the inputs as inputs: what adds to the logits, say, may be learned elsewhere.
+    """Specs with what is given beside the inputs as inputs: what adds to the logits, say, may be learned elsewhere.
 
     They come beside those without: where such a tensor changes the output by much more, it would hide what is lost.
     """
@@ -136,19 +136,19 @@ def _remembers(working_call: WorkingCall) -> bool:
 
 
 def keep_first_configuration(specs: Configurations) -> Configurations:
-    """Triton's interpreter is slow: under our own kernels one small scene shows what the target makes of them."""
+    """Triton's interpreter is slow: under our own kernels one small spec shows what the target makes of them."""
     name, first = next(iter(specs.items()))
     return {name: replace(first, shape=replace(first.shape, batch=1))}
 
 
 def _specs_give_different_outputs(working_call: WorkingCall, spec: TrialSpec, other: TrialSpec) -> bool:
-    """Whether both scenes run and give different outputs."""
+    """Whether both specs run and give different outputs."""
     found = _try_compute_outputs(working_call, spec, other)
     return bool(found) and not torch.equal(found[0], found[1])
 
 
 def _try_compute_outputs(working_call: WorkingCall, *specs: TrialSpec) -> list[Tensor]:
-    """What the target gives in some scenes, nothing where it refuses one; nothing is compiled for their sizes yet."""
+    """What the target gives in some specs, nothing where it refuses one; nothing is compiled for their sizes yet."""
     try:
         with run_uncompiled():
             return compute_outputs(map(working_call.make_call, specs), specs[0].seed)
@@ -163,8 +163,8 @@ _SHAPES = (ROUND, replace(ROUND, dim=64, value_dim=64))
 TRAINED_IN = (torch.bfloat16, torch.float16, torch.float32)
 
 
-def training_scenes(working_call: WorkingCall) -> Configurations:
-    """Scenes in the precisions that people train in, at sizes that fused kernels take; by their names."""
+def list_training_specs(working_call: WorkingCall) -> Configurations:
+    """Specs in the precisions that people train in, at sizes that fused kernels take; by their names."""
     specs = {}
     for dtype in TRAINED_IN:
         name = str(dtype).removeprefix("torch.")
@@ -179,7 +179,7 @@ def training_scenes(working_call: WorkingCall) -> Configurations:
 
 
 def find_fused_kernel_call(working_call: WorkingCall, sdpa: SdpaCounter) -> WorkingCall | None:
-    """The call in the first of some scenes in which a fused kernel runs; None where none does.
+    """The call in the first of some specs in which a fused kernel runs; None where none does.
 
     Such kernels want heads apart: a module that takes q, k, v is given them in other ways too than the one that worked.
     """

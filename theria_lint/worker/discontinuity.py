@@ -44,13 +44,13 @@ _CONTRADICTION = 1e-2
 
 
 def find_gradient_mismatch(working_call: WorkingCall, spec: TrialSpec) -> TrialSpec:
-    """The scene at the first of some points where differences of the forward contradict the gradient; else as it is.
+    """The spec at the first of some points where differences of the forward contradict the gradient; else as it is.
 
     That is no verdict: the point is measured like any other.
     """
     for number in range(POINTS if spec.dtype is torch.float64 else 0):
         moved = replace(spec, seed=spec.seed + number)
-        with suppress(Exception):  # the target refuses the scene: the probe says so
+        with suppress(Exception):  # the target refuses the spec: the probe says so
             if _is_gradient_contradicted(working_call.make_call(moved), moved.seed):
                 return moved
     return spec

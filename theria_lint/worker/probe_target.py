@@ -33,7 +33,7 @@ from theria_lint.worker.configurations import (
     find_fused_kernel_call,
     keep_first_configuration,
     list_configurations,
-    training_scenes,
+    list_training_specs,
 )
 from theria_lint.worker.coverage_note import note_coverage
 from theria_lint.worker.device_fallback import (
@@ -148,7 +148,7 @@ def _describe_recorded_calls(working_call: WorkingCall) -> list[Reason]:
     if working_call.unused is not None:
         return [Reason(ReasonCode.CALLS_UNUSED, {"reason": working_call.unused})]
     callers = list(dict.fromkeys(working_call.strategy.callers))
-    cuts = {f"{size} to {left}" for scene in working_call.strategy.scenes for size, left in scene.cut.items()}
+    cuts = {f"{size} to {left}" for spec in working_call.strategy.specs for size, left in spec.cut.items()}
     code = ReasonCode.CALLED_AS_SHOWN if working_call.strategy.shown else ReasonCode.CALLED_AS_RECORDED
     return [Reason(code, {"callers": callers, "smaller": sorted(cuts)})] if callers else []
 
@@ -210,7 +210,7 @@ def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
     What is dispatched there depends on the precision: few kernels are written for float64, in which all is well.
     """
     notes: list[Reason] = []
-    for name, spec in training_scenes(subject.working_call).items():
+    for name, spec in list_training_specs(subject.working_call).items():
         found = _run_configurations(replace(subject, specs={name: spec}), SELF)
         if found.verdict.unsafe:
             told = {"dtype": found.dtype, "reason": found.reason}

@@ -1,4 +1,4 @@
-"""Find scenes that execute code which no other does: other precisions, sizes that the code asks about, other points."""
+"""Find trial specs that execute code which no other does: other precisions, sizes that the code asks about, points."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.trace import SpanRecorder
 
 _BUDGET = 3.0
-"""Seconds of processor time after which no further scene is tried."""
+"""Seconds of processor time after which no further spec is tried."""
 
 _MOST = 4
-"""How many scenes are worth it: each is measured like another configuration."""
+"""How many specs are worth it: each is measured like another configuration."""
 
 _POINTS = 16
 """At how many points code is looked for that asks about the numbers it is given."""
@@ -40,8 +40,8 @@ _LARGEST = {"batch": 16, "heads": 16, "dim": 128, "length": 1024}
 Places = set[tuple[CodeType, int]]
 
 
-def find_scenes_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
-    """Scenes that execute what none of the ``known`` ones does, by what is said of them."""
+def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
+    """Specs that execute what none of the ``known`` ones does, by what is said of them."""
     home = sys.modules.get(working_call.strategy.home)
     watched = [path for path in {getattr(home, "__file__", None)} if path]
     found: dict[str, TrialSpec] = {}
@@ -53,7 +53,7 @@ def find_scenes_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -
     for spec in known:
         if not reached or _holds_more(reached, refusing):
             reached |= _trace(working_call, spec, watched) or set()
-    for name, spec in _list_scenes(working_call.spec, home):
+    for name, spec in _list_specs(working_call.spec, home):
         if not _holds_more(reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
         places = _trace(working_call, spec, watched)
@@ -107,7 +107,7 @@ def _list_refusing_lines(tree: ast.AST) -> set[int]:
     return found
 
 
-def _list_scenes(spec: TrialSpec, home: Any) -> Iterator[tuple[str, TrialSpec]]:
+def _list_specs(spec: TrialSpec, home: Any) -> Iterator[tuple[str, TrialSpec]]:
     text = _read_text(home)
     for dtype in _DTYPES if _SPEAKS_OF_DTYPES.search(text) else ():
         if dtype is not spec.dtype:

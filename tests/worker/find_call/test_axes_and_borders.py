@@ -21,7 +21,7 @@ from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.find_call.varlen import keeps_sequences_apart, move_middle_sequence
 
 
-def scene_in(layout: str) -> TrialSpec:
+def make_spec(layout: str) -> TrialSpec:
     return TrialSpec(ODD, layout, torch.float64, "cpu", make_base_attention("reference"))
 
 
@@ -40,7 +40,7 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layout", PACKED)
 def test_the_reference_of_packed_sequences_keeps_them_apart(layout: str) -> None:
-    tensors = scene_in(layout).make_qkv()
+    tensors = make_spec(layout).make_qkv()
     assert len(set(sequence_lengths(to_bhtd(tensors["q"], layout).shape[2]))) > 1
     expected = from_bhtd(one_by_one(*(to_bhtd(t, layout) for t in tensors.values())), layout)
     torch.testing.assert_close(attention_references(layout)[0].function(**tensors), expected)
@@ -48,7 +48,7 @@ def test_the_reference_of_packed_sequences_keeps_them_apart(layout: str) -> None
 
 @pytest.mark.parametrize("layout", SHARED)
 def test_the_reference_of_shared_keys_repeats_them(layout: str) -> None:
-    q, k, v = scene_in(layout).make_qkv().values()
+    q, k, v = make_spec(layout).make_qkv().values()
     found = attention_references(layout)[0].function(q, k, v)
     q, k, v = (to_bhtd(t, key_layout(layout) if t is not q else query_layout(layout)) for t in (q, k, v))
     assert k.shape[1] < q.shape[1]
@@ -61,7 +61,7 @@ def test_the_reference_of_shared_keys_repeats_them(layout: str) -> None:
 @pytest.mark.parametrize("kind", ["apart", "together", "wrong axis"])
 def test_ignored_borders_are_seen(layout: str, kind: str) -> None:
     """One that attends across borders, and one that takes heads for positions, are not called as they want to be."""
-    scene = scene_in(layout)
+    spec = make_spec(layout)
 
     def output(tensors: dict[str, Tensor]) -> Tensor:
         q, k, v = (to_bhtd(t, layout) for t in tensors.values())
@@ -73,9 +73,9 @@ def test_ignored_borders_are_seen(layout: str, kind: str) -> None:
             )
         return from_bhtd(softmax_attention(q[0], k[0], v[0])[None], layout)
 
-    tensors = scene.make_qkv()
-    other = {name: move_middle_sequence(tensor, scene) for name, tensor in tensors.items()}
-    assert keeps_sequences_apart(output(tensors), output(other), scene) is (kind == "apart")
+    tensors = spec.make_qkv()
+    other = {name: move_middle_sequence(tensor, spec) for name, tensor in tensors.items()}
+    assert keeps_sequences_apart(output(tensors), output(other), spec) is (kind == "apart")
 
 
 def test_axes_become_one_as_complaints_ask() -> None:

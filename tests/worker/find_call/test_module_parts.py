@@ -28,8 +28,8 @@ from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_mixe
 from theria_lint.worker.find_call.structured_input import find_structured_input
 from theria_lint.worker.find_call.trial_spec import TrialSpec
 
-SCENE = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
-X = (ODD.batch, ODD.queries, SCENE.channels)
+SPEC = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
+X = (ODD.batch, ODD.queries, SPEC.channels)
 
 
 class Base(nn.Module):
@@ -135,23 +135,23 @@ def forward(x, z, coords, edge_index, mask, context=None, past_key_values=None, 
 
 def test_tensors_have_the_shapes_that_names_tell() -> None:
     parameters = read_parameters(forward)
-    given = build_needed_inputs(parameters, SCENE, {})
+    given = build_needed_inputs(parameters, SPEC, {})
     shapes = {name: tuple(tensor.shape) for name, tensor in given.tensors.items()}
     b, t, c = X
     assert shapes == {"x": X, "z": (b, t, t, c), "coords": (b, t, 3)}
-    assert tuple(build_needed_inputs(parameters, SCENE, {"z": 1}).tensors["z"].shape) == X
+    assert tuple(build_needed_inputs(parameters, SPEC, {"z": 1}).tensors["z"].shape) == X
     with pytest.raises(NoSuchChoiceError):
-        build_needed_inputs(parameters, SCENE, {"z": 20})
+        build_needed_inputs(parameters, SPEC, {"z": 20})
 
 
 def test_optional_tensors_are_given_where_they_are_chosen() -> None:
     parameters = read_parameters(forward)
     assert list_optional_tensors(parameters) == ["context", "bias"]
-    assert "context" not in build_single_input(parameters, SCENE, {}).tensors
-    assert tuple(build_single_input(parameters, SCENE, {"context": 1}).tensors["context"].shape) == (
+    assert "context" not in build_single_input(parameters, SPEC, {}).tensors
+    assert tuple(build_single_input(parameters, SPEC, {"context": 1}).tensors["context"].shape) == (
         ODD.batch,
         ODD.keys,
-        SCENE.channels,
+        SPEC.channels,
     )
 
 
@@ -163,7 +163,7 @@ def test_annotations() -> None:
     def values(hint: object) -> list[object]:
         found = find_annotation_values(hint)
         assert found is not None
-        return found("window_size", SCENE)
+        return found("window_size", SPEC)
 
     assert values(Literal["near", "far"] | None) == ["near", "far"]
     assert values(Kind) == [Kind.NEAR]

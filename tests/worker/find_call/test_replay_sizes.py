@@ -16,7 +16,7 @@ from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.model import TargetKind
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.find_call import replay_sizes
-from theria_lint.worker.find_call.axis_cuts import cut_tensor
+from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 

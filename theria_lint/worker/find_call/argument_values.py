@@ -274,7 +274,7 @@ class FakeConfig:
     """Stands for a model's configuration object: answers for any entry whose name says what it is."""
 
     def __init__(self, spec: TrialSpec) -> None:
-        """Answers with the sizes of a scene."""
+        """Answers with the sizes of a spec."""
         self._spec = spec
 
     def __getattr__(self, name: str) -> Any:

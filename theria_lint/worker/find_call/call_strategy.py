@@ -134,12 +134,12 @@ def _is_record(returned: Any) -> bool:
 
 
 CallMaker = Callable[[TrialSpec, Mapping[str, int]], BoundCall]
-"""Makes a call in a scene, with the candidate that each parameter takes."""
+"""Makes a call in a spec, with the candidate that each parameter takes."""
 
 
 @dataclass(frozen=True)
 class CallStrategy:
-    """One way to call a target: it serves several scenes, so that sizes and strides can vary.
+    """One way to call a target: it serves several specs, so that sizes and strides can vary.
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
     parameters that need a value, ``optional`` those that could be given one, ``tensors`` those of the optional ones
@@ -147,7 +147,7 @@ class CallStrategy:
     of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
     other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
-    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``scenes`` where it
+    module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``specs`` where it
     makes them, ``shown``: those calls stand in docs or tests that nobody ran; ``copying``: see `call_on_copies`.
     """
 
@@ -164,7 +164,7 @@ class CallStrategy:
     watched: bool = False
     home: str = ""
     callers: tuple[str, ...] = ()
-    scenes: tuple[TrialSpec, ...] = ()
+    specs: tuple[TrialSpec, ...] = ()
     shown: bool = False
     copying: bool = False
 
@@ -190,7 +190,7 @@ class CallStrategy:
         return replace(self, make=make, copying=True)
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
-        """The call in a scene."""
+        """The call in a spec."""
         made = self.make(spec, {**self.choice, **spec.choice}).renew_state(self.home, called=spec.called)
         made = made.join_extras((*self.joined, *spec.learned))
         if spec.output is not None:

@@ -45,7 +45,7 @@ _SAME = 1e-3
 
 
 def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
-    """Scenes in which a function runs otherwise, by what is said of them.
+    """Specs in which a function runs otherwise, by what is said of them.
 
     Sequences of different lengths laid end to end, where optional arguments tell their ends; and heads of q that share
     those of k and v, where its text speaks of such. What it computes there has to be what it computes for each
@@ -73,7 +73,7 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
 
 
 def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
-    """The scene with as many optional masks, lengths and the like as run together, each of which changes the output."""
+    """The spec with as many optional masks, lengths and the like as run together, each of which changes the output."""
     search, spec, names = CallSearch(read_clock() + _BUDGET), working_call.spec, list[str]()
     before = working_call
     try:
@@ -103,7 +103,7 @@ def _calls_give_different_outputs(one: WorkingCall, other: WorkingCall) -> bool:
 
 
 def _make_packed_spec(working_call: WorkingCall, layout: str) -> TrialSpec:
-    """The scene in a packed layout, with keys as long as queries unless both have their own ends."""
+    """The spec in a packed layout, with keys as long as queries unless both have their own ends."""
     spec, strategy = working_call.spec, working_call.strategy
     keys = spec.shape.queries if takes_one_length((*strategy.free, *strategy.optional)) else spec.shape.keys
     return replace(spec, layout=layout, shape=replace(spec.shape, keys=keys))
@@ -117,7 +117,7 @@ def _runs_interpreted_kernels(made: BoundCall, spec: TrialSpec) -> bool:
 
 
 def _find_first_fitting_spec(working_call: WorkingCall, specs: Iterable[TrialSpec], slow: bool) -> TrialSpec | None:
-    """The first scene in which the target runs and computes the same; softmax attention alone where it is slow."""
+    """The first spec in which the target runs and computes the same; softmax attention alone where it is slow."""
     search = CallSearch(read_clock() + _BUDGET)
     try:
         for spec in specs:
@@ -161,7 +161,7 @@ def _compute_plain_output(working_call: WorkingCall, q: Tensor, k: Tensor, v: Te
 
 
 def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> dict[str, TrialSpec]:
-    """Scenes in which an argument that could be learned is a tensor of real numbers, and an input, by what is said.
+    """Specs in which an argument that could be learned is a tensor of real numbers, and an input, by what is said.
 
     Where it is given otherwise, or not at all: masks as truth values, positions as whole numbers, a scale as a number.
     Of what is ``known`` to be an input elsewhere there is none.
@@ -188,7 +188,7 @@ def _returns_from_function(made: BoundCall, seed: int) -> bool:
 
 
 def _find_floating_spec(working_call: WorkingCall, name: str, search: CallSearch) -> TrialSpec | None:
-    """The scene with the first tensor of real numbers for a parameter with which the output is another."""
+    """The spec with the first tensor of real numbers for a parameter with which the output is another."""
     strategy, spec = working_call.strategy, working_call.spec
     for index in range(1, MAX_CANDIDATES + 1):
         chosen = replace(spec, choice={**spec.choice, name: index})
@@ -221,7 +221,7 @@ _SHAPE_CHOICES = 3
 
 
 def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
-    """Scenes in which a module is given an optional tensor too, by what is said of them.
+    """Specs in which a module is given an optional tensor too, by what is said of them.
 
     Only where it runs with it, and its output is another then.
     """

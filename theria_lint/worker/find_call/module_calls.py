@@ -129,7 +129,7 @@ class _ModuleTarget:
         return list(dict.fromkeys(unknown or needed))
 
     def build_from_choice(self, spec: TrialSpec, choice: Mapping[str, int]) -> Any:
-        """The module, with weights that depend on nothing but the scene's seed.
+        """The module, with weights that depend on nothing but the spec's seed.
 
         What it is built from is the same for every recipe and layout, and so is what its constructor complains of.
         """
@@ -290,7 +290,7 @@ def _find_values_by_hint(cls: Any, name: str, hint: Any) -> ValueMaker | None:
 
 
 def _offer_configurations(owner: Any) -> ValueMaker:
-    """A real configuration, its sizes as the scene has them, and one that answers for any entry."""
+    """A real configuration, its sizes as the spec has them, and one that answers for any entry."""
 
     def make(name: str, spec: TrialSpec) -> list[Any]:
         parameters = read_constructor_parameters(owner)
@@ -317,9 +317,9 @@ def _offer_layers(owner: Any) -> ValueMaker:
 
 
 def with_default_heads(parameters: Mapping[str, inspect.Parameter], spec: TrialSpec) -> TrialSpec:
-    """The scene with as many heads as the constructor's default asks for, so that the width divides by them.
+    """The spec with as many heads as the constructor's default asks for, so that the width divides by them.
 
-    And no wider than a default width. With small defaults the heads are the scene's, and narrow defaults stay.
+    And no wider than a default width. With small defaults the heads are the spec's, and narrow defaults stay.
     """
     for name, parameter in () if spec.small else parameters.items():
         if "head" in name.lower() and "dim" not in name.lower() and type(parameter.default) is int:
@@ -359,7 +359,7 @@ def build_module(
     choice: Mapping[str, int],
     fixed: Mapping[str, Any],
 ) -> Any:
-    """The module that a class makes in a scene; what it asks for beyond its signature is given by name.
+    """The module that a class makes in a spec; what it asks for beyond its signature is given by name.
 
     ``fixed``: what the user has configured, all of which a constructor is given that takes any keyword argument.
 
@@ -413,7 +413,7 @@ def call_without_exit(make: Any) -> Any:
 
 
 def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
-    """Moves a module to the scene, silences its dropout, and shakes parameters that start at a special value."""
+    """Moves a module to the spec, silences its dropout, and shakes parameters that start at a special value."""
     module.to(device=spec.device, dtype=spec.dtype).train(not spec.evaluating)
     for part_ in module.modules():
         if isinstance(part_, nn.modules.dropout._DropoutNd):

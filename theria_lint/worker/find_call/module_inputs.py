@@ -31,7 +31,7 @@ NEIGHBOUR_COUNT = 3
 
 
 def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
-    """The shape of a module's input in the scene's layout.
+    """The shape of a module's input in the spec's layout.
 
     A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), windows of
     an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
@@ -261,7 +261,7 @@ def build_input_list(forward: Parameters, spec: TrialSpec, choice: Choice) -> Mo
 
 
 def build_qkv_with_heads(forward: Parameters, spec: TrialSpec, choice: Choice) -> ModuleInputs:
-    """q, k, v with the scene's heads."""
+    """q, k, v with the spec's heads."""
     roles = assign_roles(forward)
     tensors = spec.make_qkv()
     return ModuleInputs(dict(roles), {role: tensors[role] for role in roles.values()})
@@ -339,7 +339,7 @@ def _pick_shape(shapes: list[Sizes], index: int) -> Sizes:
 
 
 def _draw_strided_tensor(name: str, shape: Sizes, spec: TrialSpec) -> Tensor:
-    """A random tensor, with its last two axes swapped in memory where the scene asks for strides."""
+    """A random tensor, with its last two axes swapped in memory where the spec asks for strides."""
     tensor = spec.draw_tensor(name, shape)
     return tensor.mT.contiguous().mT if spec.strided and tensor.dim() > 1 else tensor
 

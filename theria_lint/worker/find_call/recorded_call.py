@@ -112,7 +112,7 @@ class _RecordedCall:
 
 
 def make_recorded_strategy(target: Any, kind: TargetKind, caller: WorkingCall) -> CallStrategy:
-    """The way to call a target as a caller does, in any scene that the caller can be called in."""
+    """The way to call a target as a caller does, in any spec that the caller can be called in."""
 
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         return _make_recorded_call(target, kind, caller.make_call(spec), spec)

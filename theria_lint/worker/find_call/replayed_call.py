@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from theria_lint.calls.call_tree import LARGEST_NUMBER, LostArgumentError, Tree, TreeReader
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
-from theria_lint.worker.find_call.axis_cuts import Cut, cut_shape, cut_tensor
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
 from theria_lint.worker.find_call.introspection import POSITIONAL, read_parameters
 from theria_lint.worker.find_call.module_calls import perturb_parameters
@@ -27,11 +26,14 @@ from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFI
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 RECORDED = "recorded call"
-"""The name in a scene's choice under which the number of a recorded call stands."""
+"""The name in a trial's choice under which the number of a recorded call stands."""
+
+Cut = Mapping[int, int]
+"""What becomes of the axes of a size, by that size."""
 
 
 def make_replayed_strategy(target: Any, kind: TargetKind, calls: Sequence[Mapping[str, Any]]) -> CallStrategy:
-    """The way to call a target as it was recorded; which call, the scene's choice says."""
+    """The way to call a target as it was recorded; which call, the trial's choice says."""
     replays = [_Replay(target, kind, call) for call in calls]
 
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
@@ -69,7 +71,7 @@ class _Replay:
         return _load_tensors(base64.b64decode(self._held["tensors"])) if self._held["tensors"] else {}
 
     def make_call(self, spec: TrialSpec) -> BoundCall:
-        """The call in a scene: its dtype, device and seed count, its sizes are the recorded ones.
+        """The call in a spec: its dtype, device and seed count, its sizes are the recorded ones.
 
         Raises:
             InvalidTrialError: if the arguments do not fit the signature, or something that they name is not there.
@@ -114,7 +116,7 @@ class _Replay:
 
     @staticmethod
     def _settle(module: nn.Module, spec: TrialSpec) -> None:
-        """Give a module the scene's dtype and device, and no parameter a special value."""
+        """Give a module the spec's dtype and device, and no parameter a special value."""
         module.to(spec.device, spec.dtype)
         perturb_parameters(dict(module.named_parameters()), spec)
 
@@ -226,3 +228,24 @@ def _rename(name: str, parameters: Sequence[str]) -> str:
         return name
     index = int(place[0])
     return (parameters[index] if index < len(parameters) else f"arg{index}") + name[place.end() :]
+
+
+def cut_shape(shape: Sequence[int], cut: Cut) -> tuple[int, ...]:
+    """A shape with some of its sizes cut."""
+    return tuple(cut.get(size, size) for size in shape)
+
+
+def cut_tensor(tensor: Tensor, cut: Cut) -> Tensor:
+    """The beginning of a tensor along each axis that is cut; whole numbers that point beyond it point into it."""
+    for axis, size in enumerate(tensor.shape):
+        tensor = tensor.narrow(axis, 0, cut.get(size, size))
+    if tensor.dtype is torch.bool or tensor.is_floating_point() or tensor.is_complex() or not tensor.numel():
+        return tensor
+    for size, left in sorted(cut.items()):
+        largest = int(tensor.max())
+        if largest == size:  # lengths of whole sequences, or the ends of packed ones
+            ends = tensor.dim() == 1 and int(tensor[0]) == 0 and bool((tensor.diff() >= 0).all())
+            return tensor * left // size if ends else tensor.clamp(max=left)
+        if left <= largest < size:
+            return tensor % left
+    return tensor

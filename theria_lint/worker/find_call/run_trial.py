@@ -94,7 +94,7 @@ INVALID_OUTPUT_STAGE = 2
 
 @dataclass(frozen=True)
 class WorkingCall:
-    """A way to call a target, and a scene in which it worked. ``agrees``: its forward is softmax attention.
+    """A way to call a target, and a spec in which it worked. ``agrees``: its forward is softmax attention.
 
     ``unused``: why the calls that were recorded are not those that worked, if there are any.
     """
@@ -105,7 +105,7 @@ class WorkingCall:
     unused: Reason | None = None
 
     def make_call(self, spec: TrialSpec | None = None) -> BoundCall:
-        """The call, in the scene that worked or in another."""
+        """The call, in the spec that worked or in another."""
         return self.strategy(spec or self.spec)
 
 

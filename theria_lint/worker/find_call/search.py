@@ -152,14 +152,14 @@ def _find_recorded_call(
 def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequence[Mapping[str, Any]]) -> WorkingCall:
     """The recorded call that works, and the others in its dtype, each at sizes at which it can be probed."""
     first = settle_size(search, found, calls[found.spec.choice[RECORDED]]["document"])
-    scenes = [first.spec]
+    specs = [first.spec]
     with suppress(CannotCallError):  # there is no time left: those are probed as they are, if at all
         for number, call in enumerate(calls):
             other = replace(found.spec, choice={RECORDED: number}, seed=number + 1)
             if number != first.spec.choice[RECORDED]:
                 working = search.run_trial(found.strategy, other)
-                scenes.append(settle_size(search, working, call["document"]).spec if working else other)
-    return replace(first, strategy=replace(first.strategy, scenes=tuple(scenes)))
+                specs.append(settle_size(search, working, call["document"]).spec if working else other)
+    return replace(first, strategy=replace(first.strategy, specs=tuple(specs)))
 
 
 def _is_called_by_functions(target: Any, kind: TargetKind) -> bool:
@@ -265,9 +265,9 @@ def _list_trial_sizes(
 def _search_one_group(
     search: CallSearch, strategies: Sequence[CallStrategy], groups: Iterable[list[TrialSpec]], *, climb: bool
 ) -> WorkingCall | None:
-    """Each way with its likeliest arguments, in each scene; with other arguments where other sizes get no further.
+    """Each way with its likeliest arguments, in each spec; with other arguments where other sizes get no further.
 
-    ``groups``: scenes that differ in layout alone. ``climb``: whether other arguments are tried at all.
+    ``groups``: specs that differ in layout alone. ``climb``: whether other arguments are tried at all.
     """
     stuck: tuple[Any, ...] = ()
     climbed = False

@@ -32,7 +32,7 @@ class TrialSpec:
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
-    ``choice``: which candidate some parameters take in this scene, whatever the way says. ``learned`` names arguments
+    ``choice``: which candidate some parameters take in this spec, whatever the way says. ``learned`` names arguments
     that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone;
     ``output``: that tensor of what it returns is.
     ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
@@ -95,7 +95,7 @@ class TrialSpec:
         return max(1, self.shape.heads // 2) if "h" in key_layout(self.layout) else 1
 
     def make_qkv(self) -> dict[str, Tensor]:
-        """Random q, k, v in the scene's layout; (B,H,T,D) in one of a module's input that has no such tensors."""
+        """Random q, k, v in the spec's layout; (B,H,T,D) in one of a module's input that has no such tensors."""
         layout = PACKED.get(self.layout, query_layout(self.layout))
         layout = layout if layout in (*LAYOUTS, "btd", "td") else "bhtd"
         tensors = draw_qkv(
@@ -121,7 +121,7 @@ class TrialSpec:
         return fewer if self.strided else fewer.contiguous()
 
     def find_written_shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape that the target's text gives to an argument, in the scene's sizes."""
+        """The shape that the target's text gives to an argument, in the spec's sizes."""
         symbols = self.text_shapes.get(name)
         return compute_sizes(symbols, self.spread) if symbols else None
 
