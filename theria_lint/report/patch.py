@@ -274,7 +274,7 @@ def apply_edits(path: str, data: bytes, made: set[LineEdit]) -> list[bytes]:
     mark, encoding, lines = _split_bytes(data)
     for edit in sorted((edit for edit in made if edit.path == path), reverse=True):
         near = b"".join(lines[edit.line - 1 : edit.line] or lines[-1:])
-        end = "\r\n" if near.endswith(b"\r\n") or (b"\r\n" in data and not near.endswith(b"\n")) else "\n"
+        end = "\r\n" if near.endswith(b"\r\n") or (not near.endswith(b"\n") and b"\r\n" in data) else "\n"
         new = [line.replace("\n", end).encode(encoding) for line in edit.lines]
         lines[edit.line - 1 : edit.end_line - 1] = new
     return [mark + lines[0], *lines[1:]] if lines else lines
