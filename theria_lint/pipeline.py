@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from theria_lint.config import CALLS_DIR, Settings, list_named_symbols, name_module, names_file
 from theria_lint.result import Environment, LintError, LintReport, Progress, ScannedFile
 from theria_lint.sources.discovery import Discovery, discover_files
-from theria_lint.static.scan_files import scan_files
+from theria_lint.static.scan_files import counts_targets, scan_files
 
 if TYPE_CHECKING:
     from theria_lint.reasons import Reason
@@ -37,6 +38,8 @@ def lint_paths(
     errors = sorted([*_report_unlisted(found), *failed, *unmatched], key=_sort_key_of_error)
     notes = [*_make_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
     report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes), linted=tuple(files))
+    if not counts_targets(files, settings):
+        report = replace(report, unmeasured=None)
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
         from theria_lint.confirm.eligibility import confirm_scanned_files

@@ -63,7 +63,8 @@ class LintReport:
     of every (path, cell) with a finding, and of the files that a finding's rewrite changes. ``interrupted``: the user
     ended the run before every target had run. ``linted`` are the paths of all files, clean ones too.
     ``silenced`` are the findings that were taken out, cleared ones aside.
-    ``unmeasured`` counts the attention callables that were seen, and nothing of their files was run.
+    ``unmeasured`` counts the attention callables that were seen, and nothing of their files was run;
+    None where nobody looked for them.
     ``seconds`` says how long the runs of a target took, by path and symbol; what was kept from earlier runs took none.
     """
 
@@ -82,7 +83,7 @@ class LintReport:
     interrupted: bool = False
     linted: tuple[str, ...] = ()
     silenced: tuple[Finding, ...] = ()
-    unmeasured: int = 0
+    unmeasured: int | None = 0
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
     @property

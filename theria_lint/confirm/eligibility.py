@@ -36,7 +36,8 @@ def confirm_scanned_files(
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
     report = replace(report, sources=sources)
     reasons = {item.path: _find_reason_not_to_run(item, settings, given) for item in scanned}
-    report = replace(report, unmeasured=sum(len(item.targets) for item in scanned if reasons[item.path]))
+    if report.unmeasured is not None:
+        report = replace(report, unmeasured=sum(len(item.targets) for item in scanned if reasons[item.path]))
     still = [
         Finding(suspect, Disposition.UNCONFIRMED, None, reason)
         for item in scanned

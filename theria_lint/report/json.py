@@ -53,9 +53,9 @@ def _encode_durations(report: LintReport, view: ReportView) -> dict[str, Any]:
     }
 
 
-def _encode_summary(report: LintReport) -> dict[str, int]:
+def _encode_summary(report: LintReport) -> dict[str, int | None]:
     counts = {kind.value: sum(item.disposition is kind for item in report.findings) for kind in Disposition}
-    seen = len(report.defaults) + report.unmeasured
+    seen = None if report.unmeasured is None else len(report.defaults) + report.unmeasured
     measured = sum(result.verdict is not Verdict.INCONCLUSIVE for result in report.defaults)
     targets = {"targets": seen, "measured": measured}
     return {"files": report.files, "suspects": len(report.findings), **counts, **targets, "errors": len(report.errors)}

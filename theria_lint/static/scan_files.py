@@ -112,6 +112,11 @@ def make_scan_config(paths: Sequence[str], size: int, settings: Settings) -> Sca
     )
 
 
+def counts_targets(paths: Sequence[str], settings: Settings) -> bool:
+    """Whether targets are looked for: where they are run, or where the files are parsed as a whole anyway."""
+    return settings.confirm or sum(map(_get_file_size, paths)) <= PARSED_WHOLE
+
+
 def _get_file_size(path: str) -> int:
     try:
         return os.stat(path).st_size
