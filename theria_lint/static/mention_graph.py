@@ -29,6 +29,8 @@ from theria_lint.static.scopes import (
 # In one file: where names are defined again and again, each use means all of them; and many targets may each run the
 # same many functions. Real ones have a hundredth.
 _MOST_EDGES = 1_000_000
+# So many local names are followed to what an attribute is made of: real constructors have a few.
+MOST_LOCALS = 100
 # The nodes that can name a function.
 _NAMING_NODES = frozenset({ast.Name, ast.Attribute})
 
@@ -254,7 +256,7 @@ def _list_values_behind(method: Scope, value: ast.expr) -> list[ast.expr]:
         for node in ast.walk(expression):
             if isinstance(node, ast.Name) and node.id not in seen:
                 seen.add(node.id)
-                found += get_values(method, node.id)
+                found += get_values(method, node.id) if len(seen) <= MOST_LOCALS else ()
     return found
 
 

@@ -40,6 +40,8 @@ _BINDING = (
     re.compile(r"\n[ \t]++([\w, \t]++)(?::[^=\n]*+)?+[-+*/@|&]?=(?!=)"),
     re.compile(r"for[ \t]+([\w, \t()]+)[ \t]in\b"),
 )
+# Beyond so many an attribute is taken to be made of all that its class says.
+_MOST_LOCALS = 50
 _FILLING = re.compile(r"\.(?:append|extend|insert)\(")
 
 
@@ -338,15 +340,20 @@ def _follow_local_names(members: dict[str, set[str]], text: str) -> None:
         owner = IDENTIFIER.findall(text, max(0, match.start() - NEAR), match.start())
         places.setdefault(owner[-1] if owner else "", []).append(match.end())
     values: dict[str, set[str]] = {}
-    for made in members.values():
-        waiting = [name for name in made if name in places]
+    every: set[str] | None = None
+    for attribute, made in members.items():
+        waiting, followed = [name for name in made if name in places], 0
         while waiting:
             name = waiting.pop()
+            followed += 1
             if name not in values:
                 values[name] = {said for place in places[name] for said in IDENTIFIER.findall(_get_value(text, place))}
             new = values[name] - made
             made |= new
             waiting += [said for said in new if said in places]
+            if followed > _MOST_LOCALS:  # it may be made of anything
+                every = set(IDENTIFIER.findall(text)) if every is None else every
+                members[attribute], waiting = every, []
 
 
 def _get_value(text: str, place: int) -> str:
