@@ -47,7 +47,9 @@ def found(folder: Path, *linted: str, **settings: Any) -> list[Suspect]:
         str(path.relative_to(folder)) for name in linted or (".",) for path in sorted((folder / name).rglob("*.py"))
     ]
     chosen = Settings(**{"cache": False, "jobs": 1, **settings})
-    items = link_calls(scan_files(paths, chosen, {}), paths, chosen)
+    items = scan_files(paths, chosen, {})
+    if chosen.confirm:
+        items = link_calls(items, paths, chosen)
     return [suspect for item in items for suspect in item.suspects]
 
 
