@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.confirming import confirm_files, target_of
+from tests.support.kept_workers import end_kept_workers
 from theria.verdicts import Verdict
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.confirm.worker_client import WorkerClient
@@ -265,6 +266,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             "key": os.getpid(),
         }
         found = _lint(project, names)
+        end_kept_workers()
         _until(lambda: not _processes(folder))
         yield Scene(folder, home, found, _processes(folder))
         assert bystander.poll() is None

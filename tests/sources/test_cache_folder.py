@@ -110,11 +110,17 @@ def test_what_lies_in_the_named_folder_stays(lint: Lint, folder: Path) -> None:
     assert (folder / NAME / TAG).read_bytes() == MARK
 
 
+def find_suspects(cache: Path) -> Path:
+    """The one entry that holds suspects; another one holds the targets of the file."""
+    (entry,) = (path for path in cache.rglob("*.json") if b'"rule"' in path.read_bytes())
+    return entry
+
+
 def test_pruning_removes_nothing_that_is_not_an_entry(lint: Lint, folder: Path, victim: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE)
     lint("--cache-dir", "cache")
     results = folder / "cache" / NAME / "static"
-    (entry,) = results.rglob("*.json")
+    entry = find_suspects(results)
     others = [results / name for name in ("notes.txt", "ab.json", "zz", "zz/x.json", "ff/notes.json", "ff/x")]
     for path in others:
         path.parent.mkdir(exist_ok=True)
@@ -322,10 +328,10 @@ SUSPECT_FIELDS = st.sampled_from(
 
 @pytest.fixture
 def written(lint: Lint, folder: Path) -> tuple[str, Path, object]:
-    """What a run without a cache prints, the one entry of a warm cache, and the data in it."""
+    """What a run without a cache prints, the entry of the suspects in a warm cache, and the data in it."""
     (folder / "kernel.py").write_text(UNSAFE)
     plain = lint("--cache-dir", "../c").stdout
-    (entry,) = (folder.parent / "c").rglob("*.json")
+    entry = find_suspects(folder.parent / "c")
     return plain, entry, json.loads(entry.read_bytes().partition(b"\n")[2])
 
 
@@ -432,7 +438,7 @@ def test_whatever_is_planted_in_a_cache_harms_nothing(
     (folder / "kernel.py").write_text(UNSAFE)
     (folder / "theria-lint.toml").write_text('cache-dir = "c"\n')
     plain = lint().stdout
-    (entry,) = cache.rglob("*.json")
+    entry = find_suspects(cache)
     for name, kind in plants:
         path = {"HALF": entry.parent, "ENTRY": entry}.get(name, cache / name)
         if not path.parent.is_dir() or not is_within(str(path.parent), str(folder)):

@@ -70,6 +70,7 @@ def keep_workers() -> Iterator[None]:
 
 
 @atexit.register
-def _end_all() -> None:
+def end_kept_workers() -> None:
+    """End them, for a test that asks what a run leaves behind."""
     for worker in list(_kept.values()):
         worker.end()
