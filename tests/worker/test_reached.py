@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.worker import base_attention, importer, probe_target
@@ -35,9 +36,17 @@ def fused_attention(q, k, v):
 
 
 @pytest.fixture(autouse=True)
-def _untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe replaces the function for good: its process ends soon."""
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", base_attention.ORIGINAL_SDPA)
+def _untouched() -> Iterator[None]:
+    """A probe replaces the function for good, wherever a module holds it: its process ends soon, this one does not."""
+    held = [
+        (module, name)
+        for module in list(sys.modules.values())
+        for name, value in list(vars(module).items())
+        if value is base_attention.ORIGINAL_SDPA and module is not base_attention
+    ]
+    yield
+    for module, name in held:
+        setattr(module, name, base_attention.ORIGINAL_SDPA)
 
 
 class Spent(ProbeClock):
