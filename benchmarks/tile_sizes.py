@@ -31,7 +31,6 @@ KERNELS = {
     "forward": "forward_kernel", "vjp_query": "vjp_query_kernel", "vjp_key": "vjp_key_kernel",
     "statistics": "row_statistics_kernel", "jvp": "jvp_kernel", "double_backward": "double_backward_kernel",
 }  # fmt: skip
-BY_KEY = ("vjp_key", "double_backward")
 
 
 class TimedKernels:
@@ -65,7 +64,7 @@ class TimedKernels:
 def list_sizes(task: blocks.Task) -> Iterator[blocks.Blocks]:
     """Everything worth trying."""
     for own, other, warps, stages in itertools.product((32, 64, 128), (32, 64, 128), (4, 8), (1, 2, 3)):
-        queries, keys = (other, own) if task in BY_KEY else (own, other)
+        queries, keys = (other, own) if task in blocks.BY_KEY else (own, other)
         yield blocks.Blocks(queries, keys, warps, stages)
 
 

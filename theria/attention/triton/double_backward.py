@@ -14,6 +14,7 @@ from theria.attention.triton.tiles import (
     tile_kept,
     tile_logits,
     tile_logits_dot,
+    tile_range,
 )
 
 
@@ -41,8 +42,7 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         head_e = e + (head // H) * e_b + (head % H) * e_h
         for edge in tl.static_range(EDGES):
-            lower = whole if edge == 0 else begin if edge == 1 else cut
-            upper = cut if edge == 0 else whole if edge == 1 else end
+            lower, upper = tile_range(edge, begin, whole, cut, end, True)
             for start in range(lower, upper, BLOCK_T):
                 rows = start + tl.arange(0, BLOCK_T)
                 q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)

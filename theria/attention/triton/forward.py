@@ -13,6 +13,7 @@ from theria.attention.triton.tiles import (
     store_rows,
     tile_kept,
     tile_logits,
+    tile_range,
 )
 
 
@@ -33,8 +34,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     total = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     summed = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
     for edge in tl.static_range(EDGES):
-        lower = whole if edge == 0 else cut if edge == 1 else begin
-        upper = cut if edge == 0 else end if edge == 1 else whole
+        lower, upper = tile_range(edge, begin, whole, cut, end, False)
         for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)

@@ -21,6 +21,7 @@ from theria.attention.triton.tiles import (
     tile_kept,
     tile_logits,
     tile_logits_dot,
+    tile_range,
 )
 
 
@@ -50,8 +51,7 @@ def row_statistics_kernel(  # type: ignore[no-untyped-def]
     row_delta = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     row_g = tl.full([BLOCK_T], 0.0, lse.dtype.element_ty)
     for edge in tl.static_range(EDGES):
-        lower = whole if edge == 0 else cut if edge == 1 else begin
-        upper = cut if edge == 0 else end if edge == 1 else whole
+        lower, upper = tile_range(edge, begin, whole, cut, end, False)
         for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
@@ -107,8 +107,7 @@ def jvp_kernel(  # type: ignore[no-untyped-def]
     gq_rows = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
     out_dot_rows = tl.full([BLOCK_T, BLOCK_DV], 0.0, lse.dtype.element_ty)
     for edge in tl.static_range(EDGES):
-        lower = whole if edge == 0 else cut if edge == 1 else begin
-        upper = cut if edge == 0 else end if edge == 1 else whole
+        lower, upper = tile_range(edge, begin, whole, cut, end, False)
         for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)

@@ -77,6 +77,24 @@ def key_block(  # type: ignore[no-untyped-def]
 
 
 @Kernel
+def tile_range(edge: tl.constexpr, begin, whole, cut, end, BY_KEY: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where tiles begin and end, of the four ends of ``query_block`` or ``key_block``: first those that are seen whole.
+
+    Then those at the edge that a causal mask has, which is the later one by queries and the earlier one by keys; then
+    those at the other, which windows alone have.
+    """
+    lower = whole
+    upper = cut
+    if edge == (2 if BY_KEY else 1):
+        lower = cut
+        upper = end
+    if edge == (1 if BY_KEY else 2):
+        lower = begin
+        upper = whole
+    return lower, upper
+
+
+@Kernel
 def load_scale(scale):  # type: ignore[no-untyped-def]
     """The factor of the logits: a number, or where float32 is too coarse for it a tensor with one."""
     factor = scale

@@ -16,6 +16,7 @@ from theria.attention.triton.tiles import (
     store_rows,
     tile_kept,
     tile_logits,
+    tile_range,
 )
 
 
@@ -42,8 +43,7 @@ def vjp_query_kernel(  # type: ignore[no-untyped-def]
     tl.store(delta + head * T + rows, row_delta, mask=rows < T)
     summed = tl.full([BLOCK_T, BLOCK_D], 0.0, lse.dtype.element_ty)
     for edge in tl.static_range(EDGES):
-        lower = whole if edge == 0 else cut if edge == 1 else begin
-        upper = cut if edge == 0 else end if edge == 1 else whole
+        lower, upper = tile_range(edge, begin, whole, cut, end, False)
         for start in range(lower, upper, BLOCK_M):
             columns = start + tl.arange(0, BLOCK_M)
             k_rows = load_rows(k + key_head * M * D, start, M, D, BLOCK_M, BLOCK_D)
@@ -85,8 +85,7 @@ def vjp_key_kernel(  # type: ignore[no-untyped-def]
         head = (key_head // HK) * H + (key_head % HK) * group + member
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         for edge in tl.static_range(EDGES):
-            lower = whole if edge == 0 else begin if edge == 1 else cut
-            upper = cut if edge == 0 else whole if edge == 1 else end
+            lower, upper = tile_range(edge, begin, whole, cut, end, True)
             for start in range(lower, upper, BLOCK_T):
                 rows = start + tl.arange(0, BLOCK_T)
                 q_rows = load_rows(q + head * T * D, start, T, D, BLOCK_T, BLOCK_D)
