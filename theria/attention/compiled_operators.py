@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from theria.attention.canonical_problem import AttentionSettings, Problem
+from theria.attention.dropout import with_seed
 from theria.attention.dtypes import accumulator
 from theria.attention.engine_protocol import Directions, Saved
 from theria.attention.engines import load_engine
@@ -20,11 +21,10 @@ from theria.attention.functions import refuse_third_order
 
 def attend_compiled(problem: Problem, backend: str) -> Tensor:
     """Attention by the engine of that name, (B, H, T, Dv)."""
-    settings = problem.settings
-    seed = torch.randint(0, 2**32, (2,), device=problem.q.device) if settings.dropout_p else None
+    settings = with_seed(problem.settings, problem.q.device)
     out: Tensor = _attend(
         problem.q, problem.k, problem.v, problem.mask,
-        settings.scale, settings.is_causal, round(settings.dropout_p * 2**24) / 2**24, seed,
+        settings.scale, settings.is_causal, settings.dropout_p, settings.seed,
         *settings.window, backend,
     )[0]  # fmt: skip
     return out

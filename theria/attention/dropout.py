@@ -7,6 +7,7 @@ the same ones without storing them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -33,7 +34,9 @@ def _draw_seed(device: torch.device) -> Tensor:
 
     They stay on the device, so that nothing waits for them and a CUDA graph draws new ones whenever it is replayed.
     """
-    with temporarily_clear_interpreter_stack():  # a transform of torch.func would wrap them
+    compiling = torch.compiler.is_compiling()  # it follows no way around the transforms, and `registry` sends none here
+    # a transform of torch.func would wrap them
+    with nullcontext() if compiling else temporarily_clear_interpreter_stack():
         return torch.randint(0, _WORD + 1, (2,), dtype=torch.int64, device=device)
 
 
