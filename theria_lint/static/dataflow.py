@@ -38,7 +38,7 @@ _LIBRARIES = frozenset({"torch", "th", "F", "functional", "nn", "einops", "einx"
 # What these are given goes into a file that is another argument: ``torch.save(x, file)``, ``numpy.save(file, x)``.
 _WRITING = frozenset({"save", "dump"})
 # What these are given goes into the list that they are called on.
-_COLLECTING = frozenset({"append", "extend", "insert"})
+COLLECTING = frozenset({"append", "extend", "insert"})
 
 
 def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _get_filled(call: ast.Call) -> ast.Name | None:
     method = call.func
     if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
         return None
-    return method.value if method.attr in _COLLECTING else None
+    return method.value if method.attr in COLLECTING else None
 
 
 def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:

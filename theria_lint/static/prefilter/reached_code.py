@@ -10,6 +10,7 @@ from itertools import chain
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
 from theria_lint.static.class_lineage import UNNAMED_ENTRIES
+from theria_lint.static.dataflow import COLLECTING
 from theria_lint.static.prefilter.block_graph import BlockGraph
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point, may_take_gradients, names_multihead
 from theria_lint.static.prefilter.textual_names import NEAR, find_word
@@ -42,7 +43,7 @@ _BINDING = (
 )
 # Beyond so many an attribute is taken to be made of all that its class says.
 _MOST_LOCALS = 50
-_FILLING = re.compile(r"\.(?:append|extend|insert)\(")
+_FILLING = re.compile(rf"\.(?:{'|'.join(sorted(COLLECTING))})\(")
 
 
 class ReachedCode:
