@@ -13,6 +13,11 @@ def detached_logits(q, k, v):  # verdict: hard_structural
     return logits.softmax(dim=-1) @ v
 
 
+def detached_by_the_operator(q, k, v):  # verdict: hard_structural
+    weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
+    return torch.ops.aten.detach(weights) @ v  # expect: THL002 confirmed
+
+
 def detached_normaliser(q, k, v):  # verdict: silent_corruption
     weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).exp()
     return weights / weights.sum(dim=-1, keepdim=True).data @ v  # expect: THL002 confirmed
