@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,9 +37,14 @@ VIEWS = {
 }
 
 
+def _without_rule_pages(text: str) -> str:
+    """A rule's page has its own tests: a word changed in it is no change of the report."""
+    return re.sub(r'("markdown"|"fullDescription": \{\s+"text"): ".*"', r'\1: "…"', text)
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_the_report_is_what_it_was(name: str) -> None:
-    text = render(REPORT, *VIEWS[name])
+    text = _without_rule_pages(render(REPORT, *VIEWS[name]))
     snapshot = SNAPSHOTS / f"{name}.txt"
     if os.environ.get("THERIA_UPDATE_SNAPSHOTS"):
         snapshot.write_text(text, encoding="utf-8")
