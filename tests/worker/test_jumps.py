@@ -12,8 +12,7 @@ from theria.probes import Report
 from theria.probes.layouts import ROUND
 from theria.verdicts import Ground, Reason, Status, Verdict
 from theria_lint.worker import discontinuity
-from theria_lint.worker.find_call.call_strategy import BoundCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 

@@ -182,8 +182,8 @@ _CONFIGURATIONS = 64
 class Flag:
     """A value that a parameter, an attribute or an entry of a configuration can be given beside its default.
 
-    ``place`` says where it is given, in the words of `theria_lint.worker.find_call.flags`, ``literal`` is the value as
-    Python writes it, ``label`` the two as people read them: ``use_flash=True``.
+    ``place`` says where it is given, in the words of `theria_lint.worker.configurations.flags`, ``literal`` is the
+    value as Python writes it, ``label`` the two as people read them: ``use_flash=True``.
     """
 
     place: str

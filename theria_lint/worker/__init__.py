@@ -17,5 +17,7 @@ One job, from top to bottom:
 5. `trace` records which expressions each configuration executed; the parent clears a suspect by it.
 
 `failure_messages` says why a target has no verdict. `autograd_substitutes` is imported by variants alone.
-Rooms: `find_call` (how to call a target), `shims` (what the machine lacks), `triton_interpreter` (what it lacks).
+`fresh_state` gives every evaluation the state that the target started with.
+Rooms: `find_call` (how to call a target), `configurations` (what it is measured in), `shims` (what the machine lacks),
+`triton_interpreter` (what it lacks).
 """

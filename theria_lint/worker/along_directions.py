@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from theria.diagnosis.directional import DirectionalProbe
 from theria.probes.report import Report
 from theria.verdicts import Status, Verdict
-from theria_lint.worker.find_call.call_strategy import BoundCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 

@@ -9,9 +9,9 @@ from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.model import Run
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.worker.find_call.outputs import Outputs
+from theria_lint.worker.find_call.call_strategy import TrialSpec
+from theria_lint.worker.find_call.computation import Outputs
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 
 def note_coverage(

@@ -16,9 +16,8 @@ from theria.probes.point import call, draw, isolated
 from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 
 POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""

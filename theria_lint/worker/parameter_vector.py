@@ -14,9 +14,8 @@ from theria.probes.measure import measure
 from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.worker.find_call.call_strategy import BoundCall
-from theria_lint.worker.find_call.fresh_state import FreshCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
+from theria_lint.worker.fresh_state import FreshCall
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""

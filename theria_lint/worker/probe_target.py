@@ -27,7 +27,8 @@ from theria_lint.model import Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
-from theria_lint.worker.configurations import (
+from theria_lint.worker.configurations.flags import list_flags, turn_globals
+from theria_lint.worker.configurations.list_configurations import (
     LONGER,
     Configurations,
     find_fused_kernel_call,
@@ -45,12 +46,10 @@ from theria_lint.worker.device_fallback import (
 )
 from theria_lint.worker.discontinuity import retry_off_discontinuity
 from theria_lint.worker.failure_messages import describe_error
-from theria_lint.worker.find_call.call_strategy import BoundCall
-from theria_lint.worker.find_call.flags import list_flags, read_flag, turn_globals
-from theria_lint.worker.find_call.outputs import Outputs, look_at_outputs
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, read_flag
+from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import forget_compiled_code

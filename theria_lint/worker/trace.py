@@ -17,9 +17,8 @@ from torch import Tensor
 
 from theria.probes.derivatives import PRIMARY, Route, differentiate, frozen_routes
 from theria.probes.point import Function, Point, place, trial
-from theria_lint.worker.find_call.call_strategy import BoundCall
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
 

@@ -9,16 +9,15 @@ from torch import Tensor
 from theria.probes.layouts import ODD, PACKED, SHARED, from_bhtd, key_layout, query_layout, sequence_lengths, to_bhtd
 from theria.probes.sweep import attention_references
 from theria_lint.worker.base_attention import make_base_attention
+from theria_lint.worker.find_call.call_strategy import TrialSpec
+from theria_lint.worker.find_call.run_trial import keeps_sequences_apart, move_middle_sequence
 from theria_lint.worker.find_call.shape_inference import (
-    TIME,
-    WIDTH,
     choose_axis_sizes,
     equate_axes,
     find_axis_facts,
     list_likely_axes,
 )
-from theria_lint.worker.find_call.trial_spec import TrialSpec
-from theria_lint.worker.find_call.varlen import keeps_sequences_apart, move_middle_sequence
+from theria_lint.worker.find_call.signatures import TIME, WIDTH
 
 
 def make_spec(layout: str) -> TrialSpec:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from theria_lint.model import TargetKind
-from theria_lint.worker.find_call import example_call
-from theria_lint.worker.find_call.example_call import record_examples
+from theria_lint.worker.find_call import watched_call
+from theria_lint.worker.find_call.watched_call import record_examples
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -39,6 +39,6 @@ def test_an_example_is_run_up_to_its_call() -> None:
 
 
 def test_an_example_that_catches_errors_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(example_call, "SECONDS", 0.2)
+    monkeypatch.setattr(watched_call, "SECONDS", 0.2)
     assert record(ENDLESS + CALL) == []
     assert len(record(CALL)) == 1

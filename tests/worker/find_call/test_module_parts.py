@@ -12,21 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from theria.probes.layouts import ODD
-from theria_lint.worker.find_call.call_strategy import BoundCall, select_output
-from theria_lint.worker.find_call.constructor_values import (
-    find_annotation_values,
-    find_layer_class,
-    read_constructor_parameters,
-)
-from theria_lint.worker.find_call.introspection import NoSuchChoiceError, read_parameters
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, select_output
+from theria_lint.worker.find_call.choose_arguments import find_annotation_values, find_layer_class
 from theria_lint.worker.find_call.module_inputs import (
     build_needed_inputs,
     build_single_input,
     list_optional_tensors,
 )
 from theria_lint.worker.find_call.run_trial import InvalidTrialError, check_mixes_positions
-from theria_lint.worker.find_call.structured_input import find_structured_input
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.signatures import (
+    NoSuchChoiceError,
+    find_structured_input,
+    read_constructor_parameters,
+    read_parameters,
+)
 
 SPEC = TrialSpec(ODD, "btd", torch.float64, "cpu", torch.nn.functional.scaled_dot_product_attention)
 X = (ODD.batch, ODD.queries, SPEC.channels)

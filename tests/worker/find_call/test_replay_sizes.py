@@ -15,7 +15,7 @@ from theria.verdicts import Verdict
 from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.model import TargetKind
 from theria_lint.worker.along_directions import measure_along_directions
-from theria_lint.worker.find_call import replay_sizes
+from theria_lint.worker.find_call import replayed_call
 from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
@@ -60,8 +60,8 @@ class PlacedAttention(nn.Module):
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is too slow to be measured as it is."""
-    monkeypatch.setattr(replay_sizes, "FAST", -1.0)  # processor clocks stand still for a while
-    monkeypatch.setattr(replay_sizes, "SLOW", 60.0)
+    monkeypatch.setattr(replayed_call, "FAST", -1.0)  # processor clocks stand still for a while
+    monkeypatch.setattr(replayed_call, "SLOW", 60.0)
 
 
 def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: None) -> None:
@@ -79,7 +79,7 @@ def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: N
 
 
 def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_sizes, "FAST", 5.0)
+    monkeypatch.setattr(replayed_call, "FAST", 5.0)
     q = torch.randn(1, 2, 10, 4)
     found = replay(attend, q, q, q, torch.tensor([10]), torch.randn(10, 10), 10)
     assert (dict(found.spec.cut), found.spec.directional) == ({}, False)
@@ -89,7 +89,7 @@ def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_bears_no_cut_is_measured_along_directions(
     slow: None, monkeypatch: pytest.MonkeyPatch, cut: bool, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(replay_sizes, "SLOW", -1.0)
+    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, cut))
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from theria.probes.layouts import Shape
-from theria_lint.worker.find_call.shape_hints import compute_sizes, find_layout, find_shapes
+from theria_lint.worker.find_call.signatures import compute_sizes, find_layout, find_shapes
 
 DOCSTRING = '''
 def gated(q, k, v, g, beta, scale=None, chunk_size=64):

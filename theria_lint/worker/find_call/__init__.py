@@ -12,20 +12,20 @@ In short (`search.find_working_call`)::
         if a trial worked: return post_passes(best)
     raise CannotCallError                            # the error of the trial that got furthest
 
-Before any of this come recorded calls (`replayed_call`, made smaller by `replay_sizes` where they are slow), then code
-of docs and tests that comes to a call (`example_call`).
+Before any of this come recorded calls (`replayed_call`, made smaller where they are slow), then code of docs and tests
+that comes to a call (`watched_call`).
 
 Step by step, with the module that does it:
 
-1. Strategies (`strategies`). Choose by kind of target: `function_calls` binds functions, autograd Functions, wrappers
-   and callable objects of q, k, v; `module_calls` builds a module and calls its forward; `shape_inference` infers the
-   shapes of functions of any tensors. A helper is first called as its package calls it (`recorded_call`).
-   `call_strategy` defines `CallStrategy` and the `BoundCall` that it makes.
-2. Specs (`trial_spec`). A `TrialSpec` is one choice of layout, sizes, dtype and device; `search` orders them by what
-   the source says of shapes (`shape_hints`).
-3. Arguments. `signatures` tells q, k, v from the other parameters; `argument_values` lists candidates for the others,
-   by name and annotation; `constructor_values` does so for constructors, `module_inputs` for a forward's tensors,
-   `varlen` for packed sequences (cu_seqlens). A choice says which candidate each parameter takes.
+1. Strategies (`strategies`). Choose by kind of target: functions, autograd Functions, wrappers and callable objects of
+   q, k, v are bound there; `module_calls` builds a module and calls its forward; `shape_inference` infers the shapes of
+   functions of any tensors. A helper is first called as its package calls it (`watched_call`).
+2. Specs (`call_strategy`). A `TrialSpec` is one choice of layout, sizes, dtype and device; `search` orders them by what
+   the source says of shapes (`signatures`). A `CallStrategy` makes a `BoundCall` of it.
+3. Arguments. `signatures` reads what a target takes; `choose_arguments` tells q, k, v from the other parameters, and
+   knows what constructors are given; `argument_values` lists candidates by name and annotation, those that tell where
+   packed sequences end (cu_seqlens) among them; `module_inputs` makes a forward's tensors. A choice says which
+   candidate each parameter takes.
 4. Trial (`run_trial`). Make the call, run one forward and one backward. A trial that raises becomes a `FailedTrial`
    with its error and its progress: the stage, then the instruction that each frame had reached.
 5. Validity checks (`run_trial`). The output is finite, and a kernel does not return memory that it never wrote; packed
@@ -40,8 +40,9 @@ Step by step, with the module that does it:
    defaults in place of made-up optional arguments, smaller sizes where a call is slow, learned tensors (gates, decays)
    among the inputs.
 
-A `WorkingCall` is the result: a strategy and the spec in which it worked. `further_calls` then looks for specs in which
-the same strategy takes other branches. Each search has a budget in seconds, after which it gives up.
+A `WorkingCall` is the result: a strategy and the spec in which it worked; `computation` looks at what it computes. The
+room `configurations` then looks for specs in which the same strategy takes other branches. Each search has a budget in
+seconds, after which it gives up.
 
 To add a strategy: write a function that returns a `CallStrategy` and yield it in `strategies.list_strategies`.
 """

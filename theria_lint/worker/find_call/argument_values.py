@@ -4,16 +4,114 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from theria.probes.layouts import sequence_lengths
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.trial_spec import ENTRY, TrialSpec
+from theria_lint.worker.find_call.call_strategy import ENTRY, TrialSpec
+
+CU_SEQLENS_NAMES = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indptr|^(seq_?)?offsets(_[qk]|_kv)?$"
+"""What the names of running totals of lengths look like: 0, the end of the first sequence, of the second, …"""
+
+LENGTH_NAMES = r"(^|_)((seq|[qk]|kv|context|ctx)_?)?len(s|gths)(_[qk]|_kv)?$"
+"""What the names of the lengths themselves look like, one a sequence."""
+
+SEGMENT_NAMES = r"(segment|seg|sequence|seq|sample|doc|document)_?(ids?|idx|indices)(_[qk]|_kv)?$"
+"""What the names of the numbers of the sequences look like, one a position."""
+
+MAX_SEQLEN_NAMES = r"^max_?(seq|len|[qk]_?len|s_)"
+"""What the names of the length of the longest sequence look like."""
+
+_HOST = re.compile(r"cpu|host|list|_py$")
+_OF_KEYS = re.compile(r"(^|_)(kv?|keys?|src|source|context|ctx)(_|$)")
+
+
+def is_varlen_argument(name: str) -> bool:
+    """Whether an argument of this name says where packed sequences end."""
+    name = name.lower().strip("_")
+    return any(re.search(pattern, name) for pattern in (CU_SEQLENS_NAMES, LENGTH_NAMES)) and not re.search(
+        MAX_SEQLEN_NAMES, name
+    )
+
+
+def takes_one_length(names: Iterable[str]) -> bool:
+    """Whether borders are told once, for queries and keys alike."""
+    return not any(is_varlen_argument(name) and _is_of_keys(name) for name in names)
+
+
+def list_varlen_parameters(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """The optional parameters that get a value where sequences are packed."""
+    unset = [n for n, p in parameters.items() if p.default in (None, 0) and not _HOST.search(n.lower())]
+    ends = [name for name in unset if re.search(CU_SEQLENS_NAMES, name.lower().strip("_"))]
+    ends = ends or [name for name in unset if is_varlen_argument(name)]
+    return ends + [name for name in unset if re.search(MAX_SEQLEN_NAMES, name.lower().strip("_"))]
+
+
+def _is_of_keys(name: str) -> bool:
+    return _OF_KEYS.search(name.lower()) is not None
+
+
+def _list_sequence_lengths(name: str, spec: TrialSpec) -> list[int]:
+    spread = spec.spread
+    return sequence_lengths(spread.keys if _is_of_keys(name) else spread.queries)
+
+
+def _make_integer_forms(values: Iterable[int], spec: TrialSpec) -> list[Any]:
+    """As kernels take them, as indices, and as a list."""
+    numbers = list(values)
+    return [torch.tensor(numbers, dtype=d, device=spec.device) for d in (torch.int32, torch.int64)] + [numbers]
+
+
+def make_cu_seqlens(name: str, spec: TrialSpec) -> list[Any]:
+    """The ends of the sequences, after a 0; None where nothing is packed."""
+    if not spec.packed:
+        return [None]
+    ends = torch.tensor([0, *_list_sequence_lengths(name, spec)]).cumsum(0).tolist()
+    return _make_integer_forms(ends, spec)
+
+
+def make_lengths(name: str, spec: TrialSpec) -> list[Any]:
+    """The lengths of packed sequences; of padded ones None, or how much of each holds."""
+    if spec.packed:
+        return _make_integer_forms(_list_sequence_lengths(name, spec), spec)[::-1]
+    length = spec.shape.keys
+    return [None, *_make_integer_forms([max(1, length - 2 * i) for i in reversed(range(spec.shape.batch))], spec)]
+
+
+def make_segment_ids(name: str, spec: TrialSpec) -> list[Any]:
+    """The number of its sequence for each position; where nothing is packed, None or two sequences in each row."""
+    if spec.packed:
+        numbers = torch.repeat_interleave(torch.tensor(_list_sequence_lengths(name, spec)))
+        return _make_integer_forms(numbers.tolist(), spec)[:2]
+    length = spec.shape.keys if _is_of_keys(name) else spec.shape.queries
+    halves = (torch.arange(length, device=spec.device) >= length // 2).to(torch.int64)
+    return [None, halves.expand(spec.shape.batch, -1), halves]
+
+
+def make_max_seqlen(name: str, spec: TrialSpec) -> list[Any]:
+    """The length of the longest sequence."""
+    shape = spec.shape
+    single = shape.keys if _is_of_keys(name) else shape.queries
+    return [max(_list_sequence_lengths(name, spec)) if spec.packed else single]
+
+
+def make_sequence_count(name: str, spec: TrialSpec) -> list[Any]:
+    """How many sequences there are."""
+    return [len(_list_sequence_lengths(name, spec)) if spec.packed else spec.shape.batch]
+
+
+def make_positions(name: str, spec: TrialSpec) -> list[Any]:
+    """The numbers of the positions, from 0 in each sequence."""
+    if spec.packed:
+        return [torch.cat([torch.arange(n, device=spec.device) for n in _list_sequence_lengths(name, spec)])]
+    numbers = torch.arange(spec.shape.queries, device=spec.device)
+    return [None, numbers.expand(spec.shape.batch, -1), numbers, numbers.to(spec.dtype)]
+
 
 SHORT_BLOCK = 4
 """A length of blocks of which a short sequence has several."""
@@ -108,7 +206,8 @@ ValueMaker = Callable[[str, TrialSpec], list[Any]]
 """Candidate values for a parameter of some name, the likeliest first."""
 
 
-def _offer_constants(*values: Any) -> ValueMaker:
+def offer_values(*values: Any) -> ValueMaker:
+    """Offer the same values whatever the name and the spec are."""
     return lambda name, spec: list(values)
 
 
@@ -188,7 +287,7 @@ _BIASES = r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(ition
 """What the names of tensors look like that are added to the logits."""
 
 CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
-    (r"drop|^p$", _offer_constants(0.0)),
+    (r"drop|^p$", offer_values(0.0)),
     (
         r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$",
         lambda n, s: [s.shape.dim**-0.5, None, _make_number(1.5 * s.shape.dim**-0.5, s)],
@@ -198,12 +297,12 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
         r"^(temperature|temp|tau|sqrt_d.*)$",
         lambda n, s: [s.shape.dim**0.5, _make_number(0.7 * s.shape.dim**0.5, s)],
     ),
-    (r"causal", _offer_constants(False, True)),
-    (varlen.MAX_SEQLEN_NAMES, varlen.make_max_seqlen),
-    (varlen.CU_SEQLENS_NAMES, varlen.make_cu_seqlens),
-    (varlen.LENGTH_NAMES, varlen.make_lengths),
-    (varlen.SEGMENT_NAMES, varlen.make_segment_ids),
-    (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", _offer_constants(None)),
+    (r"causal", offer_values(False, True)),
+    (MAX_SEQLEN_NAMES, make_max_seqlen),
+    (CU_SEQLENS_NAMES, make_cu_seqlens),
+    (LENGTH_NAMES, make_lengths),
+    (SEGMENT_NAMES, make_segment_ids),
+    (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", offer_values(None)),
     (ADJACENCY_NAMES, _make_position_graphs),
     (EDGE_NAMES, _make_position_graphs),
     (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", make_block_masks),
@@ -211,43 +310,43 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"slopes|^alibi$", make_slopes),
     (_BIASES, make_biases),
     (r"sinks?$", make_sinks),
-    (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", _offer_constants(None)),
-    (r"^(output|return|store|save)_\w*state", _offer_constants(False)),
+    (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", offer_values(None)),
+    (r"^(output|return|store|save)_\w*state", offer_values(False)),
     (r"initial|state|^h0$", _make_recurrent_states),
-    (r"^(pos|positions?|position_?ids|input_pos\w*)$", varlen.make_positions),
+    (r"^(pos|positions?|position_?ids|input_pos\w*)$", make_positions),
     (r"^(\w+_)?(cos|sin)(_\w+)?$", make_rotary_angles),
-    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs", _offer_constants(None)),
+    (r"pos(ition)?_?(emb|ids)|rotary|rope|freqs", offer_values(None)),
     (r"^(seq|q|kv|k)_?len|^(seq|seqlen|n_ctx|n|t|l|length)$", lambda n, s: [s.shape.queries]),
     (r"(kv|key_value|k|v)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.key_heads]),
     (r"group|rep(eats?)?$", lambda n, s: [s.shape.heads // s.key_heads]),
     (r"^dim_?head$|head_?(dim|size)|^d_?(k|v|q|head|h)$|^(d|dim|hdim)$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^h$|^nh$", lambda n, s: [s.shape.heads]),
-    (r"^(b|bs|bsz|batch|batch_size)$", varlen.make_sequence_count),
+    (r"^(b|bs|bsz|batch|batch_size)$", make_sequence_count),
     (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
-    (CHUNK_NAMES, _offer_constants(16, 4, 64)),
-    (r"softcap|soft_cap|tanh", _offer_constants(0.0, None)),
+    (CHUNK_NAMES, offer_values(16, 4, 64)),
+    (r"softcap|soft_cap|tanh", offer_values(0.0, None)),
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
     (r"^(module|layer|self_attn|mod)$", _make_fake_layer),
     (r"^(config|cfg|args|hparams)$", lambda n, s: [FakeConfig(s)]),
     (_GATES, _make_log_decays),
     (_RATES, _make_unit_values),
-    (r"^eps(ilon)?$", _offer_constants(1e-6)),
-    (r"^(training|train|deterministic)$", _offer_constants(False)),
+    (r"^eps(ilon)?$", offer_values(1e-6)),
+    (r"^(training|train|deterministic)$", offer_values(False)),
     (
         r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace|reverse|normalize|head_first|varlen|transpose\w*)$",
-        _offer_constants(False),
+        offer_values(False),
     ),
-    (r"(layer|depth)_?(idx|id|index|num)?$", _offer_constants(0)),
-    (r"scales?$", _offer_constants(None)),
+    (r"(layer|depth)_?(idx|id|index|num)?$", offer_values(0)),
+    (r"scales?$", offer_values(None)),
 )
 """By what a parameter of a function or a forward is called: its candidate values."""
 
 CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
-    (r"drop", _offer_constants(0.0)),
-    (r"causal", _offer_constants(False, True)),
+    (r"drop", offer_values(0.0)),
+    (r"causal", offer_values(False, True)),
     (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
-    (r"group", _offer_constants(1)),
-    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", _offer_constants(4, 16)),
+    (r"group", offer_values(1)),
+    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", offer_values(4, 16)),
     (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
     (
@@ -256,16 +355,16 @@ CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     ),
     (r"len|ctx|context|positions|^max_pos|tokens|seq|^n$|^t$|resolution", lambda n, s: [s.shape.queries]),
     (r"window", lambda n, s: [s.shape.keys]),
-    (r"block|chunk|bucket|tile", _offer_constants(4, 16)),
+    (r"block|chunk|bucket|tile", offer_values(4, 16)),
     (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [FakeConfig(s)]),
-    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", _offer_constants(1, 0)),
+    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", offer_values(1, 0)),
     (r"scale$|scaling$", lambda n, s: [s.shape.dim**-0.5, None]),
-    (r"eps(ilon)?$", _offer_constants(1e-6)),
+    (r"eps(ilon)?$", offer_values(1e-6)),
     (r"dtype", lambda n, s: [s.dtype]),
     (r"device", lambda n, s: [s.device]),
-    (r"bias", _offer_constants(False)),
-    (r"theta|base$", _offer_constants(10000.0)),
-    (r"mask|sink|slopes|rotary|rope|pos", _offer_constants(None)),
+    (r"bias", offer_values(False)),
+    (r"theta|base$", offer_values(10000.0)),
+    (r"mask|sink|slopes|rotary|rope|pos", offer_values(None)),
 )
 """By what a parameter of a constructor, or an entry of a configuration, is called: its candidate values."""
 

@@ -1,16 +1,120 @@
-"""Describe what a call computes, to the second order, so that two calls can be told apart."""
+"""Look at what a call computes: its outputs, in the graph or lost to it, and the operations that autograd records."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.overrides import TorchFunctionMode
 
 from theria.probes.derivatives import graph_nodes
 from theria.probes.point import copy_strided, isolated
-from theria_lint.worker.find_call.call_strategy import BoundCall, list_tensors
+from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, list_tensors
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims.no_codegen import run_uncompiled
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The tensors of real numbers that a target returns, by their numbers from 0.
+
+    ``recorded`` ones are in the graph. ``lost`` ones depend on the inputs and are not in the graph; so do the
+    ``declared`` ones, of which the author says so: by ``mark_non_differentiable``, or by detaching them as they are.
+    """
+
+    recorded: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+    declared: tuple[int, ...] = ()
+
+
+def look_at_outputs(working_call: WorkingCall) -> Outputs:
+    """What a call returns, seen for two inputs; nothing where it does not run a second time."""
+    try:
+        with run_uncompiled():
+            made = working_call.make_call()
+            declared = _DeclaredTensors()
+            with declared.watch():
+                here = _list_returned(made, working_call.spec.seed, lambda value: value)
+            there = _list_returned(made, working_call.spec.seed, lambda value: value * 0.75 + 0.1)
+    except Exception:  # code that was not written for us, called once more
+        return Outputs()
+    if len(here) != len(there):
+        return Outputs(tuple(i for i, tensor in enumerate(here) if tensor.requires_grad))
+    found: dict[str, list[int]] = {"recorded": [], "lost": [], "declared": []}
+    for number, (tensor, other) in enumerate(zip(here, there, strict=True)):
+        if tensor.requires_grad:
+            found["recorded"].append(number)
+        elif tensor.shape == other.shape and not torch.equal(tensor, other):
+            found["declared" if declared.holds(tensor) else "lost"].append(number)
+    return Outputs(**{name: tuple(numbers) for name, numbers in found.items()})
+
+
+def _list_returned(made: BoundCall, seed: int, change: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    leaves = [change(tensor.detach().clone()).requires_grad_() for tensor in made.inputs.values()]
+    with isolated(seed):
+        return list(list_tensors(made.function(*leaves)))
+
+
+_COPIES = frozenset(
+    (
+        *("clone", "contiguous", "to", "float", "double", "half", "bfloat16", "cpu", "type_as", "type", "__getitem__"),
+        *("view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "expand"),
+    )
+)
+"""Functions by whose result a tensor is still the one that was detached."""
+
+
+@dataclass
+class _DeclaredTensors:
+    """The tensors that code detaches, and those that a ``Function`` marks as not differentiable."""
+
+    detached: dict[int, Tensor] = field(default_factory=dict)
+    marked: list[Tensor] = field(default_factory=list)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is one of these."""
+        return id(tensor) in self.detached or any(
+            tensor.data_ptr() == other.data_ptr() and tensor.numel() == other.numel() for other in self.marked
+        )
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Records them while it lasts."""
+        mark, marked = FunctionCtx.mark_non_differentiable, self.marked
+
+        def mark_and_record(context: Any, *tensors: Tensor) -> Any:
+            marked.extend(tensors)
+            return mark(context, *tensors)
+
+        FunctionCtx.mark_non_differentiable = mark_and_record  # type: ignore[method-assign, assignment]
+        try:
+            with _DetachRecorder(self.detached):
+                yield
+        finally:
+            FunctionCtx.mark_non_differentiable = mark  # type: ignore[method-assign]
+
+
+class _DetachRecorder(TorchFunctionMode):
+    def __init__(self, found: dict[int, Tensor]) -> None:
+        super().__init__()
+        self._found = found
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        tensors = [argument for argument in args if isinstance(argument, Tensor)]
+        copied = name in _COPIES and tensors and all(id(tensor) in self._found for tensor in tensors)
+        if isinstance(returned, Tensor) and (name in ("detach", "detach_") or copied):
+            self._found[id(returned)] = returned
+        return returned
+
 
 Description = tuple[list[str], list[Tensor]]
 """The nodes of the graphs of a call and of its gradients, by name, and all numbers to the second order."""

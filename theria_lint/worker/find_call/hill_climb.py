@@ -10,10 +10,9 @@ import torch
 
 from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
-from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, CallStrategy
+from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, SEVERAL_CHUNKS, SIZES, CallStrategy, TrialSpec
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
-from theria_lint.worker.find_call.shape_hints import find_shapes
-from theria_lint.worker.find_call.trial_spec import SEVERAL_CHUNKS, SIZES, TrialSpec
+from theria_lint.worker.find_call.signatures import find_shapes
 from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype
 
 MAX_STARTS = 4

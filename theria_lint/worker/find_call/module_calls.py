@@ -13,27 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name
+from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name, offer_values
 from theria_lint.worker.find_call.call_strategy import (
+    ATTRIBUTE,
+    CONSTRUCTOR_PREFIX,
+    ENTRY,
     BoundCall,
     CallMaker,
     CallStrategy,
+    TrialSpec,
     compute_expected_shape,
     list_discrete,
 )
-from theria_lint.worker.find_call.constructor_values import (
+from theria_lint.worker.find_call.choose_arguments import (
     MODULE_VALUES,
     FakeModuleConfig,
     PassThroughLayer,
     ValueTable,
+    choose_arguments,
     find_annotation_values,
     find_compared_strings,
     find_layer_class,
     has_values_for_name,
-    read_constructor_parameters,
-    takes_any_keyword,
+    list_free_parameters,
+    list_optional_parameters,
+    read_enums,
 )
-from theria_lint.worker.find_call.introspection import as_a_caller, read_call_parameters, read_type_hints
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
     FEATURE_AXES,
@@ -47,15 +52,16 @@ from theria_lint.worker.find_call.module_inputs import (
     read_described_axes,
 )
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
-from theria_lint.worker.find_call.shape_hints import Symbols
 from theria_lint.worker.find_call.signatures import (
-    choose_arguments,
-    list_free_parameters,
-    list_optional_parameters,
-    read_enums,
+    StructuredInput,
+    Symbols,
+    as_a_caller,
+    find_structured_input,
+    read_call_parameters,
+    read_constructor_parameters,
+    read_type_hints,
+    takes_any_keyword,
 )
-from theria_lint.worker.find_call.structured_input import StructuredInput, find_structured_input
-from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, TrialSpec
 from theria_lint.worker.library_messages import find_missing_arguments, find_unexpected_arguments
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
@@ -267,7 +273,7 @@ def make_value_table(cls: Any) -> ValueTable:
     for name in read_constructor_parameters(cls):
         strings = [text for owner in cls.__mro__ for text in _read_strings_of_class(owner).get(name, [])]
         if strings:
-            rules[name] = _offer_strings(strings)
+            rules[name] = offer_values(*strings)
         elif (values := _find_values_by_hint(cls, name, hints.get(name))) is not None:
             rules[name] = values
     return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_VALUES)
@@ -275,10 +281,6 @@ def make_value_table(cls: Any) -> ValueTable:
 
 def _read_strings_of_class(cls: Any) -> Mapping[str, list[str]]:
     return find_compared_strings(cls) if cls.__module__.partition(".")[0] not in ("torch", "builtins") else {}
-
-
-def _offer_strings(values: list[str]) -> ValueMaker:
-    return lambda name, spec: list(values)
 
 
 def _find_values_by_hint(cls: Any, name: str, hint: Any) -> ValueMaker | None:

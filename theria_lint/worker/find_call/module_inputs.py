@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker, make_masks
-from theria_lint.worker.find_call.constructor_values import has_values_for_name
-from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError
-from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
-from theria_lint.worker.find_call.signatures import assign_roles, looks_like_tensor
-from theria_lint.worker.find_call.trial_spec import TrialSpec, compute_grid_size, compute_image_side
+from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker, make_masks, offer_values
+from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_grid_size, compute_image_side
+from theria_lint.worker.find_call.choose_arguments import assign_roles, has_values_for_name, looks_like_tensor
+from theria_lint.worker.find_call.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    Parameters,
+    Symbols,
+    find_shape_statements,
+    read_source_text,
+)
 
 ANYTHING = "*"
 """Stands for the first positional argument of a forward that names none."""
@@ -139,10 +144,6 @@ def _make_adjacency_matrices(name: str, spec: TrialSpec) -> list[Any]:
     return [ones, ones.expand(batch, -1, -1), mask, mask.expand(batch, -1, -1), ones[..., None], ones[None, None]]
 
 
-def _offer_single_value(value: Any) -> Callable[[str, TrialSpec], list[Any]]:
-    return lambda name, spec: [value]
-
-
 FORWARD_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"^(h|height)$", lambda n, s: [compute_grid_size(s)[0], compute_image_side(s)]),
     (r"^(w|width)$", lambda n, s: [compute_grid_size(s)[1], compute_image_side(s)]),
@@ -158,13 +159,12 @@ FORWARD_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     ),
     (r"^(cos|sin)$|^(cos|sin)_|_(cos|sin)$", _make_rotary_waves),
     (r"^(pos|positions|position_ids|coords|coordinates|input_positions|input_pos|cache_position)$", _make_position_ids),
-    (r"^(start|current|cur|cache)_?(pos|position|idx|index|len)$|^offset$|step$|^epoch$", _offer_single_value(0)),
+    (r"^(start|current|cur|cache)_?(pos|position|idx|index|len)$|^offset$|step$|^epoch$", offer_values(0)),
     *CALL_VALUES,
 )
 """By what a parameter of a module's forward is called: its candidate values."""
 
 
-Parameters = Mapping[str, inspect.Parameter]
 Choice = Mapping[str, int]
 Sizes = tuple[int, ...]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from theria.probes.derivatives import first_line
+from theria.probes.layouts import sequence_lengths
 from theria.probes.point import call, copy_strided, isolated, trial
 from theria.probes.report import Report
 from theria.probes.rounding import relative_error
@@ -19,10 +20,14 @@ from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
 from theria_lint.reasons import Ground, Reason, ReasonCode, iter_texts
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.find_call import varlen
-from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, select_output
-from theria_lint.worker.find_call.introspection import NoSuchChoiceError
-from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
+from theria_lint.worker.find_call.call_strategy import (
+    CONSTRUCTOR_PREFIX,
+    BoundCall,
+    CallStrategy,
+    TrialSpec,
+    select_output,
+)
+from theria_lint.worker.find_call.signatures import NoSuchChoiceError
 from theria_lint.worker.library_messages import is_in_place_on_leaf, is_invalid_gradient, is_misfit, is_out_of_memory
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory
@@ -244,8 +249,8 @@ def _check_output_is_valid(made: BoundCall, output: Tensor, seed: int, kernels: 
 def _check_sequences_stay_apart(made: BoundCall, output: Tensor, spec: TrialSpec) -> None:
     if not spec.packed:
         return
-    moved = {name: varlen.move_middle_sequence(tensor, spec) for name, tensor in made.inputs.items()}
-    if not varlen.keeps_sequences_apart(output, trial(made.compute_output, moved, spec.seed), spec):
+    moved = {name: move_middle_sequence(tensor, spec) for name, tensor in made.inputs.items()}
+    if not keeps_sequences_apart(output, trial(made.compute_output, moved, spec.seed), spec):
         raise InvalidTrialError(ReasonCode.SEQUENCES_MIXED, "sequences")
 
 
@@ -354,3 +359,31 @@ def _list_position_patterns(x: Tensor, features: int) -> Iterator[Tensor]:
             sequence = moved.narrow(first, 0, 1) if others else moved
             sequence.movedim(axis, 0)[chosen] = True
             yield moved
+
+
+def move_middle_sequence(tensor: Tensor, spec: TrialSpec) -> Tensor:
+    """A packed tensor with another first position of the middle sequence."""
+    spread, changed = spec.spread, tensor.clone()
+    for count in {spread.queries, spread.keys} & set(tensor.shape):
+        position = changed.select(tensor.shape.index(count), sequence_lengths(count)[0])
+        position.add_(torch.linspace(0.5, 1.0, position.numel()).view(position.shape).to(position))
+    return changed
+
+
+def keeps_sequences_apart(output: Tensor, moved: Tensor, spec: TrialSpec) -> bool:
+    """Whether the first position of the middle sequence is felt by others of that sequence, and nowhere else.
+
+    What ignores the borders, or takes another axis for that of positions, was not called as it wants to be.
+
+    Args:
+        output: of the target.
+        moved: its output where that position is another.
+        spec: in which both were computed.
+    """
+    ends = torch.tensor(sequence_lengths(spec.spread.queries)).cumsum(0).tolist()
+    axis = next((i for i, size in enumerate(output.shape) if size == ends[-1]), None)
+    if axis is None or moved.shape != output.shape:
+        return False
+    difference = (moved - output).movedim(axis, 0).flatten(1).abs().amax(1)
+    felt = (difference > 1e-6 * output.abs().max()).nonzero().flatten().tolist()
+    return len(felt) > 1 and all(ends[0] <= position < ends[1] for position in felt)

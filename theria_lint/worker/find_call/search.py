@@ -19,14 +19,26 @@ from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.find_call import recorded_call, varlen
-from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned, may_be_differentiated
-from theria_lint.worker.find_call.call_strategy import CallStrategy
-from theria_lint.worker.find_call.example_call import record_examples
-from theria_lint.worker.find_call.flags import read_flag
+from theria_lint.worker.find_call.argument_values import (
+    CHUNK_NAMES,
+    is_learned,
+    is_varlen_argument,
+    may_be_differentiated,
+    takes_one_length,
+)
+from theria_lint.worker.find_call.call_strategy import (
+    HEADS_AXIS,
+    KERNEL_SIZES,
+    KERNEL_SIZES_ON_GPU,
+    ONE_PROGRAM,
+    SEVERAL_CHUNKS,
+    SIZES,
+    CallStrategy,
+    TrialSpec,
+    read_flag,
+)
 from theria_lint.worker.find_call.hill_climb import hill_climb
-from theria_lint.worker.find_call.replay_sizes import settle_size
-from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy
+from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy, settle_size
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
     CannotCallError,
@@ -37,15 +49,14 @@ from theria_lint.worker.find_call.run_trial import (
     is_in_graph,
     is_raised_by_autograd,
 )
-from theria_lint.worker.find_call.shape_hints import Symbols, find_layout, find_shapes, read_source_text
+from theria_lint.worker.find_call.signatures import Symbols, find_layout, find_shapes, read_source_text
 from theria_lint.worker.find_call.strategies import list_layouts, list_strategies
-from theria_lint.worker.find_call.trial_spec import (
-    KERNEL_SIZES,
-    KERNEL_SIZES_ON_GPU,
-    ONE_PROGRAM,
-    SEVERAL_CHUNKS,
-    SIZES,
-    TrialSpec,
+from theria_lint.worker.find_call.watched_call import (
+    MAX_CALLERS,
+    find_callers,
+    is_autograd_function_part,
+    make_watched_strategy,
+    record_examples,
 )
 from theria_lint.worker.shims import shim_log
 
@@ -118,7 +129,7 @@ def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, 
         working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part else budget)
     except CannotCallError as error:
         raise part or error from None
-    alone = part is None and _is_called_by_functions(target, kind) and recorded_call.is_autograd_function_part(target)
+    alone = part is None and _is_called_by_functions(target, kind) and is_autograd_function_part(target)
     if (part or alone) and not is_in_graph(working_call.make_call(), working_call.spec.seed):
         raise part or OutsideGraphError
     return working_call
@@ -176,11 +187,11 @@ def _find_call_by_callers(
         PartError: if it runs outside the graph wherever it was seen to run.
     """
     deadline, part = read_clock() + budget, None
-    for caller in islice(recorded_call.find_callers(target), recorded_call.MAX_CALLERS):
+    for caller in islice(find_callers(target), MAX_CALLERS):
         try:
             outer = _find_direct_call(caller, TargetKind.FUNCTION, device, hints, deadline - read_clock())
             search = CallSearch(deadline)
-            found = search.run_trial(recorded_call.make_recorded_strategy(target, kind, outer), outer.spec)
+            found = search.run_trial(make_watched_strategy(target, kind, outer), outer.spec)
         except OutsideGraphError as error:
             part = error
         except CannotCallError:
@@ -255,9 +266,7 @@ def _list_trial_sizes(
         sizes = (*((ONE_PROGRAM,) if len(layouts) == 1 else ()), *KERNEL_SIZES)
     elif kernels is not None:
         sizes = KERNEL_SIZES_ON_GPU
-    if layouts[0] in PACKED and any(
-        varlen.takes_one_length((*strategy.free, *strategy.optional)) for strategy in strategies
-    ):
+    if layouts[0] in PACKED and any(takes_one_length((*strategy.free, *strategy.optional)) for strategy in strategies):
         return [size for size in sizes if size.queries == size.keys]
     return [replace(size, heads=2 * size.heads) for size in sizes] if layouts[0] in SHARED else sizes
 
@@ -366,7 +375,6 @@ def _join_learned_extras(search: CallSearch, working_call: WorkingCall) -> Worki
     return (search.run_trial(replace(wide, joined=kept), working_call.spec) if kept else None) or working_call
 
 
-_HEADS_AXIS = {"bhtd": 1, "bthd": 2, "thd": 1, "htd": 0, "1thd": 2, "1htd": 1}
 _TIME, _HEADS = r"(?:T|L|S|N|M|seqlen\w*|seq_?len\w*|time|seq|length)", r"(?:HV?|HQ|nheads\w*|num_heads|heads?)"
 _TIME_FIRST = re.compile(rf"\b(?:B|batch\w*|bs?)\b[ ,x]+{_TIME}\b[ ,x]+{_HEADS}\b", re.IGNORECASE)
 _HEADS_FIRST = re.compile(rf"\b(?:B|batch\w*|bs?)\b[ ,x]+{_HEADS}\b[ ,x]+{_TIME}\b", re.IGNORECASE)
@@ -405,7 +413,7 @@ def group_layouts(
         return [names]
     plain = [names[:1], names[1:]] if find_layout_in_text(text_shapes) == names[0] else [names]
     text = read_source_text(target)
-    needed = [name for strategy in strategies for name in strategy.free if varlen.is_varlen_argument(name)]
+    needed = [name for strategy in strategies for name in strategy.free if is_varlen_argument(name)]
     packed = [list(PACKED)] if any(strategy.takes_varlen for strategy in strategies) else []
     if needed and not any(_may_be_none(name, text) for name in needed):
         return [*packed, *plain, list(SHARED)]
@@ -433,7 +441,7 @@ def keeps_heads_apart(working_call: WorkingCall) -> bool:
     True where there are no two heads to tell apart.
     """
     made, spec = working_call.make_call(), working_call.spec
-    axis = _HEADS_AXIS.get(spec.layout)
+    axis = HEADS_AXIS.get(spec.layout)
     if axis is None or "v" not in made.inputs or made.inputs["v"].dim() <= axis or spec.shape.heads < 2:
         return True
     rank = made.inputs["v"].dim()

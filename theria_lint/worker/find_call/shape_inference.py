@@ -24,14 +24,23 @@ from theria_lint.worker.find_call.argument_values import (
     is_learned,
     make_graphs,
 )
-from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, list_discrete
-from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError, order_by_position
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, TrialSpec, list_discrete
+from theria_lint.worker.find_call.choose_arguments import choose_arguments, list_optional_parameters, read_enums
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
-from theria_lint.worker.find_call.shape_hints import Symbols, find_shape_statements, read_source_text
-from theria_lint.worker.find_call.signatures import choose_arguments, list_optional_parameters, read_enums
-from theria_lint.worker.find_call.trial_spec import TrialSpec
-
-Parameters = Mapping[str, inspect.Parameter]
+from theria_lint.worker.find_call.signatures import (
+    BATCH,
+    HEADS,
+    POSITIONAL,
+    TIME,
+    WIDTH,
+    NoSuchChoiceError,
+    Parameters,
+    Symbols,
+    find_axis_meaning,
+    find_shape_statements,
+    order_by_position,
+    read_source_text,
+)
 
 MAX_COMBINATIONS = 60
 """How many combinations of numbers of axes are tried, the likeliest first."""
@@ -197,12 +206,9 @@ def _pick_graph(name: str, nodes: int, spec: TrialSpec, index: int) -> Tensor:
     return found[index]
 
 
-BATCH, TIME, HEADS, WIDTH = "batch", "time", "heads", "width"
-_KINDS = (
-    (BATCH, r"b|bs|bsz|batch(_?size)?|z"),
-    (HEADS, r"h|g|nh|n_?heads?\w*|num_heads|heads?"),
-    (TIME, r"[tlsnmij]|len|length|\w*seq_?len\w*|seq|time|nodes?|tokens|n_\w*|num_nodes"),
-)
+_COUNTED = re.compile(r"[nmij]|\w*seq_?len\w*|nodes?|num_nodes|n_(?!heads?)\w*")
+"""What axes of positions are called where no layout is known: nodes of a graph, and whatever is counted."""
+
 _BY_RANK = {1: (WIDTH,), 2: (TIME, WIDTH), 3: (BATCH, TIME, WIDTH), 4: (BATCH, HEADS, TIME, WIDTH)}
 _OF_WEIGHTS = {1: (WIDTH,), 2: (WIDTH, WIDTH), 3: (HEADS, WIDTH, WIDTH)}
 
@@ -315,7 +321,8 @@ def _make_own_axes(name: str, kinds: Sequence[str]) -> Axes:
 
 
 def _find_axis_kind(symbol: str) -> str:
-    return next((kind for kind, pattern in _KINDS if re.fullmatch(pattern, symbol.lower())), WIDTH)
+    name = symbol.lower()
+    return TIME if _COUNTED.fullmatch(name) else find_axis_meaning(name, 0, 1) or WIDTH
 
 
 def choose_axis_sizes(assignment: AxisAssignment, shape: Shape) -> dict[Axis, int]:

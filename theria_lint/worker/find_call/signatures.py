@@ -1,149 +1,426 @@
-"""Read a target's signature: which parameters are q, k, v, and what the others are given."""
+"""Read what a target takes without calling it: parameters, annotations, source, and the shapes that its text gives."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
 import re
-from collections.abc import Mapping
-from enum import Enum
-from typing import Any
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
-from theria_lint.static import attention_names
-from theria_lint.worker.find_call.argument_values import (
-    CALL_VALUES,
-    CHUNK_NAMES,
-    CONSTRUCTOR_VALUES,
-    ValueMaker,
-    find_values_by_name,
-    list_candidates,
-    may_be_differentiated,
+import torch
+from torch import nn
+
+from theria.probes.layouts import Shape
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class NoSuchChoiceError(LookupError):
+    """A parameter has fewer candidates than the choice asks for: nothing new to try."""
+
+
+def read_parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters by name; those of scripted code stand in its schema."""
+    schema = getattr(function, "schema", None)
+    if schema is None or inspect.isfunction(function):
+        return dict(inspect.signature(function).parameters)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {
+        a.name: inspect.Parameter(
+            a.name, kind, default=a.default_value if a.has_default_value() else inspect.Parameter.empty
+        )
+        for a in schema.arguments
+    }
+
+
+def read_call_parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters by name, with what the code reads of its ``**kwargs`` among them."""
+    parameters = read_parameters(function)
+    open_ended = next((p.name for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+    if open_ended is not None:
+        for node in ast.walk(parse_source(function)):
+            for found in list_keyword_uses(node, open_ended):
+                parameters.setdefault(found.name, found)
+    return parameters
+
+
+def list_keyword_uses(node: ast.AST, kwargs: str) -> Iterator[inspect.Parameter]:
+    """``kwargs["x"]``, ``kwargs.pop("x")``, ``kwargs.get("x", default)``; not where the default is computed."""
+
+    def is_kwargs(value: ast.expr) -> bool:
+        return isinstance(value, ast.Name) and value.id == kwargs
+
+    match node:
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key))) if is_kwargs(value):
+            yield make_keyword_parameter(key)
+        case ast.Call(
+            func=ast.Attribute(value=value, attr="pop" | "get" | "setdefault" as how),
+            args=[ast.Constant(value=str(key)), *rest],
+        ) if is_kwargs(value):
+            if not rest:
+                yield make_keyword_parameter(key, *([None] if how == "get" else []))
+            elif isinstance(rest[0], ast.Constant):
+                yield make_keyword_parameter(key, rest[0].value)
+
+
+def make_keyword_parameter(name: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A parameter that is given by name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def takes_by_position(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a parameter can be given by position alone."""
+    return any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters.values())
+
+
+def order_by_position(parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]) -> list[Any]:
+    """Arguments by position, up to the last one that is given; defaults fill the gaps."""
+    names = [n for n, p in parameters.items() if p.kind in POSITIONAL]
+    last = max((i for i, name in enumerate(names) if name in by_name), default=-1)
+    return [by_name.get(name, parameters[name].default) for name in names[: last + 1]]
+
+
+def as_a_caller(
+    parameters: Mapping[str, inspect.Parameter], by_name: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments as people write them: by position what has no default, up to the first that has one, the rest by name.
+
+    Hooks of modules see positional arguments alone, and a wrapper that takes ``*args`` knows no names.
+    """
+    named, positional = dict(by_name), list[Any]()
+    for name, parameter in parameters.items():
+        if parameter.kind not in POSITIONAL or parameter.default is not inspect.Parameter.empty or name not in named:
+            break
+        positional.append(named.pop(name))
+    return positional, named
+
+
+def parse_source(code: Any) -> ast.AST:
+    """The syntax tree of a function or a class."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(code))))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def read_type_hints(function: Any) -> Mapping[str, Any]:
+    """What the parameters of a function are annotated with."""
+    try:
+        return get_type_hints(function)
+    except Exception:  # names that are not defined, and worse
+        return {}
+
+
+def read_forward_parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of ``apply``: those of forward, without ctx unless setup_context takes it."""
+    parameters = read_parameters(function.forward)
+    separate = function.setup_context is not torch.autograd.Function.setup_context
+    return parameters if separate else dict(list(parameters.items())[1:])
+
+
+Parameters = Mapping[str, inspect.Parameter]
+
+_MAX_CONSTRUCTORS = 4
+"""How many constructors keyword arguments are followed through."""
+
+
+@lru_cache(maxsize=256)
+def read_constructor_parameters(cls: Any) -> Parameters:
+    """The parameters of a class's ``__init__`` without self.
+
+    What it reads from its ``**kwargs``, and what the constructors and functions take that it hands them to, stand among
+    the rest as keyword-only parameters.
+    """
+    return _follow_constructor(cls, cls, _MAX_CONSTRUCTORS)
+
+
+def takes_any_keyword(parameters: Parameters) -> bool:
+    """Whether any keyword argument is taken."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def _follow_constructor(cls: Any, start: Any, steps: int) -> Parameters:
+    """What building a ``cls`` takes from the constructor of ``start`` on, a class in its resolution order."""
+    owner = _find_constructor_owner(cls, start)
+    if owner is None or owner is nn.Module:
+        return {}
+    named = dict(list(read_parameters(owner.__init__).items())[1:])
+    open_ended = next((p.name for p in named.values() if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+    if open_ended is None or not steps:
+        return named
+    taken = _ConstructorSource(cls, owner, open_ended, steps).read_keyword_parameters()
+    return {**named, **{name: parameter for name, parameter in taken.items() if name not in named}}
+
+
+def _find_constructor_owner(cls: Any, start: Any) -> Any:
+    """The class, ``start`` or after it in the order of resolution, that defines the constructor; None for object."""
+    order = list(cls.__mro__)
+    return next((c for c in order[order.index(start) :] if "__init__" in vars(c) and c is not object), None)
+
+
+@dataclass(frozen=True)
+class _ConstructorSource:
+    """The code of the constructor that ``owner`` defines, as it builds a ``cls``; ``name``: its ``**`` parameter."""
+
+    cls: Any
+    owner: Any
+    name: str
+    steps: int
+
+    def read_keyword_parameters(self) -> dict[str, inspect.Parameter]:
+        """What stands behind the ``**`` parameter; less what the code refuses, or asks for in case it is there."""
+        nodes = list(ast.walk(parse_source(self.owner.__init__)))
+        found: dict[str, inspect.Parameter] = {}
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                found |= {name: p for name, p in self._read_forwarded_keywords(node).items() if name not in found}
+        for node in nodes:
+            found.update((p.name, p) for p in list_keyword_uses(node, self.name))
+        for node in nodes:
+            if isinstance(node, ast.Compare) and any(self._is_kwargs(c) for c in node.comparators):
+                found.pop(getattr(node.left, "value", ""), None)
+        return found
+
+    def _is_kwargs(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and node.id == self.name
+
+    def _read_forwarded_keywords(self, call: ast.Call) -> dict[str, inspect.Parameter]:
+        """What the object that is called with ``**kwargs`` takes beside what the call gives it itself."""
+        if not any(keyword.arg is None and self._is_kwargs(keyword.value) for keyword in call.keywords):
+            return {}
+        parameters = dict(self._read_callee_parameters(call.func))
+        named = {keyword.arg for keyword in call.keywords}
+        plain = next((i for i, a in enumerate(call.args) if isinstance(a, ast.Starred)), len(call.args))
+        placed = [name for name, p in parameters.items() if p.kind in POSITIONAL][:plain]
+        return {
+            name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in parameters.items()
+            if name not in named
+            and name not in placed
+            and parameter.kind in (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+        }
+
+    def _read_callee_parameters(self, function: ast.expr) -> Parameters:
+        match function:
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+                order = list(self.cls.__mro__)
+                return _follow_constructor(self.cls, order[order.index(self.owner) + 1], self.steps - 1)
+            case ast.Attribute(value=parent, attr="__init__") if inspect.isclass(
+                found := self._resolve_dotted_name(parent)
+            ):
+                return {
+                    "self": make_keyword_parameter("self").replace(kind=POSITIONAL[1]),
+                    **_follow_constructor(found, found, self.steps - 1),
+                }
+        found = self._resolve_dotted_name(function)
+        if inspect.isclass(found):
+            return _follow_constructor(found, found, self.steps - 1)
+        return read_parameters(found) if inspect.isfunction(found) else {}
+
+    def _resolve_dotted_name(self, node: ast.expr) -> Any:
+        """The object that a dotted name stands for in the constructor's module, None where it is no such name."""
+        if isinstance(node, ast.Name):
+            return getattr(inspect.unwrap(self.owner.__init__), "__globals__", {}).get(node.id)
+        return (
+            getattr(self._resolve_dotted_name(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+        )
+
+
+@dataclass(frozen=True)
+class StructuredInput:
+    """A parameter that is an object with fields, what these are as parameters, and what makes the object of them."""
+
+    parameter: str
+    fields: Parameters
+    make: Callable[..., Any]
+
+    def expand_parameters(self, forward: Parameters) -> dict[str, inspect.Parameter]:
+        """The parameters of a forward with the fields in the record's place."""
+        rest = {name: p for name, p in forward.items() if name != self.parameter}
+        return {**self.fields, **rest}
+
+    def pack_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the forward, the record made of those that are fields."""
+        fields = {name: value for name, value in arguments.items() if name in self.fields}
+        rest = {name: value for name, value in arguments.items() if name not in self.fields}
+        return {**rest, self.parameter: self.make(**fields)}
+
+
+def find_structured_input(cls: Any) -> StructuredInput | None:
+    """The parameter of a module's forward that is a record: any by its annotation, the first by what the code reads."""
+    parameters = dict(list(inspect.signature(cls.forward).parameters.items())[1:])
+    needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    hints = read_type_hints(cls.forward)
+    for name in needed:
+        found = _read_annotated_fields(hints.get(name), any_fields=name == needed[0])
+        found = found or (_read_used_fields(name, parse_source(cls.forward)) if name == needed[0] else None)
+        if found is not None and not found[0].keys() & (parameters.keys() - {name}):
+            return StructuredInput(name, *found)
+    return None
+
+
+def _read_annotated_fields(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[..., Any]] | None:
+    """The fields of a class that only holds them, tensors among them unless ``any_fields``, and what makes one."""
+    for owner in (hint, *get_args(hint)):
+        if not inspect.isclass(owner) or issubclass(owner, nn.Module):
+            continue
+        if issubclass(owner, dict) and hasattr(owner, "__total__"):
+            return _make_field_parameters(owner.__annotations__), dict
+        if dataclasses.is_dataclass(owner) or (issubclass(owner, tuple) and hasattr(owner, "_fields")):
+            fields = dict(inspect.signature(owner).parameters)
+            if any_fields or any("Tensor" in str(field.annotation) for field in fields.values()):
+                return fields, owner
+    return None
+
+
+def _read_used_fields(name: str, tree: ast.AST) -> tuple[Parameters, Callable[..., Any]] | None:
+    """What the code reads of an argument by constant keys, or by attributes that no tensor has."""
+    keys, attributes = list(_list_constant_keys(name, tree)), list(_list_read_attributes(name, tree))
+    if keys:
+        names = {key if key.isidentifier() else f"{name}_{re.sub(r'[^0-9a-zA-Z_]', '_', key)}": key for key in keys}
+        return _make_field_parameters(names), lambda **values: {names[n]: value for n, value in values.items()}
+    if attributes and not any(hasattr(torch.Tensor, attribute) for attribute in attributes):
+        return _make_field_parameters(dict.fromkeys(attributes)), SimpleNamespace
+    return None
+
+
+def _list_constant_keys(name: str, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=found), slice=ast.Constant(value=str(key)), ctx=ast.Load()):
+                if found == name:
+                    yield key
+
+
+def _list_read_attributes(name: str, tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=found), attr=attribute, ctx=ast.Load()) if found == name:
+                yield attribute
+
+
+def _make_field_parameters(hints: Mapping[str, Any]) -> Parameters:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {name: inspect.Parameter(name, kind) for name in hints}
+
+
+Symbols = tuple[str, ...]
+"""The axes of a tensor as their author names them: ``("B", "T", "H", "K")``."""
+
+BATCH, TIME, HEADS, WIDTH = "batch", "time", "heads", "width"
+_MEANINGS = (
+    (BATCH, r"b|bs|bsz|batch(_?size)?|z|nseqs?"),
+    (HEADS, r"h|h[qkv]|g|nh|n_?heads?\w*|num_heads|heads?|head_num"),
+    (WIDTH, r"d|k|v|e|c|r|dim|d_?[kvqh]|d_?heads?|head_?dim|head_?size|hidden|channels?|features|dim_head"),
+    (TIME, r"t|l|s|n|m|tq|tk|lq|lk|seq|seq_?len\w*|len|length|time|n_?ctx|tokens|seq_[qk]"),
 )
-from theria_lint.worker.find_call.introspection import POSITIONAL, NoSuchChoiceError
-from theria_lint.worker.find_call.trial_spec import TrialSpec
-
-QKV = ("q", "k", "v")
-
-LARGE_DEFAULT = 16
-"""A default size above this is not needed to see what a module's derivatives are worth."""
-
-
-SHORT_CHUNK = 4
-"""A length of chunks that lets a short sequence have several."""
-
-
-def list_free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parameters that need a value and are not q, k or v."""
-    return tuple(
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        and name not in fixed
-        and attention_names.get_role(name) is None
-    )
+_SIZE = r"[A-Za-z_]\w*|\d+"
+_LIST = re.compile(rf"[\[(]\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*[\])]")
+_ENTRY = re.compile(
+    r"^[ \t]*[`*]*([A-Za-z_]\w*(?:[`*]*\s*[,/]\s*[`*]*[A-Za-z_]\w*)*)[`*]*\s*(\([^()\n]*\))?\s*[:,]", re.M
+)
+_INLINE = re.compile(
+    rf"(?<![\w.])([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)(?:\s*:\s*|\s+)[\[(]\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*\s*,?)\s*[\])]"
+)
+_UNPACKED = re.compile(rf"^[ \t]*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))+)\s*=\s*(\*?)(\w+)\.(?:shape|size\(\))(.*)$", re.M)
+_ASSERTED = re.compile(rf"\b(\w+)\.shape\s*==\s*\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*\)")
+_COMPLAINT = re.compile(rf"\b(\w+)\b[`'\"]?\s+(?:must|should|to|has to|needs to)\b[^\[(]*{_LIST.pattern}")
 
 
-def list_optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parameters that have a default."""
-    return tuple(
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-        and name not in fixed
-        and attention_names.get_role(name) is None
-    )
-
-
-def looks_like_tensor(parameter: inspect.Parameter) -> bool:
-    """Whether an optional parameter may be a tensor that is learned or computed: by its annotation, or its name."""
-    if parameter.default is not None or not may_be_differentiated(parameter.name):
-        return False
-    annotation = str(parameter.annotation).lower()
-    return "tensor" in annotation if parameter.annotation is not inspect.Parameter.empty else True
-
-
-def is_long_chunk(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter is a length of chunks or blocks whose default makes one chunk of a short sequence."""
-    return (
-        re.search(CHUNK_NAMES, parameter.name) is not None
-        and type(parameter.default) is int
-        and parameter.default > SHORT_CHUNK
-    )
-
-
-def read_enums(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Values by name, with members in the place of their names where a parameter's default is one of an ``Enum``."""
-    found = dict(values)
-    for name, value in values.items():
-        default = parameters[name].default if name in parameters else None
-        if isinstance(default, Enum) and isinstance(value, str):
-            found[name] = type(default)[value]
+def find_shapes(text: str) -> dict[str, Symbols]:
+    """The shapes that a source text or an error message gives for names, where every axis has a known meaning."""
+    found: dict[str, Symbols] = {}
+    for name, symbols in find_shape_statements(text):
+        known = all(find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols))
+        if known and name not in found and not all(symbol.isdigit() for symbol in symbols):
+            found[name] = symbols
     return found
 
 
-def choose_arguments(
-    parameters: Mapping[str, inspect.Parameter],
-    spec: TrialSpec,
-    table: tuple[tuple[str, ValueMaker], ...],
-    choice: Mapping[str, int],
-    fixed: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Values for the parameters that need one: required, configured, attention functions, dropout.
+def find_shape_statements(text: str) -> Iterator[tuple[str, Symbols]]:
+    """Names with the axes that a text gives them, whatever these are called."""
+    yield from _find_inline_shapes(text)
+    yield from _find_described_shapes(text)
+    for pattern in (_ASSERTED, _COMPLAINT):
+        yield from ((match.group(1), _split_symbols(match.group(2))) for match in pattern.finditer(text))
+    for match in _UNPACKED.finditer(text):
+        symbols, starred, rest = _split_symbols(match.group(1)), match.group(2), match.group(4)
+        further = rest.count(".shape[") + rest.count(".size(") if starred else 0
+        yield match.group(3), symbols[: len(symbols) - further]
 
-    Raises:
-        NoSuchChoiceError: where a parameter has no such candidate.
-    """
-    arguments: dict[str, Any] = {}
-    for name, parameter in parameters.items():
-        if name in fixed:
-            arguments[name] = fixed[name]
-        elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+
+def _find_described_shapes(text: str) -> Iterator[tuple[str, Symbols]]:
+    """``name (type): … shape [B, T, H]``, as docstrings have it, and ``name,  # (B, T, H)``."""
+    entries = list(_ENTRY.finditer(text))
+    ends = [*(entry.start() for entry in entries[1:]), len(text)]
+    for entry, end in zip(entries, ends, strict=False):
+        said = _LIST.search(text, entry.end(), min(end, entry.end() + 200))
+        if said is None:
             continue
-        elif spec.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
-            arguments[name] = True
-        elif parameter.default is inspect.Parameter.empty:
-            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice.get(name, 0))
-        elif choice.get(name):
-            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice[name] - 1)
-        elif spec.small and table is CALL_VALUES and is_long_chunk(parameter):
-            arguments[name] = SHORT_CHUNK
-        elif (
-            spec.small
-            and table is CONSTRUCTOR_VALUES
-            and type(parameter.default) is int
-            and parameter.default > LARGE_DEFAULT
-        ):
-            arguments[name] = next(iter(find_values_by_name(name, table, spec)), parameter.default)
-        elif "drop" in name.lower() and isinstance(parameter.default, float):
-            arguments[name] = 0.0
-        elif name.lower() in attention_names.ATTENTION_PARAMETERS and (
-            parameter.default is None or callable(parameter.default)
-        ):
-            arguments[name] = spec.base
-    return arguments
+        symbols = _split_symbols(said.group(1))
+        if len(symbols) > 1 or re.search(r"shape\W*$", text[entry.end() : said.start()]):
+            yield from ((name, symbols) for name in re.findall(r"\w+", entry.group(1)))
 
 
-def _pick_value(values: list[Any], index: int) -> Any:
-    if index >= len(values):
-        raise NoSuchChoiceError
-    return values[index]
+def _find_inline_shapes(text: str) -> Iterator[tuple[str, Symbols]]:
+    """``q (B, H, T, D); k, v: (B, M, D); sinks (H,)``, as short docstrings have it."""
+    for match in _INLINE.finditer(text):
+        if "," in match.group(2):
+            yield from (
+                (name, _split_symbols(match.group(2).rstrip(", "))) for name in re.findall(r"\w+", match.group(1))
+            )
 
 
-def assign_roles(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
-    """The parameters that hold q, k, v (or qkv, kv): by name, else the first three that need a value."""
-    found: dict[str, str] = {}
-    for name, parameter in parameters.items():
-        role = attention_names.get_role(name)
-        takes_many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        if role is not None and role not in found.values() and not takes_many:
-            found[name] = role
-    if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
-        return {name: role for name, role in found.items() if role in _select_used_roles(set(found.values()))}
-    required = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
-    return dict(zip(required, QKV, strict=False)) if len(required) >= len(QKV) else {}
+def _split_symbols(sizes: str) -> Symbols:
+    return tuple(size.strip() for size in sizes.split(","))
 
 
-def _select_used_roles(roles: set[str]) -> set[str]:
-    if set(QKV) <= roles:
-        return set(QKV)
-    return {"qkv"} if "qkv" in roles else {"q", "kv"}
+def read_source_text(target: Any) -> str:
+    """The text of a function, or of the forward of an ``autograd.Function``; empty where there is none."""
+    function = target.forward if inspect.isclass(target) and hasattr(target, "forward") else target
+    try:
+        return inspect.getsource(inspect.unwrap(function))
+    except (OSError, TypeError, ValueError):
+        return ""
+
+
+def find_layout(symbols: Symbols) -> str | None:
+    """The layout that a query of such axes has; None where its axes are in no order that we know."""
+    meanings = [find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
+    orders = {
+        "bhtd": [BATCH, HEADS, TIME, WIDTH],
+        "bthd": [BATCH, TIME, HEADS, WIDTH],
+        "btd": [BATCH, TIME, WIDTH],
+        "td": [TIME, WIDTH],
+    }
+    return next((layout for layout, order in orders.items() if meanings == order), None)
+
+
+def compute_sizes(symbols: Symbols, shape: Shape) -> tuple[int, ...]:
+    """The shape of a tensor with such axes."""
+    sizes: Mapping[str, int] = {
+        BATCH: shape.batch,
+        HEADS: shape.heads,
+        TIME: shape.keys,
+        WIDTH: shape.dim,
+    }
+    named = [find_axis_meaning(symbol, i, len(symbols)) for i, symbol in enumerate(symbols)]
+    return tuple(int(s) if s.isdigit() else sizes[m or WIDTH] for s, m in zip(symbols, named, strict=True))
+
+
+def find_axis_meaning(symbol: str, index: int, rank: int) -> str | None:
+    """What an axis is, by its name and, where letters serve twice, by its place: N is a batch first, a length later."""
+    if symbol.isdigit():
+        return WIDTH
+    name = symbol.lower()
+    if name == "n" and index == 0 and rank > 2:
+        return BATCH
+    if name == "m" and index == rank - 1 and rank > 2:
+        return WIDTH
+    return next((meaning for meaning, pattern in _MEANINGS if re.fullmatch(pattern, name)), None)

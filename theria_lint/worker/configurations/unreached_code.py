@@ -16,10 +16,10 @@ import torch
 
 from theria.probes.layouts import Shape
 from theria_lint.worker.clock import read_clock
+from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation
-from theria_lint.worker.find_call.introspection import parse_source
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.signatures import parse_source
 from theria_lint.worker.trace import SpanRecorder
 
 _BUDGET = 3.0

@@ -1,27 +1,29 @@
-"""Call a helper as its package does: run a function that calls it and record the arguments that it is given."""
+"""Watch how a target is called by functions of its package, or by code of docs and tests, and call it like that."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from theria.probes.point import copy_strided, trial
+from theria_lint.calls.constructions import watch_modules
+from theria_lint.calls.recorder import CallRecorder
 from theria_lint.model import TargetKind
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy
-from theria_lint.worker.find_call.function_calls import read_forward_parameters
-from theria_lint.worker.find_call.introspection import read_parameters
+from theria_lint.time_limit import OutOfTimeError, limit_processor_time
+from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, TrialSpec
 from theria_lint.worker.find_call.run_trial import OutsideGraphError, WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
+from theria_lint.worker.find_call.signatures import read_forward_parameters, read_parameters
 
 MAX_CALLERS = 3
 """How many callers are tried."""
@@ -97,7 +99,7 @@ def _takes_qkv(held: Any) -> bool:
 
 
 @dataclass
-class _RecordedCall:
+class _WatchedCall:
     """The first call of a helper that autograd watched: its arguments. ``unwatched``: there were others."""
 
     args: tuple[Any, ...] | None = None
@@ -111,11 +113,11 @@ class _RecordedCall:
         return {key: (n, t) for key, (n, t) in given.items() if isinstance(t, Tensor) and t.requires_grad}
 
 
-def make_recorded_strategy(target: Any, kind: TargetKind, caller: WorkingCall) -> CallStrategy:
+def make_watched_strategy(target: Any, kind: TargetKind, caller: WorkingCall) -> CallStrategy:
     """The way to call a target as a caller does, in any spec that the caller can be called in."""
 
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
-        return _make_recorded_call(target, kind, caller.make_call(spec), spec)
+        return _bind_watched_call(target, kind, caller.make_call(spec), spec)
 
     home = getattr(target, "__module__", None) or ""
     return CallStrategy(
@@ -128,7 +130,7 @@ def make_recorded_strategy(target: Any, kind: TargetKind, caller: WorkingCall) -
     )
 
 
-def _make_recorded_call(target: Any, kind: TargetKind, outer: BoundCall, spec: TrialSpec) -> BoundCall:
+def _bind_watched_call(target: Any, kind: TargetKind, outer: BoundCall, spec: TrialSpec) -> BoundCall:
     """The target bound to what a call of its caller hands to it.
 
     Raises:
@@ -137,16 +139,16 @@ def _make_recorded_call(target: Any, kind: TargetKind, outer: BoundCall, spec: T
     """
     opaque = kind is TargetKind.AUTOGRAD_FUNCTION
     names = list(read_forward_parameters(target) if opaque else read_parameters(target))
-    recorded = _RecordedCall()
-    with _record_calls(target, opaque, recorded):
+    watched = _WatchedCall()
+    with _watch_calls(target, opaque, watched):
         trial(outer.compute_output, outer.inputs, spec.seed)
-    if recorded.args is None and recorded.unwatched:
+    if watched.args is None and watched.unwatched:
         raise OutsideGraphError
-    places = recorded.list_graph_tensors(names)
+    places = watched.list_graph_tensors(names)
     if not places:
         raise TypeError("its caller does not give it anything to differentiate")
-    args = [_detach_value(value) for value in recorded.args or ()]
-    kwargs = {name: _detach_value(value) for name, value in recorded.kwargs.items()}
+    args = [_detach_value(value) for value in watched.args or ()]
+    kwargs = {name: _detach_value(value) for name, value in watched.kwargs.items()}
     function = target.apply if opaque else target
 
     def bound(*values: Tensor) -> Any:
@@ -172,16 +174,16 @@ def _detach_value(value: Any) -> Any:
 
 
 @contextmanager
-def _record_calls(target: Any, opaque: bool, recorded: _RecordedCall) -> Iterator[None]:
-    """Puts a recorder in the place of a target, wherever a module holds it."""
+def _watch_calls(target: Any, opaque: bool, watched: _WatchedCall) -> Iterator[None]:
+    """Puts a watcher in the place of a target, wherever a module holds it."""
     if opaque:
-        target.apply = staticmethod(_make_recorder(target.apply, recorded))
+        target.apply = staticmethod(_make_watcher(target.apply, watched))
         try:
             yield
         finally:
             del target.apply
         return
-    stand_in = _make_recorder(target, recorded)
+    stand_in = _make_watcher(target, watched)
     holders = [getattr(module, "__dict__", {}) for module in list(sys.modules.values())]
     places = [(held, name) for held in holders for name, value in list(held.items()) if value is target]
     for held, name in places:
@@ -193,13 +195,106 @@ def _record_calls(target: Any, opaque: bool, recorded: _RecordedCall) -> Iterato
             held[name] = target
 
 
-def _make_recorder(function: Callable[..., Any], recorded: _RecordedCall) -> Callable[..., Any]:
+def _make_watcher(function: Callable[..., Any], watched: _WatchedCall) -> Callable[..., Any]:
     @functools.wraps(function)
-    def recorder(*args: Any, **kwargs: Any) -> Any:
+    def watcher(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
-            recorded.unwatched = True
-        elif recorded.args is None:
-            recorded.args, recorded.kwargs = args, kwargs
+            watched.unwatched = True
+        elif watched.args is None:
+            watched.args, watched.kwargs = args, kwargs
         return function(*args, **kwargs)
 
-    return recorder
+    return watcher
+
+
+SECONDS = 5.0
+"""Processor time that an example may take to come to its call."""
+
+MOST_EXAMPLES = 3
+"""How many examples are called."""
+
+
+class _CallSeenError(BaseException):
+    """The call that was waited for: nothing behind it is run. No `Exception`, for code under test catches those."""
+
+    def __init__(self, call: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.call = call
+
+
+class _FirstCall(CallRecorder):
+    """Stops at the first call of one target."""
+
+    def __init__(self, symbol: str, kind: str) -> None:
+        super().__init__({"targets": {"": {symbol: kind}}, "names": {"": ""}, "spool": ""})
+
+    def keep(self, name: str, document: dict[str, Any], tensors: dict[str, Any]) -> None:
+        """End the example: here is its call."""
+        raise _CallSeenError({"document": document, "kept": tensors})
+
+    def _write_loss(self, path: str, symbol: str, why: str) -> None:
+        raise _CallSeenError(None)
+
+
+def record_examples(target: Any, kind: TargetKind, examples: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The calls of a target by those of some examples that come to one; each names its source as the caller."""
+    found: list[dict[str, Any]] = []
+    for example in examples:
+        call = _run_example(target, kind, example["code"]) if len(found) < MOST_EXAMPLES else None
+        if call is not None:
+            call["document"]["caller"] = example["source"]
+            found.append(call)
+    return found
+
+
+def _run_example(target: Any, kind: TargetKind, code: str) -> dict[str, Any] | None:
+    space = dict(vars(sys.modules[target.__module__]))
+    try:
+        with _watched(target, kind) as watched, limit_processor_time(SECONDS), torch.random.fork_rng([]):
+            _bind(space, target, watched)
+            for statement in ast.parse(code).body:
+                imports = isinstance(statement, ast.Import | ast.ImportFrom)
+                with suppress(*((ImportError,) if imports else ())):
+                    exec(compile(ast.Module([statement], []), "<example>", "exec"), space)
+                if imports:
+                    _bind(space, target, watched)
+    except _CallSeenError as seen:
+        return seen.call
+    except (Exception, SystemExit, OutOfTimeError):  # code that was not written for us
+        return None
+    return None
+
+
+def _bind(space: dict[str, Any], target: Any, watched: Any) -> None:
+    """Put what is watched wherever the target stands, also if it was imported by another name of its module."""
+    space.setdefault("torch", torch)
+    space.setdefault("nn", nn)
+    for name, held in list(space.items()):
+        alike = getattr(held, "__qualname__", None) == target.__qualname__ and type(held) is type(target)
+        if held is target or (alike and inspect.getsourcefile(held) == inspect.getsourcefile(target)):
+            space[name] = watched
+
+
+@contextmanager
+def _watched(target: Any, kind: TargetKind) -> Iterator[Any]:
+    """What stands for a target while its calls are watched; all is as it was after that."""
+    recorder, init = _FirstCall(target.__qualname__, kind), nn.Module.__init__
+    before = dict(vars(target)) if inspect.isclass(target) else {}
+    watch_modules()
+    watched = recorder.make_decorator("", target.__qualname__, kind)(target)
+    top = (target.__module__ or "").partition(".")[0]
+    modules = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == top]
+    places = [(vars(m), name) for m in modules for name, held in list(vars(m).items()) if held is target]
+    for place, name in places:
+        place[name] = watched
+    try:
+        yield watched
+    finally:
+        nn.Module.__init__ = init  # type: ignore[method-assign]
+        for place, name in places:
+            place[name] = target
+        for name in ("__init__", "__call__", "forward", "apply") if before else ():
+            if name in before:
+                setattr(target, name, before[name])
+            elif name in vars(target):
+                delattr(target, name)

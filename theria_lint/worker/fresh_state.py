@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from theria_lint.worker.find_call.introspection import parse_source
+from theria_lint.worker.find_call.signatures import parse_source
 
 _STRUCTURE = frozenset({*vars(nn.Module())} - {"training"})
 """What every module has: parameters, buffers and submodules are looked after one by one, hooks are left alone."""

@@ -13,22 +13,20 @@ from theria.probes.layouts import ODD, ROUND
 from theria.probes.point import trial
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.discontinuity import find_gradient_mismatch
-from theria_lint.worker.find_call.argument_values import may_be_learned
-from theria_lint.worker.find_call.call_strategy import compute_outputs
-from theria_lint.worker.find_call.computation import are_alike, describe_computation
-from theria_lint.worker.find_call.further_calls import (
+from theria_lint.worker.configurations.further_calls import (
     find_branch_specs,
     find_floating_specs,
     find_optional_tensor_specs,
 )
-from theria_lint.worker.find_call.outputs import Outputs
+from theria_lint.worker.configurations.unreached_code import find_specs_by_code
+from theria_lint.worker.discontinuity import find_gradient_mismatch
+from theria_lint.worker.find_call.argument_values import may_be_learned
+from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_outputs
+from theria_lint.worker.find_call.computation import Outputs, are_alike, describe_computation
 from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import TrialSpec
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
-from theria_lint.worker.unreached_code import find_specs_by_code
 
 _FIRST = "the first sizes"
 

@@ -1,4 +1,4 @@
-"""Read what a class's constructor takes, ``**kwargs`` followed through its source, and list candidate values."""
+"""Choose the arguments of a call, and of a constructor: which are q, k and v, and what the others are given."""
 
 from __future__ import annotations
 
@@ -7,135 +7,160 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from torch import nn
 
-from theria_lint.worker.find_call.argument_values import CONSTRUCTOR_VALUES, FakeConfig, ValueMaker, find_values_by_name
-from theria_lint.worker.find_call.introspection import (
-    POSITIONAL,
-    list_keyword_uses,
-    make_keyword_parameter,
-    parse_source,
-    read_parameters,
+from theria_lint.static import attention_names
+from theria_lint.worker.find_call.argument_values import (
+    CALL_VALUES,
+    CHUNK_NAMES,
+    CONSTRUCTOR_VALUES,
+    SHORT_BLOCK,
+    FakeConfig,
+    ValueMaker,
+    find_values_by_name,
+    list_candidates,
+    may_be_differentiated,
+    offer_values,
 )
-from theria_lint.worker.find_call.trial_spec import (
+from theria_lint.worker.find_call.call_strategy import (
     ENTRY,
     TrialSpec,
     compute_image_side,
     compute_part_length,
     compute_selected_count,
 )
+from theria_lint.worker.find_call.signatures import (
+    POSITIONAL,
+    NoSuchChoiceError,
+    parse_source,
+)
 
-Parameters = Mapping[str, inspect.Parameter]
+QKV = ("q", "k", "v")
 
-_MAX_CONSTRUCTORS = 4
-"""How many constructors keyword arguments are followed through."""
+LARGE_DEFAULT = 16
+"""A default size above this is not needed to see what a module's derivatives are worth."""
 
 
-@lru_cache(maxsize=256)
-def read_constructor_parameters(cls: Any) -> Parameters:
-    """The parameters of a class's ``__init__`` without self.
+def list_free_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that need a value and are not q, k or v."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        and name not in fixed
+        and attention_names.get_role(name) is None
+    )
 
-    What it reads from its ``**kwargs``, and what the constructors and functions take that it hands them to, stand among
-    the rest as keyword-only parameters.
+
+def list_optional_parameters(parameters: Mapping[str, inspect.Parameter], fixed: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parameters that have a default."""
+    return tuple(
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+        and name not in fixed
+        and attention_names.get_role(name) is None
+    )
+
+
+def looks_like_tensor(parameter: inspect.Parameter) -> bool:
+    """Whether an optional parameter may be a tensor that is learned or computed: by its annotation, or its name."""
+    if parameter.default is not None or not may_be_differentiated(parameter.name):
+        return False
+    annotation = str(parameter.annotation).lower()
+    return "tensor" in annotation if parameter.annotation is not inspect.Parameter.empty else True
+
+
+def is_long_chunk(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is a length of chunks or blocks whose default makes one chunk of a short sequence."""
+    return (
+        re.search(CHUNK_NAMES, parameter.name) is not None
+        and type(parameter.default) is int
+        and parameter.default > SHORT_BLOCK
+    )
+
+
+def read_enums(values: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Values by name, with members in the place of their names where a parameter's default is one of an ``Enum``."""
+    found = dict(values)
+    for name, value in values.items():
+        default = parameters[name].default if name in parameters else None
+        if isinstance(default, Enum) and isinstance(value, str):
+            found[name] = type(default)[value]
+    return found
+
+
+def choose_arguments(
+    parameters: Mapping[str, inspect.Parameter],
+    spec: TrialSpec,
+    table: tuple[tuple[str, ValueMaker], ...],
+    choice: Mapping[str, int],
+    fixed: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Values for the parameters that need one: required, configured, attention functions, dropout.
+
+    Raises:
+        NoSuchChoiceError: where a parameter has no such candidate.
     """
-    return _follow_constructor(cls, cls, _MAX_CONSTRUCTORS)
+    arguments: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if name in fixed:
+            arguments[name] = fixed[name]
+        elif parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        elif spec.masking and "causal" in name.lower() and type(parameter.default) in (bool, type):
+            arguments[name] = True
+        elif parameter.default is inspect.Parameter.empty:
+            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice.get(name, 0))
+        elif choice.get(name):
+            arguments[name] = _pick_value(list_candidates(parameter, spec, table), choice[name] - 1)
+        elif spec.small and table is CALL_VALUES and is_long_chunk(parameter):
+            arguments[name] = SHORT_BLOCK
+        elif (
+            spec.small
+            and table is CONSTRUCTOR_VALUES
+            and type(parameter.default) is int
+            and parameter.default > LARGE_DEFAULT
+        ):
+            arguments[name] = next(iter(find_values_by_name(name, table, spec)), parameter.default)
+        elif "drop" in name.lower() and isinstance(parameter.default, float):
+            arguments[name] = 0.0
+        elif name.lower() in attention_names.ATTENTION_PARAMETERS and (
+            parameter.default is None or callable(parameter.default)
+        ):
+            arguments[name] = spec.base
+    return arguments
 
 
-def takes_any_keyword(parameters: Parameters) -> bool:
-    """Whether any keyword argument is taken."""
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+def _pick_value(values: list[Any], index: int) -> Any:
+    if index >= len(values):
+        raise NoSuchChoiceError
+    return values[index]
 
 
-def _follow_constructor(cls: Any, start: Any, steps: int) -> Parameters:
-    """What building a ``cls`` takes from the constructor of ``start`` on, a class in its resolution order."""
-    owner = _find_constructor_owner(cls, start)
-    if owner is None or owner is nn.Module:
-        return {}
-    named = dict(list(read_parameters(owner.__init__).items())[1:])
-    open_ended = next((p.name for p in named.values() if p.kind is inspect.Parameter.VAR_KEYWORD), None)
-    if open_ended is None or not steps:
-        return named
-    taken = _ConstructorSource(cls, owner, open_ended, steps).read_keyword_parameters()
-    return {**named, **{name: parameter for name, parameter in taken.items() if name not in named}}
+def assign_roles(parameters: Mapping[str, inspect.Parameter]) -> dict[str, str]:
+    """The parameters that hold q, k, v (or qkv, kv): by name, else the first three that need a value."""
+    found: dict[str, str] = {}
+    for name, parameter in parameters.items():
+        role = attention_names.get_role(name)
+        takes_many = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        if role is not None and role not in found.values() and not takes_many:
+            found[name] = role
+    if {"q", "k", "v"} <= set(found.values()) or "qkv" in found.values() or {"q", "kv"} <= set(found.values()):
+        return {name: role for name, role in found.items() if role in _select_used_roles(set(found.values()))}
+    required = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
+    return dict(zip(required, QKV, strict=False)) if len(required) >= len(QKV) else {}
 
 
-def _find_constructor_owner(cls: Any, start: Any) -> Any:
-    """The class, ``start`` or after it in the order of resolution, that defines the constructor; None for object."""
-    order = list(cls.__mro__)
-    return next((c for c in order[order.index(start) :] if "__init__" in vars(c) and c is not object), None)
-
-
-@dataclass(frozen=True)
-class _ConstructorSource:
-    """The code of the constructor that ``owner`` defines, as it builds a ``cls``; ``name``: its ``**`` parameter."""
-
-    cls: Any
-    owner: Any
-    name: str
-    steps: int
-
-    def read_keyword_parameters(self) -> dict[str, inspect.Parameter]:
-        """What stands behind the ``**`` parameter; less what the code refuses, or asks for in case it is there."""
-        nodes = list(ast.walk(parse_source(self.owner.__init__)))
-        found: dict[str, inspect.Parameter] = {}
-        for node in nodes:
-            if isinstance(node, ast.Call):
-                found |= {name: p for name, p in self._read_forwarded_keywords(node).items() if name not in found}
-        for node in nodes:
-            found.update((p.name, p) for p in list_keyword_uses(node, self.name))
-        for node in nodes:
-            if isinstance(node, ast.Compare) and any(self._is_kwargs(c) for c in node.comparators):
-                found.pop(getattr(node.left, "value", ""), None)
-        return found
-
-    def _is_kwargs(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and node.id == self.name
-
-    def _read_forwarded_keywords(self, call: ast.Call) -> dict[str, inspect.Parameter]:
-        """What the object that is called with ``**kwargs`` takes beside what the call gives it itself."""
-        if not any(keyword.arg is None and self._is_kwargs(keyword.value) for keyword in call.keywords):
-            return {}
-        parameters = dict(self._read_callee_parameters(call.func))
-        named = {keyword.arg for keyword in call.keywords}
-        plain = next((i for i, a in enumerate(call.args) if isinstance(a, ast.Starred)), len(call.args))
-        placed = [name for name, p in parameters.items() if p.kind in POSITIONAL][:plain]
-        return {
-            name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in parameters.items()
-            if name not in named
-            and name not in placed
-            and parameter.kind in (*POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
-        }
-
-    def _read_callee_parameters(self, function: ast.expr) -> Parameters:
-        match function:
-            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
-                order = list(self.cls.__mro__)
-                return _follow_constructor(self.cls, order[order.index(self.owner) + 1], self.steps - 1)
-            case ast.Attribute(value=parent, attr="__init__") if inspect.isclass(
-                found := self._resolve_dotted_name(parent)
-            ):
-                return {
-                    "self": make_keyword_parameter("self").replace(kind=POSITIONAL[1]),
-                    **_follow_constructor(found, found, self.steps - 1),
-                }
-        found = self._resolve_dotted_name(function)
-        if inspect.isclass(found):
-            return _follow_constructor(found, found, self.steps - 1)
-        return read_parameters(found) if inspect.isfunction(found) else {}
-
-    def _resolve_dotted_name(self, node: ast.expr) -> Any:
-        """The object that a dotted name stands for in the constructor's module, None where it is no such name."""
-        if isinstance(node, ast.Name):
-            return getattr(inspect.unwrap(self.owner.__init__), "__globals__", {}).get(node.id)
-        return (
-            getattr(self._resolve_dotted_name(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
-        )
+def _select_used_roles(roles: set[str]) -> set[str]:
+    if set(QKV) <= roles:
+        return set(QKV)
+    return {"qkv"} if "qkv" in roles else {"q", "kv"}
 
 
 ValueTable = tuple[tuple[str, ValueMaker], ...]
@@ -171,10 +196,6 @@ class FakeModuleConfig(FakeConfig):
     __getitem__ = __getattr__
 
 
-def _offer_fixed_values(*values: Any) -> ValueMaker:
-    return lambda name, spec: list(values)
-
-
 def _make_image_sides(name: str, spec: TrialSpec) -> list[Any]:
     """The height or width of an image, as a number or a pair."""
     return [compute_image_side(spec), (compute_image_side(spec), compute_image_side(spec))]
@@ -201,14 +222,14 @@ def _make_token_counts(name: str, spec: TrialSpec) -> list[Any]:
 
 
 MODULE_VALUES: ValueTable = (
-    (r"drop", _offer_fixed_values(0.0)),
+    (r"drop", offer_values(0.0)),
     (
         r"^(in|out|input|output|embed|node|edge)_?(feat(ure)?s?|channels|chans|planes)$|^(in)?planes$|feats?$",
         lambda n, s: [s.channels],
     ),
     (r"^c_\w+$|^d_?(ff|inner|hid|in|out|emb|qkv?|kv|v)$|(^|_)inner(_|$)", lambda n, s: [s.channels]),
     (r"rank$", lambda n, s: [s.shape.dim]),
-    (r"patch", _offer_fixed_values(2, 1, (2, 2))),
+    (r"patch", offer_values(2, 1, (2, 2))),
     (
         r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$|^spa[ct]i\w*_?(dim|size|res\w*)?$",
         _make_image_sides,
@@ -216,7 +237,7 @@ MODULE_VALUES: ValueTable = (
     (r"resolution|(img|image|input|spatial)_size|grid", _make_image_sides),
     (r"window", _make_window_sizes),
     (r"block|chunk|bucket|tile", lambda n, s: [2, 4, 16, compute_part_length(s), s.shape.queries]),
-    (r"halo|overlap", _offer_fixed_values(1, 2)),
+    (r"halo|overlap", offer_values(1, 2)),
     (r"^num_\w*tokens(_\w+)?$|^num_(selected|routed|heavy)|top_?k|capacity|num_keep", _make_token_counts),
     (
         r"slots|quer(y|ies)$|latents?$|inds?$|seeds?$|prototypes",
@@ -224,29 +245,29 @@ MODULE_VALUES: ValueTable = (
     ),
     (r"frames$", lambda n, s: [compute_image_side(s), s.shape.queries, 2]),
     (r"seg(ment)?_|segment", lambda n, s: [compute_part_length(s), s.shape.queries]),
-    (r"temperature|^(temp|tau)$", _offer_fixed_values(1.0)),
-    (r"iter(s|ations?)?$", _offer_fixed_values(3)),
+    (r"temperature|^(temp|tau)$", offer_values(1.0)),
+    (r"iter(s|ations?)?$", offer_values(3)),
     (r"^chans?$|_chans?$", lambda n, s: [s.channels]),
-    (r"norm(_?(layer|fn|cls|class))?$", _offer_fixed_values(nn.LayerNorm, nn.Identity, False, None)),
+    (r"norm(_?(layer|fn|cls|class))?$", offer_values(nn.LayerNorm, nn.Identity, False, None)),
     (
         r"act(ivation)?(_?(layer|fn|func|function))?$|nonlinearity",
-        _offer_fixed_values(nn.GELU, nn.functional.gelu, "gelu"),
+        offer_values(nn.GELU, nn.functional.gelu, "gelu"),
     ),
     (r"^(feed_?forward|ffn?|mlp|net|block|layer|module)$", lambda n, s: [PassThroughLayer(), s.base]),
     (r"^(fn|f|func|function|inner|to_q|to_kv?|proj)$", lambda n, s: [s.base, PassThroughLayer()]),
-    (r"kernel(_?size)?$", _offer_fixed_values(3, 1)),
-    (r"stride|dilation|(sr|reduction|compress\w*)_?(ratio|factor)?$", _offer_fixed_values(1, 2)),
-    (r"padding", _offer_fixed_values(1, 0)),
-    (r"(ratio|mult|factor|expansion)$", _offer_fixed_values(2, 1.0)),
-    (r"alpha|slope|gamma|^beta$|init_val\w*$", _offer_fixed_values(0.2, 1)),
+    (r"kernel(_?size)?$", offer_values(3, 1)),
+    (r"stride|dilation|(sr|reduction|compress\w*)_?(ratio|factor)?$", offer_values(1, 2)),
+    (r"padding", offer_values(1, 0)),
+    (r"(ratio|mult|factor|expansion)$", offer_values(2, 1.0)),
+    (r"alpha|slope|gamma|^beta$|init_val\w*$", offer_values(0.2, 1)),
     (r"hiddens$|dims$", lambda n, s: [(s.channels, s.channels), s.channels]),
-    (r"vocab|num_embeddings|buckets|max_(rel|dist)\w*", _offer_fixed_values(8)),
-    (r"levels$", _offer_fixed_values(1, 2)),
-    (r"scales$|points|samples|hashes|rounds", _offer_fixed_values(2, 1, 4)),
+    (r"vocab|num_embeddings|buckets|max_(rel|dist)\w*", offer_values(8)),
+    (r"levels$", offer_values(1, 2)),
+    (r"scales$|points|samples|hashes|rounds", offer_values(2, 1, 4)),
     (r"^max_(batch|bs)\w*", lambda n, s: [s.shape.batch]),
     (
         r"^(use|is|has|with|enable|add|do|allow|learn\w*|return|share\w*)_|flash|bidirectional|concat|^(ln|layer_?norm)$",
-        _offer_fixed_values(False),
+        offer_values(False),
     ),
     (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [FakeModuleConfig(s)]),
     *CONSTRUCTOR_VALUES,
@@ -258,9 +279,9 @@ def find_annotation_values(hint: Any) -> ValueMaker | None:
     """The words of a ``Literal``, the members of an ``Enum``, or as many numbers as a tuple has; None for any other."""
     for part in _list_union_members(hint):
         if get_origin(part) is Literal:
-            return _offer_listed_values(list(get_args(part)))
+            return offer_values(*get_args(part))
         if inspect.isclass(part) and issubclass(part, Enum):
-            return _offer_listed_values(list(part))
+            return offer_values(*part)
         if get_origin(part) is tuple and len(entries := get_args(part)) > 1 and set(entries) <= {int, float}:
             return _offer_tuples(len(entries))
     return None
@@ -292,10 +313,6 @@ def _list_union_members(hint: Any) -> Iterator[Any]:
     yield hint
     if get_origin(hint) is not tuple:
         yield from get_args(hint)
-
-
-def _offer_listed_values(values: list[Any]) -> ValueMaker:
-    return lambda name, spec: list(values)
 
 
 def _offer_tuples(count: int) -> ValueMaker:

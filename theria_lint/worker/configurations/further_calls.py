@@ -23,12 +23,16 @@ from theria.probes.layouts import (
 from theria.probes.point import call, copy_strided, trial
 from theria.probes.rounding import relative_error
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.find_call.argument_values import is_number_by_convention, may_be_learned
-from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, BoundCall, compute_outputs
+from theria_lint.worker.find_call.argument_values import is_number_by_convention, may_be_learned, takes_one_length
+from theria_lint.worker.find_call.call_strategy import (
+    CONSTRUCTOR_PREFIX,
+    MAX_CANDIDATES,
+    BoundCall,
+    TrialSpec,
+    compute_outputs,
+)
+from theria_lint.worker.find_call.choose_arguments import QKV
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
-from theria_lint.worker.find_call.signatures import QKV
-from theria_lint.worker.find_call.trial_spec import CONSTRUCTOR_PREFIX, TrialSpec
-from theria_lint.worker.find_call.varlen import takes_one_length
 from theria_lint.worker.shims import shim_log
 
 _BUDGET = 2.0
@@ -216,8 +220,6 @@ MAX_OPTIONAL_TENSORS = 2
 
 _SHAPE_CHOICES = 3
 """In how many shapes each is tried."""
-
-"""Seconds after which no further one is tried."""
 
 
 def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from theria_lint.confirm.protocol import Flag
 from theria_lint.model import TargetKind
+from theria_lint.worker.configurations.code_questions import CodeQuestions, ConstantComparison
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
     CHUNK_NAMES,
@@ -28,17 +29,17 @@ from theria_lint.worker.find_call.argument_values import (
     FakeConfig,
     find_values_by_name,
 )
-from theria_lint.worker.find_call.code_questions import CodeQuestions, ConstantComparison
+from theria_lint.worker.find_call.call_strategy import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, GLOBAL, TrialSpec
+from theria_lint.worker.find_call.choose_arguments import MODULE_VALUES
 from theria_lint.worker.find_call.computation import are_alike, describe_computation
-from theria_lint.worker.find_call.constructor_values import MODULE_VALUES, read_constructor_parameters
-from theria_lint.worker.find_call.introspection import (
+from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.signatures import (
     parse_source,
     read_call_parameters,
+    read_constructor_parameters,
     read_parameters,
     read_type_hints,
 )
-from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.trial_spec import ATTRIBUTE, CONSTRUCTOR_PREFIX, ENTRY, GLOBAL, TrialSpec
 
 MAX_FLAGS = 8
 """How many are turned: each is measured like a target of its own."""
@@ -48,12 +49,6 @@ MAX_VALUES = 3
 
 _TRIED = 32
 """Of how many it is found out whether they change anything."""
-
-
-def read_flag(hints: Mapping[str, Any]) -> dict[str, Any]:
-    """What the linter wants to be turned, by its place."""
-    flag = hints.get("flag")
-    return {flag["place"]: ast.literal_eval(flag["literal"])} if flag else {}
 
 
 @contextmanager
