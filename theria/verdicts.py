@@ -77,6 +77,27 @@ class Reason:
         return {"code": str(self.code), "data": {name: _to_json(value) for name, value in self.data.items()}}
 
 
+class CodedError(Exception):
+    """An error that says why by a code with data; its text is these, for whoever quotes errors as they are.
+
+    ``about`` has words of which parameters are named that have to do with it, or what this machine lacks.
+    """
+
+    def __init__(self, code: str, about: str = "", **data: Any) -> None:
+        """Keeps the reason, of which ``data`` are the data."""
+        told = ", ".join(str(value) for value in data.values() if not isinstance(value, Reason))
+        super().__init__(f"{code}: {told}" if told else str(code))
+        self.reason = Reason(code, data)
+        self.about = about
+
+
+def find_coded_error(error: BaseException | None) -> CodedError | None:
+    """The coded error that one is, or that Triton's interpreter has wrapped in its own."""
+    while error is not None and type(error).__name__ == "InterpreterError":
+        error = error.__cause__
+    return error if isinstance(error, CodedError) else None
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, Reason):
         return value.to_json()

@@ -93,6 +93,16 @@ def quote_error(kind: str, message: str) -> str:
     return squeeze(f"{kind}: {message}" if message else kind)
 
 
+def attach(before: str, inner: Message | Reason, *notes: str, helps: Sequence[str] = (), by: str = ": ") -> Message:
+    """A message that gives another as its cause: in the head where there is room, else as its first note."""
+    if isinstance(inner, Reason):
+        inner = compose_ground(inner)
+    head = f"{before}{by}{inner.head}"
+    if len(head) <= LONGEST_HEAD:
+        return Message(head, (*inner.notes, *notes), (*inner.helps, *helps))
+    return Message(before, (inner.head, *inner.notes, *notes), (*inner.helps, *helps))
+
+
 def tell_error(kind: str, message: str, before: str = "") -> Message:
     """What was raised: behind ``before`` in the head where it fits, else in a note."""
     whole = quote_error(kind, message)
@@ -214,7 +224,7 @@ _MESSAGES: Mapping[Ground, Message | Callable[[Data], Message]] = {
     Ground.OUTPUT_OUTSIDE_GRAPH: Message(
         "the output is outside the graph: it does not require grad although every input does"
     ),
-    Ground.BACKWARD_NOT_RUNNABLE: lambda d: tell_error(d["kind"], d["message"], "its backward could not be run here"),
+    Ground.BACKWARD_NOT_RUNNABLE: lambda d: attach("its backward could not be run here", d["reason"]),
     Ground.FORWARD_NOT_FINITE: Message("its forward returns numbers that are not finite"),
     Ground.FORWARD_NOT_FINITE_NEARBY: Message(
         "its forward is not finite a short way from where it was probed", helps=(_OTHER_ARGUMENTS,)

@@ -11,9 +11,19 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from theria.verdicts import Ground, Reason
+from theria.verdicts import CodedError, Ground, Reason, find_coded_error
 
-__all__ = ["FIELDS", "Ground", "Reason", "ReasonCode", "holds_code", "iter_reasons", "iter_texts"]
+__all__ = [
+    "FIELDS",
+    "CodedError",
+    "Ground",
+    "Reason",
+    "ReasonCode",
+    "find_coded_error",
+    "holds_code",
+    "iter_reasons",
+    "iter_texts",
+]
 
 
 class ReasonCode(StrEnum):
@@ -104,6 +114,20 @@ class ReasonCode(StrEnum):
     SEQUENCES_MIXED = "sequences_mixed"
     INPUTS_IGNORED = "inputs_ignored"
     POSITIONS_APART = "positions_apart"
+    NO_OUTPUT = "no_output"
+    NOTHING_IN_GRAPH = "nothing_in_graph"
+    NOTHING_TO_DIFFERENTIATE = "nothing_to_differentiate"
+    NO_TENSOR_BY_POSITION = "no_tensor_by_position"
+    NO_TENSOR_PARAMETER = "no_tensor_parameter"
+    NO_QKV_PARAMETERS = "no_qkv_parameters"
+    NO_TENSOR_FROM_CALLER = "no_tensor_from_caller"
+    NOT_A_FUNCTION = "not_a_function"
+    EXITS_WITH = "exits_with"
+    NO_SUCH_ENTRY = "no_such_entry"
+    FORWARD_CHANGES = "forward_changes"
+    TRITON_GAP = "triton_gap"
+    ASSEMBLY_UNKNOWN = "assembly_unknown"
+    OUTSIDE_TENSORS = "outside_tensors"
 
     # A measurement was made, and this is said of it.
     ARGUMENTS_MISFIT = "arguments_misfit"
@@ -136,6 +160,61 @@ class ReasonCode(StrEnum):
     NOT_RECORDED = "not_recorded"
     STALE_CALL = "stale_call"
     LOST_ARGUMENT = "lost_argument"
+
+    # An argument of a call could not be kept, or cannot be made again.
+    TOO_DEEP = "too_deep"
+    LAYOUT_NOT_KEPT = "layout_not_kept"
+    NUMBERS_NOT_FINITE = "numbers_not_finite"
+    TENSOR_TOO_LARGE = "tensor_too_large"
+    OBJECT_NOT_KEPT = "object_not_kept"
+    LOCAL_NAME = "local_name"
+    BUILT_UNSEEN = "built_unseen"
+    CALLS_UNSEEN = "calls_unseen"
+    NOT_OF_KIND = "not_of_kind"
+    NO_SUCH_NAME = "no_such_name"
+    TENSORS_UNREADABLE = "tensors_unreadable"
+    NO_TENSOR_GIVEN = "no_tensor_given"
+
+    # What stands in for what the machine lacks.
+    CUDA_ANSWERS = "cuda_answers"
+    ANSWERS_AS_GPU = "answers_as_gpu"
+    TENSORS_ON_CPU = "tensors_on_cpu"
+    OPERATOR_ON_CPU = "operator_on_cpu"
+    NO_CODEGEN = "no_codegen"
+    NO_PROGRAMS = "no_programs"
+    TRITON_DRIVER = "triton_driver"
+    BLOCK_POINTERS = "block_pointers"
+    BFLOAT16_ARITHMETIC = "bfloat16_arithmetic"
+    NUMPY_LIBRARY = "numpy_library"
+    NUMPY_ASSEMBLY = "numpy_assembly"
+    FIRST_AUTOTUNED = "first_autotuned"
+    FULL_PRECISION = "full_precision"
+
+    # An answer of a process is none.
+    ANSWER_NOT_JSON = "answer_not_json"
+    ANSWER_TOO_DEEP = "answer_too_deep"
+    ANSWER_TOO_LONG = "answer_too_long"
+    ANSWER_WITHOUT = "answer_without"
+    ANSWER_OF_KIND = "answer_of_kind"
+    ANSWER_UNKNOWN_WORD = "answer_unknown_word"
+    ANSWER_UNASKED = "answer_unasked"
+    ANSWER_BEYOND_FILE = "answer_beyond_file"
+    ANSWER_BAD_REASON = "answer_bad_reason"
+
+    # What a file writes is too much.
+    FOLDERS_TOO_DEEP = "folders_too_deep"
+    TOO_MANY_FILES = "too_many_files"
+    TOO_MUCH_DISK = "too_much_disk"
+    FOLDERS_CLOSED = "folders_closed"
+
+    # A protection does not hold, or not wholly.
+    SYSTEM_REFUSES = "system_refuses"
+    PRIVILEGES_KEPT = "privileges_kept"
+    PROCESSES_NOT_ASKED = "processes_not_asked"
+    OLD_LANDLOCK = "old_landlock"
+    NO_NAMESPACES = "no_namespaces"
+    FOLDERS_WATCHED = "folders_watched"
+    NOT_TRIED = "not_tried"
 
     # Notes about the whole run.
     NO_FILES = "no_files"
@@ -192,6 +271,9 @@ class Field(StrEnum):
     CHANGES = "list of blocks (block, before, after)"
 
 
+_KIND = {"kind": Field.TEXT}
+_NAME = {"name": Field.TEXT}
+_MOST = {"most": Field.NUMBER}
 _ERROR = {"kind": Field.TEXT, "message": Field.TEXT}
 _EXIT = {"signal": Field.OPTIONAL_TEXT, "exit_code": Field.OPTIONAL_NUMBER}
 _WHY = {"reason": Field.REASON}
@@ -238,7 +320,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     },
     Ground.NEVER_DIFFERENTIABLE: {"message": Field.TEXT},
     Ground.INPUT_UNUSED: {"inputs": Field.TEXTS, "norm": Field.OPTIONAL_NUMBER},
-    Ground.BACKWARD_NOT_RUNNABLE: _ERROR,
+    Ground.BACKWARD_NOT_RUNNABLE: _WHY,
     Ground.ORACLE_DOUBTFUL: {"judged": Field.TEXTS},
     Ground.RAISED: _ERROR,
     Ground.OTHER_CONFIGURATION: {"configuration": Field.TEXT, "verdict": Field.TEXT},
@@ -251,10 +333,10 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.INTERPRETER_FAILS: {**_INTERPRETER, "message": Field.TEXT},
     ReasonCode.INTERPRETER_UNFIT: {**_INTERPRETER, **_WHY},
     ReasonCode.TORCH_NOT_IMPORTED: _ERROR,
-    ReasonCode.NO_SENSE: {"problem": Field.TEXT},
+    ReasonCode.NO_SENSE: _WHY,
     ReasonCode.NOT_REWRITTEN: _ERROR,
-    ReasonCode.NONSENSE_ANSWER: {"problem": Field.TEXT},
-    ReasonCode.WRITES_TOO_MUCH: {"excess": Field.TEXT},
+    ReasonCode.NONSENSE_ANSWER: _WHY,
+    ReasonCode.WRITES_TOO_MUCH: _WHY,
     ReasonCode.IMPORT_TOO_SLOW: {"seconds": Field.NUMBER},
     ReasonCode.IMPORT_RAISES: _ERROR,
     ReasonCode.IMPORT_ENDS_PROCESS: _EXIT,
@@ -303,8 +385,37 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.CALLED_AS_SHOWN: {"callers": Field.TEXTS, "smaller": Field.TEXTS},
     ReasonCode.CALLS_UNUSED: {"reason": Field.REASON},
     ReasonCode.STALE_CALL: {"caller": Field.TEXT, "message": Field.TEXT},
-    ReasonCode.LOST_ARGUMENT: {"message": Field.TEXT},
-    ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.TEXTS},
+    ReasonCode.LOST_ARGUMENT: _WHY,
+    ReasonCode.NO_OUTPUT: _KIND,
+    ReasonCode.NOT_A_FUNCTION: _KIND,
+    ReasonCode.EXITS_WITH: {"exit_code": Field.TEXT},
+    ReasonCode.NO_SUCH_ENTRY: _NAME,
+    ReasonCode.TRITON_GAP: _NAME,
+    ReasonCode.ASSEMBLY_UNKNOWN: {"assembly": Field.TEXT},
+    ReasonCode.OUTSIDE_TENSORS: {"access": Field.TEXT},
+    ReasonCode.LAYOUT_NOT_KEPT: {"layout": Field.TEXT, **_DTYPE},
+    ReasonCode.TENSOR_TOO_LARGE: {"numbers": Field.NUMBER},
+    ReasonCode.OBJECT_NOT_KEPT: _KIND,
+    ReasonCode.LOCAL_NAME: {**_KIND, **_NAME},
+    ReasonCode.BUILT_UNSEEN: _KIND,
+    ReasonCode.CALLS_UNSEEN: _KIND,
+    ReasonCode.NOT_OF_KIND: {**_NAME, **_KIND},
+    ReasonCode.NO_SUCH_NAME: {**_KIND, **_NAME},
+    ReasonCode.TENSORS_UNREADABLE: _KIND,
+    ReasonCode.SHIMS_USED: {"place": Field.TEXT, "shims": Field.REASONS},
+    ReasonCode.ANSWERS_AS_GPU: {"query": Field.TEXT},
+    ReasonCode.NO_CODEGEN: {"backend": Field.TEXT},
+    ReasonCode.ANSWER_TOO_LONG: {**_KIND, "most": Field.NUMBER},
+    ReasonCode.ANSWER_WITHOUT: {"names": Field.TEXTS},
+    ReasonCode.ANSWER_OF_KIND: {**_KIND, "wanted": Field.TEXT},
+    ReasonCode.ANSWER_UNKNOWN_WORD: {"known": Field.TEXTS},
+    ReasonCode.ANSWER_UNASKED: _KIND,
+    ReasonCode.FOLDERS_TOO_DEEP: _MOST,
+    ReasonCode.TOO_MANY_FILES: _MOST,
+    ReasonCode.TOO_MUCH_DISK: {"mib": Field.NUMBER},
+    ReasonCode.SYSTEM_REFUSES: _SAID,
+    ReasonCode.PROCESSES_NOT_ASKED: _SAID,
+    ReasonCode.FOLDERS_WATCHED: {"mib": Field.NUMBER, "files": Field.NUMBER},
     ReasonCode.GPU_QUERIES: {"queries": Field.TEXTS},
     ReasonCode.EXCLUDED: _FILE,
     ReasonCode.TRUST_GIVEN: {**_INTERPRETER, "root": Field.TEXT},

@@ -78,7 +78,7 @@ class LintReport:
     ignored: int = 0
     baselined: int = 0
     accepted: frozenset[tuple[str, str]] = frozenset()
-    protections: Mapping[str, str | None] = field(default_factory=dict)
+    protections: Mapping[str, Reason | None] = field(default_factory=dict)
     sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
     interrupted: bool = False
     linted: tuple[str, ...] = ()

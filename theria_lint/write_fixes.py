@@ -15,6 +15,21 @@ from functools import cache
 from shlex import quote
 
 from theria_lint.errors import ReadError, UserError
+from theria_lint.report.command_messages import (
+    CHANGED_SINCE,
+    NO_REWRITE,
+    NOT_READ_AGAIN,
+    NOT_VALID,
+    refuse_protected,
+    refuse_second_backup,
+    refuse_silenced,
+    refuse_uncommitted,
+    refuse_unnamed,
+    refuse_unreadable,
+    say_left_alone,
+    say_rewrite_left_out,
+    say_rewritten,
+)
 from theria_lint.report.patch import (
     LineEdit,
     apply_edits,
@@ -53,14 +68,14 @@ def write_fixes(report: LintReport, paths: Sequence[str], backup: bool, tell: Ca
         try:
             refusal = _write_file(path, report, accepted, backup)
         except (ReadError, UserError) as error:
-            refusal = str(error).removesuffix(".") if isinstance(error, UserError) else "it can no longer be read"
+            refusal = str(error).removesuffix(".") if isinstance(error, UserError) else NOT_READ_AGAIN
         if refusal:
-            tell(f"{path} is left alone: {refusal}.")
+            tell(say_left_alone(path, refusal))
         else:
             written += 1
-            tell(f"{path} is rewritten; {_tell_undo(path, backup)} takes it back.")
+            tell(say_rewritten(path, _tell_undo(path, backup)))
     if not accepted and not left_out:
-        tell("No rewrite was verified; nothing is written.")
+        tell(NO_REWRITE)
     return written
 
 
@@ -86,7 +101,7 @@ def _choose_edits(report: LintReport, find_refusal: Callable[[str], str | None])
         )
         refusal = find_conflict(new, accepted) or _find_silenced(new, report) or next(filter(None, refusals), None)
         if refusal:
-            said.append(f"The rewrite that makes {rewrite.symbol} safe is not written: {refusal}.")
+            said.append(say_rewrite_left_out(rewrite.symbol, refusal))
         else:
             accepted |= wanted
     return accepted, said
@@ -97,28 +112,28 @@ def _find_silenced(new: Collection[LineEdit], report: LintReport) -> str | None:
     for finding in report.silenced:
         path, span = finding.suspect.path, finding.suspect.span
         if any(edit.path == path and edit.line <= span.end_line and span.line < edit.end_line for edit in new):
-            return f"it changes line {span.line} of {path} too, where {finding.suspect.rule} is left out of the report"
+            return refuse_silenced(span.line, path, finding.suspect.rule)
     return None
 
 
 def _find_refusal(path: str, report: LintReport, paths: Sequence[str], backup: bool) -> str | None:
     """Why a file is not to be written; None if it may be."""
     if path not in report.linted or not any(_is_named(path, named) for named in paths):
-        return f"{path} is not in what was named, left out, or behind a link; name that file itself"
+        return refuse_unnamed(path)
     if refusal := find_change(path, report):
         return refusal
     try:
         if not os.stat(path).st_mode & 0o222:
-            return f"{path} is write-protected"
+            return refuse_protected(path)
         if backup:
             kept = path + BACKUP_SUFFIX
-            return f"{kept} is there already; move it away" if os.path.lexists(kept) else None
+            return refuse_second_backup(kept) if os.path.lexists(kept) else None
         if not _is_in_git(path, read_bytes(path)):
-            return f"git's last commit has no copy of {path} as it is; commit it, or keep one beside it with --backup"
+            return refuse_uncommitted(path)
     except OSError as error:
-        return f"{path}: {error.strerror or error}"
+        return refuse_unreadable(path, error.strerror or str(error))
     except ReadError:
-        return f"{path} can no longer be read"
+        return refuse_unreadable(path)
     return None
 
 
@@ -165,10 +180,10 @@ def _write_file(path: str, report: LintReport, accepted: set[LineEdit], backup: 
     """Write the edits to a file; returns why they are not written. Raises UserError."""
     before = read_bytes(path)
     if decode_source(before) != report.sources[path, None]:
-        return "it has changed since it was read"
+        return CHANGED_SINCE
     after = b"".join(apply_edits(path, before, accepted))
     if not is_valid_python(decode_source(after)):
-        return "the rewrites together are no valid Python; --diff shows them one by one"
+        return NOT_VALID
     if backup:
         _keep_backup(path, before)
     write_bytes(path, after)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from theria.verdicts import Reason
+from theria_lint.confirm.protocol import Configuration, label_configuration
 from theria_lint.reasons import FIELDS, Field, ReasonCode
+from theria_lint.report.configuration_words import describe_configuration
 from theria_lint.report.sentences import say
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
@@ -33,6 +35,26 @@ def test_the_page_explains_every_code_and_its_fields() -> None:
     told = {code: dict(re.findall(r"`(\w+)` \(([^`]+)\)(?:,|$)", data.strip())) for code, _, data in rows}
     assert len(rows) == len(told)
     assert told == {code: {name: str(kind) for name, kind in kinds.items()} for code, kinds in FIELDS.items()}
+
+
+def test_the_page_explains_every_configuration() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("\n## Configurations\n")[1]
+    assert re.findall(r"^\| `(\w+)` \| [^|]+ \|$", section, re.MULTILINE) == list(Configuration)
+
+
+@pytest.mark.parametrize("code", set(Configuration) - {Configuration.LEARNED})
+def test_every_configuration_has_words(code: Configuration) -> None:
+    for label in (str(code), label_configuration(code, 3), label_configuration(code, "mask", "bias")):
+        words = describe_configuration(label)
+        assert "_" not in words
+        assert "{" not in words
+        learned = f"{label} + {label_configuration(Configuration.LEARNED, 'g', 'beta')}"
+        assert describe_configuration(learned) == f"{words}, with its g, beta as inputs"
+
+
+def test_a_configuration_is_told_in_words() -> None:
+    reason = Reason(ReasonCode.SEEN_ON, {"configuration": label_configuration(Configuration.HEADS, 8)})
+    assert say(reason) == "seen on 8 heads"
 
 
 @pytest.mark.parametrize("code", FIELDS)

@@ -213,7 +213,7 @@ def test_what_cannot_be_kept_says_why(tmp_path: Path) -> None:
     )
     done = record(tmp_path, sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
-    assert "a call of attend in shop/kernels.py is not kept: an object of lock" in done.stderr
+    assert "a call of attend in shop/kernels.py is not kept: lock is no type whose objects can be kept" in done.stderr
 
 
 @pytest.mark.parametrize("processes", [(), ("-n", "2")])

@@ -21,7 +21,7 @@ from tests.support.lint_case import UNSAFE, Lint
 from tests.support.sample_report import REPORT
 from theria_lint.config import FORMATS
 from theria_lint.model import STATES, Rewrite
-from theria_lint.reasons import Reason
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report import ReportView, render
 from theria_lint.report.items import list_items
 from theria_lint.report.patch import make_patch
@@ -74,7 +74,15 @@ def with_rewrite(report: LintReport) -> LintReport:
     return replace(report, findings=(replace(first, rewrite=rewrite), *report.findings[1:]))
 
 
-WHOLE = with_rewrite(replace(REPORT, protections={"files": None, "network": "this kernel is too old"}))
+WHOLE = with_rewrite(
+    replace(
+        REPORT,
+        protections={
+            "files": None,
+            "network": Reason(ReasonCode.SYSTEM_REFUSES, {"message": "this kernel is too old"}),
+        },
+    )
+)
 ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 COLOUR = re.compile(r"\033\[(?:1|3[1-6]|1;3[1-6]|0)m")
 

@@ -229,7 +229,9 @@ def test_what_is_so_with_a_suspect_and_without_it_stands_in_two_columns() -> Non
 
 
 def test_the_page_ends_with_clean_files_and_protections_and_opens_what_is_undecided() -> None:
-    report = replace(REPORT, linted=("clean.py", "kernels/b.py"), protections={"files": None, "calls": "none here"})
+    report = replace(
+        REPORT, linted=("clean.py", "kernels/b.py"), protections={"files": None, "calls": Reason(ReasonCode.NOT_TRIED)}
+    )
     shown = page_of(report)
     assert shown.index('id="sources"') < shown.index('id="clean"') < shown.index('id="protections"')
     assert re.search(r'<section[^>]*id="clean".*?<span class="path">clean\.py</span>', shown, re.DOTALL)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import linux, tempdir
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders have other descriptors there")
@@ -98,7 +99,7 @@ def test_what_is_within_the_limits_is_no_excess(tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", [tempdir.DEPTH + 1, 3000])
 def test_depth_is_an_excess(tmp_path: Path, depth: int) -> None:
     nest(tmp_path, depth, "d" * 100)
-    assert tempdir.find_excess(str(tmp_path)) == "more than 64 folders into each other"
+    assert tempdir.find_excess(str(tmp_path)) == Reason(ReasonCode.FOLDERS_TOO_DEEP, {"most": 64})
     tempdir.remove_folder(str(tmp_path))
 
 
@@ -106,19 +107,19 @@ def test_number_is_an_excess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempdir, "ENTRIES", 10)
     for number in range(11):
         (tmp_path / str(number)).mkdir()
-    assert tempdir.find_excess(str(tmp_path)) == "more than 10 files"
+    assert tempdir.find_excess(str(tmp_path)) == Reason(ReasonCode.TOO_MANY_FILES, {"most": 10})
 
 
 def test_size_is_an_excess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempdir, "SIZE", 1 << 20)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "file").write_bytes(b"x" * (2 << 20))
-    assert tempdir.find_excess(str(tmp_path)) == "more than 1 MiB to the disk"
+    assert tempdir.find_excess(str(tmp_path)) == Reason(ReasonCode.TOO_MUCH_DISK, {"mib": 1})
 
 
 def test_what_cannot_be_read_is_an_excess(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir(0)
-    assert as_user(lambda: tempdir.find_excess(".") == "folders that may not be read", tmp_path)
+    assert as_user(lambda: tempdir.find_excess(".") == Reason(ReasonCode.FOLDERS_CLOSED), tmp_path)
 
 
 def test_a_removed_file_that_is_held_open_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

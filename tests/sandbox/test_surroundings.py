@@ -14,6 +14,7 @@ from tests.support.confirming import confirm_files, target_of
 from theria.verdicts import Verdict
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.confirm.protocol import Job, TargetRequest
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.sentences import say
 from theria_lint.sandbox import environment, seccomp
 from theria_lint.worker import job as job_module
@@ -155,7 +156,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
 def test_the_surroundings_are_as_the_page_says(found: Confirmation, symbol: str) -> None:
     refusal = found.protections.get(NEEDED.get(symbol, ""))
     if refusal is not None:
-        pytest.skip(f"this machine does not give it: {refusal}")
+        pytest.skip(f"this machine does not give it: {say(refusal)}")
     target = target_of(found, symbol)
     assert target.verdict is Verdict.SAFE, say(target.reason)
 
@@ -220,9 +221,11 @@ def test_verbose_prints_the_protections() -> None:
     from theria_lint.report import ReportView, render
     from theria_lint.result import Environment, LintReport
 
-    report = LintReport(Environment(), 1, (), (), (), protections={"files": None, "disk": "no mount"})
+    report = LintReport(Environment(), 1, (), (), (), protections={"files": None, "disk": Reason(ReasonCode.NOT_TRIED)})
     assert "Protections that held: files.\n" in render(report, "text", ReportView(verbose=True))
-    assert "Protections that this machine did not give: disk (no mount).\n" in render(report, "text", ReportView())
+    assert "Protections that this machine did not give: disk (they could not be tried).\n" in render(
+        report, "text", ReportView()
+    )
 
 
 def test_times_are_those_of_the_page() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.support.sample_report import EMPTY, KERNEL, REPORT, told
 from theria_lint.model import Rewrite
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import LintReport
 
 EVIL = "</script></style></title><img src=x onerror=\"document.title='owned'\">&lt;'\"\x00\x1b\u202e\ud800`"
@@ -17,7 +18,7 @@ REWRITTEN = replace(
         replace(REPORT.findings[0], rewrite=Rewrite("Attention", ((PATH, KERNEL.replace(".detach()", "", 1)),))),
         *REPORT.findings[1:],
     ),
-    protections={"namespaces": None, "files": "this kernel has no Landlock"},
+    protections={"namespaces": None, "files": Reason(ReasonCode.OLD_LANDLOCK)},
 )
 
 
@@ -52,7 +53,7 @@ def hostile() -> LintReport:
     source = f"{KERNEL}{EVIL}\n"
     return replace(
         REPORT, findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),
-        notes=(told(EVIL),), protections={EVIL: EVIL}, sources={(EVIL, None): source, (EVIL, 4): source},
+        notes=(told(EVIL),), protections={EVIL: told(EVIL)}, sources={(EVIL, None): source, (EVIL, 4): source},
         environment=replace(REPORT.environment, python=EVIL, torch=EVIL, device=EVIL),
     )  # fmt: skip
 

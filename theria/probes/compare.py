@@ -181,8 +181,7 @@ def _unable(primary: Derivatives) -> Judgement | None:
         Verdict.INCONCLUSIVE,
         Status.HARD_FAIL_OTHER,
         Ground.BACKWARD_NOT_RUNNABLE,
-        kind=failure.kind,
-        message=failure.message,
+        reason=failure.explain(),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from theria.probes.point import Function, Point, call, isolated
-from theria.verdicts import COTANGENT
+from theria.verdicts import COTANGENT, Ground, Reason, find_coded_error
 
 
 class Route(NamedTuple):
@@ -53,11 +53,22 @@ def frozen_routes(names: Iterable[str]) -> tuple[Route, ...]:
 
 
 class Failure(NamedTuple):
-    """An exception that a differentiation raised: at which order, of what type, saying what."""
+    """An exception that a differentiation raised: at which order, of what type, saying what; its ``reason``."""
 
     order: int
     kind: str
     message: str
+    reason: Reason | None = None
+
+    @classmethod
+    def from_error(cls, order: int, error: BaseException) -> Failure:
+        """What is to be known of an exception."""
+        coded = find_coded_error(error)
+        return cls(order, type(error).__name__, first_line(error), coded.reason if coded else None)
+
+    def explain(self) -> Reason:
+        """The reason that it gives itself, or that it was raised."""
+        return self.reason or Reason(Ground.RAISED, {"kind": self.kind, "message": self.message})
 
 
 @dataclass
@@ -100,7 +111,7 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
                 for name, row in _second(scalar, variables, route).items():
                     result.rows[source, name] = row
     except Exception as error:
-        result.failure = Failure(order, type(error).__name__, first_line(error))
+        result.failure = Failure.from_error(order, error)
     finally:
         for leaf in (*leaves.values(), cotangent):
             leaf.grad = None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from theria_lint.calls.call_file import LINTED_PREFIX
 from theria_lint.calls.constructions import Built
+from theria_lint.reasons import CodedError, Reason, ReasonCode
 
 SMALL = 64
 """Floating-point tensors of up to so many numbers are kept as they are; of larger ones, their statistics."""
@@ -40,8 +41,8 @@ SCRIPT = "__main__"
 """The module that a script is; a process that it starts gives it another name."""
 
 
-class LostArgumentError(ValueError):
-    """An argument could not be kept, or cannot be made again; the message says why."""
+class LostArgumentError(CodedError, ValueError):
+    """An argument could not be kept, or cannot be made again; the reason says why."""
 
 
 Tree = dict[str, Any]
@@ -53,7 +54,7 @@ class TreeWriter:
     def __init__(self, find_constructor: Callable[[nn.Module], Built | None], path: str) -> None:
         """``find_constructor`` tells what a module was built with; ``path`` is the real path of the target's file."""
         self.tensors: dict[str, Tensor] = {}
-        self.lost: list[str] = []
+        self.lost: list[Reason] = []
         self._find_constructor = find_constructor
         self._path = path
 
@@ -67,12 +68,16 @@ class TreeWriter:
     def write(self, value: Any, depth: int = 0) -> Tree:
         """The tree of a value."""
         if depth > _DEEPEST:
-            return self._lose("it is nested too deeply")
+            return self._lose(ReasonCode.TOO_DEEP)
         if value is None or isinstance(value, bool | str):
             return {"value": value}
         if isinstance(value, enum.Enum):
             name = self._name(type(value))
-            return {"member": f"{name}.{value.name}"} if name else self._lose(f"a local {type(value).__name__}")
+            return (
+                {"member": f"{name}.{value.name}"}
+                if name
+                else self._lose(ReasonCode.LOCAL_NAME, kind="object", name=type(value).__name__)
+            )
         if isinstance(value, int | float):
             return {"value": value} if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, Tensor):
@@ -89,16 +94,16 @@ class TreeWriter:
             return {"dict": self._write_pairs(value, depth)}
         return self._write_object(value, depth)
 
-    def _lose(self, why: str) -> Tree:
-        self.lost.append(why)
-        return {"lost": why}
+    def _lose(self, code: ReasonCode, **data: Any) -> Tree:
+        self.lost.append(Reason(code, data))
+        return {"lost": str(code)}
 
     def _write_pairs(self, table: Mapping[Any, Any], depth: int) -> list[list[Tree]]:
         return [[self.write(key, depth + 1), self.write(value, depth + 1)] for key, value in table.items()]
 
     def _write_tensor(self, tensor: Tensor) -> Tree:
         if tensor.layout is not torch.strided or tensor.is_quantized:
-            return self._lose(f"a tensor of layout {tensor.layout} and {tensor.dtype} is not kept")
+            return self._lose(ReasonCode.LAYOUT_NOT_KEPT, layout=str(tensor.layout), dtype=str(tensor.dtype))
         told: Tree = {
             "shape": list(tensor.shape),
             "stride": list(tensor.stride()),
@@ -111,12 +116,12 @@ class TreeWriter:
             numbers = torch.view_as_real(plain.to(torch.complex64)) if tensor.is_complex() else plain.float()
             if tensor.numel() > SMALL and not _is_mask(numbers):
                 if not bool(numbers.isfinite().all()):
-                    return self._lose("a tensor has numbers that are not finite")
+                    return self._lose(ReasonCode.NUMBERS_NOT_FINITE)
                 found = (numbers.mean(), numbers.std(), numbers.min(), numbers.max())
                 return {"tensor": told | dict(zip(("mean", "std", "low", "high"), map(float, found), strict=True))}
         base = _drop_repetition(plain)
         if base.numel() * base.element_size() > MOST_BYTES:
-            return self._lose(f"a tensor of {tensor.numel()} numbers is too large to be kept whole")
+            return self._lose(ReasonCode.TENSOR_TOO_LARGE, numbers=tensor.numel())
         name = f"t{len(self.tensors)}"
         self.tensors[name] = base.cpu().contiguous().clone()
         return {"tensor": told | {"kept": name}}
@@ -126,23 +131,27 @@ class TreeWriter:
             built = self._find_constructor(value)
             name = self._name(type(value))
             if built is None or name is None:
-                return self._lose(f"nobody saw how a {type(value).__name__} was built")
+                return self._lose(ReasonCode.BUILT_UNSEEN, kind=type(value).__name__)
             given = self.write_arguments(built.args, built.kwargs)
             return {"module": {"class": name, "training": value.training, **given}}
         if isinstance(value, FunctionType | BuiltinFunctionType):
             name = self._name(value)
-            return {"function": name} if name else self._lose(f"a local function, {value.__qualname__}")
+            return (
+                {"function": name}
+                if name
+                else self._lose(ReasonCode.LOCAL_NAME, kind="function", name=value.__qualname__)
+            )
         if isinstance(value, type):
             name = self._name(value)
-            return {"class": name} if name else self._lose(f"a local class, {value.__qualname__}")
+            return {"class": name} if name else self._lose(ReasonCode.LOCAL_NAME, kind="class", name=value.__qualname__)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             name = self._name(type(value))
             if name is None:
-                return self._lose(f"a local {type(value).__name__}")
+                return self._lose(ReasonCode.LOCAL_NAME, kind="object", name=type(value).__name__)
             return {"record": {"class": name, "parts": [self.write(part, depth + 1) for part in value]}}
         state, name = _read_state(value), self._name(type(value))
         if state is None or name is None:
-            return self._lose(f"an object of {type(value).__name__}")
+            return self._lose(ReasonCode.OBJECT_NOT_KEPT, kind=type(value).__name__)
         return {"object": {"class": name, "state": self._write_pairs(state, depth)}}
 
     def _name(self, held: Any) -> str | None:
@@ -276,19 +285,19 @@ class TreeReader:
                 return self._read_type(held)
             case "member":
                 return self._read_member(held)
-        raise LostArgumentError(f"{name}: {held}")
+        raise LostArgumentError(ReasonCode.OBJECT_NOT_KEPT, kind=name)
 
     @staticmethod
     def _read_dtype(name: str) -> torch.dtype:
         found = getattr(torch, name, None)
         if not isinstance(found, torch.dtype):
-            raise LostArgumentError(f"there is no dtype {name}")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="dtype", name=name)
         return found
 
     def _read_object(self, held: Tree, name: str) -> Any:
         cls = self._read_class(held["class"])
         if issubclass(cls, nn.Module):
-            raise LostArgumentError(f"{held['class']} is a module")
+            raise LostArgumentError(ReasonCode.NOT_OF_KIND, name=held["class"], kind="object")
         made = object.__new__(cls)
         state = {self.read(key, name): self.read(part, f"{name}.{_label(key)}") for key, part in held["state"]}
         for key, value in state.items():
@@ -299,7 +308,7 @@ class TreeReader:
         cls = self._read_class(held["class"])
         fields = getattr(cls, "_fields", None)
         if not issubclass(cls, tuple) or fields is None or len(fields) != len(held["parts"]):
-            raise LostArgumentError(f"{held['class']} is no named tuple of {len(held['parts'])}")
+            raise LostArgumentError(ReasonCode.NOT_OF_KIND, name=held["class"], kind="record")
         pairs = zip(fields, held["parts"], strict=True)
         return tuple.__new__(cls, (self.read(part, f"{name}.{field}") for field, part in pairs))
 
@@ -307,7 +316,7 @@ class TreeReader:
         if name not in self.modules:
             cls = self._read_class(held["class"])
             if not issubclass(cls, nn.Module):
-                raise LostArgumentError(f"{held['class']} is no module")
+                raise LostArgumentError(ReasonCode.NOT_OF_KIND, name=held["class"], kind="module")
             args, kwargs = self.read_arguments(held, f"{name}.")
             self.modules[name] = cls(*args, **kwargs).train(bool(held.get("training", True)))
         return self.modules[name]
@@ -315,14 +324,14 @@ class TreeReader:
     def _read_class(self, name: str) -> type:
         found = _find(name, self._home)
         if not isinstance(found, type):
-            raise LostArgumentError(f"there is no class {name}")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="class", name=name)
         return found
 
     def _read_type(self, name: str) -> type:
         """A class that is handed over: whoever is given it builds something of it."""
         found = self._read_class(name)
         if not issubclass(found, nn.Module) and not self._is_known(found):
-            raise LostArgumentError(f"there is no class {name} in its package or torch")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="class", name=name)
         return found
 
     def _is_known(self, found: Any) -> bool:
@@ -333,13 +342,13 @@ class TreeReader:
     def _read_function(self, name: str) -> Any:
         found = _find(name, self._home)
         if not callable(found) or isinstance(found, type) or not self._is_known(found):
-            raise LostArgumentError(f"there is no function {name} in its package or torch")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="function", name=name)
         return found
 
     def _read_member(self, name: str) -> Any:
         found = _find(name, self._home)
         if not isinstance(found, enum.Enum):
-            raise LostArgumentError(f"there is no {name}")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="member", name=name)
         return found
 
 

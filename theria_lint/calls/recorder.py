@@ -18,6 +18,7 @@ from typing import Any
 
 from theria_lint.calls.constructions import Built, find_constructor, keep_constructor, watch_modules
 from theria_lint.calls.marked_sources import FACTORY, watch_sources
+from theria_lint.reasons import Ground, Reason, ReasonCode
 
 _MOST_CALLS = 4
 Wrap = Callable[[Any], Any]
@@ -101,7 +102,7 @@ class CallRecorder:
         try:
             held.__class__ = watched
         except TypeError:  # its class has slots, or none of Python's
-            self._write_loss(path, symbol, f"calls of a {cls.__name__} cannot be watched")
+            self._write_loss(path, symbol, Reason(ReasonCode.CALLS_UNSEEN, {"kind": cls.__name__}))
         return held
 
     def _watch_class(self, cls: type, path: str, symbol: str, kind: str) -> type:
@@ -166,7 +167,7 @@ class CallRecorder:
                 else:
                     self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(key)}", document, tensors)
         except Exception as error:
-            self._write_loss(path, symbol, f"{type(error).__name__}: {error}")
+            self._write_loss(path, symbol, Reason(Ground.RAISED, {"kind": type(error).__name__, "message": str(error)}))
         finally:
             self._busy.on = False
 
@@ -179,7 +180,7 @@ class CallRecorder:
         kwargs: dict[str, Any],
         instance: Any,
         built: Built | None,
-    ) -> tuple[dict[str, Any], dict[str, Any], str]:
+    ) -> tuple[dict[str, Any], dict[str, Any], Reason | None]:
         """What is to be kept of a call, the tensors that are kept whole, and why it cannot be, if it cannot."""
         from theria_lint.calls.call_tree import TreeWriter
 
@@ -194,7 +195,7 @@ class CallRecorder:
             **writer.write_arguments(args, kwargs),
         }
         if instance is not None and built is None:
-            return document, {}, "nobody saw how it was built"
+            return document, {}, Reason(ReasonCode.BUILT_UNSEEN, {"kind": type(instance).__name__})
         if built is not None:
             given = writer.write_arguments(built.args, built.kwargs)
             if built.factory:
@@ -202,7 +203,7 @@ class CallRecorder:
             else:
                 document["constructor"] = given
                 document["training"] = bool(getattr(instance, "training", True))
-        return document, writer.tensors, writer.lost[0] if writer.lost else ""
+        return document, writer.tensors, writer.lost[0] if writer.lost else None
 
     def keep(self, name: str, document: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Write a call into the spool."""
@@ -213,9 +214,9 @@ class CallRecorder:
             save_file(tensors, stem + ".safetensors")
         _write_whole(stem + ".json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
-    def _write_loss(self, path: str, symbol: str, why: str) -> None:
-        told = {"path": self._names[path], "symbol": symbol, "lost": why}
-        stem = os.path.join(self._spool, f"{_digest(f'{path}:{symbol}')}-{_digest(why)}")
+    def _write_loss(self, path: str, symbol: str, why: Reason) -> None:
+        told = {"path": self._names[path], "symbol": symbol, "lost": why.to_json()}
+        stem = os.path.join(self._spool, f"{_digest(f'{path}:{symbol}')}-{_digest(json.dumps(told))}")
         _write_whole(stem + ".lost", json.dumps(told))
 
 

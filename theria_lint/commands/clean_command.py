@@ -32,13 +32,13 @@ def clean_cache(cache_dir: str | None, config: str | None, isolated: bool) -> No
 def _remove_results(cache_dir: str | None, linted: tuple[str, ...]) -> list[str]:
     """What was done, in words."""
     from theria_lint.cache import KINDS, EntryStore, Removal, place_of
-    from theria_lint.report.style import format_count
+    from theria_lint.report.command_messages import list_removed, say_foreign_cache
     from theria_lint.sources.owned_folder import NAME, find_foreign_folder
 
     place = place_of(cache_dir, linted)
     folder = os.path.join(place.folder, NAME)
     if find_foreign_folder(place.folder):
-        return [f"{folder}: does not bear theria-lint's mark; nothing is removed."]
+        return [say_foreign_cache(folder)]
     removed = Removal()
     for kind in KINDS:
         try:
@@ -46,10 +46,4 @@ def _remove_results(cache_dir: str | None, linted: tuple[str, ...]) -> list[str]
         except OSError:
             continue
         removed = Removal(*(a + b for a, b in zip(removed, found, strict=True)))
-    if not removed.entries and not removed.left:
-        return [f"{folder}: no results are kept there."]
-    left = format_count(removed.left, "file")
-    told = [f"{folder}: removed {format_count(removed.entries, 'result')}, {removed.size / 1e6:.1f} MB."]
-    if removed.left:
-        told.append(f"{folder}: left {left} that theria-lint cannot prove to have written.")
-    return told
+    return list_removed(folder, removed.entries, removed.size, removed.left)

@@ -53,7 +53,7 @@ class Confirmation:
     environment: Environment
     errors: tuple[LintError, ...] = ()
     notes: tuple[Reason, ...] = ()
-    protections: Mapping[str, str | None] = field(default_factory=dict)
+    protections: Mapping[str, Reason | None] = field(default_factory=dict)
     interrupted: bool = False
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 

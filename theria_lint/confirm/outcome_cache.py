@@ -21,8 +21,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from theria_lint import __file__ as _ours
 from theria_lint.cache import EntryStore, Place, compute_stamp
-from theria_lint.confirm.protocol import FileDependencies, Outcome
+from theria_lint.confirm.protocol import FileDependencies, Outcome, read_reason
 from theria_lint.model import STATES
+from theria_lint.reasons import Reason
 from theria_lint.result import Environment
 from theria_lint.sandbox.environment import select_harmless_variables
 from theria_lint.sources.source_text import open_without_waiting
@@ -36,7 +37,7 @@ class WorkerInfo:
     """What the worker says of itself: its environment, and what keeps the code under test in its place."""
 
     environment: Environment
-    protections: Mapping[str, str | None]
+    protections: Mapping[str, Reason | None]
 
 
 class OutcomeCache:
@@ -69,7 +70,8 @@ class OutcomeCache:
         try:
             if not self._states.is_unchanged(entry["state"]):
                 return None
-            found = WorkerInfo(Environment(**entry["environment"]), dict(entry["protections"]))
+            held = {name: read_reason(why) if why else None for name, why in entry["protections"].items()}
+            found = WorkerInfo(Environment(**entry["environment"]), held)
             if not conforms(found, WorkerInfo):
                 return None
         except _CORRUPT_ENTRY_ERRORS:
@@ -84,7 +86,8 @@ class OutcomeCache:
         except (TooNewError, OSError, ValueError):
             self._around = ""
             return
-        entry = {"environment": asdict(found.environment), "protections": dict(found.protections), "state": state}
+        held = {name: why.to_json() if why else None for name, why in found.protections.items()}
+        entry = {"environment": asdict(found.environment), "protections": held, "state": state}
         self._entries.store_entry(self._make_outcome_name("surroundings", self._place), entry)
         self._around = json.dumps(entry)
 

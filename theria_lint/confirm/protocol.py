@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +17,7 @@ from theria.verdicts import Reason, Status, Verdict
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.model import Run
-from theria_lint.reasons import FIELDS, Field
+from theria_lint.reasons import FIELDS, Field, ReasonCode
 
 WALL_FACTOR = 4
 """How many times its seconds a process may take that works all the while, and has not had them of the processor."""
@@ -112,13 +113,13 @@ class Job:
         """
         target = next((target for target in self.targets if target.symbol == outcome.symbol), None)
         if outcome.job != self.id or target is None:
-            raise NonsenseError("answers what was not asked")
+            raise NonsenseError(ReasonCode.ANSWER_UNASKED, kind="target")
         asked = target.hints.get("backends")
         if isinstance(asked, list | tuple) and any(run.backend not in (*asked, "self") for run in outcome.runs):
-            raise NonsenseError("has a backend that was not asked for")
+            raise NonsenseError(ReasonCode.ANSWER_UNASKED, kind="backend")
         for path, places in (*outcome.places.items(), *outcome.aside.items()):
             if path not in self.watched or path not in self.sources:
-                raise NonsenseError("names a file that was not asked about")
+                raise NonsenseError(ReasonCode.ANSWER_UNASKED, kind="file")
             _find(places, self.overrides.get(path, self.sources[path]))
 
     @classmethod
@@ -138,10 +139,10 @@ def _find(places: tuple[Place, ...], source: str) -> None:
     """Makes sure that places are places of a text; an expression begins and ends in it, and few do at one character."""
     widths = _widths(source)
     if len(places) > 2 * (len(source) + 1):
-        raise NonsenseError("has more places than the file has")
+        raise NonsenseError(ReasonCode.ANSWER_BEYOND_FILE)
     for line, column, last, end in places:
         if not (line <= last <= len(widths) and column <= widths[line - 1] and end <= widths[last - 1]):
-            raise NonsenseError("names a place that the file does not have")
+            raise NonsenseError(ReasonCode.ANSWER_BEYOND_FILE)
 
 
 Place = tuple[int, int, int, int]
@@ -173,6 +174,43 @@ class FileDependencies:
         data = message_checks.fields(data, _names(cls))
         searched = message_checks.table(data["searched"], _list_of(message_checks.text, _FILES), _FILES, key=_path)
         return cls(message_checks.items(data["files"], _path, _FILES), searched)
+
+
+class Configuration(StrEnum):
+    """What a target is measured in; `label_configuration` adds what belongs to it, and a report has the words."""
+
+    FIRST_SIZES = "first_sizes"
+    SMALLER_DEFAULTS = "smaller_defaults"
+    EVALUATION_MODE = "evaluation_mode"
+    STRIDED_INPUTS = "strided_inputs"
+    CAUSAL_MASK = "causal_mask"
+    ROUND_SIZES = "round_sizes"
+    ODD_SIZES = "odd_sizes"
+    LONGER_SEQUENCE = "longer_sequence"
+    PACKED_SEQUENCES = "packed_sequences"
+    SHARED_KEYS = "shared_keys"
+    OPTIONAL_ARGUMENTS = "optional_arguments"
+    FLOATING_ARGUMENT = "floating_argument"
+    LEARNED = "learned"
+    SECOND_CALL = "second_call"
+    ALL_OUTPUTS = "all_outputs"
+    OUTPUT = "output"
+    RECORDED_CALL = "recorded_call"
+    DTYPE = "dtype"
+    POINT = "point"
+    ONE_QUERY = "one_query"
+    ONE_POSITION = "one_position"
+    HEADS = "heads"
+    BATCH = "batch"
+    POSITIONS = "positions"
+    KEYS = "keys"
+    CHANNELS = "channels"
+    FUSED_KERNEL_SIZES = "fused_kernel_sizes"
+
+
+def label_configuration(code: Configuration, *arguments: object) -> str:
+    """The name of a configuration in the data of reasons: its code, and what belongs to it."""
+    return f"{code}: {', '.join(map(str, arguments))}" if arguments else str(code)
 
 
 _CONFIGURATIONS = 64
@@ -250,14 +288,14 @@ def _list_of(check: Callable[[Any], Any], most: int) -> Callable[[Any], tuple[An
 def _path(value: Any) -> str:
     path = message_checks.text(value)
     if not os.path.isabs(path):
-        raise NonsenseError("has something else in the place of an absolute path")
+        raise NonsenseError(ReasonCode.ANSWER_OF_KIND, kind="text", wanted="path")
     return path
 
 
 def _place(value: Any) -> Place:
     line, column, last, end = message_checks.items(value, message_checks.index, 4) if _has_four(value) else (0, 0, 0, 0)
     if not 1 <= line <= last:
-        raise NonsenseError("has something else in the place of a place")
+        raise NonsenseError(ReasonCode.ANSWER_OF_KIND, kind=type(value).__name__, wanted="place")
     return line, column, last, end
 
 
@@ -293,9 +331,9 @@ def read_reason(value: Any, nested: int = 0) -> Reason:
     data = message_checks.fields(value, ("code", "data"))
     code = data["code"]
     if not isinstance(code, str) or code not in FIELDS:
-        raise NonsenseError("has a reason of no known code")
+        raise NonsenseError(ReasonCode.ANSWER_BAD_REASON)
     if nested > _NESTED_REASONS:
-        raise NonsenseError("has reasons within reasons without end")
+        raise NonsenseError(ReasonCode.ANSWER_BAD_REASON)
     kinds = FIELDS[code]
     told = message_checks.fields(data["data"], kinds)
     return Reason(code, {name: _datum(told[name], kind, nested) for name, kind in kinds.items()})
@@ -317,10 +355,12 @@ def _datum(value: Any, kind: Field, nested: int) -> Any:
             return message_checks.flag(value)
         case Field.REASON:
             return read_reason(value, nested + 1)
+        case Field.REASONS:
+            return list(message_checks.items(value, lambda item: read_reason(item, nested + 1), _NOTES))
         case Field.VALUES:
             return message_checks.table(value, _literal, _NOTES)
         case _:
-            raise NonsenseError("has a reason that no run can have")
+            raise NonsenseError(ReasonCode.ANSWER_BAD_REASON)
 
 
 def _literal(value: Any) -> Any:
@@ -339,7 +379,7 @@ def _scalar(value: Any) -> Any:
 def _pair(value: Any) -> str:
     key = message_checks.name(value)
     if key.count(",") != 1:
-        raise NonsenseError("has something else in the place of the name of a block")
+        raise NonsenseError(ReasonCode.ANSWER_OF_KIND, kind="text", wanted="block")
     return key
 
 

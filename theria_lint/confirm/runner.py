@@ -25,6 +25,10 @@ _JOBS_PER_PROCESS = 4
 """Into how many jobs a processor's part of the work is cut, so that all end at about the same time."""
 
 
+STARTING = ""
+"""What the line of progress is told where nothing runs yet: the worker starts."""
+
+
 @dataclass(frozen=True)
 class VariantBatch:
     """Targets of one file to run in one variant of it.
@@ -167,7 +171,7 @@ class VariantRunner:
         if self._worker is None and not self.interrupted:
             if self.cache:
                 self.cache.mark_worker_start()
-            self._report_progress("starting Python and PyTorch")
+            self._report_progress(STARTING)
             self._worker = WorkerClient(self.limits.python, self.limits.device, self.limits.jobs)
             if self.interrupted:  # before there was a worker to end
                 self._worker.kill_process()

@@ -79,7 +79,7 @@ class WorkerClient:
         self._device = device
         self._ended = False
         self.environment = Environment()
-        self.protections: dict[str, str | None] = {}
+        self.protections: dict[str, Reason | None] = {}
         self.reads = FileDependencies()
         self._start()
 
@@ -116,7 +116,7 @@ class WorkerClient:
         try:
             why = Reason(ReasonCode.NO_GREETING) if greeting is None else self._hear_greeting(greeting)
         except NonsenseError as error:
-            why = Reason(ReasonCode.NO_SENSE, {"problem": str(error)})
+            why = Reason(ReasonCode.NO_SENSE, {"reason": error.reason})
         if why:
             self._process.terminate()
             raise WorkerError(Reason(ReasonCode.INTERPRETER_UNFIT, {"interpreter": self._python, "reason": why}))
@@ -132,9 +132,7 @@ class WorkerClient:
             triton=message_checks.optional(message_checks.name)(greeting["triton"]),
             device=message_checks.one_of(greeting["device"], ("cpu", "cuda")),
         )
-        self.protections = message_checks.table(
-            greeting["protections"], message_checks.optional(message_checks.words), 100
-        )
+        self.protections = message_checks.table(greeting["protections"], message_checks.optional(read_reason), 100)
         self.reads = FileDependencies.from_json(greeting["reads"])
         return None
 
@@ -323,7 +321,7 @@ class _Asked:
             self.job.admit(outcome)
         except NonsenseError as error:
             target = self.left()
-            reason = Reason(ReasonCode.NONSENSE_ANSWER, {"problem": str(error)})
+            reason = Reason(ReasonCode.NONSENSE_ANSWER, {"reason": error.reason})
             return Outcome(self.job.id, target.symbol, reason=reason) if target else None
         return outcome
 

@@ -99,13 +99,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _measure_calls(config: pytest.Config, spool: str) -> tuple[list[str], bool]:
     """A line for each target that was called, and whether one of them is unsafe and not allowed to be."""
     from theria_lint.launch.record_command import find_recorded, keep_recorded
+    from theria_lint.report.command_messages import NOTHING_RECORDED, describe_tested_target, say_nothing_measured
 
     root = str(config.rootpath)
     recorded = find_recorded(spool)
     folder = os.path.join(spool, "calls")
     keep_recorded(folder, recorded)
     if not recorded:
-        return ["no test called attention that could be recorded"], False
+        return [NOTHING_RECORDED], False
     paths = sorted({os.path.join(root, path) for path, _ in recorded})
     command = [sys.executable, "-m", "theria_lint", "--python", sys.executable, "--calls", "recorded"]
     command += ["--calls-dir", folder, "--output-format", "json", *paths]
@@ -113,7 +114,7 @@ def _measure_calls(config: pytest.Config, spool: str) -> tuple[list[str], bool]:
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        return [f"nothing was measured: {done.stderr.strip().splitlines()[-1:] or ['no report']}"], True
+        return [say_nothing_measured(done.stderr)], True
     marked = set(_read_marked(spool))
     allowed = set(config.getini("second_order_allow"))
     lines, failed = [], False
@@ -125,8 +126,7 @@ def _measure_calls(config: pytest.Config, spool: str) -> tuple[list[str], bool]:
         excused = bool({key[1], ":".join(key)} & allowed) or set(callers) <= marked
         unsafe = target["verdict"] not in ("safe", "inconclusive")
         failed = failed or (unsafe and not excused)
-        allowance = " (allowed)" if unsafe and excused else ""
-        lines.append(f"{target['verdict']}{allowance}  {key[0]}:{key[1]}  by {callers[0]}: {target['reason']}")
+        lines.append(describe_tested_target(target, ":".join(key), callers[0], allowed=unsafe and excused))
     return lines, failed
 
 
@@ -141,6 +141,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Print the lines."""
     lines = config.stash.get(_LINES_KEY, None)
     if lines is not None:
-        terminalreporter.section("second order")
+        from theria_lint.report.command_messages import MEASURED_IN_TESTS
+
+        terminalreporter.section(MEASURED_IN_TESTS)
         for line in lines:
             terminalreporter.line(line)

@@ -14,7 +14,10 @@ import click
 
 from theria_lint.calls.call_file import MOST_CALLS, BadCallError, check_document, name_target_folder
 from theria_lint.config import CALLS_DIR, Settings, resolve_settings
+from theria_lint.confirm.protocol import read_reason
 from theria_lint.errors import ReadError, UserError
+from theria_lint.reasons import Reason
+from theria_lint.report.command_messages import say_kept_calls, say_lost_call, say_never_called
 from theria_lint.report.notes import describe_user_error
 from theria_lint.report.style import escape_unprintable, inert
 from theria_lint.sources.atomic_write import write_atomically
@@ -185,14 +188,14 @@ def find_recorded(spool: str) -> Recorded:
     return found
 
 
-def _find_losses(spool: str) -> dict[tuple[str, str], str]:
+def _find_losses(spool: str) -> dict[tuple[str, str], Reason]:
     """Why calls could not be kept, by the path and symbol of the target."""
     lost = {}
     for name in sorted(os.listdir(spool)):
         if name.endswith(".lost"):
             with open(os.path.join(spool, name), encoding="utf-8") as file:
                 told = json.load(file)
-            lost[told["path"], told["symbol"]] = told["lost"]
+            lost[told["path"], told["symbol"]] = read_reason(told["lost"])
     return lost
 
 
@@ -232,14 +235,13 @@ def _replace_file(source: str, goal: str) -> None:
         os.unlink(goal)
 
 
-def _tell(kept: Recorded, lost: Mapping[tuple[str, str], str], targets: Table, folder: str) -> None:
+def _tell(kept: Recorded, lost: Mapping[tuple[str, str], Reason], targets: Table, folder: str) -> None:
     """What came of it, on standard error: the command's own output is the command's."""
     calls = sum(min(len(found), MOST_CALLS) for found in kept.values())
-    _say(f"theria-lint: kept {calls} calls of {len(kept)} of {len(targets)} attention targets in {folder}")
+    _say(say_kept_calls(calls, len(kept), len(targets), folder))
     for key, why in lost.items():
         if key not in kept:
-            _say(f"note: a call of {key[1]} in {key[0]} is not kept: {why}")
+            _say(say_lost_call(key[1], key[0], why))
     silent = [f"{key[1]} ({key[0]})" for key in targets if key not in kept and key not in lost]
     if silent:
-        more = f" and {len(silent) - 5} more" if len(silent) > 5 else ""
-        _say(f"note: never called: {', '.join(silent[:5])}{more}")
+        _say(say_never_called(silent))

@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE
 
 from theria_lint.errors import UserError
+from theria_lint.report.editor_messages import say_ended
 from theria_lint.result import LintReport
 
 
@@ -32,7 +33,7 @@ async def lint_saved_file(path: str, folder: str) -> LintReport:
             # What it wrote has to be read: the transport waits for the ends of the pipes, which stay full otherwise.
             await process.communicate()
     if process.returncode:
-        raise RunError(complaints.decode("utf-8", "replace").strip() or f"ended with {process.returncode}")
+        raise RunError(complaints.decode("utf-8", "replace").strip() or say_ended(process.returncode))
     report: LintReport | UserError = pickle.loads(answer)
     if isinstance(report, UserError):
         raise report

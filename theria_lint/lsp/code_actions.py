@@ -10,6 +10,7 @@ from theria_lint.lsp.client import PositionEncoding, make_position
 from theria_lint.lsp.diagnostics import DocumentMark
 from theria_lint.lsp.documents import FinishedRun
 from theria_lint.model import Disposition, Finding, Rewrite
+from theria_lint.report.editor_messages import format_fix_title, format_ignore_title
 from theria_lint.report.patch import diff_texts
 from theria_lint.suppress.ignore_comments import add_comments
 
@@ -23,14 +24,14 @@ def iter_quick_fixes(marks: Sequence[DocumentMark], text: str, last_run: Finishe
         if mark.finding is not None:
             rewritten = _get_verified_text(mark.finding.rewrite, text, last_run)
             if rewritten is not None and mark.finding.rewrite is not None:
-                yield _format_fix_title(mark.finding, mark.finding.rewrite), rewritten, mark.diagnostic
+                yield (
+                    format_fix_title(mark.finding.suspect.rule, mark.finding.rewrite.symbol),
+                    rewritten,
+                    mark.diagnostic,
+                )
             ignored = _add_ignore_comment(mark.finding, text)
             if ignored is not None:
-                yield f"Ignore {mark.finding.suspect.rule} here", ignored, mark.diagnostic
-
-
-def _format_fix_title(finding: Finding, rewrite: Rewrite) -> str:
-    return f"Rewrite {finding.suspect.rule} away: {rewrite.symbol} was measured safe like this"
+                yield format_ignore_title(mark.finding.suspect.rule), ignored, mark.diagnostic
 
 
 def _get_verified_text(rewrite: Rewrite | None, text: str, last_run: FinishedRun | None) -> str | None:

@@ -68,7 +68,6 @@ def _is_inside_folder(path: str, folder: str) -> bool:
         return False
 
 
-AS_SAVED = "as last saved: "
 _FindingKey = tuple[str, str, str, int]
 
 

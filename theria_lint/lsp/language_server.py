@@ -16,6 +16,7 @@ from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
 from theria_lint.lsp.diagnostics import DocumentMark, format_hover
 from theria_lint.lsp.documents import CheckText
 from theria_lint.lsp.session import Session
+from theria_lint.report.editor_messages import INTERNAL_ERROR, say_internal_error
 from theria_lint.rules.loader import RuleSet
 
 WATCHED_FILES = [
@@ -40,8 +41,8 @@ class LintLanguageServer(LanguageServer):
 
     def report_server_error(self, error: Exception, source: type[PyglsError] | type[JsonRpcException]) -> None:
         """Log an error that a message of the client has led to."""
-        _LOG.error("internal error", exc_info=error)
-        self.session.write_log(f"internal error: {error}; please report it.", types.MessageType.Error)
+        _LOG.error(INTERNAL_ERROR, exc_info=error)
+        self.session.write_log(say_internal_error(error), types.MessageType.Error)
 
 
 def make_server(check_text: CheckText, load_rules: LoadRules) -> LintLanguageServer:

@@ -25,7 +25,8 @@ from theria_lint.lsp.documents import (
     get_python_path,
     merge_reports,
 )
-from theria_lint.report.notes import describe_user_error, list_note_lines
+from theria_lint.report.editor_messages import say_checking, say_failed, say_internal_error, say_running
+from theria_lint.report.notes import describe_user_error, list_note_lines, say_lacking_protections
 from theria_lint.result import LintReport
 
 CHECK_DELAY = 0.3
@@ -126,7 +127,7 @@ class Session:
         if document.checking is not None:
             document.checking.cancel()
         document.checking = self._start_task(
-            partial(self._check_document, document, delay), f"checking {document.path}"
+            partial(self._check_document, document, delay), say_checking(document.path)
         )
 
     def _start_task(self, work: Callable[[], Awaitable[object]], what: str) -> asyncio.Task[None]:
@@ -139,11 +140,10 @@ class Session:
         except UserError as error:
             self.show_complaint(error)
         except RunError as error:
-            self.write_log(f"{what} failed: {error}", types.MessageType.Error)
+            self.write_log(say_failed(what, str(error)), types.MessageType.Error)
         except Exception as error:
-            _LOG.exception("%s failed", what)
-            text = f"{what} failed, an internal error: {type(error).__name__}: {error}; please report it."
-            self.write_log(text, types.MessageType.Error)
+            _LOG.exception(what)
+            self.write_log(say_internal_error(error, what), types.MessageType.Error)
 
     async def _check_document(self, document: OpenDocument, delay: float) -> bool:
         """Check what the editor shows and publish it; returns whether saving it would have it run."""
@@ -187,7 +187,7 @@ class Session:
         would_run = await self._check_document(document, 0.0)
         if not would_run or folder is None:
             return
-        async with self._one_run, show_progress(self._server, f"theria-lint runs {os.path.basename(document.path)}"):
+        async with self._one_run, show_progress(self._server, say_running(document.path)):
             report = await lint_saved_file(document.path, folder)
         # What was run is what was on the disk, should the two differ.
         document.last_run = FinishedRun(next(iter(report.sources.values()), text), report)
@@ -198,10 +198,9 @@ class Session:
         """What is worth knowing about a run, beside what it found."""
         for note in report.notes:
             self.write_log("\n".join(list_note_lines([note])))
-        missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
-        if missing:
-            text = f"Protections that this machine did not give: {'; '.join(missing)}."
-            self.write_log(text, types.MessageType.Warning)
+        lacking = say_lacking_protections(report.protections)
+        if lacking:
+            self.write_log(lacking, types.MessageType.Warning)
 
     def _find_workspace_folder(self, document: OpenDocument) -> str | None:
         """The folder of the workspace that a document lies in, its own where there is none; None if it is outside."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from theria.verdicts import Ground
-from theria.wording import Message, format_count, list_names, shorten
+from theria.wording import Message, attach, format_count, list_names, shorten
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, RECORD
-from theria_lint.report.message_parts import Data, attach, extend, qualify
+from theria_lint.report.message_parts import Data, extend, qualify
 
 MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
 
@@ -100,11 +100,27 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
         (f"on {d['configuration']}",),
     ),
     R.SHIMS_USED: lambda d: Message(
-        f"ran on the {d['place']} with stand-ins for what this machine lacks", tuple(d["shims"])
+        f"ran on the {d['place']} with stand-ins for what this machine lacks", tuple(shim.head for shim in d["shims"])
     ),
     R.GPU_QUERIES: lambda d: Message(
         "its code asks for a GPU: this is the path that CPU tensors take", (f"it asks {list_names(d['queries'], 200)}",)
     ),
     R.CALLED_AS_RECORDED: lambda d: Message(f"called as {list_names(d['callers'], 80)} did", _note_cuts(d)),
     R.CALLED_AS_SHOWN: lambda d: Message(f"called as {list_names(d['callers'], 80)} does", _note_cuts(d)),
+}
+
+SHIMS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.CUDA_ANSWERS: Message("stand-ins for torch.cuda"),
+    R.ANSWERS_AS_GPU: lambda d: Message(f"{shorten(d['query'])} answering as on a GPU"),
+    R.TENSORS_ON_CPU: Message("tensors made on the CPU where the code says cuda"),
+    R.OPERATOR_ON_CPU: Message("a custom operator for CUDA registered for the CPU"),
+    R.NO_CODEGEN: lambda d: Message(f"torch.compile's backend {shorten(d['backend'])} in place of inductor"),
+    R.NO_PROGRAMS: Message("no other program to start"),
+    R.TRITON_DRIVER: Message("a stand-in for Triton's GPU driver"),
+    R.BLOCK_POINTERS: Message("block pointers, which this Triton has removed, by ordinary pointers"),
+    R.BFLOAT16_ARITHMETIC: Message("bfloat16 arithmetic of Triton's interpreter put right"),
+    R.NUMPY_LIBRARY: Message("NumPy in the place of CUDA's math library"),
+    R.NUMPY_ASSEMBLY: Message("NumPy in the place of inline assembly"),
+    R.FIRST_AUTOTUNED: Message("the first of each autotuner's configurations"),
+    R.FULL_PRECISION: Message("float32 products of Triton's kernels to full precision"),
 }

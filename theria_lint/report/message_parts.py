@@ -15,14 +15,6 @@ _SHOWN = 2
 BY_HAND = "replace it by hand with code that autograd records, and lint again"
 
 
-def attach(before: str, inner: Message, *notes: str, helps: Sequence[str] = (), by: str = ": ") -> Message:
-    """A message that gives another as its cause: in the head where there is room, else as its first note."""
-    head = f"{before}{by}{inner.head}"
-    if len(head) <= LONGEST_HEAD:
-        return Message(head, (*inner.notes, *notes), (*inner.helps, *helps))
-    return Message(before, (inner.head, *inner.notes, *notes), (*inner.helps, *helps))
-
-
 def qualify(before: str, inner: Message, *notes: str, helps: Sequence[str] = ()) -> Message:
     """A message that holds with a reservation, which its head begins with where there is room."""
     head = f"{before}, {inner.head}"

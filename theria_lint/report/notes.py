@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from theria_lint.errors import UserError
 from theria_lint.reasons import Reason
-from theria_lint.report.sentences import compose_message
+from theria_lint.report.sentences import compose_message, say
 from theria_lint.report.style import escape_unprintable, inert
 
 
@@ -23,6 +23,12 @@ def _iter_lines(reason: Reason) -> Iterator[str]:
         first, *block = help_.split("\n")
         yield f"  help: {first}"
         yield from (f"      {line}" for line in block)
+
+
+def say_lacking_protections(protections: Mapping[str, Reason | None]) -> str:
+    """The protections of the code that was run that this machine did not give; nothing where it gave all."""
+    lacking = [f"{name} ({say(refusal)})" for name, refusal in protections.items() if refusal is not None]
+    return f"Protections that this machine did not give: {'; '.join(lacking)}." if lacking else ""
 
 
 def describe_user_error(error: UserError) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from theria.wording import Message, shorten, squeeze, tell_error
+from theria.wording import Message, attach, list_names, shorten, squeeze, tell_error
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.call_help import RECORD, TIMEOUT, iter_call_helps
-from theria_lint.report.message_parts import Data, attach, describe_exit
+from theria_lint.report.call_help import ON_GPU, RECORD, TIMEOUT, iter_call_helps
+from theria_lint.report.message_parts import Data, describe_exit
 
 _NO_IMPORT = "it could not be imported"
 _ALONE = "make the file importable by itself, as Python would import it here"
@@ -71,7 +71,7 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
         "--device cuda was asked for, and torch sees no CUDA GPU", helps=("leave out --device, or run where one is",)
     ),
     R.NO_GREETING: Message("it ended before it answered"),
-    R.NO_SENSE: lambda d: Message("what it answers cannot be right", (f"it {d['problem']}",)),
+    R.NO_SENSE: lambda d: attach("what it answers cannot be right", d["reason"]),
     R.SKIPPED: Message("the configuration says to skip it"),
     R.INTERRUPTED: Message("interrupted", helps=("run theria-lint again",)),
     R.NO_TARGET: Message(
@@ -80,9 +80,9 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.WORKER_ENDED: Message("it ended the process that watched over it, or importing its file did"),
     R.NOT_REWRITTEN: lambda d: tell_error(d["kind"], d["message"], "it could not be rewritten"),
-    R.NONSENSE_ANSWER: lambda d: Message("its process gave an answer that cannot be one", (f"it {d['problem']}",)),
+    R.NONSENSE_ANSWER: lambda d: attach("its process gave an answer that cannot be one", d["reason"]),
     R.TOO_MANY_ANSWERS: Message("its process gave more answers than there are targets"),
-    R.WRITES_TOO_MUCH: lambda d: Message(f"its file writes {shorten(d['excess'], 60)}"),
+    R.WRITES_TOO_MUCH: lambda d: attach("its file writes too much", d["reason"]),
     R.IMPORT_TOO_SLOW: lambda d: Message(f"{_NO_IMPORT}: that took more than {d['seconds']:.0f} s", helps=(TIMEOUT,)),
     R.IMPORT_EXITS: Message(f"{_NO_IMPORT}: it exits when it is imported", helps=(_ALONE,)),
     R.IMPORT_RAISES: lambda d: attach("", tell_error(d["kind"], d["message"], _NO_IMPORT), helps=(_ALONE,), by=""),
@@ -141,6 +141,77 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     R.STALE_CALL: lambda d: Message(
         f"the call by {shorten(d['caller'], 60)} is stale", (d["message"],), ("record it again",)
     ),
-    R.LOST_ARGUMENT: lambda d: tell_error(d["message"], "", "an argument cannot be made again"),
+    R.LOST_ARGUMENT: lambda d: attach("an argument cannot be made again", d["reason"]),
     R.CALLS_UNUSED: lambda d: attach("not called as recorded, which does not work", d["reason"]),
 }
+
+_UNFIT_TRIALS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.NO_OUTPUT: lambda d: Message(
+        "what it returns holds no floating-point tensor of its own", (f"it returned {squeeze(d['kind'])}",)
+    ),
+    R.NOTHING_IN_GRAPH: Message("nothing that it returns is in the graph"),
+    R.NOTHING_TO_DIFFERENTIATE: Message("it takes no tensor that could be differentiated, and has no parameters"),
+    R.NO_TENSOR_BY_POSITION: Message("its forward takes no tensor by position"),
+    R.NO_TENSOR_PARAMETER: Message("no parameter of it is known to take a tensor"),
+    R.NO_QKV_PARAMETERS: Message("no parameter takes q, k and v", ("these are q, k, v or query, key, value by name",)),
+    R.NO_TENSOR_FROM_CALLER: Message("its caller does not give it anything to differentiate"),
+    R.NOT_A_FUNCTION: lambda d: Message(f"what makes it returns {shorten(d['kind'])}, which cannot be called"),
+    R.EXITS_WITH: lambda d: Message(f"it exits the process with {shorten(d['exit_code'])}"),
+    R.NO_SUCH_ENTRY: lambda d: Message(f"the configuration that was made up for it has no {shorten(d['name'])}"),
+    R.FORWARD_CHANGES: Message("its forward keeps other numbers when it is run again"),
+    R.TRITON_GAP: lambda d: Message(f"Triton's interpreter has no {shorten(d['name'])}", helps=(ON_GPU,)),
+    R.ASSEMBLY_UNKNOWN: lambda d: Message(
+        "a kernel has inline assembly that needs a GPU", (squeeze(d["assembly"]),), (ON_GPU,)
+    ),
+    R.OUTSIDE_TENSORS: lambda d: Message(f"the kernel {shorten(d['access'])} outside the tensors that it was given"),
+}
+
+_KINDS = {"source": "Python source file", "object": "plain object", "record": "named tuple of as many parts"}
+
+_LOST_ARGUMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.TOO_DEEP: Message("it is nested too deeply"),
+    R.LAYOUT_NOT_KEPT: lambda d: Message(
+        f"a tensor of layout {shorten(d['layout'], 20)} and {shorten(d['dtype'], 20)} is not kept"
+    ),
+    R.NUMBERS_NOT_FINITE: Message("a tensor has numbers that are not finite"),
+    R.TENSOR_TOO_LARGE: lambda d: Message(f"a tensor of {d['numbers']:.0f} numbers is too large to be kept whole"),
+    R.OBJECT_NOT_KEPT: lambda d: Message(f"{shorten(d['kind'])} is no type whose objects can be kept"),
+    R.LOCAL_NAME: lambda d: Message(f"{shorten(d['name'])} is a local {shorten(d['kind'], 20)}"),
+    R.BUILT_UNSEEN: lambda d: Message(f"nobody saw how a {shorten(d['kind'])} was built"),
+    R.CALLS_UNSEEN: lambda d: Message(f"calls of a {shorten(d['kind'])} cannot be watched"),
+    R.NOT_OF_KIND: lambda d: Message(
+        f"{shorten(d['name'])} is no {shorten(str(_KINDS.get(d['kind'], d['kind'])), 30)}"
+    ),
+    R.NO_SUCH_NAME: lambda d: Message(f"there is no {shorten(d['kind'], 20)} {shorten(d['name'], 60)}"),
+    R.TENSORS_UNREADABLE: lambda d: Message(
+        "its tensors cannot be read", (squeeze(d["kind"]),), ("install safetensors where the code runs",)
+    ),
+    R.NO_TENSOR_GIVEN: Message("it was given no floating-point tensor, and has no parameters"),
+}
+
+_NO_ANSWERS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.ANSWER_NOT_JSON: Message("it is no JSON"),
+    R.ANSWER_TOO_DEEP: Message("it is nested too deeply"),
+    R.ANSWER_TOO_LONG: lambda d: Message(f"it has a longer {shorten(d['kind'], 20)} than {d['most']:.0f}"),
+    R.ANSWER_WITHOUT: lambda d: Message(f"it is no object with the names {list_names(d['names'])}"),
+    R.ANSWER_OF_KIND: lambda d: Message(f"it has {shorten(d['kind'], 20)} in the place of {shorten(d['wanted'], 20)}"),
+    R.ANSWER_UNKNOWN_WORD: lambda d: Message(f"it has something else in the place of one of {list_names(d['known'])}"),
+    R.ANSWER_UNASKED: lambda d: Message(f"it names a {shorten(d['kind'], 20)} that was not asked about"),
+    R.ANSWER_BEYOND_FILE: Message("it names a place that the file does not have"),
+    R.ANSWER_BAD_REASON: Message("it has a reason that no run can have"),
+}
+
+_EXCESSES: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.FOLDERS_TOO_DEEP: lambda d: Message(f"more than {d['most']:.0f} folders into each other"),
+    R.TOO_MANY_FILES: lambda d: Message(f"more than {d['most']:.0f} files"),
+    R.TOO_MUCH_DISK: lambda d: Message(f"more than {d['mib']:.0f} MiB"),
+    R.FOLDERS_CLOSED: Message("folders that may not be read"),
+}
+
+DETAILS: Mapping[R, Message | Callable[[Data], Message]] = {
+    **_UNFIT_TRIALS,
+    **_LOST_ARGUMENTS,
+    **_NO_ANSWERS,
+    **_EXCESSES,
+}
+"""What stands within other reasons: what went wrong with a trial, an argument, an answer, a folder."""

@@ -9,6 +9,9 @@ from typing import TextIO
 
 from theria_lint.report.style import escape_unprintable, inert
 
+_STARTING = "starting Python and PyTorch"
+"""What runs before the code of anybody does: it has no name."""
+
 _BAR_CELLS = 20
 _MIN_COLUMNS = 20
 _DEFAULT_COLUMNS = 80
@@ -31,7 +34,7 @@ class ProgressLine:
         filled = _BAR_CELLS * done // max(known, 1)
         self._show_line(
             f"{time.monotonic() - self._began:3.0f} s [{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {done}/{known} "
-            f"{inert(escape_unprintable(what))}"
+            f"{inert(escape_unprintable(what or _STARTING))}"
         )
 
     def _show_line(self, line: str) -> None:

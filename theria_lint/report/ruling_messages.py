@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from theria.wording import Message, list_names, shorten
+from theria.wording import Message, attach, list_names, shorten
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, TIMEOUT
 from theria_lint.report.measurement_messages import MATH_PATH
 from theria_lint.report.message_parts import (
     BY_HAND,
     Data,
-    attach,
     contrast,
     extend,
     list_others,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from theria.wording import Message, format_count, list_names, shorten
+from theria.wording import Message, attach, format_count, list_names, shorten, tell_error
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.message_parts import Data, attach
+from theria_lint.report.message_parts import Data
 
 RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
     R.NO_FILES: Message("No Python files found"),
@@ -44,3 +44,16 @@ RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
         ("record it again, with theria-lint record",),
     ),
 }
+
+PROTECTIONS: Mapping[R, Message | Callable[[Data], Message]] = {
+    R.SYSTEM_REFUSES: lambda d: tell_error(d["message"], "", "the system refuses"),
+    R.PRIVILEGES_KEPT: Message("the system does not let them be dropped"),
+    R.PROCESSES_NOT_ASKED: lambda d: tell_error(d["message"], "", "the system does not let us be asked"),
+    R.OLD_LANDLOCK: Message("this kernel's Landlock does not keep files from being truncated"),
+    R.NO_NAMESPACES: Message("the system lets this user have no user namespaces"),
+    R.FOLDERS_WATCHED: lambda d: Message(
+        f"folders are watched, and ended beyond {d['mib']:.0f} MiB or {d['files']:.0f} files"
+    ),
+    R.NOT_TRIED: Message("they could not be tried"),
+}
+"""Why a protection does not hold, or not wholly."""

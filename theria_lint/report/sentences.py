@@ -9,16 +9,26 @@ from typing import Any
 from theria.verdicts import Ground, Reason
 from theria.wording import Message, compose_ground, squeeze
 from theria_lint.reasons import ReasonCode
+from theria_lint.report.configuration_words import describe_configuration
 from theria_lint.report.file_messages import FILES
-from theria_lint.report.measurement_messages import GROUND_HELPS, MEASUREMENTS
-from theria_lint.report.obstacle_messages import OBSTACLES
+from theria_lint.report.measurement_messages import GROUND_HELPS, MEASUREMENTS, SHIMS
+from theria_lint.report.obstacle_messages import DETAILS, OBSTACLES
 from theria_lint.report.ruling_messages import RULINGS
-from theria_lint.report.run_messages import RUN_NOTES
+from theria_lint.report.run_messages import PROTECTIONS, RUN_NOTES
 
 MessageMaker = Callable[[Mapping[str, Any]], Message]
 
 _GROUNDS = frozenset[str](Ground)
-_MESSAGES: Mapping[ReasonCode, Message | MessageMaker] = {**FILES, **OBSTACLES, **MEASUREMENTS, **RULINGS, **RUN_NOTES}
+_MESSAGES: Mapping[ReasonCode, Message | MessageMaker] = {
+    **FILES,
+    **OBSTACLES,
+    **DETAILS,
+    **MEASUREMENTS,
+    **SHIMS,
+    **RULINGS,
+    **RUN_NOTES,
+    **PROTECTIONS,
+}
 _NOTHING = Message("")
 
 
@@ -27,7 +37,8 @@ def compose_message(reason: Reason | None) -> Message:
     if reason is None:
         return _NOTHING
     if reason.code in _GROUNDS:
-        return _tidy(replace(compose_ground(reason), helps=GROUND_HELPS.get(Ground(reason.code), ())))
+        ground = compose_ground(Reason(reason.code, _compose_inner(reason)))
+        return _tidy(replace(ground, helps=GROUND_HELPS.get(Ground(reason.code), ground.helps)))
     found = _MESSAGES[ReasonCode(reason.code)]
     return _tidy(found if isinstance(found, Message) else found(_compose_inner(reason)))
 
@@ -40,7 +51,10 @@ def _tidy(message: Message) -> Message:
 
 def _compose_inner(reason: Reason) -> dict[str, Any]:
     """The data of a reason, with messages for the reasons in it."""
-    return {name: _compose_value(value) for name, value in reason.data.items()}
+    told = {name: _compose_value(value) for name, value in reason.data.items()}
+    if "configuration" in told:
+        told["configuration"] = describe_configuration(told["configuration"])
+    return told
 
 
 def _compose_value(value: Any) -> Any:

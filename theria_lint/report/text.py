@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from theria_lint.report.notes import say_lacking_protections
 from theria_lint.report.style import TerminalStyle, escape_unprintable, format_count, inert, wrap_text
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ def _format_environment(report: LintReport) -> str:
 def _format_protections(report: LintReport, view: ReportView) -> str:
     """What held the code that was run in its place; without --verbose, only what did not hold."""
     held = [name for name, refusal in report.protections.items() if refusal is None]
-    missing = [f"{name} ({refusal})" for name, refusal in report.protections.items() if refusal is not None]
     lines = [f"Protections that held: {', '.join(held)}."] if held and view.verbose else []
-    lines += [f"Protections that this machine did not give: {'; '.join(missing)}."] if missing else []
+    lines += list(filter(None, [say_lacking_protections(report.protections)]))
     return "".join(escape_unprintable(line) + "\n" for line in lines)
 
 

@@ -6,7 +6,9 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import (
     environment,
     landlock,
@@ -19,7 +21,7 @@ from theria_lint.sandbox import (
 )
 from theria_lint.sandbox.seccomp import ProcessPolicy
 
-Protections = dict[str, str | None]
+Protections = dict[str, Reason | None]
 """For each protection None where it holds, else why it does not, or not wholly."""
 
 
@@ -37,7 +39,7 @@ def apply_confinement(files: Iterable[str], folder: str, *, device: str) -> tupl
     process may be started, None where there is none, and what holds.
     """
     listener = None
-    held: Protections = {"privileges": None if linux.drop_privileges() else "the system does not let them be dropped"}
+    held: Protections = {"privileges": None if linux.drop_privileges() else Reason(ReasonCode.PRIVILEGES_KEPT)}
     held["files"] = (
         _try_action(lambda: landlock.restrict_files(readable_paths.list_path_rules(files, folder, device=device)))
         or _describe_old_landlock()
@@ -48,7 +50,7 @@ def apply_confinement(files: Iterable[str], folder: str, *, device: str) -> tupl
             seccomp.make_import_filter(ProcessPolicy.ASKED, programs=programs), listen=True
         )
     except OSError as error:
-        held["processes"] = f"the system does not let us be asked ({error.strerror or error})"
+        held["processes"] = Reason(ReasonCode.PROCESSES_NOT_ASKED, {"message": error.strerror or str(error)})
         held["calls"] = _try_action(
             lambda: seccomp.install_filter(seccomp.make_import_filter(ProcessPolicy.ALLOWED, programs=programs))
         )
@@ -62,20 +64,17 @@ def apply_target_confinement(*, device: str) -> None:
     _try_action(lambda: seccomp.install_filter(seccomp.make_target_filter(os.getpid(), programs=device != "cpu")))
 
 
-def _describe_old_landlock() -> str | None:
-    return (
-        None
-        if landlock.read_landlock_version() >= 3
-        else "this kernel's Landlock does not keep files from being truncated"
-    )
+def _describe_old_landlock() -> Reason | None:
+    """This kernel's Landlock may be one that does not keep files from being truncated."""
+    return None if landlock.read_landlock_version() >= 3 else Reason(ReasonCode.OLD_LANDLOCK)
 
 
-def _try_action(action: Callable[[], object]) -> str | None:
+def _try_action(action: Callable[[], object]) -> Reason | None:
     """Why an action failed; None if it did not."""
     try:
         action()
     except OSError as error:
-        return f"the system refuses ({error.strerror or error})"
+        return Reason(ReasonCode.SYSTEM_REFUSES, {"message": error.strerror or str(error)})
     return None
 
 
@@ -87,21 +86,21 @@ def find_protections(folder: str) -> Protections:
         try:
             resource_limits.close_files_except(writer)
             _, held = apply_confinement([], folder, device="cpu")
-            os.write(writer, json.dumps(held).encode())
+            os.write(writer, json.dumps(_to_json(held)).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
     os.waitpid(pid, 0)
-    held = json.loads(answer) if answer else {"all": "they could not be tried"}
-    return {
-        **held,
-        "disk": None if _can_mount_folder(folder) else f"folders are watched, and ended beyond {_SIZE}",
-    }
+    told = json.loads(answer) if answer else {"all": Reason(ReasonCode.NOT_TRIED).to_json()}
+    held = {name: Reason(why["code"], why["data"]) if why else None for name, why in told.items()}
+    watched = Reason(ReasonCode.FOLDERS_WATCHED, {"mib": tempdir.SIZE >> 20, "files": tempdir.ENTRIES})
+    return {**held, "disk": None if _can_mount_folder(folder) else watched}
 
 
-_SIZE = f"{tempdir.SIZE >> 20} MiB or {tempdir.ENTRIES} files"
+def _to_json(held: Protections) -> dict[str, Any]:
+    return {name: why.to_json() if why else None for name, why in held.items()}
 
 
 def _can_mount_folder(folder: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import platform
@@ -38,7 +39,7 @@ def call_c_function(name: str, *arguments: object) -> int:
     """
     function = getattr(_load_c_library(), name, None) if sys.platform == "linux" else None
     if function is None:
-        raise OSError(f"{sys.platform} has no {name}")
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
     result = int(function(*(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)))
     if result < 0:
         number = ctypes.get_errno()

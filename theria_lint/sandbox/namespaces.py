@@ -11,6 +11,7 @@ import signal
 from contextlib import suppress
 from typing import NoReturn
 
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import linux, tempdir
 
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
@@ -29,7 +30,7 @@ _SETTINGS = (
 )
 
 
-def enter_namespaces() -> str | None:
+def enter_namespaces() -> Reason | None:
     """Goes on in a new process inside new namespaces; the one that called stays outside and ends with it.
 
     Returns None inside, or the reason why there are none, in the process that called. To be called before there are
@@ -52,7 +53,7 @@ def enter_namespaces() -> str | None:
     os.close(asked)
     os.close(tell)
     os.waitpid(outer, 0)
-    return "the system lets this user have no user namespaces"
+    return Reason(ReasonCode.NO_NAMESPACES)
 
 
 def _go_inside(ask: int, told: int) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from theria_lint.reasons import Reason, ReasonCode, iter_texts
 
-_SHIM_NOTE = "no other program to start"
 # What a shell returns that does not find a command.
 _NOT_FOUND = 127
 
@@ -21,15 +20,15 @@ class NotStartedError(FileNotFoundError):
     """A program was not started, as though it were not there."""
 
 
-def hide_programs(record_shim: Callable[[str], None]) -> None:
+def hide_programs(record_shim: Callable[[ReasonCode], None]) -> None:
     """Let no program be found, in this process and those forked from it, for good; record that one was looked for."""
 
     def refuse_child(process: subprocess.Popen[Any], *arguments: Any) -> None:
-        record_shim(_SHIM_NOTE)
+        record_shim(ReasonCode.NO_PROGRAMS)
         _refuse_child(process, *arguments)
 
     def refuse_system(command: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> int:
-        record_shim(_SHIM_NOTE)
+        record_shim(ReasonCode.NO_PROGRAMS)
         return _refuse_system(command)
 
     subprocess.Popen._execute_child = refuse_child  # type: ignore[attr-defined]

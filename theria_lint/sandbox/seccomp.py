@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import signal
 import socket
@@ -296,7 +297,7 @@ def install_filter(code: list[Instruction], *, listen: bool = False) -> int:
     """
     audit, seccomp = _AUDIT.get(platform.machine()), _find_call_number("seccomp")
     if audit is None or seccomp is None:
-        raise OSError(f"no filter is known for {platform.machine()}")
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), platform.machine())
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _frame_filter(code, audit))
     instructions = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(instructions))

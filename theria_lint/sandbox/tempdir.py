@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 
+from theria_lint.reasons import CodedError, Reason, ReasonCode
+
 _PATIENCE = 20
 
 
@@ -68,19 +70,19 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _NAMED = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-def find_excess(folder: str) -> str | None:
-    """In what a folder has outgrown its limits, in words that fit after "its file writes"; None if it has not."""
+def find_excess(folder: str) -> Reason | None:
+    """In what a folder has outgrown its limits; None if it has not."""
     try:
         with _open_folder(folder) as descriptor:
             _Measure().add(descriptor, 0)
     except _ExcessError as error:
-        return str(error)
+        return error.reason
     except OSError:
         return None
     return None
 
 
-class _ExcessError(Exception):
+class _ExcessError(CodedError):
     pass
 
 
@@ -92,7 +94,7 @@ class _Measure:
     def add(self, folder: int, depth: int) -> None:
         """Adds what an open folder holds; ends as soon as that is too much."""
         if depth > DEPTH:
-            raise _ExcessError(f"more than {DEPTH} folders into each other")
+            raise _ExcessError(ReasonCode.FOLDERS_TOO_DEEP, most=DEPTH)
         with os.scandir(folder) as found:
             for entry in found:
                 with suppress(FileNotFoundError):
@@ -103,15 +105,15 @@ class _Measure:
         self.entries += 1
         self.size += what.st_blocks * 512
         if self.entries > ENTRIES:
-            raise _ExcessError(f"more than {ENTRIES} files")
+            raise _ExcessError(ReasonCode.TOO_MANY_FILES, most=ENTRIES)
         if self.size > SIZE:
-            raise _ExcessError(f"more than {SIZE >> 20} MiB to the disk")
+            raise _ExcessError(ReasonCode.TOO_MUCH_DISK, mib=SIZE >> 20)
         if stat.S_ISDIR(what.st_mode):
             try:
                 with _open_folder(entry.name, folder) as inner:
                     self.add(inner, depth + 1)
             except PermissionError:
-                raise _ExcessError("folders that may not be read") from None
+                raise _ExcessError(ReasonCode.FOLDERS_CLOSED) from None
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import Function, FunctionMeta
 from torch.overrides import TorchFunctionMode
 
+from theria_lint.reasons import CodedError, ReasonCode
+
 _KEPT = "_theria_kept"
 _MEMORY = "_theria_memory"
 _PLAIN = "_theria_plain"
@@ -233,5 +235,5 @@ class _RegraphedContext:
 
 def _check_same_values(new: Any, old: Any) -> Any:
     if not torch.equal(new, old):
-        raise ValueError("its forward keeps other numbers when it is run again")
+        raise CodedError(ReasonCode.FORWARD_CHANGES)
     return new

@@ -9,10 +9,10 @@ from typing import Any
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import Run, TargetKind
-from theria_lint.reasons import Ground, Reason, ReasonCode
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker import importer
 from theria_lint.worker.clock import read_clock
-from theria_lint.worker.failure_messages import describe_error
+from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
@@ -93,7 +93,7 @@ def find_call_on_gpu_path(
     except CannotCallError as error:
         return None, error.reason
     except Exception as error:  # what needs a real GPU raises anything
-        return None, Reason(Ground.RAISED, describe_error(error))
+        return None, explain_error(error)
 
 
 def with_cpu_path_note(run: Run, refusal: Reason | None) -> Run:

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from theria_lint.confirm.protocol import Job
-from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.reasons import CodedError, Ground, Reason, ReasonCode, find_coded_error
 from theria_lint.worker.library_messages import is_out_of_memory
 
 _LONGEST = 240
@@ -60,7 +60,7 @@ def explain_failed_import(error: BaseException) -> Reason:
         return Reason(ReasonCode.PACKAGE_MISSING, {"package": missing, "interpreter": sys.executable})
     if isinstance(error, SystemExit):
         return Reason(ReasonCode.IMPORT_EXITS)
-    if isinstance(error, ReasonedError):
+    if isinstance(error, ReasonedError | CodedError):
         return error.reason
     return Reason(ReasonCode.IMPORT_RAISES, describe_error(error))
 
@@ -84,12 +84,8 @@ def explain_failed_probe(error: BaseException, job: Job) -> Reason:
         return Reason(ReasonCode.EXITS)
     if isinstance(error, NotDefinedError):
         return error.reason
-    return Reason(ReasonCode.PROBE_RAISES, describe_error(error))
-
-
-def explain_nonsense(error: Exception) -> Reason:
-    """What a process answered is no outcome; the error says why, after "it"."""
-    return Reason(ReasonCode.NONSENSE_ANSWER, {"problem": str(error)})
+    coded = find_coded_error(error)
+    return coded.reason if coded else Reason(ReasonCode.PROBE_RAISES, describe_error(error))
 
 
 def explain_ended_probe(status: int, job: Job) -> Reason:
@@ -103,6 +99,12 @@ def _describe_exit(status: int) -> dict[str, object]:
     if os.WIFSIGNALED(status):
         return {"signal": signal.Signals(os.WTERMSIG(status)).name, "exit_code": None}
     return {"signal": None, "exit_code": os.waitstatus_to_exitcode(status)}
+
+
+def explain_error(error: BaseException) -> Reason:
+    """The reason that an error gives itself, or that it was raised."""
+    coded = find_coded_error(error)
+    return coded.reason if coded else Reason(Ground.RAISED, describe_error(error))
 
 
 def describe_error(error: BaseException, longest: int = _LONGEST) -> dict[str, object]:

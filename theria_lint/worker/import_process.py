@@ -15,7 +15,7 @@ from typing import NoReturn
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetRequest
-from theria_lint.reasons import Reason
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
 from theria_lint.sandbox.refused_operations import RefusedOperations
 from theria_lint.worker import clock, failure_messages, library_messages
@@ -146,10 +146,10 @@ def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Ou
         return Outcome(job.id, target.symbol, reason=failure_messages.explain_ended_probe(status, job))
     try:
         if too_long:
-            raise NonsenseError("is too long")
+            raise NonsenseError(ReasonCode.ANSWER_TOO_LONG, kind="answer", most=LONGEST_ANSWER)
         outcome = Outcome.from_json(message_checks.parsed(answer))
     except NonsenseError as error:
-        return Outcome(job.id, target.symbol, reason=failure_messages.explain_nonsense(error))
+        return Outcome(job.id, target.symbol, reason=Reason(ReasonCode.NONSENSE_ANSWER, {"reason": error.reason}))
     return replace(outcome, job=job.id, symbol=target.symbol)
 
 

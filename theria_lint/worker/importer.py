@@ -17,6 +17,7 @@ from typing import Any
 
 from theria_lint.calls.call_file import LINTED_PREFIX
 from theria_lint.confirm.protocol import digest_text
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.sources.source_text import decode_source
 from theria_lint.worker.failure_messages import ChangedFileError, NotDefinedError
 
@@ -130,7 +131,7 @@ def import_file(path: str) -> ModuleType:
         name = f"{LINTED_PREFIX}{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file.name} is not a Python source file")
+        raise CodedError(ReasonCode.NOT_OF_KIND, name=file.name, kind="source")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -51,7 +51,7 @@ class RunningJob:
     said: int = 0
     unread: bytes = b""
     late: bool = False
-    excess: str | None = None
+    excess: Reason | None = None
     heard: int = 0
     floods: bool = False
 
@@ -192,7 +192,7 @@ class RunningJob:
 
     def _find_end_reason(self) -> Reason | None:
         if self.excess:
-            return Reason(ReasonCode.WRITES_TOO_MUCH, {"excess": self.excess})
+            return Reason(ReasonCode.WRITES_TOO_MUCH, {"reason": self.excess})
         if self.floods:
             return Reason(ReasonCode.TOO_MANY_ANSWERS)
         if self.imported:

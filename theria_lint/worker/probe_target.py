@@ -22,14 +22,13 @@ from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
-from theria_lint.confirm.protocol import Outcome, TargetRequest
+from theria_lint.confirm.protocol import Configuration, Outcome, TargetRequest
 from theria_lint.model import Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
 from theria_lint.worker.configurations.flags import list_flags, turn_globals
 from theria_lint.worker.configurations.list_configurations import (
-    LONGER,
     Configurations,
     find_fused_kernel_call,
     keep_first_configuration,
@@ -45,7 +44,7 @@ from theria_lint.worker.device_fallback import (
     with_shim_notes,
 )
 from theria_lint.worker.discontinuity import retry_off_discontinuity
-from theria_lint.worker.failure_messages import describe_error
+from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, read_flag
 from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
@@ -225,7 +224,7 @@ def _run_where_fused(subject: _ProbeSubject, sdpa: SdpaCounter) -> Run | None:
     found = find_fused_kernel_call(subject.working_call, sdpa)
     if found is None:
         return None
-    specs = {"sizes of a fused kernel": found.spec}
+    specs = {str(Configuration.FUSED_KERNEL_SIZES): found.spec}
     run = _run_configurations(replace(subject, working_call=found, specs=specs), SELF)
     return run if run.verdict.unsafe else None
 
@@ -251,13 +250,12 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
             reports.append(report)
             traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
-            raised = error.reason if isinstance(error, InvalidTrialError) else None
-            notes.append(_note_not_probed(name, raised or Reason(Ground.RAISED, describe_error(error))))
+            notes.append(_note_not_probed(name, explain_error(error)))
             forget_compiled_code()
         if reports and reports[-1].verdict.unsafe:
             break
     if not reports:
-        traces.trace_configuration("what worked", working_call.spec, measured=False)
+        traces.trace_configuration(Configuration.FIRST_SIZES, working_call.spec, measured=False)
         return _make_failed_run(working_call, backend, notes)
     if not reports[-1].verdict.unsafe and twin is None and not clock.is_late():
         reports += _measure_autocast(working_call, traces)
@@ -279,8 +277,9 @@ def _measure_configuration(
     def measured(spec: TrialSpec = spec, routes: Sequence[Route] = SECONDARY) -> Report:
         return _measure_spec(subject.working_call, spec, name, subject.hints, twin, routes)
 
-    report = measured(routes=SECONDARY[:0] if interpreted or name == LONGER else SECONDARY)
-    if name == LONGER and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
+    longer = name == Configuration.LONGER_SEQUENCE
+    report = measured(routes=SECONDARY[:0] if interpreted or longer else SECONDARY)
+    if longer and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
         report = measured()
     if spec.output is not None and report.verdict.unsafe:
         report = replace(report, why=Reason(ReasonCode.OF_OUTPUT, {"reason": report.why, "output": spec.output + 1}))
@@ -329,14 +328,12 @@ def _measure_spec(
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
-    launched = shim_log.count_launches()
+    launched, longer = shim_log.count_launches(), name == Configuration.LONGER_SEQUENCE
     report = measure(
         made.compute_output,
         made.inputs,
         references=references,
-        is_slow=lambda: (
-            (name == LONGER and not routes) or (spec.device == "cpu" and shim_log.count_launches() > launched)
-        ),
+        is_slow=lambda: (longer and not routes) or (spec.device == "cpu" and shim_log.count_launches() > launched),
         twin=twin(spec) if twin else None,
         routes=routes,
         seed=spec.seed,

@@ -128,11 +128,12 @@ def main() -> None:
     os.setsid()
     linux.adopt_orphans()
     protections = {"namespaces": refused, **confine.find_protections(folder)}
+    told = {name: why.to_json() if why else None for name, why in protections.items()}
     linux.hide_memory()
     confine.settle_in_folder(folder)
     tracker = FileDependencyTracker()
     tracker.watch_imports()
-    greeting: dict[str, object] = {**_make_greeting(sys.argv[1]), "protections": protections}
+    greeting: dict[str, object] = {**_make_greeting(sys.argv[1]), "protections": told}
     greeting["reads"] = asdict(tracker.list_interpreter_reads())
     server = WorkerServer(jobs, answers, folder, tracker)
     server.send_greeting(greeting)

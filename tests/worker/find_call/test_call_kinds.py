@@ -83,9 +83,9 @@ def test_softmax_of_these_kinds_is_known_to_the_reference(confirmed: Confirmatio
 @pytest.mark.parametrize(
     ("name", "where"),
     [
-        ("optionally_packed", "packed sequences"),
-        ("grouped", "shared keys"),
-        ("optional_lengths", "its optional mask, kv_lens"),
+        ("optionally_packed", "packed_sequences"),
+        ("grouped", "shared_keys"),
+        ("optional_lengths", "optional_arguments: mask, kv_lens"),
     ],
 )
 def test_the_branch_that_loses_derivatives_is_told(confirmed: Confirmation, name: str, where: str) -> None:

@@ -44,7 +44,7 @@ def render_clean_files(paths: list[str]) -> Markup:
 def render_protections(report: LintReport) -> Markup:
     """What kept the code that was run in its place, and what this machine did not give."""
     rows = [
-        tag("li", tag("span", name, class_="symbol"), tag("span", "held" if why is None else f"missing: {why}"))
+        tag("li", tag("span", name, class_="symbol"), tag("span", "held" if why is None else f"missing: {say(why)}"))
         for name, why in report.protections.items()
     ]
     return tag("ul", *rows, class_="notices")

@@ -22,6 +22,7 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import call, copy_strided, trial
 from theria.probes.rounding import relative_error
+from theria_lint.confirm.protocol import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import is_number_by_convention, may_be_learned, takes_one_length
 from theria_lint.worker.find_call.call_strategy import (
@@ -62,13 +63,13 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     slow = _runs_interpreted_kernels(made, spec)
     if working_call.strategy.takes_varlen and not spec.packed:
         likely = sorted(PACKED, key=lambda name: PACKED[name] != spec.layout)
-        found["packed sequences"] = _find_first_fitting_spec(
+        found[Configuration.PACKED_SEQUENCES] = _find_first_fitting_spec(
             working_call, [_make_packed_spec(working_call, name) for name in likely], slow
         )
     if working_call.strategy.shares_keys and spec.layout in LAYOUTS:
         shape = replace(spec.shape, heads=2 * spec.shape.heads)
         names = [name for name in SHARED if query_layout(name) == spec.layout and "g" in name]
-        found["shared keys"] = _find_first_fitting_spec(
+        found[Configuration.SHARED_KEYS] = _find_first_fitting_spec(
             working_call, [replace(spec, layout=name, shape=shape) for name in names], slow
         )
     if working_call.strategy.optional and not slow:
@@ -97,7 +98,7 @@ def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialS
                 names.append(name)
     except CannotCallError:  # out of time
         pass
-    return {f"its optional {', '.join(names)}": spec} if names else {}
+    return {label_configuration(Configuration.OPTIONAL_ARGUMENTS, *names): spec} if names else {}
 
 
 def _calls_give_different_outputs(one: WorkingCall, other: WorkingCall) -> bool:
@@ -179,7 +180,8 @@ def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> di
         for name in names:
             if may_be_learned(name) and name not in {**plain.inputs, **plain.extras, **dict.fromkeys(known)}:
                 chosen = _find_floating_spec(working_call, name, search)
-                found.update({f"its {name} as an input": chosen} if chosen is not None else {})
+                if chosen is not None:
+                    found[label_configuration(Configuration.FLOATING_ARGUMENT, name)] = chosen
     except CannotCallError:  # out of time
         pass
     return found
@@ -234,7 +236,7 @@ def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec
             spec = next(_list_optional_tensor_specs(working_call, name, search), None)
         except CannotCallError:  # out of time
             break
-        found.update({f"its optional {name}": spec} if spec is not None else {})
+        found.update({label_configuration(Configuration.OPTIONAL_ARGUMENTS, name): spec} if spec is not None else {})
         if len(found) == MAX_OPTIONAL_TENSORS:
             break
     return found

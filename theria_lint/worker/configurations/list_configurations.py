@@ -11,6 +11,7 @@ from torch import Tensor
 
 from theria.probes.layouts import ODD, ROUND
 from theria.probes.point import trial
+from theria_lint.confirm.protocol import Configuration, label_configuration
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.configurations.further_calls import (
@@ -28,12 +29,8 @@ from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
 
-_FIRST = "the first sizes"
-
 _SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
 """With smaller defaults: a few heads of a few channels, and lengths that windows and buckets divide."""
-
-LONGER = "a longer sequence"
 
 _SLOW_CALL = 0.1
 """Seconds of processor time a call from which a longer sequence, which takes a hundred calls, is left out."""
@@ -56,34 +53,35 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     if working_call.strategy.callers:
         return _list_recorded_configurations(working_call, outputs)
     launched = shim_log.count_launches()
-    found = {_FIRST: spec}
+    found = {str(Configuration.FIRST_SIZES): spec}
     if working_call.make_call().module is not None:
-        found["smaller defaults"] = find_gradient_mismatch(
+        found[Configuration.SMALLER_DEFAULTS] = find_gradient_mismatch(
             working_call, replace(spec, small=True, shape=_SMALL, seed=spec.seed + 1)
         )
-        found["evaluation mode"] = replace(spec, evaluating=True)
-    found["strided inputs"] = replace(spec, strided=True)
+        found[Configuration.EVALUATION_MODE] = replace(spec, evaluating=True)
+    found[Configuration.STRIDED_INPUTS] = replace(spec, strided=True)
     masked = replace(spec, masking=True, shape=replace(spec.shape, keys=spec.shape.queries))
     if _specs_give_different_outputs(working_call, masked, replace(masked, masking=False)):
-        found["a causal mask"] = masked
+        found[Configuration.CAUSAL_MASK] = masked
     other = ROUND if spec.shape != ROUND else ODD
     if spec.shape.queries == spec.shape.keys:
         other = replace(other, keys=other.queries)
-    found["round sizes" if other.dim == ROUND.dim else "odd sizes"] = replace(spec, shape=other)
+    found[Configuration.ROUND_SIZES if other.dim == ROUND.dim else Configuration.ODD_SIZES] = replace(spec, shape=other)
     found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
     found |= _with_learned(working_call, found)
     found |= find_floating_specs(working_call, {name for spec in found.values() for name in spec.learned})
     if _remembers(working_call):
-        found["a second call"] = replace(spec, called=True)
+        found[Configuration.SECOND_CALL] = replace(spec, called=True)
     if len(outputs.recorded) > 1:
-        found["all that it returns"] = replace(spec, whole=True)
-    found |= {f"output {number + 1} of what it returns": replace(spec, output=number) for number in outputs.lost[:1]}
+        found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True)
+    for number in outputs.lost[:1]:
+        found[label_configuration(Configuration.OUTPUT, number + 1)] = replace(spec, output=number)
     for length in _LENGTHS if shim_log.count_launches() == launched else ():
         longer = replace(spec, shape=replace(spec.shape, batch=1, queries=length, keys=length))
         began = read_clock()
         if _try_compute_outputs(working_call, longer):
             if read_clock() - began < _SLOW_CALL:
-                found[LONGER] = longer
+                found[Configuration.LONGER_SEQUENCE] = longer
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
     return found | find_specs_by_code(working_call, found.values())
@@ -96,18 +94,20 @@ def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -
     for recorded in working_call.strategy.specs:
         number = recorded.choice[RECORDED]
         mark = f" ({number + 1})" if found else ""
-        found[f"the call by {callers[number]}{mark}"] = recorded
+        found[label_configuration(Configuration.RECORDED_CALL, callers[number] + mark)] = recorded
     for place in working_call.strategy.optional:
         masked = replace(spec, turned={**spec.turned, place: True})
         if _specs_give_different_outputs(working_call, masked, spec):
-            found[f"a causal mask ({place.rpartition(':')[2]})"] = replace(masked, seed=len(callers) + 3)
+            label = label_configuration(Configuration.CAUSAL_MASK, place.rpartition(":")[2])
+            found[label] = replace(masked, seed=len(callers) + 3)
     if working_call.strategy.shown and working_call.make_call().module is not None:
-        found["evaluation mode"] = replace(spec, evaluating=True, seed=len(callers) + 4)
+        found[Configuration.EVALUATION_MODE] = replace(spec, evaluating=True, seed=len(callers) + 4)
     if not spec.directional and _remembers(working_call):
-        found["a second call"] = replace(spec, called=True, seed=len(callers) + 1)
+        found[Configuration.SECOND_CALL] = replace(spec, called=True, seed=len(callers) + 1)
     if len(outputs.recorded) > 1:
-        found["all that it returns"] = replace(spec, whole=True, seed=len(callers) + 2)
-    found |= {f"output {number + 1} of what it returns": replace(spec, output=number) for number in outputs.lost[:1]}
+        found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True, seed=len(callers) + 2)
+    for number in outputs.lost[:1]:
+        found[label_configuration(Configuration.OUTPUT, number + 1)] = replace(spec, output=number)
     return found
 
 
@@ -118,11 +118,11 @@ def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str,
     """
     found = {}
     for name, spec in specs.items():
-        if name != _FIRST and not spec.choice:
+        if name != Configuration.FIRST_SIZES and not spec.choice:
             continue
         names = tuple(extra for extra in working_call.make_call(spec).extras if may_be_learned(extra))
         if names and _try_compute_outputs(working_call, replace(spec, learned=names)):
-            found[f"{name}, with its {', '.join(names)} as inputs"] = replace(spec, learned=names)
+            found[f"{name} + {label_configuration(Configuration.LEARNED, *names)}"] = replace(spec, learned=names)
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from theria.probes.layouts import Shape
+from theria_lint.confirm.protocol import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation
@@ -111,9 +112,10 @@ def _list_specs(spec: TrialSpec, home: Any) -> Iterator[tuple[str, TrialSpec]]:
     text = _read_text(home)
     for dtype in _DTYPES if _SPEAKS_OF_DTYPES.search(text) else ():
         if dtype is not spec.dtype:
-            yield str(dtype).removeprefix("torch."), replace(spec, dtype=dtype)
+            label = label_configuration(Configuration.DTYPE, str(dtype).removeprefix("torch."))
+            yield label, replace(spec, dtype=dtype)
     for number in range(1, _POINTS + 1):
-        yield f"other numbers ({number})", replace(spec, seed=spec.seed + number)
+        yield label_configuration(Configuration.POINT, number), replace(spec, seed=spec.seed + number)
     for name, shape in _list_shapes(spec.shape, sorted(set(_list_compared_sizes(parse_source(home))))):
         yield name, replace(spec, shape=shape)
 
@@ -137,18 +139,18 @@ def _list_compared_sizes(tree: ast.AST) -> Iterator[int]:
 
 def _list_shapes(shape: Shape, asked: list[int]) -> Iterator[tuple[str, Shape]]:
     """Shapes with one axis of a length that the code asks about, or one more; and with a single one of each."""
-    yield "one query", replace(shape, queries=1)
-    yield "one position", replace(shape, queries=1, keys=1)
+    yield Configuration.ONE_QUERY, replace(shape, queries=1)
+    yield Configuration.ONE_POSITION, replace(shape, queries=1, keys=1)
     sizes = list(dict.fromkeys([1, 8, *(size + more for size in asked for more in (0, 1))]))
     for size in sizes:
         if size <= _LARGEST["heads"]:
-            yield f"{size} heads", replace(shape, heads=size)
+            yield label_configuration(Configuration.HEADS, size), replace(shape, heads=size)
         if size <= _LARGEST["batch"]:
-            yield f"a batch of {size}", replace(shape, batch=size)
+            yield label_configuration(Configuration.BATCH, size), replace(shape, batch=size)
     for size in sizes:
         if 1 < size <= _LARGEST["length"]:
             longer = replace(shape, batch=1, queries=size, keys=size)
-            yield f"{size} positions", longer
-            yield f"{size} keys", replace(shape, batch=1, keys=size)
+            yield label_configuration(Configuration.POSITIONS, size), longer
+            yield label_configuration(Configuration.KEYS, size), replace(shape, batch=1, keys=size)
         if 1 < size <= _LARGEST["dim"]:
-            yield f"{size} channels", replace(shape, dim=size, value_dim=size)
+            yield label_configuration(Configuration.CHANNELS, size), replace(shape, dim=size, value_dim=size)

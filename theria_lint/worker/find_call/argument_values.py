@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from theria.probes.layouts import sequence_lengths
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.call_strategy import ENTRY, TrialSpec
 
@@ -369,6 +370,14 @@ CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
 """By what a parameter of a constructor, or an entry of a configuration, is called: its candidate values."""
 
 
+class NoSuchEntryError(CodedError, AttributeError):
+    """A configuration that stands for a model's own knows nothing of an entry."""
+
+    def __init__(self, name: str) -> None:
+        """Names the entry."""
+        super().__init__(ReasonCode.NO_SUCH_ENTRY, f"{AttributeError.__name__}: {name}", name=name)
+
+
 class FakeConfig:
     """Stands for a model's configuration object: answers for any entry whose name says what it is."""
 
@@ -384,7 +393,7 @@ class FakeConfig:
             return "eager"
         values = [] if name.startswith("__") else find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)
         if not values:
-            raise AttributeError(f"the configuration has no entry {name!r}")
+            raise NoSuchEntryError(name)
         return values[0]
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 from theria.probes.layouts import LAYOUTS, ODD, PACKED, ROUND, Shape, key_layout, query_layout, total
 from theria.probes.point import draw, trial
 from theria.probes.qkv import draw_qkv
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.worker.find_call.signatures import (
     Symbols,
     compute_sizes,
@@ -240,7 +241,7 @@ class BoundCall:
         def whole(*values: Tensor, **others: Tensor) -> Tensor:
             found = [t for t in list_tensors(function(*values, **others)) if t.requires_grad]
             if not found:
-                raise TypeError("nothing that it returns is in the graph")
+                raise CodedError(ReasonCode.NOTHING_IN_GRAPH)
             return torch.cat([t.reshape(-1).to(found[0].dtype) for t in found])
 
         return replace(self, function=whole, expected=None, layout=None)
@@ -284,11 +285,11 @@ def select_output(returned: Any, expected: tuple[int, ...] | None, given: Sequen
     What was ``given`` to the target is none, though it may stand among what is returned.
 
     Raises:
-        TypeError: if nothing that was returned is a floating-point tensor of the target's own.
+        CodedError: if nothing that was returned is a floating-point tensor of the target's own.
     """
     tensors = [t for t in list_tensors(returned) if t.numel() and not any(t is other for other in given)]
     if not tensors:
-        raise TypeError(f"it returned {type(returned).__name__} without a floating-point tensor of its own in it")
+        raise CodedError(ReasonCode.NO_OUTPUT, kind=type(returned).__name__)
     return next((t for t in tensors if tuple(t.shape) == expected), tensors[0])
 
 

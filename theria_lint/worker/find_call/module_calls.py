@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name, offer_values
 from theria_lint.worker.find_call.call_strategy import (
     ATTRIBUTE,
@@ -190,7 +191,7 @@ class _ModuleTarget:
         others = self._choose_other_arguments(rest, spec, choice)
         found = as_function_of_parameters(module, lambda: self._call_forward(module, {**ids, **others}))
         if found is None:
-            raise TypeError("it takes no tensor that could be differentiated, and has no parameters")
+            raise CodedError(ReasonCode.NOTHING_TO_DIFFERENTIATE)
         return BoundCall(found[0], {PARAMETERS: found[1]}, discrete=tuple(ids))
 
     def _choose_other_arguments(
@@ -407,11 +408,11 @@ def _keep_known_arguments(fixed: Mapping[str, Any], parameters: Mapping[str, ins
 
 
 def call_without_exit(make: Any) -> Any:
-    """What a callable returns; RuntimeError where it exits the process, as some do for want of a package."""
+    """What a callable returns; CodedError where it exits the process, as some do for want of a package."""
     try:
         return make()
     except SystemExit as error:
-        raise RuntimeError(f"it exits the process with {error.code or 0}") from None
+        raise CodedError(ReasonCode.EXITS_WITH, exit_code=str(error.code or 0)) from None
 
 
 def prepare_module(module: nn.Module, spec: TrialSpec) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.argument_values import CALL_VALUES, ValueMaker, make_masks, offer_values
 from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_grid_size, compute_image_side
@@ -289,7 +290,7 @@ def find_first_parameter(forward: Parameters) -> str:
     """
     name = next((n for n, p in forward.items() if p.kind in POSITIONAL), None)
     if name is None and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in forward.values()):
-        raise TypeError("its forward takes no tensor by position")
+        raise CodedError(ReasonCode.NO_TENSOR_BY_POSITION)
     return name or ANYTHING
 
 

@@ -27,7 +27,7 @@ from theria_lint.worker.find_call.run_trial import CallSearch, InvalidTrialError
 from theria_lint.worker.find_call.signatures import POSITIONAL, read_parameters
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
-RECORDED = "recorded call"
+RECORDED = "recorded:"
 """The name in a trial's choice under which the number of a recorded call stands."""
 
 Cut = Mapping[int, int]
@@ -81,7 +81,7 @@ class _Replay:
         try:
             return self._make_call(spec)
         except LostArgumentError as error:
-            raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data={"message": str(error)}) from None
+            raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, reason=error.reason) from None
 
     def _make_call(self, spec: TrialSpec) -> BoundCall:
         function, module = self._build(spec)
@@ -112,7 +112,7 @@ class _Replay:
         if not inputs:  # of tokens, say: what it has learned is all that there is to differentiate in
             joint = as_function_of_parameters(module, call) if module is not None else None
             if joint is None:
-                raise LostArgumentError("it was given no floating-point tensor, and has no parameters")
+                raise LostArgumentError(ReasonCode.NO_TENSOR_GIVEN)
             return BoundCall(joint[0], {PARAMETERS: joint[1]})
         return BoundCall(call, {_rename(n, parameters): tensor for n, tensor in inputs.items()}, module=module)
 
@@ -137,7 +137,7 @@ class _Replay:
             args, kwargs = _turn(args, kwargs, list(parameters), read_enums(turned, parameters))
         built = self._target(*args, **kwargs)
         if not callable(built):
-            raise LostArgumentError(f"what it was made by returns a {type(built).__name__}")
+            raise LostArgumentError(ReasonCode.NOT_A_FUNCTION, kind=type(built).__name__)
         for name, value in spec.list_turned(ATTRIBUTE).items():
             setattr(built, name, value)
         if not isinstance(built, nn.Module):
@@ -162,7 +162,7 @@ class _Replay:
 
     def _get_kept(self, name: str) -> Tensor:
         if name not in self._kept:
-            raise LostArgumentError("a tensor that was kept is not there")
+            raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="tensor", name=name)
         return self._kept[name]
 
     def _bind_parameters(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
@@ -174,8 +174,7 @@ class _Replay:
             signature = inspect.signature(called)
             signature.bind(*given, **kwargs)
         except TypeError as error:
-            told = {"caller": self.caller, "message": str(error)}
-            raise InvalidTrialError(ReasonCode.STALE_CALL, data=told) from None
+            raise InvalidTrialError(ReasonCode.STALE_CALL, caller=self.caller, message=str(error)) from None
         except ValueError:  # it has no signature
             return []
         names = [name for name, parameter in signature.parameters.items() if parameter.kind in POSITIONAL]
@@ -195,17 +194,16 @@ def _load_tensors(data: bytes) -> dict[str, Tensor]:
     """The tensors of a recorded call.
 
     Raises:
-        InvalidTrialError: if they are not there, or safetensors is not.
+        LostArgumentError: if they are not there, or safetensors is not.
     """
     try:
         from safetensors.torch import load  # the environment of the target may lack it: only recorded calls need it
 
         return load(data)
     except ImportError:
-        raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data={"message": "safetensors is not installed"}) from None
+        raise LostArgumentError(ReasonCode.TENSORS_UNREADABLE, kind=ImportError.__name__) from None
     except Exception as error:  # a file that is none
-        told = {"message": f"its tensors cannot be read ({type(error).__name__})"}
-        raise InvalidTrialError(ReasonCode.LOST_ARGUMENT, data=told) from None
+        raise LostArgumentError(ReasonCode.TENSORS_UNREADABLE, kind=type(error).__name__) from None
 
 
 def _arrange(tensor: Tensor, stride: Sequence[int]) -> Tensor:

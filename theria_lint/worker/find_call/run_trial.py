@@ -18,7 +18,7 @@ from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references
 from theria.verdicts import Verdict
-from theria_lint.reasons import Ground, Reason, ReasonCode, iter_texts
+from theria_lint.reasons import CodedError, Ground, Reason, ReasonCode, find_coded_error, iter_texts
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import (
     CONSTRUCTOR_PREFIX,
@@ -80,17 +80,8 @@ class OutsideGraphError(CannotCallError):
         super().__init__(Reason(ReasonCode.OUTSIDE_GRAPH_ONLY))
 
 
-class InvalidTrialError(ValueError):
-    """The target ran, and what it returned says nothing: the arguments that were made up do not fit it.
-
-    ``about`` has words of which the parameters that have to do with it are made.
-    """
-
-    def __init__(self, code: ReasonCode, about: str = "", data: Mapping[str, Any] | None = None) -> None:
-        """Keeps the reason."""
-        super().__init__(str(code))
-        self.reason = Reason(code, data or {})
-        self.about = about
+class InvalidTrialError(CodedError, ValueError):
+    """The target ran, and what it returned says nothing: the arguments that were made up do not fit it."""
 
 
 INVALID_OUTPUT_STAGE = 2
@@ -286,8 +277,9 @@ def _list_frames(error: BaseException) -> list[TracebackType]:
 
 def _explain_trial_error(error: Exception) -> tuple[Reason, str]:
     """Why a trial failed, and what was said of it."""
-    if isinstance(error, InvalidTrialError):
-        return error.reason, error.about
+    coded = find_coded_error(error)
+    if coded is not None:
+        return coded.reason, coded.about
     kind, message = type(error).__name__, first_line(error)[:240]
     return Reason(Ground.RAISED, {"kind": kind, "message": message}), f"{kind}: {message}"
 

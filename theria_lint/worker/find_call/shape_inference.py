@@ -16,6 +16,7 @@ from torch import Tensor
 
 from theria.probes.layouts import Shape
 from theria.probes.point import isolated
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
@@ -104,7 +105,7 @@ class _ShapeSolver:
             Exception: what the function raised for the shapes with which it got furthest, if none ran.
         """
         if not self.shaped:
-            raise TypeError("no parameter of it is known to take a tensor")
+            raise CodedError(ReasonCode.NO_TENSOR_PARAMETER)
         key = (spec.dtype, tuple(choice.items()))
         assignment = self.found.get(key) or self.found.get((*key, spec.shape)) or self._solve_axes(spec, choice)
         self.found[(*key, spec.shape) if isinstance(assignment, Exception) else key] = assignment

@@ -17,7 +17,7 @@ from theria import testing
 from theria.probes.layouts import key_layout
 from theria_lint.calls.call_file import LINTED_PREFIX
 from theria_lint.model import TargetKind
-from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.reasons import CodedError, Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker import importer
 from theria_lint.worker.failure_messages import describe_error
@@ -221,7 +221,7 @@ def make_wrapped_call(target: Any, spec: TrialSpec, fixed: Mapping[str, Any]) ->
     if isinstance(wrapped, torch.nn.Module):
         return bind_qkv_function(wrapped, read_parameters(wrapped.forward), spec, {}, fixed, positional=False)
     if not callable(wrapped):
-        raise TypeError(f"the wrapper returned {type(wrapped).__name__}, not a function")
+        raise CodedError(ReasonCode.NOT_A_FUNCTION, kind=type(wrapped).__name__)
     return bind_qkv_function(wrapped, read_parameters(wrapped), spec, {}, fixed, positional=False)
 
 
@@ -288,7 +288,7 @@ def bind_qkv_function(
     if not roles and any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values()):
         return BoundCall(function, tensors, compute_expected_shape(tensors), spec.layout)
     if not roles:
-        raise TypeError("no parameter takes q, k and v: name them q, k, v or query, key, value")
+        raise CodedError(ReasonCode.NO_QKV_PARAMETERS)
     arguments = {
         **_fill_varlen_arguments(rest, spec, choice),
         **choose_arguments(rest, spec, CALL_VALUES, choice, {**fixed, **read_enums(spec.list_turned(), rest)}),

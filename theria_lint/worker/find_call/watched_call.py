@@ -19,6 +19,7 @@ from theria.probes.point import copy_strided, trial
 from theria_lint.calls.constructions import watch_modules
 from theria_lint.calls.recorder import CallRecorder
 from theria_lint.model import TargetKind
+from theria_lint.reasons import CodedError, Reason, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, TrialSpec
@@ -135,7 +136,7 @@ def _bind_watched_call(target: Any, kind: TargetKind, outer: BoundCall, spec: Tr
 
     Raises:
         PartError: if it is called outside the graph alone.
-        TypeError: if it is not called, or with nothing to differentiate.
+        CodedError: if it is not called, or with nothing to differentiate.
     """
     opaque = kind is TargetKind.AUTOGRAD_FUNCTION
     names = list(read_forward_parameters(target) if opaque else read_parameters(target))
@@ -146,7 +147,7 @@ def _bind_watched_call(target: Any, kind: TargetKind, outer: BoundCall, spec: Tr
         raise OutsideGraphError
     places = watched.list_graph_tensors(names)
     if not places:
-        raise TypeError("its caller does not give it anything to differentiate")
+        raise CodedError(ReasonCode.NO_TENSOR_FROM_CALLER)
     args = [_detach_value(value) for value in watched.args or ()]
     kwargs = {name: _detach_value(value) for name, value in watched.kwargs.items()}
     function = target.apply if opaque else target
@@ -232,7 +233,7 @@ class _FirstCall(CallRecorder):
         """End the example: here is its call."""
         raise _CallSeenError({"document": document, "kept": tensors})
 
-    def _write_loss(self, path: str, symbol: str, why: str) -> None:
+    def _write_loss(self, path: str, symbol: str, why: Reason) -> None:
         raise _CallSeenError(None)
 
 

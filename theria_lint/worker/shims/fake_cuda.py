@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker import importer
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter import interpreter
@@ -80,7 +81,7 @@ def _answers_as_gpu(question: str) -> bool:
         return False
     shim_log.record_gpu_query(question, module)
     if _fake_gpu_enabled:
-        shim_log.record_shim(f"{question} answering as on a GPU")
+        shim_log.record_shim(ReasonCode.ANSWERS_AS_GPU, query=question)
     return _fake_gpu_enabled
 
 
@@ -92,7 +93,7 @@ def _make_cuda_answer(name: str, value: Any) -> Callable[..., Any]:
         package = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
         if package == "torch" and real is not None:
             return real(*args, **kwargs)
-        shim_log.record_shim("stand-ins for torch.cuda")
+        shim_log.record_shim(ReasonCode.CUDA_ANSWERS)
         return value(*args, **kwargs) if callable(value) else value
 
     return function
@@ -170,7 +171,7 @@ def _wrap_custom_op(custom_op: Callable[..., Any]) -> Callable[..., Any]:
     def decorate(*args: Any, **kwargs: Any) -> Any:
         kinds = kwargs.get("device_types")
         if kinds is not None and "cpu" not in kinds:
-            shim_log.record_shim("a custom operator for CUDA registered for the CPU")
+            shim_log.record_shim(ReasonCode.OPERATOR_ON_CPU)
             kwargs["device_types"] = None
         return custom_op(*args, **kwargs)
 
@@ -201,6 +202,6 @@ def _wrap_to_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 def _replace_cuda_device(value: Any) -> Any:
     named = isinstance(value, str) and (value == "cuda" or value.startswith("cuda:"))
     if named or (isinstance(value, torch.device) and value.type == "cuda"):
-        shim_log.record_shim("tensors made on the CPU where the code says cuda")
+        shim_log.record_shim(ReasonCode.TENSORS_ON_CPU)
         return "cpu"
     return value

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker.shims import shim_log
 
 EAGER_BACKEND = "aot_eager"
@@ -60,7 +61,7 @@ def avoid_code_generation() -> None:
             return original(*args, backend=backend, **kwargs)
         kwargs.pop("mode", None)
         kwargs.pop("options", None)
-        shim_log.record_shim(f"torch.compile's backend {EAGER_BACKEND} in place of inductor")
+        shim_log.record_shim(ReasonCode.NO_CODEGEN, backend=EAGER_BACKEND)
         return original(*args, backend=EAGER_BACKEND, **kwargs)
 
     torch.compile = compile_

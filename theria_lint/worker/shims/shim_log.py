@@ -6,19 +6,21 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-_used_shims: dict[str, None] = {}
+from theria_lint.reasons import Reason, ReasonCode
+
+_used_shims: dict[Reason, None] = {}
 _launches = [0]
 _kernel_packages: set[str] = set()
 _gpu_queries: dict[tuple[str, str], None] = {}
 _missing_packages: dict[str, dict[str, None]] = {}
 
 
-def record_shim(help_: str) -> None:
-    """Records that a stand-in was used, in words that fit after "ran on the CPU with" or "ran on the GPU with"."""
-    _used_shims[help_] = None
+def record_shim(code: ReasonCode, **data: str) -> None:
+    """Records that a stand-in was used."""
+    _used_shims[Reason(code, data)] = None
 
 
-def list_used_shims() -> tuple[str, ...]:
+def list_used_shims() -> tuple[Reason, ...]:
     """The stand-ins used so far, in the order of their first use."""
     return tuple(_used_shims)
 

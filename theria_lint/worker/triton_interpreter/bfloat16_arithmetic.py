@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker.shims import shim_log
 
 _ARITHMETIC = re.compile(
@@ -65,7 +66,7 @@ def _widened(operation: Callable[..., Any], tl: Any) -> Callable[..., Any]:
     def compute(self: Any, *operands: Any, **options: Any) -> Any:
         if not any(is_raw(operand, tl) for operand in operands):
             return operation(self, *operands, **options)
-        shim_log.record_shim("bfloat16 arithmetic of Triton's interpreter put right")
+        shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         return _narrow(operation(self, *(widen(operand, tl) for operand in operands), **options), tl)
 
     return compute
@@ -103,7 +104,7 @@ def _over_float32(apply: Callable[..., Any], interpreter: Any, tl: Any) -> Calla
         tensors = given if isinstance(given, tuple) else (given,)
         if not any(is_raw(tensor.handle, tl) for tensor in tensors):
             return apply(self, given)
-        shim_log.record_shim("bfloat16 arithmetic of Triton's interpreter put right")
+        shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         wide = tuple(
             self.to_tensor(widen(t.handle, tl).data, tl.float32) if is_raw(t.handle, tl) else t for t in tensors
         )

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from theria_lint.reasons import CodedError, ReasonCode
 
-class OutsideError(IndexError):
+
+class OutsideError(CodedError, IndexError):
     """A kernel uses memory that no tensor among its arguments owns."""
 
 
@@ -87,7 +89,7 @@ def _wrap_access_with_check(access: Callable[..., Any], verb: str, pointers: int
         handle = args[pointers]
         width = max(1, handle.get_element_ty().primitive_bitwidth // 8)
         if _launched and not _launched[-1].holds_pointers(handle.data, args[mask].data, width):
-            raise OutsideError(f"the kernel {verb} outside the tensors that it was given")
+            raise OutsideError(ReasonCode.OUTSIDE_TENSORS, access=verb)
         return access(self, *args)
 
     return check

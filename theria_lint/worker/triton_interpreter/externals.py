@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate_assembly
 
 _HINTS = ("griddepcontrol", "prefetch")
 """Instructions that say when to run and not what to compute: nothing is to be done for them."""
+
+
+class TritonGapError(CodedError, NotImplementedError):
+    """A kernel needs what only a GPU has, and nothing here stands in for."""
 
 
 def install_externals(interpreter: Any, tl: Any) -> None:
@@ -28,8 +33,8 @@ def _make_extern_elementwise(interpreter: Any) -> Callable[..., Any]:
     def call(self: Any, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool) -> Any:
         function = LIBRARY.get(strip_symbol(symbol))
         if function is None:
-            raise NotImplementedError(f"Triton's interpreter has no {symbol}: run it on a GPU with --device cuda")
-        shim_log.record_shim("NumPy in the place of CUDA's math library")
+            raise TritonGapError(ReasonCode.TRITON_GAP, "GPU", name=symbol)
+        shim_log.record_shim(ReasonCode.NUMPY_LIBRARY)
         return _compute_elementwise(interpreter, function, args, result)
 
     return call
@@ -69,15 +74,13 @@ def _make_inline_assembly(interpreter: Any) -> Callable[..., Any]:
             return SimpleNamespace(get_result=lambda index: nothing)
         try:
             if len(types) != 1 or pack != 1 or any(value.data.dtype != np.float32 for value in values):
-                raise UnknownAssemblyError("not one 32-bit float from 32-bit floats")
+                raise UnknownAssemblyError(assembly)
             result = _compute_elementwise(
                 interpreter, lambda *arrays: evaluate_assembly(assembly, arrays), values, types[0]
             )
         except UnknownAssemblyError:
-            start = " ".join(assembly.split())[:60]
-            reason = f"inline assembly ({start}) needs a GPU: run it there with --device cuda"
-            raise NotImplementedError(reason) from None
-        shim_log.record_shim("NumPy in the place of inline assembly")
+            raise TritonGapError(ReasonCode.ASSEMBLY_UNKNOWN, "GPU", assembly=" ".join(assembly.split())[:60]) from None
+        shim_log.record_shim(ReasonCode.NUMPY_ASSEMBLY)
         return SimpleNamespace(get_result=lambda index: result)
 
     return call

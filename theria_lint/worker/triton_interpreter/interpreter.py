@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter import bfloat16_arithmetic, bounds, externals
 from theria_lint.worker.triton_interpreter.block_pointers import BlockPointer
@@ -72,7 +73,7 @@ class FakeGpuDriver:
         """The GPU's backend, architecture and warp size."""
         from triton.backends.compiler import GPUTarget
 
-        shim_log.record_shim("a stand-in for Triton's GPU driver")
+        shim_log.record_shim(ReasonCode.TRITON_DRIVER)
         return GPUTarget("cuda", 10 * CAPABILITY[0] + CAPABILITY[1], 32)
 
     def get_current_device(self) -> int:
@@ -117,7 +118,7 @@ def _wrap_dot_for_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[
 
     def dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
         if bfloat16_arithmetic.is_raw(a, tl) or bfloat16_arithmetic.is_raw(b, tl):
-            shim_log.record_shim("bfloat16 arithmetic of Triton's interpreter put right")
+            shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         return create_dot(self, bfloat16_arithmetic.widen(a, tl), bfloat16_arithmetic.widen(b, tl), d, *rest)
 
     return dot
@@ -197,7 +198,7 @@ def _install_block_pointers(tl: Any) -> None:
     def make_block_ptr(
         base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any, order: Any = None, _semantic: Any = None
     ) -> BlockPointer:
-        shim_log.record_shim("block pointers, which this Triton has removed, by ordinary pointers")
+        shim_log.record_shim(ReasonCode.BLOCK_POINTERS)
         return BlockPointer.from_kernel_arguments(base, shape, strides, offsets, block_shape)
 
     def advance(base: BlockPointer, offsets: Any, _semantic: Any = None) -> BlockPointer:

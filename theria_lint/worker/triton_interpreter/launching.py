@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker.shims import shim_log
 
 
@@ -53,7 +54,7 @@ def _hook_launches(function: Any) -> None:
         if not (getattr(self.fn, "__module__", None) or "").startswith("theria."):
             shim_log.record_launch()
             if _precision_raised:
-                shim_log.record_shim("float32 products of Triton's kernels to full precision")
+                shim_log.record_shim(ReasonCode.FULL_PRECISION)
         return run(self, *args, **kwargs)
 
     function.run = counted
@@ -69,7 +70,7 @@ def _take_first_configuration(autotuner: Any) -> None:
     prune, bench_one = autotuner.prune_configs, autotuner._bench
 
     def candidates(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
-        shim_log.record_shim("the first of each autotuner's configurations")
+        shim_log.record_shim(ReasonCode.FIRST_AUTOTUNED)
         self._theria_found = False
         pruned = list(prune(self, kwargs, *rest))
         return pruned[:1] if _is_interpreted_kernel(self) else pruned

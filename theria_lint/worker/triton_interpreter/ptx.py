@@ -62,7 +62,7 @@ def evaluate_assembly(text: str, inputs: Sequence[Any]) -> Any:
             if statement.strip() and not statement.strip().startswith(".reg"):
                 _execute_statement(statement.strip(), registers)
     if "$0" not in registers:
-        raise UnknownAssemblyError("it has no result")
+        raise UnknownAssemblyError(text)
     return registers["$0"]
 
 
