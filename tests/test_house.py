@@ -130,7 +130,7 @@ EXCEPTIONS = {
     "theria_lint.errors": "a suggestion in what is wrong with a call or a configuration",
     "theria_lint.launch.pytest_plugin": "the help of the command line",
     "theria_lint.launch.record_command": "the name of a command",
-    "theria_lint.launch.user_interpreter": "source code",
+    "theria_lint.launch.diagnose_command": "source code",
     "theria_lint.lsp.command": "what is wrong with a call, which ends the run",
     "theria_lint.reasons": "what may stand in a field",
     "theria_lint.rules.explain": "the page of a rule, around the rule's own words",

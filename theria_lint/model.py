@@ -166,3 +166,40 @@ class Finding:
     verdict: Verdict | None
     reason: Reason
     rewrite: Rewrite | None = None
+
+
+class Configuration(StrEnum):
+    """What a target is measured in; `label_configuration` adds what belongs to it, and a report has the words."""
+
+    FIRST_SIZES = "first_sizes"
+    SMALLER_DEFAULTS = "smaller_defaults"
+    EVALUATION_MODE = "evaluation_mode"
+    STRIDED_INPUTS = "strided_inputs"
+    CAUSAL_MASK = "causal_mask"
+    ROUND_SIZES = "round_sizes"
+    ODD_SIZES = "odd_sizes"
+    LONGER_SEQUENCE = "longer_sequence"
+    PACKED_SEQUENCES = "packed_sequences"
+    SHARED_KEYS = "shared_keys"
+    OPTIONAL_ARGUMENTS = "optional_arguments"
+    FLOATING_ARGUMENT = "floating_argument"
+    LEARNED = "learned"
+    SECOND_CALL = "second_call"
+    ALL_OUTPUTS = "all_outputs"
+    OUTPUT = "output"
+    RECORDED_CALL = "recorded_call"
+    DTYPE = "dtype"
+    POINT = "point"
+    ONE_QUERY = "one_query"
+    ONE_POSITION = "one_position"
+    HEADS = "heads"
+    BATCH = "batch"
+    POSITIONS = "positions"
+    KEYS = "keys"
+    CHANNELS = "channels"
+    FUSED_KERNEL_SIZES = "fused_kernel_sizes"
+
+
+def label_configuration(code: Configuration, *arguments: object) -> str:
+    """The name of a configuration in the data of reasons: its code, and what belongs to it."""
+    return f"{code}: {', '.join(map(str, arguments))}" if arguments else str(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from theria_lint.confirm.gpu_branches import asks_for_gpu
+from theria_lint.confirm.coverage_map import asks_for_gpu
 
 SOURCE = """import torch
 HAS_CUDA = torch.cuda.is_available()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from theria.verdicts import Reason
-from theria_lint.confirm.protocol import Configuration, label_configuration
+from theria_lint.model import Configuration, label_configuration
 from theria_lint.reasons import FIELDS, Field, ReasonCode
-from theria_lint.report.configuration_words import describe_configuration
+from theria_lint.report.measurement_messages import describe_configuration
 from theria_lint.report.sentences import say
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"

@@ -15,5 +15,6 @@ An ablation is a set of suspects that a variant of the source leaves out. For ea
 A suspect is confirmed if any target confirms it. `confirm.confirm_suspects` is the entry point; `eligibility` says
 which files are run; `schedule` asks for the variants of all targets side by side; `attribution` and `interactions` hold
 steps 2 to 4, `verified_fix` step 5; `runner` takes outcomes from `outcome_cache` or has a worker measure them
-(`worker_client`, `protocol`); `coverage_map` tells which suspects a run executed.
+(`worker_client`, `protocol`); `coverage_map` tells which suspects a run executed; `call_hints`
+which calls the worker tries first.
 """

@@ -10,11 +10,11 @@ from typing import Any
 
 from theria.verdicts import Verdict, worst
 from theria_lint.cache import Place
+from theria_lint.confirm.call_hints import CallSource, find_recorded_hints
+from theria_lint.confirm.coverage_map import asks_for_gpu
 from theria_lint.confirm.evidence import SuspectRuling, get_reason
-from theria_lint.confirm.gpu_branches import asks_for_gpu
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
-from theria_lint.confirm.recorded_hints import CallSource, find_recorded_hints
 from theria_lint.confirm.runner import RunLimits, VariantRunner
 from theria_lint.confirm.schedule import VariantExecutor, attribute_cases, measure_cases
 from theria_lint.confirm.target_case import TargetCase, make_cases

@@ -14,8 +14,8 @@ from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment, LintReport, ScannedFile
 
 if TYPE_CHECKING:
+    from theria_lint.confirm.call_hints import CallSource
     from theria_lint.confirm.confirm import Confirmation, ConfirmSettings
-    from theria_lint.confirm.recorded_hints import CallSource
     from theria_lint.result import Progress
 
 
@@ -97,7 +97,7 @@ def _confirm_files(
 
 
 def _list_pages(settings: Settings, linted: Sequence[str]) -> tuple[str, ...]:
-    from theria_lint.confirm.example_hints import list_example_files
+    from theria_lint.confirm.call_hints import list_example_files
 
     return tuple(list_example_files(settings.linted[1:], linted))
 
@@ -120,7 +120,7 @@ def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
 
 
 def _find_call_source(settings: Settings) -> CallSource:
-    from theria_lint.confirm.recorded_hints import CallSource
+    from theria_lint.confirm.call_hints import CallSource
 
     root = os.path.abspath(settings.root)
     folder = settings.calls_dir or os.path.join(root, CALLS_DIR)

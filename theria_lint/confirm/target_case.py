@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from theria.verdicts import Verdict
 from theria_lint.config import list_named_symbols, names_file
+from theria_lint.confirm.call_hints import RecordedHints
 from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
 from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
-from theria_lint.confirm.recorded_hints import RecordedHints
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult, name_configuration
 from theria_lint.reasons import Reason, ReasonCode
 

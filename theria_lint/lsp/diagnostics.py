@@ -14,14 +14,13 @@ from theria_lint.model import Disposition, Finding, Run, Span, TargetResult
 from theria_lint.reasons import Reason
 from theria_lint.report.grid import format_heatmap
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, get_level
-from theria_lint.report.rule_links import find_rule_link
-from theria_lint.report.run_words import describe_run
+from theria_lint.report.measurement_messages import describe_run
 from theria_lint.report.sentences import compose_message
 from theria_lint.report.style import TerminalStyle
 from theria_lint.report.summary import Explanations, list_unsafe_targets
 from theria_lint.report.unexplained import tell_unexplained
 from theria_lint.result import LintError, LintReport
-from theria_lint.rules.loader import Rule, RuleSet
+from theria_lint.rules.loader import Rule, RuleSet, find_rule_link
 
 SOURCE = "theria-lint"
 # Of the findings that an editor lists beside an unsafe target.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from theria.verdicts import Ground
-from theria.wording import Message, attach, format_count, list_names, shorten
+from theria.wording import Message, attach, format_count, format_percent, list_names, shorten
+from theria_lint.model import Configuration, Run
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, RECORD
 from theria_lint.report.message_parts import Data, extend, qualify
@@ -124,3 +126,80 @@ SHIMS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.FIRST_AUTOTUNED: Message("the first of each autotuner's configurations"),
     R.FULL_PRECISION: Message("float32 products of Triton's kernels to full precision"),
 }
+
+_WORDS: Mapping[str, str] = {
+    Configuration.FIRST_SIZES: "the first sizes",
+    Configuration.SMALLER_DEFAULTS: "smaller defaults",
+    Configuration.EVALUATION_MODE: "evaluation mode",
+    Configuration.STRIDED_INPUTS: "strided inputs",
+    Configuration.CAUSAL_MASK: "a causal mask",
+    Configuration.ROUND_SIZES: "round sizes",
+    Configuration.ODD_SIZES: "odd sizes",
+    Configuration.LONGER_SEQUENCE: "a longer sequence",
+    Configuration.PACKED_SEQUENCES: "packed sequences",
+    Configuration.SHARED_KEYS: "shared keys",
+    Configuration.OPTIONAL_ARGUMENTS: "its optional {}",
+    Configuration.FLOATING_ARGUMENT: "its {} as an input",
+    Configuration.SECOND_CALL: "a second call",
+    Configuration.ALL_OUTPUTS: "all that it returns",
+    Configuration.OUTPUT: "output {} of what it returns",
+    Configuration.RECORDED_CALL: "the call by {}",
+    Configuration.DTYPE: "{}",
+    Configuration.POINT: "other numbers ({})",
+    Configuration.ONE_QUERY: "one query",
+    Configuration.ONE_POSITION: "one position",
+    Configuration.HEADS: "{} heads",
+    Configuration.BATCH: "a batch of {}",
+    Configuration.POSITIONS: "{} positions",
+    Configuration.KEYS: "{} keys",
+    Configuration.CHANNELS: "{} channels",
+    Configuration.FUSED_KERNEL_SIZES: "sizes of a fused kernel",
+}
+"""By its code; braces stand where what belongs to it does."""
+
+_LEARNED = f" + {Configuration.LEARNED}: "
+
+
+def describe_configuration(label: str) -> str:
+    """The words for a label of `label_configuration`; the configurations of ``theria.probe`` are words already."""
+    plain, learned, names = label.rpartition(_LEARNED)
+    if learned:
+        return f"{describe_configuration(plain)}, with its {names} as inputs"
+    code, colon, arguments = label.partition(": ")
+    words = _WORDS.get(code, label)
+    if "{}" in words:
+        return words.replace("{}", arguments)
+    return f"{words} ({arguments})" if colon and code in _WORDS else words
+
+
+_NEGLIGIBLE = 1e-4
+"""The relative error of a meta-gradient below which it is called right."""
+
+AS_IT_IS = "self"
+"""The backend of a run that has none of ours under it."""
+
+
+def describe_run(run: Run) -> str:
+    """What was measured: on which backend, where, how exactly and against what."""
+    backend = "" if run.backend == AS_IT_IS else f" with the {run.backend} backend"
+    device = "the CPU" if run.device == "cpu" else run.device
+    oracle = "a reference attention" if run.oracle == "reference" else run.oracle
+    return f"measured{backend} on {device} in {run.dtype}" + (f" against {oracle}" if oracle else "")
+
+
+def describe_maml(figures: Mapping[str, Any]) -> str:
+    """What meta-learning through the target would get."""
+    error, difference = figures.get("meta_gradient_error"), figures.get("rel_diff")
+    said = [_describe_error(error)] if isinstance(error, float) else []
+    if isinstance(difference, float):
+        said.append(f"second derivatives carry {format_percent(difference)} of it")
+    if said:
+        return ", and ".join(said)
+    message = figures.get("error")
+    return f"there is no meta-gradient: {message}" if message else "there is no meta-gradient"
+
+
+def _describe_error(error: float) -> str:
+    if error < _NEGLIGIBLE:
+        return "the meta-gradient is right"
+    return f"the meta-gradient is off by {format_percent(error)}"

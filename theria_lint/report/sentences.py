@@ -9,9 +9,8 @@ from typing import Any
 from theria.verdicts import Ground, Reason
 from theria.wording import Message, compose_ground, squeeze
 from theria_lint.reasons import ReasonCode
-from theria_lint.report.configuration_words import describe_configuration
 from theria_lint.report.file_messages import FILES
-from theria_lint.report.measurement_messages import GROUND_HELPS, MEASUREMENTS, SHIMS
+from theria_lint.report.measurement_messages import GROUND_HELPS, MEASUREMENTS, SHIMS, describe_configuration
 from theria_lint.report.obstacle_messages import DETAILS, OBSTACLES
 from theria_lint.report.ruling_messages import RULINGS
 from theria_lint.report.run_messages import PROTECTIONS, RUN_NOTES

@@ -10,9 +10,8 @@ from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import ReasonCode, iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
+from theria_lint.report.measurement_messages import AS_IT_IS, describe_maml, describe_run
 from theria_lint.report.patch import LineEdit, list_edits
-from theria_lint.report.rule_links import find_rule_link
-from theria_lint.report.run_words import AS_IT_IS, describe_maml, describe_run
 from theria_lint.report.sentences import compose_message, say
 from theria_lint.report.style import (
     MAX_FRAME_WIDTH,
@@ -28,6 +27,7 @@ from theria_lint.report.style import (
 from theria_lint.report.summary import Explanations, is_accepted
 from theria_lint.report.unexplained import UnexplainedTargets
 from theria_lint.result import LintError, LintReport
+from theria_lint.rules.loader import find_rule_link
 
 # Of a target: path, line, name.
 TargetKey = tuple[str, int, str]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
-
 from theria_lint.errors import ReadError
 from theria_lint.sources.source_text import read_up_to
 from theria_lint.errors import RuleError
+from collections.abc import Mapping
+from functools import cache
 
 _LARGEST = 256 * 1024
 _FIELDS = ("token", "symbol", "detail")
@@ -361,3 +362,13 @@ class _RuleReader:
             where=self.read_choice(entry, "where", PLACES) if "where" in entry else "attention",
             message=message,
         )
+
+
+def find_rule_link(rule_id: str) -> str | None:
+    """The address for a shipped rule; None for another."""
+    return _list_links().get(rule_id)
+
+
+@cache
+def _list_links() -> Mapping[str, str]:
+    return {rule.id: rule.references[0] for rule in load_rules().rules if rule.references}

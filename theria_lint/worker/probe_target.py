@@ -22,8 +22,8 @@ from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
-from theria_lint.confirm.protocol import Configuration, Outcome, TargetRequest
-from theria_lint.model import Run, TargetKind
+from theria_lint.confirm.protocol import Outcome, TargetRequest
+from theria_lint.model import Configuration, Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention

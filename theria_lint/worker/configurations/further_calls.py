@@ -22,7 +22,7 @@ from theria.probes.layouts import (
 )
 from theria.probes.point import call, copy_strided, trial
 from theria.probes.rounding import relative_error
-from theria_lint.confirm.protocol import Configuration, label_configuration
+from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import is_number_by_convention, may_be_learned, takes_one_length
 from theria_lint.worker.find_call.call_strategy import (

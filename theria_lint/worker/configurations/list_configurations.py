@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theria.probes.layouts import ODD, ROUND
 from theria.probes.point import trial
-from theria_lint.confirm.protocol import Configuration, label_configuration
+from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.configurations.further_calls import (

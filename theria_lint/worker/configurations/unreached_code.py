@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from theria.probes.layouts import Shape
-from theria_lint.confirm.protocol import Configuration, label_configuration
+from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation
