@@ -249,6 +249,14 @@ def nested_calls(count: int) -> str:
     return _each(f"def attention_{{i}}(q, k, v):\n    return {'f(' * 60}q.detach(){')' * 60}\n", count // 20 + 1)
 
 
+def in_long_parts(where: Callable[[str, int], str], count: int) -> str:
+    """As few parts as each is long, which grow together: what is done with each part for each of them shows."""
+    root = _root(20 * count)
+    lines = "".join(f"{{s}}x{line}_{{i}} = TABLE_{line} + q.detach() @ k\n" for line in range(root))
+    tables = "".join(f"TABLE_{line} = TABLE_{line + 1}\n" for line in range(root))
+    return where(lines.removeprefix("{s}").removesuffix("\n"), root) + tables
+
+
 SPECIAL: dict[str, Shape] = {
     "chain down": lambda n: _each(
         "def f{i}(x):\n    return f{j}(x).detach()\n", n, "def f{n}(x):\n    return attention(x, x, x)\n"
@@ -423,6 +431,8 @@ def list_shapes() -> Iterator[tuple[str, Shape]]:
     for name, form in STATEMENTS.items():
         for place in places:
             yield f"{name}, {place.__name__.replace('_', ' ')}", partial(place, form)
+    for place in places:
+        yield f"long parts, {place.__name__.replace('_', ' ')}", partial(in_long_parts, place)
     for name, parts in IN_LINE.items():
         yield f"line of {name}", partial(in_line, *parts)
     yield from SPECIAL.items()

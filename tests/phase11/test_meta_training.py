@@ -9,6 +9,8 @@ import pytest
 import run_meta_training as command
 import torch
 
+from theria.maml import AttentionClassifier, meta_gradient
+
 ARMS = "baseline:FULL,no_double_backward:FULL,no_grad_attention:FULL"
 
 
@@ -39,6 +41,21 @@ def test_what_is_finished_is_not_run_again(out, capsys, monkeypatch):
     assert run(out) == 0
     assert capsys.readouterr().err == ""
     assert out.read_text() == first + '{"cut off'
+
+
+def test_learners_side_by_side_know_nothing_of_one_another():
+    shape, sample = command.FAMILIES["moving"]
+    tasks = [[sample(torch.Generator().manual_seed(10 * seed + i)) for i in range(2)] for seed in (3, 4)]
+    learners = command.SideBySide(command.base, shape, (3, 4))
+    theta = {name: value.detach() for name, value in learners.named_parameters()}
+    found = command.average_meta_gradients(learners, theta, command.stack(tasks), command.Mode.FULL)
+    for place, seed in enumerate((3, 4)):
+        alone = AttentionClassifier(command.base, shape, command.HEAD_DIM, torch.Generator().manual_seed(seed))
+        parameters = dict(alone.named_parameters())
+        each = [meta_gradient(alone, parameters, task, command.INNER, command.Mode.FULL) for task in tasks[place]]
+        for name in parameters:
+            mean = (each[0][name] + each[1][name]) / 2
+            torch.testing.assert_close(found[name.replace(".", "_")][place], mean, rtol=1e-9, atol=1e-12)
 
 
 def test_an_interruption_keeps_what_is_finished(out, monkeypatch, capsys):

@@ -2,7 +2,8 @@
 
     python experiments/phase11/scripts/run_meta_training.py --seeds 10
 
-Each run (a task family, an attention, a mode, a seed) is a line of a JSONL file; what is in it is not run again.
+Each run (a task family, an attention, a mode, a seed) is a line of a JSONL file; what is in it is not run again. The
+seeds of an arm run side by side.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,6 @@ except ModuleNotFoundError as missing:
 from theria.attention.registry import attention
 from theria.maml import AttentionClassifier, InnerLoop, Mode, Task, TaskShape, adapt, meta_gradient, sample_task
 from theria.maml import sever_double_backward as sever
-from theria.maml.loop import flatten
 from theria.probes.point import draw
 
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "runs" / "meta_training.jsonl"
@@ -98,18 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {MISSING_MATPLOTLIB}", file=sys.stderr)
         return 2
     done = {identify(row) for row in load_rows(options.out)}
-    jobs = [(f, a, s) for s in range(options.seeds) for f in options.families for a in options.arms]
-    left = [job for job in jobs if (*job, options.steps) not in done]
+    jobs = [
+        (family, arm, [seed for seed in range(options.seeds) if (family, arm, seed, options.steps) not in done])
+        for family in options.families
+        for arm in options.arms
+    ]
+    left = [job for job in jobs if job[2]]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for number, (family, arm, seed) in enumerate(left, 1):
+        for number, (family, arm, seeds) in enumerate(left, 1):
             began = time.monotonic()
-            row = train(family, arm, seed, options.steps)
+            made = train(family, arm, seeds, options.steps)
             with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            told = row.get("error") or f"{row['accuracy'][str(INNER.steps)]:.0%} after {INNER.steps} inner steps"
+                file.writelines(json.dumps(row) + "\n" for row in made)
+            told = made[0].get("error") or f"{mean_accuracy(made):.0%} after {INNER.steps} inner steps"
             took = time.monotonic() - began
-            print(f"{number}/{len(left)} {family} {arm.name}:{arm.mode} {seed}: {told}, {took:.0f} s", file=sys.stderr)
+            print(f"{number}/{len(left)} {family} {arm.name}:{arm.mode}: {told}, {took:.0f} s", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"interrupted: {options.out} keeps what is finished, the same command resumes", file=sys.stderr)
         return 130
@@ -118,6 +122,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot:
         print(plot_accuracy(rows, options.out.with_suffix(".png"), INNER.steps))
     return 0
+
+
+def mean_accuracy(rows: Sequence[dict[str, Any]]) -> float:
+    """At the trained depth, over seeds."""
+    return sum(row["accuracy"][str(INNER.steps)] for row in rows) / len(rows)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -183,62 +192,115 @@ def identify(row: dict[str, Any]) -> tuple[str, Arm, int, int]:
     return row["family"], Arm(row["attention"], Mode(row["mode"])), row["seed"], row["steps"]
 
 
-def train(family: str, arm: Arm, seed: int, steps: int) -> dict[str, Any]:
-    """One run: Adam on the meta-gradient; all arms of a seed begin alike, and see the same tasks."""
+def train(family: str, arm: Arm, seeds: Sequence[int], steps: int) -> list[dict[str, Any]]:
+    """A run for each seed, side by side: Adam on the meta-gradient; all arms of a seed see the same tasks."""
     shape, sample = FAMILIES[family]
-    model = make_model(ATTENTIONS[arm.name], shape, seed)
-    sound = make_model(base, shape, seed)
-    theta = {name: value.detach().clone() for name, value in model.named_parameters()}
+    learners = SideBySide(ATTENTIONS[arm.name], shape, seeds)
+    sound = SideBySide(base, shape, seeds)
+    theta = {name: value.detach().clone() for name, value in learners.named_parameters()}
     optimiser = torch.optim.Adam(list(theta.values()), lr=0.01)
-    tasks = torch.Generator().manual_seed(1000 + seed)
-    validation = [sample(torch.Generator().manual_seed(10**6 + 100 * seed + i)) for i in range(VALIDATION)]
-    row: dict[str, Any] = {"family": family, "attention": arm.name, "mode": str(arm.mode), "seed": seed, "steps": steps}
+    generators = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
+    validation = sample_apart(sample, seeds, 10**6, VALIDATION)
     curve, alignment = [], []
+    same = {"family": family, "attention": arm.name, "mode": str(arm.mode), "steps": steps}
+    rows: list[dict[str, Any]] = [{**same, "seed": seed} for seed in seeds]
     try:
         for step in range(steps):
-            batch = [sample(tasks) for _ in range(BATCH)]
-            gradients = [meta_gradient(model, theta, task, INNER, arm.mode) for task in batch]
-            mean = {name: sum(g[name] for g in gradients) / BATCH for name in theta}
+            batch = stack([[sample(generator) for _ in range(BATCH)] for generator in generators])
+            gradients = average_meta_gradients(learners, theta, batch, arm.mode)
             if step % EVERY == 0:
-                true = sum(flatten(meta_gradient(sound, theta, task, INNER, Mode.FULL)) for task in batch)
-                alignment.append(float(torch.cosine_similarity(flatten(mean), true, dim=0)))
-                curve.append(measure_accuracy(model, theta, validation, (INNER.steps,))[INNER.steps])
+                true = average_meta_gradients(sound, theta, batch, Mode.FULL)
+                alignment.append(torch.cosine_similarity(flatten_each(gradients), flatten_each(true), dim=1).tolist())
+                curve.append(measure_accuracy(learners, theta, validation, (INNER.steps,))[INNER.steps])
             for name, value in theta.items():
-                value.grad = mean[name]
+                value.grad = gradients[name]
             optimiser.step()
     except RuntimeError as error:  # attention that cannot be meta-trained at all is a result
-        return {**row, "error": f"{type(error).__name__}: {error}"}
-    held_out = [sample(torch.Generator().manual_seed(10**7 + 100 * seed + i)) for i in range(HELD_OUT)]
-    accuracy = {str(depth): value for depth, value in measure_accuracy(model, theta, held_out, DEPTHS).items()}
-    return {**row, "accuracy": accuracy, "curve": curve, "every": EVERY, "alignment": alignment}
+        return [{**row, "error": f"{type(error).__name__}: {error}"} for row in rows]
+    accuracy = measure_accuracy(learners, theta, sample_apart(sample, seeds, 10**7, HELD_OUT), DEPTHS)
+    return [
+        {
+            **row,
+            "accuracy": {str(depth): values[i] for depth, values in accuracy.items()},
+            "curve": [values[i] for values in curve],
+            "every": EVERY,
+            "alignment": [values[i] for values in alignment],
+        }
+        for i, row in enumerate(rows)
+    ]
 
 
-def make_model(attend: Callable[..., torch.Tensor], shape: TaskShape, seed: int) -> AttentionClassifier:
-    """The learner, drawn from the seed alone."""
-    return AttentionClassifier(attend, shape, HEAD_DIM, torch.Generator().manual_seed(seed))
+class SideBySide(torch.nn.Module):
+    """Learners that know nothing of one another, one a seed: parameters (L, …) for sequences (L, E, T, features).
+
+    `adapt` and `meta_gradient` take it for one learner. The mean of the loss is over L learners, so a gradient is an
+    L-th of a learner's own.
+    """
+
+    def __init__(self, attend: Callable[..., torch.Tensor], shape: TaskShape, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.attend = attend
+        drawn = [AttentionClassifier(base, shape, HEAD_DIM, torch.Generator().manual_seed(seed)) for seed in seeds]
+        for name, _ in drawn[0].named_parameters():
+            stacked = torch.stack([learner.get_parameter(name) for learner in drawn]).detach()
+            self.register_parameter(name.replace(".", "_"), torch.nn.Parameter(stacked))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class logits (L · E, classes)."""
+        weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        q, k, v = ((x @ weight.transpose(1, 2)[:, None]).flatten(0, 1).unsqueeze(1) for weight in weights)
+        pooled = self.attend(q, k, v).squeeze(1).mean(dim=1).unflatten(0, x.shape[:2])
+        logits = pooled @ self.classifier_weight.transpose(1, 2) + self.classifier_bias[:, None]
+        return logits.flatten(0, 1)
+
+
+def stack(tasks: Sequence[Sequence[Task]]) -> Task:
+    """Tasks of several learners as one, those of a learner next to one another."""
+    flat = [task for one in tasks for task in one]
+    x = [torch.stack([getattr(task, name) for task in flat]) for name in ("support_x", "query_x")]
+    y = [torch.cat([getattr(task, name) for task in flat]) for name in ("support_y", "query_y")]
+    return Task(x[0], y[0], x[1], y[1])
+
+
+def sample_apart(sample: Callable[[torch.Generator], Task], seeds: Sequence[int], first: int, number: int) -> Task:
+    """Tasks that no training sees, the same for every arm of a seed."""
+    return stack([[sample(torch.Generator().manual_seed(first + 100 * s + i)) for i in range(number)] for s in seeds])
+
+
+def repeat(theta: dict[str, torch.Tensor], tasks: Task) -> tuple[dict[str, torch.Tensor], int]:
+    """Parameters for each task of its learner, and how many tasks a learner has."""
+    number = len(tasks.support_x) // len(next(iter(theta.values())))
+    return {name: value.repeat_interleave(number, dim=0) for name, value in theta.items()}, number
+
+
+def average_meta_gradients(
+    learners: SideBySide, theta: dict[str, torch.Tensor], tasks: Task, mode: Mode
+) -> dict[str, torch.Tensor]:
+    """The mean meta-gradient of each learner over its tasks."""
+    each, number = repeat(theta, tasks)
+    every = len(tasks.support_x)
+    found = meta_gradient(learners, each, tasks, InnerLoop(INNER.steps, INNER.lr * every), mode)
+    return {name: every * value.unflatten(0, (-1, number)).mean(dim=1) for name, value in found.items()}
+
+
+def flatten_each(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+    """One row a learner."""
+    return torch.cat([value.flatten(1) for value in gradients.values()], dim=1)
 
 
 def measure_accuracy(
-    model: AttentionClassifier, theta: dict[str, torch.Tensor], tasks: Sequence[Task], depths: Sequence[int]
-) -> dict[int, float]:
-    """The share of query sequences that are told right after so many inner steps each, over tasks."""
-    right = dict.fromkeys(depths, 0.0)
-    for task in tasks:
-        for depth, phi in iter_adapted(model, theta, task, depths):
-            logits = functional_call(model, phi, (task.query_x,))
-            right[depth] += float((logits.argmax(-1) == task.query_y).double().mean())
-    return {depth: total / len(tasks) for depth, total in right.items()}
-
-
-def iter_adapted(
-    model: AttentionClassifier, theta: dict[str, torch.Tensor], task: Task, depths: Sequence[int]
-) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """The adapted parameters at each depth, one after the other."""
-    phi, reached = {name: value.detach() for name, value in theta.items()}, 0
+    learners: SideBySide, theta: dict[str, torch.Tensor], tasks: Task, depths: Sequence[int]
+) -> dict[int, list[float]]:
+    """The share of query sequences that each learner tells right after so many inner steps, over its tasks."""
+    phi, number = repeat(theta, tasks)
+    found, reached = {}, 0
     for depth in sorted(depths):
-        phi = adapt(model, phi, task, InnerLoop(depth - reached, INNER.lr), Mode.FO_STRICT)
-        phi, reached = {name: value.detach() for name, value in phi.items()}, depth
-        yield depth, phi
+        loop = InnerLoop(depth - reached, INNER.lr * len(tasks.support_x))
+        phi = {name: value.detach() for name, value in adapt(learners, phi, tasks, loop, Mode.FO_STRICT).items()}
+        reached = depth
+        right = functional_call(learners, phi, (tasks.query_x,)).argmax(-1) == tasks.query_y
+        found[depth] = right.double().unflatten(0, (-1, number * tasks.query_x.shape[1])).mean(dim=1).tolist()
+    return found
 
 
 if __name__ == "__main__":
