@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.growth_shapes import list_shapes
+from benchmarks.static_growth import STAGES, GrowthCase
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.prefilter.block_graph import Closure
 from theria_lint.static.prefilter.top_level_blocks import ModuleBlocks, TopLevelBlock
@@ -260,3 +262,38 @@ def test_what_is_cut_away_changes_nothing() -> None:
     for shape in (_chain, _chain_upwards, _methods, _functions, _hooks, _one_name):
         source = shape(12)
         assert scan_source("f.py", source, rules) == scan_source("f.py", source, rules, prefilter=False), shape.__name__
+
+
+def _count_calls(work: Callable[[], object]) -> int:
+    """How many functions are entered: what grows with the square does so on any machine."""
+    count = 0
+
+    def enter(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(enter)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+ASKED_ONCE = [
+    "no grad, in one function",
+    "numpy, in one function",
+    "set attribute, in one function",
+    "rename of a rename, in module",
+    "aliases backwards",
+    "targets of one helper",
+    "long parts, in functions",
+]
+
+
+@pytest.mark.parametrize("stage", ["scan all", "targets", "uses"])
+@pytest.mark.parametrize("name", ASKED_ONCE)
+def test_four_times_the_file_is_four_times_the_work(name: str, stage: str) -> None:
+    shape = dict(list_shapes())[name]
+    small, large = (_count_calls(lambda n=n: STAGES[stage](GrowthCase(shape(n)))) for n in (12, 48))  # type: ignore[misc]
+    assert large < 5.5 * small

@@ -43,7 +43,7 @@ def _climb_chain(code: ModuleView, node: ast.AST) -> ast.AST:
 
 def _is_row_maximum(code: ModuleView, hit: Hit) -> bool:
     """Whether what is cut is a maximum that is subtracted, and that the result does not depend on."""
-    if not code.ask(_normalises, hit.scope) and not _is_normalised_by_callers(code, hit.scope):
+    if not code.ask(_normalises, hit.scope) and not code.ask_within(_is_normalised_by_callers, hit.scope):
         return False
     block = _get_block(code, hit.node)
     if block is not None:
@@ -65,7 +65,7 @@ def _normalises(scope: Scope) -> bool:
 
 def _is_normalised_by_callers(code: ModuleView, scope: Scope) -> bool:
     """Whether all functions of the file that name a function, one at least, divide out what it shifts by."""
-    callers = [found for found in code.active if found is not scope and scope in code.attention.list_mentions(found)]
+    callers = [caller for caller in code.callers.get(scope, ()) if caller is not scope]
     return bool(callers) and all(code.ask(_normalises, caller) for caller in callers)
 
 
@@ -142,8 +142,17 @@ def _is_name_of_shift(code: ModuleView, scope: Scope, target: ast.expr, seen: fr
     if target.id in seen:
         return True
     seen |= {target.id}
-    reads = [node for node in scope.select_nodes(ast.Name) if node.id == target.id and isinstance(node.ctx, ast.Load)]
+    reads = code.ask(_index_reads, scope).get(target.id, ())
     return all(_is_shift(code, scope, _climb_chain(code, node), seen) for node in reads)
+
+
+def _index_reads(scope: Scope) -> dict[str, list[ast.Name]]:
+    """Where a function reads each name."""
+    table: dict[str, list[ast.Name]] = {}
+    for node in scope.select_nodes(ast.Name):
+        if isinstance(node.ctx, ast.Load):
+            table.setdefault(node.id, []).append(node)
+    return table
 
 
 def _is_logged(code: ModuleView, hit: Hit) -> bool:
@@ -179,11 +188,7 @@ def _get_attribute(target: ast.expr, instance: str | None) -> str | None:
 
 def _is_read(code: ModuleView, name: str, statement: ast.stmt) -> bool:
     """Whether attention code reads an attribute of this name, but in one statement."""
-    return any(
-        node.attr == name and isinstance(node.ctx, ast.Load) and code.index.find_statement(node) is not statement
-        for scope in code.active
-        for node in scope.select_nodes(ast.Attribute)
-    )
+    return any(code.index.find_statement(node) is not statement for node in code.member_reads.get(name, ()))
 
 
 def _is_handed_out(code: ModuleView, hit: Hit) -> bool:
@@ -198,9 +203,9 @@ def _leaves_beside(code: ModuleView, scope: Scope, node: ast.AST) -> bool:
     if not isinstance(outer, ast.Assign) or not all(isinstance(target, ast.Name) for target in outer.targets):
         return False
     names = {target.id for target in outer.targets if isinstance(target, ast.Name)}
-    reads = [one for one in scope.select_nodes(ast.Name) if one.id in names and isinstance(one.ctx, ast.Load)]
-    places = [_climb_choices(code, one) for one in reads]
-    return bool(places) and all(isinstance(place, ast.Return) and beside for place, beside in places)
+    reads = [one for name in names for one in code.ask(_index_reads, scope).get(name, ())]
+    places = (_climb_choices(code, one) for one in reads)
+    return bool(reads) and all(isinstance(place, ast.Return) and beside for place, beside in places)
 
 
 def _climb_choices(code: ModuleView, node: ast.AST) -> tuple[ast.AST | None, bool]:
@@ -243,7 +248,7 @@ def _is_of_sizes(code: ModuleView, hit: Hit) -> bool:
     if not tensors.isdisjoint(loaded) or any(map(_changes_in_place, nodes)):
         return False
     members = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_member(node, instance)}
-    return members <= _collect_buffers(code, scope)
+    return members <= code.ask_within(_collect_buffers, scope)
 
 
 _AVERAGING = frozenset({"mul_", "lerp_"})
@@ -257,15 +262,33 @@ def _is_moving_average(code: ModuleView, hit: Hit) -> bool:
     block = _get_block(code, hit.node)
     if block is None:
         return False
-    rest = [one for one in hit.scope.function.body if block[0] not in ast.walk(one) and not _is_docstring(one)]
+    work = code.ask(_list_work, hit.scope)
+    if len(work) != 1 or not _stands_in(code, block[0], work[0]):
+        return False
     roots = {_get_root(node) for one in block for node in ast.walk(one) if _moves_on(node)}
-    returned = [one.value for one in rest if isinstance(one, ast.Return) and one.value is not None]
+    returned = [one.value for one in code.ask(_list_returns, hit.scope) if one.value is not None]
     return (
-        all(isinstance(one, ast.Return) for one in rest)
-        and bool(roots)
+        bool(roots)
         and all(name is not None and attention_names.get_role(name) for name in roots)
         and all(isinstance(value, ast.Name) and value.id in roots for value in returned)
     )
+
+
+def _list_work(scope: Scope) -> list[ast.stmt]:
+    """The statements of a function's body but docstrings and those that return."""
+    return [one for one in scope.function.body if not isinstance(one, ast.Return) and not _is_docstring(one)]
+
+
+def _list_returns(scope: Scope) -> list[ast.Return]:
+    return [one for one in scope.function.body if isinstance(one, ast.Return)]
+
+
+def _stands_in(code: ModuleView, node: ast.AST, statement: ast.stmt) -> bool:
+    """Whether a statement holds a node."""
+    found: ast.AST | None = node
+    while found is not None and found is not statement:
+        found = code.index.parents.get(found)
+    return found is statement
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -45,6 +45,7 @@ class MentionGraph:
         self._mentions: dict[Scope, list[Scope]] = {}
         self._next: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        self._variables_read: dict[Scope, frozenset[str]] = {}
         self._registered = find_registered_derivatives(index)
         self._registered_by_name = find_derivatives_by_name(index)
 
@@ -71,7 +72,7 @@ class MentionGraph:
     def resolve_dotted_symbol(self, name: str) -> list[Scope]:
         """What runs when something of the module is used by its dotted name: ``f``, ``Class``, ``Class.method``."""
         owner, _, rest = name.partition(".")
-        return list(self._resolve_name(self.index.module, owner, rest.partition(".")[0] or None, set()))
+        return list(self._resolve_name(self.index.module, owner, rest.partition(".")[0] or None))
 
     def list_named(self, scope: Scope, node: ast.expr) -> list[Scope]:
         """The functions of the file that an expression in a scope names, itself alone."""
@@ -79,18 +80,24 @@ class MentionGraph:
 
     def collect_variables(self, scopes: Iterable[Scope]) -> set[str]:
         """The variables of the module that some functions read, and those that their values are made of."""
-        found = {
-            node.id
-            for scope in scopes
-            for node in (*scope.header, *scope.nodes)
-            if isinstance(node, ast.Name) and node.id in self._variables and node.id not in scope.parameters
-        }
+        found = {name for scope in scopes for name in self._list_variables_read(scope)}
         stack = list(found)
         while stack:
             inner = {name for name, _ in self._variables[stack.pop()] if name in self._variables} - found
             found |= inner
             stack += inner
+        self._count_edges(len(found))
         return found
+
+    def _list_variables_read(self, scope: Scope) -> frozenset[str]:
+        if scope not in self._variables_read:
+            self._variables_read[scope] = frozenset(
+                node.id
+                for node in (*scope.header, *scope.nodes)
+                if isinstance(node, ast.Name) and node.id in self._variables and node.id not in scope.parameters
+            )
+        self._count_edges(len(self._variables_read[scope]))
+        return self._variables_read[scope]
 
     def resolves_member(self, owner: Scope, name: str) -> bool:
         """Whether the file says what an attribute of a class's instances runs."""
@@ -135,7 +142,7 @@ class MentionGraph:
                 said = node.id, self._find_attribute(node)
                 if said not in names:
                     names.add(said)
-                    yield from self._resolve_name(scope, *said, set())
+                    yield from self._resolve_name(scope, *said)
         elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance:
@@ -156,18 +163,37 @@ class MentionGraph:
         parent = self.index.parents.get(node)
         return parent.attr if isinstance(parent, ast.Attribute) else None
 
-    def _resolve_name(self, scope: Scope, name: str, attribute: str | None, seen: set[str]) -> Iterator[Scope]:
-        if name in seen:
-            return
-        seen.add(name)
+    def _resolve_name(self, scope: Scope, name: str, attribute: str | None) -> Iterator[Scope]:
+        yield from self._find_entries(scope, name, attribute)
+        if self._is_visible_from(scope, name):
+            yield from self._variable_entries.get(name, ())
+
+    def _find_entries(self, scope: Scope, name: str, attribute: str | None) -> Iterator[Scope]:
+        """What runs when what is defined under a name, or an attribute of it, is used."""
         for found in self._find_visible(scope, name):
             if found.kind == "function":
                 yield found
             else:
                 yield from self._iter_class_entries(found, attribute)
-        if name in self._variables and self._is_visible_from(scope, name):
-            for inner, used in self._variables[name]:
-                yield from self._resolve_name(self.index.module, inner, used, seen)
+
+    @cached_property
+    def _variable_entries(self) -> dict[str, dict[Scope, None]]:
+        """What runs when each variable of the module is used: what it was made from, through other variables too."""
+        module = self.index.module
+        entries: dict[str, dict[Scope, None]] = {name: {} for name in self._variables}
+        users: dict[str, list[str]] = {}
+        fresh: list[tuple[str, Scope]] = []
+        for name, pairs in self._variables.items():
+            for inner, attribute in dict.fromkeys(pairs):
+                users.setdefault(inner, []).append(name)
+                fresh += [(name, found) for found in self._find_entries(module, inner, attribute)]
+        while fresh:
+            name, found = fresh.pop()
+            if found not in entries[name]:
+                self._count_edges(1)
+                entries[name][found] = None
+                fresh += [(user, found) for user in users.get(name, ())]
+        return entries
 
     def _is_visible_from(self, scope: Scope, name: str) -> bool:
         return name not in scope.parameters
@@ -232,7 +258,7 @@ class MentionGraph:
                 if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
                     for value in _list_values_behind(method, node.value) if is_called else [node.value]:
                         for name, attribute in _iter_named_attributes(value):
-                            table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute, set()))
+                            table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute))
 
 
 def is_super(node: ast.AST) -> bool:

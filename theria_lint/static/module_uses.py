@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from theria_lint.sources.source_text import parse_python
@@ -14,7 +15,15 @@ from theria_lint.static.attention_code import AttentionCode
 from theria_lint.static.class_lineage import CALL_ENTRIES, find_methods_of, get_lineage
 from theria_lint.static.dataflow import get_assignments
 from theria_lint.static.mention_graph import is_super
-from theria_lint.static.scopes import ModuleIndex, NameTable, Scope, build_index, get_dotted_name, get_self_name
+from theria_lint.static.scopes import (
+    MOST_MEANINGS,
+    ModuleIndex,
+    NameTable,
+    Scope,
+    build_index,
+    get_dotted_name,
+    get_self_name,
+)
 
 
 class ModuleUse(NamedTuple):
@@ -135,15 +144,27 @@ class ModuleUseFinder:
         """The imported things that a dotted name may stand for, through variables of the module too."""
         root = path.partition(".")[0]
         is_own = root not in self._index.module.names.bound and (root in self._defined or root in self._variables)
-        found, seen, stack = set[str]() if is_own else set(names.resolve_path(path)), set[str](), [path]
-        while stack:
-            root = stack.pop().partition(".")[0]
-            if root not in seen and root in self._variables and names.bound.get(root) != set():
-                seen.add(root)
-                inner = [part for value in self._variables[root] for part in _iter_mentioned_paths(value)]
-                found.update(meaning for part in inner for meaning in self._index.module.names.resolve_path(part))
-                stack += inner
-        return found
+        found = set[str]() if is_own else set(names.resolve_path(path))
+        return found if names.bound.get(root) == set() else found | self._variable_sources.get(root, set())
+
+    @cached_property
+    def _variable_sources(self) -> dict[str, set[str]]:
+        """The imported things that each variable of the module is made from, through other variables too."""
+        sources: dict[str, set[str]] = {}
+        users: dict[str, set[str]] = {}
+        for name, values in self._variables.items():
+            paths = {path for value in values for path in _iter_mentioned_paths(value)}
+            sources[name] = {meaning for path in paths for meaning in self._index.module.names.resolve_path(path)}
+            for path in paths:
+                users.setdefault(path.partition(".")[0], set()).add(name)
+        fresh = [(name, meaning) for name, meanings in sources.items() for meaning in meanings]
+        while fresh:
+            name, meaning = fresh.pop()
+            for user in users.get(name, ()):
+                if meaning not in sources[user] and len(sources[user]) < MOST_MEANINGS:
+                    sources[user].add(meaning)
+                    fresh.append((user, meaning))
+        return sources
 
     def _collect_made_attributes(self, owner: Scope) -> dict[str, set[str]]:
         """The imported things that a class's body and methods put into each attribute of an instance."""

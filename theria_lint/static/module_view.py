@@ -89,7 +89,7 @@ class ModuleView:
         self._named: dict[str, list[ResolvedName]] = {}
         self._meant: dict[str, dict[str, list[ResolvedName]]] = {}
         self._calls: dict[str, list[ResolvedCall]] = {}
-        self._answers: dict[tuple[Callable[[Scope], object], Scope], object] = {}
+        self._answers: dict[tuple[Callable[..., object], Scope], object] = {}
 
     def ask(self, question: Callable[[Scope], _Answer], scope: Scope) -> _Answer:
         """What a function says of a scope: it is asked once, however many suspects the scope holds."""
@@ -97,6 +97,32 @@ class ModuleView:
         if key not in self._answers:
             self._answers[key] = question(scope)
         return cast("_Answer", self._answers[key])
+
+    def ask_within(self, question: Callable[[ModuleView, Scope], _Answer], scope: Scope) -> _Answer:
+        """The same of a function that looks at the rest of the module as well."""
+        key = (question, scope)
+        if key not in self._answers:
+            self._answers[key] = question(self, scope)
+        return cast("_Answer", self._answers[key])
+
+    @cached_property
+    def callers(self) -> dict[Scope, list[Scope]]:
+        """The attention code that names each function."""
+        table: dict[Scope, list[Scope]] = {}
+        for scope in self.active:
+            for mentioned in self.attention.list_mentions(scope):
+                table.setdefault(mentioned, []).append(scope)
+        return table
+
+    @cached_property
+    def member_reads(self) -> dict[str, list[ast.Attribute]]:
+        """Where attention code reads each attribute, of whatever it is."""
+        table: dict[str, list[ast.Attribute]] = {}
+        for scope in self.active:
+            for node in scope.select_nodes(ast.Attribute):
+                if isinstance(node.ctx, ast.Load):
+                    table.setdefault(node.attr, []).append(node)
+        return table
 
     @cached_property
     def active(self) -> list[Scope]:

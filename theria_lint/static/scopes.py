@@ -27,7 +27,7 @@ def get_dotted_name(node: ast.AST) -> str | None:
 
 # Of one name, and of modules that everything is imported from. Each use of a name is all that it may stand for: of more
 # a name tells nothing, and the time would grow with the square. Real ones have a tenth.
-_MOST_MEANINGS = 100
+MOST_MEANINGS = 100
 
 
 class NameTable:
@@ -59,7 +59,7 @@ class NameTable:
         module = "." * statement.level + (statement.module or "")
         for alias in statement.names:
             if alias.name == "*":
-                if len(self.stars) < _MOST_MEANINGS and module not in self.stars:
+                if len(self.stars) < MOST_MEANINGS and module not in self.stars:
                     self.stars.append(module)
             else:
                 self._add_path(alias.asname or alias.name, _join_member(module, alias.name))
@@ -84,7 +84,7 @@ class NameTable:
 
     def _add_path(self, name: str, path: str) -> None:
         meanings = self.bound.setdefault(name, set())
-        if len(meanings) < _MOST_MEANINGS:
+        if len(meanings) < MOST_MEANINGS:
             meanings.add(path)
 
     def resolve_path(self, path: str | None) -> tuple[str, ...]:
