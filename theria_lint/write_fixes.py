@@ -146,6 +146,17 @@ def _is_named(path: str, named: str) -> bool:
     return os.path.abspath(path) == os.path.join(folder, name) and not os.path.islink(path)
 
 
+def _find_git() -> str | None:
+    """git by its whole path, which none of what is linted can stand for.
+
+    By its bare name it would be looked for in the working directory: on Windows always, elsewhere where PATH has a
+    relative entry.
+    """
+    name = "git.exe" if os.name == "nt" else "git"
+    places = (os.path.join(folder, name) for folder in os.get_exec_path() if os.path.isabs(folder))
+    return next((place for place in places if os.access(place, os.X_OK) and os.path.isfile(place)), None)
+
+
 def _is_in_git(path: str, data: bytes) -> bool:
     """Whether the last commit has these very bytes for a file.
 
@@ -153,7 +164,10 @@ def _is_in_git(path: str, data: bytes) -> bool:
     fetches nothing: what it would run for that, too, the repository says.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    command = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false"]
+    git = _find_git()
+    if git is None:
+        return False
+    command = [git, "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false"]
     # A folder of the project that is made like a repository without a work tree is none that can restore a file.
     command += ["-c", "safe.bareRepository=explicit", "ls-tree", "-lz", "HEAD"]
     environment = os.environ | {

@@ -103,6 +103,16 @@ def test_a_repository_runs_nothing_when_it_is_asked(project: Path) -> None:
     assert not trap.exists()
 
 
+def test_git_is_no_program_of_the_folder_that_is_linted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trap = project.parent / "ran"
+    for folder in (project, project / "src"):
+        (folder / "git").write_text(f"#!/bin/sh\ntouch {trap}\n")
+        (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{os.environ['PATH']}")
+    assert fix(project, "src").returncode == 0
+    assert not trap.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
