@@ -117,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: {options.out} keeps what is finished, the same command resumes", file=sys.stderr)
         return 130
-    rows = [row for row in load_rows(options.out) if row["steps"] == options.steps]
+    wanted = {(family, arm, seed) for family, arm, _ in jobs for seed in range(options.seeds)}
+    rows = [row for row in load_rows(options.out) if row["steps"] == options.steps and identify(row)[:3] in wanted]
     print(summarise(rows, INNER.steps))
     if options.plot:
         print(plot_accuracy(rows, options.out.with_suffix(".png"), INNER.steps))
