@@ -17,7 +17,7 @@ ADAPTERS: dict[str, Callable[..., Any]] = {}
 
 
 def target(name: str) -> Callable[[Adapter], Adapter]:
-    """Marks a function of q, k, v as the way to call an attention callable that theria-lint cannot call by itself.
+    """Mark a function of q, k, v as the way to call an attention callable that theria-lint cannot call by itself.
 
     The file that holds the function is named by ``adapters`` in the linter's configuration. Where the target is linted,
     the function is probed in its place; it may take and return what `theria.probe` allows.
@@ -42,13 +42,13 @@ class SecondOrderError(AssertionError):
     """Attention is not safe to differentiate twice; ``report`` holds the measurement."""
 
     def __init__(self, report: Report) -> None:
-        """Shows the whole report as the message: the verdict comes first, as a summary shows one line alone."""
+        """Show the whole report as the message: the verdict comes first, as a summary shows one line alone."""
         super().__init__(str(report))
         self.report = report
 
 
 def assert_second_order_safe(fn: Callable[..., Tensor], *inputs: Any, **options: Unpack[ProbeOptions]) -> Report:
-    """Fails with the table of blocks unless ``theria.probe(fn, *inputs, **options)`` finds attention safe.
+    """Fail with the table of blocks unless ``theria.probe(fn, *inputs, **options)`` finds attention safe.
 
     Args:
         fn: attention of q, k, v, or of the inputs, as ``theria.probe`` takes it.

@@ -84,7 +84,7 @@ class CodedError(Exception):
     """
 
     def __init__(self, code: str, about: str = "", **data: Any) -> None:
-        """Keeps the reason, of which ``data`` are the data."""
+        """Keep the reason, of which ``data`` are the data."""
         told = ", ".join(str(value) for value in data.values() if not isinstance(value, Reason))
         super().__init__(f"{code}: {told}" if told else str(code))
         self.reason = Reason(code, data)

@@ -65,7 +65,7 @@ def canonical(
     dropout_p: float = 0.0,
     window: Window = (None, None),
 ) -> Problem:
-    """Checks the arguments and brings them to a ``Problem``; views wherever strides allow it.
+    """Check the arguments and bring them to a ``Problem``; views wherever strides allow it.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit together.
@@ -122,7 +122,7 @@ def _with_heads(x: Tensor) -> Tensor:
 
 
 def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Leaves H a multiple of Hk = Hv: grouped if asked for, otherwise broadcast."""
+    """Leave H a multiple of Hk = Hv: grouped if asked for, otherwise broadcast."""
     heads, key_heads, value_heads = q.shape[-3], k.shape[-3], v.shape[-3]
     if enable_gqa:
         for name, count in (("k", key_heads), ("v", value_heads)):

@@ -13,7 +13,7 @@ _executed: ContextVar[list[str] | None] = ContextVar("executed", default=None)
 
 @contextmanager
 def executed_backends() -> Iterator[list[str]]:
-    """Collects the name of the backend of every forward pass computed in the block, as it reports itself."""
+    """Collect the name of the backend of every forward pass computed in the block, as it reports itself."""
     names: list[str] = []
     token = _executed.set(names)
     try:

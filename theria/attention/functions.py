@@ -53,7 +53,7 @@ class Attention(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keeps inputs and outputs: the weights are rebuilt from them."""
+        """Keep inputs and outputs: the weights are rebuilt from them."""
         q, k, v, mask, ctx.settings, ctx.engine = inputs
         ctx.mark_non_differentiable(output[1])
         _save(ctx, q, k, v, mask, *output)
@@ -96,7 +96,7 @@ class Vjp(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Outputs) -> None:
-        """Keeps the inputs."""
+        """Keep the inputs."""
         *tensors, ctx.settings, ctx.engine, ctx.mask_gradient = inputs
         _save(ctx, *tensors)
 
@@ -145,7 +145,7 @@ class Jvp(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keeps the inputs."""
+        """Keep the inputs."""
         *tensors, ctx.settings, ctx.engine = inputs
         _save(ctx, *tensors)
 
@@ -190,7 +190,7 @@ class DoubleBackward(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Outputs) -> None:
-        """Keeps the name for the message."""
+        """Keep the name for the message."""
         ctx.engine = inputs[-2]
 
     @staticmethod

@@ -74,7 +74,7 @@ class _BlankLinear(nn.Linear):
     """
 
     def reset_parameters(self) -> None:
-        """Draws nothing."""
+        """Draw nothing."""
 
 
 def _linear(

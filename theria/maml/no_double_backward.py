@@ -12,7 +12,7 @@ from theria.maml.classifier import Attention
 
 
 def sever_double_backward(attention: Attention) -> Attention:
-    """Wraps an attention so that forward and VJP are its own, and the VJP's result is a constant.
+    """Wrap an attention so that forward and VJP are its own, and the VJP's result is a constant.
 
     Whatever second-order signal a model loses when its attention is wrapped went through the attention's own double
     backward; what it keeps went around it, through the layers above and below. Differentiating the wrapped attention

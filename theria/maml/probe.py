@@ -56,7 +56,7 @@ def maml_probe(
     shape: TaskShape | None = None,
     head_dim: int = 4,
 ) -> MamlReport:
-    """Runs a kernel inside MAML: ``steps`` outer steps, each a fresh task adapted to in ``inner_steps``.
+    """Run a kernel inside MAML: ``steps`` outer steps, each a fresh task adapted to in ``inner_steps``.
 
     Args:
         attention: takes q, k, v of shape (B, 1, T, head_dim) and returns the same shape.

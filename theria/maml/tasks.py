@@ -52,7 +52,7 @@ class Task:
 
 
 def sample_task(shape: TaskShape, generator: torch.Generator, *, noise: float = 1.0) -> Task:
-    """Draws a task in float64 on the CPU: the same numbers, whatever they are measured in later.
+    """Draw a task in float64 on the CPU: the same numbers, whatever they are measured in later.
 
     Args:
         shape: the task's sizes.

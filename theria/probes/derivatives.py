@@ -89,7 +89,7 @@ class Derivatives:
 
 
 def differentiate(function: Function, point: Point, route: Route, dtype: torch.dtype | None = None) -> Derivatives:
-    """Measures the function's derivatives at a point; exceptions of the function's own forward pass through."""
+    """Measure the function's derivatives at a point; exceptions of the function's own forward pass through."""
     arguments = point.leaves(dtype)
     leaves = {name: leaf for name, leaf in arguments.items() if route.only in (None, name)}
     for name in arguments.keys() - leaves.keys():

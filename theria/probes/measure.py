@@ -50,7 +50,7 @@ def measure(
     computed_in: torch.dtype | None = None,
     is_slow: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Probes a function at given inputs.
+    """Probe a function at given inputs.
 
     Args:
         function: takes the inputs by position, in their order; returns one floating-point tensor.

@@ -92,7 +92,7 @@ class FiniteDifferences:
     LADDER = tuple(0.3 * 2.0**-k for k in range(20))
 
     def __init__(self, function: Function, point: Point, *, coarse: bool = False, thrifty: bool = False) -> None:
-        """Evaluates the ladder: some forty calls of the function, or a dozen where it is slow (``thrifty``).
+        """Evaluate the ladder: some forty calls of the function, or a dozen where it is slow (``thrifty``).
 
         ``coarse``: the function computes in half precision, so small steps do not move it.
         """

@@ -40,7 +40,7 @@ class Point:
 
 
 def place(inputs: Mapping[str, Tensor], output: Tensor, seed: int) -> Point:
-    """Draws W and the directions for some inputs and the output that a function gives for them."""
+    """Draw W and the directions for some inputs and the output that a function gives for them."""
     generator = torch.Generator().manual_seed(seed)
     cotangent = draw(tuple(output.shape), generator).to(output.device)
     directions = {name: draw(tuple(tensor.shape), generator).to(tensor.device) for name, tensor in inputs.items()}
@@ -78,7 +78,7 @@ def trial(function: Function, inputs: Mapping[str, Tensor], seed: int) -> Tensor
 
 
 def call(function: Function, arguments: Mapping[str, Tensor], seed: int) -> Tensor:
-    """Calls the function as a probe does; TypeError if it does not return a floating-point tensor."""
+    """Call the function as a probe does; TypeError if it does not return a floating-point tensor."""
     with isolated(seed):
         output = function(*arguments.values())
     if not isinstance(output, Tensor) or not output.is_floating_point():

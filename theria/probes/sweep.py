@@ -88,7 +88,7 @@ def probe(
     oracle: str = "auto",
     seed: int = 0,
 ) -> Report:
-    """Measures whether attention is twice differentiable, and returns the worst of several measurements.
+    """Measure whether attention is twice differentiable, and return the worst of several measurements.
 
     Probed are the gradients of L = ⟨W, fn(q, k, v)⟩, the nine Hessian blocks and the three cotangent blocks, by
     every route of autograd, on odd and round sizes, contiguous and strided, and under autocast. Sizes or strides that

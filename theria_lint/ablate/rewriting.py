@@ -190,7 +190,7 @@ class _AblationTransformer(cst.CSTTransformer):
         return add_metaclass(updated_node, self.request.metaclasses.get(line))
 
     def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> Any:
-        """Marks what a stand-in is to find, beside what the methods for single kinds of nodes do."""
+        """Mark what a stand-in is to find, beside what the methods for single kinds of nodes do."""
         updated = super().on_leave(original_node, updated_node)
         if not self.request.marks or not isinstance(updated, cst.BaseExpression):
             return updated

@@ -239,7 +239,7 @@ class TreeReader:
         modules: dict[str, nn.Module] | None = None,
         cut: Mapping[int, int] | None = None,
     ) -> None:
-        """Keeps what makes the tensors."""
+        """Keep what makes the tensors."""
         self._make_tensor, self._home, self._cut = make_tensor, home, cut or {}
         self.modules = {} if modules is None else modules
 

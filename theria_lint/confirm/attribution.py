@@ -33,7 +33,7 @@ MAX_COMPANIONS = 3
 
 
 def attribute_suspects(evidence: Evidence) -> AttributionPlan[Attribution]:
-    """Rules on every suspect of a target, of which the baseline is known."""
+    """Rule on every suspect of a target, of which the baseline is known."""
     symbol, verdict = evidence.name, evidence.get_verdict(frozenset())
     everyone = [*evidence.suspects, *evidence.fixed]
     if verdict is Verdict.INCONCLUSIVE:

@@ -34,7 +34,7 @@ class ExampleReader:
     """Reads the files once, for all targets."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        """Keeps the texts of those that can be read."""
+        """Keep the texts of those that can be read."""
         self._texts: dict[str, str] = {}
         for path in paths:
             try:

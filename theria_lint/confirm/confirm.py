@@ -61,7 +61,7 @@ class Confirmation:
 def confirm_suspects(
     files: Sequence[SourceFile], settings: ConfirmSettings, progress: Progress | None = None
 ) -> Confirmation:
-    """Runs every target of the files and rules on every suspect.
+    """Run every target of the files and rule on every suspect.
 
     Where nothing can be run at all, every suspect is unconfirmed and a note says why, in one sentence.
     """

@@ -21,7 +21,7 @@ class CoverageMap:
     """
 
     def __init__(self, source: str, suspects: Iterable[Suspect]) -> None:
-        """Parses the file once; ``source`` is the text that the suspects were found in."""
+        """Parse the file once; ``source`` is the text that the suspects were found in."""
         lines = source.splitlines(keepends=True)
         places = list(_iter_instruction_spans(ast.parse(source)))
         self._homes = {suspect: _find_own_expression(suspect, lines, places) for suspect in suspects}

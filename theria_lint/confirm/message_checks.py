@@ -60,7 +60,7 @@ def name(value: Any) -> str:
 
 
 def optional(check: Callable[[Any], _T]) -> Callable[[Any], _T | None]:
-    """Lets None pass besides."""
+    """Let None pass besides."""
     return lambda value: None if value is None else check(value)
 
 

@@ -61,7 +61,7 @@ class OutcomeCache:
         self._began = 0
 
     def mark_worker_start(self) -> None:
-        """Says that a worker is about to start: files that change from now on are not what it has read."""
+        """Say that a worker is about to start: files that change from now on are not what it has read."""
         self._began = time.time_ns()
 
     def load_worker_info(self) -> WorkerInfo | None:
@@ -80,7 +80,7 @@ class OutcomeCache:
         return found
 
     def store_worker_info(self, found: WorkerInfo, reads: FileDependencies) -> None:
-        """Keeps what a worker has said of itself; without it no outcome is kept."""
+        """Keep what a worker has said of itself; without it no outcome is kept."""
         try:
             state = self._states.take_snapshot(reads, self._began, contents=False)
         except (TooNewError, OSError, ValueError):
@@ -105,7 +105,7 @@ class OutcomeCache:
             return None
 
     def store_outcome(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:
-        """Keeps what came of a request, if it does not depend on the moment."""
+        """Keep what came of a request, if it does not depend on the moment."""
         if outcome.reads is None or not self._around:
             return
         try:
@@ -121,7 +121,7 @@ class OutcomeCache:
         return entry if isinstance(entry, list) and all(isinstance(text, str) for text in entry) else None
 
     def store_texts(self, variant_key: str, texts: Sequence[str]) -> None:
-        """Keeps what a recipe gave, which must not depend on where the files lie."""
+        """Keep what a recipe gave, which must not depend on where the files lie."""
         self._entries.store_entry(self._make_outcome_name("texts", variant_key), list(texts))
 
     def _make_outcome_name(self, kind: str, asked: str) -> str:

@@ -34,7 +34,7 @@ class WorkerError(Exception):
     """The worker cannot run anything; ``reason`` says why."""
 
     def __init__(self, reason: Reason) -> None:
-        """Keeps the reason."""
+        """Keep the reason."""
         super().__init__(str(reason.code))
         self.reason = reason
 
@@ -105,7 +105,7 @@ class Job:
         return {name: value for name, value in asdict(self).items() if name != "sources"}
 
     def admit(self, outcome: Outcome) -> None:
-        """Holds an outcome against what was asked.
+        """Hold an outcome against what was asked.
 
         Raises:
             NonsenseError: if it answers something else.
@@ -135,7 +135,7 @@ def _widths(source: str) -> tuple[int, ...]:
 
 
 def _find(places: tuple[Place, ...], source: str) -> None:
-    """Makes sure that places are places of a text; an expression begins and ends in it, and few do at one character."""
+    """Make sure that places are places of a text; an expression begins and ends in it, and few do at one character."""
     widths = _widths(source)
     if len(places) > 2 * (len(source) + 1):
         raise NonsenseError(ReasonCode.ANSWER_BEYOND_FILE)

@@ -82,7 +82,7 @@ class VariantRunner:
     _before: Any = None
 
     def __enter__(self) -> VariantRunner:
-        """Takes over what Ctrl-C does, where that can be done."""
+        """Take over what Ctrl-C does, where that can be done."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._handle_interrupt)
         self.worker_info = (self.cache and self.cache.load_worker_info()) or self.worker_info
@@ -91,14 +91,14 @@ class VariantRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the worker and everything below it."""
+        """End the worker and everything below it."""
         if self._worker is not None:
             self._worker.close_process()
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle_interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Ends the worker at once: whoever waits for it goes on. The second time Ctrl-C does what it does elsewhere."""
+        """End the worker at once: whoever waits for it goes on. The second time Ctrl-C does what it does elsewhere."""
         self.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._worker is not None:
@@ -151,7 +151,7 @@ class VariantRunner:
         left: Sequence[tuple[int, TargetRequest]],
         found: list[dict[str, Outcome]],
     ) -> None:
-        """Has a worker run what is left, and files the outcomes."""
+        """Have a worker run what is left, and file the outcomes."""
         worker = self._start_worker()
         if worker is not None:
             jobs, owners = self._make_jobs(batches, left, found)

@@ -20,14 +20,14 @@ from theria_lint.sources.source_text import INLINE_IMPORT
 
 
 def attribute_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
-    """Runs the unsafe cases in all the variants that it takes to rule on their suspects; all have run as they are."""
+    """Run the unsafe cases in all the variants that it takes to rule on their suspects; all have run as they are."""
     telling = [case for case in cases if not case.is_told_by_default]
     _measure_clean_variants(telling, variants)
     return _follow_attribution_plans(telling, variants)
 
 
 def measure_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> list[TargetCase]:
-    """Runs every case as it is, and each of the configurations that turned out to be worth it: a case of its own."""
+    """Run every case as it is, and each of the configurations that turned out to be worth it: a case of its own."""
     _measure_baselines(cases, variants)
     turned = [configuration for case in cases for configuration in case.make_configuration_cases()]
     _measure_baselines(turned, variants)
@@ -117,7 +117,7 @@ class VariantExecutor:
     """Turns variants into batches for the runner, and what they executed into suspects that were reached."""
 
     def __init__(self, files: Sequence[SourceFile], runner: VariantRunner) -> None:
-        """Reads the files' sources once."""
+        """Read the files' sources once."""
         self._runner = runner
         self._sources = {os.path.abspath(file.path): file.source for file in files}
         self._digests = {path: digest_text(source) for path, source in self._sources.items()}
@@ -160,7 +160,7 @@ class VariantExecutor:
         return [path for path in self._reach if path in paths]
 
     def extend_case(self, variant: Variant, outcome: Outcome) -> None:
-        """Adds to a case the suspects that the outcome of a variant shows to have run."""
+        """Add to a case the suspects that the outcome of a variant shows to have run."""
         found = self.find_suspects_at(variant.case, outcome.places, variant.ablation)
         variant.case.reached += [suspect for suspect in found if suspect not in variant.case.reached]
 

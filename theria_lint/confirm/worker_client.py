@@ -69,7 +69,7 @@ class WorkerClient:
     """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
-        """Starts the process; `wait_for_greeting` waits until it is ready.
+        """Start the process; `wait_for_greeting` waits until it is ready.
 
         Raises:
             WorkerError: if the interpreter cannot be started.
@@ -107,7 +107,7 @@ class WorkerClient:
         )
 
     def wait_for_greeting(self) -> None:
-        """Waits for the greeting: what the worker says of itself.
+        """Wait for the greeting: what the worker says of itself.
 
         Raises:
             WorkerError: if the interpreter lacks what probing needs.
@@ -122,7 +122,7 @@ class WorkerClient:
             raise WorkerError(Reason(ReasonCode.INTERPRETER_UNFIT, {"interpreter": self._python, "reason": why}))
 
     def _hear_greeting(self, greeting: Any) -> Reason | None:
-        """Takes what a greeting says; returns the reason why nothing can be run, if it says so."""
+        """Take what a greeting says; return the reason why nothing can be run, if it says so."""
         if isinstance(greeting, dict) and "error" in greeting:
             return read_reason(greeting["error"])
         greeting = message_checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
@@ -143,16 +143,16 @@ class WorkerClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the process and everything below it."""
+        """End the process and everything below it."""
         self.close_process()
 
     def kill_process(self) -> None:
-        """Ends the process, and its children with it, for good; safe in a signal handler."""
+        """End the process, and its children with it, for good; safe in a signal handler."""
         self._ended = True
         self._process.terminate()  # it may have processes to end that would outlive it otherwise
 
     def close_process(self) -> None:
-        """Ends it and closes the pipes."""
+        """End it and close the pipes."""
         self.kill_process()
         self._bury()
 
@@ -171,7 +171,7 @@ class WorkerClient:
             self._process.wait()
 
     def _is_ready(self) -> bool:
-        """Starts the process anew if it has ended; False where that is not wanted, or did not work."""
+        """Start the process anew if it has ended; False where that is not wanted, or did not work."""
         if not self._ended and self._process.poll() is not None:
             self._bury()
             try:
@@ -184,7 +184,7 @@ class WorkerClient:
         return not self._ended
 
     def run_jobs(self, jobs: Sequence[Job], listener: OutcomeListener) -> dict[int, dict[str, Outcome]]:
-        """Runs jobs and returns the outcomes of each, by symbol, as far as there are any.
+        """Run jobs and return the outcomes of each, by symbol, as far as there are any.
 
         A target may end the process that watches over it and its neighbours: those left without an outcome are run
         once more, each by itself. What has ended the worker costs the jobs that ran then no more than that.
@@ -201,7 +201,7 @@ class WorkerClient:
     def _run_job_queue(
         self, jobs: Sequence[Job], outcomes: dict[int, dict[str, Outcome]], listener: OutcomeListener
     ) -> list[Job]:
-        """Runs jobs until the last has ended, or the worker has; returns those that have not begun by then."""
+        """Run jobs until the last has ended, or the worker has; return those that have not begun by then."""
         waiting = deque(jobs)
         running: dict[int, _Asked] = {}
         self._send_waiting_jobs(running, waiting, outcomes)
@@ -221,7 +221,7 @@ class WorkerClient:
         return list(waiting)
 
     def _give_up(self, running: Mapping[int, _Asked]) -> None:
-        """Ends a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
+        """End a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
         self._end_process()
         for asked in running.values():
             if not self._ended:
@@ -230,7 +230,7 @@ class WorkerClient:
     def _send_waiting_jobs(
         self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]
     ) -> None:
-        """Sends as many of the waiting jobs as may run beside the running ones."""
+        """Send as many of the waiting jobs as may run beside the running ones."""
         while waiting and len(running) < self._jobs:
             job = waiting.popleft()
             self._unsent += json.dumps(job.to_json()).encode() + b"\n"
@@ -294,7 +294,7 @@ class _Asked:
     last: str | None = None
 
     def hear(self, message: Mapping[str, Any]) -> Outcome | None:
-        """Takes an outcome, or that the job's process came to a bad end."""
+        """Take an outcome, or that the job's process came to a bad end."""
         if message.get("died"):
             self.retract()
         outcome = self._outcome(message["outcome"]) if "outcome" in message else None
@@ -305,7 +305,7 @@ class _Asked:
         return outcome
 
     def retract(self) -> None:
-        """Forgets what a process said last that has died: it is no evidence."""
+        """Forget what a process said last that has died: it is no evidence."""
         if self.last is not None:
             del self.outcomes[self.last]
             self.last = None

@@ -24,13 +24,13 @@ class ProgressLine:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Writes to a stream that is a terminal."""
+        """Write to a stream that is a terminal."""
         self._stream = stream
         self._shown = 0
         self._began = time.monotonic()
 
     def __call__(self, what: str, done: int, known: int) -> None:
-        """Shows the line anew."""
+        """Show the line anew."""
         filled = _BAR_CELLS * done // max(known, 1)
         self._show_line(
             f"{time.monotonic() - self._began:3.0f} s [{'#' * filled}{'.' * (_BAR_CELLS - filled)}] {done}/{known} "
@@ -38,7 +38,7 @@ class ProgressLine:
         )
 
     def _show_line(self, line: str) -> None:
-        """Writes over what was shown; a line as wide as the terminal would begin a new one."""
+        """Write over what was shown; a line as wide as the terminal would begin a new one."""
         room = max(self._get_columns() - 1, _MIN_COLUMNS)
         if len(line) > room:
             line = line[: room - 3] + "..."
@@ -60,7 +60,7 @@ class ProgressLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Takes the line away."""
+        """Take the line away."""
         if self._shown:
             self._show_line("")
             self._stream.write("\r")

@@ -26,14 +26,14 @@ Protections = dict[str, Reason | None]
 
 
 def settle_in_folder(folder: str) -> None:
-    """Makes a folder the working directory, the home and the place for temporary files and caches."""
+    """Make a folder the working directory, the home and the place for temporary files and caches."""
     os.environ.update(environment.make_folder_variables(folder))
     tempfile.tempdir = None
     os.chdir(folder)
 
 
 def apply_confinement(files: Iterable[str], folder: str, *, device: str) -> tuple[int | None, Protections]:
-    """Forbids this process, and all that it forks, what importing and probing some files does not need.
+    """Forbid this process, and all that it forks, what importing and probing some files does not need.
 
     Of the disk it keeps what ``readable_paths.list_path_rules`` lists. Returns the listener that decides whether a
     process may be started, None where there is none, and what holds.

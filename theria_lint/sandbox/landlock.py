@@ -42,7 +42,7 @@ def read_landlock_version() -> int:
 
 
 def restrict_files(rules: Iterable[tuple[str, int]]) -> None:
-    """Forbids this thread, and what it forks, all files but those at or under the given paths, with the given rights.
+    """Forbid this thread, and what it forks, all files but those at or under the given paths, with the given rights.
 
     From version 4 on TCP is forbidden too, from version 6 on signals to processes outside. Paths that do not exist are
     left out. The process must have given up new privileges.

@@ -32,7 +32,7 @@ def _load_c_library() -> ctypes.CDLL:
 
 
 def call_c_function(name: str, *arguments: object) -> int:
-    """Calls a function of the C library; an argument that is an int is passed as a long.
+    """Call a function of the C library; an argument that is an int is passed as a long.
 
     Raises:
         OSError: if it fails, or this platform has no such function.
@@ -48,7 +48,7 @@ def call_c_function(name: str, *arguments: object) -> int:
 
 
 def make_system_call(number: int, *arguments: object) -> int:
-    """Makes a system call by its number; OSError as for ``call_c_function``."""
+    """Make a system call by its number; OSError as for ``call_c_function``."""
     return call_c_function("syscall", number, *arguments)
 
 
@@ -61,22 +61,22 @@ def _control_process(*arguments: int) -> bool:
 
 
 def adopt_orphans() -> bool:
-    """Makes processes whose parents died children of this one, so that none is left behind."""
+    """Make processes whose parents died children of this one, so that none is left behind."""
     return _control_process(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> bool:
-    """Asks the kernel to end this process, by a signal, when its parent ends."""
+    """Ask the kernel to end this process, by a signal, when its parent ends."""
     return _control_process(_PR_SET_PDEATHSIG, int(number))
 
 
 def hide_memory(hidden: bool = True) -> bool:
-    """Keeps other processes of the same user from tracing this one and reading its files and memory."""
+    """Keep other processes of the same user from tracing this one and reading its files and memory."""
     return _control_process(_PR_SET_DUMPABLE, int(not hidden))
 
 
 def drop_privileges() -> bool:
-    """Gives up what root, or a set-user-ID program, could do beyond an ordinary user, for good.
+    """Give up what root, or a set-user-ID program, could do beyond an ordinary user, for good.
 
     Reading files of other users is kept for root, who may have to read a project that is not root's: the files that can
     be read at all are Landlock's business.
@@ -130,7 +130,7 @@ def hear(listener: int) -> Wish | None:
 
 
 def answer_notification(listener: int, wish: Wish, refusal: int | None) -> None:
-    """Lets one waiting call go on, or makes it fail with an error number; nothing, if its process has ended meanwhile.
+    """Let one waiting call go on, or make it fail with an error number; nothing, if its process has ended meanwhile.
 
     To let a call go on is safe where the filter has looked at registers only, as it has here: other threads of the
     process can change memory, not another thread's registers.
@@ -145,7 +145,7 @@ _PATIENCE = 10.0
 
 
 def keep(files: Collection[int]) -> None:
-    """Goes on in a new process; the one that called closes some files, and ends all that the new one leaves behind.
+    """Go on in a new process; the one that called closes some files, and ends all that the new one leaves behind.
 
     For a worker without a process namespace. All that it forks becomes a child of the process that called once the
     worker has ended, however that came; that process itself ends on SIGTERM, or with its own parent.
@@ -176,7 +176,7 @@ def keep(files: Collection[int]) -> None:
 
 
 def bury(spared: Collection[int] = ()) -> None:
-    """Ends the children of this process but some, and what becomes its children thereby, and waits for the dead."""
+    """End the children of this process but some, and what becomes its children thereby, and wait for the dead."""
     end = time.monotonic() + _PATIENCE
     while left := [pid for pid in list_children() if pid not in spared]:
         for number in (signal.SIGSTOP, signal.SIGKILL):  # what stands still starts nothing
@@ -230,7 +230,7 @@ def _read_own_number(pid: str) -> int:
 
 
 def kill_process_group(pid: int) -> None:
-    """Kills a child and the processes of its session."""
+    """Kill a child and the processes of its session."""
     for kill in (os.killpg, os.kill):
         try:
             kill(pid, signal.SIGKILL)

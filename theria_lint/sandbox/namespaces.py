@@ -31,7 +31,7 @@ _SETTINGS = (
 
 
 def enter_namespaces() -> Reason | None:
-    """Goes on in a new process inside new namespaces; the one that called stays outside and ends with it.
+    """Go on in a new process inside new namespaces; the one that called stays outside and ends with it.
 
     Returns None inside, or the reason why there are none, in the process that called. To be called before there are
     threads and before anything large is loaded.
@@ -57,7 +57,7 @@ def enter_namespaces() -> Reason | None:
 
 
 def _go_inside(ask: int, told: int) -> None:
-    """Makes the namespaces, has the users mapped from outside, and goes on as the first process inside."""
+    """Make the namespaces, have the users mapped from outside, and go on as the first process inside."""
     try:
         linux.call_c_function("unshare", _NEW_USER | _NEW_PIDS | _NEW_NETWORK | _NEW_IPC | _NEW_MOUNTS)
         os.write(ask, b"?")
@@ -75,7 +75,7 @@ def _go_inside(ask: int, told: int) -> None:
 
 
 def _map_identities(process: int) -> bool:
-    """Maps every user of this namespace to itself if the system lets us, else the one that we are.
+    """Map every user of this namespace to itself if the system lets us, else the one that we are.
 
     With root's map complete, a project that belongs to another user can still be read by root.
     """
@@ -90,7 +90,7 @@ def _map_identities(process: int) -> bool:
 
 
 def _write_maps(process: int, users: str, groups: str) -> None:
-    """Writes identity maps for the ranges that tables of (inside, outside, count) speak of."""
+    """Write identity maps for the ranges that tables of (inside, outside, count) speak of."""
     for table, kind in ((users, "uid_map"), (groups, "gid_map")):
         ranges = [line.split() for line in table.splitlines()]
         _write_small_file(
@@ -112,7 +112,7 @@ def _write_small_file(path: str, text: str) -> None:
 
 
 def _wait_outside(child: int) -> NoReturn:
-    """Ends as the inner process ends; holds none of its files, so that their other ends see it end."""
+    """End as the inner process ends; hold none of its files, so that their other ends see it end."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -124,7 +124,7 @@ def _wait_outside(child: int) -> NoReturn:
 
 
 def _mount_own_view() -> None:
-    """Shows the processes of this namespace in /proc and no others, and the kernel's settings for reading only.
+    """Show the processes of this namespace in /proc and no others, and the kernel's settings for reading only.
 
     Each as far as the system lets it: root could change the settings without any capability.
     """
@@ -139,7 +139,7 @@ def _mount_own_view() -> None:
 
 
 def mount_folder(path: str) -> bool:
-    """Puts an empty file system of limited size at a folder; False where that cannot be had."""
+    """Put an empty file system of limited size at a folder; False where that cannot be had."""
     options = f"size={tempdir.SIZE},nr_inodes={tempdir.ENTRIES},mode=0700".encode()
     try:
         linux.call_c_function("mount", b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
@@ -149,6 +149,6 @@ def mount_folder(path: str) -> bool:
 
 
 def unmount_folder(path: str) -> None:
-    """Takes away what ``mount_folder`` put there."""
+    """Take away what ``mount_folder`` put there."""
     with suppress(OSError):
         linux.call_c_function("umount2", os.fsencode(path), _DETACH)

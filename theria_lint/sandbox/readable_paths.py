@@ -67,7 +67,7 @@ def list_path_rules(project_files: Iterable[str], temporary: str, *, device: str
 
 
 def foresee(project_files: Iterable[str], *, device: str) -> None:
-    """Looks at all folders that the rules ask about: once, in the process that all others are forked from."""
+    """Look at all folders that the rules ask about: once, in the process that all others are forked from."""
     deque(list_path_rules(project_files, os.devnull, device=device), maxlen=0)
 
 
@@ -153,7 +153,7 @@ class _Folder:
     is_whole: bool = True
 
     def look(self, entries: Iterable[os.DirEntry[str]]) -> None:
-        """Takes in what it holds: no link, for that is read where it leads or not at all, and nothing hidden."""
+        """Take in what it holds: no link, for that is read where it leads or not at all, and nothing hidden."""
         for entry in entries:
             if entry.name.startswith("."):
                 self.hold_back()

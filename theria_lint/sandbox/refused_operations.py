@@ -49,7 +49,7 @@ def _refuse_child(
     shell: bool,
     *rest: Any,
 ) -> None:
-    """Takes the place of the method of `subprocess.Popen`: a shell that finds no command, or a program that is absent.
+    """Take the place of the method of `subprocess.Popen`: a shell that finds no command, or a program that is absent.
 
     ``rest`` begins with the three pairs of pipe ends.
     """
@@ -94,11 +94,11 @@ class RefusedOperations:
         self._last: ReasonCode | None = None
 
     def listen_to_audit_events(self) -> None:
-        """Listens to the interpreter's audit events; for good, as the interpreter has no way back."""
+        """Listen to the interpreter's audit events; for good, as the interpreter has no way back."""
         sys.addaudithook(self._hear_audit_event)
 
     def forget_last(self) -> None:
-        """Starts anew."""
+        """Start anew."""
         self._last = None
 
     def explain_refusal(self, reason: Reason, error: BaseException | None = None) -> Reason:

@@ -12,13 +12,13 @@ _ROOM = 1 << 30
 
 
 def close_files_except(descriptor: int) -> None:
-    """Closes every file but the standard streams and one."""
+    """Close every file but the standard streams and one."""
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def limit_resources(memory: int, seconds: float, *, device: str) -> None:
-    """Limits memory (bytes beyond what the process holds), processor time, files and core dumps.
+    """Limit memory (bytes beyond what the process holds), processor time, files and core dumps.
 
     A GPU's driver reserves address space for all memory that there is, so there only private memory is limited.
     """

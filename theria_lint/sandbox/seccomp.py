@@ -261,7 +261,7 @@ def _find_argument_offset(index: int) -> int:
 
 
 def _make_refusal(number: int) -> Instruction:
-    """Makes the call fail with an error number; 0 is success without effect."""
+    """Make the call fail with an error number; 0 is success without effect."""
     return (_ANSWER, 0, 0, _REFUSE | number)
 
 
@@ -287,7 +287,7 @@ def _find_call_number(name: str) -> int | None:
 
 
 def install_filter(code: list[Instruction], *, listen: bool = False) -> int:
-    """Installs a filter in this thread and all that it forks; the listener's file descriptor if one is wanted.
+    """Install a filter in this thread and all that it forks; the listener's file descriptor if one is wanted.
 
     Calls by another architecture's numbers are refused: they would pass the filter unseen. The process must have given
     up new privileges.

@@ -52,7 +52,7 @@ def _leave_parent(reader: int) -> None:
 
 
 def _remove_with_retries(folder: str) -> None:
-    """Tries again for a while: processes that are being killed may still write."""
+    """Try again for a while: processes that are being killed may still write."""
     for _ in range(_PATIENCE):
         if remove_folder(folder):
             return
@@ -92,7 +92,7 @@ class _Measure:
     entries: int = 0
 
     def add(self, folder: int, depth: int) -> None:
-        """Adds what an open folder holds; ends as soon as that is too much."""
+        """Add what an open folder holds; end as soon as that is too much."""
         if depth > DEPTH:
             raise _ExcessError(ReasonCode.FOLDERS_TOO_DEEP, most=DEPTH)
         with os.scandir(folder) as found:
@@ -126,7 +126,7 @@ def _open_folder(name: str, folder: int | None = None) -> Iterator[int]:
 
 
 def remove_folder(path: str) -> bool:
-    """Removes a folder and all that it holds, as far as that can be done; whether it is gone.
+    """Remove a folder and all that it holds, as far as that can be done; whether it is gone.
 
     What stands in a folder in it is moved up before it is opened, so that nothing is ever looked up more than two
     levels down, and no more than two folders are open. Links are removed and never followed.
@@ -142,7 +142,7 @@ def remove_folder(path: str) -> bool:
 
 
 def _empty_folder(top: int, fresh: Iterator[str]) -> bool:
-    """Removes what is no folder, and each folder once its own folders have been moved up; whether that did anything."""
+    """Remove what is no folder, and each folder once its own folders have been moved up; whether that did anything."""
     done = False
     for name in os.listdir(top):
         with suppress(OSError):
@@ -168,7 +168,7 @@ def _flatten_folder(name: str, top: int, fresh: Iterator[str]) -> None:
 
 
 def _move_entry(name: str, folder: int, top: int, fresh: Iterator[str]) -> None:
-    """Moves a folder to a name that nothing has; code under test may have guessed the first ones."""
+    """Move a folder to a name that nothing has; code under test may have guessed the first ones."""
     for new in fresh:
         try:
             os.stat(new, dir_fd=top, follow_symlinks=False)
@@ -182,7 +182,7 @@ def _is_folder(name: str, folder: int) -> bool:
 
 
 def _make_writable(name: str, folder: int | None = None) -> None:
-    """Lets us do everything in a folder that is ours; by its descriptor, for its name may be a link by now."""
+    """Let us do everything in a folder that is ours; by its descriptor, for its name may be a link by now."""
     descriptor = os.open(name, _NAMED, dir_fd=folder)
     try:
         with suppress(OSError):

@@ -43,11 +43,11 @@ class Folder:
     """A folder that is open until the object is gone; names are those of entries in it, without separators."""
 
     def __init__(self, descriptor: int) -> None:
-        """Takes the descriptor over."""
+        """Take the descriptor over."""
         self._at = descriptor
 
     def __del__(self) -> None:
-        """Closes the folder."""
+        """Close the folder."""
         os.close(self._at)
 
     def open_below(self, name: str, *, make: bool = False) -> Folder:
@@ -70,7 +70,7 @@ class Folder:
             os.close(descriptor)
 
     def mark_used(self, name: str) -> None:
-        """Says that a file is used now; others may read it than those who may write it."""
+        """Say that a file is used now; others may read it than those who may write it."""
         with suppress(OSError):
             os.utime(name, dir_fd=self._at, follow_symlinks=False)
 
@@ -98,11 +98,11 @@ class Folder:
                 yield name, self.open_below(name)
 
     def remove(self, name: str) -> None:
-        """Removes a file. OSError where that cannot be."""
+        """Remove a file. OSError where that cannot be."""
         os.unlink(name, dir_fd=self._at)
 
     def remove_empty(self, name: str) -> None:
-        """Removes a folder if nothing is in it."""
+        """Remove a folder if nothing is in it."""
         with suppress(OSError):
             os.rmdir(name, dir_fd=self._at)
 
@@ -121,7 +121,7 @@ class Folder:
         return time.time() - os.stat(name, dir_fd=self._at, follow_symlinks=False).st_mtime
 
     def make(self, name: str, files: Mapping[str, bytes]) -> None:
-        """Makes a folder with files in it, complete before it has its name. OSError where one is that is not empty."""
+        """Make a folder with files in it, complete before it has its name. OSError where one is that is not empty."""
         temporary = f".{name}-{os.urandom(8).hex()}"
         new = self.open_below(temporary, make=True)
         try:
@@ -135,7 +135,7 @@ class Folder:
             raise
 
     def remove_older(self, older: float) -> None:
-        """Removes the results, of all that is in here, that nobody has used for so many seconds."""
+        """Remove the results, of all that is in here, that nobody has used for so many seconds."""
         for _, folder in self.iter_halves():
             folder._remove(older)
 

@@ -62,7 +62,7 @@ class Baseline:
 
 
 def read_baseline(path: str) -> Baseline:
-    """Raises UserError for a file that is missing or is not a baseline."""
+    """Raise UserError for a file that is missing or is not a baseline."""
     try:
         document = json.loads(read_up_to(_LARGEST, path))
         if document["schema"] != BASELINE_SCHEMA:

@@ -65,7 +65,7 @@ class _ForwardContext:
 def _record_forward(
     forward: Callable[..., Any], setup: Callable[..., Any] | None, inputs: Sequence[Any]
 ) -> tuple[Any, _ForwardContext]:
-    """Runs a forward, with its ``setup_context`` where it has one, as recorded code; the output and the context."""
+    """Run a forward, with its ``setup_context`` where it has one, as recorded code; the output and the context."""
     context = _ForwardContext(inputs)
     with _UncutGraphMode():
         if setup is None:
@@ -84,7 +84,7 @@ class ForwardAutograd(FunctionMeta):
     """The metaclass of a Function whose ``apply`` runs its forward as recorded code: its backward is never run."""
 
     def __init__(self, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
-        """Replaces ``apply``."""
+        """Replace ``apply``."""
         super().__init__(name, bases, namespace)  # type: ignore[no-untyped-call]
         self.apply = classmethod(_apply_forward)
 
@@ -114,13 +114,13 @@ class RegraphedSave(FunctionMeta):
     """The metaclass of a Function whose backward finds on the graph what `mark_kept` marks: recomputed from inputs."""
 
     def __init__(self, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
-        """Wraps what keeps tensors and what unpacks them."""
+        """Wrap what keeps tensors and what unpacks them."""
         super().__init__(name, bases, namespace)  # type: ignore[no-untyped-call]
         _wrap_methods(self)
 
 
 def _wrap_methods(function: Any) -> None:
-    """Wraps the methods of a Function; those that it inherits may be wrapped already."""
+    """Wrap the methods of a Function; those that it inherits may be wrapped already."""
     forward, backward, setup = (
         _unwrap_method(function.forward),
         _unwrap_method(function.backward),
@@ -188,7 +188,7 @@ class _SavedInputs:
 
 
 def _save_inputs(ctx: Any, inputs: Sequence[Any]) -> None:
-    """Saves the inputs behind what was saved already."""
+    """Save the inputs behind what was saved already."""
     saved = tuple(getattr(ctx, "to_save", None) or ())
     places = tuple(place for place, value in enumerate(inputs) if isinstance(value, Tensor))
     constants = tuple(None if place in places else value for place, value in enumerate(inputs))

@@ -52,7 +52,7 @@ class SdpaCounter:
         self._answer: Callable[..., Tensor] = ORIGINAL_SDPA
 
     def use_backend(self, backend: str) -> None:
-        """Lets a backend answer, or PyTorch for ``self``."""
+        """Let a backend answer, or PyTorch for ``self``."""
         self._answer = ORIGINAL_SDPA if backend == SELF else sdpa(backend)
 
     def wrap_with_reference(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -68,7 +68,7 @@ class SdpaCounter:
         return answered
 
     def replace_sdpa(self) -> None:
-        """Puts the counter in the place of the function in every module that holds it; for a process that ends soon."""
+        """Put the counter in the place of the function in every module that holds it; for a process that ends soon."""
 
         def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Tensor:
             self.count += 1

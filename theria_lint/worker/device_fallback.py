@@ -24,7 +24,7 @@ class ProbeClock:
     """The time that a probe has; ``left`` is what may go into finding out how to call the target."""
 
     def __init__(self, budget: float) -> None:
-        """Starts now; ``budget`` in seconds."""
+        """Start now; ``budget`` in seconds."""
         self.left = budget
         self._deadline = read_clock() + budget
 
@@ -34,7 +34,7 @@ class ProbeClock:
 
 
 def import_with_fallback(path: str, device: str) -> ModuleType:
-    """Imports a file as it is or, where that seems to miss a GPU, with stand-ins for one.
+    """Import a file as it is or, where that seems to miss a GPU, with stand-ins for one.
 
     Raises:
         BaseException: whatever the import raises as it is.
@@ -54,7 +54,7 @@ def import_with_fallback(path: str, device: str) -> ModuleType:
 
 
 def find_call_with_fallback(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
-    """Binds a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
+    """Bind a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
 
     Raises:
         CannotCallError: if no way to call it worked.
@@ -104,7 +104,7 @@ def with_cpu_path_note(run: Run, refusal: Reason | None) -> Run:
 
 
 def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
-    """Binds the adapter that the user wrote for a target, or else the target."""
+    """Bind the adapter that the user wrote for a target, or else the target."""
     adapter = find_adapter(target, request.symbol, request.hints.get("adapters", ()))
     if adapter is not None:
         try:

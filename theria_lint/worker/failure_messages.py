@@ -18,7 +18,7 @@ class ReasonedError(BaseException):
     """A failure whose reason is known; not an Exception, which the code that is imported might catch."""
 
     def __init__(self, code: ReasonCode, **data: object) -> None:
-        """Keeps the reason, of which ``data`` are the data."""
+        """Keep the reason, of which ``data`` are the data."""
         super().__init__(code)
         self.reason = Reason(code, data)
 
@@ -35,7 +35,7 @@ class ChangedFileError(ReasonedError):
     """A file is not what the suspects were found in."""
 
     def __init__(self, path: str) -> None:
-        """Names the file."""
+        """Name the file."""
         super().__init__(ReasonCode.FILE_CHANGED, file=os.path.basename(path))
 
 
@@ -43,7 +43,7 @@ class NotDefinedError(AttributeError):
     """The import ran, and did not define a target: it stands in a branch that was not taken."""
 
     def __init__(self, symbol: str) -> None:
-        """Names the target."""
+        """Name the target."""
         super().__init__(symbol)
         self.reason = Reason(ReasonCode.NOT_DEFINED, {"symbol": symbol})
 

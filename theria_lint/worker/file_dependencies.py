@@ -28,11 +28,11 @@ class FileDependencyTracker:
         self._folder = ""
 
     def watch_imports(self) -> None:
-        """Records from now on where modules are looked for."""
+        """Record from now on where modules are looked for."""
         sys.meta_path.insert(0, self)
 
     def restart_tracking(self, folder: str) -> None:
-        """Forgets what was recorded and records opened files too, but those under ``folder``; for good."""
+        """Forget what was recorded and record opened files too, but those under ``folder``; for good."""
         self._files, self._searched = {}, {}
         self._folder = os.path.realpath(folder) + os.sep
         sys.addaudithook(self._hear_audit_event)

@@ -36,7 +36,7 @@ class TargetState:
     """What a target remembers, as it was when this was made."""
 
     def __init__(self, module: nn.Module | None, home: ModuleType | None) -> None:
-        """Looks at a built module, if there is one, and at the file ``home`` that the target stands in."""
+        """Look at a built module, if there is one, and at the file ``home`` that the target stands in."""
         modules = list(module.modules()) if module is not None else []
         shared = _look_at_file(home) if home is not None else _FileMemory([], [])
         modules += shared.modules
@@ -50,7 +50,7 @@ class TargetState:
         self._names = self._list_parameter_names()
 
     def renew(self) -> None:
-        """Makes everything as it was."""
+        """Make everything as it was."""
         for memory in self._modules:
             memory.restore()
         for space in self._spaces:
@@ -89,7 +89,7 @@ class _ModuleMemory:
 
 
 def _put_back(held: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Makes a dictionary hold the objects that it held; what holds nothing stays."""
+    """Make a dictionary hold the objects that it held; what holds nothing stays."""
     rest = {name: value for name, value in held.items() if value is None}
     if any(held.get(name) is not value for name, value in known.items()) or held.keys() != {*known, *rest}:
         held.clear()
@@ -115,7 +115,7 @@ class _Value:
         return moved or not (self._lazy or torch.equal(self.tensor.detach(), self._copy))
 
     def restore_data(self) -> None:
-        """Gives the same tensor its numbers back, in memory of their own: earlier graphs keep theirs."""
+        """Give the same tensor its numbers back, in memory of their own: earlier graphs keep theirs."""
         if not self._lazy and self.has_changed():
             self.tensor.data = self._copy.clone()
             self._version, self._place = self._mark()
@@ -142,7 +142,7 @@ class _Space:
         return bool(self._start) or self.removes
 
     def restore(self, own: Mapping[int, Any]) -> None:
-        """Puts copies in the place of what is there now."""
+        """Put copies in the place of what is there now."""
         if self.removes:
             for name in [n for n in self.held if n not in self._start and n not in self.names and n not in _STRUCTURE]:
                 del self.held[name]
@@ -259,7 +259,7 @@ class FreshCall:
             self._state = TargetState(self._module, self._home)
 
     def prepare(self) -> None:
-        """Makes the state as it was, unless it is held."""
+        """Make the state as it was, unless it is held."""
         if self._held:
             return
         self._state.renew()
@@ -268,7 +268,7 @@ class FreshCall:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Leaves the state as it is: whoever puts other parameters in a module has prepared the call."""
+        """Leave the state as it is: whoever puts other parameters in a module has prepared the call."""
         self._held = True
         try:
             yield

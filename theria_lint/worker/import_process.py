@@ -43,7 +43,7 @@ class _JobContext:
 
 
 def serve_job(job: Job, channel: socket.socket, folder: str, tracker: FileDependencyTracker) -> NoReturn:
-    """Answers a job, one outcome a line, and exits. Never returns: the caller is the server's fork.
+    """Answer a job, one outcome a line, and exit. Never returns: the caller is the server's fork.
 
     ``folder`` is the one place where the code under test may write.
     """
@@ -107,7 +107,7 @@ def _import_and_probe_targets(context: _JobContext) -> None:
 
 
 def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
-    """Runs the import under an alarm, so that a module that loops is told from one that is slow to probe.
+    """Run the import under an alarm, so that a module that loops is told from one that is slow to probe.
 
     The server ends an import that no alarm can interrupt.
     """
@@ -124,7 +124,7 @@ def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleT
 
 
 def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> None:
-    """Probes a target in a child of its own, and answers for it if it cannot answer."""
+    """Probe a target in a child of its own, and answer for it if it cannot answer."""
     job = context.job
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -174,7 +174,7 @@ def _probe_and_exit(
 
 
 def _tell(channel: socket.socket, outcome: Outcome) -> None:
-    """Answers on a pipe that is made now: code under test, which may write to any file it finds open, found it not."""
+    """Answer on a pipe that is made now: code under test, which may write to any file it finds open, found it not."""
     try:
         reader, writer = os.pipe()
     except OSError:  # the target has left no room for more files

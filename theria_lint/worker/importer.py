@@ -23,7 +23,7 @@ from theria_lint.worker.failure_messages import ChangedFileError, NotDefinedErro
 
 
 def replace_sources(overrides: Mapping[str, str], digests: Mapping[str, str]) -> None:
-    """Makes every later import of the given absolute paths compile the given text instead of the file.
+    """Make every later import of the given absolute paths compile the given text instead of the file.
 
     ``inspect.getsource``, which Triton's decorator calls, is given the same text. ``digests`` are those of the texts
     that other files are to have: an import of one that has changed raises ChangedFileError.
@@ -67,7 +67,7 @@ class _DeviceTypeRewriter(ast.NodeTransformer):
     """Rewrites ``x.device.type`` to a call: ``torch.device`` itself takes no replacement."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        """Replaces the attribute where it is read of something called a device."""
+        """Replace the attribute where it is read of something called a device."""
         self.generic_visit(node)
         owner = node.value
         name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
@@ -78,7 +78,7 @@ class _DeviceTypeRewriter(ast.NodeTransformer):
 
 
 def import_again(target: Any, symbol: str) -> Any:
-    """Imports a target's module, and all of its package, once more: what was decided at import is decided anew.
+    """Import a target's module, and all of its package, once more: what was decided at import is decided anew.
 
     Where that fails the package is as it was: a part that is imported later would be another package's.
 
@@ -96,7 +96,7 @@ def import_again(target: Any, symbol: str) -> Any:
 
 
 def forget_package_of_file(path: str) -> None:
-    """Forgets what a file's import has imported of its package."""
+    """Forget what a file's import has imported of its package."""
     _forget_package(find_module_name(Path(path))[1])
 
 
@@ -117,7 +117,7 @@ def find_module_name(path: Path) -> tuple[Path, str]:
 
 
 def import_file(path: str) -> ModuleType:
-    """Imports a file under its name inside its package, or, for a file outside any, as a module of its own.
+    """Import a file under its name inside its package, or, for a file outside any, as a module of its own.
 
     Raises:
         BaseException: whatever the import raises.

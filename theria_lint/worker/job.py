@@ -104,7 +104,7 @@ class RunningJob:
         return data, True
 
     def _take_listener(self, descriptor: int) -> None:
-        """Takes the first descriptor for the listener: it is sent before any code under test runs."""
+        """Take the first descriptor for the listener: it is sent before any code under test runs."""
         if self.listener is None:
             self.listener = descriptor
         else:
@@ -122,12 +122,12 @@ class RunningJob:
         return line in (LISTENER_NOTICE, IMPORTED_NOTICE)
 
     def _grant_forks(self) -> None:
-        """Lets the next target have its processes, once the file is imported."""
+        """Let the next target have its processes, once the file is imported."""
         left = self.imported and self.said < len(self.job.targets)
         self.forks = (1 if self.job.device == "cpu" else 1 + _MAX_COMPILER_PROCESSES) if left else 0
 
     def answer_fork_request(self) -> None:
-        """Answers the wish to start a process, none while importing, or to signal one: none but the job's own."""
+        """Answer the wish to start a process, none while importing, or to signal one: none but the job's own."""
         assert self.listener is not None
         wish = linux.hear(self.listener)
         if wish is None:
@@ -159,7 +159,7 @@ class RunningJob:
         return self.status == 0 and not (self.late or self.excess or self.floods)
 
     def stop_child(self) -> None:
-        """Ends the child, which may be about to end by itself: then that is how it ended."""
+        """End the child, which may be about to end by itself: then that is how it ended."""
         for _ in range(20 if not (self.late or self.excess or self.floods) else 0):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -174,7 +174,7 @@ class RunningJob:
             os.close(self.listener)
 
     def remove_folder(self) -> None:
-        """Removes the folder."""
+        """Remove the folder."""
         if self.mounted:
             namespaces.unmount_folder(self.folder)
         tempdir.remove_folder(self.folder)

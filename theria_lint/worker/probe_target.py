@@ -59,7 +59,7 @@ from theria_lint.worker.trace import ConfigurationTraces, merge_spans
 def run_target(
     target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: ProbeClock
 ) -> Outcome:
-    """Probes a target and reports its runs, or the reason why it could not be called."""
+    """Probe a target and report its runs, or the reason why it could not be called."""
     sdpa = SdpaCounter()
     sdpa.replace_sdpa()
     turned = read_flag(request.hints)
@@ -90,7 +90,7 @@ def _probe_call(
     watched: Sequence[str],
     clock: ProbeClock,
 ) -> Outcome:
-    """Probes a target that can be called, and reports its runs."""
+    """Probe a target that can be called, and report its runs."""
     kind = TargetKind(request.kind)
     shim_log.forget_import_queries()
     forget_compiled_code()

@@ -30,7 +30,7 @@ class WorkerServer:
     """Serves jobs until its standard input closes; what runs then is ended."""
 
     def __init__(self, jobs: int, answers: int, folder: str, tracker: FileDependencyTracker) -> None:
-        """Reads jobs from one file and answers on the other; jobs write inside a folder."""
+        """Read jobs from one file and answer on the other; jobs write inside a folder."""
         self._jobs = jobs
         self._answers = answers
         self._folder = folder
@@ -41,7 +41,7 @@ class WorkerServer:
         self._running: dict[int, RunningJob] = {}
 
     def serve_jobs(self) -> None:
-        """Runs until there is nobody to answer."""
+        """Run until there is nobody to answer."""
         open_ = True
         while open_:
             for key, _ in self._selector.select(timeout=_TICK):
@@ -67,7 +67,7 @@ class WorkerServer:
         self._selector.register(running_job.channel, selectors.EVENT_READ, running_job)
 
     def _handle_job_event(self, running_job: RunningJob, descriptor: int) -> None:
-        """Reads what a job has said, or decides on the process that it wants to start."""
+        """Read what a job has said, or decide on the process that it wants to start."""
         if running_job.pid not in self._running:
             return
         deciding = descriptor == running_job.listener
@@ -83,7 +83,7 @@ class WorkerServer:
             self._end_job(running_job)
 
     def _end_job(self, running_job: RunningJob) -> None:
-        """Ends what is left of a job and tells the parent that no more will come."""
+        """End what is left of a job and tell the parent that no more will come."""
         self._stop_job(running_job)
         if not running_job.ended_well:
             self._send_message({"job": running_job.job.id, "died": True})
@@ -101,7 +101,7 @@ class WorkerServer:
         running_job.remove_folder()
 
     def send_greeting(self, greeting: dict[str, object]) -> None:
-        """Says what the jobs will run in."""
+        """Say what the jobs will run in."""
         self._send_message(greeting)
 
     def _send_message(self, message: dict[str, object]) -> None:
@@ -111,7 +111,7 @@ class WorkerServer:
 
 
 def main() -> None:
-    """Greets with the versions of the environment, or with the reason why nothing can be run, and serves."""
+    """Greet with the versions of the environment, or with the reason why nothing can be run, and serve."""
     _restart_without_secrets()
     jobs, answers = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def _restart_without_secrets() -> None:
-    """Starts this process anew if its environment holds more than the code under test may see.
+    """Start this process anew if its environment holds more than the code under test may see.
 
     To remove variables would not do: the kernel shows the first environment in /proc/self/environ.
     """

@@ -39,7 +39,7 @@ class SpanRecorder:
     """
 
     def __init__(self, watched: Iterable[str], is_aside: Callable[[], bool] = lambda: False) -> None:
-        """Watches files by the absolute path that their code objects carry.
+        """Watch files by the absolute path that their code objects carry.
 
         ``is_aside`` says whether what is called now is to be known from the rest.
         """
@@ -48,14 +48,14 @@ class SpanRecorder:
         self._recorder = _InstructionRecorder(frozenset(watched), lambda: self._aside if is_aside() else self._executed)
 
     def __enter__(self) -> SpanRecorder:
-        """Starts recording."""
+        """Start recording."""
         self._recorder.start_recording()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops recording."""
+        """Stop recording."""
         self._recorder.stop_recording()
 
     def list_instructions(self) -> set[tuple[CodeType, int]]:
@@ -161,21 +161,21 @@ class ConfigurationTraces:
     """
 
     def __init__(self, working_call: WorkingCall, watched: Sequence[str]) -> None:
-        """Watches files by their absolute paths."""
+        """Watch files by their absolute paths."""
         self._working_call = working_call
         self._watched = watched
         self._traced: dict[str, SpanRecorder] = {}
         self._measured: set[str] = set()
 
     def trace_configuration(self, name: str, spec: TrialSpec, *, measured: bool) -> None:
-        """Traces a configuration, once; ``measured``: whether probing it gave a verdict."""
+        """Trace a configuration, once; ``measured``: whether probing it gave a verdict."""
         if name not in self._traced:
             self._traced[name] = self._trace_derivatives(spec, nullcontext())
         if measured:
             self._measured.add(name)
 
     def trace_autocast(self) -> None:
-        """Traces what runs under autocast, where that was measured."""
+        """Trace what runs under autocast, where that was measured."""
         spec = replace(self._working_call.spec, dtype=torch.float32)
         self._traced["autocast"] = self._trace_derivatives(spec, torch.autocast(spec.device, dtype=torch.bfloat16))
         self._measured.add("autocast")
@@ -192,7 +192,7 @@ class ConfigurationTraces:
         return merge_spans(self._traced[name].list_backward_spans() for name in self._measured or self._traced)
 
     def _trace_derivatives(self, spec: TrialSpec, around: AbstractContextManager[object]) -> SpanRecorder:
-        """Builds the target, calls it and differentiates it twice, the first time by other routes too.
+        """Build the target, call it and differentiate it twice, the first time by other routes too.
 
         On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
         """
@@ -248,7 +248,7 @@ _CONSTANT_COTANGENT = Route("grad", "grad", False)
 
 
 def _differentiate_by_routes(function: Function, point: Point, routes: Iterable[Route]) -> None:
-    """Goes some routes as far as the target does; where it refuses, the probe says so."""
+    """Go some routes as far as the target does; where it refuses, the probe says so."""
     for route in routes:
         with suppress(Exception):
             differentiate(function, point, route)

@@ -229,7 +229,7 @@ def _cast(saved: Saved, dq: Tensor, dk: Tensor, dv: Tensor, dmask: Tensor | None
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Refuses what the kernels do not have, by the name of the argument."""
+    """Refuse what the kernels do not have, by the name of the argument."""
     if q.device.type not in ("cpu", "cuda"):
         raise ValueError(
             f"q is on {q.device}: backend='triton' runs on CUDA and CPU tensors, backend='custom' anywhere"

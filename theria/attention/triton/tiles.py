@@ -242,7 +242,7 @@ def second_order_tile(  # type: ignore[no-untyped-def]
 def add_to_mask_gradient(  # type: ignore[no-untyped-def]
     gradient, values, queries, keys, T, M, g_t, g_m, WIDE_T: tl.constexpr, WIDE_M: tl.constexpr
 ):
-    """Adds a (queries, keys) tile of the logits' gradient to the mask's, summed where the mask is broadcast.
+    """Add a (queries, keys) tile of the logits' gradient to the mask's, summed where the mask is broadcast.
 
     The tiles of other heads and batches may meet at the same places: hence atomic.
     """

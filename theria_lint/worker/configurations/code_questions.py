@@ -35,7 +35,7 @@ class CodeQuestions:
     _aliases: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Reads the code once."""
+        """Read the code once."""
         for node in ast.walk(self.tree):
             self._read_tests(node)
             self._read_choices(node)

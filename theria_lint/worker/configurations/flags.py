@@ -53,7 +53,7 @@ _TRIED = 32
 
 @contextmanager
 def turn_globals(target: Any, turned: Mapping[str, Any]) -> Iterator[None]:
-    """Gives constants of the target's module other values while it lasts."""
+    """Give constants of the target's module other values while it lasts."""
     space = vars(sys.modules.get(getattr(target, "__module__", None) or "", object()))
     wanted = {place.removeprefix(GLOBAL): v for place, v in turned.items() if place.startswith(GLOBAL)}
     before = {name: space[name] for name in wanted if name in space}

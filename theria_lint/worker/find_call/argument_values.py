@@ -213,7 +213,7 @@ def offer_values(*values: Any) -> ValueMaker:
 
 
 def _make_fake_layer(name: str, spec: TrialSpec) -> list[Any]:
-    """Stands for the module that attention functions of transformers take: they read a few attributes of it."""
+    """Stand for the module that attention functions of transformers take: they read a few attributes of it."""
     attributes = {"training": False, "num_key_value_groups": 1, "is_causal": False, "head_dim": spec.shape.dim}
     return [SimpleNamespace(**attributes, config=FakeConfig(spec), scaling=spec.shape.dim**-0.5, layer_idx=0)]
 
@@ -374,7 +374,7 @@ class NoSuchEntryError(CodedError, AttributeError):
     """A configuration that stands for a model's own knows nothing of an entry."""
 
     def __init__(self, name: str) -> None:
-        """Names the entry."""
+        """Name the entry."""
         super().__init__(ReasonCode.NO_SUCH_ENTRY, f"{AttributeError.__name__}: {name}", name=name)
 
 

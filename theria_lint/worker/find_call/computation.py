@@ -84,7 +84,7 @@ class _DeclaredTensors:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Records them while it lasts."""
+        """Record them while it lasts."""
         mark, marked = FunctionCtx.mark_non_differentiable, self.marked
 
         def mark_and_record(context: Any, *tensors: Tensor) -> Any:

@@ -230,7 +230,7 @@ class _CheckedForward:
         others: Mapping[str, Any],
         spec: TrialSpec,
     ) -> None:
-        """Binds all arguments but the tensors; ``run`` calls the module."""
+        """Bind all arguments but the tensors; ``run`` calls the module."""
         self._run_module, self._module, self._given, self._others, self._spec = run, module, given, others, spec
         self._known = {name for name, p in module.named_parameters() if not nn.parameter.is_lazy(p)}
         self._called = False
@@ -416,7 +416,7 @@ def call_without_exit(make: Any) -> Any:
 
 
 def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
-    """Moves a module to the spec, silences its dropout, and shakes parameters that start at a special value."""
+    """Move a module to the spec, silence its dropout, and shake parameters that start at a special value."""
     module.to(device=spec.device, dtype=spec.dtype).train(not spec.evaluating)
     for part_ in module.modules():
         if isinstance(part_, nn.modules.dropout._DropoutNd):
@@ -425,7 +425,7 @@ def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
 
 
 def perturb_parameters(parameters: Mapping[str, nn.Parameter], spec: TrialSpec) -> None:
-    """Adds noise to parameters: one that starts at zero hides whatever stands behind it."""
+    """Add noise to parameters: one that starts at zero hides whatever stands behind it."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.is_floating_point() and not nn.parameter.is_lazy(parameter):

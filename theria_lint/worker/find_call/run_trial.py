@@ -64,7 +64,7 @@ class CannotCallError(Exception):
     def __init__(
         self, reason: Reason, complaint: str = "", guessed: Iterable[str] = (), trial: FailedTrial | None = None
     ) -> None:
-        """Keeps what it is given."""
+        """Keep what it is given."""
         super().__init__(str(reason.code), complaint)
         self.reason = reason
         self.complaint = complaint
@@ -76,7 +76,7 @@ class OutsideGraphError(CannotCallError):
     """The target runs outside the graph wherever it is called: the other half of its work is an opaque backward."""
 
     def __init__(self) -> None:
-        """Has one reason."""
+        """Have one reason."""
         super().__init__(Reason(ReasonCode.OUTSIDE_GRAPH_ONLY))
 
 
@@ -123,7 +123,7 @@ class FailedTrial:
     lines: tuple[tuple[str, int], ...] = ()
 
     def rank_progress(self) -> tuple[tuple[int, ...], bool]:
-        """Sorts refusals by how far they got, and those with as many keys as queries after the others."""
+        """Sort refusals by how far they got, and those with as many keys as queries after the others."""
         return self.progress, self.spec.shape.queries == self.spec.shape.keys
 
 

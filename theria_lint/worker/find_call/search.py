@@ -78,7 +78,7 @@ __all__ = ["CannotCallError", "WorkingCall", "find_working_call"]
 def find_working_call(
     target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
 ) -> WorkingCall:
-    """Tries ways, layouts, sizes and dtypes until one runs; among layouts, agreement with the reference decides.
+    """Try ways, layouts, sizes and dtypes until one runs; among layouts, agreement with the reference decides.
 
     Where none runs with the likeliest arguments, other arguments are tried one after the other, each from the attempt
     that got furthest. A helper is called as the functions of its package call it, where one of them can be called.

@@ -280,7 +280,7 @@ def bind_qkv_function(
     *,
     positional: bool,
 ) -> BoundCall:
-    """Binds a function of q, k, v, packed or not."""
+    """Bind a function of q, k, v, packed or not."""
     roles = assign_roles(parameters)
     tensors = spec.make_qkv()
     further = _find_further_inputs(parameters, roles)

@@ -176,7 +176,7 @@ def _detach_value(value: Any) -> Any:
 
 @contextmanager
 def _watch_calls(target: Any, opaque: bool, watched: _WatchedCall) -> Iterator[None]:
-    """Puts a watcher in the place of a target, wherever a module holds it."""
+    """Put a watcher in the place of a target, wherever a module holds it."""
     if opaque:
         target.apply = staticmethod(_make_watcher(target.apply, watched))
         try:

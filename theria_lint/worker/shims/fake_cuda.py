@@ -34,7 +34,7 @@ _fake_gpu_enabled = False
 
 
 def install_answers() -> None:
-    """Gives the answers that any GPU would give, and starts to listen for questions that choose a path."""
+    """Give the answers that any GPU would give, and start to listen for questions that choose a path."""
     for name, answer in _ANSWERS.items():
         setattr(torch.cuda, name, answer)
     torch.library.custom_op = _wrap_custom_op(torch.library.custom_op)
@@ -67,7 +67,7 @@ def is_fake_gpu_enabled() -> bool:
 
 
 def read_device_type(device: Any) -> Any:
-    """Stands for ``device.type`` in the code under test, which is rewritten to call it."""
+    """Stand for ``device.type`` in the code under test, which is rewritten to call it."""
     kind = device.type
     if isinstance(device, torch.device) and kind == "cpu" and _answers_as_gpu("device.type"):
         return "cuda"
@@ -75,7 +75,7 @@ def read_device_type(device: Any) -> Any:
 
 
 def _answers_as_gpu(question: str) -> bool:
-    """Records a question of the code under test, and says whether to answer as on a GPU."""
+    """Record a question of the code under test, and say whether to answer as on a GPU."""
     module = sys._getframe(2).f_globals.get("__name__", "")
     if module.partition(".")[0] in _OURS:
         return False
@@ -108,13 +108,13 @@ class _FakeCudaObject(contextlib.AbstractContextManager["_FakeCudaObject"]):
     prev_idx = -1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Takes what the real ones take."""
+        """Take what the real ones take."""
 
     def __exit__(self, *exception: object) -> None:
-        """Ends nothing."""
+        """End nothing."""
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorates nothing: ``torch.cuda.device`` may be used as a decorator."""
+        """Decorate nothing: ``torch.cuda.device`` may be used as a decorator."""
         return function
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -179,7 +179,7 @@ def _wrap_custom_op(custom_op: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _redirect_to_cpu() -> None:
-    """Makes tensors on the CPU where a GPU is named."""
+    """Make tensors on the CPU where a GPU is named."""
     for name in _FACTORIES.split():
         setattr(torch, name, _wrap_to_cpu(getattr(torch, name)))
     for name in _METHODS.split():

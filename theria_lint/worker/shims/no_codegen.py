@@ -19,7 +19,7 @@ EAGER_BACKEND = "aot_eager"
 
 @contextmanager
 def run_uncompiled() -> Iterator[None]:
-    """Runs compiled and scripted code as it was written, so that it can be watched.
+    """Run compiled and scripted code as it was written, so that it can be watched.
 
     The switch of a PyTorch before 2.6 is missing. It imports the compiler, which takes seconds: code that has not done
     so has compiled nothing.
@@ -36,7 +36,7 @@ def run_uncompiled() -> Iterator[None]:
 
 
 def forget_compiled_code() -> None:
-    """Drops what was compiled so far: after a call that failed the compiler would leave a frame alone for good."""
+    """Drop what was compiled so far: after a call that failed the compiler would leave a frame alone for good."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
 
@@ -52,7 +52,7 @@ def _make_call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def avoid_code_generation() -> None:
-    """Makes ``torch.compile`` use that backend wherever the code under test leaves the choice to PyTorch."""
+    """Make ``torch.compile`` use that backend wherever the code under test leaves the choice to PyTorch."""
     original = torch.compile
 
     @functools.wraps(original)

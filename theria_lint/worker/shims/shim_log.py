@@ -16,7 +16,7 @@ _missing_packages: dict[str, dict[str, None]] = {}
 
 
 def record_shim(code: ReasonCode, **data: str) -> None:
-    """Records that a stand-in was used."""
+    """Record that a stand-in was used."""
     _used_shims[Reason(code, data)] = None
 
 
@@ -26,7 +26,7 @@ def list_used_shims() -> tuple[Reason, ...]:
 
 
 def record_gpu_query(question: str, module: str) -> None:
-    """Records that a module asked whether it runs on a GPU: it may take another path there."""
+    """Record that a module asked whether it runs on a GPU: it may take another path there."""
     _gpu_queries[question, module.partition(".")[0]] = None
 
 
@@ -36,7 +36,7 @@ def list_gpu_queries(module: str) -> tuple[str, ...]:
 
 
 def record_missing_package(package: str, module: str) -> None:
-    """Records that a module looked for a package that is not installed."""
+    """Record that a module looked for a package that is not installed."""
     _missing_packages.setdefault(module.partition(".")[0], {})[package] = None
 
 
@@ -46,12 +46,12 @@ def list_missing_packages(module: str) -> tuple[str, ...]:
 
 
 def forget_import_queries() -> None:
-    """Forgets the questions that were asked while modules were imported."""
+    """Forget the questions that were asked while modules were imported."""
     _gpu_queries.clear()
 
 
 def record_kernel_module(module: str) -> None:
-    """Notes a module that holds Triton kernels."""
+    """Note a module that holds Triton kernels."""
     _kernel_packages.add(module.partition(".")[0])
 
 
@@ -61,7 +61,7 @@ def holds_kernels(module: str) -> bool:
 
 
 def record_launch() -> None:
-    """Counts a kernel that the code under test launches."""
+    """Count a kernel that the code under test launches."""
     _launches[0] += 1
 
 

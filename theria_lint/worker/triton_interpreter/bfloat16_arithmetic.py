@@ -25,7 +25,7 @@ _ROUNDING_BIAS = 0x7FFF
 
 
 def compute_in_float32(interpreter: Any, tl: Any) -> None:
-    """Puts the interpreter's operations right, for the whole process."""
+    """Put the interpreter's operations right, for the whole process."""
     builder = interpreter.InterpreterBuilder
     for name in [name for name in dir(builder) if _ARITHMETIC.fullmatch(name)]:
         setattr(builder, name, _widened(getattr(builder, name), tl))

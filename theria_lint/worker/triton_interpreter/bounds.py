@@ -64,7 +64,7 @@ _launched: list[MemoryBounds] = []
 
 
 def check_kernel_accesses(interpreter: Any) -> None:
-    """Makes every launch of Triton's interpreter check its pointers; ``interpreter``: that module of Triton."""
+    """Make every launch of Triton's interpreter check its pointers; ``interpreter``: that module of Triton."""
     executor, builder = interpreter.GridExecutor, interpreter.InterpreterBuilder
     executor.__call__ = _wrap_launch_with_bounds(executor.__call__)
     for name, (verb, pointers, mask) in _ACCESSES.items():
@@ -144,7 +144,7 @@ class FilledMemory(TorchFunctionMode):
         arguments: Sequence[Any] = (),
         named: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Calls the function, and fills what it has made if that is its only job."""
+        """Call the function, and fill what it has made if that is its only job."""
         made = function(*arguments, **(named or {}))
         if function in _UNWRITTEN and made.is_floating_point():
             if made.device.type != _CHECKED_DEVICE:

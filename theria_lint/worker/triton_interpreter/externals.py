@@ -22,7 +22,7 @@ class TritonGapError(CodedError, NotImplementedError):
 
 
 def install_externals(interpreter: Any, tl: Any) -> None:
-    """Fills these gaps; ``interpreter`` and ``tl``: Triton's module of that name, and its language."""
+    """Fill these gaps; ``interpreter`` and ``tl``: Triton's module of that name, and its language."""
     builder = interpreter.InterpreterBuilder
     builder.create_extern_elementwise = _make_extern_elementwise(interpreter)
     builder.create_inline_asm = _make_inline_assembly(interpreter)
@@ -41,7 +41,7 @@ def _make_extern_elementwise(interpreter: Any) -> Callable[..., Any]:
 
 
 def _install_library(interpreter: Any, tl: Any) -> None:
-    """Lets kernels call CUDA's math library: as such, and by the names that stand for that of any GPU.
+    """Let kernels call CUDA's math library: as such, and by the names that stand for that of any GPU.
 
     Those have no bodies, for a compiler replaces them; the interpreter would take the None that they return.
     """

@@ -94,7 +94,7 @@ SHARED_MEMORY = 166912
 
 
 def complete_interpreter() -> None:
-    """Fills the gaps, as far as the installed Triton has them; does nothing where Triton is not installed."""
+    """Fill the gaps, as far as the installed Triton has them; do nothing where Triton is not installed."""
     try:
         import triton
         import triton.language as tl
@@ -154,7 +154,7 @@ class FakeGpuDriver:
         return 0
 
     def set_current_device(self, device: int) -> None:
-        """Accepts any GPU."""
+        """Accept any GPU."""
 
     def get_device_interface(self) -> Any:
         """The module of PyTorch that speaks for the GPU."""
@@ -224,7 +224,7 @@ def _wrap_patch_with_index(patch: Callable[..., None]) -> Callable[..., None]:
 
 
 def _patch_language_once(patch: Callable[[Any], Any], tl: Any) -> Callable[[Any], Any]:
-    """Replaces ``triton.language`` for good when the first kernel runs.
+    """Replace ``triton.language`` for good when the first kernel runs.
 
     The interpreter does it anew for every launch and every helper that a kernel calls, a quarter of the time; what it
     restores in between is of use to a compiler only.
@@ -250,7 +250,7 @@ def _make_loop_tensors(interpreter: Any) -> Callable[[Iterable[Any]], Iterator[A
 
 
 def _rewrite_range_loop(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
-    """Rewrites ``for i in range(…)`` of an interpreted kernel, ``tl.range`` included, to loop over tensors."""
+    """Rewrite ``for i in range(…)`` of an interpreted kernel, ``tl.range`` included, to loop over tensors."""
     self.generic_visit(node)
     if isinstance(node.iter, ast.Call):
         function = node.iter.func
@@ -261,7 +261,7 @@ def _rewrite_range_loop(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
 
 
 def _install_block_pointers(tl: Any) -> None:
-    """Puts back ``tl.make_block_ptr``, which Triton 3.9 has removed, by ordinary pointers and masks."""
+    """Put back ``tl.make_block_ptr``, which Triton 3.9 has removed, by ordinary pointers and masks."""
     load, store = tl.load, tl.store
 
     def make_block_ptr(

@@ -13,7 +13,7 @@ from theria_lint.worker.shims import shim_log
 
 
 def watch_launches() -> None:
-    """Prepares Triton before code is imported that may hold kernels; does nothing where it is not installed."""
+    """Prepare Triton before code is imported that may hold kernels; do nothing where it is not installed."""
     try:
         from triton.runtime.autotuner import Autotuner
         from triton.runtime.interpreter import InterpretedFunction
@@ -32,7 +32,7 @@ _precision_raised = False
 
 
 def raise_float32_precision() -> None:
-    """Has compiled kernels multiply float32 numbers to full precision, in three passes of TensorFloat-32.
+    """Have compiled kernels multiply float32 numbers to full precision, in three passes of TensorFloat-32.
 
     One pass, the default on NVIDIA's GPUs, leaves an error of 1e-3, in which finite differences of a forward drown.
     """
@@ -43,7 +43,7 @@ def raise_float32_precision() -> None:
 
 
 def _hook_launches(function: Any) -> None:
-    """Lets it be known who has kernels, and when one of the code under test runs."""
+    """Let it be known who has kernels, and when one of the code under test runs."""
     run, init = function.run, function.__init__
 
     def noted(self: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
