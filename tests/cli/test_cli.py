@@ -171,6 +171,11 @@ def test_quiet_is_one_line_a_finding(lint: Lint, folder: Path) -> None:
     assert lint("--quiet").stdout == lint("--output-format", "concise").stdout
 
 
+def test_quiet_leaves_out_the_notes_that_the_concise_format_comes_with(lint: Lint, folder: Path) -> None:
+    assert lint("--output-format", "concise").stderr == "Note: No Python files found\n"
+    assert lint("--quiet").stderr == ""
+
+
 def test_statistics_count_by_rule_and_disposition(lint: Lint, folder: Path) -> None:
     (folder / "kernel.py").write_text(UNSAFE + UNSAFE.replace("import torch\n", "").replace("attention", "attention2"))
     assert lint("--statistics").stdout == "     2  THL002 detach: unconfirmed\n"
