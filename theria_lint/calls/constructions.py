@@ -100,7 +100,9 @@ def watch_modules() -> None:
 def _read_constructor(instance: Any, frame: FrameType | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """The arguments of the outermost constructor of an object that is running."""
     found = None
-    while frame is not None and frame.f_code.co_argcount and _get_first(frame) is instance:
+    while (
+        frame is not None and frame.f_code.co_argcount and frame.f_locals.get(frame.f_code.co_varnames[0]) is instance
+    ):
         if frame.f_code.co_name == "__init__":
             found = frame
         frame = frame.f_back
@@ -113,7 +115,3 @@ def _read_constructor(instance: Any, frame: FrameType | None) -> tuple[tuple[Any
     return args + tuple(values.get(rest, ()) if rest else ()), kwargs | dict(
         values.get(keywords, {}) if keywords else {}
     )
-
-
-def _get_first(frame: FrameType) -> Any:
-    return frame.f_locals.get(frame.f_code.co_varnames[0])

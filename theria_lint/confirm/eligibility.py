@@ -44,7 +44,11 @@ def confirm_scanned_files(
         if (reason := reasons[item.path])
         for suspect in item.suspects
     ]
-    files = [_make_source_file(item) for item in scanned if not reasons[item.path] and (item.suspects or item.targets)]
+    files = [
+        SourceFile(item.path, item.texts[None], item.suspects, item.targets)
+        for item in scanned
+        if not reasons[item.path] and (item.suspects or item.targets)
+    ]
     if not files:
         return replace(report, findings=tuple(sorted(still, key=_sort_key_of_finding)))
     outcome = _confirm_files(files, settings, linted, progress)
@@ -72,10 +76,6 @@ def _find_reason_not_to_run(item: ScannedFile, settings: Settings, given: Collec
 def _sort_key_of_finding(finding: Finding) -> tuple[object, ...]:
     suspect = finding.suspect
     return suspect.path, suspect.cell or 0, suspect.span, suspect.rule
-
-
-def _make_source_file(item: ScannedFile) -> SourceFile:
-    return SourceFile(item.path, item.texts[None], item.suspects, item.targets)
 
 
 def _confirm_files(

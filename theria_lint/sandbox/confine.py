@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import (
@@ -86,7 +85,7 @@ def find_protections(folder: str) -> Protections:
         try:
             resource_limits.close_files_except(writer)
             _, held = apply_confinement([], folder, device="cpu")
-            os.write(writer, json.dumps(_to_json(held)).encode())
+            os.write(writer, json.dumps({name: why.to_json() if why else None for name, why in held.items()}).encode())
         finally:
             os._exit(0)
     os.close(writer)
@@ -97,10 +96,6 @@ def find_protections(folder: str) -> Protections:
     held = {name: Reason(why["code"], why["data"]) if why else None for name, why in told.items()}
     watched = Reason(ReasonCode.FOLDERS_WATCHED, {"mib": tempdir.SIZE >> 20, "files": tempdir.ENTRIES})
     return {**held, "disk": None if _can_mount_folder(folder) else watched}
-
-
-def _to_json(held: Protections) -> dict[str, Any]:
-    return {name: why.to_json() if why else None for name, why in held.items()}
 
 
 def _can_mount_folder(folder: str) -> bool:

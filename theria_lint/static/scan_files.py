@@ -234,7 +234,7 @@ class Scanner:
             if self.cache:
                 self.cache.store_suspects(path, data, found, roots)
             return found
-        if path not in self._holding and not may_hold_suspects(_encode_utf8(text), self.rules):
+        if path not in self._holding and not may_hold_suspects(text.encode("utf-8", "surrogatepass"), self.rules):
             return ()
         found = scan_source(path, text, self.rules)
         if self.cache:
@@ -282,10 +282,6 @@ def load_configured_rules(rule_paths: tuple[str, ...], detach_names: tuple[str, 
     from theria_lint.rules import loader  # takes a while, and most files do not even say torch
 
     return loader.load_rules(rule_paths, detach_names)
-
-
-def _encode_utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _move_into_cell(suspect: Suspect, notebook: Notebook) -> Suspect:

@@ -289,7 +289,7 @@ def _measure_configuration(
 
 def _measure_autocast(working_call: WorkingCall, traces: ConfigurationTraces) -> list[Report]:
     """The report of softmax attention that autocast breaks in silence, if it does."""
-    if not _is_probed_under_autocast(working_call):
+    if not (working_call.agrees and working_call.spec.dtype in (torch.float64, torch.float32)):
         return []
     made = working_call.make_call(replace(working_call.spec, dtype=torch.float32))
     references = attention_references(made.layout) if made.layout else []
@@ -298,10 +298,6 @@ def _measure_autocast(working_call: WorkingCall, traces: ConfigurationTraces) ->
         return []
     traces.trace_autocast()
     return [report] if report.verdict.unsafe else []
-
-
-def _is_probed_under_autocast(working_call: WorkingCall) -> bool:
-    return working_call.agrees and working_call.spec.dtype in (torch.float64, torch.float32)
 
 
 def _try_measure_maml(working_call: WorkingCall) -> dict[str, Any] | None:

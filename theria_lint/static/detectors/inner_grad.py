@@ -107,7 +107,7 @@ def _find_backward_calls(code: ModuleView, call: ResolvedCall, neutraliser: str 
 def _find_reentry(code: ModuleView, call: ResolvedCall) -> Iterator[Hit]:
     """``x.detach().requires_grad_()``: what is computed from it has a graph that ends there."""
     site, node = call.site, call.node
-    if not _is_method_call(node, "requires_grad_"):
+    if not (isinstance(node.func, ast.Attribute) and node.func.attr == "requires_grad_"):
         return
     current: ast.expr = node
     while isinstance(current, ast.Call) and isinstance(current.func, ast.Attribute):
@@ -117,7 +117,3 @@ def _find_reentry(code: ModuleView, call: ResolvedCall) -> Iterator[Hit]:
             yield Hit(current, span, token, site.scope, get_lines(current), "drop-call", "reentry")
             return
         current = current.func.value
-
-
-def _is_method_call(call: ast.Call, name: str) -> bool:
-    return isinstance(call.func, ast.Attribute) and call.func.attr == name

@@ -416,7 +416,7 @@ def list_candidates(
     if parameter.default is inspect.Parameter.empty and re.search(_BIASES, parameter.name.lower().strip("_")):
         values = sorted(values, key=lambda value: value is None)  # what has to be given is given as a tensor
     text_shapes = spec.find_written_shape(parameter.name)
-    if text_shapes and not _has_tensor(values) and None not in values:
+    if text_shapes and not any(isinstance(value, torch.Tensor) for value in values) and None not in values:
         values = _make_normal_values(parameter.name, spec)
     elif text_shapes:
         values = sorted(values, key=lambda value: isinstance(value, torch.Tensor) and tuple(value.shape) != text_shapes)
@@ -456,10 +456,6 @@ def is_number_by_convention(name: str) -> bool:
 def is_known_by_name(name: str) -> bool:
     """Whether the name of a function's parameter tells what it is given."""
     return any(re.search(pattern, name.lower().strip("_")) for pattern, _ in CALL_VALUES)
-
-
-def _has_tensor(values: list[Any]) -> bool:
-    return any(isinstance(value, torch.Tensor) for value in values)
 
 
 def find_values_by_name(name: str, table: tuple[tuple[str, ValueMaker], ...], spec: TrialSpec) -> list[Any]:

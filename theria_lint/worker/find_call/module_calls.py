@@ -375,7 +375,7 @@ def build_module(
         arguments = {
             **choose_small_defaults(parameters, spec, table, above=2),
             **arguments,
-            **_keep_known_arguments(fixed, parameters),
+            **{name: value for name, value in fixed.items() if name in parameters},
         }
     if not takes_any_keyword(parameters):
         return call_without_exit(partial(cls, **arguments))
@@ -401,10 +401,6 @@ def _build_with_any_keyword(
                 raise
             refused |= surplus
             arguments = {n: v for n, v in {**arguments, **asked}.items() if n not in surplus}
-
-
-def _keep_known_arguments(fixed: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    return {name: value for name, value in fixed.items() if name in parameters}
 
 
 def call_without_exit(make: Any) -> Any:
