@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -14,10 +16,12 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import theria_lint
+from theria_lint.report import progress_line
 from theria_lint.report.progress_line import ProgressLine
 
 ENDLESS = """
@@ -157,3 +161,17 @@ def test_the_line_fits_the_terminal_and_is_wiped() -> None:
     assert second.rstrip() == "  0 s [####################] 10/10 short"
     assert len(second) == len(first) == 44
     assert wiped.strip() == last == ""
+
+
+def test_the_seconds_go_on_while_one_thing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_line, "_TICK", 0.01)
+    seconds = iter(range(1_000_000))
+    monkeypatch.setattr(progress_line, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    stream = io.StringIO()
+    with ProgressLine(stream) as line:
+        line("slow_attention", 0, 1)
+        while "  3 s" not in stream.getvalue():
+            time.sleep(0.01)
+    shown = stream.getvalue()
+    assert re.findall(r"(\d+) s \[", shown)[:3] == ["1", "2", "3"]
+    assert shown.endswith("\r")
