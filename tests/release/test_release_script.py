@@ -31,6 +31,7 @@ def checkout(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "CHANGELOG.md").write_text(f"# Changelog\n\n## {VERSION} (2026-12-01)\n")
+    (folder / "pyproject.toml").write_text('[project.urls]\nRepository = "https://example.org/it"\n')
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
     git(folder, "init", "-q")
@@ -74,6 +75,7 @@ def test_a_release_has_a_tag_distributions_and_the_site(checkout: Path) -> None:
     [
         ("CHANGELOG.md", "# Changelog\n\n## Unreleased\n", True, 'CHANGELOG.md begins with "Unreleased"'),
         ("README.md", "rev: v0.0.9 \n", True, f"the README's hook does not name v{VERSION}"),
+        ("pyproject.toml", "[project]\n", True, "pyproject.toml has no [project.urls]; name the repository there"),
         ("new.py", "", False, "there are changes that are not committed"),
     ],
 )
