@@ -36,7 +36,7 @@ def attention(q, k, v):
 def test_whoever_goes_on_without_an_answer_is_measured(tmp_path: Path) -> None:
     target = target_of(confirm_source(tmp_path, ASKS), "attention")
     assert target.verdict is Verdict.SAFE
-    assert "no other program" in str(target.runs)
+    assert any("no other program" in say(note) for run in target.runs for note in run.notes)
 
 
 def test_whoever_needs_the_program_is_told_so(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def attention(q, k, v):
 """
     target = target_of(confirm_source(tmp_path, source, device="cpu"), "attention")
     assert target.verdict == "safe"
-    assert "torch.cuda.is_available() answering as on a GPU" in str(target.runs)
+    assert any("torch.cuda.is_available() answering as on a GPU" in say(note) for note in target.runs[0].notes)
 
 
 def test_a_file_that_cannot_be_imported_with_a_stand_in_either_says_what_it_missed_first(tmp_path):
