@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from theria.probes.layouts import ODD
+from theria_lint.reasons import CodedError
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, select_output
 from theria_lint.worker.find_call.choose_arguments import find_annotation_values, find_layer_class
 from theria_lint.worker.find_call.module_inputs import (
@@ -179,7 +180,7 @@ def test_the_output_is_none_of_what_was_given() -> None:
     assert select_output(Batch(other, mask=x), (2, 3)) is x
     assert select_output((3, [other.long(), (other,)]), None) is other
     assert BoundCall(lambda x: (x, x * 2), {"x": x}).compute_output(x)[0, 0] == 2
-    with pytest.raises(TypeError, match="of its own"):
+    with pytest.raises(CodedError, match="no_output: list"):
         select_output([x], None, [x])
 
 
