@@ -34,13 +34,19 @@ def make_file_error(path: str, error: FileError, line: int | None = None, cell: 
 
 
 class ScannedFile(NamedTuple):
-    """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages."""
+    """What the static stage found in a file; ``texts`` by cell (None for a plain file), for the later stages.
+
+    ``candidates`` are targets if what they take from other files attends; ``roots`` are the symbols of what runs of
+    those that are.
+    """
 
     path: str
     suspects: tuple[Suspect, ...] = ()
     targets: tuple[Target, ...] = ()
     texts: Mapping[int | None, str] = {}
     errors: tuple[LintError, ...] = ()
+    candidates: tuple[Target, ...] = ()
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,14 @@ def test_a_pass_of_libcst_finds_no_detached_tensor_that_the_linter_does_not() ->
 
 
 # Parts of modules, for every way from attention code to a trigger that the prefilter has to follow: calls by name, by
-# another name, by an attribute, through a base class, through `__call__`, a hook, a wrapper, a registered backward.
+# another name, by an attribute, through a base class, through `__call__`, a hook, a wrapper, a registered backward, or
+# through attention of another file.
 NAMES = st.sampled_from(["attention", "helper", "project", "Base", "Layer", "Fused", "scale", "inner_loop", "cached"])
 PARAMETERS = st.sampled_from(
-    ["q, k, v", "x", "self, q, k, v", "ctx, grad", "ctx, q, k, v", "self, hidden_states", "", "*a"]
+    [
+        *("q, k, v", "x", "self, q, k, v", "ctx, grad", "ctx, q, k, v", "self, hidden_states", "", "*a"),
+        *("self, x, scale=SelfAttention", "self, x, scale: ops.SelfAttention"),
+    ]
 )
 STATEMENTS = st.one_of(
     st.sampled_from(
@@ -150,6 +154,12 @@ STATEMENTS = st.one_of(
             "return x.item()",
             "return q + (r - q).detach()",
             "kernel[grid](q, k, v)",
+            "self.scale = SelfAttention(8)",
+            "self.scale = scale",
+            "return super().forward(x.detach())",
+            "return SelfAttention.apply(x.detach())",
+            "return checkpoint(ops.fused_attention, x.detach())",
+            "def inner(y):\n        return self.scale(y.detach())",
         ]
     ),
     st.builds("return {}(q, k, v)".format, NAMES),
@@ -161,7 +171,9 @@ DECORATORS = st.sampled_from(
     ["", "", "@torch.no_grad()\n", "@once_differentiable\n", "@torch.compile\n", "@staticmethod\n"]
 )
 METHODS = st.sampled_from(["forward", "backward", "__call__", "__init__", "setup_context"]) | NAMES
-BASES = st.sampled_from(["", "(nn.Module)", "(torch.autograd.Function)"]) | st.builds("({})".format, NAMES)
+BASES = st.sampled_from(["", "(nn.Module)", "(torch.autograd.Function)", "(SelfAttention)"]) | st.builds(
+    "({})".format, NAMES
+)
 IMPORTS = [
     "import torch",
     "import torch.nn as nn",
@@ -169,6 +181,8 @@ IMPORTS = [
     "from torch.utils.checkpoint import checkpoint",
     "from torch import compile, no_grad as quiet",
     "from torch.autograd.function import once_differentiable",
+    "from .ops import SelfAttention",
+    "from . import ops",
 ]
 
 

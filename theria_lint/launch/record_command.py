@@ -24,6 +24,7 @@ from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.discovery import discover_files
 from theria_lint.sources.owned_folder import is_within
 from theria_lint.sources.source_text import decode_source, may_hold_targets, read_bytes
+from theria_lint.static.owners import add_owners
 from theria_lint.static.scan_files import scan_files
 from theria_lint.static.targets import find_closures
 
@@ -114,7 +115,7 @@ def _record(options: Mapping[str, Any], command: Sequence[str]) -> int:
 def find_targets(paths: Sequence[str], settings: Settings) -> Table:
     """The targets below some paths, by the path of their file from the project's root. Raises UserError."""
     found = discover_files(paths, settings, {})
-    scanned = scan_files(found.files, settings, {})
+    scanned = add_owners(scan_files(found.files, settings, {}), found.files, settings)
     targets: Table = {}
     for item in scanned:
         for target in item.targets:

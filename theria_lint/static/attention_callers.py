@@ -7,15 +7,16 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
 from theria_lint.static import attention_names
-from theria_lint.static.class_lineage import CALL_ENTRIES, MULTIHEAD, get_lineage, is_autograd_function
+from theria_lint.static.class_lineage import CALL_ENTRIES, is_autograd_function
 from theria_lint.static.dataflow import get_assignments
+from theria_lint.static.foreign_uses import ForeignUses, may_be_resolved, names_foreign_attention
 from theria_lint.static.gradient_calls import takes_gradients
 from theria_lint.static.scopes import (
     ModuleIndex,
     NameFollower,
     Scope,
+    find_instance,
     get_dotted_name,
-    get_self_name,
     is_device_kernel,
     is_switched_off,
     returns_value,
@@ -31,34 +32,60 @@ class CallerFinder:
     def __init__(self, code: NameFollower, core: Collection[Scope]) -> None:
         self._code = code
         self._core = set(core)
-        self._foreign: dict[Scope, set[str]] = {}
+        self._uses = ForeignUses(code)
+        self._functions = list(code.index.iter_functions())
+        self._running = set[Scope]()
+        self._found = self._spread([*core, *filter(self._runs_foreign_attention, self._functions)], self._running)
 
     def find_callers(self) -> list[Scope]:
         """The callers that are no attention code themselves, in source order."""
-        return [scope for scope in self._code.index.iter_functions() if scope in self._callers]
+        return self._sort_by_place(self._callers)
+
+    def find_dependent(self) -> dict[Scope, frozenset[str]]:
+        """The functions that are callers if something of another file attends, each with what that may be."""
+        uses = {scope: used for scope in self._functions if (used := self._collect_unknown(scope))}
+        seen = set(self._running)
+        found = self._spread([scope for scope in uses if scope not in seen], seen) - self._callers
+        return {
+            scope: frozenset().union(*(uses.get(ran, ()) for ran in self._code.collect_reachable([scope])))
+            for scope in self._sort_by_place(found)
+        }
+
+    def _collect_unknown(self, scope: Scope) -> frozenset[str]:
+        """What a function runs that a linted file may define, by names that do not tell."""
+        if scope in self._core or scope.parent is None or not self._leads_on(scope):
+            return frozenset()
+        return frozenset(filter(may_be_resolved, self._uses.collect_used(scope)))
+
+    def _sort_by_place(self, found: Collection[Scope]) -> list[Scope]:
+        return [scope for scope in self._functions if scope in found]
 
     @cached_property
     def _callers(self) -> set[Scope]:
-        functions = list(self._code.index.iter_functions())
-        above = self._collect_mentioning(functions)
-        found, seen = set[Scope](), set(self._core)
-        stack = [*self._core, *(scope for scope in functions if self._runs_foreign_attention(scope))]
-        seen.update(stack)
-        found.update(scope for scope in stack if scope not in self._core and self._may_be_caller(scope))
+        return self._found | set(self._iter_gradient_takers(self._functions, self._running))
+
+    def _spread(self, starts: Iterable[Scope], running: set[Scope]) -> set[Scope]:
+        """The callers among some functions, and among those that lead to them, which are added to ``running``."""
+        stack = list(starts)
+        running.update(stack)
+        found = {scope for scope in stack if scope not in self._core and self._may_be_caller(scope)}
         while stack:
             ran = stack.pop()
-            for scope in above.get(ran, ()):
-                if scope not in seen and self._leads_on(scope):
-                    seen.add(scope)
+            for scope in self._mentioning.get(ran, ()):
+                if scope not in running and self._leads_on(scope):
+                    running.add(scope)
                     stack.append(scope)
-                    if self._may_be_caller(scope) and (is_forward(self._code.index, scope) or self._runs(scope, seen)):
+                    if self._may_be_caller(scope) and (
+                        is_forward(self._code.index, scope) or self._runs(scope, running)
+                    ):
                         found.add(scope)
-        return found | set(self._iter_gradient_takers(functions, seen))
+        return found
 
-    def _collect_mentioning(self, functions: Iterable[Scope]) -> dict[Scope, list[Scope]]:
+    @cached_property
+    def _mentioning(self) -> dict[Scope, list[Scope]]:
         """The functions that name each, or hold it."""
         above: dict[Scope, list[Scope]] = {}
-        for scope in functions:
+        for scope in self._functions:
             inner = (child for child in scope.children if child.kind == "function")
             for mentioned in dict.fromkeys((*self._code.list_mentions(scope), *inner)):
                 if mentioned is not scope:
@@ -129,51 +156,24 @@ class CallerFinder:
                     yield from (found for found in self._code.list_named(scope, call.func) if found in wanted)
 
     def _runs_foreign_attention(self, scope: Scope) -> bool:
-        """Whether a function calls attention that another file defines, as far as names tell."""
-        if not self._may_be_caller(scope):
+        """Whether a function runs attention that another file defines, as far as names tell."""
+        if not self._leads_on(scope) or scope.parent is None:
             return False
-        instance = get_self_name(scope)
-        owners = get_lineage(self._code.index, scope.parent) if instance and scope.parent else []
-        members = {f"{instance}.{name}" for owner in owners for name in self._get_foreign_members(owner)}
-        loaded = {get_dotted_name(node) for node in scope.select_nodes(ast.Attribute)} if members else set()
-        return not members.isdisjoint(loaded) or any(
-            self._calls_foreign_attention(scope, call, instance) for call in scope.select_nodes(ast.Call)
-        )
+        return any(map(names_foreign_attention, self._uses.collect_used(scope))) or self._calls_unknown_member(scope)
 
-    def _calls_foreign_attention(self, scope: Scope, call: ast.Call, instance: str | None) -> bool:
-        path = get_dotted_name(call.func)
-        if path is None:
+    def _calls_unknown_member(self, scope: Scope) -> bool:
+        """Whether a function calls a member named attention of its instance, of which the file says no more."""
+        found = find_instance(scope)
+        if found is None:
             return False
-        if instance is not None and path.startswith(f"{instance}."):
-            name = path.removeprefix(f"{instance}.")
-            unknown = scope.parent is not None and not self._code.resolves_member(scope.parent, name)
-            return "." not in name and unknown and attention_names.is_attention_member_name(name)
-        return any(
-            attention_names.is_attention_function_name(found.rpartition(".")[2])
-            for found in scope.names.resolve_path(path)
-        )
-
-    def _get_foreign_members(self, owner: Scope) -> set[str]:
-        """The attributes to which the methods of a class assign attention modules that other files define."""
-        if owner not in self._foreign:
-            self._foreign[owner] = {
-                target.attr
-                for method in owner.children
-                for node in method.select_nodes(ast.Assign)
-                for target in node.targets
-                if isinstance(target, ast.Attribute) and _makes_foreign_attention(method, node.value)
-            }
-        return self._foreign[owner]
-
-
-def _makes_foreign_attention(method: Scope, value: ast.expr) -> bool:
-    """Whether an expression makes an instance of an imported class that attends."""
-    for node in ast.walk(value):
-        if isinstance(node, ast.Call):
-            for path in method.names.resolve_node(node.func):
-                if path in MULTIHEAD or attention_names.is_attending_class_name(path.rpartition(".")[2]):
+        instance, owner = found
+        for call in scope.select_nodes(ast.Call):
+            node = call.func
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == instance:
+                named = attention_names.is_attention_member_name(node.attr)
+                if named and not self._code.resolves_member(owner, node.attr):
                     return True
-    return False
+        return False
 
 
 def is_forward(index: ModuleIndex, scope: Scope) -> bool:

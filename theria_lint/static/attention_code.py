@@ -32,7 +32,14 @@ from theria_lint.static.class_lineage import (
 from theria_lint.static.mention_graph import MentionGraph
 from theria_lint.static.observers import handles_tensors, looks_on
 from theria_lint.static.registered_ops import is_fake_kernel
-from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name, is_device_kernel
+from theria_lint.static.scopes import (
+    ModuleIndex,
+    Scope,
+    find_instance,
+    get_dotted_name,
+    get_self_name,
+    is_device_kernel,
+)
 from theria_lint.static.weighted_values import weighs_values
 
 # Frameworks that have modules of their own.
@@ -51,8 +58,8 @@ class AttentionCode(MentionGraph):
         self._multihead: dict[Scope, set[str]] = {}
         self._weights = {scope for scope in index.iter_functions() if makes_weights(scope)}
         computing = [scope for scope in index.iter_functions() if scope.symbol in roots or self._is_entry_point(scope)]
-        callers = CallerFinder(self, computing).find_callers()
-        self.callers = [scope for scope in callers if scope.name in CALL_ENTRIES or not looks_on(scope)]
+        self._caller_finder = CallerFinder(self, computing)
+        self.callers = list(filter(_may_run, self._caller_finder.find_callers()))
         self.entry_points = [*computing, *self.callers]
         bound = (
             node.value for _, node in find_bound_attention(self, frozenset(self.entry_points)) if node.value is not None
@@ -63,6 +70,11 @@ class AttentionCode(MentionGraph):
         halves += [found for found in self._registered_by_name.values() if not self.active.isdisjoint(found)]
         self.registered_backwards = list(dict.fromkeys(found[0] for found in halves if found))
         self.setup = set(self._iter_constructors()) - self.active
+
+    def find_dependent_callers(self) -> dict[Scope, frozenset[str]]:
+        """The functions that are callers if something of another file attends, each with the paths that may be it."""
+        found = self._caller_finder.find_dependent()
+        return {scope: needs for scope, needs in found.items() if _may_run(scope)}
 
     def _list_made(self, node: ast.AST) -> list[Scope]:
         """What a part of a value at module level names."""
@@ -137,7 +149,7 @@ class AttentionCode(MentionGraph):
         )
 
     def _runs_weights(self, scope: Scope, callee: ast.expr) -> bool:
-        nodes, instance = ast.walk(callee), get_self_name(scope)
+        nodes, instance = ast.walk(callee), find_instance(scope)
         names: set[tuple[str, str | None]] = set()
         return any(
             found in self._weights for node in nodes for found in self._resolve_mention(scope, node, instance, names)
@@ -177,6 +189,11 @@ class AttentionCode(MentionGraph):
             attention_names.takes_packed(entry.parameters) and attention_names.names_attention(owner.symbol)
             for entry in forwards
         )
+
+
+def _may_run(caller: Scope) -> bool:
+    """Whether a function that runs attention does so for its result's sake."""
+    return caller.name in CALL_ENTRIES or not looks_on(caller)
 
 
 def _is_in_test(scope: Scope) -> bool:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 # So many trees are kept for the next question.
 _MAX_CACHED_TREES = 16
 _STAR = re.compile(rb"import\s*\*")
-# A name that stands for a member of itself (``import x; x = x.y``) has no end.
-_MAX_NAME_DEPTH = 8
 
 
 def link_calls(
@@ -46,7 +44,7 @@ def link_calls(
     if not starts:
         return list(scanned)
     code = _CodeGraph([path for path in files if path not in given], settings)
-    roots: dict[str, set[str]] = {}
+    roots = {item.path: set(item.roots) for item in starts if item.roots}
     with collect_garbage_rarely():
         for item in starts:
             items[item.path] = item._replace(
@@ -57,6 +55,14 @@ def link_calls(
             if found.suspects or found.errors:
                 items[path] = found
     return [items[path] for path in sorted(items)]
+
+
+def add_suspects_of_owners(
+    scanned: Sequence[ScannedFile], files: Sequence[str], settings: Settings
+) -> list[ScannedFile]:
+    """``scanned`` with the suspects in what the owners of attention of other files run of their own."""
+    code = _CodeGraph(files, settings)
+    return [code.add_suspects(item, item.roots) for item in scanned]
 
 
 class _CodeGraph:
@@ -112,7 +118,7 @@ class _CodeGraph:
 
     def _find_definitions(self, importer: str, path: str, seen: set[SymbolRef]) -> list[SymbolRef]:
         """Where the thing is defined that a file imports by a dotted path, behind all re-exports."""
-        refs = [ref for ref in self._modules.resolve_import(importer, path) if ref.name.count(".") <= _MAX_NAME_DEPTH]
+        refs = self._modules.resolve_import(importer, path)
         for ref in refs:
             if ref not in seen:
                 seen.add(ref)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _INIT = "__init__.py"
+# A name that stands for a member of itself (``import x; x = x.y``) has no end.
+_MAX_NAME_DEPTH = 8
 
 
 class SymbolRef(NamedTuple):
@@ -53,7 +55,11 @@ class ImportResolver:
         found = list(_iter_modules_on_path(start, names)) if start and names[0] else []
         package = self._find_package_folder(folder)
         for file, rest in reversed(found):
-            if rest and (file in self._linted or (package and self._belongs_to(file, package))):
+            if (
+                rest
+                and rest.count(".") <= _MAX_NAME_DEPTH
+                and (file in self._linted or (package and self._belongs_to(file, package)))
+            ):
                 yield SymbolRef(self._linted.get(file) or os.path.relpath(file).replace(os.sep, "/"), rest)
 
     def _belongs_to(self, file: str, package: str) -> bool:

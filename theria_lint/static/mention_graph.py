@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from theria_lint.errors import SourceError
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
-    CONTEXT_ENTRY,
     FUNCTION_ENTRIES,
+    MAKING_ENTRIES,
     find_methods_of,
     get_lineage,
     is_autograd_function,
@@ -20,10 +20,13 @@ from theria_lint.static.registered_ops import find_derivatives_by_name, find_reg
 from theria_lint.static.scopes import (
     ModuleIndex,
     Scope,
+    find_instance,
     get_callee_name,
     get_dotted_name,
+    get_parameter_hints,
     get_self_name,
     is_device_kernel,
+    is_super,
 )
 
 # In one file: where names are defined again and again, each use means all of them; and many targets may each run the
@@ -76,7 +79,7 @@ class MentionGraph:
 
     def list_named(self, scope: Scope, node: ast.expr) -> list[Scope]:
         """The functions of the file that an expression in a scope names, itself alone."""
-        return list(self._resolve_mention(scope, node, get_self_name(scope), set()))
+        return list(self._resolve_mention(scope, node, find_instance(scope), set()))
 
     def collect_variables(self, scopes: Iterable[Scope]) -> set[str]:
         """The variables of the module that some functions read, and those that their values are made of."""
@@ -124,7 +127,7 @@ class MentionGraph:
 
     def _iter_mentions(self, scope: Scope) -> Iterator[Scope]:
         yield from self._registered.get(scope, ())
-        instance = get_self_name(scope)
+        instance = find_instance(scope)
         names: set[tuple[str, str | None]] = set()
         for node in (*scope.header, *scope.nodes):
             if type(node) in _NAMING_NODES:
@@ -133,7 +136,11 @@ class MentionGraph:
                     yield from self._registered_by_name.get(get_dotted_name(node) or "", ())
 
     def _resolve_mention(
-        self, scope: Scope, node: ast.AST, instance: str | None, names: set[tuple[str, str | None]]
+        self,
+        scope: Scope,
+        node: ast.AST,
+        instance: tuple[str, Scope] | None,
+        names: set[tuple[str, str | None]],
     ) -> Iterator[Scope]:
         """What one node of a function's own code names; ``names`` are those that were followed, and are not again."""
         if isinstance(node, ast.Name):
@@ -143,12 +150,12 @@ class MentionGraph:
                 if said not in names:
                     names.add(said)
                     yield from self._resolve_name(scope, *said)
-        elif instance is not None and scope.parent is not None and isinstance(node, ast.Attribute):
+        elif instance is not None and isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name):
-                if node.value.id == instance:
-                    yield from self._resolve_member(scope.parent, node.attr)
+                if node.value.id == instance[0]:
+                    yield from self._resolve_member(instance[1], node.attr)
             elif is_super(node.value):
-                for ancestor in get_lineage(self.index, scope.parent)[1:]:
+                for ancestor in get_lineage(self.index, instance[1])[1:]:
                     yield from ancestor.find_own_methods(node.attr)
 
     def is_type_tested(self, node: ast.expr) -> bool:
@@ -216,7 +223,7 @@ class MentionGraph:
         if is_autograd_function(self.index, owner):
             entries: tuple[str, ...] = FUNCTION_ENTRIES if attribute in (None, "apply") else (attribute,)
         else:
-            entries = (*CALL_ENTRIES, CONTEXT_ENTRY) if attribute is None else (attribute,)
+            entries = (*CALL_ENTRIES, *MAKING_ENTRIES) if attribute is None else (attribute,)
         for name in entries:
             yield from find_methods_of(self.index, owner, name)
 
@@ -250,20 +257,13 @@ class MentionGraph:
 
     def _add_members_of(self, method: Scope, table: dict[str, list[Scope]], is_called: bool) -> None:
         """Add what a method assigns; of what is called also what the local names in it are made of."""
-        instance = get_self_name(method)
-        for node in method.nodes:
-            if not isinstance(node, ast.Assign):
-                continue
+        instance, hints = get_self_name(method), get_parameter_hints(method) if is_called else {}
+        for node in method.select_nodes(ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
-                    for value in _list_values_behind(method, node.value) if is_called else [node.value]:
+                    for value in _list_values_behind(method, node.value, hints) if is_called else [node.value]:
                         for name, attribute in _iter_named_attributes(value):
                             table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute))
-
-
-def is_super(node: ast.AST) -> bool:
-    """Whether an expression is ``super()``."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
 
 
 def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
@@ -275,14 +275,17 @@ def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
             yield node.id, None
 
 
-def _list_values_behind(method: Scope, value: ast.expr) -> list[ast.expr]:
-    """An expression, and what a method's own code puts into the local names that it loads: ``layers.append(layer)``."""
+def _list_values_behind(method: Scope, value: ast.expr, hints: Mapping[str, list[ast.expr]]) -> list[ast.expr]:
+    """An expression, and what a method's own code puts into the local names that it loads: ``layers.append(layer)``.
+
+    Of parameters what a caller may give, ``hints``.
+    """
     found, seen = [value], set[str]()
     for expression in found:
         for node in ast.walk(expression):
             if isinstance(node, ast.Name) and node.id not in seen:
                 seen.add(node.id)
-                found += get_values(method, node.id) if len(seen) <= MOST_LOCALS else ()
+                found += (*get_values(method, node.id), *hints.get(node.id, ())) if len(seen) <= MOST_LOCALS else ()
     return found
 
 

@@ -14,7 +14,6 @@ from theria_lint.sources.source_text import parse_python
 from theria_lint.static.attention_code import AttentionCode
 from theria_lint.static.class_lineage import CALL_ENTRIES, find_methods_of, get_lineage
 from theria_lint.static.dataflow import get_assignments
-from theria_lint.static.mention_graph import is_super
 from theria_lint.static.scopes import (
     MOST_MEANINGS,
     ModuleIndex,
@@ -23,6 +22,7 @@ from theria_lint.static.scopes import (
     build_index,
     get_dotted_name,
     get_self_name,
+    is_super,
 )
 
 

@@ -216,10 +216,12 @@ class Scanner:
         if self.scan_config.parse_whole:
             check_syntax(text)
         suspects = self._scan_suspects(path, data, text)
-        targets = self._scan_targets(path, data, text) if self.scan_config.want_targets else ()
+        found = self.scan_targets(path, data, text) if self.scan_config.want_targets else ()
+        targets = tuple(target for target in found if not target.needs)
+        candidates = tuple(target for target in found if target.needs)
         if not suspects and not targets and IGNORE_MARK not in data:
-            return None
-        return ScannedFile(path, suspects, targets, {None: text})
+            return ScannedFile(path, candidates=candidates) if candidates else None
+        return ScannedFile(path, suspects, targets, {None: text}, candidates=candidates)
 
     def _scan_suspects(self, path: str, data: bytes, text: str) -> tuple[Suspect, ...]:
         roots = list_entry_symbols(self._list_named(path, data))
@@ -241,16 +243,17 @@ class Scanner:
             self.cache.store_suspects(path, data, found)
         return found
 
-    def _scan_targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
+    def scan_targets(self, path: str, data: bytes, text: str) -> tuple[Target, ...]:
+        """The targets and candidates of a file. Raises SourceError."""
         named = self._list_named(path, data)
         if not may_hold_targets(data) and not named:
             return ()
         known = self.cache.load_targets(path, data, named) if self.cache else None
         if known is not None:
             return known
-        from theria_lint.static.targets import find_targets
+        from theria_lint.static.targets import find_targets_and_candidates
 
-        found = find_targets(path, text, named)
+        found = find_targets_and_candidates(path, text, named)
         if self.cache:
             self.cache.store_targets(data, found, named)
         return found

@@ -408,6 +408,42 @@ def get_self_name(scope: Scope) -> str | None:
     return scope.parameters[0]
 
 
+def find_instance(scope: Scope) -> tuple[str, Scope] | None:
+    """The name by which a function knows an instance, and its class: a method, or what is nested in one."""
+    shadowed: set[str] = set()
+    current: Scope | None = scope
+    while current is not None and current.kind == "function":
+        name = get_self_name(current)
+        if name is not None and current.parent is not None:
+            return None if name in shadowed else (name, current.parent)
+        shadowed.update(current.parameters)
+        current = current.parent
+    return None
+
+
+def get_parameter_hints(scope: Scope) -> dict[str, list[ast.expr]]:
+    """The annotations and defaults of a function's parameters: what a caller may give for them."""
+    if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return {}
+    arguments = scope.node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    hints = {
+        argument.arg: [argument.annotation] for argument in (*positional, *arguments.kwonlyargs) if argument.annotation
+    }
+    names = (argument.arg for argument in reversed(positional))
+    defaults = [*zip(names, reversed(arguments.defaults), strict=False)]
+    by_keyword = zip((argument.arg for argument in arguments.kwonlyargs), arguments.kw_defaults, strict=True)
+    defaults += [(name, value) for name, value in by_keyword if value is not None]
+    for name, value in defaults:
+        hints.setdefault(name, []).append(value)
+    return hints
+
+
+def is_super(node: ast.AST) -> bool:
+    """Whether an expression is ``super()``."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
 def get_callee_name(call: ast.Call) -> str:
     """The last identifier of what is called: ``matmul`` of ``torch.matmul(a, b)``, empty for anything else."""
     if isinstance(call.func, ast.Attribute):
@@ -443,4 +479,12 @@ class NameFollower(Protocol):
 
     def resolves_member(self, owner: Scope, name: str) -> bool:
         """Whether the file says what an attribute of a class's instances runs."""
+        ...
+
+    def is_type_tested(self, node: ast.expr) -> bool:
+        """Whether a name only takes part in an ``isinstance`` test."""
+        ...
+
+    def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
+        """The functions that running some may run."""
         ...

@@ -70,7 +70,7 @@ class StaticCache:
         from dataclasses import asdict
 
         rows = [asdict(item) for item in targets]
-        rows = [{**row, "reaches": sorted(row["reaches"]), "beyond": []} for row in rows]
+        rows = [{**row, "reaches": sorted(row["reaches"]), "beyond": [], "needs": sorted(row["needs"])} for row in rows]
         self._store_rows("targets", data, rows, named)
 
     def store_module_use(self, data: bytes, name: str, part: ModuleUse) -> None:
@@ -109,9 +109,9 @@ def _restore_target(path: str, row: dict[str, Any], size: int) -> Target:
     """A target from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Target, TargetKind
 
-    kind, reaches = TargetKind(row["kind"]), frozenset(row["reaches"])
-    target = Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset()})
-    _texts(target.symbol, *reaches)
+    kind, reaches, needs = TargetKind(row["kind"]), frozenset(row["reaches"]), frozenset(row["needs"])
+    target = Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset(), "needs": needs})
+    _texts(target.symbol, *reaches, *needs)
     _numbers(size, target.line)
     return target
 

@@ -23,6 +23,7 @@ from theria_lint.static.class_lineage import (
     is_autograd_function,
     is_torch_module,
 )
+from theria_lint.static.foreign_uses import list_foreign_bases, may_be_resolved
 from theria_lint.static.gradient_calls import takes_gradients
 from theria_lint.static.registered_ops import is_fake_kernel
 from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotted_name, is_device_kernel
@@ -33,6 +34,8 @@ _HALVES = frozenset({"bwd", "vjp", "jvp"})
 _PERHAPS_HALVES = frozenset({"backward", "grad"})
 """What a half may be named after; so may attention that cuts its graph (``no_grad_attention``), which takes no more
 than q, k and v."""
+# What the annotation of a tensor says, or of what may hold one or give one, in lower case.
+_TENSOR_TYPES = ("tensor", "array", "any", "callable", "module", "batch", "data")
 _SWITCHES = frozenset({"no", "enable", "disable", "set", "stop", "without", "requires"})
 
 
@@ -41,10 +44,20 @@ def find_targets(path: str, source: str, named: Collection[str] = ()) -> tuple[T
 
     ``named``: the symbols that the user calls targets.
     """
+    return tuple(target for target in find_targets_and_candidates(path, source, named) if not target.needs)
+
+
+def find_targets_and_candidates(path: str, source: str, named: Collection[str] = ()) -> tuple[Target, ...]:
+    """`find_targets`, and what is a target if something of another file attends."""
     finder = _TargetFinder(build_index(parse_python(source)))
     found = {symbol: (scope, kind) for symbol, scope, kind in finder.iter_named(named)}
     found |= {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
     targets = [finder.make_target(path, scope, kind) for scope, kind in found.values()]
+    targets += [
+        finder.make_target(path, scope, kind, needs)
+        for symbol, scope, kind, needs in finder.iter_candidates()
+        if symbol not in found
+    ]
     return tuple(sorted(targets, key=lambda target: (target.line, target.symbol)))
 
 
@@ -81,6 +94,27 @@ class _TargetFinder:
             if name not in known:
                 yield name, self._make_bound_scope(name, node), TargetKind.FUNCTION
 
+    def iter_candidates(self) -> Iterator[tuple[str, Scope, TargetKind, frozenset[str]]]:
+        """What is a target if something of another file attends, with the imports that may."""
+        dependent = self.attention.find_dependent_callers()
+        certain, self._running = self._running, frozenset(dependent)
+        for scope in self.index.module.children:
+            is_class = scope.kind == "class"
+            kind = self._classify_class(scope) if is_class else self._classify_function(scope)
+            entries = find_methods_of(self.index, scope, "forward") if is_class else [scope]
+            needs = frozenset[str]().union(*(dependent.get(entry, ()) for entry in entries))
+            if is_class and not entries and not self._is_abstract(scope):
+                kind, needs = TargetKind.MODULE, frozenset(self._list_foreign_bases(scope))
+            if kind is not None and needs:
+                yield scope.symbol, scope, kind, needs
+        self._running = certain
+
+    def _list_foreign_bases(self, scope: Scope) -> list[str]:
+        """The imports from which a class may have its forward, unless it is named after something else."""
+        if attention_names.is_bystander_name(scope.name) or find_methods_of(self.index, scope, "__call__"):
+            return []
+        return list(filter(may_be_resolved, list_foreign_bases(self.index, scope)))
+
     def iter_named(self, symbols: Collection[str]) -> Iterator[tuple[str, Scope, TargetKind]]:
         """What the module defines under some names, whatever it is."""
         for scope in self.index.scopes if symbols else ():
@@ -113,12 +147,12 @@ class _TargetFinder:
                 if kind is not None:
                     yield method.symbol, method, kind
 
-    def make_target(self, path: str, scope: Scope, kind: TargetKind) -> Target:
+    def make_target(self, path: str, scope: Scope, kind: TargetKind, needs: frozenset[str] = frozenset()) -> Target:
         code = self.attention.collect_reachable(self._list_entry_methods(scope, kind)) - {scope}
         symbols = self.attention.collect_variables((scope, *code))
         symbols |= {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
         assert isinstance(scope.node, ast.stmt | ast.expr)
-        return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols))
+        return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols), needs=needs)
 
     def _list_entry_methods(self, scope: Scope, kind: TargetKind) -> list[Scope]:
         if scope.kind in ("function", "name"):
@@ -172,7 +206,7 @@ class _TargetFinder:
             return named or computes
         if scope in self._running:
             used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.callers.get(scope, ()))
-            return bool(_list_required_parameters(scope)) and not used
+            return bool(_list_required_parameters(scope)) and not used and _may_take_tensors(scope)
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its code.
         offered = named or not scope.name.startswith("_")
         return computes and offered and bool(_list_required_parameters(scope))
@@ -304,6 +338,15 @@ def _list_required_parameters(scope: Scope) -> list[str]:
     positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     required = positional[: len(positional) - len(arguments.defaults)]
     return [name for name in required if name not in ("self", "cls", "ctx")]
+
+
+def _may_take_tensors(scope: Scope) -> bool:
+    """Whether a parameter may be a tensor, or hold some: builders of models say of all of theirs that they are not."""
+    assert isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    arguments = scope.node.args
+    found = [argument.annotation for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    said = [ast.unparse(annotation).lower() for annotation in found if annotation is not None]
+    return len(said) < len(found) or any(word in text for text in said for word in _TENSOR_TYPES)
 
 
 def _is_abstract_method(scope: Scope) -> bool:

@@ -11,7 +11,7 @@ from theria_lint.static.attention_names import names_attention
 from theria_lint.static.prefilter.entry_points import (
     count_products,
     find_attending_aliases,
-    find_attending_calls,
+    find_attending_mentions,
     find_renamed_operations,
     may_be_entry_point,
     may_make_weights,
@@ -103,11 +103,11 @@ class BlockGraph:
 
     @cached_property
     def _running_foreign(self) -> set[TopLevelBlock]:
-        """The definitions that may call attention of another file, or make a module of it, by the names they say."""
+        """The definitions that may run attention of another file, or make a module of it, by the names they say."""
         masked = self.blocks.masked
         aliases = (find_word(masked, alias) for alias in find_attending_aliases(masked))
-        calling = set(map(self.blocks.find_block_at, chain(find_attending_calls(masked), *aliases)))
-        return {block for block in calling if block is not None and block.named and block.body is None}
+        saying = set(map(self.blocks.find_block_at, chain(find_attending_mentions(masked), *aliases)))
+        return {block for block in saying if block is not None and block.named and block.body is None}
 
     def collect_all_ways(self, blocks: Iterable[TopLevelBlock]) -> set[TopLevelBlock]:
         """The blocks on the ways from attention code to some others, and from there to what makes it attention code."""

@@ -24,7 +24,10 @@ _MULTIHEAD_CALL = re.compile(rf"(?:{_MULTIHEAD.pattern})[\s\\]*[(,)]")
 _ALIAS = re.compile(r"as(?<=[\s\\]as)[\s\\]+(\w+)")
 _LAST_NAME = re.compile(r"\w+(?=[\s\\]+\Z)")
 _ATTENDING_HINTS = ("attn", "attention", "sdpa", "mha", "mqa", "gqa", "mla", "attend", "transformer")
-_ATTENDING_CALL = re.compile(rf"(?:{'|'.join(_ATTENDING_HINTS)})\w*[\s\\]*\(")
+_ATTENDING = re.compile(rf"(?:{'|'.join(_ATTENDING_HINTS)})\w*")
+_IMPORTED = re.compile(r"(?<!\w)import\b[\s\\]*(?:\([^)]*\)|(?:[^\n\\]|\\[\s\S])*)")
+# The first name of what stands in front of a member.
+_OWNER = re.compile(r"(?<![\w.])(\w+)(?:[\s\\]*\.[\s\\]*\w+)*[\s\\]*\.[\s\\]*\Z")
 _ENTRY = re.compile(r"(?:forward|__call__)\s*[\[(=]")
 # The literal comes first: the engine then skips to it instead of trying every place.
 _GRADIENT_CALLS = tuple((name, re.compile(rf"{name}(?<!\w{name})[\s\\]*\(")) for name in sorted(GRADIENT_NAMES))
@@ -124,17 +127,28 @@ def _may_pass_qkv_on(text: str) -> bool:
     return _ENTRY.search(text) is not None and _may_make_qkv(text)
 
 
-def find_attending_calls(text: str) -> Iterator[int]:
-    """Where a text calls what is named after attention or a transformer."""
+def find_attending_mentions(text: str) -> Iterator[int]:
+    """Where a text calls what is named after attention or a transformer, or says the name of what it imports so."""
     lower = text.lower()
-    if any(hint in lower for hint in _ATTENDING_HINTS):
-        for match in _ATTENDING_CALL.finditer(lower):
-            start = match.start()
-            while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
-                start -= 1
-            name = IDENTIFIER.match(text, start)
-            if name is not None and _names_attending(name[0]):
-                yield start
+    if not any(hint in lower for hint in _ATTENDING_HINTS):
+        return
+    imported = frozenset(IDENTIFIER.findall("\n".join(_IMPORTED.findall(text))))
+    for match in _ATTENDING.finditer(lower):
+        start = match.start()
+        while start and (text[start - 1].isalnum() or text[start - 1] == "_"):
+            start -= 1
+        name = IDENTIFIER.match(text, start)
+        if name is None or not _names_attending(name[0]):
+            continue
+        if _CALLED.match(text, name.end()) or _find_root(text, start, name[0]) in imported:
+            yield start
+
+
+def _find_root(text: str, start: int, name: str) -> str:
+    """The first name of the dotted one that ends in ``name`` at a place."""
+    before = text[max(0, start - _NEAR) : start].rstrip(" \t\\\n")
+    owner = _OWNER.search(before) if before.endswith(".") else None
+    return owner[1] if owner is not None else name
 
 
 def find_attending_aliases(text: str) -> set[str]:
