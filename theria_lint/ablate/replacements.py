@@ -87,6 +87,15 @@ def _keep_first_argument(call: cst.Call) -> cst.BaseExpression:
     return call if call.args[0].star else _merge_parentheses(call, call.args[0].value)
 
 
+def _keep_history(call: cst.Call) -> cst.BaseExpression:
+    """``torch.Tensor._make_subclass(cls, x)`` as ``x.as_subclass(cls)``."""
+    if len(call.args) < 2 or any(arg.star or arg.keyword for arg in call.args[:2]):
+        return call
+    cls, tensor = (arg.value for arg in call.args[:2])
+    method = cst.Attribute(_enclose(tensor), cst.Name("as_subclass"))
+    return call.with_changes(func=method, args=[cst.Arg(cls)])
+
+
 def _replace_by_text(text: str) -> Replacement:
     return lambda call: cst.parse_expression(text)
 
@@ -185,6 +194,7 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "explicit-distance": _write_out_distance,
     "default-contexts": _drop_keyword("context_fn"),
     "recorded-copy": _rename_method("copy_"),
+    "as-subclass": _keep_history,
 }
 
 

@@ -43,6 +43,7 @@ NEUTRALISERS = (
     "explicit-distance",
     "default-contexts",
     "recorded-copy",
+    "as-subclass",
     "set-flag",
 )
 # Uses of what was found that do no harm as a rule: a log, a truth value or index, an attribute that nobody reads, a maximum that is divided out,
