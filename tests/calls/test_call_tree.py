@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from theria_lint.calls.call_file import check_document
 from theria_lint.calls.call_tree import LostArgumentError, TreeReader, TreeWriter
-from theria_lint.calls.constructions import find_constructor
+from theria_lint.calls.constructions import find_constructor, watch_modules
 
 Pair = namedtuple("Pair", ["left", "right"])
 
@@ -88,3 +89,26 @@ def test_a_dataclass_keeps_what_is_no_field() -> None:
     settings = Settings(5)
     settings.__dict__["_chosen"] = "eager"
     assert vars(read(settings)) == {"width": 5, "_chosen": "eager"}
+
+
+def test_a_partial_function_is_given_the_same_again() -> None:
+    again = read(functools.partial(nn.LayerNorm, eps=0.25))
+    assert (again.func, again.args, again.keywords) == (nn.LayerNorm, (), {"eps": 0.25})
+    with pytest.raises(LostArgumentError, match="no function os:system"):
+        TreeReader(lambda name, told: torch.zeros(()), __name__).read(
+            {"partial": {"function": {"function": "os:system"}, "args": [{"value": "true"}], "kwargs": {}}}, "x"
+        )
+
+
+def test_tensors_without_numbers_are_kept() -> None:
+    assert read(torch.empty(2, 0, 3)).shape == (2, 0, 3)
+
+
+class Plain(nn.Module):
+    """It has no constructor of its own."""
+
+
+def test_modules_without_a_constructor_were_built_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "__init__", nn.Module.__init__)  # so that it is put back
+    watch_modules()
+    assert type(read(Plain())) is Plain

@@ -76,10 +76,11 @@ def test_recorded_calls_give_the_verdicts_that_guesses_do_not(recorded: Path) ->
     assert only["attend"]["verdict"] == "safe"
 
 
-def test_a_stale_call_is_said_to_be(project: Path) -> None:
+@pytest.mark.parametrize("options", [("--calls", "recorded"), ()], ids=["recorded", "guesses fail too"])
+def test_a_stale_call_is_said_to_be(project: Path, options: tuple[str, ...]) -> None:
     kernels = project / "shop" / "kernels.py"
     kernels.write_text(kernels.read_text().replace("def attend(q, k, v, plan, mode)", "def attend(q, k, v, *, plan)"))
-    found = lint(project, "--calls", "recorded")["attend"]
+    found = lint(project, *options)["attend"]
     assert found["verdict"] == "inconclusive"
     assert "the call by tests/test_kernels.py::test_attend is stale" in found["reason"]
 

@@ -186,6 +186,14 @@ def _check_module(value: Any, depth: int) -> bool:
     return _is_name(value["class"]) and isinstance(value.get("training", True), bool)
 
 
+def _check_partial(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict) or set(value) != {"function", "args", "kwargs"}:
+        return False
+    _check_arguments(value)
+    _check_tree(value["function"], depth)
+    return set(value["function"]) <= {"function", "class", "partial"}
+
+
 def _is_name(value: Any) -> bool:
     """Whether it is ``module:qualified.name``."""
     if not isinstance(value, str) or value.count(":") != 1:
@@ -232,6 +240,7 @@ _CHECKS: dict[str, Callable[[Any, int], bool]] = {
     "record": _check_record,
     "function": lambda value, depth: _is_name(value),
     "class": lambda value, depth: _is_name(value),
+    "partial": _check_partial,
     "member": lambda value, depth: _is_name(value),
     "lost": lambda value, depth: isinstance(value, str),
 }

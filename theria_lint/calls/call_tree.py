@@ -7,6 +7,7 @@ and taken only if it is of the kind that is wanted.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import os
 import sys
@@ -134,6 +135,9 @@ class TreeWriter:
                 return self._lose(ReasonCode.BUILT_UNSEEN, kind=type(value).__name__)
             given = self.write_arguments(built.args, built.kwargs)
             return {"module": {"class": name, "training": value.training, **given}}
+        if type(value) is functools.partial:
+            given = self.write_arguments(value.args, value.keywords)
+            return {"partial": {"function": self.write(value.func, depth + 1), **given}}
         if isinstance(value, FunctionType | BuiltinFunctionType):
             name = self._name(value)
             return (
@@ -183,9 +187,10 @@ def _is_mask(numbers: Tensor) -> bool:
 def _drop_repetition(tensor: Tensor) -> Tensor:
     """The tensor with one row along each axis along which all are the same, as those of an expanded mask are."""
     for axis, size in enumerate(tensor.shape):
-        first = tensor.narrow(axis, 0, 1)
-        if size > 1 and (tensor.stride(axis) == 0 or torch.equal(first.expand_as(tensor), tensor)):
-            tensor = first
+        if size > 1:
+            first = tensor.narrow(axis, 0, 1)
+            if tensor.stride(axis) == 0 or torch.equal(first.expand_as(tensor), tensor):
+                tensor = first
     return tensor
 
 
@@ -283,6 +288,9 @@ class TreeReader:
                 return self._read_function(held)
             case "class":
                 return self._read_type(held)
+            case "partial":
+                args, kwargs = self.read_arguments(held, f"{name}.")
+                return functools.partial(self.read(held["function"], name), *args, **kwargs)
             case "member":
                 return self._read_member(held)
         raise LostArgumentError(ReasonCode.OBJECT_NOT_KEPT, kind=name)

@@ -88,7 +88,8 @@ def watch_modules() -> None:
     def recorded_init(instance: Any, *args: Any, **kwargs: Any) -> None:
         cls = type(instance)
         if id(instance) not in _CONSTRUCTED and not cls.__module__.startswith("torch."):
-            given = _read_constructor(instance, sys._getframe(1))
+            alone = cls.__init__ is recorded_init  # it has no constructor of its own
+            given = (args, kwargs) if alone else _read_constructor(instance, sys._getframe(1))
             if given is not None:
                 keep_constructor(instance, *given)
         init(instance, *args, **kwargs)

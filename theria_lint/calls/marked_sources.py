@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -22,25 +23,38 @@ Kinds = Mapping[str, str]
 """The kind of each target of a file, by its symbol."""
 
 
+@functools.cache
+def _resolve_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _resolve(path: str) -> str:
+    """The real path of a file, folders remembered: every import of the program asks, of thousands in few folders."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(_resolve_folder(folder if os.path.isabs(folder) else os.path.abspath(folder)), name)
+
+
 def watch_sources(targets: Mapping[str, Kinds], make_decorator: Callable[[str, str, str], Any]) -> None:
     """Mark the targets of some files, by their real paths, from now on; nothing else of the program changes."""
     compile_source = importlib.machinery.SourceFileLoader.source_to_code
     get_code = importlib.machinery.SourceFileLoader.get_code
 
     def source_to_code(loader: Any, data: Any, path: Any, *options: Any, **more: Any) -> CodeType:
-        wanted = targets.get(os.path.realpath(path)) if isinstance(path, str) else None
-        if wanted:
-            data = mark_targets(data, os.path.realpath(path), wanted, script=loader.name == "__main__")
+        resolved = _resolve(path) if isinstance(path, str) else ""
+        if resolved in targets:
+            data = mark_targets(data, resolved, targets[resolved], script=loader.name == "__main__")
         return compile_source(loader, data, path, *options, **more)
 
     def get_code_afresh(loader: Any, name: str) -> Any:
         path = loader.get_filename(name)
-        if os.path.realpath(path) not in targets:
+        if _resolve(path) not in targets:
             return get_code(loader, name)
         return loader.source_to_code(loader.get_data(path), path)  # not from bytecode, and none is left behind
 
     def find_script(path: str) -> _ScriptFinder:
-        if os.path.realpath(path) not in targets:
+        if _resolve(path) not in targets:
             raise ImportError
         return _ScriptFinder(path)
 

@@ -14,10 +14,12 @@ from theria.probes.point import trial
 from theria.verdicts import Verdict
 from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.model import TargetKind
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.find_call import replayed_call
+from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
-from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.find_call.run_trial import CallSearch, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 
 
@@ -138,3 +140,36 @@ def test_whole_numbers_are_cut_along(name: str) -> None:
 def test_a_mask_keeps_its_corner() -> None:
     mask = torch.ones(1, 64, 64, dtype=torch.bool).tril()
     assert torch.equal(cut_tensor(mask, {64: 8})[0], torch.ones(8, 8, dtype=torch.bool).tril())
+
+
+def attend_plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+
+def test_a_call_that_works_is_kept_where_no_time_is_left_to_make_it_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_trial = CallSearch.run_trial
+
+    def run_whole_trial(search: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
+        if spec.cut:
+            raise search.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
+        return run_trial(search, strategy, spec)
+
+    monkeypatch.setattr(CallSearch, "run_trial", run_whole_trial)
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 1.0)
+    found = replay(attend_plainly, *torch.randn(3, 2, 2, 64, 4).unbind())
+    assert found.spec.directional
+    assert not found.spec.cut
+
+
+def test_the_size_that_is_fast_enough_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    run_trial = CallSearch.run_trial
+
+    def note_trial(search: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
+        tried.append(dict(spec.cut))
+        return run_trial(search, strategy, spec)
+
+    monkeypatch.setattr(CallSearch, "run_trial", note_trial)
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut else 0.1)
+    replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
+    assert tried == [{}, {256: 32}]

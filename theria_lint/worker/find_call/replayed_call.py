@@ -23,7 +23,13 @@ from theria_lint.worker.find_call.call_strategy import ATTRIBUTE, CONSTRUCTOR_PR
 from theria_lint.worker.find_call.choose_arguments import read_enums
 from theria_lint.worker.find_call.computation import describe_computation
 from theria_lint.worker.find_call.module_calls import perturb_parameters
-from theria_lint.worker.find_call.run_trial import CallSearch, InvalidTrialError, WorkingCall, compute_first_gradients
+from theria_lint.worker.find_call.run_trial import (
+    CallSearch,
+    CannotCallError,
+    InvalidTrialError,
+    WorkingCall,
+    compute_first_gradients,
+)
 from theria_lint.worker.find_call.signatures import POSITIONAL, read_parameters
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
@@ -261,12 +267,17 @@ SHORTEST = 8
 """Nothing is cut below this."""
 
 
+FACTORS = (2, 4, 8, 16, 32, 64)
+"""By how much sizes are cut."""
+
+
 def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, Any]) -> WorkingCall:
     """A recorded call that works, at sizes at which it can be probed; as it is and along directions where none can."""
-    if _time_call(found) <= FAST:
+    spent = _time_call(found)
+    if spent <= FAST:
         return found
-    smaller = _cut_call(search, found, document) or found
-    if _time_call(smaller) <= SLOW:
+    smaller = _cut_call(search, found, document, spent) or found
+    if smaller is not found and _time_call(smaller) <= SLOW:
         return smaller
     return replace(found, spec=replace(found.spec, directional=True))
 
@@ -283,22 +294,36 @@ def _time_call(found: WorkingCall) -> float:
     return spent
 
 
-def _cut_call(search: CallSearch, found: WorkingCall, document: Mapping[str, Any]) -> WorkingCall | None:
-    """The call with the first of some groups of sizes cut that it bears, until it is fast or nothing is left to cut."""
+def _cut_call(search: CallSearch, found: WorkingCall, document: Mapping[str, Any], spent: float) -> WorkingCall | None:
+    """The call with the first of some groups of sizes cut that it bears, so that it is fast if that is possible.
+
+    The factor is tried first that would make it fast if its time, ``spent``, went with its sizes: what is large takes
+    long to try. Then larger ones if that is not enough, smaller ones if that is too much.
+    """
     computed = _name_operations(found, found.spec)
+    likely = next((place for place, factor in enumerate(FACTORS) if factor * FAST >= spent), len(FACTORS) - 1)
     for sizes in _list_groups(document):
         smaller: WorkingCall | None = None
-        for factor in (2, 4, 8, 16, 32, 64):
+        for factor in (*FACTORS[likely:], *reversed(FACTORS[:likely])):
             cut = {size: max(size // factor, SHORTEST) for size in sizes if size > SHORTEST}
-            if smaller is not None and (cut == dict(smaller.spec.cut) or _time_call(smaller) <= FAST):
+            if smaller is not None and (
+                cut == smaller.spec.cut or factor < FACTORS[likely] or _time_call(smaller) <= FAST
+            ):
                 break
-            tried = search.run_trial(found.strategy, replace(found.spec, cut=cut))
-            if tried is None or _name_operations(found, tried.spec) != computed:
-                break
-            smaller = tried
+            tried = _try_cut(search, found, cut)
+            if tried is not None and _name_operations(found, tried.spec) == computed:
+                smaller = tried
         if smaller is not None:
             return smaller
     return None
+
+
+def _try_cut(search: CallSearch, found: WorkingCall, cut: Cut) -> WorkingCall | None:
+    """The call at other sizes; None where it does not bear them, or no time is left: it works as it is."""
+    try:
+        return search.run_trial(found.strategy, replace(found.spec, cut=cut))
+    except CannotCallError:
+        return None
 
 
 def _list_groups(document: Mapping[str, Any]) -> Iterator[Sequence[int]]:

@@ -93,21 +93,25 @@ def find_working_call(
     Raises:
         CannotCallError: if nothing ran.
     """
-    unused = None
+    failed = None
     if hints.get("calls"):
-        replayed, unused = _find_recorded_call(target, kind, device, hints, budget)
+        replayed, failed = _find_recorded_call(target, kind, device, hints, budget)
         if replayed is not None:
             return replayed
-    if unused is not None or hints.get("unrecorded"):
-        why = unused or Reason(ReasonCode.NOT_RECORDED)
-        if hints.get("unrecorded") or not hints.get("guess", True):
-            raise CannotCallError(why)
+    if hints.get("unrecorded") or (failed and not hints.get("guess", True)):
+        raise failed or CannotCallError(Reason(ReasonCode.NOT_RECORDED))
+    unused = failed.reason if failed else None
     shown = record_examples(target, kind, hints.get("examples", ()))
     if shown:
         replayed, _ = _find_recorded_call(target, kind, device, {**hints, "calls": shown}, budget / 2)
         if replayed is not None:
             return replace(replayed, unused=unused)
-    return replace(_guess_call(target, kind, device, hints, budget), unused=unused)
+    try:
+        return replace(_guess_call(target, kind, device, hints, budget), unused=unused)
+    except OutsideGraphError:
+        raise
+    except CannotCallError as error:  # what is wrong with the user's own call matters more than with the guesses
+        raise failed or error from None
 
 
 def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float) -> WorkingCall:
@@ -137,7 +141,7 @@ def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, 
 
 def _find_recorded_call(
     target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
-) -> tuple[WorkingCall | None, Reason | None]:
+) -> tuple[WorkingCall | None, CannotCallError | None]:
     """The target with the arguments that a recorded call gave it, in the most exact dtype that runs; or why none does.
 
     Raises:
@@ -157,7 +161,7 @@ def _find_recorded_call(
             found = search.run_trial(strategy, spec)
             if found is not None:
                 return _settle_recorded_calls(search, found, calls), None
-    return None, search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY).reason
+    return None, search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
 
 
 def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequence[Mapping[str, Any]]) -> WorkingCall:
