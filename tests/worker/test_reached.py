@@ -52,8 +52,15 @@ def _untouched() -> Iterator[None]:
 class Spent(ProbeClock):
     """A clock that has time for the first measurement only."""
 
-    def is_late(self) -> bool:
+    def is_late(self, seconds: float = 0.0) -> bool:
         return True
+
+
+class Short(ProbeClock):
+    """A clock that has time for what takes none."""
+
+    def is_late(self, seconds: float = 0.0) -> bool:
+        return seconds > 0.0
 
 
 def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, set[int]]:
@@ -66,7 +73,7 @@ def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, s
     return found, {place[0] for place in found.places[str(path)]}
 
 
-@pytest.mark.parametrize(("clock", "reached"), [(ProbeClock, True), (Spent, False)])
+@pytest.mark.parametrize(("clock", "reached"), [(ProbeClock, True), (Spent, False), (Short, False)])
 def test_what_only_a_configuration_left_out_for_want_of_time_executes_is_not_reached(tmp_path, clock, reached):
     found, lines = outcome_of(tmp_path, "attention", clock(60))
     assert [run.backend for run in found.runs] == ["self"]

@@ -28,9 +28,9 @@ class ProbeClock:
         self.left = budget
         self._deadline = read_clock() + budget
 
-    def is_late(self) -> bool:
-        """Whether nothing more should be begun."""
-        return read_clock() > self._deadline
+    def is_late(self, seconds: float = 0.0) -> bool:
+        """Whether nothing more should be begun that takes so long."""
+        return read_clock() + seconds > self._deadline
 
 
 def import_with_fallback(path: str, device: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
-from theria_lint.worker.find_call import replayed_call
+from theria_lint.worker.find_call import replayed_call, run_trial, search
 from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import CallSearch, WorkingCall
@@ -25,14 +26,22 @@ from theria_lint.worker.find_call.search import find_working_call
 
 def replay(target: Any, *args: Any, constructor: tuple[Any, ...] | None = None) -> WorkingCall:
     """The working call of a target whose call was recorded."""
+    kind = TargetKind.FUNCTION if constructor is None else TargetKind.MODULE
+    return replay_all(target, kind, describe_call(*args, constructor=constructor))
+
+
+def describe_call(*args: Any, constructor: tuple[Any, ...] | None = None) -> dict[str, Any]:
+    """A recorded call, with its tensors."""
     writer = TreeWriter(lambda module: None, "")
     document = {"caller": "here", "constructor": None, "training": True, **writer.write_arguments(args, {})}
     if constructor is not None:
         document["constructor"] = writer.write_arguments(constructor, {})
-    tensors = base64.b64encode(save(writer.tensors)).decode()
-    kind = TargetKind.FUNCTION if constructor is None else TargetKind.MODULE
-    hints = {"calls": [{"document": document, "tensors": tensors}], "guess": False}
-    return find_working_call(target, kind, "cpu", hints, 60.0)
+    return {"document": document, "tensors": base64.b64encode(save(writer.tensors)).decode()}
+
+
+def replay_all(target: Any, kind: TargetKind, *calls: Mapping[str, Any]) -> WorkingCall:
+    """The working call of a target whose calls were recorded."""
+    return find_working_call(target, kind, "cpu", {"calls": calls, "guess": False}, 60.0)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, table: Tensor, longest: int) -> Tensor:
@@ -147,12 +156,12 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def test_a_call_that_works_is_kept_where_no_time_is_left_to_make_it_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_trial = CallSearch.run_trial
+    run_one = CallSearch.run_trial
 
-    def run_whole_trial(search: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
+    def run_whole_trial(of: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
         if spec.cut:
-            raise search.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
-        return run_trial(search, strategy, spec)
+            raise of.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
+        return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", run_whole_trial)
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 1.0)
@@ -163,13 +172,40 @@ def test_a_call_that_works_is_kept_where_no_time_is_left_to_make_it_smaller(monk
 
 def test_the_size_that_is_fast_enough_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    run_trial = CallSearch.run_trial
+    run_one = CallSearch.run_trial
 
-    def note_trial(search: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
+    def note_trial(of: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
         tried.append(dict(spec.cut))
-        return run_trial(search, strategy, spec)
+        return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", note_trial)
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut else 0.1)
     replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert tried == [{}, {256: 32}]
+
+
+def test_numbers_that_are_all_the_same_are_moved_apart() -> None:
+    def add_bias(scores: Tensor, scale: Tensor) -> Tensor:
+        return scores + torch.arange(4) * scale
+
+    made = replay(add_bias, torch.zeros(2, 3, 4), torch.tensor(0.25)).make_call()
+    assert len(made.inputs["scores"].unique()) == 24
+    assert float(made.inputs["scale"]) == 0.25
+
+
+@pytest.mark.parametrize(("seconds", "settled"), [(1.0, 3), (20.0, 1)])
+def test_other_calls_are_settled_while_the_first_can_still_be_measured(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, settled: int
+) -> None:
+    now = [0.0]
+
+    def settle_slowly(of: CallSearch, found: WorkingCall, document: Mapping[str, Any]) -> WorkingCall:
+        now[0] += seconds
+        return found
+
+    for module in (search, run_trial):
+        monkeypatch.setattr(module, "read_clock", lambda: now[0])
+    monkeypatch.setattr(search, "settle_size", settle_slowly)
+    calls = [describe_call(*torch.randn(3, 2, 2, length, 4).unbind()) for length in (5, 6, 7)]
+    found = replay_all(attend_plainly, TargetKind.FUNCTION, *calls)
+    assert len(found.strategy.specs) == settled

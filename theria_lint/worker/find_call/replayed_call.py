@@ -36,6 +36,9 @@ from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_param
 RECORDED = "recorded:"
 """The name in a trial's choice under which the number of a recorded call stands."""
 
+OFF = 0.03
+"""How far numbers are moved that were all the same, as a test gives zeros or ones: there, much cannot be seen."""
+
 Cut = Mapping[int, int]
 """What becomes of the axes of a size, by that size."""
 
@@ -96,7 +99,12 @@ class _Replay:
 
         def draw(name: str, told: Tree) -> Tensor:
             tensor = self._draw(name, told, spec, spec.cut)
-            (inputs if _is_differentiable(tensor) else constants)[name] = tensor
+            if not _is_differentiable(tensor):
+                constants[name] = tensor
+            elif tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+                inputs[name] = tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).to(tensor)
+            else:
+                inputs[name] = tensor
             return tensor
 
         modules: dict[str, nn.Module] = {}

@@ -166,10 +166,14 @@ def _find_recorded_call(
 
 def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequence[Mapping[str, Any]]) -> WorkingCall:
     """The recorded call that works, and the others in its dtype, each at sizes at which it can be probed."""
+    began = read_clock()
     first = settle_size(search, found, calls[found.spec.choice[RECORDED]]["document"])
-    specs = [first.spec]
-    with suppress(CannotCallError):  # there is no time left: those are probed as they are, if at all
+    settled, specs = read_clock(), [first.spec]
+    latest = (settled + search.deadline) / 2  # the first has to be measured as well, which takes longer than this
+    with suppress(CannotCallError):  # there is no time left
         for number, call in enumerate(calls):
+            if read_clock() + settled - began > latest:
+                break
             other = replace(found.spec, choice={RECORDED: number}, seed=number + 1)
             if number != first.spec.choice[RECORDED]:
                 working = search.run_trial(found.strategy, other)
