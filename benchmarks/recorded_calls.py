@@ -27,13 +27,18 @@ ROOT = Path(__file__).absolute().parents[1]
 
 
 class Package(NamedTuple):
-    """What of a source distribution is linted (paths, spaces between), the command that calls it, and its needs."""
+    """What of a source distribution is linted (paths, spaces between), the command that calls it, and its needs.
+
+    Where the distribution has no tests, ``repository`` has them, at the commit or tag that stands for the version; then
+    what is needed is installed, and not the package itself.
+    """
 
     place: str
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
     variables: Mapping[str, str] = {}
     script: str = ""
+    repository: str = ""
 
 
 def _test(*arguments: str) -> tuple[str, ...]:
@@ -53,60 +58,6 @@ for eager in ("eager", "sdpa"):
     llama = LlamaForCausalLM(LlamaConfig(**small, num_key_value_heads=2, attn_implementation=eager))
     llama(torch.randint(99, (2, 7))).logits.sum().backward()
     llama.generate(torch.randint(99, (1, 3)), max_new_tokens=3, do_sample=False)
-"""
-
-_GEOMETRIC = """
-import torch
-from torch_geometric.nn import AGNNConv, GATConv, GATv2Conv, GPSConv, GCNConv, SuperGATConv, TransformerConv
-from torch_geometric.nn import SetTransformerAggregation
-from torch_geometric.nn.aggr.utils import MultiheadAttentionBlock
-from torch_geometric.nn.attention import PerformerAttention
-
-x, edges = torch.randn(4, 8), torch.tensor([[0, 1, 2, 3, 0, 2], [0, 0, 1, 1, 3, 3]])
-weight = torch.randn(6, 3)
-for conv in (
-    GATConv(8, 16, heads=2, edge_dim=3),
-    GATv2Conv(8, 16, heads=2, edge_dim=3),
-    TransformerConv(8, 16, heads=2, beta=True, edge_dim=3),
-):
-    conv(x, edges, weight)
-    conv(x, edges, weight, return_attention_weights=True)
-AGNNConv()(x, edges)
-SuperGATConv(8, 16, heads=2)(x, edges)
-batch = torch.tensor([0, 0, 1, 1])
-for kind in ("multihead", "performer"):
-    GPSConv(8, GCNConv(8, 8), heads=2, attn_type=kind)(x, edges, batch)
-PerformerAttention(channels=8, heads=2)(torch.randn(1, 4, 8))
-MultiheadAttentionBlock(8, heads=2)(torch.randn(2, 4, 8), torch.randn(2, 3, 8), torch.ones(2, 4, dtype=torch.bool))
-SetTransformerAggregation(8, num_seed_points=2, heads=2)(x, batch)
-"""
-
-_X_TRANSFORMERS = """
-import torch
-from x_transformers import ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder, TransformerWrapper
-from x_transformers import ViTransformerWrapper, XTransformer
-
-size = dict(dim=64, depth=2, heads=4, attn_dim_head=16)
-for options in (
-    dict(rotary_pos_emb=True),
-    dict(alibi_pos_bias=True, alibi_num_heads=2),
-    dict(rel_pos_bias=True),
-    dict(attn_sparse_topk=4),
-    dict(attn_one_kv_head=True, attn_num_mem_kv=4),
-    dict(attn_qk_norm=True, attn_gate_values=True),
-    dict(attn_flash=True),
-):
-    model = TransformerWrapper(num_tokens=64, max_seq_len=32, attn_layers=Decoder(**size, **options))
-    model(torch.randint(64, (2, 16))).sum().backward()
-model = TransformerWrapper(num_tokens=64, max_seq_len=32, attn_layers=Encoder(**size))
-model(torch.randint(64, (2, 16)), mask=torch.ones(2, 16, dtype=torch.bool))
-whole = dict(dim=64, enc_num_tokens=32, enc_depth=1, enc_heads=2, enc_max_seq_len=16)
-whole |= dict(dec_num_tokens=32, dec_depth=1, dec_heads=2, dec_max_seq_len=16)
-XTransformer(**whole)(torch.randint(32, (1, 16)), torch.randint(32, (1, 16)), mask=torch.ones(1, 16).bool()).backward()
-CrossAttender(**size)(torch.randn(1, 8, 64), context=torch.randn(1, 12, 64))
-image = ViTransformerWrapper(image_size=32, patch_size=8, num_classes=10, attn_layers=Encoder(**size))
-image(torch.randn(1, 3, 32, 32))
-ContinuousTransformerWrapper(dim_in=8, dim_out=10, max_seq_len=32, attn_layers=Encoder(**size))(torch.randn(1, 16, 8))
 """
 
 _DIFFUSERS = """
@@ -150,9 +101,56 @@ PACKAGES = {
     "flash-attention-triton==0.1.1": Package(
         "src/flash_attention_triton", SCRIPT, variables={"TRITON_INTERPRET": "1"}, script=_TRITON
     ),
-    "x-transformers==2.31.10": Package("x_transformers", SCRIPT, script=_X_TRANSFORMERS),
-    "torch-geometric==2.8.1": Package("torch_geometric/nn", SCRIPT, script=_GEOMETRIC),
-    "transformers==5.23.0": Package(
+    "attention-smithy==1.3.0": Package("src/attention_smithy", _test("src/attention_smithy/components")),
+    "attn-gym==0.0.17": Package(
+        "attn_gym",
+        _test("-o", "addopts=", "test/test_gather_attn_reference.py", "test/test_kda.py", "test/test_mods.py"),
+    ),
+    "curated-transformers==2.0.1": Package(
+        "curated_transformers", _test("curated_transformers/tests/layers", "curated_transformers/tests/models/bert")
+    ),
+    "litgpt==0.5.13": Package(
+        "litgpt",
+        _test(
+            *("-c", "/dev/null", "--rootdir", ".", "-W", "ignore"),
+            *("tests/test_multihead_latent_attention.py", "tests/test_model.py"),
+            *("-k", "latent or kv_cache or gpt_neox_model or gemma_2 or sliding or input_pos"),
+        ),
+        ("transformers==5.24.0", "pytest-rerunfailures", "lightning"),
+    ),
+    "monai==1.5.0": Package(
+        "monai",
+        _test(
+            *(f"tests/networks/{name}.py" for name in ("blocks/test_spatialattention", "blocks/test_transformerblock")),
+            *(f"tests/networks/{name}.py" for name in ("blocks/test_selfattention", "blocks/test_crossattention")),
+            *("-k", "_000 or _001 or _00_ or _01_ or _0_ or access or causal or flash"),
+        ),
+        ("parameterized",),
+        repository="https://github.com/Project-MONAI/MONAI",
+    ),
+    "torch-geometric==2.8.0": Package(
+        "torch_geometric/nn",
+        _test(
+            *(
+                f"test/nn/conv/test_{name}_conv.py"
+                for name in ("agnn", "gat", "gatv2", "gps", "supergat", "transformer")
+            ),
+            *("test/nn/attention", "test/nn/aggr/test_attention.py", "test/nn/aggr/test_set_transformer.py"),
+        ),
+        ("torch-geometric==2.8.0",),
+        repository="https://github.com/pyg-team/pytorch_geometric",
+    ),
+    "x-transformers==9252ed7838021ee61e6c5be0930b3a9a88efdf06": Package(
+        "x_transformers",
+        _test(
+            *("tests/test_x_transformers.py", "-k"),
+            "kv_cache or cope or softclamp_logits or l2_distance or forgetting or custom_alibi or multi_latent or"
+            " attn_pooler or cross_attn_rotary or inverted_cross or belief_attn",
+        ),
+        ("x-transformers==2.31.10",),
+        repository="https://github.com/lucidrains/x-transformers",
+    ),
+    "transformers==5.24.0": Package(
         "src/transformers/models/bert src/transformers/models/llama", SCRIPT, script=_TRANSFORMERS
     ),
 }
@@ -174,9 +172,16 @@ def unpack(python: Path, folder: Path, requirement: str) -> Path:
     """The folder of a package's source distribution, whose dependencies are installed."""
     name, _, version = requirement.partition("==")
     place = folder / "src" / f"{name.replace('-', '_')}-{version}"
-    if not place.exists():
-        pip = [python, "-m", "pip"]
-        subprocess.run([*pip, "install", "-q", requirement, *PACKAGES[requirement].needs, *BASE[:3]], check=True)
+    package = PACKAGES[requirement]
+    pip = [python, "-m", "pip"]
+    if not place.exists() and package.repository:
+        subprocess.run([*pip, "install", "-q", *package.needs, *BASE[:2]], check=True)
+        git = ["git", "-C", place]
+        subprocess.run(["git", "init", "-q", place], check=True)
+        subprocess.run([*git, "fetch", "-q", "--depth", "1", package.repository, version], check=True)
+        subprocess.run([*git, "checkout", "-q", "FETCH_HEAD", "--", *package.place.split(), "*test*"], check=True)
+    elif not place.exists():
+        subprocess.run([*pip, "install", "-q", requirement, *package.needs, *BASE[:2]], check=True)
         sdists = folder / "sdists"
         subprocess.run(
             [*pip, "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", sdists, requirement], check=True
@@ -184,8 +189,8 @@ def unpack(python: Path, folder: Path, requirement: str) -> Path:
         with tarfile.open(sdists / f"{place.name}.tar.gz") as archive:
             archive.extractall(folder / "src", filter="data")
     (place / "theria-lint.toml").write_text("")
-    if PACKAGES[requirement].script:
-        (place / "calls.py").write_text(PACKAGES[requirement].script)
+    if package.script:
+        (place / "calls.py").write_text(package.script)
     return place
 
 
@@ -211,7 +216,7 @@ def list_called(calls: Path) -> dict[str, list[str]]:
 
 def lint(python: Path, place: Path, files: Iterable[str], calls: str) -> dict[str, dict[str, Any]]:
     """What is said of each target of some files, by path and symbol."""
-    linter = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "45", "--calls", calls]
+    linter = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "100", "--calls", calls]
     linter += ["--ignore", "THL"]  # only the targets are of interest
     done = subprocess.run(
         [*linter, "--output-format", "json", *files],
@@ -279,7 +284,8 @@ def row(requirement: str, found: Mapping[str, Any]) -> str:
     overhead = (found["recorded"] - found["scan"]) / found["plain"] - 1
     both = [told for told in targets.values() if all(count({"": told}, calls) for calls in WAYS)]
     differ = sum(told["recorded"]["verdict"] != told["guessed"]["verdict"] for told in both)
-    cells = [requirement.replace("==", " "), len(targets), lost, count(targets, "recorded"), count(targets, "guessed")]
+    guessed = count(targets, "guessed") if any("guessed" in told for told in targets.values()) else "-"
+    cells = [requirement.replace("==", " ")[:32], len(targets) + lost, lost, count(targets, "recorded"), guessed]
     return (
         "| "
         + " | ".join(

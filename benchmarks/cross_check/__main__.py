@@ -24,20 +24,25 @@ from typing import Any
 import cases
 import cases_kernels
 import cases_mixed
+import cases_recorded
 import cases_vit
 import torch
 from case import Make
 from measure_case import Check, Found
 
-CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES | cases_kernels.CASES
+CASES = cases.CASES | cases_vit.CASES | cases_mixed.CASES | cases_kernels.CASES | cases_recorded.CASES
 NONE = "inconclusive"
 
 
 def verdicts(reports: list[str]) -> dict[str, str]:
-    """What the linter's JSON reports say, by ``package/module.py:symbol``."""
+    """What the linter's JSON reports say, by ``package/module.py:symbol``; or the results of recorded_calls.py."""
     found = {}
     for name in reports:
-        for target in json.loads(Path(name).read_text())["targets"]:
+        targets = json.loads(Path(name).read_text())["targets"]
+        if isinstance(targets, dict):
+            found |= {key.removeprefix("src/"): told["recorded"]["verdict"] for key, told in targets.items()}
+            continue
+        for target in targets:
             place = target["path"].replace(os.sep, "/").rpartition("site-packages/")[2]
             found[f"{place}:{target['symbol']}"] = target["verdict"]
     return found
