@@ -103,6 +103,7 @@ class _Value:
         self.tensor = tensor
         self._lazy = nn.parameter.is_lazy(tensor)
         self._copy = tensor if self._lazy else tensor.detach().clone()
+        self._is_learnt = tensor.requires_grad
         self._version, self._place = self._mark()
 
     def _mark(self) -> tuple[int, int]:
@@ -115,10 +116,12 @@ class _Value:
         return moved or not (self._lazy or torch.equal(self.tensor.detach(), self._copy))
 
     def restore_data(self) -> None:
-        """Give the same tensor its numbers back, in memory of their own: earlier graphs keep theirs."""
+        """Give the same tensor its numbers back, in memory of their own: earlier graphs keep theirs; and its flag."""
         if not self._lazy and self.has_changed():
             self.tensor.data = self._copy.clone()
             self._version, self._place = self._mark()
+        if self.tensor.is_leaf and self.tensor.requires_grad is not self._is_learnt:
+            self.tensor.requires_grad_(self._is_learnt)
 
     def make_copy(self) -> Tensor:
         """The numbers in another tensor."""
@@ -258,11 +261,15 @@ class FreshCall:
         if not self._state.has_all_parameters():
             self._state = TargetState(self._module, self._home)
 
+    def renew(self) -> None:
+        """Make the state as it was when the target was made."""
+        self._state.renew()
+
     def prepare(self) -> None:
-        """Make the state as it was, unless it is held."""
+        """Make the state as it is before each call, unless it is held."""
         if self._held:
             return
-        self._state.renew()
+        self.renew()
         if self._before:
             self._function(*(value.detach().clone().requires_grad_() for value in self._before))
 

@@ -8,6 +8,7 @@ _OUT_OF_MEMORY = "can't allocate memory"
 _INVALID_GRADIENT = "returned an invalid gradient at index"
 _KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
 _IN_PLACE_ON_LEAF = "a leaf Variable that requires grad is being used in an in-place operation"
+_FROZEN_ON_THE_WAY = "you can only change requires_grad flags of leaf variables"
 _DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
 _SIZES_DIFFER = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 _NO_GPU = re.compile(r"cuda|\bgpus?\b|nvidia|\bdevice\b", re.IGNORECASE)
@@ -33,6 +34,11 @@ def is_misfit(error: Exception) -> bool:
 def is_in_place_on_leaf(complaint: str) -> bool:
     """Whether the target writes into an input that nothing has made."""
     return _IN_PLACE_ON_LEAF in complaint
+
+
+def is_freezing_computed_tensor(complaint: str) -> bool:
+    """Whether the target turns the gradient of a tensor off that something has made."""
+    return _FROZEN_ON_THE_WAY in complaint
 
 
 def is_about_dtype(complaint: str) -> bool:

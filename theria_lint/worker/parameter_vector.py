@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from theria.probes.measure import measure
 from theria.probes.report import Report
@@ -16,6 +17,7 @@ from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.fresh_state import FreshCall
+from theria_lint.worker.library_messages import is_freezing_computed_tensor
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
@@ -29,6 +31,8 @@ def as_function_of_parameters(
     None for a module without parameters. The parts of the vector stay in the module until it is called again, for a
     backward may run it once more; ``fresh`` gives it its state back before that.
     """
+    if fresh is not None:
+        fresh.renew()  # a call may have turned the gradient of some off
     parameters = {n: p for n, p in module.named_parameters() if p.is_floating_point() and p.requires_grad}
     if not parameters:
         return None
@@ -45,8 +49,7 @@ def as_function_of_parameters(
         if isinstance(row := getattr(part, "padding_idx", None), int):
             padding[id(getattr(part, "weight", None))] = row
 
-    def joint(*values: Tensor) -> Any:
-        *inputs, vector = values
+    def run(inputs: list[Tensor], vector: Tensor, *, freezes: bool) -> Any:
         parts = torch.split(vector, sizes)
         replaced = {
             id(p): _make_substitute_parameter(p, part, padding.get(id(p)))
@@ -57,10 +60,40 @@ def as_function_of_parameters(
         for held, name, known in places:
             if known in replaced:
                 held[name] = replaced[known]  # type: ignore[assignment]
-        with fresh.hold() if fresh else nullcontext():
+        with fresh.hold() if fresh else nullcontext(), _Frozen(replaced.values()) if freezes else nullcontext():
             return function(*inputs)
 
+    def joint(*values: Tensor) -> Any:
+        *inputs, vector = values
+        try:
+            return run(inputs, vector, freezes=False)
+        except RuntimeError as error:
+            if not is_freezing_computed_tensor(str(error)):
+                raise
+        return run(inputs, vector, freezes=True)
+
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+
+
+class _Frozen(TorchFunctionMode):
+    """Take what stands in for a parameter off the graph where code turns the parameter's gradient off.
+
+    The parameter itself, a leaf, has no gradient from then on; of a computed tensor PyTorch refuses to forget it.
+    """
+
+    def __init__(self, substitutes: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._substitutes = list(substitutes)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
+            wanted = [*args[1:], *(kwargs or {}).values(), True][0]
+            if not wanted and any(args[0] is one for one in self._substitutes):
+                args[0].detach_()
+                return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: int | None) -> Tensor:
