@@ -10,9 +10,11 @@ from theria_lint.cache import Place
 from theria_lint.confirm.outcome_cache import OutcomeCache, WorkerInfo
 from theria_lint.confirm.protocol import Outcome
 from theria_lint.model import Run
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment
 
-AROUND = WorkerInfo(Environment("3.11.0", "2.13.0", None, "cpu"), {"files": None, "network": "no"})
+REFUSED = {"files": None, "calls": Reason(ReasonCode.SYSTEM_REFUSES, {"message": "no"})}
+AROUND = WorkerInfo(Environment("3.11.0", "2.13.0", None, "cpu"), REFUSED)
 RUN = Run("self", "cpu", "float64", "reference", "OK", Verdict.SAFE, blocks={"q,q": {"norm": 1.0, "error": 0.5}})
 SAFE = Outcome(3, "attention", (RUN,), places={"/k.py": ((1, 0, 1, 5),)})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from theria_lint.report.notes import say_lacking_protections
 from theria_lint.report.style import TerminalStyle, escape_unprintable, format_count, inert, wrap_text
 
 if TYPE_CHECKING:
@@ -82,7 +81,10 @@ def _format_protections(report: LintReport, view: ReportView) -> str:
     """What held the code that was run in its place; without --verbose, only what did not hold."""
     held = [name for name, refusal in report.protections.items() if refusal is None]
     lines = [f"Protections that held: {', '.join(held)}."] if held and view.verbose else []
-    lines += list(filter(None, [say_lacking_protections(report.protections)]))
+    if len(held) < len(report.protections):
+        from theria_lint.report.notes import say_lacking_protections  # nor are its words loaded where all held
+
+        lines.append(say_lacking_protections(report.protections))
     return "".join(escape_unprintable(line) + "\n" for line in lines)
 
 
