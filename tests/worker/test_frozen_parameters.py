@@ -1,4 +1,4 @@
-"""Parameters whose gradient a forward turns off: whoever learns them gets none, however often it was called before."""
+"""Parameters that a forward freezes or copies: whoever learns them gets no gradient, whatever was called before."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from tests.support.confirming import confirm_source, finding_of, target_of
 from theria_lint.confirm.confirm import Confirmation
 
 HEAD = """
+import copy
+
 import torch
 from torch import nn
 
@@ -60,6 +62,12 @@ class {name}(Attention):
     for name, line in FREEZES.items()
 )
 SOURCE += THAWED
+SOURCE += """
+
+class CopyingAttention(Attention):
+    def forward(self, x):
+        return self.attend(x, copy.deepcopy(self.k)(x))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +81,10 @@ def test_a_forward_that_freezes_a_parameter_is_unsafe_at_that_line(found: Confir
     frozen = FREEZES.get(name, "p.requires_grad_(False)")
     line = next(number for number, text in enumerate(SOURCE.split("\n"), 1) if text.strip() == frozen)
     assert finding_of(found, "THL002", line).disposition == "confirmed"
+
+
+def test_a_deep_copy_of_a_layer_is_another_layer(found: Confirmation) -> None:
+    assert target_of(found, "CopyingAttention").verdict.unsafe
 
 
 def test_what_is_built_frozen_is_no_input(found: Confirmation) -> None:

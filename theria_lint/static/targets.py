@@ -321,14 +321,14 @@ def _is_plain(scope: Scope) -> bool:
 
 
 def _is_half_name(scope: Scope) -> bool:
-    """Whether the name of a function is that of a backward; one that is about the graph takes no cotangent."""
+    """Whether the name of a function is that of a backward; one of q, k and v alone takes no cotangent."""
     said = attention_names.split_words(scope.name)
-    if not _HALVES.isdisjoint(said):
-        return True
     perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
-    return any(before not in _SWITCHES for before in perhaps) and any(
-        attention_names.get_role(parameter) is None for parameter in _list_required_parameters(scope)
-    )
+    required = _list_required_parameters(scope)
+    takes_more = any(attention_names.get_role(parameter) is None for parameter in required)
+    if not _HALVES.isdisjoint(said):
+        return takes_more or not required
+    return takes_more and any(before not in _SWITCHES for before in perhaps)
 
 
 def _list_required_parameters(scope: Scope) -> list[str]:

@@ -8,7 +8,10 @@ _OUT_OF_MEMORY = "can't allocate memory"
 _INVALID_GRADIENT = "returned an invalid gradient at index"
 _KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
 _IN_PLACE_ON_LEAF = "a leaf Variable that requires grad is being used in an in-place operation"
-_FROZEN_ON_THE_WAY = "you can only change requires_grad flags of leaf variables"
+_FOR_LEAVES_ALONE = (
+    "you can only change requires_grad flags of leaf variables",
+    "Only Tensors created explicitly by the user",  # to copy.deepcopy
+)
 _DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
 _SIZES_DIFFER = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
 _NO_GPU = re.compile(r"cuda|\bgpus?\b|nvidia|\bdevice\b", re.IGNORECASE)
@@ -36,9 +39,9 @@ def is_in_place_on_leaf(complaint: str) -> bool:
     return _IN_PLACE_ON_LEAF in complaint
 
 
-def is_freezing_computed_tensor(complaint: str) -> bool:
-    """Whether the target turns the gradient of a tensor off that something has made."""
-    return _FROZEN_ON_THE_WAY in complaint
+def is_for_leaves_alone(complaint: str) -> bool:
+    """Whether the target does with a tensor that something has made what PyTorch allows with a parameter."""
+    return any(message in complaint for message in _FOR_LEAVES_ALONE)
 
 
 def is_about_dtype(complaint: str) -> bool:

@@ -17,7 +17,7 @@ from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.fresh_state import FreshCall
-from theria_lint.worker.library_messages import is_freezing_computed_tensor
+from theria_lint.worker.library_messages import is_for_leaves_alone
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
@@ -49,7 +49,7 @@ def as_function_of_parameters(
         if isinstance(row := getattr(part, "padding_idx", None), int):
             padding[id(getattr(part, "weight", None))] = row
 
-    def run(inputs: list[Tensor], vector: Tensor, *, freezes: bool) -> Any:
+    def run(inputs: list[Tensor], vector: Tensor, *, as_leaves: bool) -> Any:
         parts = torch.split(vector, sizes)
         replaced = {
             id(p): _make_substitute_parameter(p, part, padding.get(id(p)))
@@ -60,25 +60,29 @@ def as_function_of_parameters(
         for held, name, known in places:
             if known in replaced:
                 held[name] = replaced[known]  # type: ignore[assignment]
-        with fresh.hold() if fresh else nullcontext(), _Frozen(replaced.values()) if freezes else nullcontext():
+        with (
+            fresh.hold() if fresh else nullcontext(),
+            _ActingAsLeaves(replaced.values()) if as_leaves else nullcontext(),
+        ):
             return function(*inputs)
 
     def joint(*values: Tensor) -> Any:
         *inputs, vector = values
         try:
-            return run(inputs, vector, freezes=False)
+            return run(inputs, vector, as_leaves=False)
         except RuntimeError as error:
-            if not is_freezing_computed_tensor(str(error)):
+            if not is_for_leaves_alone(str(error)):
                 raise
-        return run(inputs, vector, freezes=True)
+        return run(inputs, vector, as_leaves=True)
 
     return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
 
 
-class _Frozen(TorchFunctionMode):
-    """Take what stands in for a parameter off the graph where code turns the parameter's gradient off.
+class _ActingAsLeaves(TorchFunctionMode):
+    """Allow code what PyTorch allows with parameters, which are leaves, with what stands in for them.
 
-    The parameter itself, a leaf, has no gradient from then on; of a computed tensor PyTorch refuses to forget it.
+    A parameter whose gradient is turned off has none from then on, and its deep copy is a parameter of its own: both
+    take it off the graph.
     """
 
     def __init__(self, substitutes: Iterable[Tensor]) -> None:
@@ -88,11 +92,14 @@ class _Frozen(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
-            wanted = [*args[1:], *(kwargs or {}).values(), True][0]
-            if not wanted and any(args[0] is one for one in self._substitutes):
-                args[0].detach_()
-                return args[0]
+        if args and any(args[0] is one for one in self._substitutes):
+            if function in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
+                wanted = [*args[1:], *(kwargs or {}).values(), True][0]
+                return args[0] if wanted else args[0].detach_()
+            if function is Tensor.__deepcopy__:
+                copied = args[0].detach().clone().requires_grad_()
+                args[1][id(args[0])] = copied
+                return copied
         return function(*args, **(kwargs or {}))
 
 
