@@ -254,6 +254,12 @@ def test_objects_static_methods_assigned_forwards_and_heirs_are_targets() -> Non
     }
 
 
+def test_attention_that_is_named_after_a_derivative_is_a_target() -> None:
+    code = "def jvp_attention(q, k, v): return (q @ k.mT).softmax(-1) @ v\n"
+    assert targets(code) == {"jvp_attention": TargetKind.FUNCTION}
+    assert targets("def attention_jvp(q, k, v, dq, dk, dv): return (q @ k.mT).softmax(-1) @ dv\n") == {}
+
+
 def test_halves_kernels_tests_and_abstract_ones_are_no_targets() -> None:
     code = (
         "import triton\nfrom abc import ABC, abstractmethod\n"

@@ -30,8 +30,8 @@ from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotte
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
-_HALVES = frozenset({"bwd", "vjp", "jvp"})
-_PERHAPS_HALVES = frozenset({"backward", "grad"})
+_HALVES = frozenset({"bwd"})
+_PERHAPS_HALVES = frozenset({"backward", "grad", "vjp", "jvp"})
 """What a half may be named after; so may attention that cuts its graph (``no_grad_attention``), which takes no more
 than q, k and v."""
 # What the annotation of a tensor says, or of what may hold one or give one, in lower case.
@@ -321,14 +321,14 @@ def _is_plain(scope: Scope) -> bool:
 
 
 def _is_half_name(scope: Scope) -> bool:
-    """Whether the name of a function is that of a backward; one of q, k and v alone takes no cotangent."""
+    """Whether the name of a function is that of a backward; one that may only be about it takes more than q, k, v."""
     said = attention_names.split_words(scope.name)
-    perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
-    required = _list_required_parameters(scope)
-    takes_more = any(attention_names.get_role(parameter) is None for parameter in required)
     if not _HALVES.isdisjoint(said):
-        return takes_more or not required
-    return takes_more and any(before not in _SWITCHES for before in perhaps)
+        return True
+    perhaps = [before for before, word in pairwise(["", *said]) if word in _PERHAPS_HALVES]
+    return any(before not in _SWITCHES for before in perhaps) and any(
+        attention_names.get_role(parameter) is None for parameter in _list_required_parameters(scope)
+    )
 
 
 def _list_required_parameters(scope: Scope) -> list[str]:
