@@ -19,7 +19,7 @@ from theria_lint.sources.source_text import decode_source, read_bytes
 from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.module_uses import ModuleUse, read_module_uses
 from theria_lint.static.scan import scan_called_functions
-from theria_lint.static.scan_files import FILE_SECONDS, Scanner, collect_garbage_rarely, make_scan_config
+from theria_lint.static.scan_files import FILE_SECONDS, Scanner, collect_garbage_rarely, make_scan_config, read_or_none
 from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
@@ -203,12 +203,7 @@ class _LinkedFile:
 
 
 def _read_uses_or_none(data: bytes) -> ModuleUseFinder | None:
-    """None for a file that cannot be read: `scan_files` says why, if it is linted."""
-    try:
-        with limit_processor_time(FILE_SECONDS):
-            return read_module_uses(decode_source(data))
-    except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
-        return None
+    return read_or_none(lambda: read_module_uses(decode_source(data)))
 
 
 def _may_know_name(data: bytes, name: str) -> bool:

@@ -65,7 +65,7 @@ def _normalises(scope: Scope) -> bool:
 
 def _is_normalised_by_callers(code: ModuleView, scope: Scope) -> bool:
     """Whether all functions of the file that name a function, one at least, divide out what it shifts by."""
-    callers = [caller for caller in code.callers.get(scope, ()) if caller is not scope]
+    callers = [caller for caller in code.attention.find_naming(scope) if caller in code.attention.active]
     return bool(callers) and all(code.ask(_normalises, caller) for caller in callers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from theria_lint.errors import SourceError
@@ -115,6 +115,19 @@ class MentionGraph:
         if scope not in self._mentions:
             self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._iter_mentions(scope))))
         return self._mentions[scope]
+
+    def find_naming(self, scope: Scope) -> Sequence[Scope]:
+        """The other functions, and the module's own code, that name a function and so may call it, in source order."""
+        return self._naming.get(scope, ())
+
+    @cached_property
+    def _naming(self) -> dict[Scope, list[Scope]]:
+        table: dict[Scope, list[Scope]] = {}
+        for scope in (self.index.module, *self.index.iter_functions()):
+            for mentioned in self.list_mentions(scope):
+                if mentioned is not scope:
+                    table.setdefault(mentioned, []).append(scope)
+        return table
 
     def _counted(self, found: Scope) -> Scope:
         self._count_edges(1)

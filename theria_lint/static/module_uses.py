@@ -21,6 +21,7 @@ from theria_lint.static.scopes import (
     Scope,
     build_index,
     get_dotted_name,
+    get_parameter_defaults,
     get_self_name,
     is_super,
 )
@@ -118,7 +119,7 @@ class ModuleUseFinder:
                     yield from self._resolve_imported(scope.names, path)
                 elif instance is not None:
                     yield from self._resolve_self_member(scope.parent, node, instance)
-        for value in (*scope.decorators, *_collect_defaults(scope).values()):
+        for value in (*scope.decorators, *get_parameter_defaults(scope).values()):
             for path in _iter_mentioned_paths(value):
                 yield from self._resolve_imported(scope.parent.names, path)
 
@@ -178,7 +179,7 @@ class ModuleUseFinder:
 
     def _iter_value_sources(self, method: Scope, value: ast.expr) -> Iterator[str]:
         """The imported things that a value is made from, through the method's variables and defaults too."""
-        values = {name: [value] for name, value in _collect_defaults(method).items()}
+        values = {name: [value] for name, value in get_parameter_defaults(method).items()}
         for targets, assigned in get_assignments(method):
             for name in targets:
                 values.setdefault(name, []).append(assigned)
@@ -235,17 +236,6 @@ def _iter_assigned_attributes(scope: Scope) -> Iterator[tuple[str, ast.expr]]:
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         if isinstance(owner, ast.Attribute) and get_dotted_name(owner) == f"{instance}.{owner.attr}":
             yield from ((owner.attr, argument) for argument in call.args)
-
-
-def _collect_defaults(scope: Scope) -> dict[str, ast.expr]:
-    """The defaults of a function's parameters."""
-    if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        return {}
-    arguments = scope.node.args
-    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
-    found = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
-    by_keyword = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    return found | {argument.arg: value for argument, value in by_keyword if value is not None}
 
 
 def _iter_mentioned_paths(value: ast.AST) -> Iterator[str]:

@@ -89,30 +89,21 @@ class ModuleView:
         self._named: dict[str, list[ResolvedName]] = {}
         self._meant: dict[str, dict[str, list[ResolvedName]]] = {}
         self._calls: dict[str, list[ResolvedCall]] = {}
-        self._answers: dict[tuple[Callable[..., object], Scope], object] = {}
+        self._answers: dict[tuple[Callable[..., object], object], object] = {}
 
     def ask(self, question: Callable[[Scope], _Answer], scope: Scope) -> _Answer:
         """What a function says of a scope: it is asked once, however many suspects the scope holds."""
-        key = (question, scope)
-        if key not in self._answers:
-            self._answers[key] = question(scope)
-        return cast("_Answer", self._answers[key])
+        return self._remember(question, scope)
 
     def ask_within(self, question: Callable[[ModuleView, Scope], _Answer], scope: Scope) -> _Answer:
         """The same of a function that looks at the rest of the module as well."""
-        key = (question, scope)
-        if key not in self._answers:
-            self._answers[key] = question(self, scope)
-        return cast("_Answer", self._answers[key])
+        return self._remember(question, self, scope)
 
-    @cached_property
-    def callers(self) -> dict[Scope, list[Scope]]:
-        """The attention code that names each function."""
-        table: dict[Scope, list[Scope]] = {}
-        for scope in self.active:
-            for mentioned in self.attention.list_mentions(scope):
-                table.setdefault(mentioned, []).append(scope)
-        return table
+    def _remember(self, question: Callable[..., _Answer], *asked: object) -> _Answer:
+        key = (question, asked[-1])
+        if key not in self._answers:
+            self._answers[key] = question(*asked)
+        return cast("_Answer", self._answers[key])
 
     @cached_property
     def member_reads(self) -> dict[str, list[ast.Attribute]]:

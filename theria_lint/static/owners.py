@@ -7,20 +7,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from theria_lint.errors import ReadError, SourceError
 from theria_lint.model import TargetKind
 from theria_lint.sources.source_text import decode_source, parse_python, read_bytes
 from theria_lint.static.foreign_uses import INSTANCE
 from theria_lint.static.import_resolver import ImportResolver, SymbolRef
 from theria_lint.static.scan_files import (
-    FILE_SECONDS,
     Scanner,
     collect_garbage_rarely,
     list_entry_symbols,
     make_scan_config,
+    read_or_none,
 )
 from theria_lint.static.scopes import NameTable
-from theria_lint.time_limit import OutOfTimeError, limit_processor_time
 
 if TYPE_CHECKING:
     from theria_lint.config import Settings
@@ -156,12 +154,12 @@ class _OwnerFinder:
 
     def _scan(self, path: str) -> _Known:
         """The targets of a file beside the linted ones; none of one that cannot be read: it is not what is linted."""
-        try:
-            with limit_processor_time(FILE_SECONDS):
-                data = read_bytes(path)
-                return _sort_known(self._scanner.scan_targets(path, data, decode_source(data)))
-        except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
-            return _Known({}, {})
+
+        def scan() -> tuple[Target, ...]:
+            data = read_bytes(path)
+            return self._scanner.scan_targets(path, data, decode_source(data))
+
+        return _sort_known(read_or_none(scan) or ())
 
 
 def _sort_known(targets: Sequence[Target]) -> _Known:
@@ -173,13 +171,9 @@ def _sort_known(targets: Sequence[Target]) -> _Known:
 
 def _read_imports(path: str) -> NameTable:
     """The names that a module imports, those shadowed that it defines; none for what cannot be read."""
-    try:
-        with limit_processor_time(FILE_SECONDS):
-            tree = parse_python(decode_source(read_bytes(path)))
-    except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
-        return NameTable()
+    tree = read_or_none(lambda: parse_python(decode_source(read_bytes(path))))
     table = NameTable()
-    stack: list[ast.AST] = list(reversed(tree.body))
+    stack: list[ast.AST] = list(reversed(tree.body)) if tree is not None else []
     while stack:
         node = stack.pop()
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

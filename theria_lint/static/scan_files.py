@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from theria_lint.config import Settings, list_named_symbols, names_file
 from theria_lint.errors import ReadError, SourceError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FILE_SECONDS = 20.0
 """Of processor time. A file of ten thousand lines, as no person writes one, takes about two."""
+
+_Read = TypeVar("_Read")
 
 # Of an ignore comment.
 IGNORE_MARK = b"theria:"
@@ -122,6 +124,15 @@ def _get_file_size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def read_or_none(read: Callable[[], _Read]) -> _Read | None:
+    """What is read of a file in its time; None where that cannot be: `scan_files` says why, if it is linted."""
+    try:
+        with limit_processor_time(FILE_SECONDS):
+            return read()
+    except (ReadError, SourceError, RecursionError, MemoryError, OutOfTimeError):
+        return None
 
 
 class Scanner:

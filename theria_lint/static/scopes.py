@@ -426,17 +426,22 @@ def get_parameter_hints(scope: Scope) -> dict[str, list[ast.expr]]:
     if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef):
         return {}
     arguments = scope.node.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    hints = {
-        argument.arg: [argument.annotation] for argument in (*positional, *arguments.kwonlyargs) if argument.annotation
-    }
-    names = (argument.arg for argument in reversed(positional))
-    defaults = [*zip(names, reversed(arguments.defaults), strict=False)]
-    by_keyword = zip((argument.arg for argument in arguments.kwonlyargs), arguments.kw_defaults, strict=True)
-    defaults += [(name, value) for name, value in by_keyword if value is not None]
-    for name, value in defaults:
+    named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    hints = {argument.arg: [argument.annotation] for argument in named if argument.annotation}
+    for name, value in get_parameter_defaults(scope).items():
         hints.setdefault(name, []).append(value)
     return hints
+
+
+def get_parameter_defaults(scope: Scope) -> dict[str, ast.expr]:
+    """The defaults of a function's parameters."""
+    if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return {}
+    arguments = scope.node.args
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    found = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
+    by_keyword = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return found | {argument.arg: value for argument, value in by_keyword if value is not None}
 
 
 def is_super(node: ast.AST) -> bool:

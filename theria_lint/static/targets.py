@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 
@@ -79,12 +79,11 @@ class _TargetFinder:
         self.index = index
         self.attention = AttentionCode(index)
         self._running = frozenset(self.attention.callers)
-        self.callers = self._collect_callers()
         self._constructors: dict[Scope, list[str]] = {}
 
     def iter_targets(self) -> Iterator[tuple[str, Scope, TargetKind]]:
         for scope in self.index.module.children:
-            kind = self._classify_class(scope) if scope.kind == "class" else self._classify_function(scope)
+            kind = self._classify(scope, self._running)
             if kind is not None:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
@@ -97,17 +96,16 @@ class _TargetFinder:
     def iter_candidates(self) -> Iterator[tuple[str, Scope, TargetKind, frozenset[str]]]:
         """What is a target if something of another file attends, with the imports that may."""
         dependent = self.attention.find_dependent_callers()
-        certain, self._running = self._running, frozenset(dependent)
         for scope in self.index.module.children:
-            is_class = scope.kind == "class"
-            kind = self._classify_class(scope) if is_class else self._classify_function(scope)
-            entries = find_methods_of(self.index, scope, "forward") if is_class else [scope]
-            needs = frozenset[str]().union(*(dependent.get(entry, ()) for entry in entries))
-            if is_class and not entries and not self._is_abstract(scope):
-                kind, needs = TargetKind.MODULE, frozenset(self._list_foreign_bases(scope))
-            if kind is not None and needs:
+            entries = find_methods_of(self.index, scope, "forward") if scope.kind == "class" else [scope]
+            if entries:
+                needs = frozenset[str]().union(*(dependent.get(entry, ()) for entry in entries))
+                kind = self._classify(scope, dependent) if needs else None
+            else:
+                needs = frozenset(self._list_foreign_bases(scope))
+                kind = TargetKind.MODULE if needs and not self._is_abstract(scope) else None
+            if kind is not None:
                 yield scope.symbol, scope, kind, needs
-        self._running = certain
 
     def _list_foreign_bases(self, scope: Scope) -> list[str]:
         """The imports from which a class may have its forward, unless it is named after something else."""
@@ -143,7 +141,7 @@ class _TargetFinder:
             if method.kind == "function" and any(
                 get_dotted_name(decorator) in _STATIC for decorator in method.decorators
             ):
-                kind = self._classify_function(method)
+                kind = self._classify_function(method, self._running)
                 if kind is not None:
                     yield method.symbol, method, kind
 
@@ -172,16 +170,12 @@ class _TargetFinder:
             self._constructors[owner] = [owner.symbol, *(init.symbol for init in owner.find_own_methods("__init__"))]
         return self._constructors[owner]
 
-    def _collect_callers(self) -> dict[Scope, set[Scope]]:
-        """Which functions name each function."""
-        callers: dict[Scope, set[Scope]] = {}
-        for scope in (self.index.module, *self.index.iter_functions()):
-            for mentioned in self.attention.list_mentions(scope):
-                if mentioned is not scope:
-                    callers.setdefault(mentioned, set()).add(scope)
-        return callers
+    def _classify(self, scope: Scope, running: Container[Scope]) -> TargetKind | None:
+        """What a class or function is a target as, given which functions run attention."""
+        classify = self._classify_class if scope.kind == "class" else self._classify_function
+        return classify(scope, running)
 
-    def _classify_function(self, scope: Scope) -> TargetKind | None:
+    def _classify_function(self, scope: Scope, running: Container[Scope]) -> TargetKind | None:
         if (
             attention_names.is_test_name(scope.name)
             or is_device_kernel(scope)
@@ -191,11 +185,11 @@ class _TargetFinder:
             return None
         if takes_attention_function(scope) and (makes_attention(scope) or attention_names.takes_qkv(scope.parameters)):
             return TargetKind.WRAPPER
-        if not self._takes_attention_inputs(scope) or scope in self._derivative_halves:
+        if not self._takes_attention_inputs(scope, running) or scope in self._derivative_halves:
             return None
         return TargetKind.FUNCTION
 
-    def _takes_attention_inputs(self, scope: Scope) -> bool:
+    def _takes_attention_inputs(self, scope: Scope, running: Container[Scope]) -> bool:
         if attention_names.takes_qkv(scope.parameters):
             return self.attention.runs_attention(scope)
         named, computes = (
@@ -204,8 +198,8 @@ class _TargetFinder:
         )
         if attention_names.takes_packed(scope.parameters):
             return named or computes
-        if scope in self._running:
-            used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.callers.get(scope, ()))
+        if scope in running:
+            used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.attention.find_naming(scope))
             return bool(_list_required_parameters(scope)) and not used and _may_take_tensors(scope)
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its code.
         offered = named or not scope.name.startswith("_")
@@ -241,7 +235,7 @@ class _TargetFinder:
         return reached
 
     def _list_real_callers(self, scope: Scope) -> list[Scope]:
-        return [caller for caller in self.callers.get(scope, ()) if not _is_test_code(caller)]
+        return [caller for caller in self.attention.find_naming(scope) if not _is_test_code(caller)]
 
     def _is_half(self, caller: Scope, named: set[Scope]) -> bool:
         """Whether a caller is a part of an ``autograd.Function`` by itself."""
@@ -263,7 +257,7 @@ class _TargetFinder:
             return scope.kind == "function" and scope in self._derivative_halves
         return is_autograd_function(self.index, owner) and scope.name in FUNCTION_ENTRIES and scope.name != "forward"
 
-    def _classify_class(self, scope: Scope) -> TargetKind | None:
+    def _classify_class(self, scope: Scope, running: Container[Scope]) -> TargetKind | None:
         if self._is_abstract(scope):
             return None
         if is_autograd_function(self.index, scope):
@@ -272,9 +266,10 @@ class _TargetFinder:
             return TargetKind.AUTOGRAD_FUNCTION if is_target and not self._is_backward_of_another(scope) else None
         if inherits_from(self.index, scope, MULTIHEAD):
             return TargetKind.MODULE
-        if find_methods_of(self.index, scope, "forward"):
+        forwards = find_methods_of(self.index, scope, "forward")
+        if forwards:
             attends = self.attention.is_attention_class(scope) or self._attends_in_method(scope)
-            attends = attends or not self._running.isdisjoint(find_methods_of(self.index, scope, "forward"))
+            attends = attends or any(forward in running for forward in forwards)
             return TargetKind.MODULE if is_torch_module(self.index, scope) and attends else None
         if self._inherits_attention(scope):
             return TargetKind.MODULE
