@@ -114,6 +114,10 @@ OWNER = "    def __init__(self):\n        super().__init__()\n        self.mix =
         (f"class Stack(nn.Module):\n{OWNER.format('nn.ModuleList(Attention() for _ in range(2))')}"
          "    def forward(self, x):\n        for layer in self.mix: x = layer(x.detach())\n        return x\n",
          ["Stack.forward"]),
+        (f"class Stack(nn.Module):\n{OWNER.format('nn.ModuleList([])')}        layer = Attention()\n"
+         "        self.mix.append(nn.ModuleList([layer, nn.Linear(2, 2)]))\n"
+         "    def forward(self, x):\n        for mix, out in self.mix: x = out(mix(x.detach()))\n        return x\n",
+         ["Stack.forward"]),
         (f"class Block(nn.Module):\n{OWNER.format('Attention()')}    def _run(self, x): return self.mix(x.detach())\n"
          "    def forward(self, x): return self._run(x)\n", ["Block._run"]),
         (f"class Inner(nn.Module):\n{OWNER.format('Attention()')}    def forward(self, x): return self.mix(x)\n"

@@ -76,6 +76,15 @@ OWNED = OWNER.format("{}", "self.inner(x)")
         "from pkg.mixers import Mixer as M\n" + OWNED.format("M()"),
         "from . import mixers\n" + OWNED.format("mixers.Mixer()"),
         "import pkg.mixers\n" + OWNED.format("nn.ModuleList(pkg.mixers.Mixer() for _ in range(2))[0]"),
+        *(
+            "from .mixers import Mixer\nclass Block(nn.Module):\n    def __init__(self):\n"
+            f"        self.layers = nn.ModuleList([])\n{filled}"
+            "    def forward(self, x):\n        for mix, norm in self.layers: x = mix(norm(x))\n        return x\n"
+            for filled in (
+                "        self.layers.append(nn.ModuleList([Mixer(), nn.Linear(2, 2)]))\n",
+                "        layer = Mixer()\n        self.layers.append(nn.ModuleList([layer, nn.Linear(2, 2)]))\n",
+            )
+        ),
         "from .again import Renamed\n" + OWNED.format("Renamed()"),
         "from .again import Mixer\n" + OWNED.format("Mixer()"),
         "from .mixers import Mixer\nclass Block(nn.Module):\n"

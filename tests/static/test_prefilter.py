@@ -156,6 +156,8 @@ STATEMENTS = st.one_of(
             "kernel[grid](q, k, v)",
             "self.scale = SelfAttention(8)",
             "self.scale = scale",
+            "self.scale.append(SelfAttention(8))",
+            "self.scale.append(scale)",
             "return super().forward(x.detach())",
             "return SelfAttention.apply(x.detach())",
             "return checkpoint(ops.fused_attention, x.detach())",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from theria_lint.static.attention_names import make_word_set
-from theria_lint.static.scopes import ModuleIndex, Scope
+from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name
 
+# So many local names are followed to what an attribute is made of: real constructors have a few.
+_MOST_LOCALS = 100
 PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 # Softmaxes under other names.
 NORMALISERS = frozenset({"sparsemax", "entmax", "entmax15", "entmax_bisect"})
@@ -110,6 +112,43 @@ def get_values(scope: Scope, name: str) -> list[ast.expr]:
                 if changed is None or changed.id != bound:
                     scope.values.setdefault(bound, []).append(value)
     return scope.values.get(name, [])
+
+
+def collect_assigned_attributes(scope: Scope) -> dict[str, list[ast.expr]]:
+    """What a class's body assigns, or what a method puts into each attribute of its instance.
+
+    ``self.layers.append(Layer())`` puts something into one as well.
+    """
+    table: dict[str, list[ast.expr]] = {}
+    instance = get_self_name(scope)
+    pairs = [(target, node.value) for node in scope.select_nodes(ast.Assign) for target in node.targets]
+    pairs += [(node.target, node.value) for node in scope.select_nodes(ast.AnnAssign) if node.value is not None]
+    for target, value in pairs:
+        if scope.kind == "class" and isinstance(target, ast.Name):
+            table.setdefault(target.id, []).append(value)
+        elif isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
+            table.setdefault(target.attr, []).append(value)
+    for call in scope.select_nodes(ast.Call):
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if isinstance(owner, ast.Attribute) and get_dotted_name(owner) == f"{instance}.{owner.attr}":
+            table.setdefault(owner.attr, []).extend(call.args)
+    return table
+
+
+def list_values_behind(
+    method: Scope, values: Iterable[ast.expr], hints: Mapping[str, list[ast.expr]]
+) -> list[ast.expr]:
+    """Expressions, and what a method's own code puts into the local names that they load: ``layers.append(layer)``.
+
+    Of parameters what a caller may give, ``hints``.
+    """
+    found, seen = [*values], set[str]()
+    for expression in found:
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Name) and node.id not in seen:
+                seen.add(node.id)
+                found += (*get_values(method, node.id), *hints.get(node.id, ())) if len(seen) <= _MOST_LOCALS else ()
+    return found
 
 
 def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from theria_lint.static import attention_names
 from theria_lint.static.class_lineage import CALL_ENTRIES, MULTIHEAD, get_bases, get_lineage
-from theria_lint.static.dataflow import get_assignments
+from theria_lint.static.dataflow import collect_assigned_attributes, get_assignments, list_values_behind
 from theria_lint.static.scopes import (
     ModuleIndex,
     NameFollower,
@@ -16,7 +16,6 @@ from theria_lint.static.scopes import (
     find_instance,
     get_dotted_name,
     get_parameter_hints,
-    get_self_name,
     is_super,
 )
 
@@ -79,11 +78,10 @@ class ForeignUses:
         if owner not in self._members:
             table = self._members[owner] = {}
             for method in owner.children:
-                instance, hints = get_self_name(method), get_parameter_hints(method)
-                for node in method.select_nodes(ast.Assign) if instance else ():
-                    for target in node.targets:
-                        if isinstance(target, ast.Attribute) and get_dotted_name(target.value) == instance:
-                            table.setdefault(target.attr, set()).update(_iter_made(method, node.value, hints))
+                hints = get_parameter_hints(method)
+                found = collect_assigned_attributes(method) if method.kind == "function" else {}
+                for member, values in found.items():
+                    table.setdefault(member, set()).update(_iter_made(method, values, hints))
         return self._members[owner]
 
 
@@ -93,15 +91,17 @@ def list_foreign_bases(index: ModuleIndex, owner: Scope) -> list[str]:
     return [_name_instance(base) for base in bases if base not in index.by_name]
 
 
-def _iter_made(method: Scope, value: ast.expr, hints: Mapping[str, list[ast.expr]]) -> Iterator[str]:
-    """What an expression makes instances of, by imports, defaults and annotations; or names, to be called later."""
-    for node in ast.walk(value):
-        if isinstance(node, ast.Name) and node.id in hints:
-            for hint in hints[node.id]:
-                yield from map(_name_instance, _iter_mentioned(method, hint))
-        elif isinstance(node, ast.Call):
-            yield from map(_name_instance, method.names.resolve_node(node.func))
-    yield from _iter_meant(method, get_dotted_name(value))
+def _iter_made(method: Scope, values: Iterable[ast.expr], hints: Mapping[str, list[ast.expr]]) -> Iterator[str]:
+    """What expressions make instances of, by imports, defaults and annotations; or name, to be called later."""
+    for value in list_values_behind(method, values, {}):
+        for node in ast.walk(value):
+            if isinstance(node, ast.Name) and node.id in hints:
+                for hint in hints[node.id]:
+                    yield from map(_name_instance, _iter_mentioned(method, hint))
+            elif isinstance(node, ast.Call):
+                yield from map(_name_instance, method.names.resolve_node(node.func))
+    for value in values:
+        yield from _iter_meant(method, get_dotted_name(value))
 
 
 def _iter_mentioned(method: Scope, hint: ast.expr) -> Iterator[str]:

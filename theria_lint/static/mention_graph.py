@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from theria_lint.errors import SourceError
@@ -15,7 +15,7 @@ from theria_lint.static.class_lineage import (
     get_lineage,
     is_autograd_function,
 )
-from theria_lint.static.dataflow import get_values
+from theria_lint.static.dataflow import collect_assigned_attributes, list_values_behind
 from theria_lint.static.registered_ops import find_derivatives_by_name, find_registered_derivatives
 from theria_lint.static.scopes import (
     ModuleIndex,
@@ -24,7 +24,6 @@ from theria_lint.static.scopes import (
     get_callee_name,
     get_dotted_name,
     get_parameter_hints,
-    get_self_name,
     is_device_kernel,
     is_super,
 )
@@ -32,8 +31,6 @@ from theria_lint.static.scopes import (
 # In one file: where names are defined again and again, each use means all of them; and many targets may each run the
 # same many functions. Real ones have a hundredth.
 _MOST_EDGES = 1_000_000
-# So many local names are followed to what an attribute is made of: real constructors have a few.
-MOST_LOCALS = 100
 # The nodes that can name a function.
 _NAMING_NODES = frozenset({ast.Name, ast.Attribute})
 
@@ -270,13 +267,11 @@ class MentionGraph:
 
     def _add_members_of(self, method: Scope, table: dict[str, list[Scope]], is_called: bool) -> None:
         """Add what a method assigns; of what is called also what the local names in it are made of."""
-        instance, hints = get_self_name(method), get_parameter_hints(method) if is_called else {}
-        for node in method.select_nodes(ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
-                    for value in _list_values_behind(method, node.value, hints) if is_called else [node.value]:
-                        for name, attribute in _iter_named_attributes(value):
-                            table.setdefault(target.attr, []).extend(self._resolve_name(method, name, attribute))
+        hints = get_parameter_hints(method) if is_called else {}
+        for member, values in collect_assigned_attributes(method).items():
+            for value in list_values_behind(method, values, hints) if is_called else values:
+                for name, attribute in _iter_named_attributes(value):
+                    table.setdefault(member, []).extend(self._resolve_name(method, name, attribute))
 
 
 def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
@@ -286,20 +281,6 @@ def _iter_named_attributes(value: ast.AST) -> Iterator[tuple[str, str | None]]:
             yield node.value.id, node.attr
         elif isinstance(node, ast.Name):
             yield node.id, None
-
-
-def _list_values_behind(method: Scope, value: ast.expr, hints: Mapping[str, list[ast.expr]]) -> list[ast.expr]:
-    """An expression, and what a method's own code puts into the local names that it loads: ``layers.append(layer)``.
-
-    Of parameters what a caller may give, ``hints``.
-    """
-    found, seen = [value], set[str]()
-    for expression in found:
-        for node in ast.walk(expression):
-            if isinstance(node, ast.Name) and node.id not in seen:
-                seen.add(node.id)
-                found += (*get_values(method, node.id), *hints.get(node.id, ())) if len(seen) <= MOST_LOCALS else ()
-    return found
 
 
 def _collect_module_variables(index: ModuleIndex) -> dict[str, list[tuple[str, str | None]]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from theria_lint.sources.source_text import parse_python
 from theria_lint.static.attention_code import AttentionCode
 from theria_lint.static.class_lineage import CALL_ENTRIES, find_methods_of, get_lineage
-from theria_lint.static.dataflow import get_assignments
+from theria_lint.static.dataflow import collect_assigned_attributes, get_assignments
 from theria_lint.static.scopes import (
     MOST_MEANINGS,
     ModuleIndex,
@@ -173,8 +173,9 @@ class ModuleUseFinder:
             table = self._members[owner] = {}
             for method in (owner, *owner.children):
                 if method.kind == "function" or method is owner:
-                    for name, value in _iter_assigned_attributes(method):
-                        table.setdefault(name, set()).update(self._iter_value_sources(method, value))
+                    for name, values in collect_assigned_attributes(method).items():
+                        for value in values:
+                            table.setdefault(name, set()).update(self._iter_value_sources(method, value))
         return self._members[owner]
 
     def _iter_value_sources(self, method: Scope, value: ast.expr) -> Iterator[str]:
@@ -220,22 +221,6 @@ def _iter_foreign_bases(owner: Scope) -> Iterator[str]:
 def _iter_called_members(scope: Scope) -> Iterator[str]:
     """The members that a function calls."""
     return (call.func.attr for call in scope.select_nodes(ast.Call) if isinstance(call.func, ast.Attribute))
-
-
-def _iter_assigned_attributes(scope: Scope) -> Iterator[tuple[str, ast.expr]]:
-    """What a class's body assigns, or what a method puts into an attribute of its instance, by the attribute."""
-    instance = get_self_name(scope)
-    pairs = [(target, node.value) for node in scope.select_nodes(ast.Assign) for target in node.targets]
-    pairs += [(node.target, node.value) for node in scope.select_nodes(ast.AnnAssign) if node.value is not None]
-    for target, value in pairs:
-        if scope.kind == "class" and isinstance(target, ast.Name):
-            yield target.id, value
-        elif isinstance(target, ast.Attribute) and get_dotted_name(target) == f"{instance}.{target.attr}":
-            yield target.attr, value
-    for call in scope.select_nodes(ast.Call):  # self.layers.append(Layer())
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if isinstance(owner, ast.Attribute) and get_dotted_name(owner) == f"{instance}.{owner.attr}":
-            yield from ((owner.attr, argument) for argument in call.args)
 
 
 def _iter_mentioned_paths(value: ast.AST) -> Iterator[str]:

@@ -35,6 +35,8 @@ _OF_SUPER = re.compile(r"super[\s\\]*\([^()]*\)[\s\\]*\.[\s\\]*(\w+)")
 _SWITCHED_OFF = re.compile(r"\s*(?:@[^\n]*\n\s*)*?@[\w.]*(?:no_grad|inference_mode)\b")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\]*\.\Z")
 _MEMBER = re.compile(r"\.(\w+)[\s\\]*=(?!=)")
+# A method of an attribute, which may put what it is given into it: ``self.layers.append(layer)``.
+_FILLED_MEMBER = re.compile(r"(?<![\w.])\w+[\s\\]*\.[\s\\]*(\w+)[\s\\]*\.[\s\\]*\w+[\s\\]*\(")
 _CALLED = re.compile(r"def[ \t]+(?:forward|__call__)\b")
 # The names that a statement binds, or a loop; and a call that puts something into a list.
 _BINDING = (
@@ -295,10 +297,10 @@ class ReachedCode:
                     yield from (piece for piece in owner.get_pieces() if not piece.names.isdisjoint(UNNAMED_ENTRIES))
 
     def _collect_members(self, block: TopLevelBlock) -> dict[str, set[str]]:
-        """The names that a class says where it assigns an attribute, or a local name that the attribute is made of."""
+        """The names that a class says where it assigns or fills an attribute, or a local name that this is made of."""
         if block not in self._members:
             table: dict[str, set[str]] = {}
-            for match in _MEMBER.finditer(block.text):
+            for match in chain(_MEMBER.finditer(block.text), _FILLED_MEMBER.finditer(block.text)):
                 table.setdefault(match[1], set()).update(IDENTIFIER.findall(_get_value(block.text, match.end())))
             if _CALLED.search(block.text):
                 _follow_local_names(table, block.text)
