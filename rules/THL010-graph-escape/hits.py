@@ -1,5 +1,7 @@
 """Tensors that become numbers on their way to the output."""
 
+import math
+
 import torch
 
 
@@ -10,4 +12,9 @@ def scaled_by_number(q, k, v):  # verdict: silent_corruption
 
 def scaled_by_float(q, k, v):  # verdict: silent_corruption
     norm = float(k.norm())  # expect: THL010 confirmed
+    return (q @ k.transpose(-2, -1) / norm).softmax(dim=-1) @ v
+
+
+def scaled_by_root(q, k, v):  # verdict: silent_corruption
+    norm = math.sqrt(k.square().sum())  # expect: THL010 confirmed
     return (q @ k.transpose(-2, -1) / norm).softmax(dim=-1) @ v

@@ -95,7 +95,7 @@ def test_a_tidy_rewrite_has_no_empty_lines() -> None:
 
 
 # Their tidy form imports at the top what the other imports on the spot.
-IMPORTING = ("math-backend", "explicit-distance", "kept-loss")
+IMPORTING = ("math-backend", "explicit-distance", "torch-function", "kept-loss")
 
 
 def test_a_distance_is_written_out_as_an_author_would() -> None:
@@ -103,6 +103,27 @@ def test_a_distance_is_written_out_as_an_author_would() -> None:
     variant = ablate_suspects(source, scan_source("file.py", source, RULES), tidy=True)
     written = "torch.linalg.vector_norm((q + 1).unsqueeze(-2) - k.unsqueeze(-3), dim=-1)"
     assert variant == source.replace("torch.cdist(q + 1, k)", written)
+
+
+@pytest.mark.parametrize(
+    ("imports", "call", "inline", "tidy"),
+    [
+        ("import math", "math.sqrt", 'getattr(__import__("torch"), (math.sqrt).__name__)', "torch.sqrt"),
+        ("from math import exp", "exp", 'getattr(__import__("torch"), (exp).__name__)', "torch.exp"),
+        (
+            "from math import exp as e_to",
+            "e_to",
+            'getattr(__import__("torch"), (e_to).__name__)',
+            'getattr(__import__("torch"), (e_to).__name__)',
+        ),
+    ],
+)
+def test_a_number_is_computed_by_torch(imports: str, call: str, inline: str, tidy: str) -> None:
+    head = f"{imports}\nimport torch\n\n\ndef attention(q, k, v):\n"
+    source = f"{head}    return {call}(q.mean()) * (q @ k.mT).softmax(-1) @ v\n"
+    suspects = scan_source("file.py", source, RULES)
+    assert ablate_suspects(source, suspects) == source.replace(f"{call}(q.", f"{inline}(q.")
+    assert ablate_suspects(source, suspects, tidy=True) == source.replace(f"{call}(q.", f"{tidy}(q.")
 
 
 @pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.id)

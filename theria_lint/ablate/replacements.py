@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -174,6 +175,19 @@ def _write_out_distance(call: cst.Call) -> cst.BaseExpression:
     return call.with_changes(func=cst.parse_expression(_DISTANCE))
 
 
+def _compute_by_torch(call: cst.Call) -> cst.BaseExpression:
+    """``math.sqrt(x)``, by whatever name, as the function of that name that takes tensors."""
+    name = f"({cst.Module([]).code_for_node(call.func)}).__name__"
+    return call.with_changes(func=cst.parse_expression(f'getattr({INLINE_IMPORT}"torch"), {name})'))
+
+
+def _compute_by_torch_in_full(call: cst.Call) -> cst.BaseExpression:
+    name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
+    if not isinstance(name, cst.Name) or not hasattr(math, name.value):
+        return _compute_by_torch(call)
+    return call.with_changes(func=cst.Attribute(cst.Name("torch"), name))
+
+
 def make_plain_attribute(target: cst.Attribute) -> cst.Subscript:
     """``module.name`` as the entry of the module's own dictionary: found before its parameter of that name."""
     index = cst.SubscriptElement(cst.Index(cst.SimpleString(f'"{target.attr.value}"')))
@@ -193,6 +207,7 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "plain-attribute": _keep_first_argument,
     "explicit-distance": _write_out_distance,
     "default-contexts": _drop_keyword("context_fn"),
+    "torch-function": _compute_by_torch,
     "recorded-copy": _rename_method("copy_"),
     "as-subclass": _keep_history,
 }
@@ -208,6 +223,7 @@ def _write_out_distance_in_full(call: cst.Call) -> cst.BaseExpression:
 
 _IMPORTED_REPLACEMENTS: dict[str, tuple[Replacement, str]] = {
     "explicit-distance": (_write_out_distance_in_full, "import torch"),
+    "torch-function": (_compute_by_torch_in_full, "import torch"),
     "null-context": (_replace_by_text("nullcontext()"), "from contextlib import nullcontext"),
     "math-backend": (
         _wrap_callee("sdpa_kernel(SDPBackend.MATH)"),

@@ -42,6 +42,7 @@ NEUTRALISERS = (
     "plain-attribute",
     "explicit-distance",
     "default-contexts",
+    "torch-function",
     "recorded-copy",
     "as-subclass",
     "set-flag",
