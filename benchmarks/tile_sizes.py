@@ -18,7 +18,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from theria.attention.canonical_problem import AttentionSettings
-from theria.attention.engine_protocol import Directions, Saved
+from theria.attention.engine_protocol import Cotangents, Directions, Saved
 from theria.attention.triton import blocks
 from theria.attention.triton.engine import TritonEngine
 from theria.attention.triton.kernel import Kernel
@@ -75,10 +75,10 @@ def run_task(task: blocks.Task, tensors: list[Tensor], settings: AttentionSettin
     out, lse = engine.forward(q, k, v, mask, settings)
     saved = Saved(q, k, v, mask, out, lse)
     if task in ("vjp_query", "vjp_key"):
-        engine.vjp(saved, dout, settings, mask_gradient=False)
+        engine.vjp(saved, Cotangents(dout), settings, mask_gradient=False)
     elif task != "forward":
         saved = Saved(q, k, v, None, out, lse)
-        engine.double_backward(saved, dout, Directions(a, b, c, None), settings, mask_gradient=False)
+        engine.double_backward(saved, Cotangents(dout), Directions(a, b, c, None), settings, mask_gradient=False)
 
 
 def main() -> None:

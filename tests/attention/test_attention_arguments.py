@@ -32,6 +32,12 @@ MISFITS: dict[str, tuple[tuple[Tensor, Tensor, Tensor], dict[str, Any], str]] = 
     "causal and mask": ((Q, Q, Q), {"is_causal": True, "attn_mask": _x(3, 3)}, "is_causal=True and attn_mask were"),
     "mask dtype": ((Q, Q, Q), {"attn_mask": _x(3, 3, dtype=torch.int64)}, "attn_mask is torch.int64: it must be"),
     "mask shape": ((Q, Q, Q), {"attn_mask": _x(3, 5)}, "attn_mask has shape (3, 5), which does not broadcast to (1, "),
+    "softcap": ((Q, Q, Q), {"softcap": 0.0}, "softcap=0.0: it is a bound of the scores, above 0; None is for none"),
+    "slopes' shape": ((Q, Q, Q), {"alibi_slopes": _x(3)}, "(3,): it has a slope for each head, (2,) or (1, 2)"),
+    "slopes' dtype": ((Q, Q, Q), {"alibi_slopes": _x(2).int()}, "alibi_slopes is torch.int32: it must be floating"),
+    "sinks' shape": ((Q, Q, Q), {"sinks": _x(1, 2)}, "sinks has shape (1, 2): it has a logit for each head, (2,)"),
+    "sinks' dtype": ((Q, Q, Q), {"sinks": _x(2).int()}, "sinks is torch.int32: it must be floating-point"),
+    "sinks' device": ((Q, Q, Q), {"sinks": _x(2).to("meta")}, "sinks is on meta and q is on cpu: put it on q's device"),
     "mask rank": ((Q, Q, Q), {"attn_mask": _x(1, 1, 1, 3, 3)}, "attn_mask has shape (1, 1, 1, 3, 3), which does not"),
 }  # fmt: skip
 

@@ -93,10 +93,11 @@ def test_operators_are_what_the_library_of_operators_asks_for(mask: str) -> None
     problem = canonical(
         case.q, case.k, case.v, scale=None, is_causal=False, attn_mask=case.mask, enable_gqa=False
     )  # fmt: skip
-    assert attend_compiled(problem, "custom").shape == case.w.shape
+    assert attend_compiled(problem, "custom")[0].shape == case.w.shape
+    tensors = (problem.q, problem.k, problem.v, problem.mask, None, None)
     torch.library.opcheck(
         torch.ops.theria.attend.default,
-        (problem.q, problem.k, problem.v, problem.mask, problem.settings.scale, False, 0.0, None, None, None, "custom"),
+        (*tensors, problem.settings.scale, False, 0.0, None, None, None, "custom", True),
     )
 
 

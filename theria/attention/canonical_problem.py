@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from theria.attention.dtypes import autocast_dtype
+from theria.attention.dtypes import accumulator, autocast_dtype
 
 Window = tuple[int | None, int | None]
 """Keys before a query's own place that it sees, and keys behind it; None is without end."""
@@ -21,6 +21,8 @@ class AttentionSettings:
     """What has no derivative: factor of the logits, whether query t sees keys 0 … t only, share of weights dropped.
 
     ``seed`` says which weights are dropped (`dropout.with_seed`), None where none are or the backend draws them itself.
+    ``softcap`` is the c of c·tanh(score / c) + mask. ``slopes`` (B|1, H), in the accumulator dtype, are those of ALiBi
+    where the backend computes it itself (`alibi.apply_alibi`).
     """
 
     scale: float
@@ -28,6 +30,8 @@ class AttentionSettings:
     dropout_p: float = 0.0
     seed: Tensor | None = None
     window: Window = (None, None)
+    softcap: float | None = None
+    slopes: Tensor | None = None
 
     @property
     def span(self) -> Window:
@@ -42,7 +46,7 @@ class Problem:
 
     ``q`` (B, H, T, D), ``k`` (B, Hk, M, D), ``v`` (B, Hk, M, Dv) of one dtype, with H a multiple of Hk; ``mask``
     (B|1, H|1, T|1, M|1), boolean (True takes part) or additive. ``output_shape`` is the shape that the caller
-    expects, (…, T, Dv).
+    expects, (…, T, Dv). ``slopes`` (B|1, H) are those of ALiBi, until they are part of the mask or of the settings.
     """
 
     q: Tensor
@@ -51,6 +55,7 @@ class Problem:
     mask: Tensor | None
     settings: AttentionSettings
     output_shape: tuple[int, ...]
+    slopes: Tensor | None = None
 
 
 def canonical(
@@ -64,6 +69,8 @@ def canonical(
     enable_gqa: bool,
     dropout_p: float = 0.0,
     window: Window = (None, None),
+    softcap: float | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> Problem:
     """Check the arguments and bring them to a ``Problem``; views wherever strides allow it.
 
@@ -84,6 +91,8 @@ def canonical(
         raise ValueError(
             f"window={window}: it is (keys before, keys behind), none of them negative; None is without end"
         )
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"softcap={softcap}: it is a bound of the scores, above 0; None is for none")
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
     rank = q.dim()
@@ -91,12 +100,13 @@ def canonical(
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
     settings = AttentionSettings(
-        1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p, None, window
+        1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p, None, window, softcap
     )
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))
+    slopes = None if alibi_slopes is None else _canonical_slopes(alibi_slopes, q, lead)
     q, k, v = (_flatten(x, lead) for x in (q, k, v))
-    return Problem(q, k, v, mask, settings, (*shape, v.shape[-1])[-rank:])
+    return Problem(q, k, v, mask, settings, (*shape, v.shape[-1])[-rank:], slopes)
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -179,3 +189,21 @@ def _canonical_mask(mask: Tensor, q: Tensor, logits_shape: tuple[int, ...]) -> T
     if math.prod(lead) == 1:
         return mask.reshape(1, *tail)
     return mask.expand(*logits_shape[:-3], *tail).reshape(math.prod(logits_shape[:-3]), *tail)
+
+
+def _canonical_slopes(slopes: Tensor, q: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """The slopes as (B|1, H), in the accumulator dtype."""
+    check_per_head("alibi_slopes", slopes, q)
+    heads = q.shape[-3]
+    if slopes.shape not in ((heads,), (*lead, heads)):
+        shapes = " or ".join(str(shape) for shape in dict.fromkeys(((heads,), (*lead, heads))))
+        raise ValueError(f"alibi_slopes has shape {tuple(slopes.shape)}: it has a slope for each head, {shapes}")
+    return slopes.to(accumulator(q.dtype)).reshape(-1, heads)
+
+
+def check_per_head(name: str, x: Tensor, q: Tensor) -> None:
+    """Raise ValueError for what cannot be computed with q, whatever its shape."""
+    if not x.is_floating_point():
+        raise ValueError(f"{name} is {x.dtype}: it must be floating-point")
+    if x.device != q.device:
+        raise ValueError(f"{name} is on {x.device} and q is on {q.device}: put it on q's device")

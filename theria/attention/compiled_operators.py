@@ -14,29 +14,46 @@ from torch import Tensor
 from theria.attention.canonical_problem import AttentionSettings, Problem
 from theria.attention.dropout import with_seed
 from theria.attention.dtypes import accumulator
-from theria.attention.engine_protocol import Directions, Saved
+from theria.attention.engine_protocol import Cotangents, Directions, Saved
 from theria.attention.engines import load_engine
 from theria.attention.functions import refuse_third_order
 
 
-def attend_compiled(problem: Problem, backend: str) -> Tensor:
-    """Attention by the engine of that name, (B, H, T, Dv)."""
+def attend_compiled(problem: Problem, backend: str, *, with_lse: bool = False) -> tuple[Tensor, Tensor]:
+    """Attention by the engine of that name, (B, H, T, Dv), and its log-sum-exp, as `functions.attend`."""
     settings = with_seed(problem.settings, problem.q.device)
-    out: Tensor = _attend(
-        problem.q, problem.k, problem.v, problem.mask,
-        settings.scale, settings.is_causal, settings.dropout_p, settings.seed,
-        *settings.window, backend,
-    )[0]  # fmt: skip
-    return out
+    outputs: tuple[Tensor, Tensor] = _attend(
+        problem.q, problem.k, problem.v, problem.mask, *_flatten(settings), backend, with_lse
+    )
+    return outputs
+
+
+def _flatten(settings: AttentionSettings) -> tuple[Any, ...]:
+    """What operators take, of which ``_settings`` makes the settings again; seed and slopes are tensors."""
+    s = settings
+    return (s.seed, s.slopes, s.scale, s.is_causal, s.dropout_p, s.softcap, *s.window)
+
+
+def _settings(
+    seed: Tensor | None,
+    slopes: Tensor | None,
+    scale: float,
+    is_causal: bool,
+    dropout_p: float,
+    softcap: float | None,
+    left: int | None,
+    right: int | None,
+) -> AttentionSettings:
+    return AttentionSettings(scale, is_causal, dropout_p, seed, (left, right), softcap, slopes)
 
 
 @torch.library.custom_op("theria::attend", mutates_args=())
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
-    left: int | None, right: int | None, backend: str,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, seed: Tensor | None, slopes: Tensor | None,
+    scale: float, is_causal: bool, dropout_p: float, softcap: float | None, left: int | None, right: int | None,
+    backend: str, with_lse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
+    settings = _settings(seed, slopes, scale, is_causal, dropout_p, softcap, left, right)
     out, lse = load_engine(backend).forward(q, k, v, mask, settings)
     return out.contiguous(), lse.contiguous()
 
@@ -48,41 +65,46 @@ def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *_: Any) -> tuple[Te
 
 @torch.library.custom_op("theria::attend_vjp", mutates_args=())
 def _vjp(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
-    left: int | None, right: int | None, backend: str, mask_gradient: bool,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor | None,
+    seed: Tensor | None, slopes: Tensor | None,
+    scale: float, is_causal: bool, dropout_p: float, softcap: float | None, left: int | None, right: int | None,
+    backend: str, mask_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
-    gradients = load_engine(backend).vjp(Saved(q, k, v, mask, out, lse), dout, settings, mask_gradient=mask_gradient)
+    settings = _settings(seed, slopes, scale, is_causal, dropout_p, softcap, left, right)
+    gradients = load_engine(backend).vjp(
+        Saved(q, k, v, mask, out, lse), Cotangents(dout, dlse), settings, mask_gradient=mask_gradient
+    )
     return _without_none(*gradients)
 
 
 @_vjp.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor, *settings: Any
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty_gradients(q, k, v, mask, mask_gradient=settings[-1])
+    return _empty_gradients(q, k, v, mask, mask_gradient=rest[-1])
 
 
 @torch.library.custom_op("theria::attend_double_backward", mutates_args=())
 def _double_backward(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor,
-    a: Tensor, b: Tensor, c: Tensor, e: Tensor | None,
-    scale: float, is_causal: bool, dropout_p: float, seed: Tensor | None,
-    left: int | None, right: int | None, backend: str, mask_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    settings = AttentionSettings(scale, is_causal, dropout_p, seed, (left, right))
-    gradients, ddout = load_engine(backend).double_backward(
-        Saved(q, k, v, mask, out, lse), dout, Directions(a, b, c, e), settings, mask_gradient=mask_gradient
-    )
-    return (*_without_none(*gradients), ddout.contiguous())
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor, dlse: Tensor | None,
+    a: Tensor, b: Tensor, c: Tensor, e: Tensor | None, seed: Tensor | None, slopes: Tensor | None,
+    scale: float, is_causal: bool, dropout_p: float, softcap: float | None, left: int | None, right: int | None,
+    backend: str, mask_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    settings = _settings(seed, slopes, scale, is_causal, dropout_p, softcap, left, right)
+    gradients, ddout, ddlse = load_engine(backend).double_backward(
+        Saved(q, k, v, mask, out, lse), Cotangents(dout, dlse), Directions(a, b, c, e), settings,
+        mask_gradient=mask_gradient,
+    )  # fmt: skip
+    return (*_without_none(*gradients), ddout.contiguous(), ddlse.contiguous())
 
 
 @_double_backward.register_fake
 def _(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, dout: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (*_empty_gradients(q, k, v, mask, mask_gradient=rest[-1]), q.new_empty(out.shape))
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    of_cotangents = (q.new_empty(out.shape), lse.new_empty(lse.shape))
+    return (*_empty_gradients(q, k, v, mask, mask_gradient=rest[-1]), *of_cotangents)
 
 
 def _without_none(dq: Tensor, dk: Tensor, dv: Tensor, dmask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,38 +120,39 @@ def _empty_gradients(
 
 
 def _keep_attend(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, left, right, ctx.backend = inputs
-    ctx.window = (left, right)
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*tensors, *output, seed)
+    *tensors, ctx.with_lse = inputs
+    tensors, ctx.numbers = tensors[:6], tensors[6:]
+    if not ctx.with_lse:
+        ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*tensors, *output)
 
 
-def _differentiate_attend(ctx: Any, dout: Tensor, _: Any) -> tuple[Any, ...]:
-    q, k, v, mask, out, lse, seed = ctx.saved_tensors
+def _differentiate_attend(ctx: Any, dout: Tensor, dlse: Tensor | None) -> tuple[Any, ...]:
+    q, k, v, mask, seed, slopes, out, lse = ctx.saved_tensors
     # their dependence on q, k, v and the mask is part of the formulas
     out, lse = out.detach(), lse.detach()  # theria: ignore[THL002]
     wanted = ctx.needs_input_grad[3]
-    *gradients, dmask = _vjp(
-        q, k, v, mask, out, lse, dout, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, *ctx.window, ctx.backend, wanted
-    )
-    return (*gradients, dmask if wanted else None, *[None] * 7)
+    dlse = dlse if ctx.with_lse else None
+    *gradients, dmask = _vjp(q, k, v, mask, out, lse, dout, dlse, seed, slopes, *ctx.numbers, wanted)
+    return (*gradients, dmask if wanted else None, *[None] * (len(ctx.numbers) + 3))
 
 
 def _keep_vjp(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.scale, ctx.is_causal, ctx.dropout_p, seed, left, right, ctx.backend, ctx.mask_gradient = inputs
-    ctx.window = (left, right)
-    ctx.save_for_backward(*tensors, seed)
+    *tensors, ctx.mask_gradient = inputs
+    tensors, ctx.numbers = tensors[:10], tensors[10:]
+    ctx.save_for_backward(*tensors)
 
 
 def _differentiate_vjp(ctx: Any, a: Tensor | None, b: Tensor | None, c: Tensor | None, e: Tensor) -> tuple[Any, ...]:
-    q, k, v, mask, out, lse, dout, seed = ctx.saved_tensors
+    q, k, v, mask, out, lse, dout, dlse, seed, slopes = ctx.saved_tensors
     directions = [torch.zeros_like(x) if d is None else d for x, d in ((q, a), (k, b), (v, c))]
     wanted = ctx.needs_input_grad[3]
-    *gradients, dmask, ddout = _double_backward(
-        q, k, v, mask, out, lse, dout, *directions, e if ctx.mask_gradient else None,
-        ctx.scale, ctx.is_causal, ctx.dropout_p, seed, *ctx.window, ctx.backend, wanted,
+    *gradients, dmask, ddout, ddlse = _double_backward(
+        q, k, v, mask, out, lse, dout, dlse, *directions, e if ctx.mask_gradient else None, seed, slopes,
+        *ctx.numbers, wanted,
     )  # fmt: skip
-    return (*gradients, dmask if wanted else None, None, None, ddout, *[None] * 8)
+    of_cotangents = (ddout, None if dlse is None else ddlse)
+    return (*gradients, dmask if wanted else None, None, None, *of_cotangents, *[None] * (len(ctx.numbers) + 3))
 
 
 def _keep_backend(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

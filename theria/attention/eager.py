@@ -21,12 +21,22 @@ def sum_heads(x: Tensor, key_heads: int) -> Tensor:
 
 
 def masked_logits(q: Tensor, k: Tensor, mask: Tensor | None, settings: AttentionSettings) -> Tensor:
-    """scale · q kᵀ + mask, −∞ where a query may not see a key: (B, H, T, M)."""
-    logits = settings.scale * (q @ k.mT)
+    """The capped scores + mask, −∞ where a query may not see a key: (B, H, T, M)."""
+    return mask_logits(cap_scores(settings.scale * (q @ k.mT), settings), mask, settings)
+
+
+def cap_scores(scores: Tensor, settings: AttentionSettings) -> Tensor:
+    """c·tanh(score / c), or the scores themselves where they have no cap."""
+    c = settings.softcap
+    return scores if c is None else c * torch.tanh(scores / c)
+
+
+def mask_logits(logits: Tensor, mask: Tensor | None, settings: AttentionSettings) -> Tensor:
+    """Add the mask, and −∞ where a query may not see a key."""
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
     left, right = settings.span
-    every = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device)
+    every = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device)
     if left is not None:
         logits = logits.masked_fill(every.tril(-left - 1), -math.inf)
     if right is not None:

@@ -40,6 +40,14 @@ class Directions:
     mask: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class Cotangents:
+    """dO and dl in the formulas: of ``out`` (B, H, T, Dv), and of ``lse`` (B, H, T) or None where it is not used."""
+
+    out: Tensor
+    lse: Tensor | None = None
+
+
 #: Gradients of (q, k, v, mask); the last is None unless it was asked for.
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
@@ -56,13 +64,21 @@ class Engine(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """(out, lse) of ``Saved``."""
 
-    def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
-        """Gradients of ⟨dout, out⟩."""
+    def vjp(
+        self, saved: Saved, cotangents: Cotangents, settings: AttentionSettings, *, mask_gradient: bool
+    ) -> Gradients:
+        """Gradients of ⟨cotangents, (out, lse)⟩."""
 
-    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
-        """The derivative of out in the given directions, (B, H, T, Dv)."""
+    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
+        """The derivatives of out (B, H, T, Dv) and of lse (B, H, T) in the given directions."""
 
     def double_backward(
-        self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
-    ) -> tuple[Gradients, Tensor]:
-        """Gradients of ⟨dout, jvp(directions)⟩ for (q, k, v, mask), and for dout, which is jvp(directions)."""
+        self,
+        saved: Saved,
+        cotangents: Cotangents,
+        directions: Directions,
+        settings: AttentionSettings,
+        *,
+        mask_gradient: bool,
+    ) -> tuple[Gradients, Tensor, Tensor]:
+        """Gradients of ⟨cotangents, jvp(directions)⟩ for (q, k, v, mask), and for the cotangents: jvp(directions)."""

@@ -8,7 +8,8 @@
 The derivative of a gradient in a direction is a row of the Hessian, which is symmetric: so the double backward also is
 the forward-mode derivative of the VJP, and the reverse-mode derivative of the JVP.
 Every Function takes the saved ``out`` and ``lse`` as constants: their dependence on q, k, v and the mask is part of the
-formulas.
+formulas. The log-sum-exp is an output with derivatives of its own where it is asked for; elsewhere it has no cotangent,
+which is None.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.autograd import Function, forward_ad
 from theria.attention.canonical_problem import AttentionSettings, Problem
 from theria.attention.dropout import with_seed
 from theria.attention.dtypes import without_autocast
-from theria.attention.engine_protocol import Directions, Engine, Saved
+from theria.attention.engine_protocol import Cotangents, Directions, Engine, Saved
 from theria.attention.vmap import fold, unfold
 
 _Outputs = tuple[Tensor | None, ...]
@@ -33,19 +34,30 @@ class DerivativeOrderError(RuntimeError):
     """A derivative was asked for that the backend does not have."""
 
 
-def attend(problem: Problem, engine: Engine) -> Tensor:
-    """Attention by the engine, (B, H, T, Dv), in the graph of the problem's tensors."""
+def attend(problem: Problem, engine: Engine, *, with_lse: bool = False) -> tuple[Tensor, Tensor]:
+    """Attention by the engine, (B, H, T, Dv), and its log-sum-exp (B, H, T), in the graph of the problem's tensors.
+
+    The log-sum-exp is differentiable ``with_lse`` alone.
+    """
     settings = with_seed(problem.settings, problem.q.device)
-    out: Tensor = _apply(Attention, problem.q, problem.k, problem.v, problem.mask, settings, engine)[0]
-    return out
+    outputs: tuple[Tensor, Tensor] = _apply(
+        Attention, problem.q, problem.k, problem.v, problem.mask, settings, engine, with_lse
+    )
+    return outputs
 
 
 class Attention(Function):
-    """(q, k, v, mask) → (out, lse); ``lse`` is not differentiable."""
+    """(q, k, v, mask) → (out, lse)."""
 
     @staticmethod
     def forward(
-        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings: AttentionSettings, engine: Engine
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        settings: AttentionSettings,
+        engine: Engine,
+        with_lse: bool,
     ) -> tuple[Tensor, Tensor]:
         """See ``Engine.forward``."""
         with without_autocast(q):
@@ -54,22 +66,27 @@ class Attention(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep inputs and outputs: the weights are rebuilt from them."""
-        q, k, v, mask, ctx.settings, ctx.engine = inputs
-        ctx.mark_non_differentiable(output[1])
+        q, k, v, mask, ctx.settings, ctx.engine, ctx.with_lse = inputs
+        if not ctx.with_lse:
+            ctx.mark_non_differentiable(output[1])
         _save(ctx, q, k, v, mask, *output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         """The VJP, itself differentiable."""
         saved = _constants(ctx.saved_tensors)
-        gradients = _apply(Vjp, *saved, cotangents[0], ctx.settings, ctx.engine, ctx.needs_input_grad[3])
-        return (*gradients, None, None)
+        dout, dlse = cotangents[0], cotangents[1] if ctx.with_lse else None
+        gradients = _apply(Vjp, *saved, dout, dlse, ctx.settings, ctx.engine, ctx.needs_input_grad[3])
+        return (*gradients, None, None, None)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The JVP, itself differentiable in reverse mode."""
         saved = _constants(ctx.saved_tensors)
-        return _apply(Jvp, *saved, *_directions(saved, tangents[:4]), ctx.settings, ctx.engine), None
+        out_dot, lse_dot = _apply(
+            Jvp, *saved, *_directions(saved, tangents[:4]), ctx.settings, ctx.engine, ctx.with_lse
+        )
+        return out_dot, lse_dot if ctx.with_lse else None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
@@ -84,14 +101,16 @@ class Attention(Function):
 
 
 class Vjp(Function):
-    """(q, k, v, mask, out, lse, dout) → gradients of (q, k, v, mask)."""
+    """(q, k, v, mask, out, lse, dout, dlse) → gradients of (q, k, v, mask)."""
 
     @staticmethod
     def forward(*args: Any) -> _Outputs:
         """See ``Engine.vjp``."""
-        *tensors, dout, settings, engine, mask_gradient = args
-        with without_autocast(dout):
-            outputs: _Outputs = engine.vjp(Saved(*tensors), dout, settings, mask_gradient=mask_gradient)
+        *tensors, settings, engine, mask_gradient = args
+        with without_autocast(tensors[0]):
+            outputs: _Outputs = engine.vjp(
+                Saved(*tensors[:6]), Cotangents(*tensors[6:]), settings, mask_gradient=mask_gradient
+            )
         return outputs
 
     @staticmethod
@@ -103,61 +122,67 @@ class Vjp(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The double backward."""
-        *saved, dout = _constants(ctx.saved_tensors)
-        *gradients, ddout = _apply(
+        tensors = _constants(ctx.saved_tensors)
+        *gradients, ddout, ddlse = _apply(
             DoubleBackward,
-            *saved,
-            dout,
-            *_directions(saved, cotangents),
+            *tensors,
+            *_directions(tensors, cotangents),
             ctx.settings,
             ctx.engine,
             ctx.needs_input_grad[3],
         )
-        return (*gradients, None, None, ddout, None, None, None)
+        return (*gradients, None, None, ddout, None if tensors[7] is None else ddlse, None, None, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Hessian times the tangents of (q, k, v, mask), and the VJP of the tangent of dout."""
-        *saved, dout = _constants(ctx.saved_tensors)
+        """Hessian times the tangents of (q, k, v, mask), and the VJP of the tangents of dout and dlse."""
+        tensors = _constants(ctx.saved_tensors)
         common = (ctx.settings, ctx.engine, ctx.mask_gradient)
-        *outputs, _ = _apply(DoubleBackward, *saved, dout, *_directions(saved, tangents[:4]), *common)
-        if tangents[6] is None:
+        *outputs, _, _ = _apply(DoubleBackward, *tensors, *_directions(tensors, tangents[:4]), *common)
+        dout_dot, dlse_dot = tangents[6:8]
+        if dout_dot is None and dlse_dot is None:
             return tuple(outputs)
-        return tuple(map(_add, outputs, _apply(Vjp, *saved, tangents[6], *common)))
+        dout = tensors[6]
+        if dout_dot is None and dout is not None:
+            dout_dot = torch.zeros_like(dout)
+        return tuple(map(_add, outputs, _apply(Vjp, *tensors[:6], dout_dot, dlse_dot, *common)))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
-        tensors, mask_batch = fold(info.batch_size, in_dims[:7], args[:7], keep_mask=args[-1])
-        return unfold(info.batch_size, _apply(Vjp, *tensors, *args[7:]), mask_at=3, mask_batch=mask_batch)
+        tensors, mask_batch = fold(info.batch_size, in_dims[:8], args[:8], keep_mask=args[-1])
+        return unfold(info.batch_size, _apply(Vjp, *tensors, *args[8:]), mask_at=3, mask_batch=mask_batch)
 
 
 class Jvp(Function):
-    """(q, k, v, mask, out, lse, tangents of q, k, v, mask) → the tangent of out."""
+    """(q, k, v, mask, out, lse, tangents of q, k, v, mask) → the tangents of (out, lse)."""
 
     @staticmethod
-    def forward(*args: Any) -> Tensor:
+    def forward(*args: Any) -> tuple[Tensor, Tensor]:
         """See ``Engine.jvp``."""
-        *tensors, settings, engine = args
+        *tensors, settings, engine, _ = args
         with without_autocast(tensors[0]):
-            out_dot: Tensor = engine.jvp(Saved(*tensors[:6]), Directions(*tensors[6:]), settings)
-        return out_dot
+            tangents: tuple[Tensor, Tensor] = engine.jvp(Saved(*tensors[:6]), Directions(*tensors[6:]), settings)
+        return tangents
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep the inputs."""
-        *tensors, ctx.settings, ctx.engine = inputs
+        *tensors, ctx.settings, ctx.engine, ctx.with_lse = inputs
+        if not ctx.with_lse:
+            ctx.mark_non_differentiable(output[1])
         _save(ctx, *tensors)
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of ⟨dout, Ȯ⟩: the double backward for the inputs, the VJP for the tangents."""
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of ⟨cotangents, (Ȯ, l̇)⟩: the double backward for the inputs, the VJP for the tangents."""
         tensors = _constants(ctx.saved_tensors)
         saved, directions = tensors[:6], tensors[6:]
+        given = (cotangents[0], cotangents[1] if ctx.with_lse else None)
         common = (ctx.settings, ctx.engine)
-        *gradients, _ = _apply(DoubleBackward, *saved, dout, *directions, *common, ctx.needs_input_grad[3])
-        of_tangents = _apply(Vjp, *saved, dout, *common, directions[3] is not None and ctx.needs_input_grad[9])
-        return (*gradients, None, None, *of_tangents, None, None)
+        *gradients, _, _ = _apply(DoubleBackward, *saved, *given, *directions, *common, ctx.needs_input_grad[3])
+        of_tangents = _apply(Vjp, *saved, *given, *common, directions[3] is not None and ctx.needs_input_grad[9])
+        return (*gradients, None, None, *of_tangents, None, None, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
@@ -171,22 +196,25 @@ class Jvp(Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
         tensors, _ = fold(info.batch_size, in_dims[:10], args[:10], keep_mask=args[9] is not None)
-        outputs, out_dims = unfold(info.batch_size, (_apply(Jvp, *tensors, *args[10:]),))
-        return outputs[0], out_dims[0]  # type: ignore[return-value]
+        return unfold(info.batch_size, _apply(Jvp, *tensors, *args[10:]))
 
 
 class DoubleBackward(Function):
-    """(q, k, v, mask, out, lse, dout, A, B, C, E) → second-order gradients of (q, k, v, mask, dout)."""
+    """(q, k, v, mask, out, lse, dout, dlse, A, B, C, E) → second-order gradients of (q, k, v, mask, dout, dlse)."""
 
     @staticmethod
     def forward(*args: Any) -> _Outputs:
         """See ``Engine.double_backward``."""
         *tensors, settings, engine, mask_gradient = args
         with without_autocast(tensors[0]):
-            gradients, ddout = engine.double_backward(
-                Saved(*tensors[:6]), tensors[6], Directions(*tensors[7:]), settings, mask_gradient=mask_gradient
+            gradients, *of_cotangents = engine.double_backward(
+                Saved(*tensors[:6]),
+                Cotangents(*tensors[6:8]),
+                Directions(*tensors[8:]),
+                settings,
+                mask_gradient=mask_gradient,
             )
-        return (*gradients, ddout)
+        return (*gradients, *of_cotangents)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Outputs) -> None:
@@ -206,9 +234,9 @@ class DoubleBackward(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[_Outputs, tuple[int | None, ...]]:
         """The mapped dimension becomes part of the batch."""
-        keep_mask = args[-1] or args[10] is not None
-        tensors, mask_batch = fold(info.batch_size, in_dims[:11], args[:11], keep_mask=keep_mask)
-        outputs = _apply(DoubleBackward, *tensors, *args[11:])
+        keep_mask = args[-1] or args[11] is not None
+        tensors, mask_batch = fold(info.batch_size, in_dims[:12], args[:12], keep_mask=keep_mask)
+        outputs = _apply(DoubleBackward, *tensors, *args[12:])
         return unfold(info.batch_size, outputs, mask_at=3, mask_batch=mask_batch)
 
 

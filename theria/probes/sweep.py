@@ -46,7 +46,7 @@ def attention_references(layout: str, scale: float | None = None, is_causal: boo
 
         def one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             problem = canonical(q, k, v, scale=scale, is_causal=causal, attn_mask=None, enable_gqa=":" in layout)
-            return attend(problem).reshape(problem.output_shape)
+            return attend(problem)[0].reshape(problem.output_shape)
 
         return function
 

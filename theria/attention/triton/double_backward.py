@@ -7,10 +7,12 @@ from theria.attention.triton.tiles import (
     gather,
     key_block,
     load_lse,
+    load_number,
     load_rows,
-    load_scale,
+    load_slope,
     second_order_tile,
     store_rows,
+    through_cap_twice,
     tile_kept,
     tile_logits,
     tile_logits_dot,
@@ -21,16 +23,19 @@ from theria.attention.triton.tiles import (
 @Kernel
 def double_backward_kernel(  # type: ignore[no-untyped-def]
     q, k, v, lse, a, b, c, e, e_b, e_h, e_t, e_m, dout, delta, t, r, gk, gv,
-    scale, seed, dropout, mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
+    scale, seed, dropout, cap, slopes, slopes_b, slopes_h,
+    mask, mask_b, mask_h, mask_t, mask_m, H, HK, T, M, left, right,
     D: tl.constexpr, DV: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr,
-    DROPOUT: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr, HAS_E: tl.constexpr,
+    DROPOUT: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr, EDGES: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_E: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
 ):  # fmt: skip
     """scale · (Xᵀ Q + dSᵀ A) and Ṗᵀ dO by key block, summed over the query heads that share a key head."""
     key_head, first, begin, whole, cut, end = key_block(T, M, left, right, LEFT, RIGHT, BLOCK_T, BLOCK_M)
     columns = first + tl.arange(0, BLOCK_M)
     group = H // HK
-    factor = load_scale(scale)
+    factor = load_number(scale)
+    limit = load_number(cap)
     k_rows = load_rows(k + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D)
     b_rows = load_rows(b + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D)
     v_rows = load_rows(v + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV)
@@ -39,6 +44,7 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
     gv_rows = tl.full([BLOCK_M, BLOCK_DV], 0.0, lse.dtype.element_ty)
     for member in range(group):
         head = (key_head // HK) * H + (key_head % HK) * group + member
+        slope = load_slope(slopes, slopes_b, slopes_h, head, H, ALIBI)
         head_mask = mask + (head // H) * mask_b + (head % H) * mask_h
         head_e = e + (head // H) * e_b + (head % H) * e_h
         for edge in tl.static_range(EDGES):
@@ -52,13 +58,13 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
                 row_delta = tl.load(delta + head * T + rows, mask=rows < T, other=0.0)[None, :]
                 row_t = tl.load(t + head * T + rows, mask=rows < T, other=0.0)[None, :]
                 row_r = tl.load(r + head * T + rows, mask=rows < T, other=0.0)[None, :]
-                logits = tile_logits(
-                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, left, right, factor,
-                    head_mask, mask_t, mask_m, LEFT, RIGHT, MASK, edge, True, PRECISION,
+                logits, capped = tile_logits(
+                    q_rows, k_rows, rows[None, :], columns[:, None], T, M, left, right, factor, limit, slope,
+                    head_mask, mask_t, mask_m, LEFT, RIGHT, MASK, CAP, ALIBI, edge, True, PRECISION,
                 )  # fmt: skip
-                logits_dot = tile_logits_dot(
-                    q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, head_e, e_t, e_m,
-                    HAS_E, True, PRECISION,
+                scores_dot, logits_dot = tile_logits_dot(
+                    q_rows, a_rows, k_rows, b_rows, rows[None, :], columns[:, None], T, M, factor, capped,
+                    head_e, e_t, e_m, CAP, HAS_E, True, PRECISION,
                 )  # fmt: skip
                 weights = tl.exp(logits - row_lse)
                 kept = tile_kept(seed, dropout, head, rows[None, :], columns[:, None], DROPOUT, lse.dtype.element_ty)
@@ -66,7 +72,8 @@ def double_backward_kernel(  # type: ignore[no-untyped-def]
                     dout_rows, v_rows, c_rows, weights, kept, logits_dot, row_delta, row_t, row_r, True, PRECISION
                 )
                 gv_rows = gather(weights * (logits_dot - row_t) * kept, dout_rows, gv_rows, PRECISION)
+                dscores, x = through_cap_twice(dlogits, x, scores_dot, capped, limit, CAP)
                 gk_rows = gather(x, q_rows, gk_rows, PRECISION)
-                gk_rows = gather(dlogits, a_rows, gk_rows, PRECISION)
+                gk_rows = gather(dscores, a_rows, gk_rows, PRECISION)
     store_rows(gk + key_head * M * D, first, M, D, BLOCK_M, BLOCK_D, gk_rows * factor)
     store_rows(gv + key_head * M * DV, first, M, DV, BLOCK_M, BLOCK_DV, gv_rows)

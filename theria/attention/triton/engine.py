@@ -11,7 +11,7 @@ from triton.runtime.errors import OutOfResources
 
 from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dtypes import accumulator
-from theria.attention.engine_protocol import Directions, Gradients, Saved
+from theria.attention.engine_protocol import Cotangents, Directions, Gradients, Saved
 from theria.attention.execution_record import record
 from theria.attention.triton import blocks, first_order
 from theria.attention.triton.double_backward import double_backward_kernel
@@ -45,56 +45,70 @@ class TritonEngine:
         launch.by_query(forward_kernel, "forward", operand(q), operand(k), operand(v), out, lse)
         return out.to(q.dtype), lse
 
-    def vjp(self, saved: Saved, dout: Tensor, settings: AttentionSettings, *, mask_gradient: bool) -> Gradients:
+    def vjp(
+        self, saved: Saved, cotangents: Cotangents, settings: AttentionSettings, *, mask_gradient: bool
+    ) -> Gradients:
         """See ``Engine``."""
         inputs = (saved.q, saved.k, saved.v)
-        if kernel := first_order.choose_kernel(*inputs, saved.mask, settings):
-            return *first_order.compute_vjp(kernel, inputs, saved.out, saved.lse, dout, settings), None
+        kernel = first_order.choose_kernel(*inputs, saved.mask, settings)
+        if kernel and cotangents.lse is None:
+            return *first_order.compute_vjp(kernel, inputs, saved.out, saved.lse, cotangents.out, settings), None
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
-        q, k, v, out, dout = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out, dout))
+        q, k, v, out, dout = (operand(x) for x in (saved.q, saved.k, saved.v, saved.out, cotangents.out))
         lse = saved.lse.contiguous()
         dq, dk, dv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
         delta = launch.row_statistic()
+        dlse, has_dlse = launch.lse_cotangent(cotangents)
         dmask, dmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
         launch.by_query(
-            vjp_query_kernel, "vjp_query", q, k, v, out, lse, dout, dq, delta, *dmask_operand,
-            MASK_GRADIENT=mask_gradient, **wide,
+            vjp_query_kernel, "vjp_query", q, k, v, out, lse, dout, dlse, dq, delta, *dmask_operand,
+            MASK_GRADIENT=mask_gradient, **has_dlse, **wide,
         )  # fmt: skip
         launch.by_key(vjp_key_kernel, "vjp_key", q, k, v, lse, dout, delta, dk, dv)
         return _cast(saved, dq, dk, dv, dmask)
 
-    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> Tensor:
+    def jvp(self, saved: Saved, directions: Directions, settings: AttentionSettings) -> tuple[Tensor, Tensor]:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
         inputs, statistics = launch.second_order_inputs(saved, directions), launch.row_statistics()
         flags = {"HAS_E": directions.mask is not None, "GRADIENTS": False}
         out_dot = result(saved.q, tuple(saved.out.shape))
         unused = inputs[0]
-        launch.by_query(row_statistics_kernel, "statistics", *inputs, unused, *statistics, **flags)
+        launch.by_query(
+            row_statistics_kernel, "statistics", *inputs, unused, *statistics, unused, HAS_DLSE=False, **flags
+        )
         _, gmask_operand, wide = launch.mask_gradient(None)
         launch.by_query(
             jvp_kernel, "jvp", *inputs, unused, *statistics, out_dot, unused, *gmask_operand,
             MASK_GRADIENT=False, **flags, **wide,
         )  # fmt: skip
-        return out_dot.to(saved.q.dtype)
+        return out_dot.to(saved.q.dtype), statistics[1]
 
     def double_backward(
-        self, saved: Saved, dout: Tensor, directions: Directions, settings: AttentionSettings, *, mask_gradient: bool
-    ) -> tuple[Gradients, Tensor]:
+        self,
+        saved: Saved,
+        cotangents: Cotangents,
+        directions: Directions,
+        settings: AttentionSettings,
+        *,
+        mask_gradient: bool,
+    ) -> tuple[Gradients, Tensor, Tensor]:
         """See ``Engine``."""
         launch = _Launch(saved.q, saved.k, saved.v, saved.mask, settings, self._fitting)
-        inputs = (*launch.second_order_inputs(saved, directions), operand(dout), *launch.row_statistics())
+        statistics = launch.row_statistics()
+        inputs = (*launch.second_order_inputs(saved, directions), operand(cotangents.out), *statistics)
         has_e = directions.mask is not None
         gq, gk, gv = (result(x, tuple(x.shape)) for x in (saved.q, saved.k, saved.v))
         out_dot = result(saved.q, tuple(saved.out.shape))
+        dlse, has_dlse = launch.lse_cotangent(cotangents)
         gmask, gmask_operand, wide = launch.mask_gradient(saved.mask if mask_gradient else None)
-        launch.by_query(row_statistics_kernel, "statistics", *inputs, HAS_E=has_e, GRADIENTS=True)
+        launch.by_query(row_statistics_kernel, "statistics", *inputs, dlse, HAS_E=has_e, GRADIENTS=True, **has_dlse)
         launch.by_query(
             jvp_kernel, "jvp", *inputs, out_dot, gq, *gmask_operand,
             HAS_E=has_e, GRADIENTS=True, MASK_GRADIENT=mask_gradient, **wide,
         )  # fmt: skip
         launch.by_key(double_backward_kernel, "double_backward", *inputs, gk, gv, HAS_E=has_e)
-        return _cast(saved, gq, gk, gv, gmask), out_dot.to(saved.q.dtype)
+        return _cast(saved, gq, gk, gv, gmask), out_dot.to(saved.q.dtype), statistics[1]
 
 
 class _Launch:
@@ -115,17 +129,16 @@ class _Launch:
         self._key_heads, self._keys = k.shape[1:3]
         self._widths = (q.shape[3], v.shape[3])
         self._left, self._right = settings.span
-        self._drops = settings.seed is not None
         self._interpreted = interprets(q)
-        # A compiled kernel's float argument is float32, and the interpreter takes a number for one of Python's.
-        in_memory = q.dtype == torch.float64 or self._interpreted
-        scale = q.new_full((1,), settings.scale, dtype=accumulator(q.dtype)) if in_memory else settings.scale
-        self._mask_kind, shown = mask_operand(mask, q)
+        mask_kind, shown = mask_operand(mask, q)
         seed = q if settings.seed is None else settings.seed
+        slopes = self._stand_in() if settings.slopes is None else strided(settings.slopes[:, :, None, None])
         self._problem = (
-            scale,
+            self._number(settings.scale),
             seed,
             settings.dropout_p,
+            self._number(settings.softcap or 1.0),
+            *slopes[:3],
             *shown,
             q.shape[1],
             self._key_heads,
@@ -134,7 +147,20 @@ class _Launch:
             self._left or 0,
             self._right or 0,
         )
+        self._flags = {
+            "LEFT": self._left is not None,
+            "RIGHT": self._right is not None,
+            "MASK": mask_kind,
+            "DROPOUT": settings.seed is not None,
+            "CAP": settings.softcap is not None,
+            "ALIBI": settings.slopes is not None,
+        }
         self._precision = "ieee" if self._interpreted else product_precision(q.dtype, max(self._widths))
+
+    def _number(self, x: float) -> Tensor | float:
+        """A compiled kernel's float argument is float32, and the interpreter takes a number for one of Python's."""
+        in_memory = self._like.dtype == torch.float64 or self._interpreted
+        return self._like.new_full((1,), x, dtype=accumulator(self._like.dtype)) if in_memory else x
 
     def by_query(self, kernel: Kernel, task: blocks.Task, *args: Any, **flags: Any) -> None:
         """Launch a kernel with one program a block of queries and (batch, head)."""
@@ -162,7 +188,7 @@ class _Launch:
             candidates = blocks.choose(task, max(self._widths), self._like.dtype)
         variant = (
             kernel, self._like.dtype, self._like.device, *self._widths,
-            self._mask_kind, self._left is None, self._right is None, self._drops, *flags.values(),
+            *self._flags.values(), *flags.values(),
         )  # fmt: skip
         first = self._fitting.get(variant, 0)
         for i, sizes in enumerate(candidates[first:], first):
@@ -170,11 +196,10 @@ class _Launch:
                 kernel[(count_programs(sizes),)](
                     *args, *self._problem,
                     D=width, DV=value_width,
-                    LEFT=self._left is not None, RIGHT=self._right is not None, MASK=self._mask_kind,
-                    DROPOUT=self._drops, EDGES=self._count_edges(task, sizes), PRECISION=self._precision,
+                    EDGES=self._count_edges(task, sizes), PRECISION=self._precision,
                     BLOCK_T=sizes.queries, BLOCK_M=sizes.keys,
                     BLOCK_D=blocks.padded(width), BLOCK_DV=blocks.padded(value_width),
-                    num_warps=sizes.warps, num_stages=sizes.stages, **flags,
+                    num_warps=sizes.warps, num_stages=sizes.stages, **self._flags, **flags,
                 )  # fmt: skip
             except OutOfResources:
                 if i + 1 == len(candidates):
@@ -203,6 +228,11 @@ class _Launch:
         e = self._stand_in() if directions.mask is None else strided(directions.mask.contiguous())
         tensors = (saved.q, saved.k, saved.v, saved.lse, directions.q, directions.k, directions.v)
         return (*(operand(x) for x in tensors), *e)
+
+    def lse_cotangent(self, cotangents: Cotangents) -> tuple[Tensor, dict[str, bool]]:
+        """dl for a kernel, and whether there is any."""
+        dlse = cotangents.lse
+        return (self._like if dlse is None else dlse.contiguous()), {"HAS_DLSE": dlse is not None}
 
     def mask_gradient(self, mask: Tensor | None) -> tuple[Tensor | None, Strided, dict[str, bool]]:
         """Zeros of the mask's shape to add to, the same with strides, and which of its last dimensions are not 1."""

@@ -27,6 +27,8 @@ def choose_kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, settings
         mask is not None
         or settings.window != (None, None)
         or settings.seed is not None
+        or settings.softcap is not None
+        or settings.slopes is not None
         or not q.is_cuda
         or q.dtype not in (torch.float16, torch.bfloat16)
     ):

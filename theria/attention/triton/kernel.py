@@ -29,7 +29,7 @@ _VARYING = [
     "HK",
     "left",
     "right",
-    *(f"{x}_{dim}" for x in ("mask", "e", "dmask", "gmask", "g") for dim in "bht"),
+    *(f"{x}_{dim}" for x in ("mask", "e", "dmask", "gmask", "g", "slopes") for dim in "bht"),
 ]
 
 

@@ -95,12 +95,21 @@ def tile_range(edge: tl.constexpr, begin, whole, cut, end, BY_KEY: tl.constexpr)
 
 
 @Kernel
-def load_scale(scale):  # type: ignore[no-untyped-def]
-    """The factor of the logits: a number, or where float32 is too coarse for it a tensor with one."""
-    factor = scale
-    if scale.dtype.is_ptr():
-        factor = tl.load(scale)
-    return factor
+def load_number(x):  # type: ignore[no-untyped-def]
+    """A number, which is itself given or, where float32 is too coarse for it, in a tensor of one element."""
+    number = x
+    if x.dtype.is_ptr():
+        number = tl.load(x)
+    return number
+
+
+@Kernel
+def load_slope(slopes, slopes_b, slopes_h, head, H, ALIBI: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The slope of a head, of which there are H in a batch; nothing without ``ALIBI``."""
+    slope = 0.0
+    if ALIBI:
+        slope = tl.load(slopes + (head // H) * slopes_b + (head % H) * slopes_h)
+    return slope
 
 
 @Kernel
@@ -176,17 +185,35 @@ def tile_kept(  # type: ignore[no-untyped-def]
 
 
 @Kernel
+def tanh(x):  # type: ignore[no-untyped-def]
+    """tanh in the precision of x, by its continued fraction where the exponentials would cancel."""
+    square = x * x
+    near = x * (135135 + square * (17325 + square * (378 + square)))
+    near = near / (135135 + square * (62370 + square * (3150 + square * 28)))
+    shrink = tl.exp(-2 * tl.abs(x))
+    far = (1 - shrink) / (1 + shrink)
+    return tl.where(square < 0.25, near, tl.where(x < 0, -far, far))
+
+
+@Kernel
 def tile_logits(  # type: ignore[no-untyped-def]
-    q, k, queries, keys, T, M, left, right, scale, mask, mask_t, mask_m,
-    LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr, EDGE: tl.constexpr,
-    KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
+    q, k, queries, keys, T, M, left, right, scale, cap, slope, mask, mask_t, mask_m,
+    LEFT: tl.constexpr, RIGHT: tl.constexpr, MASK: tl.constexpr, CAP: tl.constexpr, ALIBI: tl.constexpr,
+    EDGE: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """scale · q kᵀ + mask; −∞ where the query may not see the key or the key does not exist.
+    """(S, h): the scores scale · q kᵀ, with ``CAP`` cap · h, and what is added to them; −∞ for keys that are not seen.
 
     Without ``EDGE`` every query of the tile sees every key, if the mask lets it. A query that does not exist has rows
     of zeros, which leave nothing behind whatever its weights are.
     """
     logits = pair(q, k, KEYS_FIRST, PRECISION) * scale
+    capped = logits
+    if CAP:
+        capped = tanh(logits / cap)
+        logits = cap * capped
+    if ALIBI:
+        distance = tl.abs(queries + (M - T) - keys).to(logits.dtype)
+        logits -= tl.where((queries < T) & (keys < M), slope * distance, 0.0)
     if EDGE:
         seen = keys < M
         if RIGHT:
@@ -202,21 +229,40 @@ def tile_logits(  # type: ignore[no-untyped-def]
             logits = tl.where(shown, logits, float("-inf"))
         else:
             logits = logits + tl.load(mask + offsets, mask=inside, other=0.0).to(logits.dtype)
-    return logits
+    return logits, capped
 
 
 @Kernel
 def tile_logits_dot(  # type: ignore[no-untyped-def]
-    q, a, k, b, queries, keys, T, M, scale, e, e_t, e_m,
-    HAS_E: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
+    q, a, k, b, queries, keys, T, M, scale, capped, e, e_t, e_m,
+    CAP: tl.constexpr, HAS_E: tl.constexpr, KEYS_FIRST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Ṡ = scale · (a kᵀ + q bᵀ) + e."""
-    logits_dot = (pair(a, k, KEYS_FIRST, PRECISION) + pair(q, b, KEYS_FIRST, PRECISION)) * scale
+    """(U̇, Ṡ): the scores' derivative scale · (a kᵀ + q bᵀ), and that of the logits."""
+    scores_dot = (pair(a, k, KEYS_FIRST, PRECISION) + pair(q, b, KEYS_FIRST, PRECISION)) * scale
+    logits_dot = through_cap(scores_dot, capped, CAP)
     if HAS_E:
         inside = (queries < T) & (keys < M)
         offsets = queries.to(tl.int64) * e_t + keys.to(tl.int64) * e_m
         logits_dot = logits_dot + tl.load(e + offsets, mask=inside, other=0.0).to(logits_dot.dtype)
-    return logits_dot
+    return scores_dot, logits_dot
+
+
+@Kernel
+def through_cap(x, capped, CAP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """From a derivative of scores to one of logits, or from a gradient for logits to one for scores."""
+    if CAP:
+        x = (1 - capped * capped) * x
+    return x
+
+
+@Kernel
+def through_cap_twice(dlogits, x, scores_dot, capped, cap, CAP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What Q and K get of (dS, X)."""
+    if CAP:
+        slope = 1 - capped * capped
+        x = slope * (x - 2 / cap * capped * dlogits * scores_dot)
+        dlogits = slope * dlogits
+    return dlogits, x
 
 
 @Kernel
