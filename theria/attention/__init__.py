@@ -5,5 +5,14 @@ from theria.attention.everywhere import everywhere
 from theria.attention.execution_record import executed_backends
 from theria.attention.functions import DerivativeOrderError
 from theria.attention.registry import attention, backend_names
+from theria.attention.varlen import varlen_attention
 
-__all__ = ["DerivativeOrderError", "attention", "backend_names", "everywhere", "executed_backends", "sdpa"]
+__all__ = [
+    "DerivativeOrderError",
+    "attention",
+    "backend_names",
+    "everywhere",
+    "executed_backends",
+    "sdpa",
+    "varlen_attention",
+]
