@@ -93,6 +93,7 @@ class ReasonCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     EXITS = "exits"
     PROBE_RAISES = "probe_raises"
+    DEVICE_LOST = "device_lost"
     PROBE_TOO_SLOW = "probe_too_slow"
     ENDS_PROCESS = "ends_process"
     STARTS_PROCESS = "starts_process"
@@ -345,6 +346,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.NOT_DEFINED: {"symbol": Field.TEXT},
     ReasonCode.OUT_OF_MEMORY: {"gib": Field.NUMBER},
     ReasonCode.PROBE_RAISES: _ERROR,
+    ReasonCode.DEVICE_LOST: _ERROR,
     ReasonCode.PROBE_TOO_SLOW: {"seconds": Field.NUMBER},
     ReasonCode.ENDS_PROCESS: _EXIT,
     ReasonCode.STARTS_PROCESS: _WHY,

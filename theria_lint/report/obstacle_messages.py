@@ -99,6 +99,7 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
         f"it needs more than the {d['gib']:.3g} GiB of memory that a probe may take",
     ),
     R.EXITS: Message("it exits the process when it is called"),
+    R.DEVICE_LOST: lambda d: tell_error(d["kind"], d["message"], "its process lost the GPU"),
     R.PROBE_RAISES: lambda d: tell_error(d["kind"], d["message"], "the probe could not run it"),
     R.PROBE_TOO_SLOW: lambda d: Message(f"it did not end within {d['seconds']:.0f} s", helps=(TIMEOUT,)),
     R.ENDS_PROCESS: lambda d: Message(f"it {describe_exit(d)}"),

@@ -13,7 +13,7 @@ from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker import importer
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.failure_messages import explain_error
-from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
+from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
 from theria_lint.worker.library_messages import wants_gpu
@@ -60,6 +60,8 @@ def find_call_with_fallback(target: Any, request: TargetRequest, device: str, bu
         CannotCallError: if no way to call it worked.
     """
     device = _choose_device(request, device)
+    if device != "cpu" and request.hints.get("rehearsed"):
+        return _take_call_to_gpu(_find_adapted_call(target, request, "cpu", budget / 2), device, budget / 2)
     try:
         return _find_adapted_call(target, request, device, budget)
     except CannotCallError as error:
@@ -73,6 +75,19 @@ def find_call_with_fallback(target: Any, request: TargetRequest, device: str, bu
         raise
     except Exception:  # its import fails when it sees a GPU: the first refusal tells more
         raise first from None
+
+
+def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> WorkingCall:
+    """The call that works on the CPU, on a GPU.
+
+    Raises:
+        CannotCallError: if it does not work there.
+    """
+    search = CallSearch(read_clock() + budget)
+    found = search.run_trial(rehearsed.strategy, replace(rehearsed.spec, device=device))
+    if found is None:
+        raise search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
+    return replace(found, unused=rehearsed.unused)
 
 
 def find_call_on_gpu_path(

@@ -8,7 +8,7 @@ import sys
 
 from theria_lint.confirm.protocol import Job
 from theria_lint.reasons import CodedError, Ground, Reason, ReasonCode, find_coded_error
-from theria_lint.worker.library_messages import is_out_of_memory
+from theria_lint.worker.library_messages import is_device_lost, is_out_of_memory
 
 _LONGEST = 240
 """How many characters of a foreign error's first line are kept."""
@@ -84,6 +84,8 @@ def explain_failed_probe(error: BaseException, job: Job) -> Reason:
         return Reason(ReasonCode.EXITS)
     if isinstance(error, NotDefinedError):
         return error.reason
+    if is_device_lost(error):
+        return Reason(ReasonCode.DEVICE_LOST, describe_error(error))
     coded = find_coded_error(error)
     return coded.reason if coded else Reason(ReasonCode.PROBE_RAISES, describe_error(error))
 

@@ -124,7 +124,20 @@ def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleT
 
 
 def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> None:
-    """Probe a target in a child of its own, and answer for it if it cannot answer."""
+    """Probe a target in a child of its own, and answer for it; once more where made-up arguments cost it the GPU.
+
+    An index out of bounds raises on a CPU, where another call is tried then; on a GPU it ends all that a process can
+    do there.
+    """
+    outcome = _ask_child(load, target, context)
+    lost = outcome.reason is not None and outcome.reason.code == ReasonCode.DEVICE_LOST
+    if lost and context.job.device != "cpu":
+        outcome = _ask_child(load, replace(target, hints={**target.hints, "rehearsed": True}), context)
+    _write_outcome(context.pipe, outcome)
+
+
+def _ask_child(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> Outcome:
+    """What a process of its own says of a target, or why it says nothing."""
     job = context.job
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -136,7 +149,7 @@ def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, contex
     ours.close()
     linux.kill_process_group(pid)
     _, status = os.waitpid(pid, 0)
-    _write_outcome(context.pipe, _believed(answer, status, target, job))
+    return _believed(answer, status, target, job)
 
 
 def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Outcome:

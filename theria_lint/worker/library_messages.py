@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _OUT_OF_MEMORY = "can't allocate memory"
+_DEVICE_LOST = re.compile(r"device-side assert|illegal memory access|misaligned address|unspecified launch failure")
 _INVALID_GRADIENT = "returned an invalid gradient at index"
 _KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
 _IN_PLACE_ON_LEAF = "a leaf Variable that requires grad is being used in an in-place operation"
@@ -22,6 +23,11 @@ _UNEXPECTED_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
     return isinstance(error, MemoryError) or _OUT_OF_MEMORY in str(error)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether the process can do nothing more on its GPU: an index was out of bounds there, most often."""
+    return _DEVICE_LOST.search(str(error)) is not None
 
 
 def is_invalid_gradient(message: str) -> bool:

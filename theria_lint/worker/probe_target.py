@@ -50,6 +50,7 @@ from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, rea
 from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
+from theria_lint.worker.library_messages import is_device_lost
 from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
@@ -212,8 +213,7 @@ def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
     for name, spec in list_training_specs(subject.working_call).items():
         found = _run_configurations(replace(subject, specs={name: spec}), SELF)
         if found.verdict.unsafe:
-            told = {"dtype": found.dtype, "reason": found.reason}
-            return replace(found, reason=Reason(ReasonCode.IN_TRAINING_DTYPE, told))
+            return _as_in_dtype(found)
         message = found.error if found.verdict is Verdict.INCONCLUSIVE else None
         data = {"dtype": found.dtype, "verdict": str(found.verdict), "message": message}
         notes.append(Reason(ReasonCode.DTYPE_VERDICT, data))
@@ -227,7 +227,14 @@ def _run_where_fused(subject: _ProbeSubject, sdpa: SdpaCounter) -> Run | None:
         return None
     specs = {str(Configuration.FUSED_KERNEL_SIZES): found.spec}
     run = _run_configurations(replace(subject, working_call=found, specs=specs), SELF)
-    return run if run.verdict.unsafe else None
+    if not run.verdict.unsafe:
+        return None
+    return run if found.spec.dtype is subject.working_call.spec.dtype else _as_in_dtype(run)
+
+
+def _as_in_dtype(run: Run) -> Run:
+    """An unsafe run in a precision that people train in, which says so."""
+    return replace(run, reason=Reason(ReasonCode.IN_TRAINING_DTYPE, {"dtype": run.dtype, "reason": run.reason}))
 
 
 ReferenceTwin = Callable[[TrialSpec], Callable[..., Tensor]]
@@ -253,6 +260,8 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
             reports.append(report)
             traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
+            if is_device_lost(error):
+                raise
             notes.append(_note_not_probed(name, explain_error(error)))
             forget_compiled_code()
         longest = max(longest, read_clock() - began)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -180,13 +181,16 @@ def find_fused_kernel_call(working_call: WorkingCall, sdpa: SdpaCounter) -> Work
     """The call in the first of some specs in which a fused kernel runs; None where none does.
 
     Such kernels want heads apart: a module that takes q, k, v is given them in other ways too than the one that worked.
+    On a GPU they take no float64.
     """
+    precise = working_call.spec.dtype
+    dtypes = [precise] if working_call.spec.device == "cpu" else [*TRAINED_IN[:2], precise]
     strategy = working_call.strategy
     others = [replace(strategy, make=make) for make in strategy.siblings if make is not strategy.make]
     ways = [(strategy, working_call.spec.layout), *((other, "bhtd") for other in others)]
     for way, layout in ways:
-        for shape in _SHAPES:
-            spec, before = replace(working_call.spec, shape=shape, layout=layout, seed=1), sdpa.fused
+        for shape, dtype in product(_SHAPES, dtypes):
+            spec, before = replace(working_call.spec, shape=shape, dtype=dtype, layout=layout, seed=1), sdpa.fused
             with suppress(Exception):  # code that was not written for us, at sizes that were not tried before
                 made = way(spec)
                 trial(made.compute_output, made.inputs, spec.seed)

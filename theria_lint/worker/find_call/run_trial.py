@@ -28,7 +28,13 @@ from theria_lint.worker.find_call.call_strategy import (
     select_output,
 )
 from theria_lint.worker.find_call.signatures import NoSuchChoiceError
-from theria_lint.worker.library_messages import is_in_place_on_leaf, is_invalid_gradient, is_misfit, is_out_of_memory
+from theria_lint.worker.library_messages import (
+    is_device_lost,
+    is_in_place_on_leaf,
+    is_invalid_gradient,
+    is_misfit,
+    is_out_of_memory,
+)
 from theria_lint.worker.shims import shim_log
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory
 
@@ -172,6 +178,8 @@ class CallSearch:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryError from error
+            if is_device_lost(error):
+                raise
             stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
             frames = _list_frames(error)
             progress = (stage, *(trace.tb_lasti for trace in frames))
