@@ -125,6 +125,7 @@ EXCEPTIONS = {
     "theria_lint.commands.command_output": "that nothing can be printed, which ends the run",
     "theria_lint.config": "what is wrong with a configuration, which ends the run, and names of settings",
     "theria_lint.config_schema": "the configuration's schema, for editors",
+    "theria_lint.confirm.cluster_worker": "source code",
     "theria_lint.confirm.outcome_cache": "errors that are caught beside, and shown to nobody",
     "theria_lint.confirm.worker_client": "source code",
     "theria_lint.errors": "a suggestion in what is wrong with a call or a configuration",

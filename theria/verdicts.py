@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -75,6 +75,33 @@ class Reason:
     def to_json(self) -> dict[str, Any]:
         """The reason as JSON data, reasons within it likewise."""
         return {"code": str(self.code), "data": {name: _to_json(value) for name, value in self.data.items()}}
+
+
+def iter_reasons(reason: Reason) -> Iterator[Reason]:
+    """A reason and those within it."""
+    yield reason
+    for value in reason.data.values():
+        for inner in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(inner, Reason):
+                yield from iter_reasons(inner)
+
+
+def holds_code(reason: Reason, code: str) -> bool:
+    """Whether a reason, or one within it, has a code."""
+    return any(inner.code == code for inner in iter_reasons(reason))
+
+
+def iter_texts(reason: Reason) -> Iterator[str]:
+    """The texts in the data of a reason and of those within it: what code under test and libraries have said."""
+    for value in reason.data.values():
+        yield from _iter_value_texts(value)
+
+
+def _iter_value_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Reason):
+        yield from iter_texts(value)
+    elif isinstance(value, str):
+        yield value
 
 
 class CodedError(Exception):

@@ -79,6 +79,11 @@ class _MainCommand(PlainCommand):
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
 @click.option(
+    "--executor",
+    metavar="NAME",
+    help="Whose machines run the code: local (this one), slurm, or a Dask scheduler, as dask://HOST:PORT.",
+)
+@click.option(
     "--select",
     metavar="RULES",
     callback=_split_codes,
@@ -252,7 +257,12 @@ def _lint_and_report(
         from theria_lint.sources.atomic_write import write_text
 
         write_text(path, render(report, name, _make_file_view(options, view.elapsed)))
-    _print_notes(options, said, report.notes)
+    failure = report.failure
+    _print_notes(options, said, [note for note in report.notes if not failure or note.data.get("reason") != failure])
+    if failure:
+        from theria_lint.report.sentences import say
+
+        raise UserError(f"nothing was run: {say(failure)}.")
     return INTERRUPTED_EXIT_CODE if report.interrupted else compute_exit_code(report, settings.fail_on)
 
 

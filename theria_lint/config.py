@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,10 @@ from theria_lint.errors import ReadError, UserError, suggest_name
 from theria_lint.sources.source_text import read_up_to
 
 DEVICES = ("auto", "cpu", "cuda")
+LOCAL = "local"
+SLURM = "slurm"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+EXECUTOR_PATTERN = rf"({LOCAL}|{SLURM}|dask://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):{_PORT})"
 FAIL_ON = ("confirmed", "unconfirmed", "unsafe", "error", "unused-ignore", "none")
 FAIL_ON_DEFAULT = ("confirmed", "unconfirmed", "unsafe", "error")
 LAYOUTS = ("BHTD", "BTHD", "BTD", "TD", "THD", "HTD", "1THD", "1HTD", "BHTD:BTD", "BTHD:BTD", "BHTD:BGTD", "BTHD:BTGD")
@@ -43,6 +48,7 @@ class Settings(NamedTuple):
     device: str = "auto"
     timeout: float = 30.0
     jobs: int = 0
+    executor: str = LOCAL
     fail_on: tuple[str, ...] = FAIL_ON_DEFAULT
     baseline: str | None = None
     cache: bool = True
@@ -108,6 +114,15 @@ def _make_choice_reader(*choices: str) -> ValueReader:
         if value not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}")
         return str(value)
+
+    return read
+
+
+def _make_pattern_reader(pattern: str, expected: str) -> ValueReader:
+    def read(value: Any, root: str) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+        return value
 
     return read
 
@@ -201,6 +216,7 @@ KEYS: dict[str, ValueReader] = {
     "device": _make_choice_reader(*DEVICES),
     "timeout": _read_seconds,
     "jobs": _read_count,
+    "executor": _make_pattern_reader(EXECUTOR_PATTERN, f"{LOCAL}, {SLURM} or dask://HOST:PORT"),
     "fail-on": _read_occasions,
     "baseline": _read_path,
     "cache": _read_flag,
@@ -293,6 +309,9 @@ def resolve_settings(
                 _check_within(
                     path, root, f"{sources[key]}: {key}", f"name such a place on the command line, with {option}"
                 )
+    if "executor" not in {*options, *chosen} and values.get("executor", LOCAL) not in (LOCAL, SLURM):
+        remedy = "name it with --executor, or in THERIA_LINT_EXECUTOR"
+        raise UserError(f"{sources['executor']}: executor: who answers at an address may run code here; {remedy}.")
     for key, value in chosen.items():
         values |= read_values({key: value}, os.getcwd(), variables[key])
     values |= read_values(options, os.getcwd(), COMMAND_LINE)

@@ -12,6 +12,7 @@ from theria_lint.config import (
     CALLS,
     DEVICES,
     DTYPES,
+    EXECUTOR_PATTERN,
     EXTEND,
     FAIL_ON,
     FORMATS,
@@ -31,6 +32,10 @@ _TEXTS: Schema = {"type": "array", "items": _TEXT}
 
 def _choose(choices: tuple[str, ...]) -> Schema:
     return {"type": "string", "enum": list(choices)}
+
+
+def _match(pattern: str) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern}$"}
 
 
 _TARGET: Schema = {
@@ -68,6 +73,7 @@ _KEYS: dict[str, tuple[str, Schema]] = {
         {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},
     ),
     "jobs": ("processes; 0 for one per CPU", {"type": "integer", "minimum": 0, "maximum": MOST_JOBS}),
+    "executor": ("whose machines run the code; an address may not stand in a file", _match(EXECUTOR_PATTERN)),
     "fail-on": ("what exits with 1", {"type": "array", "items": _choose(FAIL_ON), "minItems": 1}),
     "baseline": ("a file of accepted findings", _TEXT),
     "cache": ("keep results between runs", _FLAG),

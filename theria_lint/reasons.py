@@ -7,11 +7,10 @@ codes. What decides something asks for the code, never for the words. What a mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
-from theria.verdicts import CodedError, Ground, Reason, find_coded_error
+from theria.verdicts import CodedError, Ground, Reason, find_coded_error, holds_code, iter_reasons, iter_texts
 
 __all__ = [
     "FIELDS",
@@ -48,6 +47,10 @@ class ReasonCode(StrEnum):
     NO_CUDA = "no_cuda"
     NO_GREETING = "no_greeting"
     NO_SENSE = "no_sense"
+    EXECUTOR_EXTRA = "executor_extra"
+    EXECUTOR_UNREACHABLE = "executor_unreachable"
+    EXECUTOR_SILENT = "executor_silent"
+    WORKER_DIFFERS = "worker_differs"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
     NO_TARGET = "no_target"
@@ -79,6 +82,8 @@ class ReasonCode(StrEnum):
 
     # The process of a target came to a bad end.
     WORKER_ENDED = "worker_ended"
+    WORKER_LOST = "worker_lost"
+    FILE_DIFFERS = "file_differs"
     NOT_REWRITTEN = "not_rewritten"
     NONSENSE_ANSWER = "nonsense_answer"
     TOO_MANY_ANSWERS = "too_many_answers"
@@ -281,6 +286,7 @@ _WHY = {"reason": Field.REASON}
 _SAID = {"message": Field.TEXT}
 _FILE = {"file": Field.TEXT}
 _INTERPRETER = {"interpreter": Field.TEXT}
+_EXECUTOR = {"executor": Field.TEXT}
 _VERDICT = {"target": Field.TEXT, "verdict": Field.TEXT}
 _TARGET = {"target": Field.TEXT, **_WHY}
 _UNSAFE = {**_VERDICT, **_WHY}
@@ -335,6 +341,12 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.INTERPRETER_UNFIT: {**_INTERPRETER, **_WHY},
     ReasonCode.TORCH_NOT_IMPORTED: _ERROR,
     ReasonCode.NO_SENSE: _WHY,
+    ReasonCode.EXECUTOR_EXTRA: {**_EXECUTOR, "extra": Field.TEXT, **_SAID},
+    ReasonCode.EXECUTOR_UNREACHABLE: {**_EXECUTOR, **_SAID},
+    ReasonCode.EXECUTOR_SILENT: {**_EXECUTOR, "seconds": Field.NUMBER},
+    ReasonCode.WORKER_DIFFERS: {"worker": Field.TEXT, "what": Field.TEXT, "there": Field.TEXT, "here": Field.TEXT},
+    ReasonCode.WORKER_LOST: {**_EXECUTOR, **_ERROR},
+    ReasonCode.FILE_DIFFERS: {"worker": Field.TEXT, **_FILE},
     ReasonCode.NOT_REWRITTEN: _ERROR,
     ReasonCode.NONSENSE_ANSWER: _WHY,
     ReasonCode.WRITES_TOO_MUCH: _WHY,
@@ -471,30 +483,3 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.BLAMED_ELSEWHERE: {**_WHY, "suspects": Field.SUSPECTS},
 }
 """The fields that the data of a reason has, by its code."""
-
-
-def iter_reasons(reason: Reason) -> Iterator[Reason]:
-    """A reason and those within it."""
-    yield reason
-    for value in reason.data.values():
-        for inner in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(inner, Reason):
-                yield from iter_reasons(inner)
-
-
-def holds_code(reason: Reason, code: str) -> bool:
-    """Whether a reason, or one within it, has a code."""
-    return any(inner.code == code for inner in iter_reasons(reason))
-
-
-def iter_texts(reason: Reason) -> Iterator[str]:
-    """The texts in the data of a reason and of those within it: what code under test and libraries have said."""
-    for value in reason.data.values():
-        yield from _iter_value_texts(value)
-
-
-def _iter_value_texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Reason):
-        yield from iter_texts(value)
-    elif isinstance(value, str):
-        yield value

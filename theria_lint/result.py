@@ -71,6 +71,7 @@ class LintReport:
     ``silenced`` are the findings that were taken out, cleared ones aside.
     ``unmeasured`` counts the attention callables that were seen, and nothing of their files was run;
     None where nobody looked for them.
+    ``failure``: why the executor that was asked for could not be used, so that nothing was run.
     ``seconds`` says how long the runs of a target took, by path and symbol; what was kept from earlier runs took none.
     """
 
@@ -90,6 +91,7 @@ class LintReport:
     linted: tuple[str, ...] = ()
     silenced: tuple[Finding, ...] = ()
     unmeasured: int | None = 0
+    failure: Reason | None = None
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
 
     @property

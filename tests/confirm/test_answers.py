@@ -263,7 +263,7 @@ def test_an_interrupted_worker_is_not_replaced(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch,
         "good(job)",
         [job_of(number, "one") for number in range(9)],
-        told=lambda *_: workers[0].kill_process(),
+        told=lambda *_: workers[0].end_jobs(),
     )
     assert len(workers) == 1
     assert workers[0]._process.returncode == -15

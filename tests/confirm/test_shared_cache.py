@@ -104,7 +104,7 @@ def test_two_files_with_one_text_are_two_variants(tmp_path: Path, lint: Lint) ->
 def test_texts_for_another_number_of_files_are_made_again(tmp_path: Path) -> None:
     cache = OutcomeCache(place(tmp_path), "python", "cpu")
     cache.store_texts("recipe", ["one"])
-    runner = VariantRunner(None, cache)  # type: ignore[arg-type]
+    runner = VariantRunner(None, None, cache)  # type: ignore[arg-type]
     assert runner.get_or_make_texts("recipe", 2, lambda: ["a", "b"]) == ["a", "b"]
     assert cache.load_texts("recipe") == ["a", "b"]
 

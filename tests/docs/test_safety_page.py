@@ -14,6 +14,7 @@ from tests.support.doc_pages import ROOT
 WITHOUT = {
     "This page says": "introduces the page",
     "Everything above is about": "leads over",
+    "The cluster is trusted like": "of others' code",
     "What decides what runs outside": "leads over",
     "An environment into which": "explains the sentence before it",
     "If that is too little": "advice",
@@ -122,6 +123,19 @@ TESTS = {
     "Git is asked": "tests/cli/test_fix_option.py::test_a_repository_runs_nothing_when_it_is_asked",
     "A report that cannot be written": "tests/report/test_hostile_output.py::test_a_full_disk_is_one_sentence "
     "tests/report/test_hostile_output.py::test_a_file_that_a_full_disk_cannot_hold_is_one_sentence",
+    "With `--executor` the code runs": "tests/confirm/test_executors.py::"
+    "test_a_worker_that_is_killed_costs_nothing_but_time "
+    "tests/confirm/test_executors.py::test_slurm_runs_what_this_machine_runs",
+    "What one of them lacks": "tests/confirm/test_executors.py::test_what_a_worker_lacks_is_said_of_all",
+    "A worker of the cluster that is killed": "tests/confirm/test_executors.py::"
+    "test_a_worker_that_is_killed_costs_nothing_but_time",
+    "A worker that has another": "tests/confirm/test_executors.py::test_another_version_is_refused_by_name "
+    "tests/confirm/test_executors.py::test_a_worker_unlike_the_first_is_refused_by_name",
+    "So is a job of which": "tests/confirm/test_executors.py::test_a_file_that_is_another_one_there_is_not_run",
+    "Of what a target has read": "tests/confirm/test_executors.py::test_an_outcome_of_other_bytes_does_not_count",
+    "Answers are held against": "tests/confirm/test_executors.py::"
+    "test_an_answer_that_is_none_costs_the_job_that_was_asked",
+    "No file of a project names": "tests/confirm/test_executors.py::test_no_file_says_who_runs_code_here",
     "**The linter's own machine": "tests/confirm/test_interpreters.py::"
     "test_the_first_of_the_users_own_that_has_torch_is_taken "
     "tests/confirm/test_interpreters.py::test_the_user_may_name_any",

@@ -412,5 +412,5 @@ def _until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
 def test_the_worker_says_what_protects() -> None:
     with WorkerClient(sys.executable, "cpu", 1) as worker:
         worker.wait_for_greeting()
-        assert set(worker.protections) == {"namespaces", "privileges", "files", "processes", "calls", "disk"}
-        assert all(why is None or len(say(why)) > 10 for why in worker.protections.values())
+        assert set(worker.greeting.protections) == {"namespaces", "privileges", "files", "processes", "calls", "disk"}
+        assert all(why is None or len(say(why)) > 10 for why in worker.greeting.protections.values())

@@ -9,14 +9,14 @@ from tests.support.kept_workers import keep_workers
 from theria_lint.config import Settings
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import Finding, SourceFile, TargetResult
-from theria_lint.result import ScannedFile
+from theria_lint.result import Progress, ScannedFile
 from theria_lint.rules.loader import load_rules
 from theria_lint.static.cross_file import link_calls
 from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 
 
-def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
+def confirm_files(paths: Iterable[Path], progress: Progress | None = None, **settings: object) -> Confirmation:
     rules = load_rules()
     files = []
     for path in paths:
@@ -27,7 +27,7 @@ def confirm_files(paths: Iterable[Path], **settings: object) -> Confirmation:
         files = link_calls(files, [file.path for file in files], Settings(cache=False))
     sources = [SourceFile(file.path, file.texts[None], file.suspects, file.targets) for file in files]
     with keep_workers():
-        return confirm_suspects(sources, ConfirmSettings(**settings))  # type: ignore[arg-type]
+        return confirm_suspects(sources, ConfirmSettings(**settings), progress)  # type: ignore[arg-type]
 
 
 def confirm_source(folder: Path, source: str, **settings: object) -> Confirmation:

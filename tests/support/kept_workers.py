@@ -36,13 +36,13 @@ class KeptWorker(WorkerClient):
         self.is_ready = False
         super()._start()
 
-    def close_process(self) -> None:
+    def close(self) -> None:
         if self._ended or self._unread or self._unsent:
             self.end()
 
     def end(self) -> None:
         _forget(self)
-        super().close_process()
+        super().close()
 
 
 def _forget(worker: KeptWorker) -> None:

@@ -6,17 +6,20 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from theria.verdicts import Verdict, worst
 from theria_lint.cache import Place
+from theria_lint.config import LOCAL
 from theria_lint.confirm.call_hints import CallSource, find_recorded_hints
 from theria_lint.confirm.coverage_map import asks_for_gpu
 from theria_lint.confirm.evidence import SuspectRuling, get_reason
+from theria_lint.confirm.open_executor import open_executor
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
 from theria_lint.confirm.runner import RunLimits, VariantRunner
-from theria_lint.confirm.schedule import VariantExecutor, attribute_cases, measure_cases
+from theria_lint.confirm.schedule import VariantBatcher, attribute_cases, measure_cases
 from theria_lint.confirm.target_case import TargetCase, make_cases
 from theria_lint.confirm.verified_fix import find_verified_fixes
 from theria_lint.model import Disposition, Finding, Rewrite, SourceFile, Suspect, TargetResult
@@ -30,7 +33,7 @@ class ConfirmSettings:
 
     ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration, ``adapters`` the files of
     functions that call targets; results are kept in ``cache``, unless it is None; ``calls`` says where recorded calls
-    are.
+    are, ``executor`` whose machines run the code.
     """
 
     python: str = sys.executable
@@ -42,11 +45,12 @@ class ConfirmSettings:
     adapters: tuple[str, ...] = ()
     cache: Place | None = None
     calls: CallSource | None = None
+    executor: str = LOCAL
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What the dynamic stage found out."""
+    """What the dynamic stage found out; ``failure``: why the executor that was asked for could not be used."""
 
     findings: tuple[Finding, ...]
     targets: tuple[TargetResult, ...]
@@ -56,6 +60,7 @@ class Confirmation:
     protections: Mapping[str, Reason | None] = field(default_factory=dict)
     interrupted: bool = False
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
+    failure: Reason | None = None
 
 
 def confirm_suspects(
@@ -68,19 +73,22 @@ def confirm_suspects(
     if not any(file.targets for file in files):
         findings = [_report_without_target(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
-    limits = RunLimits(settings.python, settings.device, settings.jobs, settings.timeout, settings.memory)
-    cache = OutcomeCache(settings.cache, settings.python, settings.device) if settings.cache else None
+    limits = RunLimits(settings.timeout, settings.memory)
+    opener = partial(open_executor, settings.executor, settings.python, settings.device, settings.jobs)
+    place = settings.cache
+    cache = OutcomeCache(place, settings.python, settings.device, settings.executor) if place else None
     try:
-        with VariantRunner(limits, cache, progress) as runner:
+        with VariantRunner(limits, opener, cache, progress) as runner:
             return _run_confirmation(files, settings, runner)
     except WorkerError as error:
         reason = Reason(ReasonCode.NO_WORKER, {"reason": error.reason, "looked_at": []})
         findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
-        return Confirmation(tuple(findings), (), Environment(), notes=(reason,))
+        failure = error.reason if settings.executor != LOCAL else None
+        return Confirmation(tuple(findings), (), Environment(), notes=(reason,), failure=failure)
 
 
 def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
-    variants = VariantExecutor(files, runner)
+    variants = VariantBatcher(files, runner)
     recorded, complaints = find_recorded_hints(files, settings.calls)
     cases = measure_cases(make_cases(files, settings.targets, settings.adapters, recorded), variants)
     findings = _collect_findings(files, cases, variants)
@@ -106,7 +114,7 @@ def _name_durations(
 
 
 def _collect_findings(
-    files: Sequence[SourceFile], cases: Sequence[TargetCase], variants: VariantExecutor
+    files: Sequence[SourceFile], cases: Sequence[TargetCase], variants: VariantBatcher
 ) -> tuple[Finding, ...]:
     attributions = attribute_cases(cases, variants)
     rewrites = find_verified_fixes(attributions, variants)

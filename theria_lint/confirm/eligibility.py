@@ -62,6 +62,7 @@ def confirm_scanned_files(
         protections=outcome.protections,
         interrupted=outcome.interrupted,
         seconds=outcome.seconds,
+        failure=outcome.failure,
     )
 
 
@@ -116,6 +117,7 @@ def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
         adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),
         cache=place_of(settings.cache_dir, settings.linted) if settings.cache else None,
         calls=_find_call_source(settings),
+        executor=settings.executor,
     )
 
 

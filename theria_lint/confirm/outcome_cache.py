@@ -21,6 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from theria_lint import __file__ as _ours
 from theria_lint.cache import EntryStore, Place, compute_stamp
+from theria_lint.config import LOCAL
 from theria_lint.confirm.protocol import FileDependencies, Outcome, read_reason
 from theria_lint.model import STATES
 from theria_lint.reasons import Reason
@@ -43,8 +44,8 @@ class WorkerInfo:
 class OutcomeCache:
     """Entries in a place; what cannot be read, or kept, leaves the run as it would be without a cache."""
 
-    def __init__(self, place: Place, python: str, device: str) -> None:
-        """Results of one interpreter on one device."""
+    def __init__(self, place: Place, python: str, device: str, executor: str = LOCAL) -> None:
+        """Results of one interpreter on one device of one executor."""
         self._entries = EntryStore(place, "dynamic")
         self._states = SnapshotChecker()
         package = os.path.dirname(os.path.abspath(_ours))
@@ -53,6 +54,7 @@ class OutcomeCache:
             [
                 os.path.abspath(python),
                 device,
+                executor,
                 _describe_machine(),
                 sorted(select_harmless_variables(os.environ).items()),
             ]
@@ -202,6 +204,14 @@ class SnapshotChecker:
             "files": files,
             "folders": {f: [sorted(n), _list_importable_entries(f, n)] for f, n in reads.searched.items()},
         }
+
+    def digest_file(self, path: str) -> str | None:
+        """The digest of a regular file; None for what is none, or cannot be read."""
+        now = _stat_regular_file(path)
+        try:
+            return None if now is None else self._digest_file(path, now)
+        except (OSError, ValueError):
+            return None
 
     def is_unchanged(self, snapshot: FileSnapshot) -> bool:
         """Whether everything is as it was. KeyError, TypeError or ValueError for what is no snapshot."""

@@ -6,7 +6,7 @@ Both sides import this module; it needs neither torch nor libcst.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.model import Run
 from theria_lint.reasons import FIELDS, Field, ReasonCode
+from theria_lint.result import Environment
 
 WALL_FACTOR = 4
 """How many times its seconds a process may take that works all the while, and has not had them of the processor."""
@@ -236,6 +237,39 @@ class Outcome:
             notes=message_checks.items(data["notes"], read_reason, _NOTES),
             reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
             flags=message_checks.items(data["flags"], Flag.from_json, _CONFIGURATIONS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a worker says of itself: what the jobs will run in.
+
+    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
+    ``reads`` names the files that the interpreter itself is made of.
+    """
+
+    environment: Environment = field(default_factory=Environment)
+    protections: Mapping[str, Reason | None] = field(default_factory=dict)
+    reads: FileDependencies = field(default_factory=FileDependencies)
+
+    def to_json(self) -> dict[str, Any]:
+        """The greeting as JSON data."""
+        told = {name: why.to_json() if why else None for name, why in self.protections.items()}
+        return {**asdict(self.environment), "protections": told, "reads": asdict(self.reads)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Greeting:
+        """The inverse of ``to_json``; NonsenseError for anything else."""
+        data = message_checks.fields(data, (*_names(Environment), "protections", "reads"))
+        return cls(
+            Environment(
+                python=message_checks.name(data["python"]),
+                torch=message_checks.name(data["torch"]),
+                triton=message_checks.optional(message_checks.name)(data["triton"]),
+                device=message_checks.one_of(data["device"], ("cpu", "cuda")),
+            ),
+            message_checks.table(data["protections"], message_checks.optional(read_reason), 100),
+            FileDependencies.from_json(data["reads"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""Get the outcomes of variants: from the cache, or from a worker that is started when it is first needed."""
+"""Get the outcomes of variants: from the cache, or from an executor that is opened when it is first needed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from itertools import count
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from theria_lint.confirm.executor import JobExecutor
 from theria_lint.confirm.outcome_cache import OutcomeCache, WorkerInfo
 from theria_lint.confirm.protocol import Job, Outcome, TargetRequest, WorkerError
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.result import Environment, Progress
-
-if TYPE_CHECKING:
-    from theria_lint.confirm.worker_client import WorkerClient
 
 _JOBS_PER_PROCESS = 4
 """Into how many jobs a processor's part of the work is cut, so that all end at about the same time."""
@@ -48,31 +46,28 @@ class VariantBatch:
     sources: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class RunLimits:
-    """How to run: whose Python, on which device, how many processes, seconds a target, bytes of memory a child."""
+class RunLimits(NamedTuple):
+    """What a target may take: seconds, and bytes of memory."""
 
-    python: str
-    device: str
-    jobs: int
     timeout: float
     memory: int
 
 
 @dataclass(eq=False)
 class VariantRunner:
-    """Starts a worker when something has to be run; used as a context manager, within which Ctrl-C ends all runs.
+    """Opens an executor when something has to be run; used as a context manager, within which Ctrl-C ends all runs.
 
     ``interrupted``: that has happened, and outcomes that were not known by then have the reason ``INTERRUPTED``.
     ``seconds``: how long each target ran, by its path and symbol.
     """
 
     limits: RunLimits
+    open_executor: Callable[[], JobExecutor]
     cache: OutcomeCache | None = None
     progress: Progress | None = None
     interrupted: bool = False
     worker_info: WorkerInfo = field(default_factory=lambda: WorkerInfo(Environment(), {}))
-    _worker: WorkerClient | None = None
+    _worker: JobExecutor | None = None
     _texts: dict[str, list[str]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
     _known: int = 0
@@ -93,7 +88,7 @@ class VariantRunner:
     ) -> None:
         """End the worker and everything below it."""
         if self._worker is not None:
-            self._worker.close_process()
+            self._worker.close()
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 
@@ -102,7 +97,7 @@ class VariantRunner:
         self.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if self._worker is not None:
-            self._worker.kill_process()
+            self._worker.end_jobs()
 
     def run_batches(self, batches: Sequence[VariantBatch]) -> list[list[Outcome]]:
         """The outcomes of each batch, in the order of its targets.
@@ -142,7 +137,7 @@ class VariantRunner:
         return {symbol: outcome for symbol, outcome in known.items() if outcome and outcome.symbol == symbol}
 
     def _make_request_key(self, batch: VariantBatch, target: TargetRequest) -> str:
-        limits = [self.limits.timeout, self.limits.memory]
+        limits = list(self.limits)
         return json.dumps([batch.path, asdict(target), batch.variant_key, limits], sort_keys=True, default=repr)
 
     def _run_remaining(
@@ -154,27 +149,26 @@ class VariantRunner:
         """Have a worker run what is left, and file the outcomes."""
         worker = self._start_worker()
         if worker is not None:
-            jobs, owners = self._make_jobs(batches, left, found)
+            jobs, owners = self._make_jobs(batches, left, found, worker.width)
             for number, outcomes in worker.run_jobs(jobs, self._report_outcome).items():
                 for outcome in outcomes.values():
                     self._cache_outcome(batches[owners[number]], outcome)
                 found[owners[number]] |= outcomes
+            self.worker_info = replace(self.worker_info, protections=worker.greeting.protections)
         for index, target in left:
             # Without an interruption it is a target that left nobody to tell what became of it.
             reason = Reason(ReasonCode.INTERRUPTED if self.interrupted else ReasonCode.WORKER_ENDED)
             found[index].setdefault(target.symbol, Outcome(-1, target.symbol, reason=reason))
 
-    def _start_worker(self) -> WorkerClient | None:
+    def _start_worker(self) -> JobExecutor | None:
         """The worker, ready; None if the run was interrupted before it was."""
-        from theria_lint.confirm.worker_client import WorkerClient
-
         if self._worker is None and not self.interrupted:
             if self.cache:
                 self.cache.mark_worker_start()
             self._report_progress(STARTING)
-            self._worker = WorkerClient(self.limits.python, self.limits.device, self.limits.jobs)
+            self._worker = self.open_executor()
             if self.interrupted:  # before there was a worker to end
-                self._worker.kill_process()
+                self._worker.end_jobs()
             import_module("theria_lint.ablate.rewriting")  # takes a while, and the worker is busy importing PyTorch
             try:
                 self._worker.wait_for_greeting()
@@ -182,9 +176,10 @@ class VariantRunner:
                 if self.interrupted:
                     return None
                 raise
-            self.worker_info = WorkerInfo(self._worker.environment, self._worker.protections)
+            greeting = self._worker.greeting
+            self.worker_info = WorkerInfo(greeting.environment, greeting.protections)
             if self.cache:
-                self.cache.store_worker_info(self.worker_info, self._worker.reads)
+                self.cache.store_worker_info(self.worker_info, greeting.reads)
         return None if self.interrupted else self._worker
 
     def _make_jobs(
@@ -192,9 +187,10 @@ class VariantRunner:
         batches: Sequence[VariantBatch],
         left: Sequence[tuple[int, TargetRequest]],
         found: list[dict[str, Outcome]],
+        width: int,
     ) -> tuple[list[Job], dict[int, int]]:
         """Jobs for what is left, and the batch that each belongs to; targets that cannot be rewritten are filed."""
-        size = -(-len(left) // (_JOBS_PER_PROCESS * max(1, self.limits.jobs)))
+        size = -(-len(left) // (_JOBS_PER_PROCESS * width))
         jobs: list[Job] = []
         owners: dict[int, int] = {}
         for index, batch in enumerate(batches):

@@ -19,14 +19,14 @@ from theria_lint.model import SourceFile, Suspect
 from theria_lint.sources.source_text import INLINE_IMPORT
 
 
-def attribute_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
+def attribute_cases(cases: Sequence[TargetCase], variants: VariantBatcher) -> dict[TargetCase, Attribution]:
     """Run the unsafe cases in all the variants that it takes to rule on their suspects; all have run as they are."""
     telling = [case for case in cases if not case.is_told_by_default]
     _measure_clean_variants(telling, variants)
     return _follow_attribution_plans(telling, variants)
 
 
-def measure_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> list[TargetCase]:
+def measure_cases(cases: Sequence[TargetCase], variants: VariantBatcher) -> list[TargetCase]:
     """Run every case as it is, and each of the configurations that turned out to be worth it: a case of its own."""
     _measure_baselines(cases, variants)
     turned = [configuration for case in cases for configuration in case.make_configuration_cases()]
@@ -34,14 +34,14 @@ def measure_cases(cases: Sequence[TargetCase], variants: VariantExecutor) -> lis
     return [*cases, *turned]
 
 
-def _measure_baselines(cases: Sequence[TargetCase], variants: VariantExecutor) -> None:
+def _measure_baselines(cases: Sequence[TargetCase], variants: VariantBatcher) -> None:
     """Every target as it is."""
     wanted = [Variant(case) for case in cases if not case.hints.get("skip")]
     _measure_variants(wanted, variants)
     _extend_cases(wanted, variants)
 
 
-def _measure_clean_variants(cases: Sequence[TargetCase], variants: VariantExecutor) -> None:
+def _measure_clean_variants(cases: Sequence[TargetCase], variants: VariantBatcher) -> None:
     """Each unsafe target with all its suspects neutralised, until no further suspect comes into reach.
 
     What cuts the graph early hides what stands behind it: a backward runs only once the forward is whole. So stand-ins
@@ -56,7 +56,7 @@ def _measure_clean_variants(cases: Sequence[TargetCase], variants: VariantExecut
 
 
 def _extend_until_stable(
-    cases: Sequence[TargetCase], variants: VariantExecutor, clean: Callable[[TargetCase], Ablation]
+    cases: Sequence[TargetCase], variants: VariantBatcher, clean: Callable[[TargetCase], Ablation]
 ) -> None:
     growing = cases
     while growing:
@@ -67,7 +67,7 @@ def _extend_until_stable(
         growing = [variant.case for variant in wanted]
 
 
-def _follow_attribution_plans(cases: Sequence[TargetCase], variants: VariantExecutor) -> dict[TargetCase, Attribution]:
+def _follow_attribution_plans(cases: Sequence[TargetCase], variants: VariantBatcher) -> dict[TargetCase, Attribution]:
     """The inquiries into all cases side by side: what they ask for next runs together."""
     found: dict[TargetCase, Attribution] = {}
     active_plans = {case: attribute_suspects(_make_evidence(case, variants)) for case in cases}
@@ -80,7 +80,7 @@ def _follow_attribution_plans(cases: Sequence[TargetCase], variants: VariantExec
     return found
 
 
-def _make_evidence(case: TargetCase, variants: VariantExecutor) -> Evidence:
+def _make_evidence(case: TargetCase, variants: VariantBatcher) -> Evidence:
     return Evidence(
         case.name,
         case.neutralisable,
@@ -92,12 +92,12 @@ def _make_evidence(case: TargetCase, variants: VariantExecutor) -> Evidence:
     )
 
 
-def _measure_variants(wanted: Sequence[Variant], variants: VariantExecutor) -> None:
+def _measure_variants(wanted: Sequence[Variant], variants: VariantBatcher) -> None:
     for variant, outcome in zip(wanted, variants.run_variants(wanted), strict=True):
         variant.case.outcomes[variant.ablation] = outcome
 
 
-def _extend_cases(done: Sequence[Variant], variants: VariantExecutor) -> None:
+def _extend_cases(done: Sequence[Variant], variants: VariantBatcher) -> None:
     for variant in done:
         variants.extend_case(variant, variant.case.outcomes[variant.ablation])
 
@@ -113,7 +113,7 @@ def _advance_plan(
         return []
 
 
-class VariantExecutor:
+class VariantBatcher:
     """Turns variants into batches for the runner, and what they executed into suspects that were reached."""
 
     def __init__(self, files: Sequence[SourceFile], runner: VariantRunner) -> None:

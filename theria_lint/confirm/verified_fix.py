@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from theria.verdicts import Verdict
 from theria_lint.confirm.evidence import Attribution, get_worst_verdict
-from theria_lint.confirm.schedule import VariantExecutor
+from theria_lint.confirm.schedule import VariantBatcher
 from theria_lint.confirm.target_case import TargetCase, Variant
 from theria_lint.model import Rewrite, Suspect
 
 
 def find_verified_fixes(
-    attributions: Mapping[TargetCase, Attribution], variants: VariantExecutor
+    attributions: Mapping[TargetCase, Attribution], variants: VariantBatcher
 ) -> dict[TargetCase, Rewrite]:
     """A rewrite for each case that is safe without its confirmed suspects.
 
@@ -29,7 +29,7 @@ def find_verified_fixes(
     return {v.case: _make_rewrite(v.case, v.ablation, variants) for v in mended if v not in refuted}
 
 
-def _make_rewrite(case: TargetCase, ablation: Iterable[Suspect], variants: VariantExecutor) -> Rewrite:
+def _make_rewrite(case: TargetCase, ablation: Iterable[Suspect], variants: VariantBatcher) -> Rewrite:
     texts = variants.make_texts(ablation, tidy=True)
     paths = sorted({suspect.path for suspect in ablation})
     return Rewrite(case.name, tuple((path, texts[os.path.abspath(path)]) for path in paths))

@@ -7,17 +7,18 @@ import os
 import select
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from theria_lint.confirm import message_checks
+from theria_lint.confirm.executor import OutcomeListener
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import (
     LONGEST_ANSWER,
-    FileDependencies,
+    Greeting,
     Job,
     Outcome,
     TargetRequest,
@@ -25,7 +26,6 @@ from theria_lint.confirm.protocol import (
     read_reason,
 )
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.result import Environment
 from theria_lint.sandbox.environment import select_harmless_variables
 
 # The worker finds theria and theria_lint where this process has them, and nothing else of this environment: the two may
@@ -56,16 +56,11 @@ _PATIENCE = 15.0
 """Seconds that the worker is given to end what it has started."""
 
 
-OutcomeListener = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], None]
-"""Called with an outcome that has just come, None at the start of a job, and with what runs now."""
-
-
 class WorkerClient:
     """A worker process of the target's Python, used as a context manager; jobs run ``jobs`` at a time.
 
-    ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
-    ``reads`` names the files that the interpreter itself is made of. Nothing that the process says is believed before
-    it has been checked: it holds what the code under test says.
+    ``greeting`` is what it has said of itself. Nothing that the process says is believed before it has been checked: it
+    holds what the code under test says.
     """
 
     def __init__(self, python: str, device: str, jobs: int) -> None:
@@ -78,9 +73,7 @@ class WorkerClient:
         self._python = python
         self._device = device
         self._ended = False
-        self.environment = Environment()
-        self.protections: dict[str, Reason | None] = {}
-        self.reads = FileDependencies()
+        self.greeting = Greeting()
         self._start()
 
     def _start(self) -> None:
@@ -125,15 +118,7 @@ class WorkerClient:
         """Take what a greeting says; return the reason why nothing can be run, if it says so."""
         if isinstance(greeting, dict) and "error" in greeting:
             return read_reason(greeting["error"])
-        greeting = message_checks.fields(greeting, ("python", "torch", "triton", "device", "protections", "reads"))
-        self.environment = Environment(
-            python=message_checks.name(greeting["python"]),
-            torch=message_checks.name(greeting["torch"]),
-            triton=message_checks.optional(message_checks.name)(greeting["triton"]),
-            device=message_checks.one_of(greeting["device"], ("cpu", "cuda")),
-        )
-        self.protections = message_checks.table(greeting["protections"], message_checks.optional(read_reason), 100)
-        self.reads = FileDependencies.from_json(greeting["reads"])
+        self.greeting = Greeting.from_json(greeting)
         return None
 
     def __enter__(self) -> WorkerClient:
@@ -144,16 +129,21 @@ class WorkerClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the process and everything below it."""
-        self.close_process()
+        self.close()
 
-    def kill_process(self) -> None:
+    @property
+    def width(self) -> int:
+        """How many jobs run at a time."""
+        return self._jobs
+
+    def end_jobs(self) -> None:
         """End the process, and its children with it, for good; safe in a signal handler."""
         self._ended = True
         self._process.terminate()  # it may have processes to end that would outlive it otherwise
 
-    def close_process(self) -> None:
+    def close(self) -> None:
         """End it and close the pipes."""
-        self.kill_process()
+        self.end_jobs()
         self._bury()
 
     def _bury(self) -> None:
@@ -203,7 +193,7 @@ class WorkerClient:
     ) -> list[Job]:
         """Run jobs until the last has ended, or the worker has; return those that have not begun by then."""
         waiting = deque(jobs)
-        running: dict[int, _Asked] = {}
+        running: dict[int, AskedJob] = {}
         self._send_waiting_jobs(running, waiting, outcomes)
         patience = max((_compute_patience(job) for job in jobs), default=0.0)
         listener(None, _list_running_targets(running))
@@ -220,7 +210,7 @@ class WorkerClient:
             listener(said, _list_running_targets(running))
         return list(waiting)
 
-    def _give_up(self, running: Mapping[int, _Asked]) -> None:
+    def _give_up(self, running: Mapping[int, AskedJob]) -> None:
         """End a worker that is silent, or says what nobody can read; what a job said last has ended it, perhaps."""
         self._end_process()
         for asked in running.values():
@@ -228,13 +218,13 @@ class WorkerClient:
                 asked.retract()
 
     def _send_waiting_jobs(
-        self, running: dict[int, _Asked], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]
+        self, running: dict[int, AskedJob], waiting: deque[Job], outcomes: dict[int, dict[str, Outcome]]
     ) -> None:
         """Send as many of the waiting jobs as may run beside the running ones."""
         while waiting and len(running) < self._jobs:
             job = waiting.popleft()
             self._unsent += json.dumps(job.to_json()).encode() + b"\n"
-            running[job.id] = _Asked(job, outcomes[job.id])
+            running[job.id] = AskedJob(job, outcomes[job.id])
 
     def _receive_message(self, patience: float) -> Any | None:
         """The next message; None when the worker has ended, or said nothing for longer than any job may take.
@@ -286,7 +276,7 @@ def _number(message: Any) -> int:
 
 
 @dataclass
-class _Asked:
+class AskedJob:
     """A job that runs, and its outcomes by symbol; ``last`` is the symbol of the one that came last."""
 
     job: Job
@@ -326,7 +316,7 @@ class _Asked:
         return outcome
 
 
-def _list_running_targets(running: Mapping[int, _Asked]) -> list[tuple[Job, TargetRequest]]:
+def _list_running_targets(running: Mapping[int, AskedJob]) -> list[tuple[Job, TargetRequest]]:
     """What runs: of each job the first target that has no outcome."""
     left = ((asked.job, asked.left()) for asked in running.values())
     return [(job, target) for job, target in left if target is not None]

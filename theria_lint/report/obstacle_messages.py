@@ -72,6 +72,25 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.NO_GREETING: Message("it ended before it answered"),
     R.NO_SENSE: lambda d: attach("what it answers cannot be right", d["reason"]),
+    R.EXECUTOR_EXTRA: lambda d: Message(
+        f"the executor {shorten(d['executor'], 40)} needs a package that is missing",
+        (squeeze(d["message"]),),
+        (f"pip install 'theria-lint[{squeeze(d['extra'])}]', here and where the workers run",),
+    ),
+    R.EXECUTOR_UNREACHABLE: lambda d: Message(
+        f"the executor {shorten(d['executor'], 40)} cannot be reached",
+        (squeeze(d["message"]),),
+        ("start it, or leave out --executor",),
+    ),
+    R.EXECUTOR_SILENT: lambda d: Message(
+        f"no worker of the executor {shorten(d['executor'], 40)} has answered within {d['seconds']:.0f} s",
+        helps=("see whether it has workers that are free",),
+    ),
+    R.WORKER_DIFFERS: lambda d: Message(
+        f"the worker {shorten(d['worker'], 40)} has another {shorten(d['what'], 20)}",
+        (f"{squeeze(d['there'])} there, {squeeze(d['here'])} here",),
+        ("give both the same environment",),
+    ),
     R.SKIPPED: Message("the configuration says to skip it"),
     R.INTERRUPTED: Message("interrupted", helps=("run theria-lint again",)),
     R.NO_TARGET: Message(
@@ -79,6 +98,11 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
         helps=("name a function or module that runs it as a target in the configuration",),
     ),
     R.WORKER_ENDED: Message("it ended the process that watched over it, or importing its file did"),
+    R.WORKER_LOST: lambda d: tell_error(d["kind"], d["message"], "the worker that was to run it was lost, twice"),
+    R.FILE_DIFFERS: lambda d: Message(
+        f"it was not run: {shorten(d['file'], 40)} is another file on {shorten(d['worker'], 20)}",
+        helps=("let the workers read the files that are linted, at the same path",),
+    ),
     R.NOT_REWRITTEN: lambda d: tell_error(d["kind"], d["message"], "it could not be rewritten"),
     R.NONSENSE_ANSWER: lambda d: attach("its process gave an answer that cannot be one", d["reason"]),
     R.TOO_MANY_ANSWERS: Message("its process gave more answers than there are targets"),
