@@ -77,6 +77,9 @@ class _MainCommand(PlainCommand):
 @click.option("--calls", type=click.Choice(CALLS), help="Call targets as recorded, as guessed, or as recorded if so.")
 @click.option("--calls-dir", metavar="DIR", help='Where "theria-lint record" has kept calls.')
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")
+@click.option(
+    "--max-time", type=float, metavar="SECONDS", help="Time limit of the whole run, verdicts first; 0 for none."
+)
 @click.option("-j", "--jobs", type=int, metavar="N", help="Processes; 0 for one per CPU.")
 @click.option(
     "--executor",

@@ -30,9 +30,10 @@ FORMATS = ("text", "concise", "json", "github", "gitlab", "sarif", "junit", "htm
 class Settings(NamedTuple):
     """Everything a run needs to know. Paths are absolute; patterns are relative to ``root``.
 
-    ``jobs`` 0 means one per CPU; ``python`` None means: choose one that has torch; ``python_by_project``: it is not the
-    user who has named it; ``linted``: the root, and what is to be linted; ``calls_dir`` None means `CALLS_DIR` in the
-    root. ``targets`` holds the tables ``[[tool.theria-lint.targets]]``, each with ``target`` and some of `TARGET_KEYS`.
+    ``jobs`` 0 means one per CPU, ``max_time`` 0 no limit; ``python`` None means: choose one that has torch;
+    ``python_by_project``: it is not the user who has named it; ``linted``: the root, and what is to be linted;
+    ``calls_dir`` None means `CALLS_DIR` in the root. ``targets`` holds the tables ``[[tool.theria-lint.targets]]``,
+    each with ``target`` and some of `TARGET_KEYS`.
     """
 
     root: str = "."
@@ -47,6 +48,7 @@ class Settings(NamedTuple):
     python: str | None = None
     device: str = "auto"
     timeout: float = 30.0
+    max_time: float = 0.0
     jobs: int = 0
     executor: str = LOCAL
     fail_on: tuple[str, ...] = FAIL_ON_DEFAULT
@@ -92,6 +94,13 @@ def _read_seconds(value: Any, root: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_SECONDS:
         raise ValueError(f"expected a number of seconds above 0, {MOST_SECONDS} at most")
     return float(value)
+
+
+def _read_budget(value: Any, root: str) -> float:
+    try:
+        return 0.0 if type(value) in (int, float) and value == 0 else _read_seconds(value, root)
+    except ValueError:
+        raise ValueError(f"expected a number of seconds, {MOST_SECONDS} at most, or 0 for no limit") from None
 
 
 def _read_count(value: Any, root: str) -> int:
@@ -215,6 +224,7 @@ KEYS: dict[str, ValueReader] = {
     "python": _read_program,
     "device": _make_choice_reader(*DEVICES),
     "timeout": _read_seconds,
+    "max-time": _read_budget,
     "jobs": _read_count,
     "executor": _make_pattern_reader(EXECUTOR_PATTERN, f"{LOCAL}, {SLURM} or dask://HOST:PORT"),
     "fail-on": _read_occasions,

@@ -72,6 +72,10 @@ _KEYS: dict[str, tuple[str, Schema]] = {
         "seconds for one target; fourfold on a GPU",
         {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},
     ),
+    "max-time": (
+        "seconds for the whole run, spent on targets without a verdict first; 0 for no limit",
+        {"type": "number", "minimum": 0, "maximum": MOST_SECONDS},
+    ),
     "jobs": ("processes; 0 for one per CPU", {"type": "integer", "minimum": 0, "maximum": MOST_JOBS}),
     "executor": ("whose machines run the code; an address may not stand in a file", _match(EXECUTOR_PATTERN)),
     "fail-on": ("what exits with 1", {"type": "array", "items": _choose(FAIL_ON), "minItems": 1}),

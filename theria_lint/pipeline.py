@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def lint_paths(
     told what runs, how many targets are done and how many there are. Raises UserError for what exit code 2 stands
     for; what is wrong with one file is in ``Report.errors``.
     """
+    until = time.monotonic() + settings.max_time if settings.max_time else None
     given = given or {}
     found = discover_files(paths, settings, given)
     files = found.files
@@ -57,7 +59,9 @@ def lint_paths(
             from theria_lint.static.cross_file import link_calls
 
             scanned = link_calls(scanned, files, settings, given)
-        report = confirm_scanned_files(report, scanned, settings, given=given, linted=files, progress=progress)
+        report = confirm_scanned_files(
+            report, scanned, settings, given=given, linted=files, progress=progress, until=until
+        )
         report = restrict_to_linted(suppress_findings(report, scanned, settings, files), files)
     return report
 

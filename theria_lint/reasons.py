@@ -53,6 +53,7 @@ class ReasonCode(StrEnum):
     WORKER_DIFFERS = "worker_differs"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
+    OUT_OF_BUDGET = "out_of_budget"
     NO_TARGET = "no_target"
 
     # A file cannot be read, or cannot be checked.
@@ -230,6 +231,7 @@ class ReasonCode(StrEnum):
     NOT_HEEDED = "not_heeded"
     LINKS_OUT = "links_out"
     CACHE_FOREIGN = "cache_foreign"
+    LEFT_OUT = "left_out"
     BASELINE_STALE = "baseline_stale"
     UNSAFE_UNSELECTED = "unsafe_unselected"
     CALL_FILE_UNUSED = "call_file_unused"
@@ -341,6 +343,8 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.INTERPRETER_UNFIT: {**_INTERPRETER, **_WHY},
     ReasonCode.TORCH_NOT_IMPORTED: _ERROR,
     ReasonCode.NO_SENSE: _WHY,
+    ReasonCode.OUT_OF_BUDGET: {"seconds": Field.NUMBER},
+    ReasonCode.LEFT_OUT: {"seconds": Field.NUMBER, "unmeasured": Field.TEXTS, "undecided": Field.TEXTS},
     ReasonCode.EXECUTOR_EXTRA: {**_EXECUTOR, "extra": Field.TEXT, **_SAID},
     ReasonCode.EXECUTOR_UNREACHABLE: {**_EXECUTOR, **_SAID},
     ReasonCode.EXECUTOR_SILENT: {**_EXECUTOR, "seconds": Field.NUMBER},

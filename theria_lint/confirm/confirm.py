@@ -33,7 +33,8 @@ class ConfirmSettings:
 
     ``targets`` holds the tables ``[[tool.theria-lint.targets]]`` of the configuration, ``adapters`` the files of
     functions that call targets; results are kept in ``cache``, unless it is None; ``calls`` says where recorded calls
-    are, ``executor`` whose machines run the code.
+    are, ``executor`` whose machines run the code. The run ends at ``until`` by the monotonic clock, ``max_time``
+    seconds after its begin.
     """
 
     python: str = sys.executable
@@ -46,6 +47,8 @@ class ConfirmSettings:
     cache: Place | None = None
     calls: CallSource | None = None
     executor: str = LOCAL
+    max_time: float = 0.0
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def confirm_suspects(
     if not any(file.targets for file in files):
         findings = [_report_without_target(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
-    limits = RunLimits(settings.timeout, settings.memory)
+    limits = RunLimits(settings.timeout, settings.memory, settings.max_time, settings.until)
     opener = partial(open_executor, settings.executor, settings.python, settings.device, settings.jobs)
     place = settings.cache
     cache = OutcomeCache(place, settings.python, settings.device, settings.executor) if place else None
@@ -98,11 +101,25 @@ def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, ru
         findings,
         results,
         around.environment,
-        notes=tuple(complaints),
+        notes=(*complaints, *_list_left_out(cases, settings.max_time)),
         protections=around.protections,
         interrupted=runner.interrupted,
         seconds=_name_durations(cases, runner.seconds),
     )
+
+
+def _list_left_out(cases: Sequence[TargetCase], seconds: float) -> list[Reason]:
+    """What the time of the run was too short for, by name: targets, and those of which suspects stay undecided."""
+    cut = [case for case in cases if any(map(_is_out_of_budget, case.outcomes.values()))]
+    names = {case: f"{case.target.path}: {case.name}" for case in cut}
+    unmeasured = [names[case] for case in cut if _is_out_of_budget(case.baseline)]
+    undecided = [names[case] for case in cut if not _is_out_of_budget(case.baseline)]
+    told = {"seconds": seconds, "unmeasured": unmeasured, "undecided": undecided}
+    return [Reason(ReasonCode.LEFT_OUT, told)] if cut else []
+
+
+def _is_out_of_budget(outcome: Outcome) -> bool:
+    return outcome.reason is not None and outcome.reason.code == ReasonCode.OUT_OF_BUDGET
 
 
 def _name_durations(
@@ -121,8 +138,9 @@ def _collect_findings(
     rulings: dict[Suspect, list[tuple[TargetCase, SuspectRuling]]] = {}
     for case, attribution in attributions.items():
         ruled = attribution.rulings
-        if any(map(_was_interrupted, case.outcomes.values())):
-            ruled = dict.fromkeys(ruled, SuspectRuling(Disposition.UNCONFIRMED, Reason(ReasonCode.INTERRUPTED)))
+        cut = next((outcome.reason for outcome in case.outcomes.values() if _was_cut_short(outcome)), None)
+        if cut is not None:
+            ruled = dict.fromkeys(ruled, SuspectRuling(Disposition.UNCONFIRMED, cut))
         for suspect, ruling in ruled.items():
             rulings.setdefault(suspect, []).append((case, ruling))
     return tuple(
@@ -140,9 +158,9 @@ def _combine_rulings(
 ) -> Finding:
     """A suspect's disposition over all its targets: confirmed by one is confirmed.
 
-    Where the run was interrupted, a target that has not run might have confirmed what another clears.
+    Where the run was cut short, a target that has not run might have confirmed what another clears.
     """
-    unknown = any(_was_interrupted(case.baseline) for case in _list_nearby_cases(suspect, cases))
+    unknown = any(_was_cut_short(case.baseline) for case in _list_nearby_cases(suspect, cases))
     for disposition in (Disposition.CONFIRMED, Disposition.CLEARED, Disposition.UNCONFIRMED):
         chosen = [(case, ruling) for case, ruling in rulings if ruling.disposition is disposition]
         if chosen and not (unknown and disposition is Disposition.CLEARED):
@@ -153,8 +171,9 @@ def _combine_rulings(
     return _report_unreached(suspect, cases)
 
 
-def _was_interrupted(outcome: Outcome) -> bool:
-    return outcome.reason is not None and outcome.reason.code == ReasonCode.INTERRUPTED
+def _was_cut_short(outcome: Outcome) -> bool:
+    """Whether the run ended before this was known."""
+    return outcome.reason is not None and outcome.reason.code in (ReasonCode.INTERRUPTED, ReasonCode.OUT_OF_BUDGET)
 
 
 def _report_unreached(suspect: Suspect, cases: Sequence[TargetCase]) -> Finding:

@@ -27,11 +27,13 @@ def confirm_scanned_files(
     given: Collection[str] = (),
     linted: Sequence[str] = (),
     progress: Progress | None = None,
+    until: float | None = None,
 ) -> LintReport:
     """``report`` with a finding for every suspect and, unless settings say no, a result for every target.
 
     Files in ``given`` are not on the disk as they were scanned: they cannot be imported. ``linted`` are all the files
-    that the user named, some of which may show how targets are called.
+    that the user named, some of which may show how targets are called. The run ends at ``until``, by the monotonic
+    clock.
     """
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
     report = replace(report, sources=sources)
@@ -51,7 +53,7 @@ def confirm_scanned_files(
     ]
     if not files:
         return replace(report, findings=tuple(sorted(still, key=_sort_key_of_finding)))
-    outcome = _confirm_files(files, settings, linted, progress)
+    outcome = _confirm_files(files, settings, linted, progress, until)
     return replace(
         report,
         environment=outcome.environment,
@@ -80,7 +82,11 @@ def _sort_key_of_finding(finding: Finding) -> tuple[object, ...]:
 
 
 def _confirm_files(
-    files: Sequence[SourceFile], settings: Settings, linted: Sequence[str], progress: Progress | None
+    files: Sequence[SourceFile],
+    settings: Settings,
+    linted: Sequence[str],
+    progress: Progress | None,
+    until: float | None,
 ) -> Confirmation:
     from theria_lint.confirm.confirm import Confirmation, confirm_suspects
     from theria_lint.confirm.python_interpreter import choose_interpreter
@@ -90,7 +96,7 @@ def _confirm_files(
         reason = Reason(ReasonCode.NO_WORKER, {"reason": choice.refusal, "looked_at": list(choice.looked_at)})
         findings = [Finding(s, Disposition.UNCONFIRMED, None, reason) for file in files for s in file.suspects]
         return Confirmation(tuple(findings), (), Environment(), notes=(reason,))
-    wanted = make_confirm_settings(settings, choice.python)
+    wanted = replace(make_confirm_settings(settings, choice.python), until=until)
     if wanted.calls is not None:
         wanted = replace(wanted, calls=wanted.calls._replace(pages=_list_pages(settings, linted)))
     outcome = confirm_suspects(files, wanted, progress)
@@ -112,6 +118,7 @@ def make_confirm_settings(settings: Settings, python: str) -> ConfirmSettings:
         python=python,
         device=settings.device,
         timeout=settings.timeout,
+        max_time=settings.max_time,
         jobs=settings.jobs or os.cpu_count() or 1,
         targets=settings.targets,
         adapters=tuple(_adapter(path, settings.root) for path in settings.adapters),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from itertools import count
+from threading import Timer
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -47,17 +48,20 @@ class VariantBatch:
 
 
 class RunLimits(NamedTuple):
-    """What a target may take: seconds, and bytes of memory."""
+    """What a target may take: seconds, and bytes of memory; how many seconds the run, and when it ends for that."""
 
     timeout: float
     memory: int
+    max_time: float = 0.0
+    until: float | None = None
 
 
 @dataclass(eq=False)
 class VariantRunner:
     """Opens an executor when something has to be run; used as a context manager, within which Ctrl-C ends all runs.
 
-    ``interrupted``: that has happened, and outcomes that were not known by then have the reason ``INTERRUPTED``.
+    ``interrupted``: that has happened, and outcomes that were not known by then have the reason ``INTERRUPTED``;
+    ``spent``: the time of the run is over, and the reason is ``OUT_OF_BUDGET``.
     ``seconds``: how long each target ran, by its path and symbol.
     """
 
@@ -66,6 +70,7 @@ class VariantRunner:
     cache: OutcomeCache | None = None
     progress: Progress | None = None
     interrupted: bool = False
+    spent: bool = False
     worker_info: WorkerInfo = field(default_factory=lambda: WorkerInfo(Environment(), {}))
     _worker: JobExecutor | None = None
     _texts: dict[str, list[str]] = field(default_factory=dict)
@@ -75,11 +80,18 @@ class VariantRunner:
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     _begun: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
     _before: Any = None
+    _alarm: Timer | None = None
 
     def __enter__(self) -> VariantRunner:
-        """Take over what Ctrl-C does, where that can be done."""
+        """Take over what Ctrl-C does, where that can be done, and let time run out."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._handle_interrupt)
+        if self.limits.until is not None:
+            left = self.limits.until - time.monotonic()
+            self.spent = left <= 0
+            self._alarm = Timer(max(0.0, left), self._end_for_time)
+            self._alarm.daemon = True
+            self._alarm.start()
         self.worker_info = (self.cache and self.cache.load_worker_info()) or self.worker_info
         return self
 
@@ -87,6 +99,8 @@ class VariantRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the worker and everything below it."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._worker is not None:
             self._worker.close()
         if self._before is not None:
@@ -96,6 +110,12 @@ class VariantRunner:
         """End the worker at once: whoever waits for it goes on. The second time Ctrl-C does what it does elsewhere."""
         self.interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._worker is not None:
+            self._worker.end_jobs()
+
+    def _end_for_time(self) -> None:
+        """End the worker, as Ctrl-C does: the time of the run is over. What is known by then is reported."""
+        self.spent = True
         if self._worker is not None:
             self._worker.end_jobs()
 
@@ -137,7 +157,7 @@ class VariantRunner:
         return {symbol: outcome for symbol, outcome in known.items() if outcome and outcome.symbol == symbol}
 
     def _make_request_key(self, batch: VariantBatch, target: TargetRequest) -> str:
-        limits = list(self.limits)
+        limits = [self.limits.timeout, self.limits.memory]
         return json.dumps([batch.path, asdict(target), batch.variant_key, limits], sort_keys=True, default=repr)
 
     def _run_remaining(
@@ -156,31 +176,41 @@ class VariantRunner:
                 found[owners[number]] |= outcomes
             self.worker_info = replace(self.worker_info, protections=worker.greeting.protections)
         for index, target in left:
-            # Without an interruption it is a target that left nobody to tell what became of it.
-            reason = Reason(ReasonCode.INTERRUPTED if self.interrupted else ReasonCode.WORKER_ENDED)
-            found[index].setdefault(target.symbol, Outcome(-1, target.symbol, reason=reason))
+            found[index].setdefault(target.symbol, Outcome(-1, target.symbol, reason=self._find_reason_for_none()))
+
+    def _find_reason_for_none(self) -> Reason:
+        """Why there is no outcome; where nothing ended the run, the target left nobody to tell what became of it."""
+        if self.interrupted:
+            return Reason(ReasonCode.INTERRUPTED)
+        if self.spent:
+            return Reason(ReasonCode.OUT_OF_BUDGET, {"seconds": self.limits.max_time})
+        return Reason(ReasonCode.WORKER_ENDED)
 
     def _start_worker(self) -> JobExecutor | None:
-        """The worker, ready; None if the run was interrupted before it was."""
-        if self._worker is None and not self.interrupted:
+        """The worker, ready; None if the run was ended before it was."""
+        if self._worker is None and not self._is_over:
             if self.cache:
                 self.cache.mark_worker_start()
             self._report_progress(STARTING)
             self._worker = self.open_executor()
-            if self.interrupted:  # before there was a worker to end
+            if self._is_over:  # before there was a worker to end
                 self._worker.end_jobs()
             import_module("theria_lint.ablate.rewriting")  # takes a while, and the worker is busy importing PyTorch
             try:
                 self._worker.wait_for_greeting()
             except WorkerError:
-                if self.interrupted:
+                if self._is_over:
                     return None
                 raise
             greeting = self._worker.greeting
             self.worker_info = WorkerInfo(greeting.environment, greeting.protections)
             if self.cache:
                 self.cache.store_worker_info(self.worker_info, greeting.reads)
-        return None if self.interrupted else self._worker
+        return None if self._is_over else self._worker
+
+    @property
+    def _is_over(self) -> bool:
+        return self.interrupted or self.spent
 
     def _make_jobs(
         self,

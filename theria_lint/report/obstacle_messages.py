@@ -93,6 +93,10 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.SKIPPED: Message("the configuration says to skip it"),
     R.INTERRUPTED: Message("interrupted", helps=("run theria-lint again",)),
+    R.OUT_OF_BUDGET: lambda d: Message(
+        f"not known after the {d['seconds']:.3g} s that the run was given",
+        helps=("run theria-lint again: it goes on from what is kept; or give it more, by --max-time",),
+    ),
     R.NO_TARGET: Message(
         "nothing that can be called by itself was found to run it",
         helps=("name a function or module that runs it as a target in the configuration",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from theria.wording import Message, attach, format_count, list_names, shorten, tell_error
+from theria.wording import Message, attach, format_count, list_names, shorten, squeeze, tell_error
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.message_parts import Data
 
@@ -28,6 +28,15 @@ RUN_NOTES: Mapping[R, Message | Callable[[Data], Message]] = {
         "no results are kept: the folder for them is none of theria-lint's",
         (d["folder"],),
         ("remove it, or name another place with --cache-dir",),
+    ),
+    R.LEFT_OUT: lambda d: Message(
+        f"the {d['seconds']:.3g} s of --max-time were spent before all had run",
+        tuple(
+            f"{what}: {'; '.join(map(squeeze, d[name]))}"
+            for name, what in (("unmeasured", "not measured"), ("undecided", "with suspects that stay undecided"))
+            if d[name]
+        ),
+        ("run theria-lint again: it goes on from what is kept",),
     ),
     R.UNSAFE_UNSELECTED: lambda d: Message(
         f"{format_count(len(d['targets']), 'unsafe target')} not shown, by rules that were not asked for",

@@ -87,6 +87,11 @@ def _is_mere_note(finding: Finding) -> bool:
     return finding.suspect.severity == "note" and finding.disposition.value == "unconfirmed"
 
 
+def is_out_of_time(report: LintReport) -> bool:
+    """Whether the run ended because its time was over."""
+    return any(note.code == "left_out" for note in report.notes)
+
+
 def compute_exit_code(report: LintReport, fail_on: Collection[str]) -> int:
     """1 if the report holds something of a kind in ``fail_on`` (see ``config.FAIL_ON``), else 0.
 

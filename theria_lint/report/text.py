@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from theria_lint.report.style import TerminalStyle, escape_unprintable, format_count, inert, wrap_text
+from theria_lint.report.summary import is_out_of_time
 
 if TYPE_CHECKING:
     from theria_lint.model import TargetResult
@@ -46,6 +47,7 @@ def _format_summary(report: LintReport) -> str:
     silenced = [(report.ignored, "silenced by ignore comments"), (report.baselined, "accepted by the baseline")]
     parts += [f"{count} {what}" for count, what in silenced if count]
     parts += ["interrupted before all had run"] if report.interrupted else []
+    parts += ["out of time before all had run"] if is_out_of_time(report) else []
     return "; ".join(parts) + "."
 
 

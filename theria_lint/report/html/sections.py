@@ -28,7 +28,7 @@ from theria_lint.report.measurement_messages import AS_IT_IS, describe_maml
 from theria_lint.report.patch import iter_diff_rows
 from theria_lint.report.sentences import compose_message, say, say_all
 from theria_lint.report.style import format_count, format_place
-from theria_lint.report.summary import is_accepted, list_unexplained_targets
+from theria_lint.report.summary import is_accepted, is_out_of_time, list_unexplained_targets
 from theria_lint.report.unexplained import UnexplainedTargets
 from theria_lint.result import LintReport
 
@@ -114,7 +114,7 @@ def _render_environment(report: LintReport) -> Markup:
 
 
 def _render_notes(report: LintReport) -> Markup | None:
-    cut = ["The run was ended before every target had run."] if report.interrupted else []
+    cut = ["The run was ended before every target had run."] if report.interrupted or is_out_of_time(report) else []
     notes = [*cut, *say_all(report.notes)]
     return tag("ul", *(tag("li", render_prose(note)) for note in notes), class_="notes") if notes else None
 
