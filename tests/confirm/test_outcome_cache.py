@@ -196,6 +196,24 @@ def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> 
     assert new_cache(tmp_path).load_worker_info() is None
 
 
+def test_kernels_are_kept_for_the_interpreter_that_compiled_them(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("old")
+    time.sleep(0.02)
+    cache = new_cache(tmp_path)
+    cache.mark_worker_start()
+    cache.store_worker_info(AROUND, FileDependencies((str(program),)))
+    cache.store_kernels("packed")
+    assert new_cache(tmp_path).load_kernels() == ""  # nobody has looked whether it is the same interpreter
+    later = new_cache(tmp_path)
+    assert later.load_worker_info() == AROUND
+    assert later.load_kernels() == "packed"
+    program.write_text("new")
+    other = new_cache(tmp_path)
+    other.load_worker_info()
+    assert other.load_kernels() == ""
+
+
 KERNEL = """
 import torch
 from helper import FACTOR

@@ -109,6 +109,10 @@ TESTS = {
     "An entry holds no path": "tests/confirm/test_shared_cache.py::test_a_second_folder_gives_the_same_results",
     "One that is not of the shape": "tests/sources/test_cache_folder.py::test_an_entry_of_another_shape_is_none "
     "tests/sources/test_cache_folder.py::test_what_another_version_wrote_is_not_read",
+    "On a GPU the kernels of our": "tests/confirm/test_outcome_cache.py::"
+    "test_kernels_are_kept_for_the_interpreter_that_compiled_them",
+    "A process that runs nothing": "tests/worker/test_kernel_cache.py::test_what_a_worker_compiles_on_a_gpu_is_kept "
+    "tests/worker/test_kernel_cache.py::test_a_job_finds_the_kernels_that_were_kept",
     "Where a system cannot open": "tests/sources/test_cache_folder.py::"
     "test_where_links_would_be_followed_nothing_is_kept",
     "File names, symbols": "tests/report/test_hostile_output.py::test_a_run_over_files_of_any_name_is_inert",

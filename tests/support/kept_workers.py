@@ -50,7 +50,7 @@ def _forget(worker: KeptWorker) -> None:
         del _kept[key]
 
 
-def _get_or_start(python: str, device: str, jobs: int) -> WorkerClient:
+def _get_or_start(python: str, device: str, jobs: int, kernels: object = None) -> WorkerClient:
     key = python, device, tuple(sorted(select_harmless_variables(os.environ).items()))
     if key in _kept and not _kept[key].is_alive():
         _kept[key].end()

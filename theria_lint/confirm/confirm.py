@@ -77,9 +77,9 @@ def confirm_suspects(
         findings = [_report_without_target(suspect) for file in files for suspect in file.suspects]
         return Confirmation(tuple(findings), (), Environment())
     limits = RunLimits(settings.timeout, settings.memory, settings.max_time, settings.until)
-    opener = partial(open_executor, settings.executor, settings.python, settings.device, settings.jobs)
     place = settings.cache
     cache = OutcomeCache(place, settings.python, settings.device, settings.executor) if place else None
+    opener = partial(open_executor, settings.executor, settings.python, settings.device, settings.jobs, cache)
     try:
         with VariantRunner(limits, opener, cache, progress) as runner:
             return _run_confirmation(files, settings, runner)

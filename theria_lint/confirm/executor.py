@@ -11,6 +11,16 @@ OutcomeListener = Callable[[Outcome | None, list[tuple[Job, TargetRequest]]], No
 """Called with an outcome that has just come, None where a job begins, and with what runs now."""
 
 
+class KernelStore(Protocol):
+    """Keeps compiled kernels between runs, as text."""
+
+    def load_kernels(self) -> str:
+        """What was kept of this interpreter on this machine; the empty text if nothing was."""
+
+    def store_kernels(self, packed: str) -> None:
+        """Keep it."""
+
+
 class JobExecutor(Protocol):
     """Runs jobs, which are data, somewhere: `WorkerClient` on this machine, `ClusterExecutor` on others."""
 

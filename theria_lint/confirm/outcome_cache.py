@@ -126,8 +126,18 @@ class OutcomeCache:
         """Keep what a recipe gave, which must not depend on where the files lie."""
         self._entries.store_entry(self._make_outcome_name("texts", variant_key), list(texts))
 
+    def load_kernels(self) -> str:
+        """The kernels that a worker of this interpreter has compiled, packed; the empty text if there are none."""
+        entry = self._around and self._entries.load_entry(self._make_outcome_name("kernels", self._place))
+        return entry if isinstance(entry, str) else ""
+
+    def store_kernels(self, packed: str) -> None:
+        """Keep the kernels that a worker has compiled."""
+        if self._around:
+            self._entries.store_entry(self._make_outcome_name("kernels", self._place), packed)
+
     def _make_outcome_name(self, kind: str, asked: str) -> str:
-        around = self._around if kind == "outcome" else ""
+        around = self._around if kind in ("outcome", "kernels") else ""
         digest = hashlib.blake2b(f"{kind}\0{asked}\0{around}".encode("utf-8", "surrogatepass"), digest_size=16)
         digest.update(self._stamp)
         return f"{digest.hexdigest()}.{kind}"

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from theria_lint.confirm import message_checks
-from theria_lint.confirm.executor import OutcomeListener
+from theria_lint.confirm.executor import KernelStore, OutcomeListener
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import (
     LONGEST_ANSWER,
@@ -63,8 +63,10 @@ class WorkerClient:
     holds what the code under test says.
     """
 
-    def __init__(self, python: str, device: str, jobs: int) -> None:
+    def __init__(self, python: str, device: str, jobs: int, kernels: KernelStore | None = None) -> None:
         """Start the process; `wait_for_greeting` waits until it is ready.
+
+        ``kernels`` has what an earlier worker has compiled, and keeps what this one does.
 
         Raises:
             WorkerError: if the interpreter cannot be started.
@@ -72,13 +74,15 @@ class WorkerClient:
         self._jobs = max(1, jobs)
         self._python = python
         self._device = device
+        self._kernels = kernels
         self._ended = False
         self.greeting = Greeting()
         self._start()
 
     def _start(self) -> None:
         self._unread = bytearray()
-        self._unsent = b""
+        kernels = self._kernels.load_kernels() if self._kernels and self._device != "cpu" else ""
+        self._unsent = json.dumps({"kernels": kernels}).encode() + b"\n" if kernels else b""
         root = str(Path(__file__).resolve().parents[2])
         environment = {**select_harmless_variables(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
@@ -244,9 +248,15 @@ class WorkerClient:
                 return None
         line, _, self._unread = self._unread.partition(b"\n")
         try:
-            return message_checks.parsed(bytes(line))
+            message = message_checks.parsed(bytes(line))
+            if isinstance(message, dict) and "kernels" in message:
+                packed = message_checks.text(message["kernels"], _LONGEST_MESSAGE)
+                if self._kernels:
+                    self._kernels.store_kernels(packed)
+                return self._receive_message(patience)
         except NonsenseError:
             return None
+        return message
 
     def _send_job(self) -> None:
         try:

@@ -14,8 +14,10 @@ from typing import NoReturn
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import linux, namespaces, readable_paths, seccomp, tempdir
+from theria_lint.sandbox.environment import make_folder_variables
 from theria_lint.worker import failure_messages
 from theria_lint.worker.file_dependencies import FileDependencyTracker
+from theria_lint.worker.kernel_cache import Kernels, write_kernels
 
 LISTENER_NOTICE = b"listener"
 """The line that comes with the listener's file descriptor."""
@@ -56,12 +58,18 @@ class RunningJob:
     floods: bool = False
 
     @classmethod
-    def start_child(cls, job: Job, parent: str, tracker: FileDependencyTracker, serve: Serve) -> RunningJob:
-        """Fork the child, with a folder of its own inside the parent's; ``tracker`` is the server's."""
+    def start_child(
+        cls, job: Job, parent: str, tracker: FileDependencyTracker, serve: Serve, kernels: Kernels
+    ) -> RunningJob:
+        """Fork the child, with a folder of its own inside the parent's; ``tracker`` is the server's.
+
+        ``kernels`` are compiled already.
+        """
         readable_paths.foresee(job.files, device=job.device)
         folder = os.path.join(parent, str(job.id))
         os.mkdir(folder, 0o700)
         mounted = namespaces.mount_folder(folder)
+        write_kernels(kernels, make_folder_variables(folder)["TRITON_CACHE_DIR"])
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:

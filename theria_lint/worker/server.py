@@ -20,6 +20,8 @@ from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.import_process import serve_job
 from theria_lint.worker.job import RunningJob
+from theria_lint.worker.kernel_cache import unpack_kernels
+from theria_lint.worker.kernel_compiler import KernelCompiler
 
 _TICK = 0.2
 _CLEANED_VARIABLE = "THERIA_LINT_CLEANED"
@@ -39,6 +41,8 @@ class WorkerServer:
         self._selector = selectors.DefaultSelector()
         self._selector.register(jobs, selectors.EVENT_READ)
         self._running: dict[int, RunningJob] = {}
+        self._kernels: dict[str, bytes] | None = None
+        self._compiler: KernelCompiler | None = None
 
     def serve_jobs(self) -> None:
         """Run until there is nobody to answer."""
@@ -46,7 +50,9 @@ class WorkerServer:
         while open_:
             for key, _ in self._selector.select(timeout=_TICK):
                 if key.data is None:
-                    open_ = self._accept_jobs()
+                    open_ = self._accept_messages()
+                elif isinstance(key.data, KernelCompiler):
+                    self._take_compiled_kernels(key.data)
                 else:
                     self._handle_job_event(key.data, key.fd)
             for running_job in [r for r in self._running.values() if r.is_overdue() or r.is_too_large()]:
@@ -54,17 +60,34 @@ class WorkerServer:
         for running_job in list(self._running.values()):
             self._stop_job(running_job)
 
-    def _accept_jobs(self) -> bool:
+    def _accept_messages(self) -> bool:
         data = os.read(self._jobs, 1 << 20)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._start_job(Job.from_json(json.loads(line)))
+            message = json.loads(line)
+            if "kernels" in message:
+                self._kernels = unpack_kernels(message["kernels"])
+            else:
+                self._start_job(Job.from_json(message))
         return bool(data)
 
     def _start_job(self, job: Job) -> None:
-        running_job = RunningJob.start_child(job, self._folder, self._tracker, serve_job)
+        if job.device != "cpu" and self._kernels is None and self._compiler is None:
+            self._compiler = KernelCompiler(os.path.join(self._folder, "kernels"))
+            self._selector.register(self._compiler.pipe, selectors.EVENT_READ, self._compiler)
+        running_job = RunningJob.start_child(job, self._folder, self._tracker, serve_job, self._kernels or {})
         self._running[running_job.pid] = running_job
         self._selector.register(running_job.channel, selectors.EVENT_READ, running_job)
+
+    def _take_compiled_kernels(self, compiler: KernelCompiler) -> None:
+        """Give the jobs that start from now on what has been compiled, and have the parent keep it."""
+        packed = compiler.read_packed()
+        if packed is not None:
+            self._selector.unregister(compiler.pipe)
+            compiler.end()
+            self._kernels = unpack_kernels(packed)
+            if self._kernels:
+                self._send_message({"kernels": packed})
 
     def _handle_job_event(self, running_job: RunningJob, descriptor: int) -> None:
         """Read what a job has said, or decide on the process that it wants to start."""
@@ -97,7 +120,7 @@ class WorkerServer:
             self._selector.unregister(running_job.listener)
         del self._running[running_job.pid]
         running_job.stop_child()
-        linux.bury(self._running)
+        linux.bury([*self._running, *([self._compiler.pid] if self._compiler else [])])
         running_job.remove_folder()
 
     def send_greeting(self, greeting: dict[str, object]) -> None:

@@ -1,0 +1,92 @@
+"""Compile the kernels of our triton backend once, for every job: on a GPU that takes longer than all the rest.
+
+The processes that compile run nothing but our own code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+from theria_lint.confirm.protocol import TargetRequest
+from theria_lint.model import TargetKind
+from theria_lint.sandbox import linux
+from theria_lint.sandbox.environment import make_folder_variables
+from theria_lint.worker import clock
+from theria_lint.worker.kernel_cache import pack_kernels, read_kernels
+
+_SECONDS = 300.0
+_PIECE = 1 << 16
+
+
+def _attend(q: Any, k: Any, v: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def _attend_causally(q: Any, k: Any, v: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+_PROBED = (_attend, _attend_causally)
+"""What is probed, each in a process of its own: what these need, most targets do."""
+
+
+class KernelCompiler:
+    """A process that compiles kernels in a folder; ``pipe`` can be read as it goes, and ends when it does."""
+
+    def __init__(self, folder: str) -> None:
+        """Start it."""
+        self.pipe, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.pipe)
+            _exit_after(lambda: _compile_kernels(folder, writer))
+        os.close(writer)
+        self._packed = bytearray()
+
+    def read_packed(self) -> str | None:
+        """What it has compiled, packed; None while it goes on."""
+        piece = os.read(self.pipe, _PIECE)
+        self._packed += piece
+        return None if piece else self._packed.decode()
+
+    def end(self) -> None:
+        """Close the pipe."""
+        os.close(self.pipe)
+
+
+def _compile_kernels(folder: str, pipe: int) -> None:
+    from theria_lint.worker.triton_interpreter import launching
+
+    os.mkdir(folder, 0o700)
+    os.environ.update(make_folder_variables(folder))
+    launching.raise_float32_precision()
+    running = [os.fork() or _exit_after(partial(_probe, function)) for function in _PROBED]
+    for pid in running:
+        os.waitpid(pid, 0)
+    data = pack_kernels(read_kernels(os.environ["TRITON_CACHE_DIR"])).encode()
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def _exit_after(action: Callable[[], None]) -> NoReturn:
+    try:
+        linux.die_with_parent()
+        action()
+    finally:
+        os._exit(0)
+
+
+def _probe(function: Callable[..., Any]) -> None:
+    from theria_lint.worker.device_fallback import ProbeClock
+    from theria_lint.worker.probe_target import run_target
+
+    clock.use_wall_clock()
+    request = TargetRequest("attention", TargetKind.FUNCTION, {"backends": ["triton"]})
+    run_target(function, request, job=0, device="cuda", watched=(), clock=ProbeClock(_SECONDS))
