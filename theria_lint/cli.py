@@ -54,6 +54,12 @@ def _complete(name: str) -> Callable[[click.Context, click.Parameter, str], list
     return complete
 
 
+class _DeviceChoice(click.Choice[str]):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take a GPU by its number too, which the settings check."""
+        return value if str(value).startswith("cuda:") else super().convert(value, param, ctx)
+
+
 class _MainCommand(PlainCommand):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands that may stand in the place of the first path, then the options."""
@@ -73,7 +79,7 @@ class _MainCommand(PlainCommand):
     "if it is trusted, the project's.",
 )
 @click.option("--trust", is_flag=True, help="Allow the project's own choice of interpreter, now and from now on.")
-@click.option("--device", type=click.Choice(DEVICES), help="Where the code runs.")
+@click.option("--device", type=_DeviceChoice(DEVICES), help="Where the code runs; cuda is every GPU, cuda:N one.")
 @click.option("--calls", type=click.Choice(CALLS), help="Call targets as recorded, as guessed, or as recorded if so.")
 @click.option("--calls-dir", metavar="DIR", help='Where "theria-lint record" has kept calls.')
 @click.option("--timeout", type=float, metavar="SECONDS", help="Time limit of a run of a target; fourfold on a GPU.")

@@ -11,6 +11,7 @@ from theria_lint.errors import ReadError, UserError, suggest_name
 from theria_lint.sources.source_text import read_up_to
 
 DEVICES = ("auto", "cpu", "cuda")
+DEVICE_PATTERN = "(auto|cpu|cuda|cuda:(0|[1-9][0-9]{0,2}))"
 LOCAL = "local"
 SLURM = "slurm"
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -205,7 +206,7 @@ TARGET_KEYS: dict[str, ValueReader] = {
     "target": _read_target_name,
     "layout": _make_choice_reader(*LAYOUTS),
     "kwargs": _read_arguments,
-    "device": _make_choice_reader(*DEVICES),
+    "device": _make_pattern_reader(DEVICE_PATTERN, f"one of {', '.join(DEVICES)}, cuda:N"),
     "dtype": _make_choice_reader(*DTYPES),
     "oracle": _make_choice_reader(*ORACLES),
     "skip": _read_flag,
@@ -222,7 +223,7 @@ KEYS: dict[str, ValueReader] = {
     "detach-names": _make_list_reader(_read_string),
     "confirm": _read_flag,
     "python": _read_program,
-    "device": _make_choice_reader(*DEVICES),
+    "device": _make_pattern_reader(DEVICE_PATTERN, f"one of {', '.join(DEVICES)}, cuda:N"),
     "timeout": _read_seconds,
     "max-time": _read_budget,
     "jobs": _read_count,

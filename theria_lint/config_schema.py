@@ -10,6 +10,7 @@ from typing import Any
 
 from theria_lint.config import (
     CALLS,
+    DEVICE_PATTERN,
     DEVICES,
     DTYPES,
     EXECUTOR_PATTERN,
@@ -67,7 +68,7 @@ _KEYS: dict[str, tuple[str, Schema]] = {
     "detach-names": ("dotted names of functions that cut the graph", _TEXTS),
     "confirm": ("run the code, to confirm or clear suspects", _FLAG),
     "python": ("the interpreter that runs the code, once it is trusted", _TEXT),
-    "device": ("where the code runs", _choose(DEVICES)),
+    "device": ("where the code runs: cuda on every GPU, cuda:N on one", _match(DEVICE_PATTERN)),
     "timeout": (
         "seconds for one target; fourfold on a GPU",
         {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},

@@ -45,6 +45,7 @@ class ReasonCode(StrEnum):
     INTERPRETER_UNFIT = "interpreter_unfit"
     TORCH_NOT_IMPORTED = "torch_not_imported"
     NO_CUDA = "no_cuda"
+    NO_SUCH_GPU = "no_such_gpu"
     NO_GREETING = "no_greeting"
     NO_SENSE = "no_sense"
     EXECUTOR_EXTRA = "executor_extra"
@@ -342,6 +343,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.INTERPRETER_FAILS: {**_INTERPRETER, "message": Field.TEXT},
     ReasonCode.INTERPRETER_UNFIT: {**_INTERPRETER, **_WHY},
     ReasonCode.TORCH_NOT_IMPORTED: _ERROR,
+    ReasonCode.NO_SUCH_GPU: {"device": Field.TEXT, "count": Field.NUMBER},
     ReasonCode.NO_SENSE: _WHY,
     ReasonCode.OUT_OF_BUDGET: {"seconds": Field.NUMBER},
     ReasonCode.LEFT_OUT: {"seconds": Field.NUMBER, "unmeasured": Field.TEXTS, "undecided": Field.TEXTS},

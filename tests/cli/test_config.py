@@ -47,7 +47,7 @@ def test_the_command_line_overrides_the_file(lint: Lint, folder: Path) -> None:
             "selct = []",
             "theria-lint.toml: unknown key 'selct' (did you mean \"select\"?); the keys are select, ignore,",
         ),
-        ('device = "gpu"', "theria-lint.toml: device = 'gpu': expected one of auto, cpu, cuda."),
+        ('device = "gpu"', "theria-lint.toml: device = 'gpu': expected one of auto, cpu, cuda, cuda:N."),
         ("select = 'THL001'", "theria-lint.toml: select = 'THL001': expected a list."),
         ("select = [1]", "theria-lint.toml: select = [1]: expected a non-empty string."),
         ('select = ["XYZ"]', "theria-lint.toml: select: no rule starts with 'XYZ'; the rules are THL001,"),

@@ -27,6 +27,7 @@ GREETING = {
     "triton": None,
     "device": "cpu",
     "protections": {"files": None},
+    "gpus": [],
     "reads": {"files": [], "searched": {}},
 }
 

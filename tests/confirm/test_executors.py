@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.confirming import confirm_files
+from tests.support.kept_workers import keep_workers
 from tests.support.lint_case import UNSAFE, Lint
 from theria_lint.cache import Place
 from theria_lint.config import LOCAL
@@ -44,7 +46,7 @@ def project(folder: Path) -> list[Path]:
 def sent_to(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs inside use a pool, whatever the executor is called."""
 
-    def make(name: str, python: str, device: str, jobs: int) -> ClusterExecutor:
+    def make(name: str, python: str, device: str, *_: object) -> ClusterExecutor:
         return ClusterExecutor(pool, name, python, device)
 
     monkeypatch.setattr("theria_lint.confirm.confirm.open_executor", make)
@@ -71,9 +73,10 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(project: list[Path], tmp
 
         def kill(what: str, done: int, known: int) -> None:
             if what.count("attention") == 2 and not killed:
-                pid = max((worker.pid for worker in cluster.workers.values()), key=lambda p: len(list_descendants(p)))
-                killed.extend([pid, *list_descendants(pid)])
-                os.kill(pid, signal.SIGKILL)
+                nanny = max(cluster.workers.values(), key=lambda nanny: len(list_descendants(nanny.pid)))
+                nanny.close_gracefully()  # starts no other in its place
+                killed.extend([nanny.pid, *list_descendants(nanny.pid)])
+                os.kill(nanny.pid, signal.SIGKILL)
 
         found = confirm_files(project, progress=kill, **kept)
     assert len(killed) > 1, "it had started a process for the code under test"
@@ -331,3 +334,25 @@ def test_an_executor_has_a_cache_of_its_own(tmp_path: Path, project: list[Path])
     place = Place(str(tmp_path / "cache"), str(tmp_path / "cache"))
     names = {OutcomeCache(place, sys.executable, "cpu", name)._place for name in (LOCAL, "slurm", "dask://a:1")}
     assert len(names) == 3
+
+
+SAYS_WHAT_IT_SEES = """\
+import os
+
+raise RuntimeError("sees " + os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+def test_a_job_sees_its_gpu_alone(tmp_path: Path) -> None:
+    """From before its file is imported: what the variable says then is what CUDA goes by."""
+    path = tmp_path / "kernel.py"
+    path.write_text(SAYS_WHAT_IT_SEES)
+    with keep_workers():
+        worker = open_executor.open_executor(LOCAL, sys.executable, "cpu", 1)
+        worker.wait_for_greeting()
+        given = replace(worker.greeting, gpus=("GPU-7",))
+        known, worker.greeting = worker.greeting, given  # type: ignore[misc]
+        outcome = worker.run_jobs([replace(make_job(0, path), device="cuda")], lambda *_: None)[0]["f"]
+        worker.greeting = known  # type: ignore[misc]
+    assert outcome.reason
+    assert outcome.reason.data["message"] == "sees GPU-7"

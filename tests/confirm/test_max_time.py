@@ -66,7 +66,9 @@ def test_what_has_no_verdict_is_named_in_every_format(lint: Lint) -> None:
     Path("clean.py").write_text(CLEAN)
     told: dict[str, Any] = {}
     for form in ("text", "json", "sarif"):
-        found = lint("--no-cache", "--max-time", "0.000001", "--output-format", form, ".", confirm=True)
+        found = lint(
+            "--no-cache", "--device", "cpu", "--max-time", "0.000001", "--output-format", form, ".", confirm=True
+        )
         assert found.exit_code == 1, "as for every suspect that is not decided"
         assert found.stderr.startswith("Note: the 1e-06 s of --max-time were spent before all had run\n")
         assert "not measured: clean.py: attention; unsafe.py: attention" in found.stderr
@@ -79,14 +81,14 @@ def test_what_has_no_verdict_is_named_in_every_format(lint: Lint) -> None:
         ("inconclusive", "out_of_budget")
     ] * 2
     assert "not known after the 1e-06 s" in told["sarif"]
-    assert lint("--no-cache", "--max-time", "0.000001", "clean.py", confirm=True).exit_code == 0
+    assert lint("--no-cache", "--device", "cpu", "--max-time", "0.000001", "clean.py", confirm=True).exit_code == 0
 
 
 def test_what_is_kept_costs_no_time(lint: Lint) -> None:
     """The next run goes on from there, however little time it has."""
     Path("unsafe.py").write_text(UNSAFE)
-    full = lint(".", confirm=True)
-    assert lint("--max-time", "0.000001", ".", confirm=True).stdout == full.stdout
+    full = lint("--device", "cpu", ".", confirm=True)
+    assert lint("--device", "cpu", "--max-time", "0.000001", ".", confirm=True).stdout == full.stdout
     assert "confirmed" in full.stdout
 
 
@@ -100,4 +102,4 @@ def test_what_is_no_time_is_one_sentence(lint: Lint, value: str) -> None:
 def test_without_a_limit_nothing_waits(lint: Lint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("theria_lint.confirm.runner.Timer", None)
     Path("clean.py").write_text(CLEAN)
-    assert lint("--max-time", "0", ".", confirm=True).exit_code == 0
+    assert lint("--device", "cpu", "--max-time", "0", ".", confirm=True).exit_code == 0

@@ -123,7 +123,7 @@ class ClusterExecutor:
         request = {
             "installation": self._installation,
             "python": self._python,
-            "device": self.greeting.environment.device or self._device,
+            "device": self._device if self._device != "auto" else self.greeting.environment.device or "auto",
             "jobs": [{**job.to_json(), "sources": job.sources} for job in parcel.jobs],
         }
         return self._pool.submit(run_on_worker, json.dumps(request), name=parcel.name)

@@ -50,13 +50,21 @@ class TargetRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuShare:
+    """What a job has of a worker's GPUs: one of them, as CUDA_VISIBLE_DEVICES says it, and a part of its memory."""
+
+    visible: str
+    memory: float
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A variant of a file and the targets to run in it.
 
     ``overrides`` maps absolute paths to the source that the worker is to import in place of the file's own;
     ``watched`` lists the absolute paths of which the executed places are wanted back; ``digests`` has, by absolute
     path, the `digest_text` of the text that the static stage has read. ``sources`` has the texts of the watched
-    files: an outcome is held against them, and the worker is not told.
+    files: an outcome is held against them, and the worker is not told. ``gpu`` is given to it when it begins.
     """
 
     id: int
@@ -69,6 +77,7 @@ class Job:
     memory: int
     digests: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    gpu: GpuShare | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -126,7 +135,8 @@ class Job:
     def from_json(cls, data: dict[str, Any]) -> Job:
         """The inverse of ``to_json``."""
         targets = tuple(TargetRequest(**t) for t in data["targets"])
-        return cls(**{**data, "targets": targets, "watched": tuple(data["watched"])})
+        gpu = GpuShare(**data["gpu"]) if data["gpu"] else None
+        return cls(**{**data, "targets": targets, "watched": tuple(data["watched"]), "gpu": gpu})
 
 
 @lru_cache(64)
@@ -177,6 +187,7 @@ class FileDependencies:
 
 
 _CONFIGURATIONS = 64
+_GPUS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,22 +256,24 @@ class Greeting:
     """What a worker says of itself: what the jobs will run in.
 
     ``protections`` maps what keeps the code under test in its place to None where it holds, else to why it does not;
-    ``reads`` names the files that the interpreter itself is made of.
+    ``reads`` names the files that the interpreter itself is made of, ``gpus`` the GPUs that jobs may be given.
     """
 
     environment: Environment = field(default_factory=Environment)
     protections: Mapping[str, Reason | None] = field(default_factory=dict)
     reads: FileDependencies = field(default_factory=FileDependencies)
+    gpus: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The greeting as JSON data."""
         told = {name: why.to_json() if why else None for name, why in self.protections.items()}
-        return {**asdict(self.environment), "protections": told, "reads": asdict(self.reads)}
+        reads, gpus = asdict(self.reads), list(self.gpus)
+        return {**asdict(self.environment), "protections": told, "reads": reads, "gpus": gpus}
 
     @classmethod
     def from_json(cls, data: Any) -> Greeting:
         """The inverse of ``to_json``; NonsenseError for anything else."""
-        data = message_checks.fields(data, (*_names(Environment), "protections", "reads"))
+        data = message_checks.fields(data, (*_names(Environment), "protections", "reads", "gpus"))
         return cls(
             Environment(
                 python=message_checks.name(data["python"]),
@@ -270,6 +283,7 @@ class Greeting:
             ),
             message_checks.table(data["protections"], message_checks.optional(read_reason), 100),
             FileDependencies.from_json(data["reads"]),
+            message_checks.items(data["gpus"], message_checks.name, _GPUS),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.executor import KernelStore, OutcomeListener
+from theria_lint.confirm.gpu_queues import choose_share
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import (
     LONGEST_ANSWER,
@@ -226,7 +227,8 @@ class WorkerClient:
     ) -> None:
         """Send as many of the waiting jobs as may run beside the running ones."""
         while waiting and len(running) < self._jobs:
-            job = waiting.popleft()
+            taken = [asked.job.gpu for asked in running.values()]
+            job = replace(waiting.popleft(), gpu=choose_share(self.greeting.gpus, taken, self._jobs))
             self._unsent += json.dumps(job.to_json()).encode() + b"\n"
             running[job.id] = AskedJob(job, outcomes[job.id])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from theria.wording import Message, attach, list_names, shorten, squeeze, tell_error
+from theria.wording import Message, attach, format_count, list_names, shorten, squeeze, tell_error
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, RECORD, TIMEOUT, iter_call_helps
 from theria_lint.report.message_parts import Data, describe_exit
@@ -69,6 +69,10 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
     R.TORCH_NOT_IMPORTED: lambda d: tell_error(d["kind"], d["message"], "torch cannot be imported"),
     R.NO_CUDA: Message(
         "--device cuda was asked for, and torch sees no CUDA GPU", helps=("leave out --device, or run where one is",)
+    ),
+    R.NO_SUCH_GPU: lambda d: Message(
+        f"--device {shorten(d['device'], 20)} was asked for, and torch sees {format_count(int(d['count']), 'GPU')}",
+        helps=("they are counted from 0: leave out the number to use all",),
     ),
     R.NO_GREETING: Message("it ended before it answered"),
     R.NO_SENSE: lambda d: attach("what it answers cannot be right", d["reason"]),

@@ -18,7 +18,7 @@ from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetReq
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
 from theria_lint.sandbox.refused_operations import RefusedOperations
-from theria_lint.worker import clock, failure_messages, library_messages
+from theria_lint.worker import clock, failure_messages, library_messages, visible_gpus
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.job import IMPORTED_NOTICE, LISTENER_NOTICE
 
@@ -54,6 +54,7 @@ def serve_job(job: Job, channel: socket.socket, folder: str, tracker: FileDepend
         linux.hide_memory(False)
         resource_limits.close_files_except(pipe)
         confine.settle_in_folder(folder)
+        visible_gpus.take_share(job.gpu)
         resource_limits.limit_resources(job.memory, job.import_time, device=job.device)
         refused = RefusedOperations(folder)
         refused.listen_to_audit_events()
@@ -218,6 +219,7 @@ def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, cont
     resource_limits.limit_resources(job.memory, job.target_time, device=job.device)
     confine.apply_target_confinement(device=job.device)
     try:
+        visible_gpus.limit_gpu_memory(job.gpu)
         module = load()
     except BaseException as error:
         return _make_import_failure(context, target, error)

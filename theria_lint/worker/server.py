@@ -16,6 +16,7 @@ from dataclasses import asdict
 from theria_lint.confirm.protocol import Job
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sandbox import confine, environment, linux, namespaces, tempdir
+from theria_lint.worker import visible_gpus
 from theria_lint.worker.failure_messages import describe_error
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.import_process import serve_job
@@ -185,15 +186,27 @@ def _make_greeting(device: str) -> dict[str, object]:
     except Exception as error:
         return {"error": Reason(ReasonCode.TORCH_NOT_IMPORTED, describe_error(error)).to_json()}
     torch.set_num_threads(1)  # a forked child must not inherit a pool of threads
-    if device == "cuda" and not torch.cuda.is_available():
-        return {"error": Reason(ReasonCode.NO_CUDA).to_json()}
-    device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    gpus = visible_gpus.list_gpus(device, os.environ.get(visible_gpus.VARIABLE, ""), count)
+    if device not in ("auto", "cpu") and not gpus:
+        why = (
+            Reason(ReasonCode.NO_SUCH_GPU, {"device": device, "count": count}) if count else Reason(ReasonCode.NO_CUDA)
+        )
+        return {"error": why.to_json()}
+    device = "cuda" if gpus else "cpu"
+    found: dict[str, object] = {
+        "python": python,
+        "torch": torch.__version__,
+        "triton": None,
+        "device": device,
+        "gpus": gpus,
+    }
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
     try:
         import triton
     except Exception:
-        return {"python": python, "torch": torch.__version__, "triton": None, "device": device}
+        return {**found, "triton": None}
     import theria_lint.worker.probe_target  # noqa: F401 - imported once here, so that children need not
 
-    return {"python": python, "torch": torch.__version__, "triton": triton.__version__, "device": device}
+    return {**found, "triton": triton.__version__}
