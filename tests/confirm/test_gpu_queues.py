@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -117,11 +118,13 @@ def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     refused: Any = server._make_greeting("cuda:2")
     assert say(read_reason(refused["error"])) == "--device cuda:2 was asked for, and torch sees 2 GPUs"
-    assert server._make_greeting("cuda:1")["gpus"] == ["1"]
     assert server._make_greeting("auto")["gpus"] == ["0", "1"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert server._make_greeting("cuda:1")["gpus"] == ["1"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1", "whatever this worker starts sees no other"
     cuda.is_available = lambda: False
     refused = server._make_greeting("cuda:0")
     assert refused["error"]["code"] == ReasonCode.NO_CUDA

@@ -193,6 +193,8 @@ def _make_greeting(device: str) -> dict[str, object]:
             Reason(ReasonCode.NO_SUCH_GPU, {"device": device, "count": count}) if count else Reason(ReasonCode.NO_CUDA)
         )
         return {"error": why.to_json()}
+    if gpus:
+        os.environ[visible_gpus.VARIABLE] = ",".join(gpus)  # no process of this worker sees another
     device = "cuda" if gpus else "cpu"
     found: dict[str, object] = {
         "python": python,
