@@ -63,6 +63,11 @@ def test_scale_is_no_tensor() -> None:
         attention(Q, Q, Q, scale=torch.tensor(1.0))  # type: ignore[arg-type]
 
 
+def test_softcap_is_no_tensor() -> None:
+    with pytest.raises(TypeError, match="softcap is a tensor, which no backend differentiates: pass a number"):
+        attention(Q, Q, Q, softcap=torch.tensor(1.0))  # type: ignore[call-overload]
+
+
 def test_dropout() -> None:
     with pytest.raises(ValueError, match=r"dropout_p=2: it is a probability"):
         attention(Q, Q, Q, dropout_p=2)

@@ -32,9 +32,10 @@ def test_a_row_has_times_memory_rate_and_error(
 
 def test_steps_of_models_have_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers", reason="needs the extra transformers")
+    monkeypatch.setattr(second_order_attention, "MODELS", ("ViT",))
     lines = _run(monkeypatch, capsys, "--parts", "steps", "--runs", "eager")
     assert [line.split()[:4] for line in lines[2:]] == [
-        [model, "float32", kind, "eager"] for model in ("BERT", "ViT") for kind in ("hvp", "penalty", "maml")
+        ["ViT", "float32", kind, "eager"] for kind in ("hvp", "penalty", "maml")
     ]
     assert all(re.search(r"\d+\.\d +0$", line) for line in lines[2:])
 

@@ -76,7 +76,7 @@ def canonical(
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit together.
-        TypeError: a scale that is a tensor.
+        TypeError: a scale or a cap that is a tensor.
     """
     q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
     attn_mask = None if attn_mask is None else attn_mask.to(autocast_dtype(attn_mask))
@@ -91,7 +91,9 @@ def canonical(
         raise ValueError(
             f"window={window}: it is (keys before, keys behind), none of them negative; None is without end"
         )
-    if softcap is not None and not softcap > 0:
+    if isinstance(softcap, Tensor):
+        raise TypeError("softcap is a tensor, which no backend differentiates: pass a number")
+    if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap={softcap}: it is a bound of the scores, above 0; None is for none")
     if isinstance(scale, Tensor):
         raise TypeError("scale is a tensor, which no backend differentiates: multiply q by it and pass scale=1.0")
@@ -100,7 +102,12 @@ def canonical(
     q, k, v = _match_heads(q, k, v, enable_gqa)
     lead = _lead(q, k, v)
     settings = AttentionSettings(
-        1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), is_causal, dropout_p, None, window, softcap
+        1 / math.sqrt(q.shape[-1]) if scale is None else float(scale),
+        is_causal,
+        dropout_p,
+        None,
+        window,
+        None if softcap is None else float(softcap),
     )
     shape = (*lead, q.shape[-3], q.shape[-2])
     mask = None if attn_mask is None else _canonical_mask(attn_mask, q, (*shape, k.shape[-2]))

@@ -102,7 +102,7 @@ def attention(
 
     Raises:
         ValueError: an argument that does not fit, or that this backend does not support.
-        TypeError: a scale that is a tensor.
+        TypeError: a scale or a cap that is a tensor.
     """
     check_backend(backend)
     problem = canonical(
