@@ -1,6 +1,6 @@
 """Lints published attention packages and prints the tables of docs/field-report.md.
 
-    python benchmarks/field_report.py FOLDER [--reports REPORTS] [PACKAGE ...]
+    python benchmarks/field_report.py FOLDER [--reports REPORTS] [--executor EXECUTOR] [PACKAGE ...]
 
 makes a virtual environment in FOLDER, installs the pinned packages there with pip, runs theria-lint on each (once, with
 a 60 s limit a target) and prints one row a package, the share of targets with a verdict among those that can run on a
@@ -153,9 +153,9 @@ def install(python: Path, *requirements: str) -> None:
     subprocess.run([python, "-m", "pip", "install", "-q", *options, *requirements], check=True)
 
 
-def lint(python: Path, folder: Path) -> dict[str, Any]:
+def lint(python: Path, folder: Path, executor: str) -> dict[str, Any]:
     """The JSON report on a folder of installed modules, with the seconds that it took."""
-    command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "60"]
+    command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "60", "--executor", executor]
     began = time.monotonic()
     done = subprocess.run(
         [*command, "--output-format", "json", str(folder)], capture_output=True, text=True, check=False
@@ -232,6 +232,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="where the virtual environment is, or is made")
     parser.add_argument("packages", nargs="*", help="names of packages; all by default")
     parser.add_argument("--reports", type=Path, help="a folder for the JSON reports")
+    parser.add_argument("--executor", default="local", help="whose machines run the code, as theria-lint has it")
     return parser.parse_intermixed_args()
 
 
@@ -248,7 +249,7 @@ def main() -> None:
             continue
         install(python, requirement)
         (modules,) = given.folder.absolute().glob(f"lib/python*/site-packages/{place}")
-        report = reports[requirement] = lint(python, modules)
+        report = reports[requirement] = lint(python, modules, given.executor)
         if given.reports:
             given.reports.mkdir(parents=True, exist_ok=True)
             (given.reports / f"{name}.json").write_text(json.dumps(report))

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -188,6 +189,27 @@ def test_a_job_that_the_cluster_begins_again_and_again_is_given_up(tmp_path: Pat
     outcome = executor.run_jobs([make_job(0, tmp_path / "a.py")], lambda *_: None)[0]["f"]
     assert outcome.reason
     assert outcome.reason.code == ReasonCode.WORKER_LOST
+
+
+def test_a_scheduler_is_not_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theria_lint.confirm.cluster_executor._MOST_SENT", 3)
+    waiting: set[str] = set()
+    most: list[int] = []
+
+    class Slow(PretendedPool):
+        def submit(self, function: object, /, request: str, *, name: str) -> Future[str]:  # type: ignore[override]
+            waiting.add(name)
+            most.append(len(waiting))
+            future: Future[str] = Future()
+            threading.Timer(0.01, lambda: (waiting.discard(name), future.set_result(json.dumps(answer(asked))))).start()
+            asked = json.loads(request)
+            return future
+
+    executor = ClusterExecutor(Slow(answer), "dask://host:1", sys.executable, "cpu")
+    executor.wait_for_greeting()
+    found = executor.run_jobs([make_job(number, tmp_path / "a.py") for number in range(10)], lambda *_: None)
+    assert [list(found[number]) for number in range(10)] == [["f"]] * 10
+    assert max(most) == 3
 
 
 @pytest.mark.parametrize(("what", "there"), [("theria-lint", "0.0.9 (00000000)"), ("torch", "2.4.0+cu121")])

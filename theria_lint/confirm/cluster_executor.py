@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +22,9 @@ from theria_lint.reasons import Reason, ReasonCode
 
 _TICK = 0.2
 """Seconds between two looks at whether the run has been ended."""
+
+_MOST_SENT = 1_000
+"""How many requests wait for an answer at a time: a scheduler holds them, and each answer has them looked through."""
 
 _MOST_STARTS = 2
 """How often jobs are begun: a worker that dies costs them one retry."""
@@ -87,15 +90,19 @@ class ClusterExecutor:
         Those of a worker that dies are sent once more.
         """
         asked = {job.id: AskedJob(job, {}) for job in jobs}
-        waiting = {self._send(parcel): parcel for parcel in map(self._wrap, self._pool.group_jobs(jobs))}
+        parcels = deque(map(self._wrap, self._pool.group_jobs(jobs)))
+        waiting: dict[Future[str], _Shipment] = {}
         running: list[_Shipment] | None = None
-        while waiting and not self._ended:
+        while (parcels or waiting) and not self._ended:
+            while parcels and len(waiting) < _MOST_SENT:
+                parcel = parcels.popleft()
+                waiting[self._send(parcel)] = parcel
             wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
             for future in [future for future in waiting if future.done()]:  # also what was cancelled, unlike what waits
                 parcel = waiting.pop(future)
                 said = self._hear(future, parcel, asked)
                 if said is None:
-                    waiting[self._send(parcel)] = parcel
+                    parcels.append(parcel)
                 for outcome in said or ():
                     listener(outcome, _list_targets(running or ()))
             begun = [parcel for parcel in waiting.values() if self._starts[parcel.name]]
@@ -170,7 +177,8 @@ class ClusterExecutor:
                 told = {"worker": answer.worker, "what": name, "there": str(other), "here": str(value)}
                 return _Answer(Reason(ReasonCode.WORKER_DIFFERS, told))
         lacking = {name: why for name, why in here.protections.items() if why}
-        self.greeting = replace(there, protections={**there.protections, **lacking})
+        known = here if here.environment.torch else there
+        self.greeting = replace(known, protections={**there.protections, **lacking})
         return answer
 
     def _describe(self, error: Exception) -> dict[str, str]:

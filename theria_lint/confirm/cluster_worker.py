@@ -13,13 +13,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import theria_lint
 from theria_lint.confirm.outcome_cache import SnapshotChecker
-from theria_lint.confirm.protocol import Job, Outcome, WorkerError, digest_text
+from theria_lint.confirm.protocol import FileDependencies, Job, Outcome, WorkerError, digest_text
 from theria_lint.confirm.worker_client import WorkerClient
 from theria_lint.errors import ReadError
 from theria_lint.reasons import Reason, ReasonCode
@@ -95,7 +96,8 @@ def _run_jobs(jobs: list[Job], python: str, device: str) -> dict[str, Any]:
             outcomes += [Outcome(job.id, target.symbol, reason=other) for target in job.targets if other]
         for found in worker.run_jobs(fitting, lambda *_: None).values():
             outcomes += found.values()
-        greeting = worker.greeting
+        # Of what the interpreter is made is asked once, for it is long.
+        greeting = replace(worker.greeting, reads=FileDependencies()) if jobs else worker.greeting
     reads = {path for outcome in outcomes if outcome.reads for path in outcome.reads.files}
     return {
         "worker": socket.gethostname(),

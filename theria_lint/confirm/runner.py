@@ -223,10 +223,8 @@ class VariantRunner:
         size = -(-len(left) // (_JOBS_PER_PROCESS * width))
         jobs: list[Job] = []
         owners: dict[int, int] = {}
-        for index, batch in enumerate(batches):
-            wanted = tuple(target for owner, target in left if owner == index)
-            if not wanted:
-                continue
+        for index, wanted in _group_by_batch(left).items():
+            batch = batches[index]
             try:
                 overrides = dict(batch.rewrite())
             except Exception as error:  # a rewrite that fails is one counterfactual less, not the end of the run
@@ -277,3 +275,10 @@ class VariantRunner:
     def _report_progress(self, what: str) -> None:
         if self.progress:
             self.progress(what, self._done, self._known)
+
+
+def _group_by_batch(left: Iterable[tuple[int, TargetRequest]]) -> dict[int, tuple[TargetRequest, ...]]:
+    found: dict[int, tuple[TargetRequest, ...]] = {}
+    for index, target in left:
+        found[index] = (*found.get(index, ()), target)
+    return found
