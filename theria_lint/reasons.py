@@ -51,6 +51,7 @@ class ReasonCode(StrEnum):
     EXECUTOR_EXTRA = "executor_extra"
     EXECUTOR_UNREACHABLE = "executor_unreachable"
     EXECUTOR_SILENT = "executor_silent"
+    EXECUTOR_FAILS = "executor_fails"
     WORKER_DIFFERS = "worker_differs"
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
@@ -350,6 +351,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.EXECUTOR_EXTRA: {**_EXECUTOR, "extra": Field.TEXT, **_SAID},
     ReasonCode.EXECUTOR_UNREACHABLE: {**_EXECUTOR, **_SAID},
     ReasonCode.EXECUTOR_SILENT: {**_EXECUTOR, "seconds": Field.NUMBER},
+    ReasonCode.EXECUTOR_FAILS: {**_EXECUTOR, **_ERROR},
     ReasonCode.WORKER_DIFFERS: {"worker": Field.TEXT, "what": Field.TEXT, "there": Field.TEXT, "here": Field.TEXT},
     ReasonCode.WORKER_LOST: {**_EXECUTOR, **_ERROR},
     ReasonCode.FILE_DIFFERS: {"worker": Field.TEXT, **_FILE},

@@ -201,8 +201,13 @@ def test_a_scheduler_is_not_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             waiting.add(name)
             most.append(len(waiting))
             future: Future[str] = Future()
-            threading.Timer(0.01, lambda: (waiting.discard(name), future.set_result(json.dumps(answer(asked))))).start()
-            asked = json.loads(request)
+            said = json.dumps(answer(json.loads(request)))
+
+            def finish() -> None:
+                waiting.discard(name)
+                future.set_result(said)
+
+            threading.Timer(0.01, finish).start()
             return future
 
     executor = ClusterExecutor(Slow(answer), "dask://host:1", sys.executable, "cpu")
@@ -210,6 +215,67 @@ def test_a_scheduler_is_not_flooded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = executor.run_jobs([make_job(number, tmp_path / "a.py") for number in range(10)], lambda *_: None)
     assert [list(found[number]) for number in range(10)] == [["f"]] * 10
     assert max(most) == 3
+
+
+class SilentPool(PretendedPool):
+    """A pool that takes everything, and never answers."""
+
+    patience = 0.3
+
+    def submit(self, function: object, /, request: str, *, name: str) -> Future[str]:  # type: ignore[override]
+        self.sent.append([])
+        return Future()
+
+
+def test_a_pool_without_workers_is_waited_for_in_vain_for_so_long() -> None:
+    executor = ClusterExecutor(SilentPool(answer), "dask://host:1", sys.executable, "cpu")
+    with pytest.raises(ExecutorError) as raised:
+        executor.wait_for_greeting()
+    assert raised.value.reason == Reason(
+        ReasonCode.EXECUTOR_SILENT, {"executor": "dask://host:1", "seconds": SilentPool.patience}
+    )
+
+
+def test_where_the_last_worker_is_lost_a_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theria_lint.confirm.cluster_executor._LOOK", 0.1)
+    monkeypatch.setattr("theria_lint.confirm.cluster_executor._MOST_SENT", 1)
+    pool = SilentPool(answer)
+    executor = ClusterExecutor(pool, "dask://host:1", sys.executable, "cpu")
+    monkeypatch.setattr(pool, "count_workers", lambda: 0)
+    found = executor.run_jobs([make_job(number, tmp_path / "a.py") for number in range(2)], lambda *_: None)
+    assert {outcomes["f"].reason.code for outcomes in found.values()} == {ReasonCode.EXECUTOR_SILENT}  # type: ignore[union-attr]
+
+
+def test_a_worker_without_the_linter_is_one_sentence() -> None:
+    def work(asked: dict[str, Any]) -> dict[str, Any]:
+        raise OSError("No module named 'theria_lint'")
+
+    with pytest.raises(ExecutorError) as raised:
+        ClusterExecutor(PretendedPool(work), "dask://host:1", sys.executable, "cpu").wait_for_greeting()
+    assert say(raised.value.reason).startswith("no worker of the executor dask://host:1 can run anything")
+    assert "No module named 'theria_lint'" in say(raised.value.reason)
+
+
+def test_a_cluster_that_takes_nothing_is_one_sentence() -> None:
+    """As Slurm does, where the partition that was asked for is none."""
+
+    class Refusing(PretendedPool):
+        def submit(self, function: object, /, request: str, *, name: str) -> Future[str]:  # type: ignore[override]
+            raise RuntimeError("sbatch: error: invalid partition specified")
+
+    with pytest.raises(ExecutorError) as raised:
+        ClusterExecutor(Refusing(answer), "slurm", sys.executable, "cpu").wait_for_greeting()
+    assert "invalid partition specified" in say(raised.value.reason)
+
+
+def test_a_run_that_is_ended_waits_for_nobody(tmp_path: Path) -> None:
+    """By Ctrl-C, or as its time is over."""
+    pool = SilentPool(answer)
+    executor = ClusterExecutor(pool, "dask://host:1", sys.executable, "cpu")
+    threading.Timer(0.1, executor.end_jobs).start()
+    assert executor.run_jobs([make_job(0, tmp_path / "a.py")], lambda *_: None) == {0: {}}
+    assert executor.run_jobs([make_job(1, tmp_path / "a.py")], lambda *_: None) == {1: {}}
+    assert len(pool.sent) == 1, "after its end nothing is sent"
 
 
 @pytest.mark.parametrize(("what", "there"), [("theria-lint", "0.0.9 (00000000)"), ("torch", "2.4.0+cu121")])

@@ -23,6 +23,9 @@ from theria_lint.reasons import Reason, ReasonCode
 _TICK = 0.2
 """Seconds between two looks at whether the run has been ended."""
 
+_LOOK = 5.0
+"""Seconds between two looks at whether there is any worker at all."""
+
 _MOST_SENT = 1_000
 """How many requests wait for an answer at a time: a scheduler holds them, and each answer has them looked through."""
 
@@ -31,12 +34,28 @@ _MOST_STARTS = 2
 
 
 @dataclass(eq=False)
-class _Shipment:
+class _Parcel:
     """Jobs that one worker runs; ``name`` is what its pool says when they begin, ``sent`` how often they were sent."""
 
     name: str
     jobs: Sequence[Job]
     sent: int = 0
+
+
+class _Absence:
+    """For how long a pool has had no worker, as far as somebody has looked."""
+
+    def __init__(self, pool: ClusterPool) -> None:
+        self._pool = pool
+        self._met = self._looked = time.monotonic()
+
+    def is_too_long(self) -> bool:
+        """Whether none is waited for any more."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK:
+            self._looked = now
+            self._met = now if self._pool.count_workers() else self._met
+        return now - self._met > self._pool.patience + _LOOK
 
 
 class ClusterExecutor:
@@ -62,7 +81,7 @@ class ClusterExecutor:
     @property
     def width(self) -> int:
         """How many jobs run at a time."""
-        return self._pool.count_workers()
+        return max(1, self._pool.count_workers())
 
     def wait_for_greeting(self) -> None:
         """Have a worker say what it is before any job is sent.
@@ -76,11 +95,11 @@ class ClusterExecutor:
             wait([future], timeout=_TICK)
         if not future.done():
             future.cancel()
-            raise ExecutorError(ReasonCode.EXECUTOR_SILENT, executor=self._name, seconds=self._pool.patience)
+            raise ExecutorError(ReasonCode.EXECUTOR_SILENT, **self._describe_silence())
         try:
             refusal = self._read_answer(future).refusal
         except Exception as error:
-            raise ExecutorError(ReasonCode.WORKER_LOST, **self._describe(error)) from None
+            raise ExecutorError(ReasonCode.EXECUTOR_FAILS, **self._describe(error)) from None
         if refusal:
             raise ExecutorError(refusal.code, **refusal.data)
 
@@ -91,9 +110,10 @@ class ClusterExecutor:
         """
         asked = {job.id: AskedJob(job, {}) for job in jobs}
         parcels = deque(map(self._wrap, self._pool.group_jobs(jobs)))
-        waiting: dict[Future[str], _Shipment] = {}
-        running: list[_Shipment] | None = None
-        while (parcels or waiting) and not self._ended:
+        waiting: dict[Future[str], _Parcel] = {}
+        running: list[_Parcel] | None = None
+        absence = _Absence(self._pool)
+        while (parcels or waiting) and not (self._ended or absence.is_too_long()):
             while parcels and len(waiting) < _MOST_SENT:
                 parcel = parcels.popleft()
                 waiting[self._send(parcel)] = parcel
@@ -111,6 +131,9 @@ class ClusterExecutor:
                 listener(None, _list_targets(running))
             self._cancel(future for future, parcel in waiting.items() if self._starts[parcel.name] > _MOST_STARTS)
         self._cancel(waiting)
+        if not self._ended:
+            for parcel in (*waiting.values(), *parcels):
+                _refuse(parcel.jobs, Reason(ReasonCode.EXECUTOR_SILENT, self._describe_silence()), asked)
         return {number: found.outcomes for number, found in asked.items()}
 
     def end_jobs(self) -> None:
@@ -122,10 +145,10 @@ class ClusterExecutor:
         self.end_jobs()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _wrap(self, jobs: Sequence[Job]) -> _Shipment:
-        return _Shipment(f"{next(self._numbers)}", jobs)
+    def _wrap(self, jobs: Sequence[Job]) -> _Parcel:
+        return _Parcel(f"{next(self._numbers)}", jobs)
 
-    def _send(self, parcel: _Shipment) -> Future[str]:
+    def _send(self, parcel: _Parcel) -> Future[str]:
         parcel.sent += 1
         request = {
             "installation": self._installation,
@@ -133,7 +156,12 @@ class ClusterExecutor:
             "device": self._device if self._device != "auto" else self.greeting.environment.device or "auto",
             "jobs": [{**job.to_json(), "sources": job.sources} for job in parcel.jobs],
         }
-        return self._pool.submit(run_on_worker, json.dumps(request), name=parcel.name)
+        try:
+            return self._pool.submit(run_on_worker, json.dumps(request), name=parcel.name)
+        except Exception as error:  # of the cluster, which takes nothing: as if it had taken it, and lost
+            failed: Future[str] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _hear_start(self, name: str) -> None:
         self._starts[name] += 1
@@ -142,7 +170,7 @@ class ClusterExecutor:
         for future in futures:
             future.cancel()
 
-    def _hear(self, future: Future[str], parcel: _Shipment, asked: Mapping[int, AskedJob]) -> list[Outcome] | None:
+    def _hear(self, future: Future[str], parcel: _Parcel, asked: Mapping[int, AskedJob]) -> list[Outcome] | None:
         """The outcomes of what was sent, which are filed; None where it is to be sent again."""
         try:
             answer = self._read_answer(future)
@@ -181,6 +209,9 @@ class ClusterExecutor:
         self.greeting = replace(known, protections={**there.protections, **lacking})
         return answer
 
+    def _describe_silence(self) -> dict[str, Any]:
+        return {"executor": self._name, "seconds": self._pool.patience}
+
     def _describe(self, error: Exception) -> dict[str, str]:
         return {"executor": self._name, "kind": type(error).__name__, "message": str(error)}
 
@@ -218,6 +249,6 @@ def _refuse(jobs: Sequence[Job], reason: Reason, asked: Mapping[int, AskedJob]) 
     return refused
 
 
-def _list_targets(running: Iterable[_Shipment]) -> list[tuple[Job, TargetRequest]]:
+def _list_targets(running: Iterable[_Parcel]) -> list[tuple[Job, TargetRequest]]:
     """The first target of each job that has begun."""
     return [(job, job.targets[0]) for parcel in running for job in parcel.jobs]

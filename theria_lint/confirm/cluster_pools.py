@@ -13,7 +13,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from logging import CRITICAL, getLogger
+from logging import CRITICAL, getLogger, root
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ from theria_lint.sources.user_folders import get_cache_folder
 
 _CONNECT_SECONDS = 10
 _WORKER_SECONDS = 300.0
-"""Seconds until a worker of a scheduler has to answer for the first time: it may have to be started."""
+"""Seconds for which a scheduler may have no worker: one may have to be started."""
 _POLL_SECONDS = 0.5
 _MINUTES = 60
 """Minutes that Slurm is asked for, where SBATCH_TIMELIMIT does not say more."""
@@ -38,7 +38,7 @@ class ExecutorError(WorkerError):
 
 
 class ClusterPool(Executor):
-    """Runs functions on the workers of a cluster; ``patience``: seconds until the first of them has to answer."""
+    """Runs functions on the workers of a cluster; ``patience``: for how many seconds there may be none of them."""
 
     patience = float("inf")
 
@@ -48,7 +48,7 @@ class ClusterPool(Executor):
 
     @abstractmethod
     def count_workers(self) -> int:
-        """How many calls run at a time."""
+        """How many calls run at a time by now."""
 
     @abstractmethod
     def group_jobs(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
@@ -78,7 +78,8 @@ class DaskPool(ClusterPool):
         """Connect. Raises OSError where nothing answers."""
         from distributed import Client
 
-        getLogger("distributed").setLevel(CRITICAL)  # what is wrong is said once, by us
+        for name in [name for name in root.manager.loggerDict if name.startswith("distributed")]:
+            getLogger(name).setLevel(CRITICAL)  # what is wrong is said once, by us
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that versions of Dask differ
             self._client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -92,8 +93,11 @@ class DaskPool(ClusterPool):
 
     def count_workers(self) -> int:
         """How many threads all workers have."""
-        threads: dict[str, int] = self._client.nthreads()
-        return max(1, sum(threads.values()))
+        try:
+            threads: dict[str, int] = self._client.nthreads()
+        except OSError:  # the scheduler is lost
+            return 0
+        return sum(threads.values())
 
     def group_jobs(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
         """Each by itself: a worker keeps the process that has imported torch."""

@@ -90,6 +90,12 @@ OBSTACLES: Mapping[R, Message | Callable[[Data], Message]] = {
         f"no worker of the executor {shorten(d['executor'], 40)} has answered within {d['seconds']:.0f} s",
         helps=("see whether it has workers that are free",),
     ),
+    R.EXECUTOR_FAILS: lambda d: attach(
+        "",
+        tell_error(d["kind"], d["message"], f"no worker of the executor {shorten(d['executor'], 40)} can run anything"),
+        helps=("give the workers the environment that this machine has",),
+        by="",
+    ),
     R.WORKER_DIFFERS: lambda d: Message(
         f"the worker {shorten(d['worker'], 40)} has another {shorten(d['what'], 20)}",
         (f"{squeeze(d['there'])} there, {squeeze(d['here'])} here",),
