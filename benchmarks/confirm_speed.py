@@ -5,8 +5,11 @@
 prints, from interleaved whole-process runs: ``import torch, triton`` alone; what an eager file with two suspects, and
 the example kernels, cost over it, in all, a target and a run of a target (variants are runs too); the example kernels
 warm; and, run once, a corpus of 100 targets made of copies of the examples, interpreted Triton kernels among them. Then
-the targets a minute of that corpus on 1, 2 and 4 workers, cold and warm, through each executor, on the CPU and, where
-there are any, on the GPUs, with the processor time of the linter itself; and what each GPU did meanwhile.
+the targets a minute of that corpus on 1, 2 and 4 workers, cold and warm, through each executor that is installed, on
+the CPU and, where there are any, on the GPUs: on all of them, and on the first alone; with the processor time of the
+linter itself, and what each GPU did meanwhile. That alone, as on a machine with two GPUs:
+
+    python benchmarks/confirm_speed.py --runs 0 --workers 4 8
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
@@ -154,13 +158,18 @@ def measure_executors(folder: Path, corpus: Path, targets: int, workers: Sequenc
     gpus = list_gpus()
     print("\n| executor | device | workers | targets a minute, cold | warm | parent's processor time a target, cold |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for device in ["cpu", *(["cuda"] if gpus else [])]:
-        with watched_gpus() if device == "cuda" else nullcontext({}) as seen:
+    several = ["cuda:0"] if len(gpus) > 1 else []
+    for device in ["cpu", *several, *(["cuda"] if gpus else [])]:
+        with watched_gpus() if device != "cpu" else nullcontext({}) as seen:
             for count in workers:
                 measure_executor("local", corpus, targets, count, device, folder)
-                with dask_workers(folder, count, gpus if device == "cuda" else ()) as address:
-                    measure_executor(address, corpus, targets, count, device, folder)
-                measure_executor("slurm", corpus, targets, count, device, folder)
+                if device == "cuda:0":  # for comparison with all of them
+                    continue
+                if find_spec("distributed"):
+                    with dask_workers(folder, count, gpus if device == "cuda" else ()) as address:
+                        measure_executor(address, corpus, targets, count, device, folder)
+                if find_spec("submitit"):
+                    measure_executor("slurm", corpus, targets, count, device, folder)
         for index, samples in sorted(seen.items()):
             busy, memory = (statistics.mean(values) for values in zip(*samples, strict=True))
             print(f"GPU {index}: busy {busy:.0f} % of the time, {memory:.0f} MiB taken, on average")

@@ -314,7 +314,7 @@ def test_what_a_worker_lacks_is_said_of_all() -> None:
 
 def test_a_file_that_is_another_one_there_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker looks before it starts anything."""
-    monkeypatch.setattr(cluster_worker, "_borrow_worker", lambda python, device: pretended_worker())
+    monkeypatch.setattr(cluster_worker, "_borrow_worker", lambda *_: pretended_worker())
     path = tmp_path / "a.py"
     path.write_text("x = 1\n")
     same, other = digest_text("x = 1\n"), digest_text("x = 2\n")

@@ -88,7 +88,7 @@ def run_on_worker(request: str) -> str:
 
 def _run_jobs(jobs: list[Job], python: str, device: str) -> dict[str, Any]:
     outcomes: list[Outcome] = []
-    with _borrow_worker(python, device) as worker:
+    with _borrow_worker(python, device, max(1, min(len(jobs), _count_processors()))) as worker:
         fitting: list[Job] = []
         for job in jobs:
             other = _find_other_file(job)
@@ -128,18 +128,19 @@ def _find_other_file(job: Job) -> Reason | None:
     return None
 
 
-_idle: dict[tuple[str, str], list[tuple[WorkerClient, threading.Timer]]] = {}
+_Key = tuple[str, str, int]
+_idle: dict[_Key, list[tuple[WorkerClient, threading.Timer]]] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
-def _borrow_worker(python: str, device: str) -> Iterator[WorkerClient]:
-    """A process that waits for jobs, or a new one; it waits on for a while, for to import torch takes long."""
-    key = python, device
+def _borrow_worker(python: str, device: str, width: int) -> Iterator[WorkerClient]:
+    """A process that waits for so many jobs at a time, or a new one; it waits on, for to import torch takes long."""
+    key = python, device, width
     with _lock:
         worker, timer = _idle[key].pop() if _idle.get(key) else (None, None)
     if worker is None or timer is None:
-        worker = WorkerClient(python, device, len(os.sched_getaffinity(0)))
+        worker = WorkerClient(python, device, width)
         worker.wait_for_greeting()
     else:
         timer.cancel()
@@ -155,7 +156,12 @@ def _borrow_worker(python: str, device: str) -> Iterator[WorkerClient]:
     timer.start()
 
 
-def _retire(key: tuple[str, str], worker: WorkerClient) -> None:
+def _count_processors() -> int:
+    """How many this process may use: a cluster gives it some of its machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _retire(key: _Key, worker: WorkerClient) -> None:
     """End a process that nobody has wanted for a while."""
     with _lock:
         kept = [(other, timer) for other, timer in _idle[key] if other is not worker]
