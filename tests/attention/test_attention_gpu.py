@@ -63,9 +63,9 @@ def test_odd_lengths_and_strides(queries: int, keys: int, dtype: torch.dtype) ->
     check_blocks(case.to("cuda"), "triton")
 
 
-@pytest.mark.parametrize("width", [24, 128])
-def test_float64(width: int) -> None:
-    case = build(queries=40, keys=70, width=width, value_width=width, mask="hidden")
+@pytest.mark.parametrize(("width", "mask"), [(24, "hidden"), (128, "hidden"), (24, "bool")])
+def test_float64(width: int, mask: str) -> None:
+    case = build(queries=40, keys=70, width=width, value_width=width, mask=mask)
     check_blocks(case.to("cuda"), "triton")
 
 

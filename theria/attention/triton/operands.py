@@ -58,10 +58,13 @@ def _split_products() -> str:
 def mask_operand(mask: Tensor | None, stand_in: Tensor) -> tuple[int, Strided]:
     """A mask for the kernels and its kind: 0 for none, 1 for boolean, 2 for additive.
 
-    ``stand_in`` is a valid pointer for kernels that read no mask.
+    ``stand_in`` is a valid pointer for kernels that read no mask, and of the problem's dtype. With float64 a compiled
+    kernel is given numbers for a boolean mask: Triton 3.6 fails to bring bytes into the layout of such a product.
     """
     if mask is None:
         return 0, (stand_in, 0, 0, 0, 0)
+    if mask.dtype == torch.bool and stand_in.dtype == torch.float64 and not interprets(stand_in):
+        mask = torch.zeros_like(mask, dtype=torch.float64).masked_fill_(~mask, -torch.inf)
     if mask.dtype == torch.bool:
         return 1, strided(mask.view(torch.uint8))
     return 2, strided(mask)
