@@ -143,6 +143,7 @@ class ReasonCode(StrEnum):
     NOT_THE_REFERENCE = "not_the_reference"
     FORWARD_JUMPS = "forward_jumps"
     SAFE_IN_INPUTS = "safe_in_inputs"
+    PARAMETERS_RAISE = "parameters_raise"
     OTHERWISE_IN_PARAMETERS = "otherwise_in_parameters"
     IN_TRAINING_DTYPE = "in_training_dtype"
     CPU_PATH_ONLY = "cpu_path_only"
@@ -383,6 +384,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     },
     ReasonCode.ADAPTER_FAILS: {"file": Field.TEXT, "line": Field.OPTIONAL_NUMBER, **_ERROR},
     ReasonCode.ADAPTER_UNFIT: {"file": Field.TEXT, "line": Field.NUMBER, **_WHY},
+    ReasonCode.PARAMETERS_RAISE: _WHY,
     ReasonCode.SAFE_IN_INPUTS: {**_WHY, "inputs": Field.TEXTS},
     ReasonCode.OTHERWISE_IN_PARAMETERS: {**_WHY, "verdict": Field.TEXT},
     ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},

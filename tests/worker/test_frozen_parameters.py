@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.confirming import confirm_source, finding_of, target_of
 from theria_lint.confirm.confirm import Confirmation
+from theria_lint.reasons import ReasonCode
 
 HEAD = """
 import copy
@@ -89,3 +92,28 @@ def test_a_deep_copy_of_a_layer_is_another_layer(found: Confirmation) -> None:
 
 def test_what_is_built_frozen_is_no_input(found: Confirmation) -> None:
     assert target_of(found, "FrozenOnPurposeAttention").verdict == "safe"
+
+
+TOLD_APART = """
+
+class ParameterAttention(Attention):
+    def forward(self, x):
+        scale = self.scale if isinstance(self.scale, nn.Parameter) else self.scale.detach()
+        return self.attend(x, self.k(x)) * scale
+
+
+class LeafAttention(Attention):
+    def forward(self, x):
+        if not all(p.is_leaf for p in self.parameters()):
+            raise RuntimeError("not the parameters")
+        return self.attend(x, self.k(x))
+"""
+
+
+def test_a_forward_that_refuses_other_parameters_is_not_called_safe(tmp_path: Path) -> None:
+    found = confirm_source(tmp_path, HEAD + TOLD_APART, device="cpu")
+    assert target_of(found, "ParameterAttention").verdict == "safe"
+    refusing = target_of(found, "LeafAttention")
+    assert refusing.verdict == "inconclusive"
+    assert refusing.reason.code == ReasonCode.SAFE_IN_INPUTS
+    assert refusing.reason.data["reason"].code == ReasonCode.PARAMETERS_RAISE

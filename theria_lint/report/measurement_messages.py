@@ -76,6 +76,9 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
         ('take oracle = "reference" out of its table in the configuration',),
     ),
     R.FORWARD_JUMPS: Message("its forward jumps between branches wherever it was probed", helps=_OTHER_ARGUMENTS),
+    R.PARAMETERS_RAISE: lambda d: attach(
+        "it does not run with other tensors in the place of its parameters", d["reason"]
+    ),
     R.SAFE_IN_INPUTS: lambda d: extend(d["reason"], f"in {list_names(d['inputs'], 200)} alone it is safe"),
     R.OTHERWISE_IN_PARAMETERS: lambda d: extend(d["reason"], f"in its parameters alone it is {d['verdict']}"),
     R.IN_TRAINING_DTYPE: lambda d: qualify(f"in {d['dtype']}", d["reason"]),

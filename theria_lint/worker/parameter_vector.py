@@ -15,9 +15,10 @@ from theria.probes.measure import measure
 from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.fresh_state import FreshCall
-from theria_lint.worker.library_messages import is_for_leaves_alone
+from theria_lint.worker.library_messages import is_device_lost, is_for_leaves_alone, is_out_of_memory
 
 PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
@@ -110,6 +111,7 @@ def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: i
     embedding that stands for ``padding`` stays what it is: no gradient reaches it, by its author's word.
     """
     made = part.view(parameter.shape).clone()
+    made._is_param = True  # by which PyTorch's isinstance tells a parameter
     if padding is not None:
         made[padding] = parameter.detach()[padding]
     for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
@@ -118,7 +120,9 @@ def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: i
 
 
 def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *, both: bool) -> Report:
-    """The report on a module's inputs or, where that is safe, on its inputs and parameters together if those are not.
+    """The report on a module's inputs or, where that is safe, on inputs and parameters together if those are not safe.
+
+    What could not be told of its parameters is as little safe as what is wrong in them.
 
     Where the verdicts differ the reason gives both. ``both``: whether the parameters of an unsafe module are asked too.
     """
@@ -128,8 +132,14 @@ def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *,
     function, vector = found
     if report.verdict is Verdict.SAFE:
         inputs = {**made.inputs, PARAMETERS: vector}
-        joint = measure(function, inputs, seed=spec.seed, configuration=report.configuration)
-        if joint.verdict.unsafe:
+        try:
+            joint = measure(function, inputs, seed=spec.seed, configuration=report.configuration)
+        except Exception as error:  # code that was not written for tensors in the place of its parameters
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise
+            why = Reason(ReasonCode.PARAMETERS_RAISE, {"reason": explain_error(error)})
+            joint = replace(report, verdict=Verdict.INCONCLUSIVE, why=why)
+        if joint.verdict is not Verdict.SAFE:  # what is not known to be safe in all that is learned is not called safe
             told = {"reason": joint.why, "inputs": list(made.inputs)}
             return replace(joint, why=Reason(ReasonCode.SAFE_IN_INPUTS, told))
         note = Reason(ReasonCode.PARAMETERS_VERDICT, {"name": PARAMETERS, "verdict": str(joint.verdict)})

@@ -21,7 +21,7 @@ from theria.probes.point import call, trial
 from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
-from theria.verdicts import Verdict
+from theria.verdicts import Verdict, worst
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import Configuration, Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
@@ -267,6 +267,10 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         longest = max(longest, read_clock() - began)
         if reports and reports[-1].verdict.unsafe:
             break
+    if reports and worst(report.verdict for report in reports) is Verdict.SAFE:
+        # A longer sequence is measured along fewer routes and not in parameters: it alone makes nothing safe.
+        whole = [report for report in reports if report.configuration != Configuration.LONGER_SEQUENCE]
+        reports = reports if any(report.verdict is Verdict.SAFE for report in whole) else whole
     if not reports:
         traces.trace_configuration(Configuration.FIRST_SIZES, working_call.spec, measured=False)
         return _make_failed_run(working_call, backend, notes)
