@@ -45,7 +45,8 @@ def outcome(job, data):
 def good(job):
     for target in job["targets"]:
         outcome(job, {"job": job["id"], "symbol": target["symbol"], "runs": [], "places": {}, "aside": {},
-                      "reason": {"code": "exits", "data": {}}, "notes": [], "reads": None, "flags": []})
+                      "reason": {"code": "exits", "data": {}}, "notes": [], "reads": None, "lasting": True,
+                      "flags": []})
 write(GREETING + b"\\n")
 for line in sys.stdin:
     job = json.loads(line)

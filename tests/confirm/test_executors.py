@@ -338,17 +338,22 @@ def pretended_worker() -> Iterator[Any]:
     yield Exiting()
 
 
-def test_an_outcome_of_other_bytes_does_not_count(tmp_path: Path) -> None:
-    """Of what was read beside the linted files, too, the digest there is held against the one here."""
+@pytest.mark.parametrize("lasting", [True, False])
+def test_an_outcome_of_other_bytes_does_not_count(tmp_path: Path, lasting: bool) -> None:
+    """Of what was read beside the linted files, too, the digest there is held against the one here.
+
+    That is so of a target that ran out of time, too, of which nothing is kept.
+    """
     helper = tmp_path / "helper.py"
     helper.write_text("x = 1\n")
 
     def work(asked: dict[str, Any]) -> dict[str, Any]:
         reads = FileDependencies((str(helper), str(tmp_path / "nowhere.py")))
-        said = [
-            [job["id"], json.dumps(Outcome(job["id"], "f", reason=Reason(ReasonCode.EXITS), reads=reads).to_json())]
+        made = [
+            Outcome(job["id"], "f", reason=Reason(ReasonCode.EXITS), reads=reads, lasting=lasting)
             for job in asked["jobs"]
         ]
+        said = [[outcome.job, json.dumps(outcome.to_json())] for outcome in made]
         digests = {str(helper): cluster_worker._files.digest_file(str(helper)), str(tmp_path / "nowhere.py"): None}
         if asked["jobs"] and asked["jobs"][0]["id"] == 1:
             digests[str(helper)] = "0" * 32

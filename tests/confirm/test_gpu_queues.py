@@ -82,7 +82,7 @@ for line in sys.stdin:
     for job in waiting:
         told = {"kind": job["gpu"]["visible"], "message": str(job["gpu"]["memory"])}
         outcome = {"job": job["id"], "symbol": "f", "runs": [], "places": {}, "aside": {}, "notes": [], "flags": []}
-        outcome |= {"reason": {"code": "probe_raises", "data": told}, "reads": None}
+        outcome |= {"reason": {"code": "probe_raises", "data": told}, "reads": None, "lasting": True}
         print(json.dumps({"job": job["id"], "outcome": json.dumps(outcome)}))
         print(json.dumps({"job": job["id"], "end": True}), flush=True)
     waiting.clear()

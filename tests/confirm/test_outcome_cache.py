@@ -152,6 +152,7 @@ def test_what_depends_on_the_moment_is_not_kept(tmp_path: Path) -> None:
     cache.mark_worker_start()
     cache.store_worker_info(AROUND, FileDependencies())
     cache.store_outcome("kernel", ["/k.py"], SAFE)
+    cache.store_outcome("kernel", ["/k.py"], replace(SAFE, reads=FileDependencies(), lasting=False))
     assert cache.load_outcome("kernel", ["/k.py"]) is None
     cache.store_outcome("kernel", ["/k.py"], replace(SAFE, reads=FileDependencies()))
     assert cache.load_outcome("kernel", ["/k.py"]) == SAFE

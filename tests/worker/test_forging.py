@@ -44,7 +44,7 @@ def forged(symbol, **more):
            "maml": None, "notes": []}
     job = int(os.path.basename(os.environ["HOME"]))
     data = {"job": job, "symbol": symbol, "runs": [run], "reason": None, "places": {}, "aside": {}, "notes": [],
-            "reads": None, "flags": [], **more}
+            "reads": None, "lasting": True, "flags": [], **more}
     return json.dumps(data).encode() + b"\\n"
 """
 

@@ -108,7 +108,7 @@ class OutcomeCache:
 
     def store_outcome(self, asked: str, watched: Iterable[str], outcome: Outcome) -> None:
         """Keep what came of a request, if it does not depend on the moment."""
-        if outcome.reads is None or not self._around:
+        if outcome.reads is None or not outcome.lasting or not self._around:
             return
         try:
             state = self._states.take_snapshot(outcome.reads, self._began)

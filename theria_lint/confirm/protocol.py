@@ -215,9 +215,9 @@ class Outcome:
 
     ``places`` maps watched paths to what the target executed there: line, column, end line and end column, lines from
     1, columns in UTF-8 bytes from 0; ``aside`` those of them that it executed in a backward, or where no graph was
-    recorded. ``reads`` is what the outcome was made from; None where it depends on the moment
-    too, as on a clock, so that it may not be kept. ``flags`` are those that change what the target computes, or with
-    which it does not run: each is worth a configuration of its own.
+    recorded. ``reads`` is what the outcome was made from, where that is known; ``lasting``: of nothing else, such as a
+    clock, so that it may be kept. ``flags`` are those that change what the target computes, or with which it does not
+    run: each is worth a configuration of its own.
     """
 
     job: int
@@ -228,6 +228,7 @@ class Outcome:
     aside: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     notes: tuple[Reason, ...] = ()
     reads: FileDependencies | None = None
+    lasting: bool = True
     flags: tuple[Flag, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -247,6 +248,7 @@ class Outcome:
             aside=message_checks.table(data["aside"], _list_of(_place, _PLACES), _FILES, key=_path),
             notes=message_checks.items(data["notes"], read_reason, _NOTES),
             reads=message_checks.optional(FileDependencies.from_json)(data["reads"]),
+            lasting=message_checks.flag(data["lasting"]),
             flags=message_checks.items(data["flags"], Flag.from_json, _CONFIGURATIONS),
         )
 

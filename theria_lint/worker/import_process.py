@@ -39,7 +39,8 @@ class _JobContext:
     ) -> Outcome:
         """The outcome of a target that raised; ``lasting``: it would raise another time, too."""
         reads = self.tracker.list_reads() if lasting else None
-        return Outcome(self.job.id, target.symbol, reason=self.refused.explain_refusal(reason, error), reads=reads)
+        why = self.refused.explain_refusal(reason, error)
+        return Outcome(self.job.id, target.symbol, reason=why, reads=reads, lasting=lasting)
 
 
 def serve_job(job: Job, channel: socket.socket, folder: str, tracker: FileDependencyTracker) -> NoReturn:
@@ -230,7 +231,7 @@ def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, cont
     spent = device_fallback.ProbeClock(job.probing_time / 2)
     outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=spent)
     reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else None
-    return replace(outcome, reason=reason, reads=None if spent.is_late() else context.tracker.list_reads())
+    return replace(outcome, reason=reason, reads=context.tracker.list_reads(), lasting=not spent.is_late())
 
 
 def _write_outcome(pipe: int, outcome: Outcome) -> None:
