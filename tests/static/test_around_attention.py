@@ -118,6 +118,10 @@ OWNER = "    def __init__(self):\n        super().__init__()\n        self.mix =
          "        self.mix.append(nn.ModuleList([layer, nn.Linear(2, 2)]))\n"
          "    def forward(self, x):\n        for mix, out in self.mix: x = out(mix(x.detach()))\n        return x\n",
          ["Stack.forward"]),
+        (f"class Unit(nn.Module):\n    def forward(self, w): return w / w.norm().detach()\n"
+         f"class Block(nn.Module):\n{OWNER.format('Attention()')}"
+         "        parametrize.register_parametrization(self.mix.q, 'weight', Unit())\n"
+         "    def forward(self, x): return self.mix(x)\n", ["Unit.forward"]),
         (f"class Block(nn.Module):\n{OWNER.format('Attention()')}    def _run(self, x): return self.mix(x.detach())\n"
          "    def forward(self, x): return self._run(x)\n", ["Block._run"]),
         (f"class Inner(nn.Module):\n{OWNER.format('Attention()')}    def forward(self, x): return self.mix(x)\n"

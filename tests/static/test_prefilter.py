@@ -158,6 +158,7 @@ STATEMENTS = st.one_of(
             "self.scale = scale",
             "self.scale.append(SelfAttention(8))",
             "self.scale.append(scale)",
+            "register_parametrization(self.scale, 'weight', SelfAttention(8))",
             "return super().forward(x.detach())",
             "return SelfAttention.apply(x.detach())",
             "return checkpoint(ops.fused_attention, x.detach())",

@@ -6,10 +6,11 @@ import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from theria_lint.static.attention_names import make_word_set
-from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name
+from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name, get_self_name
 
 # So many local names are followed to what an attribute is made of: real constructors have a few.
 _MOST_LOCALS = 100
+PARAMETRIZING = "register_parametrization"
 PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm", "mm", "tensordot"})
 # Softmaxes under other names.
 NORMALISERS = frozenset({"sparsemax", "entmax", "entmax15", "entmax_bisect"})
@@ -117,7 +118,7 @@ def get_values(scope: Scope, name: str) -> list[ast.expr]:
 def collect_assigned_attributes(scope: Scope) -> dict[str, list[ast.expr]]:
     """What a class's body assigns, or what a method puts into each attribute of its instance.
 
-    ``self.layers.append(Layer())`` puts something into one as well.
+    ``self.layers.append(Layer())`` puts something into one as well, and so does a parametrization of one.
     """
     table: dict[str, list[ast.expr]] = {}
     instance = get_self_name(scope)
@@ -132,6 +133,10 @@ def collect_assigned_attributes(scope: Scope) -> dict[str, list[ast.expr]]:
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         if isinstance(owner, ast.Attribute) and get_dotted_name(owner) == f"{instance}.{owner.attr}":
             table.setdefault(owner.attr, []).extend(call.args)
+        elif call.args and get_callee_name(call) == PARAMETRIZING:
+            path = (get_dotted_name(call.args[0]) or "").split(".")
+            if path[0] == instance and len(path) > 1:
+                table.setdefault(path[1], []).extend(call.args[1:])
     return table
 
 

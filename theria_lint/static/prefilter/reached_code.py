@@ -10,7 +10,7 @@ from itertools import chain
 from theria_lint.sources.source_text import find_statement_end
 from theria_lint.static import attention_names
 from theria_lint.static.class_lineage import UNNAMED_ENTRIES
-from theria_lint.static.dataflow import COLLECTING
+from theria_lint.static.dataflow import COLLECTING, PARAMETRIZING
 from theria_lint.static.prefilter.block_graph import BlockGraph
 from theria_lint.static.prefilter.entry_points import may_method_be_entry_point, may_take_gradients, names_multihead
 from theria_lint.static.prefilter.textual_names import NEAR, find_word
@@ -37,6 +37,8 @@ _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\]*\.\Z")
 _MEMBER = re.compile(r"\.(\w+)[\s\\]*=(?!=)")
 # A method of an attribute, which may put what it is given into it: ``self.layers.append(layer)``.
 _FILLED_MEMBER = re.compile(r"(?<![\w.])\w+[\s\\]*\.[\s\\]*(\w+)[\s\\]*\.[\s\\]*\w+[\s\\]*\(")
+_PARAMETRIZED = re.compile(rf"{PARAMETRIZING}[\s\\]*\([\s\\]*\w+[\s\\]*\.[\s\\]*(\w+)")
+_MEMBERS = (_MEMBER, _FILLED_MEMBER, _PARAMETRIZED)
 _CALLED = re.compile(r"def[ \t]+(?:forward|__call__)\b")
 # The names that a statement binds, or a loop; and a call that puts something into a list.
 _BINDING = (
@@ -300,7 +302,7 @@ class ReachedCode:
         """The names that a class says where it assigns or fills an attribute, or a local name that this is made of."""
         if block not in self._members:
             table: dict[str, set[str]] = {}
-            for match in chain(_MEMBER.finditer(block.text), _FILLED_MEMBER.finditer(block.text)):
+            for match in chain.from_iterable(pattern.finditer(block.text) for pattern in _MEMBERS):
                 table.setdefault(match[1], set()).update(IDENTIFIER.findall(_get_value(block.text, match.end())))
             if _CALLED.search(block.text):
                 _follow_local_names(table, block.text)
