@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from theria.diagnosis.__main__ import main
 
 MODEL = """
 import torch
@@ -35,9 +38,13 @@ def build_misfit():
 """
 
 
-def diagnose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "shop").mkdir(exist_ok=True)
+def write_models(folder: Path) -> None:
+    (folder / "shop").mkdir()
     (folder / "shop" / "models.py").write_text(MODEL)
+
+
+def diagnose(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    write_models(folder)
     command = [sys.executable, "-m", "theria_lint", "diagnose", "--python", sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -54,24 +61,42 @@ def test_a_sound_model_exits_with_0_and_json_is_json(tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "safe")
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("shop.models", "names no function; write package.module:function."),
-        ("shop.nowhere:build", "shop.nowhere: cannot be imported: ModuleNotFoundError: No module named"),
-        ("shop.models:builds", "there is no function builds in shop.models."),
-        ("shop.models:build_nothing", "returns no model with its inputs; return (model, inputs)"),
-        ("shop.models:build_badly", "fails: ValueError: no weights."),
-        ("shop.models:build_misfit", "the model fails: RuntimeError: "),
-    ],
-)
-def test_bad_input_is_one_sentence(tmp_path: Path, name: str, said: str) -> None:
+BAD = {
+    "shop.models": "names no function; write package.module:function.",
+    "shop.nowhere:build": "shop.nowhere: cannot be imported: ModuleNotFoundError: No module named",
+    "shop.models:builds": "there is no function builds in shop.models.",
+    "shop.models:build_nothing": "returns no model with its inputs; return (model, inputs)",
+    "shop.models:build_badly": "fails: ValueError: no weights.",
+    "shop.models:build_misfit": "the model fails: RuntimeError: ",
+}
+
+
+def check_sentence(code: int, stdout: str, stderr: str, said: str) -> None:
+    assert code == 2
+    assert stdout == ""
+    assert stderr.startswith("Error: ")
+    assert said in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """In this process: the command hands on what the module says."""
+    write_models(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("shop", "shop.models"):  # each test has its own, and leaves none
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        del sys.modules[module]
+    code = main([name])
+    check_sentence(code, *capsys.readouterr(), BAD[name])
+
+
+def test_the_command_hands_on_what_is_wrong(tmp_path: Path) -> None:
+    name = "shop.models:build_misfit"
     done = diagnose(tmp_path, name)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("Error: ")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    check_sentence(done.returncode, done.stdout, done.stderr, BAD[name])
 
 
 def test_an_interpreter_that_is_not_there_is_said(tmp_path: Path) -> None:
