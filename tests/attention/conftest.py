@@ -14,8 +14,8 @@ collect_ignore = [] if find_spec("hypothesis") else ["test_attention_grid.py"]
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles of 16 × 32, so that short sequences run the loops over tiles too."""
-    monkeypatch.setattr(blocks, "choose", lambda *_, **__: blocks.Blocks(16, 32, 4, 1))
+    """Tiles of 16 × 32 in the interpreter, so that short sequences run the loops over tiles too."""
+    monkeypatch.setattr(blocks, "choose_interpreted", lambda *_: blocks.Blocks(16, 32, 4, 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

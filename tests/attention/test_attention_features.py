@@ -15,7 +15,6 @@ from tests.support.attention_oracle import Case, derivative_blocks, eager_attent
 from theria.attention import DerivativeOrderError, attention, backend_names
 from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dropout import kept_weights, with_seed
-from theria.attention.triton import blocks
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SHARE = 0.3
@@ -90,8 +89,8 @@ def test_the_errors_in_less_precision_are_those_of_eager_attention(
     check_blocks(case.map(lambda x: x.to(dtype)).to(device), backend)
 
 
-def test_the_kernels_have_it_across_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "choose_interpreted", lambda rows: blocks.Blocks(16, 32, 4, 1))
+@pytest.mark.usefixtures("small_tiles")
+def test_the_kernels_have_it_across_tiles() -> None:
     check_blocks(_make("all, in a window", queries=21, keys=37), "triton")
 
 

@@ -47,6 +47,20 @@ def test_no_tensor_of_queries_by_keys_is_made() -> None:
     assert triton_backend.size <= rows < scores <= custom_backend.size
 
 
+@pytest.mark.usefixtures("small_tiles")
+def test_small_tiles_are_what_the_interpreter_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = set()
+    run = kernel.Kernel.run
+
+    def watch(self: kernel.Kernel, *args: Any, **kwargs: Any) -> Any:
+        sizes.add((kwargs["BLOCK_T"], kwargs["BLOCK_M"]))
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(kernel.Kernel, "run", watch)
+    _second_order("triton", length=17)
+    assert sizes == {(16, 32)}
+
+
 def test_a_kernel_of_the_user_stays_compiled() -> None:
     _second_order("triton", length=3)
 

@@ -49,7 +49,7 @@ def test_the_kernels_see_the_window_across_tiles(
     tiles: tuple[int, int],
 ) -> None:
     """Interpreted tiles are as large as the problem, unless they are made smaller."""
-    monkeypatch.setattr(blocks, "choose_interpreted", lambda rows: blocks.Blocks(*tiles, 4, 1))
+    monkeypatch.setattr(blocks, "choose_interpreted", lambda *_: blocks.Blocks(*tiles, 4, 1))
     queries, keys = lengths
     case = build(heads=2, key_heads=1, queries=queries, keys=keys)
     custom = derivative_blocks(case, lambda *x, **options: attention(*x, backend="custom", window=window, **options))

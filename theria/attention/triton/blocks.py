@@ -47,10 +47,9 @@ def largest_head(dtype: torch.dtype, *, interpreted: bool) -> int:
     return _LARGEST_HEAD_FLOAT64 if dtype == torch.float64 and not interpreted else _LARGEST_HEAD
 
 
-def choose_interpreted(rows: int) -> Blocks:
-    """Sizes for the interpreter, which has room for everything; ``rows`` is the larger of T and M."""
-    side = min(128, padded(rows))
-    return Blocks(side, side, 4, 1)
+def choose_interpreted(queries: int, keys: int) -> Blocks:
+    """Sizes for the interpreter, which has room for everything, of T queries and M keys: no larger than they need."""
+    return Blocks(min(128, padded(queries)), min(128, padded(keys)), 4, 1)
 
 
 @cache

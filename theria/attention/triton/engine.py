@@ -183,7 +183,7 @@ class _Launch:
         """Launch with the first sizes that fit this GPU."""
         width, value_width = self._widths
         if self._interpreted:
-            candidates: tuple[blocks.Blocks, ...] = (blocks.choose_interpreted(max(self._shape[2], self._keys)),)
+            candidates: tuple[blocks.Blocks, ...] = (blocks.choose_interpreted(self._shape[2], self._keys),)
         else:
             candidates = blocks.choose(task, max(self._widths), self._like.dtype)
         variant = (
