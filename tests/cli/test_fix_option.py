@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.kept_workers import keep_workers
 from tests.support.lint_case import UNSAFE
 from theria_lint.config import resolve_settings
 from theria_lint.errors import UserError
@@ -141,7 +142,8 @@ def write(project: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
     def run(meanwhile: Callable[[], object] = bool, *, backup: bool = False, **changed: Any) -> list[str]:
         settings = resolve_settings(("src",), {}, None, True).settings._replace(cache=False)
-        report = lint_paths(("src",), settings)
+        with keep_workers():
+            report = lint_paths(("src",), settings)
         meanwhile()
         said: list[str] = []
         write_fixes(replace(report, **changed), ("src",), backup, said.append)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
+from tests.support.kept_workers import keep_workers
+from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.rules.loader import load_rules
@@ -24,11 +26,16 @@ def source_file(path: Path, source: str) -> SourceFile:
     return SourceFile(str(path), text, scan_source(str(path), text, load_rules()), find_targets(str(path), text))
 
 
+def confirm(files: Sequence[SourceFile]) -> Confirmation:
+    with keep_workers():
+        return confirm_suspects(files, ConfirmSettings(device="cpu"))
+
+
 def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> None:
     file = source_file(tmp_path / "kernel.py", CUT)
-    assert confirm_suspects([file], ConfirmSettings(device="cpu")).findings[0].disposition == "confirmed"
+    assert confirm([file]).findings[0].disposition == "confirmed"
     (tmp_path / "kernel.py").write_text(f"import torch\n\n\n{WHOLE}")
-    (finding,) = confirm_suspects([file], ConfirmSettings(device="cpu")).findings
+    (finding,) = confirm([file]).findings
     assert finding.disposition == "unconfirmed"
     changed = Reason(ReasonCode.FILE_CHANGED, {"file": "kernel.py"})
     assert finding.reason == Reason(ReasonCode.TARGET_NOT_RUN, {"target": "attention", "reason": changed})
@@ -37,6 +44,6 @@ def test_a_file_that_changes_after_it_was_checked_is_not_run(tmp_path: Path) -> 
 def test_a_file_that_it_imports_counts_too(tmp_path: Path) -> None:
     files = [source_file(tmp_path / "other.py", CUT), source_file(tmp_path / "kernel.py", IMPORTING)]
     (tmp_path / "other.py").write_text("import torch\n\n\n" + CUT.replace("detach", "contiguous"))
-    results = confirm_suspects(files, ConfirmSettings(device="cpu")).targets
+    results = confirm(files).targets
     changed = Reason(ReasonCode.FILE_CHANGED, {"file": "other.py"})
     assert [result.reason for result in results] == [changed] * len(results)

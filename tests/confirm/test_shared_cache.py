@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.cached_outcome import AROUND, RUN, SAFE, new_cache, place
+from tests.support.kept_workers import keep_workers
 from theria_lint.cache import EntryStore
 from theria_lint.cli import run_command_line
 from theria_lint.confirm.outcome_cache import OutcomeCache, conforms
@@ -59,7 +60,8 @@ def lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lint:
     def run(folder: Path, *options: str, cache: str = "c") -> str:
         monkeypatch.chdir(folder)
         arguments = ["--device", "cpu", "--cache-dir", str(tmp_path / cache), *options]
-        return CliRunner().invoke(run_command_line, arguments, prog_name="theria-lint").stdout
+        with keep_workers():
+            return CliRunner().invoke(run_command_line, arguments, prog_name="theria-lint").stdout
 
     return run
 

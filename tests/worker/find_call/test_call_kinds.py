@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.support.call_kinds import KINDS
 from tests.support.confirming import target_of
+from tests.support.kept_workers import keep_workers
 from theria_lint.confirm.confirm import Confirmation, ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, Target, TargetKind
 from theria_lint.reasons import Reason, ReasonCode
@@ -32,7 +33,8 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
             targets.append(Target(str(path), line, symbol, TargetKind.FUNCTION, frozenset({symbol})))
     source = "\n".join(texts)
     path.write_text(source)
-    return confirm_suspects([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings(timeout=300))
+    with keep_workers():
+        return confirm_suspects([SourceFile(str(path), source, (), tuple(targets))], ConfirmSettings(timeout=300))
 
 
 def is_twice_differentiable(function: Callable[..., Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -108,7 +110,8 @@ def paged_attention(query, key_cache, value_cache, block_tables, seq_lens):
     path = tmp_path / "paged.py"
     path.write_text(source)
     target = Target(str(path), 4, "paged_attention", TargetKind.FUNCTION, frozenset({"paged_attention"}))
-    (result,) = confirm_suspects([SourceFile(str(path), source, (), (target,))], ConfirmSettings()).targets
+    with keep_workers():
+        (result,) = confirm_suspects([SourceFile(str(path), source, (), (target,))], ConfirmSettings()).targets
     assert result.verdict == "inconclusive"
     assert "block_tables" in result.reason.data["guessed"]
     helps = compose_message(result.reason).helps

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kept_workers import keep_workers
 from theria_lint.confirm.confirm import ConfirmSettings, confirm_suspects
 from theria_lint.model import SourceFile, TargetResult
 from theria_lint.report.sentences import say
@@ -49,9 +50,9 @@ EAGER = {
 def probe(path: Path, source: str, symbol: str) -> TargetResult:
     """The target's result, without suspects."""
     path.write_text(source)
-    found = confirm_suspects(
-        [SourceFile(str(path), source, (), find_targets(str(path), source))], ConfirmSettings(device="cpu")
-    )
+    file = SourceFile(str(path), source, (), find_targets(str(path), source))
+    with keep_workers():
+        found = confirm_suspects([file], ConfirmSettings(device="cpu"))
     (target,) = [t for t in found.targets if t.target.symbol == symbol]
     return target
 
