@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.support.kept_workers import keep_workers
 from tests.support.lint_case import UNSAFE
+from theria_lint.cli import run_command_line
 from theria_lint.config import resolve_settings
 from theria_lint.errors import UserError
 from theria_lint.pipeline import lint_paths
@@ -41,21 +43,16 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def fix(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "theria_lint", "--fix", *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "XDG_CACHE_HOME": str(folder.parent / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def fix(folder: Path, *words: str) -> Result:
+    environment = {"XDG_CACHE_HOME": str(folder.parent / "cache")}
+    with chdir(folder), keep_workers():
+        return CliRunner().invoke(run_command_line, ["--fix", *words], env=environment, prog_name="theria-lint")
 
 
 def test_a_committed_file_is_written_and_linted_again(project: Path) -> None:
     done = fix(project, "src")
     assert (project / "src" / "kernel.py").read_text() == MENDED
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert done.stdout == "1 file, 0 suspects; 1 target: 1 safe.\n"
     assert "src/kernel.py is rewritten; git -C src restore --source HEAD -- kernel.py takes it back." in done.stderr
     git(project, "checkout", "HEAD", "--", "src/kernel.py")
@@ -68,10 +65,10 @@ def test_what_git_cannot_restore_is_left_alone_unless_a_backup_is_kept(project: 
     new = project / "src" / "new.py"
     new.write_text(OTHER)
     refused = fix(project, "src")
-    assert (kernel.read_text(), new.read_text(), refused.returncode) == (f"# mine\n{UNSAFE}", OTHER, 1)
+    assert (kernel.read_text(), new.read_text(), refused.exit_code) == (f"# mine\n{UNSAFE}", OTHER, 1)
     assert refused.stderr.count("keep one beside it with --backup") == 2
     done = fix(project, "--backup", "src")
-    assert (done.returncode, kernel.read_text()) == (0, f"# mine\n{MENDED}")
+    assert (done.exit_code, kernel.read_text()) == (0, f"# mine\n{MENDED}")
     assert (kernel.with_name("kernel.py.orig").read_text(), new.with_name("new.py.orig").read_text()) == (
         f"# mine\n{UNSAFE}",
         OTHER,
@@ -99,7 +96,7 @@ def test_a_repository_runs_nothing_when_it_is_asked(project: Path) -> None:
     git(project, "config", "filter.trap.clean", f"touch {trap}; cat")
     git(project, "config", "filter.trap.smudge", f"touch {trap}; cat")
     (project / ".git" / "info" / "attributes").write_text("*.py filter=trap\n")
-    assert fix(project, "src").returncode == 0
+    assert fix(project, "src").exit_code == 0
     assert (project / "src" / "kernel.py").read_text() == MENDED
     assert not trap.exists()
 
@@ -110,7 +107,7 @@ def test_git_is_no_program_of_the_folder_that_is_linted(project: Path, monkeypat
         (folder / "git").write_text(f"#!/bin/sh\ntouch {trap}\n")
         (folder / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{os.environ['PATH']}")
-    assert fix(project, "src").returncode == 0
+    assert fix(project, "src").exit_code == 0
     assert not trap.exists()
 
 
@@ -128,7 +125,7 @@ def test_git_is_no_program_of_the_folder_that_is_linted(project: Path, monkeypat
 )
 def test_what_keeps_it_from_writing_is_refused(project: Path, words: list[str], sentence: str) -> None:
     done = fix(project, *words)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert sentence in done.stderr
 
 
@@ -216,7 +213,7 @@ def test_a_line_that_somebody_wants_as_it_is_stays(project: Path, means: str) ->
     words = ["--ignore", "THL001"] if means == "settings" else []
     done = fix(project, *words, "src")
     assert "it changes line 5 of src/kernel.py too, where THL001 is left out of the report" in done.stderr
-    assert (kernel.read_text(), done.returncode) == (text, 1)
+    assert (kernel.read_text(), done.exit_code) == (text, 1)
 
 
 def test_a_file_that_was_not_linted_is_left_alone(project: Path, write: Write) -> None:
@@ -256,7 +253,7 @@ def test_a_folder_that_a_project_has_made_a_repository_holds_no_copies(project: 
 
 def test_what_is_written_is_said_whatever_happens_then(project: Path) -> None:
     done = fix(project, "--output-file", "json:missing/report.json", "src")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "src/kernel.py is rewritten" in done.stderr
 
 
