@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -16,30 +13,23 @@ from tests.support.lint_case import CLEAN, Lint
 ROOT = Path(__file__).parents[2]
 
 
-def run(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "theria_lint", *words, "kernel.py"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_slowest_targets_are_told_and_those_that_were_kept_took_nothing(tmp_path: Path) -> None:
+def test_the_slowest_targets_are_told_and_those_that_were_kept_took_nothing(lint: Lint, folder: Path) -> None:
     slow = CLEAN.replace("def attention(q, k, v):", "def attention(q, k, v):\n    sum(range(300_000))")
-    (tmp_path / "kernel.py").write_text(CLEAN.replace("attention", "quick_attention") + slow)
-    document = json.loads(run(tmp_path, "--output-format", "json", "--durations", "0"))
+    (folder / "kernel.py").write_text(CLEAN.replace("attention", "quick_attention") + slow)
+
+    def run(*words: str) -> str:
+        done = lint(*words, "kernel.py", confirm=True)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    document = json.loads(run("--output-format", "json", "--durations", "0"))
     jsonschema.validate(document, json.loads((ROOT / "docs" / "report-1.schema.json").read_text()))
     told = document["durations"]
     assert [entry["symbol"] for entry in told["targets"]] == ["attention", "quick_attention"]
     assert 0 < told["targets"][1]["seconds"] < told["targets"][0]["seconds"] < told["seconds"]
-    warm = run(tmp_path, "--durations", "1")
+    warm = run("--durations", "1")
     assert warm.splitlines()[-1] == "No target was run: nothing had to be, or all results were kept from earlier runs."
-    listed = run(tmp_path, "--durations", "1", "--no-cache").splitlines()
+    listed = run("--durations", "1", "--no-cache").splitlines()
     assert listed[-2].startswith("Took ")
     assert listed[-1].endswith(" s  kernel.py: attention")
 

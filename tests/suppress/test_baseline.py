@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,35 +114,24 @@ def shared_attention(q, k, v):
 """
 
 
-def lint_project(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "theria_lint", "--no-cache", *words, "kernel.py"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_one_that_was_written_with_confirmation_serves_the_static_hook(tmp_path: Path) -> None:
-    (tmp_path / "kernel.py").write_text(CLEARED.replace("s.amax(-1, keepdim=True).detach()", "s.detach()"))
-    written = lint_project(tmp_path, "--write-baseline", "base.json")
-    document = json.loads((tmp_path / "base.json").read_text())
-    assert written.returncode == 0
+def test_one_that_was_written_with_confirmation_serves_the_static_hook(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(CLEARED.replace("s.amax(-1, keepdim=True).detach()", "s.detach()"))
+    written = lint("--no-cache", "--write-baseline", "base.json", "kernel.py", confirm=True)
+    document = json.loads((folder / "base.json").read_text())
+    assert written.exit_code == 0
     assert document["cleared"]
-    static = lint_project(tmp_path, "--no-confirm", "--baseline", "base.json")
-    assert (static.returncode, static.stdout.partition(";")[0]) == (0, "1 file, 0 suspects")
+    static = lint("--no-cache", "--baseline", "base.json", "kernel.py")
+    assert (static.exit_code, static.stdout.partition(";")[0]) == (0, "1 file, 0 suspects")
 
 
-def test_what_was_cleared_is_not_accepted_where_it_is_run(tmp_path: Path) -> None:
+def test_what_was_cleared_is_not_accepted_where_it_is_run(lint: Lint, folder: Path) -> None:
     """A kernel that has become harmful since is no longer what was cleared."""
-    (tmp_path / "kernel.py").write_text(UNSAFE)
-    lint_project(tmp_path, "--write-baseline", "base.json")
-    document = json.loads((tmp_path / "base.json").read_text())
+    (folder / "kernel.py").write_text(UNSAFE)
+    lint("--no-cache", "--write-baseline", "base.json", "kernel.py", confirm=True)
+    document = json.loads((folder / "base.json").read_text())
     document["cleared"] = document.pop("findings")
-    (tmp_path / "base.json").write_text(json.dumps({**document, "findings": [], "targets": []}))
-    assert lint_project(tmp_path, "--no-confirm", "--baseline", "base.json").returncode == 0
-    run = lint_project(tmp_path, "--baseline", "base.json")
-    assert run.returncode == 1
+    (folder / "base.json").write_text(json.dumps({**document, "findings": [], "targets": []}))
+    assert lint("--no-cache", "--baseline", "base.json", "kernel.py").exit_code == 0
+    run = lint("--no-cache", "--baseline", "base.json", "kernel.py", confirm=True)
+    assert run.exit_code == 1
     assert "confirmed" in run.stdout
