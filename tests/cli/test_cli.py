@@ -245,12 +245,15 @@ def test_the_static_stage_loads_no_torch(folder: Path) -> None:
     assert loaded.isdisjoint({"torch", "triton", "numpy"})
 
 
-def test_a_clean_file_loads_next_to_nothing(folder: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-q"]], ids=" ".join)
+def test_a_clean_file_loads_next_to_nothing(folder: Path, options: list[str]) -> None:
     (folder / "clean.py").write_text("import os\n")
-    loaded = _modules(folder, "clean.py")
+    loaded = _modules(folder, *options, "clean.py")
     assert "theria_lint.pipeline" in loaded
     heavy = {"torch", "triton", "libcst", "multiprocessing", "json", "tomllib", "pathlib", "hashlib", "tempfile"}
-    assert loaded.isdisjoint(heavy | {"theria_lint.model", "theria_lint.rules.loader", "theria_lint.confirm"})
+    assert loaded.isdisjoint(
+        heavy | {"theria_lint.model", "theria_lint.rules.loader", "theria_lint.confirm", "theria_lint.report.sentences"}
+    )
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -49,9 +49,7 @@ class Explanations:
     """Which confirmed findings explain which unsafe targets: those that stand in code that the target runs."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
-        from theria_lint.model import Disposition
-
-        self._index = FindingIndex(item for item in findings if item.disposition is Disposition.CONFIRMED)
+        self._index = FindingIndex(item for item in findings if item.disposition.value == "confirmed")
 
     def explain(self, result: TargetResult) -> bool:
         """Whether a target is unsafe, and a finding explains it."""
