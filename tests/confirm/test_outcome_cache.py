@@ -185,25 +185,27 @@ def test_another_environment_knows_nothing(tmp_path: Path, again: Again, monkeyp
     assert OutcomeCache(place(tmp_path), sys.executable, "cuda").load_worker_info() is None
 
 
-def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text("old")
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The file of an interpreter, of which a worker has said what it is."""
+    path = tmp_path / "python"
+    path.write_text("old")
     time.sleep(0.02)
     cache = new_cache(tmp_path)
     cache.mark_worker_start()
-    cache.store_worker_info(AROUND, FileDependencies((str(program),)))
+    cache.store_worker_info(AROUND, FileDependencies((str(path),)))
+    return path
+
+
+def test_another_interpreter_in_the_same_place_knows_nothing(tmp_path: Path, program: Path) -> None:
     assert new_cache(tmp_path).load_worker_info() == AROUND
     program.write_text("new")
     assert new_cache(tmp_path).load_worker_info() is None
 
 
-def test_kernels_are_kept_for_the_interpreter_that_compiled_them(tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text("old")
-    time.sleep(0.02)
+def test_kernels_are_kept_for_the_interpreter_that_compiled_them(tmp_path: Path, program: Path) -> None:
     cache = new_cache(tmp_path)
-    cache.mark_worker_start()
-    cache.store_worker_info(AROUND, FileDependencies((str(program),)))
+    cache.load_worker_info()
     cache.store_kernels("packed")
     assert new_cache(tmp_path).load_kernels() == ""  # nobody has looked whether it is the same interpreter
     later = new_cache(tmp_path)

@@ -278,7 +278,7 @@ class VariantRunner:
 
 
 def _group_by_batch(left: Iterable[tuple[int, TargetRequest]]) -> dict[int, tuple[TargetRequest, ...]]:
-    found: dict[int, tuple[TargetRequest, ...]] = {}
+    found: dict[int, list[TargetRequest]] = {}
     for index, target in left:
-        found[index] = (*found.get(index, ()), target)
-    return found
+        found.setdefault(index, []).append(target)
+    return {index: tuple(targets) for index, targets in found.items()}

@@ -57,8 +57,9 @@ class KernelCompiler:
         return None if piece else self._packed.decode()
 
     def end(self) -> None:
-        """Close the pipe."""
+        """Close the pipe, and let the process go, which is ending."""
         os.close(self.pipe)
+        os.waitpid(self.pid, 0)
 
 
 def _compile_kernels(folder: str, pipe: int) -> None:

@@ -86,6 +86,7 @@ class WorkerServer:
         if packed is not None:
             self._selector.unregister(compiler.pipe)
             compiler.end()
+            self._compiler = None
             self._kernels = unpack_kernels(packed)
             if self._kernels:
                 self._send_message({"kernels": packed})
@@ -208,7 +209,7 @@ def _make_greeting(device: str) -> dict[str, object]:
     try:
         import triton
     except Exception:
-        return {**found, "triton": None}
+        return found
     import theria_lint.worker.probe_target  # noqa: F401 - imported once here, so that children need not
 
     return {**found, "triton": triton.__version__}
