@@ -96,6 +96,18 @@ def test_what_was_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[0]["attention"].places == {"/0.py": ((1, 0, 2, 5),)}
 
 
+def test_kernels_that_come_without_end_harm_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'write(b\'{"kernels": ""}\\n\' * 5000)\ngood(job)'
+    found = run(monkeypatch, script, [job_of(0, "attention")])
+    assert found[0]["attention"].reason == Reason(ReasonCode.EXITS)
+
+
+@pytest.mark.parametrize("kernels", ["null", "7", "[]"])
+def test_kernels_that_are_no_text_are_no_message(monkeypatch: pytest.MonkeyPatch, kernels: str) -> None:
+    script = f"good(job)\nwrite(b'{{\"kernels\": {kernels}}}\\n')"
+    assert run(monkeypatch, script, [job_of(0, "attention")])[0] == {}
+
+
 def nested(times: int) -> dict[str, Any]:
     """Reasons within reasons."""
     inner = nested(times - 1) if times else {"code": "exits", "data": {}}

@@ -233,7 +233,19 @@ class WorkerClient:
             running[job.id] = AskedJob(job, outcomes[job.id])
 
     def _receive_message(self, patience: float) -> Any | None:
-        """The next message; None when the worker has ended, or said nothing for longer than any job may take.
+        """The next message that speaks of jobs; None when the worker has ended, or made no sense.
+
+        Kernels that it has compiled are kept on the way.
+        """
+        while isinstance(message := self._receive_line(patience), dict) and "kernels" in message:
+            if not isinstance(packed := message["kernels"], str):
+                return None
+            if self._kernels:
+                self._kernels.store_kernels(packed)
+        return message
+
+    def _receive_line(self, patience: float) -> Any | None:
+        """What the next line says; None when the worker has ended, or said nothing for longer than any job may take.
 
         Sends what is to be sent meanwhile: a worker that waits to be heard reads nothing.
         """
@@ -250,15 +262,9 @@ class WorkerClient:
                 return None
         line, _, self._unread = self._unread.partition(b"\n")
         try:
-            message = message_checks.parsed(bytes(line))
-            if isinstance(message, dict) and "kernels" in message:
-                packed = message_checks.text(message["kernels"], _LONGEST_MESSAGE)
-                if self._kernels:
-                    self._kernels.store_kernels(packed)
-                return self._receive_message(patience)
+            return message_checks.parsed(bytes(line))
         except NonsenseError:
             return None
-        return message
 
     def _send_job(self) -> None:
         try:
