@@ -95,7 +95,7 @@ def test_a_tidy_rewrite_has_no_empty_lines() -> None:
 
 
 # Their tidy form imports at the top what the other imports on the spot.
-IMPORTING = ("math-backend", "explicit-distance", "torch-function", "kept-loss")
+IMPORTING = ("math-backend", "explicit-distance", "torch-function", "as-nested-tensor", "kept-loss")
 
 
 def test_a_distance_is_written_out_as_an_author_would() -> None:
@@ -111,6 +111,12 @@ def test_a_distance_is_written_out_as_an_author_would() -> None:
         ("import math", "math.sqrt", 'getattr(__import__("torch"), (math.sqrt).__name__)', "torch.sqrt"),
         ("from math import exp", "exp", 'getattr(__import__("torch"), (exp).__name__)', "torch.exp"),
         (
+            "from torch.nested import nested_tensor",
+            "nested_tensor",
+            '__import__("torch").nested.as_nested_tensor',
+            "torch.nested.as_nested_tensor",
+        ),
+        (
             "from math import exp as e_to",
             "e_to",
             'getattr(__import__("torch"), (e_to).__name__)',
@@ -118,7 +124,7 @@ def test_a_distance_is_written_out_as_an_author_would() -> None:
         ),
     ],
 )
-def test_a_number_is_computed_by_torch(imports: str, call: str, inline: str, tidy: str) -> None:
+def test_another_function_is_called(imports: str, call: str, inline: str, tidy: str) -> None:
     head = f"{imports}\nimport torch\n\n\ndef attention(q, k, v):\n"
     source = f"{head}    return {call}(q.mean()) * (q @ k.mT).softmax(-1) @ v\n"
     suspects = scan_source("file.py", source, RULES)

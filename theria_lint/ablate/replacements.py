@@ -165,6 +165,11 @@ def _rename_method(name: str) -> Replacement:
     return replace
 
 
+def _call_instead(function: str) -> Replacement:
+    """The same call of another function."""
+    return lambda call: call.with_changes(func=cst.parse_expression(function))
+
+
 def is_method(call: cst.Call) -> bool:
     """Whether what is called is an attribute of something."""
     return isinstance(call.func, cst.Attribute)
@@ -172,7 +177,7 @@ def is_method(call: cst.Call) -> bool:
 
 def _write_out_distance(call: cst.Call) -> cst.BaseExpression:
     """``torch.cdist(x, y, p)`` as the norm of a difference."""
-    return call.with_changes(func=cst.parse_expression(_DISTANCE))
+    return _call_instead(_DISTANCE)(call)
 
 
 def _compute_by_torch(call: cst.Call) -> cst.BaseExpression:
@@ -208,6 +213,7 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "explicit-distance": _write_out_distance,
     "default-contexts": _drop_keyword("context_fn"),
     "torch-function": _compute_by_torch,
+    "as-nested-tensor": _call_instead(f'{INLINE_IMPORT}"torch").nested.as_nested_tensor'),
     "recorded-copy": _rename_method("copy_"),
     "as-subclass": _keep_history,
 }
@@ -224,6 +230,7 @@ def _write_out_distance_in_full(call: cst.Call) -> cst.BaseExpression:
 _IMPORTED_REPLACEMENTS: dict[str, tuple[Replacement, str]] = {
     "explicit-distance": (_write_out_distance_in_full, "import torch"),
     "torch-function": (_compute_by_torch_in_full, "import torch"),
+    "as-nested-tensor": (_call_instead("torch.nested.as_nested_tensor"), "import torch"),
     "null-context": (_replace_by_text("nullcontext()"), "from contextlib import nullcontext"),
     "math-backend": (
         _wrap_callee("sdpa_kernel(SDPBackend.MATH)"),

@@ -158,7 +158,7 @@ class Attribution:
     mended: Ablation = frozenset()
 
 
-_FORWARD_CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context", "torch-function")
+_FORWARD_CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context", "torch-function", "as-nested-tensor")
 _HOOK_RULE = "hook-cut"
 _FUSED_RULE = "fused-attention"
 

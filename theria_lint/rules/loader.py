@@ -43,6 +43,7 @@ NEUTRALISERS = (
     "explicit-distance",
     "default-contexts",
     "torch-function",
+    "as-nested-tensor",
     "recorded-copy",
     "as-subclass",
     "set-flag",
