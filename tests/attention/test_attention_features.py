@@ -15,6 +15,7 @@ from tests.support.attention_oracle import Case, derivative_blocks, eager_attent
 from theria.attention import DerivativeOrderError, attention, backend_names
 from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.dropout import kept_weights, with_seed
+from theria.attention.engines import load_engine
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SHARE = 0.3
@@ -198,3 +199,34 @@ def test_kernels_make_no_matrix_for_slopes_that_are_constant(monkeypatch: pytest
     assert not made
     attention(q, q, q, backend="triton", alibi_slopes=torch.ones(2, requires_grad=True))
     assert made
+
+
+@pytest.mark.parametrize("backend", ["custom", "triton"])
+def test_an_unused_output_costs_the_first_order_nothing(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros for the log-sum-exp would be a launch of its own, and would send the VJP away from PyTorch's kernels."""
+    engine = load_engine(backend)
+    seen, vjp = [], engine.vjp
+    monkeypatch.setattr(
+        engine, "vjp", lambda saved, given, *x, **more: seen.append(given) or vjp(saved, given, *x, **more)
+    )
+    q, k, v = (torch.randn(1, 2, 3, 4, requires_grad=True) for _ in range(3))
+    for with_lse in (False, True):
+        out = (
+            attention(q, k, v, backend=backend, return_lse=True)[0] if with_lse else attention(q, k, v, backend=backend)
+        )
+        assert with_lse or out.grad_fn.name() == "AttentionBackward"  # no view of it, which would be one more node
+        torch.autograd.grad(out.sum(), q)
+    assert [given.lse for given in seen] == [None, None]
+
+
+@pytest.mark.parametrize("backend", ["custom", "triton"])
+def test_the_log_sum_exp_alone_has_both_orders(backend: str) -> None:
+    """Where the output is not used, its cotangent is zero."""
+    q, k, v = (torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+
+    def differentiate(backend: str) -> tuple[Tensor, ...]:
+        lse = attention(q, k, v, backend=backend, return_lse=True)[1]
+        first = torch.autograd.grad(lse.square().sum(), (q, k), create_graph=True)
+        return (*first, *torch.autograd.grad(sum(g.square().sum() for g in first), (q, k)))
+
+    torch.testing.assert_close(differentiate(backend), differentiate("reference"))

@@ -10,7 +10,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from theria.attention.dtypes import accumulator, autocast_dtype
+from theria.attention.dtypes import accumulator, autocast
 
 Window = tuple[int | None, int | None]
 """Keys before a query's own place that it sees, and keys behind it; None is without end."""
@@ -78,8 +78,8 @@ def canonical(
         ValueError: shapes, dtypes or devices that do not fit together.
         TypeError: a scale or a cap that is a tensor.
     """
-    q, k, v = (x.to(autocast_dtype(x)) for x in (q, k, v))
-    attn_mask = None if attn_mask is None else attn_mask.to(autocast_dtype(attn_mask))
+    q, k, v = autocast(q), autocast(k), autocast(v)
+    attn_mask = None if attn_mask is None else autocast(attn_mask)
     _check_tensors(q, k, v)
     if is_causal and attn_mask is not None:
         raise ValueError(
@@ -141,6 +141,8 @@ def _with_heads(x: Tensor) -> Tensor:
 def _match_heads(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Leave H a multiple of Hk = Hv: grouped if asked for, otherwise broadcast."""
     heads, key_heads, value_heads = q.shape[-3], k.shape[-3], v.shape[-3]
+    if 0 < heads == key_heads == value_heads:
+        return q, k, v
     if enable_gqa:
         for name, count in (("k", key_heads), ("v", value_heads)):
             if not count or heads % count:
@@ -164,6 +166,8 @@ def _refuse_heads(name: str, count: int, widest: int) -> NoReturn:
 
 def _lead(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
     """The batch dimensions that those of q, k and v broadcast to: ``torch.broadcast_shapes`` would import sympy."""
+    if q.shape[:-3] == k.shape[:-3] == v.shape[:-3]:
+        return tuple(q.shape[:-3])
     lead: list[int] = []
     for sizes in zip_longest(*(reversed(x.shape[:-3]) for x in (q, k, v)), fillvalue=1):
         wide = [size for size in sizes if size != 1]

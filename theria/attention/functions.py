@@ -14,11 +14,11 @@ which is None.
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function, forward_ad
 
 from theria.attention.canonical_problem import AttentionSettings, Problem
@@ -69,13 +69,16 @@ class Attention(Function):
         q, k, v, mask, ctx.settings, ctx.engine, ctx.with_lse = inputs
         if not ctx.with_lse:
             ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # no zeros for the log-sum-exp, which nobody reads
         _save(ctx, q, k, v, mask, *output)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """The VJP, itself differentiable."""
         saved = _constants(ctx.saved_tensors)
-        dout, dlse = cotangents[0], cotangents[1] if ctx.with_lse else None
+        dout, dlse = cotangents
+        if dout is None:
+            dout = torch.zeros_like(ctx.saved_tensors[4])
         gradients = _apply(Vjp, *saved, dout, dlse, ctx.settings, ctx.engine, ctx.needs_input_grad[3])
         return (*gradients, None, None, None)
 
@@ -240,12 +243,6 @@ class DoubleBackward(Function):
         return unfold(info.batch_size, outputs, mask_at=3, mask_batch=mask_batch)
 
 
-for _function in (Attention, Vjp, Jvp, DoubleBackward):
-    # `Function.apply` reads the signature at each call, which takes longer than to launch a kernel unless it is kept.
-    _forward: Any = _function.forward
-    _forward.__signature__ = signature(_forward)
-
-
 def refuse_third_order(backend: str) -> NoReturn:
     """Raise DerivativeOrderError."""
     raise DerivativeOrderError(
@@ -256,9 +253,12 @@ def refuse_third_order(backend: str) -> NoReturn:
 
 def _apply(function: type[Function], *args: Any) -> Any:
     """Compute a Function, in the graph where anything records one: that takes longer than to launch a kernel."""
-    if _is_recording():
+    if not _is_recording():
+        return function.forward(*args)
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
         return function.apply(*args)  # type: ignore[no-untyped-call]
-    return function.forward(*args)
+    # All that `Function.apply` does besides is to bind the arguments to a signature, which takes as long as the rest.
+    return super(Function, function).apply(*unwrap_dead_wrappers(args))  # type: ignore[misc]
 
 
 def _is_recording() -> bool:
@@ -279,6 +279,8 @@ def _save(ctx: Any, *tensors: Tensor | None) -> None:
 def _constants(saved: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     """The saved tensors, ``out`` and ``lse`` cut from their graph: a path through them would count twice."""
     tensors = list(saved)
+    if not _is_recording():
+        return tensors
     for i in (4, 5):
         out = tensors[i]
         tensors[i] = None if out is None else out.detach()  # theria: ignore[THL002]

@@ -126,7 +126,8 @@ def attention(
     if sinks is not None:
         assert lse is not None
         out, lse = join_sinks(out, lse, sinks)
-    out = out.reshape(problem.output_shape)
+    if out.shape != problem.output_shape:  # a view is a node in the graph, and takes time of its own
+        out = out.reshape(problem.output_shape)
     if not return_lse:
         return out
     assert lse is not None
