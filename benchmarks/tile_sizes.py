@@ -1,6 +1,7 @@
 """Which tile sizes each kernel of the triton backend is fastest with, on the GPU at hand.
 
     python -m benchmarks.tile_sizes --dtype bfloat16 --width 64 --tasks jvp,double_backward
+    python -m benchmarks.tile_sizes --causal --softcap 20 --alibi --rows 32,64 --stages 1,2
 
 Prints for each task the best sizes: rows of the block that a program owns, of those that it goes over, warps, stages;
 milliseconds; TFLOP/s of the products that the kernel makes. `theria/attention/triton/blocks.py` holds the best.
@@ -41,8 +42,8 @@ class TimedKernels:
         self._choose, self._run = blocks.choose, Kernel.run
 
     def __enter__(self) -> TimedKernels:
-        def choose(task: blocks.Task, width: int, dtype: torch.dtype) -> tuple[blocks.Blocks, ...]:
-            return (self.sizes,) if task == self.task else self._choose(task, width, dtype)
+        def choose(task: blocks.Task, *problem: Any, **options: Any) -> tuple[blocks.Blocks, ...]:
+            return (self.sizes,) if task == self.task else self._choose(task, *problem, **options)
 
         def run(kernel: Kernel, *args: Any, **kwargs: Any) -> Any:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -61,11 +62,11 @@ class TimedKernels:
         blocks.choose, Kernel.run = self._choose, self._run  # type: ignore[method-assign]
 
 
-def list_sizes(task: blocks.Task) -> Iterator[blocks.Blocks]:
+def list_sizes(task: blocks.Task, rows: list[int], stages: list[int]) -> Iterator[blocks.Blocks]:
     """Everything worth trying."""
-    for own, other, warps, stages in itertools.product((32, 64, 128), (32, 64, 128), (4, 8), (1, 2, 3)):
+    for own, other, warps, depth in itertools.product(rows, rows, (4, 8), stages):
         queries, keys = (other, own) if task in blocks.BY_KEY else (own, other)
-        yield blocks.Blocks(queries, keys, warps, stages)
+        yield blocks.Blocks(queries, keys, warps, depth)
 
 
 def run_task(task: blocks.Task, tensors: list[Tensor], settings: AttentionSettings) -> None:
@@ -81,12 +82,20 @@ def run_task(task: blocks.Task, tensors: list[Tensor], settings: AttentionSettin
         engine.double_backward(saved, Cotangents(dout), Directions(a, b, c, None), settings, mask_gradient=False)
 
 
+def _split_numbers(text: str) -> list[int]:
+    return [int(x) for x in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--causal", action="store_true")
+    parser.add_argument("--softcap", type=float, help="a cap of the scores")
+    parser.add_argument("--alibi", action="store_true", help="slopes, in the kernels")
+    parser.add_argument("--rows", type=_split_numbers, default=[32, 64, 128], help="of a block, with commas")
+    parser.add_argument("--stages", type=_split_numbers, default=[1, 2, 3], help="with commas")
     parser.add_argument("--tasks", default=",".join(PRODUCTS), help="with commas")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -96,11 +105,12 @@ def main() -> None:
         parser.error(f"--tasks {', '.join(sorted(unknown))}: the tasks are {', '.join(PRODUCTS)}")
     shape = (2, 8, options.length, options.width)
     tensors = [torch.randn(shape, device="cuda", dtype=getattr(torch, options.dtype)) for _ in range(7)]
-    settings = AttentionSettings(options.width**-0.5, options.causal)
+    slopes = torch.logspace(-1, -8, 8, 2.0, device="cuda")[None] if options.alibi else None
+    settings = AttentionSettings(options.width**-0.5, options.causal, softcap=options.softcap, slopes=slopes)
     for task in options.tasks.split(","):
         flops = PRODUCTS[task] * 2 * 16 * options.length**2 * options.width * (0.5 if options.causal else 1)
         rows = []
-        for sizes in list_sizes(task):
+        for sizes in list_sizes(task, options.rows, options.stages):
             with TimedKernels(task, sizes) as timed:
                 try:
                     for _ in range(4):

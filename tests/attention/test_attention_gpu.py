@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -145,8 +147,8 @@ def test_the_users_choice_of_kernels_is_heeded() -> None:
 def test_smaller_tiles_are_taken_where_the_largest_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = blocks.choose
 
-    def with_one_too_large(task: blocks.Task, width: int, dtype: torch.dtype) -> tuple[blocks.Blocks, ...]:
-        return (blocks.Blocks(256, 256, 8, 1), *offered(task, width, dtype))
+    def with_one_too_large(*problem: Any, **options: Any) -> tuple[blocks.Blocks, ...]:
+        return (blocks.Blocks(256, 256, 8, 1), *offered(*problem, **options))
 
     monkeypatch.setattr(blocks, "choose", with_one_too_large)
     case = build(queries=40, keys=70, width=128, value_width=120, dtype=torch.float32).to("cuda")

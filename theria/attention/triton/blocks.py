@@ -53,12 +53,15 @@ def choose_interpreted(queries: int, keys: int) -> Blocks:
 
 
 @cache
-def choose(task: Task, width: int, dtype: torch.dtype) -> tuple[Blocks, ...]:
+def choose(task: Task, width: int, dtype: torch.dtype, *, crowded: bool = False) -> tuple[Blocks, ...]:
     """Sizes for the kernel of a task whose widest head is ``width``, the fastest first, then ever smaller ones.
 
-    How much fits depends on the GPU, and on masks, which take room beside the operands.
+    How much fits depends on the GPU, and on masks, which take room beside the operands. A ``crowded`` kernel makes so
+    much of a score that it keeps fewer of them at a time.
     """
     own, other, warps, stages = _choose_fastest(task, padded(width), dtype)
+    if crowded:
+        other, stages = max(_SMALLEST, other // 2), 1
     sizes = [(own, other, warps, stages)]
     if stages > 1:
         sizes.append((own, other, warps, 1))

@@ -185,7 +185,8 @@ class _Launch:
         if self._interpreted:
             candidates: tuple[blocks.Blocks, ...] = (blocks.choose_interpreted(self._shape[2], self._keys),)
         else:
-            candidates = blocks.choose(task, max(self._widths), self._like.dtype)
+            crowded = self._flags["CAP"] and self._flags["ALIBI"]
+            candidates = blocks.choose(task, max(self._widths), self._like.dtype, crowded=crowded)
         variant = (
             kernel, self._like.dtype, self._like.device, *self._widths,
             *self._flags.values(), *flags.values(),
