@@ -5,6 +5,7 @@ Click is imported when it is used, as a GPU machine may have PyTorch alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from tests.support.lint_case import Lint
 
+
+# Tests run in a process for each processor: threads beside them would wait for one another, and wait busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST_ROOMS = ("docs", "lsp", "worker", "confirm", "launch", "static", "sandbox", "release", "attention")
 """What takes long comes first, so that no processor waits at the end for another."""
