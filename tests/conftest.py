@@ -5,6 +5,7 @@ Click is imported when it is used, as a GPU machine may have PyTorch alone.
 
 from __future__ import annotations
 
+import compileall
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,16 @@ if TYPE_CHECKING:
 # Tests run in a process for each processor: threads beside them would wait for one another, and wait busily.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+ROOT = Path(__file__).parents[1]
 LONGEST_ROOMS = ("docs", "lsp", "worker", "confirm", "launch", "static", "sandbox", "release", "attention")
 """What takes long comes first, so that no processor waits at the end for another."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the packages once, where each process that tests start would do so: nothing else may keep its result."""
+    if not hasattr(config, "workerinput"):
+        for package in ("theria", "theria_lint"):
+            compileall.compile_dir(ROOT / package, quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
