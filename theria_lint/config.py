@@ -1,7 +1,6 @@
 """Settings: one table of keys, read from the command line and the configuration file, each with its source."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: a named tuple compiles each annotation that is text, at each start.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

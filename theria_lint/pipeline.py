@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from theria_lint.config import CALLS_DIR, Settings, list_named_symbols, name_module, names_file
@@ -49,7 +48,7 @@ def lint_paths(
     notes = [*_make_notes(found, files), *(_uncached(settings) if any(item.texts for item in scanned) else ())]
     report = LintReport(Environment(), len(files), (), (), tuple(errors), tuple(notes), linted=tuple(files))
     if not counts_targets(files, settings):
-        report = replace(report, unmeasured=None)
+        report = report._replace(unmeasured=None)
     if any(item.texts for item in scanned):
         # Most files hold nothing: what only the others need is loaded for them alone.
         from theria_lint.confirm.eligibility import confirm_scanned_files

@@ -1,9 +1,11 @@
-"""The report of a run. Apart from ``theria_lint.model``, so that a run over clean files need not load the rest."""
+"""The report of a run. Apart from ``theria_lint.model``, so that a run over clean files need not load the rest.
+
+What is here is made of named tuples: dataclasses are compiled from text at each start, which takes ten times as long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,8 +18,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what runs now, how many runs are done and how many are known of."""
 
 
-@dataclass(frozen=True, slots=True)
-class LintError:
+class LintError(NamedTuple):
     """Something that kept a file from being checked, or is wrong with a comment in it."""
 
     path: str
@@ -49,8 +50,7 @@ class ScannedFile(NamedTuple):
     roots: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(NamedTuple):
     """The interpreter that ran the kernels; None for what it lacks or where nothing was run."""
 
     python: str | None = None
@@ -59,8 +59,7 @@ class Environment:
     device: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LintReport:
+class LintReport(NamedTuple):
     """Everything that a run of the linter found, sorted by path and place.
 
     ``ignored`` and ``baselined`` count the findings that an ignore comment, the settings or the baseline took out;
@@ -85,14 +84,14 @@ class LintReport:
     ignored: int = 0
     baselined: int = 0
     accepted: frozenset[tuple[str, str]] = frozenset()
-    protections: Mapping[str, Reason | None] = field(default_factory=dict)
-    sources: dict[tuple[str, int | None], str] = field(default_factory=dict)
+    protections: Mapping[str, Reason | None] = {}
+    sources: Mapping[tuple[str, int | None], str] = {}
     interrupted: bool = False
     linted: tuple[str, ...] = ()
     silenced: tuple[Finding, ...] = ()
     unmeasured: int | None = 0
     failure: Reason | None = None
-    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict, compare=False)
+    seconds: Mapping[tuple[str, str], float] = {}
 
     @property
     def defaults(self) -> tuple[TargetResult, ...]:

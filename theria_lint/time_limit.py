@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +26,15 @@ def limit_processor_time(seconds: float) -> Iterator[None]:
     As with a signal, what a C function does in one go is not interrupted before it ends.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    limit = _limit_by_signal if is_main and hasattr(signal, "ITIMER_PROF") else _limit_by_thread
+    limit = _limit_by_signal if is_main and sys.platform != "win32" else _limit_by_thread
     with limit(seconds):
         yield
 
 
 @contextmanager
 def _limit_by_signal(seconds: float) -> Iterator[None]:
+    import signal  # its enumerations take a while to make, and of a clean file nothing is limited
+
     before = signal.signal(signal.SIGPROF, _raise_out_of_time)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:

@@ -6,7 +6,6 @@ import os
 import subprocess
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,7 @@ def write(project: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
             report = lint_paths(("src",), settings)
         meanwhile()
         said: list[str] = []
-        write_fixes(replace(report, **changed), ("src",), backup, said.append)
+        write_fixes(report._replace(**changed), ("src",), backup, said.append)
         return said
 
     return run

@@ -126,7 +126,7 @@ def test_no_comment_is_offered_that_would_change_the_code() -> None:
 def test_an_unsafe_kernel_without_a_suspect_says_where_to_look() -> None:
     target = Target("k.py", 1, "f", TargetKind.FUNCTION)
     unsafe = TargetResult(target, Verdict.SILENT_COLLAPSE, told("all is zero"))
-    (mark,) = marks(replace(report(), targets=(unsafe,)))
+    (mark,) = marks(report()._replace(targets=(unsafe,)))
     assert mark.diagnostic.message == ("f is silent_collapse: all is zero\nnote: no suspect explains it")
     assert mark.diagnostic.range == types.Range(types.Position(0, 4), types.Position(0, 5))
 

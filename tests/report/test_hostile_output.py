@@ -61,6 +61,8 @@ def poisoned(value: Any, poison: str) -> Any:
         return replace(value, **changed)  # type: ignore[type-var]
     if isinstance(value, dict):
         return {poisoned(key, poison): poisoned(item, poison) for key, item in value.items()}
+    if hasattr(value, "_fields"):  # a named tuple
+        return value._make(poisoned(item, poison) for item in value)
     if isinstance(value, tuple | frozenset):
         return type(value)(poisoned(item, poison) for item in value)
     return value
@@ -71,12 +73,11 @@ def with_rewrite(report: LintReport) -> LintReport:
     old = report.sources[first.suspect.path, None]
     path = first.suspect.path
     rewrite = Rewrite("Attention", ((path, old.replace(".detach()", "")),))
-    return replace(report, findings=(replace(first, rewrite=rewrite), *report.findings[1:]))
+    return report._replace(findings=(replace(first, rewrite=rewrite), *report.findings[1:]))
 
 
 WHOLE = with_rewrite(
-    replace(
-        REPORT,
+    REPORT._replace(
         protections={
             "files": None,
             "network": Reason(ReasonCode.SYSTEM_REFUSES, {"message": "this kernel is too old"}),
@@ -169,7 +170,7 @@ def test_a_patch_is_inert(folder: Path, poison: str, where: str) -> None:
         suspect=replace(REPORT.findings[0].suspect, path=path),
         rewrite=Rewrite("attention", ((path, source.replace(".detach()", "")),)),
     )
-    text, left_out = make_patch(replace(REPORT, findings=(finding,), sources={(path, None): source}))
+    text, left_out = make_patch(REPORT._replace(findings=(finding,), sources={(path, None): source}))
     check_inert(text.decode())
     assert bool(text) is not bool(left_out)
 
@@ -182,7 +183,7 @@ def test_a_patch_of_harmless_text_is_whole(folder: Path) -> None:
         suspect=replace(REPORT.findings[0].suspect, path="kernel.py"),
         rewrite=Rewrite("attention", (("kernel.py", source.replace(".detach()", "")),)),
     )
-    made, left_out = make_patch(replace(REPORT, findings=(finding,), sources={("kernel.py", None): source}))
+    made, left_out = make_patch(REPORT._replace(findings=(finding,), sources={("kernel.py", None): source}))
     assert left_out == []
     assert "漢".encode() in made
     assert b"\n     ::\n" in made

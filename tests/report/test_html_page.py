@@ -166,7 +166,7 @@ def test_the_innermost_of_overlapping_suspects_is_marked() -> None:
         replace(finding, suspect=replace(finding.suspect, span=span))
         for finding, span in zip((outer, inner), spans, strict=True)
     ]
-    page = page_of(replace(REPORT, findings=tuple(findings)))
+    page = page_of(REPORT._replace(findings=tuple(findings)))
     row = re.findall(r'id="s1-7".*?\n', page)[0]
     assert (
         re.sub(r"<(?!/?mark)[^>]*>", "", row)
@@ -182,7 +182,7 @@ def test_a_verified_rewrite_is_a_diff() -> None:
     (added,) = re.findall(r'<span class="row added">\+(.*)', page)
     assert removed.replace(".detach()", "") == added
     other = replace(REPORT.findings[0], rewrite=Rewrite("Attention", (("kernels/other.py", "x\n"),)))
-    assert "the report has not kept its text" in page_of(replace(REPORT, findings=(other,)))
+    assert "the report has not kept its text" in page_of(REPORT._replace(findings=(other,)))
 
 
 def test_gates_parameters_and_a_lone_x_have_maps_that_fit_them() -> None:
@@ -193,7 +193,7 @@ def test_gates_parameters_and_a_lone_x_have_maps_that_fit_them() -> None:
     runs = tuple(
         replace(run, blocks=blocks, gradients={}, states=dict.fromkeys(blocks, "right")) for blocks in (wide, narrow)
     )
-    page = page_of(replace(REPORT, targets=(replace(REPORT.targets[0], runs=runs),)))
+    page = page_of(REPORT._replace(targets=(replace(REPORT.targets[0], runs=runs),)))
     heads = [re.findall(r"<th scope=\"col\"[^>]*>&#8706;/&#8706;(\w+)</th>", table) for table in page.split("<table")]
     assert [head for head in heads if head] == [["q", "k", "v", "g", "p", "W"], ["x", "W"]]
 
@@ -206,11 +206,11 @@ def test_the_headline_says_what_it_amounts_to() -> None:
         "2 of 4 targets break when differentiated twice; 2 lines are to blame, and 1 target stays unexplained."
     )
     assert headline(EMPTY) == "No attention code found in 0 files."
-    assert headline(replace(REPORT, targets=())) == "Nothing was run: 4 suspects in 5 files."
-    assert headline(replace(REPORT, targets=REPORT.targets[3:])) == "None of 1 target could be judged."
-    safe = replace(REPORT, targets=REPORT.targets[2:])
+    assert headline(REPORT._replace(targets=())) == "Nothing was run: 4 suspects in 5 files."
+    assert headline(REPORT._replace(targets=REPORT.targets[3:])) == "None of 1 target could be judged."
+    safe = REPORT._replace(targets=REPORT.targets[2:])
     assert headline(safe) == "No target breaks when it is differentiated twice; 1 of 2 targets judged."
-    one = replace(REPORT, targets=REPORT.targets[:1], findings=())
+    one = REPORT._replace(targets=REPORT.targets[:1], findings=())
     assert headline(one) == "1 of 1 target breaks when differentiated twice; no suspect explains it."
 
 
@@ -229,8 +229,8 @@ def test_what_is_so_with_a_suspect_and_without_it_stands_in_two_columns() -> Non
 
 
 def test_the_page_ends_with_clean_files_and_protections_and_opens_what_is_undecided() -> None:
-    report = replace(
-        REPORT, linted=("clean.py", "kernels/b.py"), protections={"files": None, "calls": Reason(ReasonCode.NOT_TRIED)}
+    report = REPORT._replace(
+        linted=("clean.py", "kernels/b.py"), protections={"files": None, "calls": Reason(ReasonCode.NOT_TRIED)}
     )
     shown = page_of(report)
     assert shown.index('id="sources"') < shown.index('id="clean"') < shown.index('id="protections"')

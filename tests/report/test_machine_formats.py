@@ -39,7 +39,7 @@ def rewritten(new: str, report: LintReport = REPORT, *, old: str | None = None) 
     """The report with a verified rewrite of the first finding's file: from ``old`` (as it is) to ``new``."""
     first = replace(report.findings[0], rewrite=Rewrite("Attention", ((KERNEL_PATH, new),)))
     sources = report.sources if old is None else {**report.sources, (KERNEL_PATH, None): old}
-    return replace(report, findings=(first, *report.findings[1:]), sources=sources)
+    return report._replace(findings=(first, *report.findings[1:]), sources=sources)
 
 
 def kernel() -> str:
@@ -47,14 +47,14 @@ def kernel() -> str:
 
 
 def only(finding: Finding) -> LintReport:
-    return replace(REPORT, findings=(finding,), targets=(), errors=(), unused_ignores=())
+    return REPORT._replace(findings=(finding,), targets=(), errors=(), unused_ignores=())
 
 
 REPORTS = {
     "one of everything": REPORT,
     "empty": EMPTY,
     "a rewrite": rewritten(kernel().replace(".detach()", "")),
-    "an error in a notebook": replace(EMPTY, errors=(LintError("n.ipynb", 2, told("does not parse"), 3),)),
+    "an error in a notebook": EMPTY._replace(errors=(LintError("n.ipynb", 2, told("does not parse"), 3),)),
 }
 
 
@@ -180,7 +180,7 @@ def test_sarif_tells_what_the_run_noted_and_could_not_check() -> None:
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_sarif_says_whether_the_run_came_to_its_end(interrupted: bool) -> None:
-    (run,) = json.loads(render(replace(REPORT, interrupted=interrupted), "sarif", ReportView()))["runs"]
+    (run,) = json.loads(render(REPORT._replace(interrupted=interrupted), "sarif", ReportView()))["runs"]
     assert run["invocations"][0]["executionSuccessful"] is not interrupted
 
 
@@ -246,5 +246,5 @@ def test_junit_has_the_elements_and_attributes_that_services_read() -> None:
 
 @given(st.text())
 def test_junit_is_xml_whatever_the_message(message: str) -> None:
-    control = replace(EMPTY, errors=(LintError("a.py", 1, told(message)),))
+    control = EMPTY._replace(errors=(LintError("a.py", 1, told(message)),))
     check_junit(render(control, "junit", ReportView()))

@@ -123,16 +123,15 @@ def test_fingerprints_stay_when_lines_move() -> None:
             span = replace(finding.suspect.span, line=finding.suspect.span.line + line)
             findings.append(replace(finding, suspect=replace(finding.suspect, span=span)))
         sources = {key: "\n" * line + text for key, text in REPORT.sources.items()}
-        report = replace(REPORT, findings=tuple(findings), sources=sources)
+        report = REPORT._replace(findings=tuple(findings), sources=sources)
         return [item.fingerprint for item in list_items(report, ReportView())]
 
     assert moved(0) == moved(7)
 
 
 def test_junit_is_xml_whose_counts_are_right() -> None:
-    from dataclasses import replace
 
-    control = replace(REPORT, errors=(*REPORT.errors, replace(REPORT.errors[0], reason=told("a \x1b[31m character"))))
+    control = REPORT._replace(errors=(*REPORT.errors, REPORT.errors[0]._replace(reason=told("a \x1b[31m character"))))
     suite = ElementTree.fromstring(render(control, "junit", ReportView())).find("testsuite")
     assert suite is not None
     cases = suite.findall("testcase")
@@ -147,7 +146,7 @@ def test_github_commands_are_one_line_each_and_escaped() -> None:
 
     finding = REPORT.findings[0]
     tricky = replace(finding, suspect=replace(finding.suspect, path="a,b:c.py", message="one\ntwo 100%"))
-    text = render(replace(REPORT, findings=(tricky,), targets=(), errors=(), unused_ignores=()), "github", ReportView())
+    text = render(REPORT._replace(findings=(tricky,), targets=(), errors=(), unused_ignores=()), "github", ReportView())
     assert text.count("\n") == 1
     assert text.startswith("::error file=a%2Cb%3Ac.py,line=5,col=7,endLine=6,title=")
     assert "::one%0Atwo 100%25 (" in text

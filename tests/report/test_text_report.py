@@ -39,7 +39,7 @@ def target_of(symbol: str, *runs: Run) -> TargetResult:
 
 
 def alone(*targets: TargetResult) -> str:
-    return render(replace(REPORT, findings=(), targets=targets, errors=(), unused_ignores=()), "text", ReportView())
+    return render(REPORT._replace(findings=(), targets=targets, errors=(), unused_ignores=()), "text", ReportView())
 
 
 @pytest.mark.parametrize("unicode", [True, False])
@@ -138,11 +138,10 @@ def test_nothing_from_the_code_under_test_moves_the_cursor() -> None:
     suspect = replace(REPORT.findings[0].suspect, path="k.py", message=evil, symbol=evil, remedy=evil)
     finding = replace(REPORT.findings[0], suspect=suspect, reason=told(evil))
     run = replace(run_of({"q,q": "wrong"}), error=evil, notes=(told(evil),), reason=told(evil))
-    report = replace(
-        REPORT,
+    report = REPORT._replace(
         findings=(finding,),
         targets=(replace(target_of(evil, run), reason=told(evil)),),
-        errors=(replace(REPORT.errors[0], reason=told(evil), path=evil),),
+        errors=(REPORT.errors[0]._replace(reason=told(evil), path=evil),),
         sources={("k.py", None): source},
     )
     for view in (ReportView(), ReportView(verbose=True), ReportView(width=80)):
@@ -155,12 +154,12 @@ def test_a_verified_rewrite_is_shown_by_its_lines() -> None:
     path = "kernels/a b.py"
     new = KERNEL.replace(".detach()", "", 1)
     first = replace(REPORT.findings[1], rewrite=Rewrite("Attention", ((path, new),)))
-    text = render(replace(REPORT, findings=(first,)), "text", ReportView())
+    text = render(REPORT._replace(findings=(first,)), "text", ReportView())
     assert "rewrite: with this change Attention was run, and is safe; your files are as they were\n" in text
     assert '    - 7 |         return ("漢" and p @ v).detach()\n    + 7 |         return ("漢" and p @ v)\n' in text
     long = replace(first, rewrite=Rewrite("Attention", ((path, "x\n" * 40),)))
     assert "more lines; --output-format html shows all)" in render(
-        replace(REPORT, findings=(long,)), "text", ReportView()
+        REPORT._replace(findings=(long,)), "text", ReportView()
     )
 
 
@@ -199,7 +198,7 @@ def test_the_same_evidence_is_told_once() -> None:
         replace(first, suspect=replace(first.suspect, span=Span(line, 1, line, 2), path=path))
         for line, path in ((7, "kernels/a b.py"), (2, "other.py"))
     ]
-    text = render(replace(REPORT, findings=(first, *others), targets=()), "text", ReportView())
+    text = render(REPORT._replace(findings=(first, *others), targets=()), "text", ReportView())
     assert text.count("evidence: nothing was run: no interpreter that may run the code has torch\n") == 1
     assert text.count("evidence: the same as at kernels/a b.py:5\n") == 2
     assert text.count("help: Choose an interpreter") == 1
@@ -209,7 +208,7 @@ def test_what_is_said_of_a_target_is_told_anew_in_another_file() -> None:
     told_of = {"target": "f", "reason": told("odd"), "alone": False}
     first = replace(REPORT.findings[0], reason=Reason(ReasonCode.SAFE_WITH_IT, told_of))
     other = replace(first, suspect=replace(first.suspect, path="other.py"))
-    text = render(replace(REPORT, findings=(first, other), targets=()), "text", ReportView())
+    text = render(REPORT._replace(findings=(first, other), targets=()), "text", ReportView())
     assert text.count("evidence: f is safe with it: odd\n") == 2
 
 
@@ -218,6 +217,6 @@ def test_a_target_that_could_not_be_judged_tells_why_and_its_suspects_where() ->
     result = replace(REPORT.targets[0], verdict=Verdict.INCONCLUSIVE, reason=failed, runs=())
     not_run = Reason(ReasonCode.TARGET_NOT_RUN, {"target": "Attention", "reason": failed})
     findings = tuple(replace(finding, reason=not_run) for finding in REPORT.findings[:2])
-    text = render(replace(REPORT, findings=findings, targets=(result,)), "text", ReportView())
+    text = render(REPORT._replace(findings=findings, targets=(result,)), "text", ReportView())
     assert text.count("flash_attn is missing") == 1
     assert text.count("evidence: Attention could not be judged: see kernels/a b.py:3\n") == 2

@@ -12,8 +12,7 @@ from theria_lint.result import LintReport
 EVIL = "</script></style></title><img src=x onerror=\"document.title='owned'\">&lt;'\"\x00\x1b\u202e\ud800`"
 PATH = "kernels/a b.py"
 
-REWRITTEN = replace(
-    REPORT,
+REWRITTEN = REPORT._replace(
     findings=(
         replace(REPORT.findings[0], rewrite=Rewrite("Attention", ((PATH, KERNEL.replace(".detach()", "", 1)),))),
         *REPORT.findings[1:],
@@ -49,12 +48,11 @@ def hostile() -> LintReport:
         )
         for result in REPORT.targets
     ]
-    error = replace(REPORT.errors[0], path=EVIL, reason=told(EVIL))
+    error = REPORT.errors[0]._replace(path=EVIL, reason=told(EVIL))
     source = f"{KERNEL}{EVIL}\n"
-    return replace(
-        REPORT, findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),
+    return REPORT._replace(findings=tuple(findings), targets=tuple(targets), errors=(error,), unused_ignores=(error,),
         notes=(told(EVIL),), protections={EVIL: told(EVIL)}, sources={(EVIL, None): source, (EVIL, 4): source},
-        environment=replace(REPORT.environment, python=EVIL, torch=EVIL, device=EVIL),
+        environment=REPORT.environment._replace(python=EVIL, torch=EVIL, device=EVIL),
     )  # fmt: skip
 
 
@@ -66,7 +64,7 @@ def large(count: int) -> LintReport:
         sources[path, None] = KERNEL + "\n".join(f"x_{line} = {line}" for line in range(300))
         findings += [replace(f, suspect=replace(f.suspect, path=path, cell=None)) for f in REPORT.findings[:3]]
         targets += [replace(t, target=replace(t.target, path=path)) for t in REPORT.targets]
-    return replace(REPORT, findings=tuple(findings), targets=tuple(targets), sources=sources)
+    return REPORT._replace(findings=tuple(findings), targets=tuple(targets), sources=sources)
 
 
 __all__ = ["EMPTY", "EVIL", "KERNEL", "PATH", "REPORT", "REWRITTEN", "hostile", "large"]

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -200,7 +200,7 @@ class ClusterExecutor:
         if answer.refusal:
             return answer
         here, there = self.greeting, answer.greeting
-        for name, value in asdict(here.environment).items() if here.environment.torch else ():
+        for name, value in here.environment._asdict().items() if here.environment.torch else ():
             if (other := getattr(there.environment, name)) != value:
                 told = {"worker": answer.worker, "what": name, "there": str(other), "here": str(value)}
                 return _Answer(Reason(ReasonCode.WORKER_DIFFERS, told))

@@ -36,10 +36,10 @@ def confirm_scanned_files(
     clock.
     """
     sources = {(item.path, cell): text for item in scanned for cell, text in item.texts.items() if item.suspects}
-    report = replace(report, sources=sources)
+    report = report._replace(sources=sources)
     reasons = {item.path: _find_reason_not_to_run(item, settings, given) for item in scanned}
     if report.unmeasured is not None:
-        report = replace(report, unmeasured=sum(len(item.targets) for item in scanned if reasons[item.path]))
+        report = report._replace(unmeasured=sum(len(item.targets) for item in scanned if reasons[item.path]))
     still = [
         Finding(suspect, Disposition.UNCONFIRMED, None, reason)
         for item in scanned
@@ -52,10 +52,9 @@ def confirm_scanned_files(
         if not reasons[item.path] and (item.suspects or item.targets)
     ]
     if not files:
-        return replace(report, findings=tuple(sorted(still, key=_sort_key_of_finding)))
+        return report._replace(findings=tuple(sorted(still, key=_sort_key_of_finding)))
     outcome = _confirm_files(files, settings, linted, progress, until)
-    return replace(
-        report,
+    return report._replace(
         environment=outcome.environment,
         findings=tuple(sorted((*outcome.findings, *still), key=_sort_key_of_finding)),
         targets=tuple(sorted(outcome.targets, key=lambda item: (item.target.path, item.target.line))),

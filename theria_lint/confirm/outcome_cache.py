@@ -89,7 +89,7 @@ class OutcomeCache:
             self._around = ""
             return
         held = {name: why.to_json() if why else None for name, why in found.protections.items()}
-        entry = {"environment": asdict(found.environment), "protections": held, "state": state}
+        entry = {"environment": found.environment._asdict(), "protections": held, "state": state}
         self._entries.store_entry(self._make_outcome_name("surroundings", self._place), entry)
         self._around = json.dumps(entry)
 

@@ -270,12 +270,12 @@ class Greeting:
         """The greeting as JSON data."""
         told = {name: why.to_json() if why else None for name, why in self.protections.items()}
         reads, gpus = asdict(self.reads), list(self.gpus)
-        return {**asdict(self.environment), "protections": told, "reads": reads, "gpus": gpus}
+        return {**self.environment._asdict(), "protections": told, "reads": reads, "gpus": gpus}
 
     @classmethod
     def from_json(cls, data: Any) -> Greeting:
         """The inverse of ``to_json``; NonsenseError for anything else."""
-        data = message_checks.fields(data, (*_names(Environment), "protections", "reads", "gpus"))
+        data = message_checks.fields(data, (*Environment._fields, "protections", "reads", "gpus"))
         return cls(
             Environment(
                 python=message_checks.name(data["python"]),

@@ -40,4 +40,4 @@ def check_text(path: str, text: str, options: ClientOptions, inside: bool) -> St
     unrun = ReasonCode.UNSAVED if inside else ReasonCode.OUTSIDE_WORKSPACE
     code = unrun if confirm else ReasonCode.CONFIRMING_OFF
     findings = tuple(replace(finding, reason=Reason(code)) for finding in report.findings)
-    return StaticCheck(replace(report, findings=findings), confirm and inside)
+    return StaticCheck(report._replace(findings=findings), confirm and inside)

@@ -93,7 +93,7 @@ def merge_reports(text: str, report: LintReport, last_run: FinishedRun) -> LintR
     """The static ``report`` of ``text``; a suspect that was run keeps its disposition, and says of when it is."""
     before = dict(_key_findings(last_run.text, last_run.report.findings))
     findings = (_carry_disposition(finding, before.get(key)) for key, finding in _key_findings(text, report.findings))
-    return replace(report, findings=tuple(findings))
+    return report._replace(findings=tuple(findings))
 
 
 def _carry_disposition(now: Finding, before: Finding | None) -> Finding:

@@ -37,7 +37,7 @@ def build_document(report: LintReport) -> dict[str, Any]:
     return {
         "schema": REPORT_SCHEMA,
         "version": __version__,
-        "environment": asdict(report.environment),
+        "environment": report.environment._asdict(),
         "summary": _encode_summary(report),
         "findings": [_encode_finding(finding, report) for finding in report.findings],
         "targets": [_encode_target(result, report.configurations) for result in report.defaults],

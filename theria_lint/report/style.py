@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -147,6 +146,8 @@ _NEAR = 4
 
 def narrow_row(row: str, span: Span, around: int) -> tuple[str, Span]:
     """Of a row the part around a span that begins in it, and the span counted from where that part begins."""
+    from dataclasses import replace  # a clean file has no row to narrow
+
     first = max(0, span.column - 1 - around)
     end = span.end_column - 1 if span.end_line == span.line else len(row)
     last = min(end, span.column + around) + around

@@ -34,8 +34,7 @@ def suppress_findings(
         finding for finding in loud if baseline is None or not baseline.consume_acceptance(finding, report.sources)
     ]
     kept = frozenset(shown)
-    return replace(
-        report,
+    return report._replace(
         findings=tuple(shown),
         silenced=tuple(f for f in report.findings if f not in kept and f.disposition is not Disposition.CLEARED),
         ignored=len(chosen) - len(loud),
@@ -157,8 +156,7 @@ def restrict_to_linted(report: LintReport, files: Collection[str]) -> LintReport
     rewritten = {path for finding in kept if finding.rewrite for path, _ in finding.rewrite.files}
     shown = [place for place in report.sources if place[0] in linted]
     shown += [place for place in report.sources if place[0] in rewritten - linted]
-    return replace(
-        report,
+    return report._replace(
         findings=kept,
         targets=tuple(_blame_other_files(result, explanations) for result in report.targets),
         unused_ignores=tuple(error for error in report.unused_ignores if error.path in linted),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,7 +133,7 @@ def test_a_configuration_that_raises_is_told(found: Confirmation, report: LintRe
 
 @pytest.mark.parametrize("name", ["text", "concise", "github", "gitlab", "sarif", "junit", "html"])
 def test_every_format_tells_of_unsafe_configurations(report: LintReport, name: str) -> None:
-    unexplained = render(replace(report, findings=()), name, ReportView())
+    unexplained = render(report._replace(findings=()), name, ReportView())
     assert "boolean_attention with frozen=True" in unexplained
     assert "hard_structural" in unexplained
 
@@ -150,4 +149,4 @@ def test_json_lists_configurations_under_their_target(report: LintReport) -> Non
 
 def test_an_unsafe_configuration_fails_a_run(report: LintReport) -> None:
     assert compute_exit_code(report, ["unsafe"]) == 1
-    assert compute_exit_code(replace(report, targets=report.defaults), ["unsafe"]) == 0
+    assert compute_exit_code(report._replace(targets=report.defaults), ["unsafe"]) == 0
