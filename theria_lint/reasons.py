@@ -145,6 +145,7 @@ class ReasonCode(StrEnum):
     SAFE_IN_INPUTS = "safe_in_inputs"
     PARAMETERS_RAISE = "parameters_raise"
     OTHERWISE_IN_PARAMETERS = "otherwise_in_parameters"
+    SAFE_OTHERWISE = "safe_otherwise"
     IN_TRAINING_DTYPE = "in_training_dtype"
     CPU_PATH_ONLY = "cpu_path_only"
     WITHOUT_PACKAGES = "without_packages"
@@ -387,6 +388,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.PARAMETERS_RAISE: _WHY,
     ReasonCode.SAFE_IN_INPUTS: {**_WHY, "inputs": Field.TEXTS},
     ReasonCode.OTHERWISE_IN_PARAMETERS: {**_WHY, "verdict": Field.TEXT},
+    ReasonCode.SAFE_OTHERWISE: {**_WHY, "configurations": Field.TEXTS},
     ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},
     ReasonCode.CPU_PATH_ONLY: {**_WHY, "refusal": Field.REASON},
     ReasonCode.WITHOUT_PACKAGES: {**_WHY, "packages": Field.TEXTS},

@@ -23,8 +23,13 @@ Ablation = frozenset[Suspect]
 
 
 def get_worst_verdict(outcome: Outcome) -> Verdict:
-    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none."""
-    return worst(run.verdict for run in outcome.runs)
+    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none.
+
+    What could not be judged as it is does not become safe by what is put under it.
+    """
+    verdict = worst(run.verdict for run in outcome.runs)
+    unjudged = any(run.backend == "self" and run.verdict is Verdict.INCONCLUSIVE for run in outcome.runs)
+    return Verdict.INCONCLUSIVE if unjudged and verdict is Verdict.SAFE else verdict
 
 
 def get_worst_run(outcome: Outcome) -> Run | None:

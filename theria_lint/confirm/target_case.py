@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from theria.verdicts import Verdict
 from theria_lint.config import list_named_symbols, names_file
 from theria_lint.confirm.call_hints import RecordedHints
-from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_run, get_worst_verdict
+from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_verdict
 from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
 from theria_lint.model import SourceFile, Suspect, Target, TargetResult, name_configuration
 from theria_lint.reasons import Reason, ReasonCode
@@ -20,7 +20,7 @@ class TargetCase:
     """One target: ``reached`` grows as neutralised variants get further, ``outcomes`` with each that has run.
 
     ``candidates`` are the suspects that it may execute, by the text. ``flag`` is the one that is turned, if one is:
-    each such configuration is a case of its own, beside the ``default`` one.
+    each such configuration is a case of its own, beside the ``default`` one, which has them as ``configurations``.
     """
 
     file: SourceFile
@@ -31,6 +31,7 @@ class TargetCase:
     reached: list[Suspect] = field(default_factory=list)
     flag: Flag | None = None
     default: TargetCase | None = None
+    configurations: Sequence[TargetCase] = ()
 
     @property
     def name(self) -> str:
@@ -89,21 +90,21 @@ class TargetCase:
         return [suspect for suspect in self.candidates if suspect not in self.reached]
 
     def build_result(self) -> TargetResult:
-        """The target's row of the report."""
-        run = get_worst_run(self.baseline)
-        if run is None:
-            why = get_reason(self.baseline)
-            return TargetResult(self.target, Verdict.INCONCLUSIVE, why, configuration=self.configuration)
-        why, runs = get_reason(self.baseline), self.baseline.runs
-        return TargetResult(self.target, run.verdict, why, runs, configuration=self.configuration)
+        """The target's row of the report; where it could not be judged, with the configurations in which it is safe."""
+        verdict, why = self.verdict, get_reason(self.baseline)
+        safe = [case.configuration for case in self.configurations if case.verdict is Verdict.SAFE]
+        if verdict is Verdict.INCONCLUSIVE and safe:
+            why = Reason(ReasonCode.SAFE_OTHERWISE, {"reason": why, "configurations": safe})
+        return TargetResult(self.target, verdict, why, self.baseline.runs, configuration=self.configuration)
 
     def make_configuration_cases(self) -> list[TargetCase]:
         """A case for each flag that the baseline found worth turning, not yet run."""
         unknown = Outcome(-1, self.target.symbol, reason=Reason(ReasonCode.SKIPPED))
-        return [
-            replace(self, outcomes={frozenset(): unknown}, reached=[], flag=flag, default=self)
+        self.configurations = [
+            replace(self, outcomes={frozenset(): unknown}, reached=[], flag=flag, default=self, configurations=())
             for flag in self.baseline.flags
         ]
+        return list(self.configurations)
 
 
 class Variant(NamedTuple):

@@ -81,6 +81,9 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.SAFE_IN_INPUTS: lambda d: extend(d["reason"], f"in {list_names(d['inputs'], 200)} alone it is safe"),
     R.OTHERWISE_IN_PARAMETERS: lambda d: extend(d["reason"], f"in its parameters alone it is {d['verdict']}"),
+    R.SAFE_OTHERWISE: lambda d: extend(
+        d["reason"], f"safe with {list_names([describe_configuration(label) for label in d['configurations']], 200)}"
+    ),
     R.IN_TRAINING_DTYPE: lambda d: qualify(f"in {d['dtype']}", d["reason"]),
     R.CPU_PATH_ONLY: lambda d: qualify(
         "on the CPU's path",

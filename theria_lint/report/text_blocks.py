@@ -80,9 +80,10 @@ class _EvidenceLines:
     def __init__(self, report: LintReport) -> None:
         self._told: dict[tuple[str, Message], str] = {}
         self._undecided = {
-            (result.name, result.reason): format_place(result.target.path, None, result.target.line, None)
+            (result.name, reason): format_place(result.target.path, None, result.target.line, None)
             for result in report.targets
             if result.verdict is Verdict.INCONCLUSIVE
+            for reason in iter_reasons(result.reason)
         }
 
     def format_evidence(self, finding: Finding, view: ReportView) -> Iterator[str]:

@@ -21,7 +21,7 @@ from theria.probes.point import call, trial
 from theria.probes.report import Report
 from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
-from theria.verdicts import Verdict, worst
+from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import Configuration, Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
@@ -37,6 +37,7 @@ from theria_lint.worker.configurations.list_configurations import (
     list_training_specs,
 )
 from theria_lint.worker.coverage_note import note_coverage
+from theria_lint.worker.default_decides import list_safe_elsewhere, settles, with_safe_elsewhere
 from theria_lint.worker.device_fallback import (
     ProbeClock,
     find_call_on_gpu_path,
@@ -112,7 +113,8 @@ def _probe_call(
     runs = [with_cpu_path_note(run, refusal) for run in runs]
     called = _describe_recorded_calls(working_call)
     runs = [replace(run, notes=(*run.notes, *called)) for run in runs]
-    if other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs):
+    guessed = other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs)
+    if guessed:
         other = _find_guessed_call(target, request, device, clock)
     if other is not None:
         others = look_at_outputs(other)
@@ -125,7 +127,11 @@ def _probe_call(
                 traces=ConfigurationTraces(other, watched),
             )
         )
-        runs += [with_shim_notes(run, target) for run in _run_on_backends(subjects[1], kind, sdpa)]
+        further = [with_shim_notes(run, target) for run in _run_on_backends(subjects[1], kind, sdpa)]
+        if settles(further):
+            runs += further
+        elif not guessed:  # what does not fit a call that we made up says nothing of the example
+            runs = [with_cpu_path_note(run, further[0].reason) for run in runs]
     runs = [_with_declared_outputs(run, outputs) for run in runs]
     places = merge_spans(subject.traces.list_spans() for subject in subjects)
     aside = merge_spans(subject.traces.list_backward_spans() for subject in subjects)
@@ -267,16 +273,14 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         longest = max(longest, read_clock() - began)
         if reports and reports[-1].verdict.unsafe:
             break
-    if reports and worst(report.verdict for report in reports) is Verdict.SAFE:
-        # A longer sequence is measured along fewer routes and not in parameters: it alone makes nothing safe.
-        whole = [report for report in reports if report.configuration != Configuration.LONGER_SEQUENCE]
-        reports = reports if any(report.verdict is Verdict.SAFE for report in whole) else whole
+    elsewhere = list_safe_elsewhere(reports, specs, working_call.spec)
+    reports = [report for report in reports if report.configuration not in elsewhere]
     if not reports:
         traces.trace_configuration(Configuration.FIRST_SIZES, working_call.spec, measured=False)
-        return _make_failed_run(working_call, backend, notes)
+        return with_safe_elsewhere(_make_failed_run(working_call, backend, notes), elsewhere)
     if not reports[-1].verdict.unsafe and twin is None and not clock.is_late():
         reports += _measure_autocast(working_call, traces)
-    run = _make_run(summarise(reports, notes), backend)
+    run = with_safe_elsewhere(_make_run(summarise(reports, notes), backend), elsewhere)
     run = note_coverage(run, reports, specs, working_call, subject.outputs)
     affordable = subject.hints.get("maml", True) and not interpreted and not clock.is_late()
     return replace(run, maml=_try_measure_maml(working_call)) if affordable else run

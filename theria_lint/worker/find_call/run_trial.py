@@ -218,6 +218,22 @@ def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor |
     return dict(zip(leaves, found, strict=True))
 
 
+def depends_on_inputs(working_call: WorkingCall) -> bool:
+    """Whether a call gives other numbers for other inputs, or takes none but its own."""
+    made, seed = working_call.make_call(), working_call.spec.seed
+    moved = {name: _move(tensor) for name, tensor in made.inputs.items()}
+    try:
+        here, there = (trial(made.compute_output, inputs, seed) for inputs in (made.inputs, moved))
+    except Exception:  # code that was not written for us
+        return True
+    return not torch.equal(here, there)
+
+
+def _move(value: Tensor) -> Tensor:
+    """Other numbers in the place of a tensor's."""
+    return value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value)
+
+
 def is_in_graph(made: BoundCall, seed: int) -> bool:
     """Whether the output requires grad if every input does."""
     leaves = {name: copy_strided(tensor).requires_grad_() for name, tensor in made.inputs.items()}
@@ -298,7 +314,7 @@ def check_depends_on_inputs(function: Callable[..., Any], values: Sequence[Tenso
     Raises:
         GarbageError: if it does not.
     """
-    moved = [value + torch.linspace(0, 1, value.numel()).view(value.shape).to(value) for value in values]
+    moved = [_move(value) for value in values]
     if torch.equal(_run_on_copies(function, values, values[0]), _run_on_copies(function, moved, values[0])):
         raise InvalidTrialError(ReasonCode.INPUTS_IGNORED, "output inputs")
     return function(*values)

@@ -46,6 +46,7 @@ from theria_lint.worker.find_call.run_trial import (
     OutsideGraphError,
     WorkingCall,
     compute_first_gradients,
+    depends_on_inputs,
     is_in_graph,
     is_raised_by_autograd,
 )
@@ -284,8 +285,11 @@ def _search_one_group(
 ) -> WorkingCall | None:
     """Each way with its likeliest arguments, in each spec; with other arguments where other sizes get no further.
 
+    A call whose output does not depend on its inputs says nothing: one that does, at other sizes, goes before it.
+
     ``groups``: specs that differ in layout alone. ``climb``: whether other arguments are tried at all.
     """
+    constant: WorkingCall | None = None
     stuck: tuple[Any, ...] = ()
     climbed = False
     layouts: set[str] = set()
@@ -293,13 +297,16 @@ def _search_one_group(
         layouts |= {spec.layout for spec in specs}
         count = len(search.failed_trials)
         working_call = _try_strategies(search, strategies, specs)
-        if working_call is None and climb and not climbed:
+        if working_call is not None and not search.interpreted and not depends_on_inputs(working_call):
+            constant = constant or working_call
+            continue
+        if working_call is None and climb and not climbed and constant is None:
             last, stuck = stuck, _summarise_failures(search.failed_trials[count:])
             climbed = stuck == last
             working_call = hill_climb(search, layouts) if climbed else None
         if working_call is not None:
             return working_call
-    return hill_climb(search, layouts) if climb else None
+    return constant or (hill_climb(search, layouts) if climb else None)
 
 
 def _summarise_failures(failed_trials: Iterable[FailedTrial]) -> tuple[Any, ...]:
@@ -339,8 +346,13 @@ def _restore_defaults(search: CallSearch, working_call: WorkingCall) -> WorkingC
     needed = {name: index for name, index in strategy.choice.items() if name not in strategy.optional}
     if needed == dict(strategy.choice):
         return working_call
-    tries = (search.run_trial(replace(strategy, choice=needed), replace(spec, shape=shape)) for shape in SIZES)
-    return next((found for found in tries if found is not None), working_call)
+    constant: WorkingCall | None = None
+    for shape in SIZES:
+        found = search.run_trial(replace(strategy, choice=needed), replace(spec, shape=shape))
+        if found is not None and (search.interpreted or depends_on_inputs(found)):
+            return found
+        constant = constant or found
+    return constant or working_call
 
 
 def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: TargetKind) -> WorkingCall:
