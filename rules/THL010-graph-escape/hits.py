@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from torch import nn
 
 
 def scaled_by_number(q, k, v):  # verdict: silent_corruption
@@ -24,3 +25,31 @@ def scaled_by_root(q, k, v):  # verdict: silent_corruption
 def attend_to_a_copy(q, k, v):  # verdict: hard_structural
     scores = copy.copy(q @ k.transpose(-2, -1))  # expect: THL010 confirmed
     return scores.softmax(dim=-1) @ v
+
+
+def attend_to_bits(q, k, v):  # verdict: silent_corruption
+    magnitude = (k.float().view(torch.int32) & 0x7FFFFFFF).view(torch.float32)  # expect: THL010 confirmed
+    return (q @ (k + magnitude.to(k.dtype)).transpose(-2, -1)).softmax(dim=-1) @ v
+
+
+class CopiedKeysAttention(nn.Module):  # verdict: silent_corruption
+    def __init__(self, dim=16):
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        key = copy.deepcopy(self.key)  # expect: THL010 confirmed
+        return (self.query(x) @ key(x).transpose(-2, -1)).softmax(dim=-1) @ x
+
+
+class RunningScaleAttention(nn.Module):  # verdict: silent_corruption
+    def __init__(self, dim=16):
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.register_buffer("largest", torch.tensor(1.0))
+
+    def forward(self, x):
+        scores = self.query(x) @ x.transpose(-2, -1)
+        self.largest.mul_(0.9).add_(0.1 * scores.max().item())  # expect: THL010 confirmed
+        return (scores / self.largest).softmax(dim=-1) @ x

@@ -1,6 +1,9 @@
 """Numbers that are sizes or logged, and constants."""
 
+import copy
 import math
+
+import torch
 
 
 def masked_attention(q, k, v, lengths=None):  # verdict: safe
@@ -13,3 +16,11 @@ def masked_attention(q, k, v, lengths=None):  # verdict: safe
     if not math.isfinite(scores.sum().item()):  # near miss: a check
         raise ValueError("the scores overflow")
     return scores.softmax(dim=-1) @ v
+
+
+def attend_with_settings(q, k, v, layout=None):  # verdict: safe
+    layout = copy.deepcopy(layout or {"causal": False})  # near miss: no tensor
+    heads = k.view(k.shape)  # near miss: the same type
+    paired = torch.view_as_real(torch.view_as_complex(q.view(*q.shape[:-1], -1, 2)))  # near miss: the same bits
+    scores = paired.flatten(-2) @ heads.transpose(-2, -1) * q.new_tensor(0.5)  # near miss: a constant
+    return scores.softmax(dim=-1) @ (v if not layout["causal"] else v.cumsum(-2))

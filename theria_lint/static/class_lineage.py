@@ -33,8 +33,8 @@ _RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
 # In one file. Each class is asked for all of its own: of many the time would grow with the square.
 _MOST_ANCESTORS = 200
 CALL_ENTRIES = ("forward", "__call__")
-# What runs where an instance is made, or entered.
-MAKING_ENTRIES = ("__new__", "__enter__")
+# What runs where an instance is made or entered, or where PyTorch is given one.
+MAKING_ENTRIES = ("__new__", "__enter__", "__torch_function__", "__torch_dispatch__")
 # Methods that run without being named.
 UNNAMED_ENTRIES = frozenset({*CALL_ENTRIES, *FUNCTION_ENTRIES, *MESSAGE_STEPS, *MULTIHEAD_STEPS, *MAKING_ENTRIES})
 

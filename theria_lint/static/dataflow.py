@@ -175,10 +175,18 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
 
 def _get_changed_in_place(call: ast.Call) -> ast.Name | None:
     """The name whose tensor a call changes: ``total.index_add_(0, index, weights)``."""
-    method = call.func
-    if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
-        return None
-    return method.value if method.attr.endswith("_") and not method.attr.endswith("__") else None
+    changed = _find_changed(call)
+    return changed if isinstance(changed, ast.Name) else None
+
+
+def _find_changed(call: ast.Call) -> ast.expr | None:
+    """What a call changes, or a chain of such calls: ``self.total.mul_(0.9).add_(weights)``."""
+    changed: ast.expr = call
+    while isinstance(changed, ast.Call) and isinstance(changed.func, ast.Attribute):
+        if not changed.func.attr.endswith("_") or changed.func.attr.endswith("__"):
+            return None
+        changed = changed.func.value
+    return changed if changed is not call else None
 
 
 def _get_filled(call: ast.Call) -> ast.Name | None:
@@ -240,10 +248,13 @@ def _close_over(found: set[str], links: Sequence[tuple[Collection[str], Collecti
             waiting += fresh
 
 
-def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> bool:
+def influences_result(
+    index: ModuleIndex, node: ast.expr, flowing: set[str], members: Mapping[str, Sequence[ast.AST]] | None = None
+) -> bool:
     """Whether the value of an expression flows into what its function returns.
 
-    ``flowing`` comes from `collect_influencing_names`.
+    ``flowing`` comes from `collect_influencing_names`; ``members`` says where attributes are read, by their names: what
+    is put into one that another statement reads flows on too.
     """
     current: ast.AST = node
     for parent in index.iter_ancestors(node):
@@ -252,7 +263,12 @@ def influences_result(index: ModuleIndex, node: ast.expr, flowing: set[str]) -> 
         if isinstance(parent, ast.Return | ast.Lambda):
             return True
         if isinstance(parent, ast.stmt):
-            return any(name in flowing for target in _list_targets(parent) for name in iter_target_names(target))
+            targets = _list_targets(parent)
+            if any(name in flowing for target in targets for name in iter_target_names(target)):
+                return True
+            kept = [target.attr for target in targets if isinstance(target, ast.Attribute)]
+            reads = (read for name in kept for read in (members or {}).get(name, ()))
+            return any(index.find_statement(read) is not parent for read in reads)
         current = parent
     return False
 
@@ -275,6 +291,6 @@ def _list_targets(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.Assign):
         return statement.targets
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        changed = _get_changed_in_place(statement.value)
+        changed = _find_changed(statement.value)
         return [] if changed is None else [changed]
     return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign | ast.For) else []

@@ -41,6 +41,13 @@ def loads_learned(index: ModuleIndex, scope: Scope, value: ast.expr, *, follow: 
     return False
 
 
+def is_learned_module(index: ModuleIndex, scope: Scope, node: ast.expr) -> bool:
+    """Whether an expression is a submodule of the instance, or a parameter: what ``self.layer`` was made as."""
+    instance, owner = get_self_name(scope), scope.find_enclosing("class")
+    is_own = instance is not None and isinstance(node, ast.Attribute) and _is_member(node, instance)
+    return is_own and owner is not None and isinstance(node, ast.Attribute) and node.attr in _collect_made(index, owner)
+
+
 def _returns_learned(index: ModuleIndex, method: Scope) -> bool:
     """Whether what a method gives back depends on parameters of its instance, as far as its own code tells."""
     learned = {

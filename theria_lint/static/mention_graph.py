@@ -45,6 +45,7 @@ class MentionGraph:
         self._mentions: dict[Scope, list[Scope]] = {}
         self._next: dict[Scope, list[Scope]] = {}
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
+        self._built: dict[Scope, dict[str, list[Scope]]] = {}
         self._variables_read: dict[Scope, frozenset[str]] = {}
         self._registered = find_registered_derivatives(index)
         self._registered_by_name = find_derivatives_by_name(index)
@@ -164,6 +165,8 @@ class MentionGraph:
             if isinstance(node.value, ast.Name):
                 if node.value.id == instance[0]:
                     yield from self._resolve_member(instance[1], node.attr)
+            elif isinstance(node.value, ast.Attribute) and get_dotted_name(node.value.value) == instance[0]:
+                yield from self._resolve_method_of(instance[1], node.value.attr, node.attr)
             elif is_super(node.value):
                 for ancestor in get_lineage(self.index, instance[1])[1:]:
                     yield from ancestor.find_own_methods(node.attr)
@@ -244,6 +247,24 @@ class MentionGraph:
             yield from heir.find_own_methods(attribute)
         for ancestor in get_lineage(self.index, owner):
             yield from self.collect_members(ancestor).get(attribute, ())
+
+    def _resolve_method_of(self, owner: Scope, member: str, method: str) -> Iterator[Scope]:
+        """What ``self.member.method`` may run: a method of the classes that the member may be made of."""
+        line = get_lineage(self.index, owner)
+        for built in dict.fromkeys(one for ancestor in line for one in self._collect_built(ancestor).get(member, ())):
+            yield from find_methods_of(self.index, built, method)
+
+    def _collect_built(self, owner: Scope) -> dict[str, list[Scope]]:
+        """The classes of the file that the values name which a class assigns to the attributes of its instances."""
+        if owner not in self._built:
+            table: dict[str, list[Scope]] = {}
+            for method in (child for child in owner.children if child.kind == "function"):
+                for member, values in collect_assigned_attributes(method).items():
+                    names = dict.fromkeys(name for value in values for name, _ in _iter_named_attributes(value))
+                    found = (one for name in names for one in self._find_visible(method, name) if one.kind == "class")
+                    table.setdefault(member, []).extend(found)
+            self._built[owner] = table
+        return self._built[owner]
 
     @cached_property
     def _list_subclasses(self) -> dict[Scope, list[Scope]]:

@@ -17,12 +17,17 @@ from theria_lint.static.dataflow import (
     iter_loaded_names,
 )
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
-from theria_lint.static.learned_members import collect_learned_names, loads_learned
+from theria_lint.static.learned_members import collect_learned_names, is_learned_module, loads_learned
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, get_lines, list_meanings
 from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name, list_parameter_names
 
 _STORAGE = "storage"
 _WHOLE = "whole"
+_BITS = "bits"
+_LAYER = "layer"
+# Of these the argument is converted, whatever they are called on.
+_OF_ARGUMENT = frozenset({"new_tensor"})
+_BIT_TYPES = re.compile(r"^torch\.(u?int\d+|short|int|long|bool)$")
 _FLOATS = frozenset({"to", "float", "double", "half", "bfloat16", "type", "type_as"})
 _ARRAYS = frozenset({"numpy", "tolist"})
 _FROM_ARRAYS = frozenset({"from_numpy", "frombuffer"})
@@ -50,15 +55,21 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
             )
         tensors, flowing = flows[site.scope]
         named = [name for name in iter_loaded_names(subject) if name in tensors]
+        if match.message == _LAYER:  # the copy of a layer is called, or is loaded by another
+            if is_learned_module(code.index, site.scope, subject):
+                yield _make_escape_hit(code, rule, site, call.node, match, detail)
+            continue
         discrete = all(map(is_size_name, named)) and not loads_learned(code.index, site.scope, subject)
         if discrete or _is_no_tensor(code, call.node, named):
             continue
         if match.message == _WHOLE and not _is_cast_back(code, call.node):
             continue
+        if match.message == _BITS and not _reads_bits(site, call.node):
+            continue
         if match.message == _STORAGE:
             influences = not _is_measured(code, call.node)
         else:
-            influences = influences_result(code.index, call.node, flowing)
+            influences = influences_result(code.index, call.node, flowing, code.member_reads)
         if influences:
             yield _make_escape_hit(code, rule, site, call.node, match, detail)
 
@@ -74,6 +85,13 @@ def _is_cast_back(code: ModuleView, call: ast.Call) -> bool:
     member = code.index.parents.get(call)
     outer = code.index.parents.get(member) if isinstance(member, ast.Attribute) else None
     return isinstance(outer, ast.Call) and isinstance(member, ast.Attribute) and member.attr in _FLOATS
+
+
+def _reads_bits(site: CodeSite, call: ast.Call) -> bool:
+    """Whether a view is given a type of whole numbers: ``x.view(torch.int32)``."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    names = site.names.resolve_node(given[0]) if len(given) == 1 else ()
+    return any(_BIT_TYPES.match(name) for name in names)
 
 
 def _is_no_tensor(code: ModuleView, node: ast.AST, names: list[str]) -> bool:
@@ -144,7 +162,8 @@ def _match_conversion(rule: Rule, found: ResolvedCall) -> tuple[RuleMatch, ast.e
     for match in rule.matches:
         if match.kind == "method" and isinstance(call.func, ast.Attribute):
             if call.func.attr in match.names and not found.meanings:
-                return match, call.func.value, ""
+                given = call.args[0] if call.args and call.func.attr in _OF_ARGUMENT else call.func.value
+                return match, given, ""
         elif match.kind == "function" and len(call.args) >= 1 and not isinstance(call.args[0], ast.Constant):
             name = get_dotted_name(call.func)
             candidates = found.meanings or ((name,) if name else ())

@@ -15,6 +15,8 @@ from theria_lint.static.scopes import Scope, get_dotted_name
 # Functions of these names differentiate through their own gradients.
 _INNER_LOOPS = make_word_set("inner maml adapt adaptation metalearn unroll unrolled")
 
+_FUNCTIONAL = ".functional."
+_WHOLE_MATRICES = frozenset({"jacobian", "hessian"})
 _FINISHED = frozenset({"detach", "data"})
 _BACKWARDS = frozenset({"torch.autograd.backward"})
 
@@ -34,7 +36,7 @@ def find_inner_gradients(code: ModuleView, rule: Rule) -> Iterator[Hit]:
     for call in code.find_calls("anywhere"):
         if (
             not names.isdisjoint(call.meanings)
-            and not _keeps_graph(call.node, 4)
+            and not any(_keeps_graph(call.node, _get_position(name)) for name in call.meanings)
             and _is_in_attention_or_loop(code, call.site)
         ):
             yield from _make_gradient_hit(code, names, call)
@@ -50,6 +52,12 @@ def _make_gradient_hit(code: ModuleView, names: frozenset[str], call: ResolvedCa
     token = f"{get_dotted_name(node.func)}()"
     detail = list_meanings(names, candidates)
     yield Hit(node, code.get_span(node), token, site.scope, get_lines(node), "create-graph", None, detail)
+
+
+def _get_position(name: str) -> int:
+    """Where ``create_graph`` stands among what a function is given by position."""
+    last = name.rpartition(".")[2]
+    return 2 if last in _WHOLE_MATRICES else 3 if _FUNCTIONAL in name else 4
 
 
 def _keeps_graph(call: ast.Call, position: int) -> bool:

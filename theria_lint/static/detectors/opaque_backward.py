@@ -1,4 +1,4 @@
-"""THL004: backwards that compute gradients where autograd cannot see."""
+"""THL004: backwards that compute gradients where autograd cannot see, and operators that have none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule
-from theria_lint.static.class_lineage import find_methods_of, is_autograd_function
+from theria_lint.static.class_lineage import (
+    FUNCTION_ENTRIES,
+    find_methods_of,
+    is_autograd_function,
+    records_nothing,
+)
 from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
 from theria_lint.static.scopes import LOADERS, Scope, get_callee_name, get_dotted_name, is_device_kernel
@@ -20,7 +25,10 @@ _BUFFERS = frozenset({"empty", "empty_like", "zeros", "zeros_like", "new_empty",
 
 
 def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
-    """One place for each backward without ``@once_differentiable``: its first computation off the graph."""
+    """One place for each backward without ``@once_differentiable``: its first computation off the graph.
+
+    And every call of a custom op that has no backward.
+    """
     methods = [
         backward for owner in code.autograd_functions for backward in find_methods_of(code.index, owner, "backward")
     ]
@@ -31,6 +39,19 @@ def find_opaque_backwards(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         hit = find_first_opaque(code, backward)
         if hit is not None:
             yield hit
+    yield from _find_ops_without_formula(code)
+
+
+def _find_ops_without_formula(code: ModuleView) -> Iterator[Hit]:
+    """Calls of custom ops of the file that have no backward at all, where autograd would record them."""
+    backwards = set(code.attention.registered_backwards)
+    for call in code.find_calls():
+        scope, name = call.site.scope, get_dotted_name(call.node.func)
+        if name is None or scope in backwards or records_nothing(code.index, scope) or _defines_op(scope):
+            continue
+        if scope.name not in FUNCTION_ENTRIES and _is_custom_op(code, scope, name):
+            span, lines = code.get_span(call.node), get_lines(call.node)
+            yield Hit(call.node, span, f"{name}()", scope, lines, None, "operator", "", "operator")
 
 
 def is_guarded_backward(backward: Scope) -> bool:
@@ -155,12 +176,15 @@ def _find_library(path: str, *, imported: bool) -> tuple[str, str] | None:
 
 
 def _is_custom_op(code: ModuleView, scope: Scope, name: str) -> bool:
-    for found in code.index.by_name.get(name, ()):
-        for decorator in found.decorators:
-            callee = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if "torch.library.custom_op" in scope.names.resolve_node(callee):
-                return not code.attention.has_formula(found)
-    return False
+    """Whether a name is a custom op of the file without a formula."""
+    found = [one for one in code.index.by_name.get(name, ()) if _defines_op(one)]
+    return bool(found) and not code.attention.has_formula(found[0])
+
+
+def _defines_op(scope: Scope) -> bool:
+    """Whether a function is the body of a custom op."""
+    callees = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in scope.decorators)
+    return any("torch.library.custom_op" in scope.names.resolve_node(callee) for callee in callees)
 
 
 def _fills_buffer(code: ModuleView, scope: Scope, call: ast.Call) -> bool:

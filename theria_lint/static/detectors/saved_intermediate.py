@@ -82,6 +82,12 @@ class _SavingForward:
             if isinstance(argument, ast.Name)
         }
 
+    def _spell_output(self, argument: ast.expr) -> set[str]:
+        """How a name is spelt, or a part of the output: ``state``, ``output[1]``; both after ``state = output[1]``."""
+        values = self.values.get(argument.id, []) if isinstance(argument, ast.Name) else []
+        parts = [part for part in (argument, *values) if isinstance(part, ast.Name | ast.Subscript)]
+        return {ast.unparse(part) for part in parts if part is argument or isinstance(part, ast.Subscript)}
+
     def _collect_outputs(self) -> set[str]:
         names: set[str] = set()
         for node in self.scope.nodes:
@@ -110,13 +116,14 @@ class _SavingForward:
     def _find_marks(self, call: ast.Call) -> Iterator[Hit]:
         """The outputs under the mark that backward uses."""
         for argument in call.args:
-            if isinstance(argument, ast.Name) and self._is_kept(argument.id):
+            if self._is_kept(argument):
                 yield self._make_saved_hit(argument, call, "marked")
 
-    def _is_kept(self, name: str) -> bool:
-        """Whether backward uses an output of this name that the forward saves."""
+    def _is_kept(self, marked: ast.expr) -> bool:
+        """Whether backward uses an output that is marked, because the forward saves it."""
+        spelt = self._spell_output(marked)
         return any(
-            isinstance(argument, ast.Name) and argument.id == name and _is_saved_tensor_used(self.owner, position)
+            not spelt.isdisjoint(self._spell_output(argument)) and _is_saved_tensor_used(self.owner, position)
             for call in self.scope.select_nodes(ast.Call)
             if get_dotted_name(call.func) == f"{self.context}.save_for_backward"
             for position, argument in enumerate(call.args)

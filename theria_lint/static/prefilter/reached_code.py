@@ -29,6 +29,7 @@ _MOST_STATEMENTS = 2000
 _MOST_SEARCHES = 200
 # A definition's name is passed over, and what follows the first member of a name.
 _CHAIN = re.compile(r"(?<!\w)(?:def|class)[ \t]+\w+|(?<![\w.)\]])([^\W\d]\w*)(?:[\s\\]*\.[\s\\]*([^\W\d]\w*))?")
+_OF_MEMBER = re.compile(r"(?<![\w.)\]])([^\W\d]\w*)[\s\\]*\.[\s\\]*\w+[\s\\]*\.[\s\\]*([^\W\d]\w*)")
 _INSTANCE = re.compile(r"def[ \t]+\w+[^(\n]*\([\s\\]*(\w+)")
 _OF_SUPER = re.compile(r"super[\s\\]*\([^()]*\)[\s\\]*\.[\s\\]*(\w+)")
 # Decorators, one of which switches recording off.
@@ -134,7 +135,10 @@ class ReachedCode:
         return block.is_class() and place < block.begin + _find_header_end(block.text)
 
     def _is_of_module(self, piece: CodePiece, place: int) -> bool:
-        """Whether the name at a place stands alone, or is a member of the instance or of something of the module."""
+        """Whether the name at a place stands alone, or is a member of the instance or of something of the module.
+
+        Or a member of a member of the instance, which may be made of a class of the module.
+        """
         masked = self._graph.blocks.masked
         before = masked[max(0, place - NEAR) : place].rstrip()
         if not before.endswith("."):
@@ -142,7 +146,9 @@ class ReachedCode:
         owner = _OWNER.search(before)
         if owner is None:
             return before[:-1].rstrip().endswith(")")  # of super()
-        return owner[1] in _INSTANCE.findall(piece.text) or self._graph.defines(owner[1])
+        instances = _INSTANCE.findall(piece.text)
+        outer = _OWNER.search(before[: owner.start()].rstrip())
+        return owner[1] in instances or self._graph.defines(owner[1]) or (outer is not None and outer[1] in instances)
 
     def collect_ways(self, pieces: Iterable[CodePiece]) -> set[TopLevelBlock]:
         """The blocks on the ways from attention code to some pieces, and from there to what makes it attention code."""
@@ -224,6 +230,9 @@ class ReachedCode:
                 own.add(member)
             elif member and (name in self._by_name or name in self._graph.blocks.by_name):
                 said.add(member)
+        said.update(
+            method for name, method in _OF_MEMBER.findall(piece.text) if name in instances and method in self._by_name
+        )
         for owner in self._graph.collect_line(piece.block) if piece.block.bases else (piece.block,):
             members = self._collect_members(owner)
             for member in members.keys() & own:

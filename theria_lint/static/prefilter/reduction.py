@@ -220,7 +220,8 @@ class TriggerFilter:
         argument = _ARGUMENT.match(self._blocks.masked, offset)
         if argument is None:
             return True
-        named = (name for name, member in _NAME.findall(argument[1]) if member not in METADATA)
+        found = ((name, member) for name, member in _NAME.findall(argument[1]) if member not in METADATA)
+        named = (member if name == "self" and member else name for name, member in found)
         return any(name not in _NO_TENSORS and not attention_names.is_size_name(name) for name in named)
 
     def _may_run_method(self, offset: int, word: str) -> bool:

@@ -18,6 +18,8 @@ _STEMS = ("grad", "scaled_dot_product", "flash_attn", "sageattn", "detach", "che
 _FREQUENT = ("tensor", "data", "float")
 # A call on a number, or on a list of numbers.
 _CONSTANT = re.compile(r"\(\s*(?:-?\d[\w.]*|\[[-\s\d.,\[\]]*\])\s*[,)]")
+# Members that only count in front of a single name: a type is one.
+_OF_A_NAME = {"view": re.compile(r"\w+\(\s*(?:dtype\s*=\s*)?[^\W\d][\w.]*\s*\)")}
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
 
@@ -52,8 +54,10 @@ class Triggers:
     def find_triggers(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
         for member in _iter_present_words(masked, self.members):
+            given = _OF_A_NAME.get(member)
             for start in find_member(masked, member):
-                yield start, member
+                if given is None or given.match(masked, start):
+                    yield start, member
         meanings = TextualNames(masked)
         for word in _iter_present_words(masked, self.words):
             yield from self._find_trigger_word(masked, word, meanings)
