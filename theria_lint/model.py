@@ -15,6 +15,10 @@ STATES = ("missing", "wrong", "unclear", "right", "zero")
 """How a gradient or a block may compare with the oracle's."""
 
 
+ELSEWHERE = (0, 0)
+"""The reach of a suspect in what a module makes of things of other files: none of its lines run when it is called."""
+
+
 class Disposition(StrEnum):
     """What a suspect is, once its targets have run."""
 

@@ -238,6 +238,10 @@ def test_objects_static_methods_assigned_forwards_and_heirs_are_targets() -> Non
         "    @staticmethod\n    def run(q, k, v): return q\n"
         "    @classmethod\n    def other(cls, query, key, value): return query\n"
         "    def bound(self, q, k, v): return q\n"
+        "    def __matmul__(self, q, k, v): return q\n"
+        "    @property\n    def run_of(self, q, k, v): return q\n"
+        "    class Inner:\n        @staticmethod\n        def deep(q, k, v): return q\n"
+        "class Heir(Ops):\n    def further(self, q, k, v): return q\n"
         "def _forward(self, x):\n    q, k, v = self.p(x)\n    return (q @ k).relu() @ v\n"
         "class Mixer(nn.Module):\n    forward = _forward\n"
         "class Mine(BaseAttention):\n    def mix(self, q, k, v): return q\n"
@@ -249,6 +253,9 @@ def test_objects_static_methods_assigned_forwards_and_heirs_are_targets() -> Non
         "Scaled": TargetKind.FUNCTION,
         "Ops.run": TargetKind.FUNCTION,
         "Ops.other": TargetKind.FUNCTION,
+        "Ops.bound": TargetKind.FUNCTION,
+        "Ops.Inner.deep": TargetKind.FUNCTION,
+        "Heir.further": TargetKind.FUNCTION,
         "Mixer": TargetKind.MODULE,
         "Mine": TargetKind.MODULE,
     }

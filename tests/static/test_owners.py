@@ -107,6 +107,12 @@ OWNED = OWNER.format("{}", "self.inner(x)")
         "from .mixers import Mixer\ndef Block(x):\n    mixer = Mixer()\n    return x + mixer(x)\n",
         "from torch.utils.checkpoint import checkpoint\nfrom .mixers import mix\n"
         "def Block(x): return checkpoint(mix, x, x, x, use_reentrant=False)\n",
+        "import functools\nfrom .mixers import Mixer\nBlock = functools.partial(Mixer, 4)\n",
+        "from . import mixers\nBlock = torch.compile(mixers.mix)\n",
+        "from .mixers import mix\nBlock = torch.compile(torch.vmap(mix))\n",
+        "from .mixers import mix\ndef _of(f): return lambda *given: f(*given)\nBlock = _of(mix)\n",
+        "from .elsewhere import make_attention\nBlock = make_attention(2)\n",
+        "import functools\nfrom .mixers import mix\n@functools.wraps(mix)\ndef Block(*given): return mix(*given)\n",
     ],
 )
 def test_what_runs_attention_of_another_file_is_a_target(folder: Path, code: str) -> None:
@@ -124,6 +130,10 @@ def test_what_runs_attention_of_another_file_is_a_target(folder: Path, code: str
         "from .mixers import Mixer\ndef layer(dim): return Mixer(dim)\n",
         "from .mixers import mix\ndef train_step(x): return mix(x, x, x)\n",
         "from .mixers import mix\ndef layers(count: int, names: list[str]): return mix(count, names, names)\n",
+        "import functools\nfrom .mixers import Norm\nBlock = functools.partial(Norm, 4)\n",
+        "from .mixers import scale\nBlock = torch.compile(scale)\n",
+        "from .elsewhere import make_attention_mask\nBlock = make_attention_mask(2)\n",
+        "from .mixers import Mixer\nBlock = Mixer(4)\n",
         "from .missing import Mixer\n" + OWNED.format("Mixer()"),
         "from .block import Block as Other\n" + OWNED.format("Other()"),
         "import pkg.block\npkg = pkg.block\n" + OWNED.format("pkg.Block()"),

@@ -15,7 +15,7 @@ from theria_lint.confirm.evidence import Ablation, Attribution, AttributionPlan,
 from theria_lint.confirm.protocol import Outcome, digest_text
 from theria_lint.confirm.runner import VariantBatch, VariantRunner
 from theria_lint.confirm.target_case import TargetCase, Variant
-from theria_lint.model import SourceFile, Suspect
+from theria_lint.model import ELSEWHERE, SourceFile, Suspect
 from theria_lint.sources.source_text import INLINE_IMPORT
 
 
@@ -87,7 +87,7 @@ def _make_evidence(case: TargetCase, variants: VariantBatcher) -> Evidence:
         case.fixed,
         case.outcomes,
         variants.find_replaceable(case.fixed) if case.verdict.unsafe else [],
-        lambda ablation: variants.find_suspects_at(case, case.outcomes[ablation].places, ablation),
+        lambda ablation: variants.find_executed(case, ablation),
         lambda ablation: variants.find_suspects_at(case, case.outcomes[ablation].aside, ablation),
     )
 
@@ -99,7 +99,7 @@ def _measure_variants(wanted: Sequence[Variant], variants: VariantBatcher) -> No
 
 def _extend_cases(done: Sequence[Variant], variants: VariantBatcher) -> None:
     for variant in done:
-        variants.extend_case(variant, variant.case.outcomes[variant.ablation])
+        variants.extend_case(variant)
 
 
 def _advance_plan(
@@ -159,10 +159,16 @@ class VariantBatcher:
         paths = {os.path.abspath(path) for path in (case.file.path, *(path for path, _ in case.target.beyond))}
         return [path for path in self._reach if path in paths]
 
-    def extend_case(self, variant: Variant, outcome: Outcome) -> None:
+    def extend_case(self, variant: Variant) -> None:
         """Add to a case the suspects that the outcome of a variant shows to have run."""
-        found = self.find_suspects_at(variant.case, outcome.places, variant.ablation)
+        found = self.find_executed(variant.case, variant.ablation)
         variant.case.reached += [suspect for suspect in found if suspect not in variant.case.reached]
+
+    def find_executed(self, case: TargetCase, ablation: Ablation) -> list[Suspect]:
+        """The suspects that a variant of a case executed, and those in what makes the target, if it ran at all."""
+        outcome, name = case.outcomes[ablation], case.target.symbol
+        making = [s for s in case.candidates if s.reach == ELSEWHERE and s.symbol == name and s not in ablation]
+        return self.find_suspects_at(case, outcome.places, ablation) + (making if outcome.runs else [])
 
     def find_suspects_at(
         self, case: TargetCase, places: Mapping[str, Iterable[ExecutedSpan]], ablation: Ablation

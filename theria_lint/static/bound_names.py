@@ -6,6 +6,7 @@ import ast
 from collections.abc import Collection, Iterator
 
 from theria_lint.static import attention_names
+from theria_lint.static.foreign_uses import INSTANCE, may_be_resolved
 from theria_lint.static.scopes import NameFollower, Scope, get_dotted_name, returns_value
 
 # What these return computes what their argument computes.
@@ -31,6 +32,8 @@ _WRAPPERS = frozenset(
     }
 )
 
+_MAKING = (["make"], ["build"], ["create"])
+
 
 def find_bound_attention(
     code: NameFollower, attention: Collection[Scope]
@@ -44,6 +47,34 @@ def find_bound_attention(
                 yield from ((name.id, node) for name in names if _makes_attention(code, attention, name.id, node.value))
 
 
+def find_bound_candidates(code: NameFollower) -> Iterator[tuple[str, ast.Assign | ast.AnnAssign, frozenset[str]]]:
+    """The names to which a module assigns what is made of a thing of another file, with the imports that may attend."""
+    module = code.index.module
+    for node in module.select_nodes(ast.Assign):
+        assert isinstance(node, ast.Assign)
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        if names and isinstance(node.value, ast.Call) and _wraps(code, node.value):
+            paths = {path for part in _list_given(node.value) for path in module.names.resolve_node(part)}
+            needs = frozenset(need for path in paths for need in (path, path + INSTANCE) if may_be_resolved(path))
+            yield from ((name, node, needs) for name in names if needs)
+
+
+def _list_given(call: ast.Call) -> list[ast.expr]:
+    """The names that a call is given, and those that the calls in it are."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    inner = [part for argument in given if isinstance(argument, ast.Call) for part in _list_given(argument)]
+    return [*(argument for argument in given if isinstance(argument, ast.Name | ast.Attribute)), *inner]
+
+
+def _wraps(code: NameFollower, call: ast.Call) -> bool:
+    """Whether what a call returns computes what its argument computes."""
+    module = code.index.module
+    callee = call.func.func if isinstance(call.func, ast.Call) else call.func
+    return not _WRAPPERS.isdisjoint(module.names.resolve_node(callee)) or any(
+        makes_function(found) for found in code.list_named(module, callee)
+    )
+
+
 def get_targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
     """What an assignment assigns to."""
     return node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -55,14 +86,17 @@ def _makes_attention(code: NameFollower, attention: Collection[Scope], name: str
     callee = call.func.func if isinstance(call.func, ast.Call) else call.func
     if any(_returns_attention(attention, found) for found in code.list_named(module, callee)):
         return True
+    if any(_is_factory_name(path.rpartition(".")[2]) for path in module.names.resolve_node(callee)):
+        return True
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     attends = any(_is_attention(code, attention, argument) for argument in given)
-    if not attends:
-        return False
-    wraps = not _WRAPPERS.isdisjoint(module.names.resolve_node(callee)) or any(
-        makes_function(found) for found in code.list_named(module, callee)
-    )
-    return wraps or attention_names.is_attention_function_name(name)
+    return attends and (_wraps(code, call) or attention_names.is_attention_function_name(name))
+
+
+def _is_factory_name(name: str) -> bool:
+    """Whether a function of another file makes attention, as far as its name can tell: ``make_attention``."""
+    verb = attention_names.split_words(name)[:1]
+    return verb in _MAKING and name[:1].islower() and attention_names.is_attention_function_name(name)
 
 
 def _returns_attention(attention: Collection[Scope], scope: Scope) -> bool:

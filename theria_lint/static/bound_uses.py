@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from theria_lint.model import ELSEWHERE
 from theria_lint.static.bound_names import get_targets
 from theria_lint.static.dataflow import iter_target_names
 from theria_lint.static.module_view import Hit, ModuleView, get_body_lines
@@ -13,7 +14,7 @@ from theria_lint.static.scopes import Scope
 
 
 class BoundUse(NamedTuple):
-    """The name that is given to what holds a suspect, and the lines that run when it is called."""
+    """The name that is given to what holds a suspect, and the lines that run when it is called, if any do here."""
 
     name: str
     reach: tuple[int, int]
@@ -29,7 +30,8 @@ def find_bound_use(code: ModuleView, hit: Hit) -> BoundUse | None:
         return None
     ranges = list(_iter_wrapped(code, hit.scope, statement.value)) or list(_iter_users(code, set(names)))
     if not ranges:
-        return None
+        is_target = hit.scope.kind == "module" and isinstance(statement.value, ast.Call)
+        return BoundUse(names[0], ELSEWHERE) if is_target else None
     return BoundUse(names[0], (min(first for first, _ in ranges), max(last for _, last in ranges)))
 
 

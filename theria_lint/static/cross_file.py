@@ -105,7 +105,8 @@ class _CodeGraph:
         """What the code of a thing uses in other files."""
         if ref not in self._next:
             module_use = self._get_file(ref.path).get_module_use(ref.name)
-            found = [used for path in module_use.imports for used in self._find_definitions(ref.path, path, set())]
+            paths = (*module_use.imports, *module_use.elsewhere)  # a target may be no more than a name for another's
+            found = [used for path in paths for used in self._find_definitions(ref.path, path, set())]
             self._next[ref] = [
                 step for used in found for step in (used, *self._iter_called_methods(used, module_use.called))
             ]

@@ -11,7 +11,7 @@ from theria_lint.model import Target, TargetKind
 from theria_lint.sources.source_text import parse_python
 from theria_lint.static import attention_names
 from theria_lint.static.attention_code import AttentionCode, makes_attention, takes_attention_function
-from theria_lint.static.bound_names import find_bound_attention, find_inner_attention
+from theria_lint.static.bound_names import find_bound_attention, find_bound_candidates, find_inner_attention
 from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
@@ -30,6 +30,7 @@ from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotte
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
+_READ = frozenset({"property", "cached_property", "setter", "abstractmethod"})
 _HALVES = frozenset({"bwd"})
 _PERHAPS_HALVES = frozenset({"backward", "grad", "vjp", "jvp"})
 """What a half may be named after; so may attention that cuts its graph (``no_grad_attention``), which takes no more
@@ -87,7 +88,7 @@ class _TargetFinder:
             if kind is not None:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
-                yield from self._iter_static_methods(scope)
+                yield from self._iter_methods(scope)
         known = {scope.name for scope in self.index.module.children}
         for name, node in find_bound_attention(self.attention, frozenset(self.attention.entry_points)):
             if name not in known:
@@ -106,6 +107,8 @@ class _TargetFinder:
                 kind = TargetKind.MODULE if needs and not self._is_abstract(scope) else None
             if kind is not None:
                 yield scope.symbol, scope, kind, needs
+        for name, node, needs in find_bound_candidates(self.attention):
+            yield name, self._make_bound_scope(name, node), TargetKind.FUNCTION, needs
 
     def _list_foreign_bases(self, scope: Scope) -> list[str]:
         """The imports from which a class may have its forward, unless it is named after something else."""
@@ -135,15 +138,24 @@ class _TargetFinder:
         assert node.value is not None
         return Scope("name", name, name, node, module.names, module, nodes=list(ast.walk(node.value)))
 
-    def _iter_static_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
-        """The functions that a class holds: methods that need no instance."""
+    def _iter_methods(self, owner: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
+        """The functions that a class holds: methods that need no instance, and of what is no module any of q, k, v."""
+        built = self._is_plain_class(owner) and self._classify_class(owner, self._running) is None
         for method in owner.children:
-            if method.kind == "function" and any(
-                get_dotted_name(decorator) in _STATIC for decorator in method.decorators
+            if method.kind == "class":
+                yield from self._iter_methods(method)
+            elif method.kind == "function" and (
+                any(get_dotted_name(decorator) in _STATIC for decorator in method.decorators)
+                or (built and _is_called_by_name(method) and attention_names.takes_qkv(method.parameters))
             ):
                 kind = self._classify_function(method, self._running)
                 if kind is not None:
                     yield method.symbol, method, kind
+
+    def _is_plain_class(self, owner: Scope) -> bool:
+        """Whether the file says all that a class is, and that it is neither a module nor abstract."""
+        bases = {base for line in get_lineage(self.index, owner) for base in get_bases(line)}
+        return bases <= {"object", *self.index.by_name} and not self._is_abstract(owner) and not _is_test_code(owner)
 
     def make_target(self, path: str, scope: Scope, kind: TargetKind, needs: frozenset[str] = frozenset()) -> Target:
         code = self.attention.collect_reachable(self._list_entry_methods(scope, kind)) - {scope}
@@ -200,7 +212,8 @@ class _TargetFinder:
             return named or computes
         if scope in running:
             used = takes_gradients(scope) and not self.attention.active.isdisjoint(self.attention.find_naming(scope))
-            return bool(_list_required_parameters(scope)) and not used and _may_take_tensors(scope)
+            takes = bool(_list_required_parameters(scope)) and _may_take_tensors(scope)
+            return (takes or _is_wrapped_as_another(scope)) and not used
         # Of a latent, of the nodes of a graph, of pages: whatever it takes, it is attention by its code.
         offered = named or not scope.name.startswith("_")
         return computes and offered and bool(_list_required_parameters(scope))
@@ -335,6 +348,12 @@ def _list_required_parameters(scope: Scope) -> list[str]:
     return [name for name in required if name not in ("self", "cls", "ctx")]
 
 
+def _is_wrapped_as_another(scope: Scope) -> bool:
+    """Whether a function is said to take what another takes: ``@functools.wraps(attention)``."""
+    calls = (decorator for decorator in scope.decorators if isinstance(decorator, ast.Call))
+    return any("functools.wraps" in scope.names.resolve_node(call.func) for call in calls)
+
+
 def _may_take_tensors(scope: Scope) -> bool:
     """Whether a parameter may be a tensor, or hold some: builders of models say of all of theirs that they are not."""
     assert isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -346,6 +365,13 @@ def _may_take_tensors(scope: Scope) -> bool:
 
 def _is_abstract_method(scope: Scope) -> bool:
     return any((get_dotted_name(decorator) or "").endswith("abstractmethod") for decorator in scope.decorators)
+
+
+def _is_called_by_name(method: Scope) -> bool:
+    """Whether a method is one that is called on an instance: none that Python calls, no property."""
+    return not method.name.startswith("__") and not any(
+        (get_dotted_name(decorator) or "").rpartition(".")[2] in _READ for decorator in method.decorators
+    )
 
 
 def _is_overload(scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker import importer
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.failure_messages import explain_error
+from theria_lint.worker.find_call.opened_target import open_partial
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
@@ -70,11 +71,16 @@ def find_call_with_fallback(target: Any, request: TargetRequest, device: str, bu
         first = error
     fake_cuda.enable_fake_gpu()
     try:
-        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, budget)
+        return _find_adapted_call(_import_again(target, request), request, device, budget)
     except CannotCallError:
         raise
     except Exception:  # its import fails when it sees a GPU: the first refusal tells more
         raise first from None
+
+
+def _import_again(target: Any, request: TargetRequest) -> Any:
+    """The target from its module imported anew: of a partial of a class that class, as it was opened before."""
+    return open_partial(importer.import_again(target, request.symbol), request)[0]
 
 
 def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> WorkingCall:
@@ -104,7 +110,7 @@ def find_call_on_gpu_path(
         return None, Reason(ReasonCode.OUT_OF_TIME)
     fake_cuda.enable_fake_gpu()
     try:
-        return _find_adapted_call(importer.import_again(target, request.symbol), request, device, clock.left / 2), None
+        return _find_adapted_call(_import_again(target, request), request, device, clock.left / 2), None
     except CannotCallError as error:
         return None, error.reason
     except Exception as error:  # what needs a real GPU raises anything

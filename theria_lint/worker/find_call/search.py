@@ -38,6 +38,7 @@ from theria_lint.worker.find_call.call_strategy import (
     read_flag,
 )
 from theria_lint.worker.find_call.hill_climb import hill_climb
+from theria_lint.worker.find_call.opened_target import find_owner
 from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy, settle_size
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
@@ -184,7 +185,8 @@ def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequen
 
 def _is_called_by_functions(target: Any, kind: TargetKind) -> bool:
     """Whether a target is one that functions call, and not an object that is built first."""
-    return kind is TargetKind.AUTOGRAD_FUNCTION or (kind is TargetKind.FUNCTION and not inspect.isclass(target))
+    built = inspect.isclass(target) or find_owner(target) is not None
+    return kind is TargetKind.AUTOGRAD_FUNCTION or (kind is TargetKind.FUNCTION and not built)
 
 
 def _find_call_by_callers(

@@ -51,6 +51,7 @@ from theria_lint.worker.find_call.choose_arguments import (
 )
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
+from theria_lint.worker.find_call.opened_target import find_owner
 from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
 from theria_lint.worker.find_call.signatures import (
@@ -87,7 +88,9 @@ def _list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) ->
     elif kind is TargetKind.WRAPPER and not attention_names.takes_qkv(list(read_parameters(target))):
         yield CallStrategy(lambda spec, choice: make_wrapped_call(target, spec, fixed), ())
     elif inspect.isclass(target):
-        yield make_object_strategy(target, fixed)
+        yield make_object_strategy(target, fixed, "__call__")
+    elif (owner := find_owner(target)) is not None:
+        yield make_object_strategy(owner, fixed, target.__name__)
     elif takes_any_tensors(target):
         yield make_shaped_strategy(target, read_call_parameters(target), fixed)
     else:
@@ -247,10 +250,10 @@ def make_function_strategy(
     return CallStrategy(make, free, optional, tensors=tensors, takes_varlen=takes_varlen, shares_keys=shares_keys)
 
 
-def make_object_strategy(cls: Any, fixed: Mapping[str, Any]) -> CallStrategy:
-    """The way to build an object that is no module, and to call it as a function of q, k, v."""
+def make_object_strategy(cls: Any, fixed: Mapping[str, Any], method: str) -> CallStrategy:
+    """The way to build an object that is no module, and to call it or a method of it as a function of q, k, v."""
     build = dict(list(read_parameters(cls.__init__).items())[1:]) if cls.__init__ is not object.__init__ else {}
-    called = dict(list(read_parameters(cls.__call__).items())[1:])
+    called = dict(list(read_parameters(getattr(cls, method)).items())[1:])
 
     def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         built = {
@@ -262,7 +265,7 @@ def make_object_strategy(cls: Any, fixed: Mapping[str, Any]) -> CallStrategy:
         made = cls(**choose_arguments(build, spec, CONSTRUCTOR_VALUES, built, {**fixed, **turned}))
         for name, value in spec.list_turned(ATTRIBUTE).items():
             setattr(made, name, value)
-        return bind_qkv_function(made, called, spec, choice, fixed, positional=False)
+        return bind_qkv_function(getattr(made, method), called, spec, choice, fixed, positional=False)
 
     free = tuple(f"{CONSTRUCTOR_PREFIX}{name}" for name in list_free_parameters(build, fixed)) + list_free_parameters(
         called, fixed

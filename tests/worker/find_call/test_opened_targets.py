@@ -1,0 +1,76 @@
+"""Partials of classes, and methods of what is no module, are built before they are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.confirming import confirm_source, target_of
+from theria.verdicts import Verdict
+from theria_lint.confirm.confirm import Confirmation
+
+SOURCE = """import functools
+
+import torch
+from torch import nn
+
+
+class Mixer(nn.Module):
+    def __init__(self, dim=16, cut=False, scale=1.0):
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.cut, self.scale = cut, scale
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = q @ k.transpose(-2, -1) * self.scale
+        return (scores.detach() if self.cut else scores).softmax(-1) @ v
+
+
+class Backend:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def attend(self, q, k, v):
+        return (q @ k.transpose(-2, -1) * self.scale).softmax(-1) @ v
+
+    def attend_once(self, q, k, v):
+        return (q.detach() @ k.transpose(-2, -1) * self.scale).softmax(-1) @ v
+
+    class Inner:
+        def attend(self, q, k, v):
+            return (q @ k.transpose(-2, -1)).softmax(-1).detach() @ v
+
+
+PlainAttention = functools.partial(Mixer, 16, scale=0.5)
+CutAttention = functools.partial(functools.partial(Mixer, cut=True), 16)
+"""
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
+    return confirm_source(tmp_path_factory.mktemp("opened"), SOURCE, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "verdict"),
+    [
+        ("PlainAttention", Verdict.SAFE),
+        ("CutAttention", Verdict.SILENT_COLLAPSE),
+        ("Backend.attend", Verdict.SAFE),
+        ("Backend.attend_once", Verdict.HARD_STRUCTURAL),
+        ("Backend.Inner.attend", Verdict.HARD_STRUCTURAL),
+    ],
+)
+def test_it_is_measured_as_what_it_makes(confirmed: Confirmation, symbol: str, verdict: Verdict) -> None:
+    assert target_of(confirmed, symbol).verdict is verdict
+
+
+def test_what_a_partial_gives_is_not_turned(confirmed: Confirmation) -> None:
+    turned = [t.configuration for t in confirmed.targets if t.target.symbol == "CutAttention" and t.configuration]
+    assert turned == []
+
+
+def test_the_cut_is_confirmed_where_it_stands(confirmed: Confirmation) -> None:
+    lines = {f.suspect.span.line for f in confirmed.findings if f.disposition.value == "confirmed"}
+    wanted = {n for n, line in enumerate(SOURCE.splitlines(), 1) if "detach()" in line}
+    assert lines == wanted
