@@ -1,4 +1,4 @@
-"""THL011: hooks that replace the tensor of autograd by a detached or lossy one."""
+"""THL011: hooks that replace the tensor of autograd by a detached or lossy one, or a gradient by another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import ast
 from collections.abc import Iterator
 
 from theria_lint.rules.loader import Rule, RuleMatch
+from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, get_lines
 from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name
+
+# The results of these take the place of gradients.
+_GRADIENT_HOOKS = frozenset(
+    {"register_hook", "register_full_backward_hook", "register_full_backward_pre_hook", "register_prehook"}
+)
+# What makes another number of a gradient.
+_CHANGING = make_word_set(
+    "mul mul_ div div_ add add_ sub sub_ neg neg_ pow clamp clamp_ clip clip_ sign tanh where masked_fill nan_to_num "
+    "zeros_like renorm normalize"
+)
 
 
 def find_hook_cuts(code: ModuleView, rule: Rule) -> Iterator[Hit]:
@@ -32,24 +43,28 @@ def _match_registration(code: ModuleView, rule: Rule, match: RuleMatch, site: Co
             return None
         span, token = code.get_span(call), f"{get_dotted_name(call.func)}()"
     hooks = [*call.args, *(keyword.value for keyword in call.keywords)]
-    if not any(_is_hook_cutting(code.index, rule, site.scope, hook) for hook in hooks[:2]):
-        return None
-    return Hit(call, span, token, site.scope, get_lines(call), match.neutraliser, match.message)
-
-
-def _is_hook_cutting(index: ModuleIndex, rule: Rule, scope: Scope, hook: ast.expr) -> bool:
-    """Whether what a hook returns was cut off the graph or lost precision."""
+    results = [result for hook in hooks[:2] for result in _list_results(code.index, hook)]
     lossy = rule.get_values("lossy")
+    if any(_is_lossy(result, lossy) for result in results):
+        return Hit(call, span, token, site.scope, get_lines(call), match.neutraliser, match.message)
+    if get_callee_name(call) in _GRADIENT_HOOKS and any(map(_is_changed, results)):
+        return Hit(call, span, token, site.scope, get_lines(call), match.neutraliser, "changed")
+    return None
+
+
+def _list_results(index: ModuleIndex, hook: ast.expr) -> list[ast.expr]:
+    """What a hook may return."""
     if isinstance(hook, ast.Lambda):
-        return _is_lossy(hook.body, lossy)
+        return [hook.body]
     name = (get_dotted_name(hook) or "").rpartition(".")[2]
     functions = [found for found in index.by_name.get(name, ()) if found.kind == "function"]
-    return any(_returns_lossy(function, lossy) for function in functions)
+    return [result for function in functions for result in _list_returned(function)]
 
 
-def _returns_lossy(function: Scope, lossy: frozenset[str]) -> bool:
+def _list_returned(function: Scope) -> list[ast.expr]:
+    """What a function returns, and what it has assigned to the names that it returns."""
     if isinstance(function.node, ast.Lambda):
-        return _is_lossy(function.node.body, lossy)
+        return [function.node.body]
     returned = [node.value for node in function.nodes if isinstance(node, ast.Return) and node.value is not None]
     names = {value.id for value in returned if isinstance(value, ast.Name)}
     for node in function.nodes:
@@ -57,7 +72,17 @@ def _returns_lossy(function: Scope, lossy: frozenset[str]) -> bool:
             isinstance(part, ast.Name) and part.id in names for part in node.targets
         ):
             returned.append(node.value)
-    return any(_is_lossy(value, lossy) for value in returned)
+    return returned
+
+
+def _is_changed(expression: ast.expr) -> bool:
+    """Whether a gradient that a hook returns is another than it was given."""
+    return any(
+        isinstance(node, ast.BinOp)
+        or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub))
+        or (isinstance(node, ast.Call) and get_callee_name(node) in _CHANGING)
+        for node in ast.walk(expression)
+    )
 
 
 def _is_lossy(expression: ast.expr, lossy: frozenset[str]) -> bool:

@@ -206,9 +206,9 @@ def _match_attribute(code: ModuleView, match: RuleMatch, site: CodeSite) -> Hit 
     node = site.node
     if not isinstance(node, ast.Attribute) or node.attr not in match.names or isinstance(node.ctx, ast.Del):
         return None
-    if site.names.resolve_node(node) or _is_no_tensor(node.value) or _is_metadata_only(code, node):
+    if site.names.resolve_node(node) or _is_metadata_only(code, node) or _is_finished_gradient(site, node.value):
         return None
-    if _is_finished_gradient(site, node.value):
+    if _is_no_tensor(node.value) and not _is_changed_in_place(code, node):
         return None
     parent = code.index.parents.get(node)
     if isinstance(parent, ast.Call) and parent.func is node:
@@ -241,6 +241,14 @@ def _is_no_tensor(receiver: ast.AST) -> bool:
         receiver.attr if isinstance(receiver, ast.Attribute) else receiver.id if isinstance(receiver, ast.Name) else ""
     )
     return name.strip("_").rpartition("_")[2] in _NO_TENSORS or name in {"self", "cls"}
+
+
+def _is_changed_in_place(code: ModuleView, node: ast.AST) -> bool:
+    """Whether a method that changes tensors is called on something: ``state.data.add_(update)``."""
+    member = code.index.parents.get(node)
+    call = code.index.parents.get(member) if isinstance(member, ast.Attribute) else None
+    is_called = isinstance(call, ast.Call) and call.func is member
+    return is_called and isinstance(member, ast.Attribute) and member.attr.endswith("_") and member.attr[0] != "_"
 
 
 def _match_function(code: ModuleView, match: RuleMatch, site: CodeSite, detail: str) -> Hit | None:
