@@ -11,6 +11,7 @@ from theria_lint.static.attention_names import is_size_name
 from theria_lint.static.class_lineage import is_autograd_function
 from theria_lint.static.dataflow import (
     METADATA,
+    NAMED_TYPE,
     collect_derived_names,
     collect_influencing_names,
     influences_result,
@@ -90,8 +91,8 @@ def _is_cast_back(code: ModuleView, call: ast.Call) -> bool:
 def _reads_bits(site: CodeSite, call: ast.Call) -> bool:
     """Whether a view is given a type of whole numbers: ``x.view(torch.int32)``."""
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    names = site.names.resolve_node(given[0]) if len(given) == 1 else ()
-    return any(_BIT_TYPES.match(name) for name in names)
+    is_type = len(given) == 1 and re.fullmatch(NAMED_TYPE, get_dotted_name(given[0]) or "") is not None
+    return is_type and any(_BIT_TYPES.match(name) for name in site.names.resolve_node(given[0]))
 
 
 def _is_no_tensor(code: ModuleView, node: ast.AST, names: list[str]) -> bool:

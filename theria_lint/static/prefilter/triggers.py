@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from theria_lint.rules.loader import CONSTRUCTION, Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS
+from theria_lint.static.dataflow import NAMED_TYPE
 from theria_lint.static.prefilter.textual_names import TextualNames, find_member
 
 # In lower case, parts of the names that THL006 asks for: of functions that differentiate through their own gradients.
@@ -18,8 +19,8 @@ _STEMS = ("grad", "scaled_dot_product", "flash_attn", "sageattn", "detach", "che
 _FREQUENT = ("tensor", "data", "float")
 # A call on a number, or on a list of numbers.
 _CONSTANT = re.compile(r"\(\s*(?:-?\d[\w.]*|\[[-\s\d.,\[\]]*\])\s*[,)]")
-# Members that only count in front of a single name: a type is one.
-_OF_A_NAME = {"view": re.compile(r"\w+\(\s*(?:dtype\s*=\s*)?[^\W\d][\w.]*\s*\)")}
+# Members that only count in front of what may be a type of whole numbers.
+_OF_A_TYPE = {"view": re.compile(rf"\w+\(\s*(?:dtype\s*=\s*)?{NAMED_TYPE}\s*\)")}
 # These detectors look outside attention code too.
 _ANYWHERE = frozenset({"inner-grad", "checkpoint", "compile", "fused"})
 
@@ -54,7 +55,7 @@ class Triggers:
     def find_triggers(self, masked: str) -> Iterator[tuple[int, str]]:
         """Where a masked text holds a trigger, and which."""
         for member in _iter_present_words(masked, self.members):
-            given = _OF_A_NAME.get(member)
+            given = _OF_A_TYPE.get(member)
             for start in find_member(masked, member):
                 if given is None or given.match(masked, start):
                     yield start, member
