@@ -68,6 +68,13 @@ class PlacedAttention(nn.Module):
         return (weights.detach() if self.cut else weights) @ v
 
 
+class FixedAttention(PlacedAttention):
+    """Its length is none of its arguments."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__(40, cut)
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is too slow to be measured as it is."""
@@ -101,10 +108,25 @@ def test_what_bears_no_cut_is_measured_along_directions(
     slow: None, monkeypatch: pytest.MonkeyPatch, cut: bool, verdict: Verdict
 ) -> None:
     monkeypatch.setattr(replayed_call, "SLOW", -1.0)
-    found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, cut))
+    found = replay(FixedAttention, torch.randn(2, 40, 16), constructor=(cut,))
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")
     assert report.verdict.unsafe is verdict.unsafe
+
+
+def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(slow: None) -> None:
+    found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
+    assert (dict(found.spec.cut), found.spec.directional) == ({40: 8}, False)
+    assert found.make_call().inputs["x"].shape == (2, 8, 16)
+
+
+def test_along_directions_too_a_call_is_as_small_as_it_can_be(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
+    times = iter((3.0, 2.0, 1.0))
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: next(times))
+    monkeypatch.setattr(replayed_call, "FACTORS", (4,))
+    found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
+    assert (dict(found.spec.cut), found.spec.directional) == ({40: 10}, True)
 
 
 def test_dropout_is_the_same_in_every_call() -> None:

@@ -50,7 +50,8 @@ class TrialSpec:
     ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
     defaults, by place (see `worker.configurations.flags`). ``cut``: what becomes of axes of a size in a recorded
-    call; ``directional``: it is too slow for more than second derivatives along a few directions.
+    call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
+    derivatives along a few directions.
     """
 
     shape: Shape
@@ -74,6 +75,7 @@ class TrialSpec:
     axes: Mapping[str, Symbols] = field(default_factory=dict)
     turned: Mapping[str, Any] = field(default_factory=dict)
     cut: Mapping[int, int] = field(default_factory=dict)
+    cut_widths: bool = False
     directional: bool = False
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:

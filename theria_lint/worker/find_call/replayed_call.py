@@ -143,7 +143,8 @@ class _Replay:
         given = self._document["constructor"] or self._document.get("factory")
         if given is None:
             return self._target, None
-        reader = TreeReader(lambda name, told: self._draw(name, told, spec), self._home)
+        cut = spec.cut if spec.cut_widths else {}
+        reader = TreeReader(lambda name, told: self._draw(name, told, spec, cut), self._home, cut=cut)
         args, kwargs = reader.read_arguments(given)
         turned = spec.list_turned(CONSTRUCTOR_PREFIX)
         if turned:
@@ -280,14 +281,23 @@ FACTORS = (2, 4, 8, 16, 32, 64)
 
 
 def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, Any]) -> WorkingCall:
-    """A recorded call that works, at sizes at which it can be probed; as it is and along directions where none can."""
-    spent = _time_call(found)
-    if spent <= FAST:
+    """A recorded call that works, at sizes at which it can be probed; along directions where none is fast enough.
+
+    The numbers that a constructor was given are cut where cutting the arguments alone was not enough: a width then is
+    that of the inputs still.
+    """
+    fastest, least = found, _time_call(found)
+    if least <= FAST:
         return found
-    smaller = _cut_call(search, found, document, spent) or found
-    if smaller is not found and _time_call(smaller) <= SLOW:
-        return smaller
-    return replace(found, spec=replace(found.spec, directional=True))
+    spent = least
+    for cut_widths in (False, True) if document["constructor"] or document.get("factory") else (False,):
+        smaller = _cut_call(search, found, document, spent, cut_widths=cut_widths)
+        seconds = spent if smaller is None else _time_call(smaller)
+        if smaller is not None and seconds <= SLOW:
+            return smaller
+        if smaller is not None and seconds < least:
+            fastest, least = smaller, seconds
+    return replace(fastest, spec=replace(fastest.spec, directional=True))
 
 
 def _time_call(found: WorkingCall) -> float:
@@ -302,7 +312,9 @@ def _time_call(found: WorkingCall) -> float:
     return spent
 
 
-def _cut_call(search: CallSearch, found: WorkingCall, document: Mapping[str, Any], spent: float) -> WorkingCall | None:
+def _cut_call(
+    search: CallSearch, found: WorkingCall, document: Mapping[str, Any], spent: float, *, cut_widths: bool
+) -> WorkingCall | None:
     """The call with the first of some groups of sizes cut that it bears, so that it is fast if that is possible.
 
     The factor is tried first that would make it fast if its time, ``spent``, went with its sizes: what is large takes
@@ -318,7 +330,7 @@ def _cut_call(search: CallSearch, found: WorkingCall, document: Mapping[str, Any
                 cut == smaller.spec.cut or factor < FACTORS[likely] or _time_call(smaller) <= FAST
             ):
                 break
-            tried = _try_cut(search, found, cut)
+            tried = _try_spec(search, found, replace(found.spec, cut=cut, cut_widths=cut_widths))
             if tried is not None and _name_operations(found, tried.spec) == computed:
                 smaller = tried
         if smaller is not None:
@@ -326,10 +338,10 @@ def _cut_call(search: CallSearch, found: WorkingCall, document: Mapping[str, Any
     return None
 
 
-def _try_cut(search: CallSearch, found: WorkingCall, cut: Cut) -> WorkingCall | None:
+def _try_spec(search: CallSearch, found: WorkingCall, spec: TrialSpec) -> WorkingCall | None:
     """The call at other sizes; None where it does not bear them, or no time is left: it works as it is."""
     try:
-        return search.run_trial(found.strategy, replace(found.spec, cut=cut))
+        return search.run_trial(found.strategy, spec)
     except CannotCallError:
         return None
 
