@@ -83,6 +83,36 @@ def test_no_module_is_long() -> None:
     assert {name_module(path): count for path, count in lines.items() if count > LONGEST_MODULE} == {}
 
 
+STATE = {
+    "theria.attention.everywhere": "it replaces a function of PyTorch, which all threads share, and puts it back",
+    "theria.testing": "adapters that a test suite registers as its modules are imported",
+    "theria_lint.calls.constructions": "what living objects were built with, as long as they live",
+    "theria_lint.confirm.cluster_worker": "processes that wait for the next job: a cluster calls a mere function",
+    "theria_lint.worker.clock": "whether a process is one that waits for a GPU",
+}
+"""Modules with globals that change, caches of pure functions aside; any other passes on what it has to know later."""
+
+
+def has_changing_globals(tree: ast.Module) -> bool:
+    """Whether a function rebinds a global, or one begins as an empty container: it is there to be filled."""
+    values = [node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    made = {call.func.id for call in values if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}
+    empty = any(ast.unparse(value) in ("{}", "[]") for value in values if value)
+    rebinds = any(isinstance(node, ast.Global) for node in ast.walk(tree))
+    return rebinds or empty or not made.isdisjoint({"dict", "list", "set", "defaultdict", "deque", "Counter"})
+
+
+def test_state_is_passed() -> None:
+    changing = {name_module(path) for path in list_modules(*PACKAGES) if has_changing_globals(read_tree(path))}
+    assert changing == STATE.keys()
+
+
+@pytest.mark.parametrize("text", ["x: dict[str, int] = {}", "x = []", "x = set()", "def f():\n    global x\n    x = 1"])
+def test_a_global_that_changes_is_seen(text: str) -> None:
+    assert has_changing_globals(ast.parse(text))
+    assert not has_changing_globals(ast.parse("X = {1: 2}\nY = [1]\nZ = frozenset()\ndef f():\n    x = {}"))
+
+
 def test_file_names_are_unique() -> None:
     counts = Counter(path.stem for path in list_modules(*EVERYWHERE) if path.stem != "conftest")
     assert {name for name, count in counts.items() if count > 1} <= COMMON_FILES

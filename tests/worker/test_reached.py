@@ -11,6 +11,8 @@ import pytest
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.worker import base_attention, importer, probe_target
 from theria_lint.worker.device_fallback import ProbeClock
+from theria_lint.worker.shims.fake_cuda import FakeGpu
+from theria_lint.worker.shims.shim_log import ShimLog
 
 SOURCE = """
 import torch
@@ -69,7 +71,9 @@ def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, s
     path.write_text(SOURCE)
     target = importer.resolve_symbol(importer.import_file(str(path)), symbol)
     request = TargetRequest(symbol, "function", {"maml": False})
-    found = probe_target.run_target(target, request, job=0, device="cpu", watched=(str(path),), clock=clock)
+    found = probe_target.run_target(
+        target, request, FakeGpu(ShimLog()), job=0, device="cpu", watched=(str(path),), clock=clock
+    )
     return found, {place[0] for place in found.places[str(path)]}
 
 

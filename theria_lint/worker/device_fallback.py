@@ -18,7 +18,8 @@ from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, 
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
 from theria_lint.worker.library_messages import wants_gpu
-from theria_lint.worker.shims import fake_cuda, shim_log
+from theria_lint.worker.shims.fake_cuda import FakeGpu
+from theria_lint.worker.shims.shim_log import ShimLog
 
 
 class ProbeClock:
@@ -34,7 +35,7 @@ class ProbeClock:
         return read_clock() + seconds > self._deadline
 
 
-def import_with_fallback(path: str, device: str) -> ModuleType:
+def import_with_fallback(path: str, device: str, fake_gpu: FakeGpu) -> ModuleType:
     """Import a file as it is or, where that seems to miss a GPU, with stand-ins for one.
 
     Raises:
@@ -46,7 +47,7 @@ def import_with_fallback(path: str, device: str) -> ModuleType:
         if device != "cpu" or not wants_gpu(str(error)):
             raise
         first = error
-    fake_cuda.enable_fake_gpu()
+    fake_gpu.enable()
     importer.forget_package_of_file(path)
     try:
         return importer.import_file(path)
@@ -54,7 +55,9 @@ def import_with_fallback(path: str, device: str) -> ModuleType:
         raise first from None
 
 
-def find_call_with_fallback(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
+def find_call_with_fallback(
+    target: Any, request: TargetRequest, device: str, budget: float, fake_gpu: FakeGpu
+) -> WorkingCall:
     """Bind a target as it is or, where it seems to miss a GPU, with CPU tensors that pass for a GPU's.
 
     Raises:
@@ -62,16 +65,20 @@ def find_call_with_fallback(target: Any, request: TargetRequest, device: str, bu
     """
     device = _choose_device(request, device)
     if device != "cpu" and request.hints.get("rehearsed"):
-        return _take_call_to_gpu(_find_adapted_call(target, request, "cpu", budget / 2), device, budget / 2)
+        return _take_call_to_gpu(
+            _find_adapted_call(target, request, "cpu", budget / 2, fake_gpu.log), device, budget / 2
+        )
     try:
-        return _find_adapted_call(target, request, device, budget)
+        return _find_adapted_call(target, request, device, budget, fake_gpu.log)
     except CannotCallError as error:
-        if device != "cpu" or not (wants_gpu(error.complaint) or shim_log.list_gpu_queries(_read_module_name(target))):
+        if device != "cpu" or not (
+            wants_gpu(error.complaint) or fake_gpu.log.list_gpu_queries(_read_module_name(target))
+        ):
             raise
         first = error
-    fake_cuda.enable_fake_gpu()
+    fake_gpu.enable()
     try:
-        return _find_adapted_call(_import_again(target, request), request, device, budget)
+        return _find_adapted_call(_import_again(target, request), request, device, budget, fake_gpu.log)
     except CannotCallError:
         raise
     except Exception:  # its import fails when it sees a GPU: the first refusal tells more
@@ -89,7 +96,7 @@ def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> Wor
     Raises:
         CannotCallError: if it does not work there.
     """
-    search = CallSearch(read_clock() + budget)
+    search = CallSearch(read_clock() + budget, rehearsed.log)
     found = search.run_trial(rehearsed.strategy, replace(rehearsed.spec, device=device))
     if found is None:
         raise search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
@@ -97,20 +104,21 @@ def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> Wor
 
 
 def find_call_on_gpu_path(
-    target: Any, request: TargetRequest, device: str, clock: ProbeClock
+    target: Any, request: TargetRequest, device: str, clock: ProbeClock, fake_gpu: FakeGpu
 ) -> tuple[WorkingCall | None, Reason | None]:
     """The target on the path that a GPU would take, where a call asks whether it runs on one; or why it does not run.
 
     Where kernels have run already, the path has been taken.
     """
-    known = device != "cpu" or fake_cuda.is_fake_gpu_enabled() or shim_log.count_launches() > 0
-    if known or not shim_log.list_gpu_queries(_read_module_name(target)):
+    known = device != "cpu" or fake_gpu.is_enabled or fake_gpu.log.count_launches() > 0
+    if known or not fake_gpu.log.list_gpu_queries(_read_module_name(target)):
         return None, None
     if clock.is_late():
         return None, Reason(ReasonCode.OUT_OF_TIME)
-    fake_cuda.enable_fake_gpu()
+    fake_gpu.enable()
     try:
-        return _find_adapted_call(_import_again(target, request), request, device, clock.left / 2), None
+        again = _import_again(target, request)
+        return _find_adapted_call(again, request, device, clock.left / 2, fake_gpu.log), None
     except CannotCallError as error:
         return None, error.reason
     except Exception as error:  # what needs a real GPU raises anything
@@ -124,15 +132,15 @@ def with_cpu_path_note(run: Run, refusal: Reason | None) -> Run:
     return replace(run, reason=Reason(ReasonCode.CPU_PATH_ONLY, {"reason": run.reason, "refusal": refusal}))
 
 
-def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget: float) -> WorkingCall:
+def _find_adapted_call(target: Any, request: TargetRequest, device: str, budget: float, log: ShimLog) -> WorkingCall:
     """Bind the adapter that the user wrote for a target, or else the target."""
     adapter = find_adapter(target, request.symbol, request.hints.get("adapters", ()))
     if adapter is not None:
         try:
-            return find_working_call(adapter, TargetKind.FUNCTION, device, request.hints, budget)
+            return find_working_call(adapter, TargetKind.FUNCTION, device, request.hints, budget, log)
         except CannotCallError as error:
             raise CannotCallError(explain_adapter_failure(adapter, error), error.complaint) from None
-    return find_working_call(target, TargetKind(request.kind), device, request.hints, budget)
+    return find_working_call(target, TargetKind(request.kind), device, request.hints, budget, log)
 
 
 def _choose_device(request: TargetRequest, device: str) -> str:
@@ -143,16 +151,16 @@ def _choose_device(request: TargetRequest, device: str) -> str:
     return device if wanted == "auto" else wanted
 
 
-def with_shim_notes(run: Run, target: Any) -> Run:
+def with_shim_notes(run: Run, target: Any, fake_gpu: FakeGpu) -> Run:
     """A run with what it needed to run on the CPU, and with the path it took if its code asks for a GPU."""
-    notes = run.notes
-    if shim_log.list_used_shims():
+    notes, log = run.notes, fake_gpu.log
+    if log.list_used_shims():
         place = "CPU" if run.device == "cpu" else "GPU"
-        notes += (Reason(ReasonCode.SHIMS_USED, {"place": place, "shims": list(shim_log.list_used_shims())}),)
-    questions = shim_log.list_gpu_queries(_read_module_name(target))
-    if questions and not fake_cuda.is_fake_gpu_enabled() and run.device == "cpu":
+        notes += (Reason(ReasonCode.SHIMS_USED, {"place": place, "shims": list(log.list_used_shims())}),)
+    questions = log.list_gpu_queries(_read_module_name(target))
+    if questions and not fake_gpu.is_enabled and run.device == "cpu":
         notes += (Reason(ReasonCode.GPU_QUERIES, {"queries": list(questions)}),)
-    lacking = shim_log.list_missing_packages(_read_module_name(target))
+    lacking = log.list_missing_packages(_read_module_name(target))
     if lacking and run.verdict is Verdict.SAFE:
         without = {"packages": list(lacking), "reason": run.reason}
         return replace(run, notes=notes, reason=Reason(ReasonCode.WITHOUT_PACKAGES, without))

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
@@ -21,6 +21,9 @@ from theria_lint.sandbox.refused_operations import RefusedOperations
 from theria_lint.worker import clock, failure_messages, library_messages, visible_gpus
 from theria_lint.worker.file_dependencies import FileDependencyTracker
 from theria_lint.worker.job import IMPORTED_NOTICE, LISTENER_NOTICE
+
+if TYPE_CHECKING:
+    from theria_lint.worker.shims.fake_cuda import FakeGpu
 
 _PIECE = 1 << 16
 
@@ -84,28 +87,32 @@ def _make_import_failure(context: _JobContext, target: TargetRequest, error: Bas
 
 def _import_and_probe_targets(context: _JobContext) -> None:
     from theria_lint.worker import device_fallback, importer
-    from theria_lint.worker.shims import fake_cuda, no_codegen, shim_log
+    from theria_lint.worker.shims import no_codegen
+    from theria_lint.worker.shims.fake_cuda import FakeGpu
+    from theria_lint.worker.shims.shim_log import ShimLog
     from theria_lint.worker.triton_interpreter import launching
 
     job = context.job
-    no_codegen.avoid_code_generation()
-    launching.watch_launches()
-    shim_log.watch_missing_packages()
+    log = ShimLog()
+    fake_gpu = FakeGpu(log)
+    no_codegen.avoid_code_generation(log)
+    launching.watch_launches(log, full_precision=job.device != "cpu" and launching.raise_float32_precision())
+    log.watch_missing_packages()
     if job.device == "cpu":
-        refused_operations.hide_programs(shim_log.record_shim)
-        fake_cuda.install_shims()
-    else:
-        launching.raise_float32_precision()
+        refused_operations.hide_programs(log.record_shim)
+        fake_gpu.install_shims()
     importer.replace_sources(job.overrides, job.digests)
 
     def load() -> ModuleType:
-        return _import_in_time(lambda: device_fallback.import_with_fallback(job.path, job.device), job.import_time)
+        return _import_in_time(
+            lambda: device_fallback.import_with_fallback(job.path, job.device, fake_gpu), job.import_time
+        )
 
     module = load() if job.imports_once else None
     os.write(context.pipe, IMPORTED_NOTICE + b"\n")
     linux.hide_memory()  # from its children, who are no other user
     for target in job.targets:
-        _probe_in_fork(lambda: module or load(), target, context)
+        _probe_in_fork(lambda: module or load(), target, context, fake_gpu)
 
 
 def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleType:
@@ -125,27 +132,31 @@ def _import_in_time(action: Callable[[], ModuleType], seconds: float) -> ModuleT
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _probe_in_fork(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> None:
+def _probe_in_fork(
+    load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, fake_gpu: FakeGpu
+) -> None:
     """Probe a target in a child of its own, and answer for it; once more where made-up arguments cost it the GPU.
 
     An index out of bounds raises on a CPU, where another call is tried then; on a GPU it ends all that a process can
     do there.
     """
-    outcome = _ask_child(load, target, context)
+    outcome = _ask_child(load, target, context, fake_gpu)
     lost = outcome.reason is not None and outcome.reason.code == ReasonCode.DEVICE_LOST
     if lost and context.job.device != "cpu":
-        outcome = _ask_child(load, replace(target, hints={**target.hints, "rehearsed": True}), context)
+        outcome = _ask_child(load, replace(target, hints={**target.hints, "rehearsed": True}), context, fake_gpu)
     _write_outcome(context.pipe, outcome)
 
 
-def _ask_child(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> Outcome:
+def _ask_child(
+    load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, fake_gpu: FakeGpu
+) -> Outcome:
     """What a process of its own says of a target, or why it says nothing."""
     job = context.job
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         resource_limits.close_files_except(theirs.fileno())
-        _probe_and_exit(load, target, context, theirs)
+        _probe_and_exit(load, target, context, fake_gpu, theirs)
     theirs.close()
     answer = _hear(ours, clock.Patience(job.target_time, lambda: clock.read_process_clock(pid)))
     ours.close()
@@ -169,7 +180,11 @@ def _believed(answer: bytes, status: int, target: TargetRequest, job: Job) -> Ou
 
 
 def _probe_and_exit(
-    load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, channel: socket.socket
+    load: Callable[[], ModuleType],
+    target: TargetRequest,
+    context: _JobContext,
+    fake_gpu: FakeGpu,
+    channel: socket.socket,
 ) -> NoReturn:
     """The innermost child: everything the target does happens here."""
     me = os.getpid()
@@ -177,7 +192,7 @@ def _probe_and_exit(
     linux.die_with_parent()
     linux.hide_memory(False)
     try:
-        outcome = _compute_outcome(load, target, context)
+        outcome = _compute_outcome(load, target, context, fake_gpu)
     except BaseException as error:
         lasting = not library_messages.is_out_of_memory(error)
         outcome = context.make_failed_outcome(
@@ -213,7 +228,9 @@ def _hear(channel: socket.socket, patience: clock.Patience) -> bytes:
     return b""
 
 
-def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext) -> Outcome:
+def _compute_outcome(
+    load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, fake_gpu: FakeGpu
+) -> Outcome:
     from theria_lint.worker import device_fallback, importer, probe_target
 
     job = context.job
@@ -229,7 +246,9 @@ def _compute_outcome(load: Callable[[], ModuleType], target: TargetRequest, cont
     if job.device != "cpu":
         clock.use_wall_clock()
     spent = device_fallback.ProbeClock(job.probing_time / 2)
-    outcome = probe_target.run_target(found, target, job=job.id, device=job.device, watched=job.watched, clock=spent)
+    outcome = probe_target.run_target(
+        found, target, fake_gpu, job=job.id, device=job.device, watched=job.watched, clock=spent
+    )
     reason = context.refused.explain_refusal(outcome.reason) if outcome.reason else None
     return replace(outcome, reason=reason, reads=context.tracker.list_reads(), lasting=not spent.is_late())
 

@@ -87,7 +87,9 @@ def _exit_after(action: Callable[[], None]) -> NoReturn:
 def _probe(function: Callable[..., Any]) -> None:
     from theria_lint.worker.device_fallback import ProbeClock
     from theria_lint.worker.probe_target import run_target
+    from theria_lint.worker.shims.fake_cuda import FakeGpu
+    from theria_lint.worker.shims.shim_log import ShimLog
 
     clock.use_wall_clock()
     request = TargetRequest("attention", TargetKind.FUNCTION, {"backends": ["triton"]})
-    run_target(function, request, job=0, device="cuda", watched=(), clock=ProbeClock(_SECONDS))
+    run_target(function, request, FakeGpu(ShimLog()), job=0, device="cuda", watched=(), clock=ProbeClock(_SECONDS))

@@ -54,14 +54,21 @@ from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrial
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.library_messages import is_device_lost
 from theria_lint.worker.parameter_vector import measure_with_parameters
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
 from theria_lint.worker.torch_bugs import retry_contiguous
 from theria_lint.worker.trace import ConfigurationTraces, merge_spans
 
 
 def run_target(
-    target: Any, request: TargetRequest, *, job: int, device: str, watched: Sequence[str], clock: ProbeClock
+    target: Any,
+    request: TargetRequest,
+    fake_gpu: FakeGpu,
+    *,
+    job: int,
+    device: str,
+    watched: Sequence[str],
+    clock: ProbeClock,
 ) -> Outcome:
     """Probe a target and report its runs, or the reason why it could not be called."""
     target, request = open_partial(target, request)
@@ -70,11 +77,13 @@ def run_target(
     turned = read_flag(request.hints)
     with turn_globals(target, turned):
         try:
-            working_call = find_call_with_fallback(target, request, device, clock.left)
+            working_call = find_call_with_fallback(target, request, device, clock.left, fake_gpu)
         except CannotCallError as error:
             why = explain_no_call(target, request.symbol, error, turned=bool(turned))
             return Outcome(job, request.symbol, reason=why)
-        outcome = _probe_call(target, request, working_call, sdpa, job=job, device=device, watched=watched, clock=clock)
+        outcome = _probe_call(
+            target, request, working_call, sdpa, fake_gpu, job=job, device=device, watched=watched, clock=clock
+        )
     wanted = not turned and request.hints.get("maml", True) and not has_adapter(target, request.symbol)
     if not wanted or clock.is_late():
         return outcome
@@ -89,6 +98,7 @@ def _probe_call(
     request: TargetRequest,
     working_call: WorkingCall,
     sdpa: SdpaCounter,
+    fake_gpu: FakeGpu,
     *,
     job: int,
     device: str,
@@ -97,7 +107,7 @@ def _probe_call(
 ) -> Outcome:
     """Probe a target that can be called, and report its runs."""
     kind = TargetKind(request.kind)
-    shim_log.forget_import_queries()
+    fake_gpu.log.forget_import_queries()
     forget_compiled_code()
     outputs = look_at_outputs(working_call)
     subjects = [
@@ -110,14 +120,14 @@ def _probe_call(
             outputs,
         )
     ]
-    runs = [with_shim_notes(run, target) for run in _run_on_backends(subjects[0], kind, sdpa)]
-    other, refusal = find_call_on_gpu_path(target, request, device, clock)
+    runs = [with_shim_notes(run, target, fake_gpu) for run in _run_on_backends(subjects[0], kind, sdpa)]
+    other, refusal = find_call_on_gpu_path(target, request, device, clock, fake_gpu)
     runs = [with_cpu_path_note(run, refusal) for run in runs]
     called = _describe_recorded_calls(working_call)
     runs = [replace(run, notes=(*run.notes, *called)) for run in runs]
     guessed = other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs)
     if guessed:
-        other = _find_guessed_call(target, request, device, clock)
+        other = _find_guessed_call(target, request, device, clock, fake_gpu)
     if other is not None:
         others = look_at_outputs(other)
         subjects.append(
@@ -129,7 +139,7 @@ def _probe_call(
                 traces=ConfigurationTraces(other, watched),
             )
         )
-        further = [with_shim_notes(run, target) for run in _run_on_backends(subjects[1], kind, sdpa)]
+        further = [with_shim_notes(run, target, fake_gpu) for run in _run_on_backends(subjects[1], kind, sdpa)]
         if settles(further):
             runs += further
         elif not guessed:  # what does not fit a call that we made up says nothing of the example
@@ -140,13 +150,15 @@ def _probe_call(
     return Outcome(job, request.symbol, tuple(runs), places=places, aside=aside)
 
 
-def _find_guessed_call(target: Any, request: TargetRequest, device: str, clock: ProbeClock) -> WorkingCall | None:
+def _find_guessed_call(
+    target: Any, request: TargetRequest, device: str, clock: ProbeClock, fake_gpu: FakeGpu
+) -> WorkingCall | None:
     """The call that is guessed, beside that of an example: it is made in many ways, the example in one."""
     hints = {name: value for name, value in request.hints.items() if name != "examples"}
     if clock.is_late():
         return None
     try:
-        return find_call_with_fallback(target, replace(request, hints=hints), device, clock.left / 2)
+        return find_call_with_fallback(target, replace(request, hints=hints), device, clock.left / 2, fake_gpu)
     except CannotCallError:
         return None
 
@@ -347,12 +359,14 @@ def _measure_spec(
     references = (
         attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
     )
-    launched, longer = shim_log.count_launches(), name == Configuration.LONGER_SEQUENCE
+    launched, longer = working_call.log.count_launches(), name == Configuration.LONGER_SEQUENCE
     report = measure(
         made.compute_output,
         made.inputs,
         references=references,
-        is_slow=lambda: (longer and not routes) or (spec.device == "cpu" and shim_log.count_launches() > launched),
+        is_slow=lambda: (
+            (longer and not routes) or (spec.device == "cpu" and working_call.log.count_launches() > launched)
+        ),
         twin=twin(spec) if twin else None,
         routes=routes,
         seed=spec.seed,

@@ -19,7 +19,6 @@ from theria.probes.derivatives import PRIMARY, Route, differentiate, frozen_rout
 from theria.probes.point import Function, Point, place, trial
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
 
 ExecutedSpan = tuple[int, int, int, int]
@@ -197,7 +196,7 @@ class ConfigurationTraces:
         On a GPU autograd would run backwards in a thread of its own, which is not seen before Python 3.12.
         """
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
-        launched, stage = shim_log.count_launches(), _DifferentiationStage()
+        launched, stage = self._working_call.log.count_launches(), _DifferentiationStage()
         watched = self._make_watched_call(spec)
         with (
             run_uncompiled(),
@@ -211,7 +210,7 @@ class ConfigurationTraces:
             function = stage.mark_forward(made.compute_output)
             stage.differentiating = True
             _differentiate_by_routes(function, point, [PRIMARY])
-            if not self._traced and shim_log.count_launches() == launched:
+            if not self._traced and self._working_call.log.count_launches() == launched:
                 _differentiate_by_routes(function, point, [*frozen_routes(point.inputs), _CONSTANT_COTANGENT])
         return spans
 

@@ -22,6 +22,7 @@ from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import CallSearch, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
+from theria_lint.worker.shims.shim_log import ShimLog
 
 
 def replay(target: Any, *args: Any, constructor: tuple[Any, ...] | None = None) -> WorkingCall:
@@ -41,7 +42,7 @@ def describe_call(*args: Any, constructor: tuple[Any, ...] | None = None) -> dic
 
 def replay_all(target: Any, kind: TargetKind, *calls: Mapping[str, Any]) -> WorkingCall:
     """The working call of a target whose calls were recorded."""
-    return find_working_call(target, kind, "cpu", {"calls": calls, "guess": False}, 60.0)
+    return find_working_call(target, kind, "cpu", {"calls": calls, "guess": False}, 60.0, ShimLog())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, table: Tensor, longest: int) -> Tensor:

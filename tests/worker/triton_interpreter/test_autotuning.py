@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from theria_lint.worker.shims.shim_log import ShimLog
 from theria_lint.worker.triton_interpreter import launching
 
 triton = pytest.importorskip("triton")
@@ -36,7 +37,7 @@ def tuned(kernel: Any) -> Any:
     class Tuner(autotuner.Autotuner):
         pass
 
-    launching._take_first_configuration(Tuner)
+    launching._take_first_configuration(Tuner, ShimLog())
     configs = [triton.Config({"block": block}) for block in (64, 32, 16)]
     return Tuner(kernel, ["x", "block"], configs, [], None, None)
 

@@ -40,9 +40,10 @@ RUN = """
 import json, os, runpy, sys, traceback
 
 os.environ["TRITON_INTERPRET"] = "1"
+from theria_lint.worker.shims.shim_log import ShimLog
 from theria_lint.worker.triton_interpreter import interpreter
 
-interpreter.complete_interpreter()
+interpreter.complete_interpreter(ShimLog())
 failures = []
 for path in sys.argv[1:]:
     try:

@@ -15,23 +15,21 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing of products, and is put back with what is set in it."""
     monkeypatch.setenv("TRITON_F32_DEFAULT", "")  # so that it is put back
     monkeypatch.delenv("TRITON_F32_DEFAULT")
-    monkeypatch.setattr(launching, "_precision_raised", False)
     return monkeypatch
 
 
 def test_products_are_precise_where_nobody_says_else(environment: pytest.MonkeyPatch) -> None:
-    launching.raise_float32_precision()
+    assert launching.raise_float32_precision()
     assert os.environ["TRITON_F32_DEFAULT"] == "tf32x3"
 
 
 def test_the_users_choice_stays(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("TRITON_F32_DEFAULT", "ieee")
-    launching.raise_float32_precision()
+    assert not launching.raise_float32_precision()
     assert os.environ["TRITON_F32_DEFAULT"] == "ieee"
-    assert not launching._precision_raised
 
 
 def test_gpus_of_amd_know_no_such_products(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(torch.version, "hip", "6.3")
-    launching.raise_float32_precision()
+    assert not launching.raise_float32_precision()
     assert "TRITON_F32_DEFAULT" not in os.environ

@@ -34,7 +34,7 @@ from theria_lint.worker.find_call.call_strategy import (
 )
 from theria_lint.worker.find_call.choose_arguments import QKV
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 
 _BUDGET = 2.0
 """Seconds after which no further layout of a variant is tried."""
@@ -60,7 +60,7 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     made, spec, found = working_call.make_call(), working_call.spec, dict[str, TrialSpec | None]()
     if made.module is not None:
         return dict(_find_optional_argument_specs(working_call))
-    slow = _runs_interpreted_kernels(made, spec)
+    slow = _runs_interpreted_kernels(made, spec, working_call.log)
     if working_call.strategy.takes_varlen and not spec.packed:
         likely = sorted(PACKED, key=lambda name: PACKED[name] != spec.layout)
         found[Configuration.PACKED_SEQUENCES] = _find_first_fitting_spec(
@@ -79,7 +79,7 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
 
 def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """The spec with as many optional masks, lengths and the like as run together, each of which changes the output."""
-    search, spec, names = CallSearch(read_clock() + _BUDGET), working_call.spec, list[str]()
+    search, spec, names = CallSearch(read_clock() + _BUDGET, working_call.log), working_call.spec, list[str]()
     before = working_call
     try:
         for name in (
@@ -114,16 +114,16 @@ def _make_packed_spec(working_call: WorkingCall, layout: str) -> TrialSpec:
     return replace(spec, layout=layout, shape=replace(spec.shape, keys=keys))
 
 
-def _runs_interpreted_kernels(made: BoundCall, spec: TrialSpec) -> bool:
+def _runs_interpreted_kernels(made: BoundCall, spec: TrialSpec, log: ShimLog) -> bool:
     """Whether kernels are interpreted: without the reference as its oracle one more configuration takes too long."""
-    launched = shim_log.count_launches()
+    launched = log.count_launches()
     trial(made.compute_output, made.inputs, spec.seed)
-    return shim_log.count_launches() > launched and spec.device == "cpu"
+    return log.count_launches() > launched and spec.device == "cpu"
 
 
 def _find_first_fitting_spec(working_call: WorkingCall, specs: Iterable[TrialSpec], slow: bool) -> TrialSpec | None:
     """The first spec in which the target runs and computes the same; softmax attention alone where it is slow."""
-    search = CallSearch(read_clock() + _BUDGET)
+    search = CallSearch(read_clock() + _BUDGET, working_call.log)
     try:
         for spec in specs:
             found = search.run_trial(working_call.strategy, spec)
@@ -172,7 +172,7 @@ def find_floating_specs(working_call: WorkingCall, known: Collection[str]) -> di
     Of what is ``known`` to be an input elsewhere there is none.
     """
     strategy, found = working_call.strategy, dict[str, TrialSpec]()
-    plain, search = working_call.make_call(), CallSearch(read_clock() + _BUDGET)
+    plain, search = working_call.make_call(), CallSearch(read_clock() + _BUDGET, working_call.log)
     names = [n for n in (*strategy.free, *strategy.optional) if not n.startswith(CONSTRUCTOR_PREFIX)]
     if any(map(is_number_by_convention, names)) and _returns_from_function(plain, working_call.spec.seed):
         names = [name for name in names if not is_number_by_convention(name)]
@@ -230,7 +230,7 @@ def find_optional_tensor_specs(working_call: WorkingCall) -> dict[str, TrialSpec
     Only where it runs with it, and its output is another then.
     """
     names = working_call.strategy.tensors if working_call.make_call().module is not None else ()
-    search, found = CallSearch(read_clock() + _BUDGET), {}
+    search, found = CallSearch(read_clock() + _BUDGET, working_call.log), {}
     for name in (name for name in names if name not in working_call.strategy.choice):
         try:
             spec = next(_list_optional_tensor_specs(working_call, name, search), None)

@@ -27,7 +27,6 @@ from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_output
 from theria_lint.worker.find_call.computation import Outputs, are_alike, describe_computation
 from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.shims import shim_log
 from theria_lint.worker.shims.no_codegen import run_uncompiled
 
 _SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
@@ -53,7 +52,7 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     spec = working_call.spec
     if working_call.strategy.callers:
         return _list_recorded_configurations(working_call, outputs)
-    launched = shim_log.count_launches()
+    launched = working_call.log.count_launches()
     found = {str(Configuration.FIRST_SIZES): spec}
     if working_call.make_call().module is not None:
         found[Configuration.SMALLER_DEFAULTS] = find_gradient_mismatch(
@@ -77,7 +76,7 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True)
     for number in outputs.lost[:1]:
         found[label_configuration(Configuration.OUTPUT, number + 1)] = replace(spec, output=number)
-    for length in _LENGTHS if shim_log.count_launches() == launched else ():
+    for length in _LENGTHS if working_call.log.count_launches() == launched else ():
         longer = replace(spec, shape=replace(spec.shape, batch=1, queries=length, keys=length))
         began = read_clock()
         if _try_compute_outputs(working_call, longer):

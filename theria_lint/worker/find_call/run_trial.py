@@ -35,7 +35,7 @@ from theria_lint.worker.library_messages import (
     is_misfit,
     is_out_of_memory,
 )
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 from theria_lint.worker.triton_interpreter.bounds import FilledMemory
 
 
@@ -98,13 +98,14 @@ INVALID_OUTPUT_STAGE = 2
 class WorkingCall:
     """A way to call a target, and a spec in which it worked. ``agrees``: its forward is softmax attention.
 
-    ``unused``: why the calls that were recorded are not those that worked, if there are any.
+    ``unused``: why the calls that were recorded are not those that worked, if there are any. ``log``: what it uses.
     """
 
     strategy: CallStrategy
     spec: TrialSpec
     agrees: bool
     unused: Reason | None = None
+    log: ShimLog = field(default_factory=ShimLog, compare=False)
 
     def make_call(self, spec: TrialSpec | None = None) -> BoundCall:
         """The call, in the spec that worked or in another."""
@@ -135,12 +136,13 @@ class FailedTrial:
 
 @dataclass
 class CallSearch:
-    """The attempts so far. ``interpreted``: Triton's interpreter ran a kernel of the target.
+    """The attempts so far. ``log``: what they use. ``interpreted``: Triton's interpreter ran a kernel of the target.
 
     ``counterfactual``: the target is a variant, in which code may write into parameters that no author would write to.
     """
 
     deadline: float
+    log: ShimLog
     failed_trials: list[FailedTrial] = field(default_factory=list)
     interpreted: bool = False
     counterfactual: bool = False
@@ -160,12 +162,12 @@ class CallSearch:
         """
         if read_clock() > self.deadline:
             raise self.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
-        before, stage = shim_log.count_launches(), 0
+        before, stage = self.log.count_launches(), 0
         try:
             made = strategy(spec)
             stage = 1
             output = trial(made.compute_output, made.inputs, spec.seed)
-            kernels = shim_log.count_launches() > before
+            kernels = self.log.count_launches() > before
             stage = INVALID_OUTPUT_STAGE
             _check_output_is_valid(made, output, spec.seed, kernels)
             _check_sequences_stay_apart(made, output, spec)
@@ -190,7 +192,7 @@ class CallSearch:
             self.failed_trials.append(failed)
             return None
         self.interpreted = self.interpreted or kernels
-        return WorkingCall(strategy, spec, _agrees_with_reference(made, output))
+        return WorkingCall(strategy, spec, _agrees_with_reference(made, output), log=self.log)
 
     def make_cannot_call_error(self, otherwise: ReasonCode) -> CannotCallError:
         """What to raise where nothing worked: what stopped the attempt that got furthest."""

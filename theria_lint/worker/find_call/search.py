@@ -60,7 +60,7 @@ from theria_lint.worker.find_call.watched_call import (
     make_watched_strategy,
     record_examples,
 )
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 
 PRECISE_DTYPES = (torch.float64, torch.float32)
 KERNEL_DTYPES = (torch.float32, torch.float64)
@@ -78,7 +78,7 @@ __all__ = ["CannotCallError", "WorkingCall", "find_working_call"]
 
 
 def find_working_call(
-    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
 ) -> WorkingCall:
     """Try ways, layouts, sizes and dtypes until one runs; among layouts, agreement with the reference decides.
 
@@ -91,13 +91,14 @@ def find_working_call(
         device: where the inputs live.
         hints: ``layout``, ``dtype`` and ``kwargs`` from the user's configuration.
         budget: seconds after which nothing more is tried.
+        log: what the process uses in the place of what the machine lacks.
 
     Raises:
         CannotCallError: if nothing ran.
     """
     failed = None
     if hints.get("calls"):
-        replayed, failed = _find_recorded_call(target, kind, device, hints, budget)
+        replayed, failed = _find_recorded_call(target, kind, device, hints, budget, log)
         if replayed is not None:
             return replayed
     if hints.get("unrecorded") or (failed and not hints.get("guess", True)):
@@ -105,18 +106,20 @@ def find_working_call(
     unused = failed.reason if failed else None
     shown = record_examples(target, kind, hints.get("examples", ()))
     if shown:
-        replayed, _ = _find_recorded_call(target, kind, device, {**hints, "calls": shown}, budget / 2)
+        replayed, _ = _find_recorded_call(target, kind, device, {**hints, "calls": shown}, budget / 2, log)
         if replayed is not None:
             return replace(replayed, unused=unused)
     try:
-        return replace(_guess_call(target, kind, device, hints, budget), unused=unused)
+        return replace(_guess_call(target, kind, device, hints, budget, log), unused=unused)
     except OutsideGraphError:
         raise
     except CannotCallError as error:  # what is wrong with the user's own call matters more than with the guesses
         raise failed or error from None
 
 
-def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float) -> WorkingCall:
+def _guess_call(
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
+) -> WorkingCall:
     """The target with arguments that are guessed or that its package gives it.
 
     Raises:
@@ -125,14 +128,14 @@ def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, 
     part = None
     if _is_called_by_functions(target, kind) and not (hints.get("kwargs") or hints.get("flag")):
         try:
-            working_call = _find_call_by_callers(target, kind, device, hints, budget / 2)
+            working_call = _find_call_by_callers(target, kind, device, hints, budget / 2, log)
         except OutsideGraphError as error:
             part = error
         else:
             if working_call is not None:
                 return working_call
     try:
-        working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part else budget)
+        working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part else budget, log)
     except CannotCallError as error:
         raise part or error from None
     alone = part is None and _is_called_by_functions(target, kind) and is_autograd_function_part(target)
@@ -142,14 +145,14 @@ def _guess_call(target: Any, kind: TargetKind, device: str, hints: Mapping[str, 
 
 
 def _find_recorded_call(
-    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
 ) -> tuple[WorkingCall | None, CannotCallError | None]:
     """The target with the arguments that a recorded call gave it, in the most exact dtype that runs; or why none does.
 
     Raises:
         CannotCallError: if there is no time left.
     """
-    search = CallSearch(read_clock() + budget / 2)
+    search = CallSearch(read_clock() + budget / 2, log)
     calls = hints["calls"]
     strategy = make_replayed_strategy(target, kind, calls)
     dtypes = [getattr(torch, hints["dtype"])] if "dtype" in hints else [*PRECISE_DTYPES, *HALF_DTYPES]
@@ -190,7 +193,7 @@ def _is_called_by_functions(target: Any, kind: TargetKind) -> bool:
 
 
 def _find_call_by_callers(
-    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
 ) -> WorkingCall | None:
     """The target with the arguments that a function of its package gives it; None where none can be seen to.
 
@@ -200,8 +203,8 @@ def _find_call_by_callers(
     deadline, part = read_clock() + budget, None
     for caller in islice(find_callers(target), MAX_CALLERS):
         try:
-            outer = _find_direct_call(caller, TargetKind.FUNCTION, device, hints, deadline - read_clock())
-            search = CallSearch(deadline)
+            outer = _find_direct_call(caller, TargetKind.FUNCTION, device, hints, deadline - read_clock(), log)
+            search = CallSearch(deadline, log)
             found = search.run_trial(make_watched_strategy(target, kind, outer), outer.spec)
         except OutsideGraphError as error:
             part = error
@@ -216,18 +219,18 @@ def _find_call_by_callers(
 
 
 def _find_direct_call(
-    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float
+    target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
 ) -> WorkingCall:
     """The target with arguments that are made up for it.
 
     Raises:
         CannotCallError: if nothing ran.
     """
-    search = CallSearch(read_clock() + budget, counterfactual=not hints.get("maml", True))
+    search = CallSearch(read_clock() + budget, log, counterfactual=not hints.get("maml", True))
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
     text_shapes = {} if kind is TargetKind.MODULE else find_shapes(read_source_text(target))
     groups = [[hints["layout"].lower()]] if "layout" in hints else group_layouts(target, kind, text_shapes, strategies)
-    kernels = shim_log.holds_kernels(getattr(target, "__module__", None) or "")
+    kernels = log.holds_kernels(getattr(target, "__module__", None) or "")
     precise = KERNEL_DTYPES if kernels else PRECISE_DTYPES
     for dtypes in [(getattr(torch, hints["dtype"]),)] if "dtype" in hints else [precise, HALF_DTYPES]:
         plain = TrialSpec(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from theria_lint.reasons import ReasonCode
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 
 EAGER_BACKEND = "aot_eager"
 """The backend that traces forward and backward like the default one, with the same refusals, and runs them eagerly."""
@@ -51,8 +51,8 @@ def _make_call_as_written(scripted: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def avoid_code_generation() -> None:
-    """Make ``torch.compile`` use that backend wherever the code under test leaves the choice to PyTorch."""
+def avoid_code_generation(log: ShimLog) -> None:
+    """Make ``torch.compile`` use that backend wherever the code under test leaves the choice to PyTorch, and log it."""
     original = torch.compile
 
     @functools.wraps(original)
@@ -61,7 +61,7 @@ def avoid_code_generation() -> None:
             return original(*args, backend=backend, **kwargs)
         kwargs.pop("mode", None)
         kwargs.pop("options", None)
-        shim_log.record_shim(ReasonCode.NO_CODEGEN, backend=EAGER_BACKEND)
+        log.record_shim(ReasonCode.NO_CODEGEN, backend=EAGER_BACKEND)
         return original(*args, backend=EAGER_BACKEND, **kwargs)
 
     torch.compile = compile_

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from theria_lint.reasons import ReasonCode
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 
 _ARITHMETIC = re.compile(
     r"create_(f(add|sub|mul|div|rem|neg|abs|ma|loor)|fcmp\w+|(min|max)(imum|num)f|clampf|ceil|erf|precise_\w+"
@@ -24,15 +24,15 @@ _ARITHMETIC = re.compile(
 _ROUNDING_BIAS = 0x7FFF
 
 
-def compute_in_float32(interpreter: Any, tl: Any) -> None:
-    """Put the interpreter's operations right, for the whole process."""
+def compute_in_float32(interpreter: Any, tl: Any, log: ShimLog) -> None:
+    """Put the interpreter's operations right, for the whole process, and log that they are used."""
     builder = interpreter.InterpreterBuilder
     for name in [name for name in dir(builder) if _ARITHMETIC.fullmatch(name)]:
-        setattr(builder, name, _widened(getattr(builder, name), tl))
+        setattr(builder, name, _widened(getattr(builder, name), tl, log))
     builder.cast_impl = _through_float32(builder.cast_impl, tl)
     builder.create_fp_to_fp = _rounded(builder.create_fp_to_fp, tl)
     for reduction in (interpreter.ReduceOps, interpreter.ScanOps):
-        reduction.apply_impl = _over_float32(reduction.apply_impl, interpreter, tl)
+        reduction.apply_impl = _over_float32(reduction.apply_impl, tl, log)
 
 
 def widen(handle: Any, tl: Any) -> Any:
@@ -61,12 +61,12 @@ def _narrow(handle: Any, tl: Any) -> Any:
     return type(handle)(np.where(np.isnan(numbers), quiet, rounded), tl.bfloat16)
 
 
-def _widened(operation: Callable[..., Any], tl: Any) -> Callable[..., Any]:
+def _widened(operation: Callable[..., Any], tl: Any, log: ShimLog) -> Callable[..., Any]:
     @functools.wraps(operation)
     def compute(self: Any, *operands: Any, **options: Any) -> Any:
         if not any(is_raw(operand, tl) for operand in operands):
             return operation(self, *operands, **options)
-        shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
+        log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         return _narrow(operation(self, *(widen(operand, tl) for operand in operands), **options), tl)
 
     return compute
@@ -97,14 +97,14 @@ def _rounded(convert: Callable[..., Any], tl: Any) -> Callable[..., Any]:
     return create_fp_to_fp
 
 
-def _over_float32(apply: Callable[..., Any], interpreter: Any, tl: Any) -> Callable[..., Any]:
+def _over_float32(apply: Callable[..., Any], tl: Any, log: ShimLog) -> Callable[..., Any]:
     """Sums, maxima and scans."""
 
     def apply_impl(self: Any, given: Any) -> Any:
         tensors = given if isinstance(given, tuple) else (given,)
         if not any(is_raw(tensor.handle, tl) for tensor in tensors):
             return apply(self, given)
-        shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
+        log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         wide = tuple(
             self.to_tensor(widen(t.handle, tl).data, tl.float32) if is_raw(t.handle, tl) else t for t in tensors
         )

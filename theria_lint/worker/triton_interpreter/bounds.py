@@ -59,36 +59,36 @@ _ACCESSES = {
 }
 """What the interpreter does to memory: the verb, and where the pointers and the mask stand among the arguments."""
 
-_launched: list[MemoryBounds] = []
-"""The bounds of the launches that run now, the innermost last."""
-
 
 def check_kernel_accesses(interpreter: Any) -> None:
     """Make every launch of Triton's interpreter check its pointers; ``interpreter``: that module of Triton."""
+    launched: list[MemoryBounds] = []  # of the launches that run now, the innermost last
     executor, builder = interpreter.GridExecutor, interpreter.InterpreterBuilder
-    executor.__call__ = _wrap_launch_with_bounds(executor.__call__)
+    executor.__call__ = _wrap_launch_with_bounds(executor.__call__, launched)
     for name, (verb, pointers, mask) in _ACCESSES.items():
-        setattr(builder, name, _wrap_access_with_check(getattr(builder, name), verb, pointers, mask))
+        setattr(builder, name, _wrap_access_with_check(getattr(builder, name), launched, verb, pointers, mask))
 
 
-def _wrap_launch_with_bounds(launch: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_launch_with_bounds(launch: Callable[..., Any], launched: list[MemoryBounds]) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         if any(t.device.type != "cpu" for t in _list_tensor_arguments((*args, *kwargs.values()))):
             return launch(self, *args, **kwargs)  # the interpreter copies such tensors to memory of its own
-        _launched.append(MemoryBounds(_find_storage_span(t) for t in _list_tensor_arguments((*args, *kwargs.values()))))
+        launched.append(MemoryBounds(_find_storage_span(t) for t in _list_tensor_arguments((*args, *kwargs.values()))))
         try:
             return launch(self, *args, **kwargs)
         finally:
-            _launched.pop()
+            launched.pop()
 
     return run
 
 
-def _wrap_access_with_check(access: Callable[..., Any], verb: str, pointers: int, mask: int) -> Callable[..., Any]:
+def _wrap_access_with_check(
+    access: Callable[..., Any], launched: Sequence[MemoryBounds], verb: str, pointers: int, mask: int
+) -> Callable[..., Any]:
     def check(self: Any, *args: Any) -> Any:
         handle = args[pointers]
         width = max(1, handle.get_element_ty().primitive_bitwidth // 8)
-        if _launched and not _launched[-1].holds_pointers(handle.data, args[mask].data, width):
+        if launched and not launched[-1].holds_pointers(handle.data, args[mask].data, width):
             raise OutsideError(ReasonCode.OUTSIDE_TENSORS, access=verb)
         return access(self, *args)
 

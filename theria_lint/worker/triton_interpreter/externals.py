@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from theria_lint.reasons import CodedError, ReasonCode
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 from theria_lint.worker.triton_interpreter.ptx import UnknownAssemblyError, evaluate_assembly
 
 _HINTS = ("griddepcontrol", "prefetch")
@@ -21,20 +21,20 @@ class TritonGapError(CodedError, NotImplementedError):
     """A kernel needs what only a GPU has, and nothing here stands in for."""
 
 
-def install_externals(interpreter: Any, tl: Any) -> None:
+def install_externals(interpreter: Any, tl: Any, log: ShimLog) -> None:
     """Fill these gaps; ``interpreter`` and ``tl``: Triton's module of that name, and its language."""
     builder = interpreter.InterpreterBuilder
-    builder.create_extern_elementwise = _make_extern_elementwise(interpreter)
-    builder.create_inline_asm = _make_inline_assembly(interpreter)
+    builder.create_extern_elementwise = _make_extern_elementwise(interpreter, log)
+    builder.create_inline_asm = _make_inline_assembly(interpreter, log)
     _install_library(interpreter, tl)
 
 
-def _make_extern_elementwise(interpreter: Any) -> Callable[..., Any]:
+def _make_extern_elementwise(interpreter: Any, log: ShimLog) -> Callable[..., Any]:
     def call(self: Any, library: str, path: str, symbol: str, args: list[Any], result: Any, pure: bool) -> Any:
         function = LIBRARY.get(strip_symbol(symbol))
         if function is None:
             raise TritonGapError(ReasonCode.TRITON_GAP, "GPU", name=symbol)
-        shim_log.record_shim(ReasonCode.NUMPY_LIBRARY)
+        log.record_shim(ReasonCode.NUMPY_LIBRARY)
         return _compute_elementwise(interpreter, function, args, result)
 
     return call
@@ -65,7 +65,7 @@ def _bind_semantic(member: Callable[..., Any], semantic: Any) -> Callable[..., A
     return function
 
 
-def _make_inline_assembly(interpreter: Any) -> Callable[..., Any]:
+def _make_inline_assembly(interpreter: Any, log: ShimLog) -> Callable[..., Any]:
     def call(
         self: Any, assembly: str, constraints: str, values: list[Any], types: list[Any], pure: bool, pack: int
     ) -> Any:
@@ -80,7 +80,7 @@ def _make_inline_assembly(interpreter: Any) -> Callable[..., Any]:
             )
         except UnknownAssemblyError:
             raise TritonGapError(ReasonCode.ASSEMBLY_UNKNOWN, "GPU", assembly=" ".join(assembly.split())[:60]) from None
-        shim_log.record_shim(ReasonCode.NUMPY_ASSEMBLY)
+        log.record_shim(ReasonCode.NUMPY_ASSEMBLY)
         return SimpleNamespace(get_result=lambda index: result)
 
     return call

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from theria_lint.reasons import ReasonCode
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 from theria_lint.worker.triton_interpreter import bfloat16_arithmetic, bounds, externals
 
 
@@ -93,28 +93,28 @@ SHARED_MEMORY = 166912
 """Bytes of shared memory a block of such a GPU can have."""
 
 
-def complete_interpreter() -> None:
-    """Fill the gaps, as far as the installed Triton has them; do nothing where Triton is not installed."""
+def complete_interpreter(log: ShimLog) -> None:
+    """Fill the gaps, as far as the installed Triton has them, and log their use; do nothing where Triton is missing."""
     try:
         import triton
         import triton.language as tl
         from triton.runtime import interpreter
     except ImportError:
         return
-    triton.runtime.driver.set_active(FakeGpuDriver())
+    triton.runtime.driver.set_active(FakeGpuDriver(log))
     builder = interpreter.InterpreterBuilder
     for name, place in (("create_masked_load", 1), ("create_masked_store", 2)):
         setattr(builder, name, _wrap_access_for_boolean_mask(getattr(builder, name), place, tl))
     bounds.check_kernel_accesses(interpreter)
-    builder.create_dot = _wrap_dot_for_bfloat16(builder.create_dot, tl)
-    bfloat16_arithmetic.compute_in_float32(interpreter, tl)
-    externals.install_externals(interpreter, tl)
+    builder.create_dot = _wrap_dot_for_bfloat16(builder.create_dot, tl, log)
+    bfloat16_arithmetic.compute_in_float32(interpreter, tl, log)
+    externals.install_externals(interpreter, tl, log)
     interpreter._patch_lang_tensor = _wrap_patch_with_index(interpreter._patch_lang_tensor)
     interpreter._patch_lang = _patch_language_once(interpreter._patch_lang, tl)
     interpreter._loop_tensors = _make_loop_tensors(interpreter)
     interpreter.ASTTransformer.visit_For = _rewrite_range_loop
     if not hasattr(interpreter, "BlockPointerHandle"):
-        _install_block_pointers(tl)
+        _install_block_pointers(tl, log)
 
 
 class FakeGpuDriver:
@@ -133,6 +133,9 @@ class FakeGpuDriver:
         }
     )
 
+    def __init__(self, log: ShimLog) -> None:
+        self._log = log
+
     @staticmethod
     def is_active() -> bool:
         """Whether this driver is the one to use."""
@@ -142,7 +145,7 @@ class FakeGpuDriver:
         """The GPU's backend, architecture and warp size."""
         from triton.backends.compiler import GPUTarget
 
-        shim_log.record_shim(ReasonCode.TRITON_DRIVER)
+        self._log.record_shim(ReasonCode.TRITON_DRIVER)
         return GPUTarget("cuda", 10 * CAPABILITY[0] + CAPABILITY[1], 32)
 
     def get_current_device(self) -> int:
@@ -182,12 +185,12 @@ class FakeGpuDriver:
         """There is nothing to clear."""
 
 
-def _wrap_dot_for_bfloat16(create_dot: Callable[..., Any], tl: Any) -> Callable[..., Any]:
+def _wrap_dot_for_bfloat16(create_dot: Callable[..., Any], tl: Any, log: ShimLog) -> Callable[..., Any]:
     """Products of bfloat16 operands, which the interpreter holds as their raw 16 bits."""
 
     def dot(self: Any, a: Any, b: Any, d: Any, *rest: Any) -> Any:
         if bfloat16_arithmetic.is_raw(a, tl) or bfloat16_arithmetic.is_raw(b, tl):
-            shim_log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
+            log.record_shim(ReasonCode.BFLOAT16_ARITHMETIC)
         return create_dot(self, bfloat16_arithmetic.widen(a, tl), bfloat16_arithmetic.widen(b, tl), d, *rest)
 
     return dot
@@ -260,14 +263,14 @@ def _rewrite_range_loop(self: ast.NodeTransformer, node: ast.For) -> ast.AST:
     return node
 
 
-def _install_block_pointers(tl: Any) -> None:
+def _install_block_pointers(tl: Any, log: ShimLog) -> None:
     """Put back ``tl.make_block_ptr``, which Triton 3.9 has removed, by ordinary pointers and masks."""
     load, store = tl.load, tl.store
 
     def make_block_ptr(
         base: Any, shape: Any, strides: Any, offsets: Any, block_shape: Any, order: Any = None, _semantic: Any = None
     ) -> BlockPointer:
-        shim_log.record_shim(ReasonCode.BLOCK_POINTERS)
+        log.record_shim(ReasonCode.BLOCK_POINTERS)
         return BlockPointer.from_kernel_arguments(base, shape, strides, offsets, block_shape)
 
     def advance(base: BlockPointer, offsets: Any, _semantic: Any = None) -> BlockPointer:

@@ -9,59 +9,61 @@ from typing import Any
 import torch
 
 from theria_lint.reasons import ReasonCode
-from theria_lint.worker.shims import shim_log
+from theria_lint.worker.shims.shim_log import ShimLog
 
 
-def watch_launches() -> None:
-    """Prepare Triton before code is imported that may hold kernels; do nothing where it is not installed."""
+def watch_launches(log: ShimLog, full_precision: bool) -> None:
+    """Prepare Triton before code is imported that may hold kernels; do nothing where it is not installed.
+
+    ``full_precision``: compiled kernels multiply with more precision than they would, which is to be said of them.
+    """
     try:
         from triton.runtime.autotuner import Autotuner
         from triton.runtime.interpreter import InterpretedFunction
         from triton.runtime.jit import JITFunction
     except ImportError:
         return
-    _hook_launches(InterpretedFunction)
-    _hook_launches(JITFunction)
-    _take_first_configuration(Autotuner)
+    _hook_launches(InterpretedFunction, log, full_precision)
+    _hook_launches(JITFunction, log, full_precision)
+    _take_first_configuration(Autotuner, log)
 
 
 _PRECISION = "TRITON_F32_DEFAULT"
 """The environment variable that tells Triton how to multiply float32 matrices where a kernel does not."""
 
-_precision_raised = False
 
+def raise_float32_precision() -> bool:
+    """Have compiled kernels multiply float32 numbers to full precision, unless the user has said how; whether it is so.
 
-def raise_float32_precision() -> None:
-    """Have compiled kernels multiply float32 numbers to full precision, in three passes of TensorFloat-32.
-
-    One pass, the default on NVIDIA's GPUs, leaves an error of 1e-3, in which finite differences of a forward drown.
+    That is in three passes of TensorFloat-32. One, the default on NVIDIA's GPUs, leaves an error of 1e-3, in which
+    finite differences of a forward drown.
     """
-    global _precision_raised
-    if _PRECISION not in os.environ and torch.version.hip is None:
-        os.environ[_PRECISION] = "tf32x3"
-        _precision_raised = True
+    if _PRECISION in os.environ or torch.version.hip is not None:
+        return False
+    os.environ[_PRECISION] = "tf32x3"
+    return True
 
 
-def _hook_launches(function: Any) -> None:
+def _hook_launches(function: Any, log: ShimLog, full_precision: bool) -> None:
     """Let it be known who has kernels, and when one of the code under test runs."""
     run, init = function.run, function.__init__
 
     def noted(self: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
-        shim_log.record_kernel_module(getattr(fn, "__module__", None) or "")
+        log.record_kernel_module(getattr(fn, "__module__", None) or "")
         init(self, fn, *args, **kwargs)
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not (getattr(self.fn, "__module__", None) or "").startswith("theria."):
-            shim_log.record_launch()
-            if _precision_raised:
-                shim_log.record_shim(ReasonCode.FULL_PRECISION)
+            log.record_launch()
+            if full_precision:
+                log.record_shim(ReasonCode.FULL_PRECISION)
         return run(self, *args, **kwargs)
 
     function.run = counted
     function.__init__ = noted
 
 
-def _take_first_configuration(autotuner: Any) -> None:
+def _take_first_configuration(autotuner: Any, log: ShimLog) -> None:
     """Autotuners take the first configuration that is not pruned and runs, unmeasured: it tells as much as all of them.
 
     An interpreted kernel would be run for each, and a compiled one compiled, which takes seconds. What does not fit the
@@ -70,7 +72,7 @@ def _take_first_configuration(autotuner: Any) -> None:
     prune, bench_one = autotuner.prune_configs, autotuner._bench
 
     def candidates(self: Any, kwargs: Any, *rest: Any) -> list[Any]:
-        shim_log.record_shim(ReasonCode.FIRST_AUTOTUNED)
+        log.record_shim(ReasonCode.FIRST_AUTOTUNED)
         self._theria_found = False
         pruned = list(prune(self, kwargs, *rest))
         return pruned[:1] if _is_interpreted_kernel(self) else pruned
