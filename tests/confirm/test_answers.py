@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -60,12 +60,26 @@ def job_of(number: int, *symbols: str) -> Job:
     return Job(number, f"/{number}.py", targets, {}, ("/0.py",), "cpu", 1.0, 1, sources={"/0.py": SOURCE})
 
 
+@dataclass
+class KeptKernels:
+    """Keeps kernels as a cache does."""
+
+    packed: str = ""
+
+    def load_kernels(self) -> str:
+        return self.packed
+
+    def store_kernels(self, packed: str) -> None:
+        self.packed = packed
+
+
 def run(
     monkeypatch: pytest.MonkeyPatch,
     script: str,
     jobs: Sequence[Job],
     greeting: object = GREETING,
     told: Callable[..., None] = lambda *_: None,
+    kernels: KeptKernels | None = None,
 ) -> dict[int, dict[str, Outcome]]:
     """The outcomes of jobs by a worker that follows a script."""
     text = greeting if isinstance(greeting, bytes) else json.dumps(greeting).encode()
@@ -76,7 +90,7 @@ def run(
         return subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, bufsize=0)
 
     monkeypatch.setattr(WorkerClient, "_popen", popen)
-    with WorkerClient(sys.executable, "cpu", 2) as worker:
+    with WorkerClient(sys.executable, "cuda" if kernels else "cpu", 2, kernels) as worker:
         worker.wait_for_greeting()
         return worker.run_jobs(jobs, told)
 
@@ -100,6 +114,23 @@ def test_kernels_that_come_without_end_harm_nobody(monkeypatch: pytest.MonkeyPat
     script = 'write(b\'{"kernels": ""}\\n\' * 5000)\ngood(job)'
     found = run(monkeypatch, script, [job_of(0, "attention")])
     assert found[0]["attention"].reason == Reason(ReasonCode.EXITS)
+
+
+@pytest.mark.parametrize("sent", ["packed", ""])
+def test_kernels_that_are_compiled_when_all_has_run_are_kept(monkeypatch: pytest.MonkeyPatch, sent: str) -> None:
+    kept = KeptKernels()
+    late = f"import time\ntime.sleep(0.3)\nsay({{'kernels': {sent!r}}})"
+    script = f"good(job)\nsay({{'job': job['id'], 'end': True}})\n{late}"
+    run(monkeypatch, script, [replace(job_of(0, "attention"), device="cuda")], kernels=kept)
+    assert kept.packed == sent
+
+
+def test_a_worker_that_has_kernels_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_client, "_COMPILE_PATIENCE", None)  # to select, without end
+    job = replace(job_of(0, "attention"), device="cuda")
+    run(monkeypatch, "if 'kernels' in job: continue\ngood(job)", [job], kernels=KeptKernels("packed"))
+    run(monkeypatch, "good(job)", [replace(job, device="cpu")], kernels=KeptKernels())
+    run(monkeypatch, "good(job)", [job])
 
 
 @pytest.mark.parametrize("kernels", ["null", "7", "[]"])

@@ -99,10 +99,12 @@ class VariantRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the worker and everything below it."""
+        if self._worker is not None:
+            if kind is not None:
+                self._worker.end_jobs()
+            self._worker.close()
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._worker is not None:
-            self._worker.close()
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
 

@@ -53,6 +53,9 @@ _LONGEST_MESSAGE = 6 * LONGEST_ANSWER + (1 << 16)
 
 _PIECE = 1 << 16
 
+_COMPILE_PATIENCE = 60.0
+"""Seconds that the worker is given, at the end of a run, for the kernels that it is compiling."""
+
 _PATIENCE = 15.0
 """Seconds that the worker is given to end what it has started."""
 
@@ -77,6 +80,7 @@ class WorkerClient:
         self._device = device
         self._kernels = kernels
         self._ended = False
+        self._compiles = False
         self.greeting = Greeting()
         self._start()
 
@@ -84,6 +88,8 @@ class WorkerClient:
         self._unread = bytearray()
         kernels = self._kernels.load_kernels() if self._kernels and self._device != "cpu" else ""
         self._unsent = json.dumps({"kernels": kernels}).encode() + b"\n" if kernels else b""
+        self._lacks_kernels = self._kernels is not None and not kernels
+        self._compiles = False
         root = str(Path(__file__).resolve().parents[2])
         environment = {**select_harmless_variables(os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
@@ -147,7 +153,9 @@ class WorkerClient:
         self._process.terminate()  # it may have processes to end that would outlive it otherwise
 
     def close(self) -> None:
-        """End it and close the pipes."""
+        """End it and close the pipes, once it has handed over the kernels that it is compiling: they are lost else."""
+        if self._compiles and not self._ended:
+            self._take_kernels(self._receive_line(_COMPILE_PATIENCE))
         self.end_jobs()
         self._bury()
 
@@ -230,6 +238,7 @@ class WorkerClient:
             taken = [asked.job.gpu for asked in running.values()]
             job = replace(waiting.popleft(), gpu=choose_share(self.greeting.gpus, taken, self._jobs))
             self._unsent += json.dumps(job.to_json()).encode() + b"\n"
+            self._compiles = self._compiles or (self._lacks_kernels and job.device != "cpu")
             running[job.id] = AskedJob(job, outcomes[job.id])
 
     def _receive_message(self, patience: float) -> Any | None:
@@ -237,12 +246,19 @@ class WorkerClient:
 
         Kernels that it has compiled are kept on the way.
         """
-        while isinstance(message := self._receive_line(patience), dict) and "kernels" in message:
-            if not isinstance(packed := message["kernels"], str):
-                return None
-            if self._kernels:
-                self._kernels.store_kernels(packed)
+        while self._take_kernels(message := self._receive_line(patience)):
+            pass
         return message
+
+    def _take_kernels(self, message: Any) -> bool:
+        """Keep the kernels that a message brings, an empty text if there are none; whether it is of such a kind."""
+        packed = message.get("kernels") if isinstance(message, dict) else None
+        if not isinstance(packed, str):
+            return False
+        self._lacks_kernels = self._compiles = False
+        if packed and self._kernels:
+            self._kernels.store_kernels(packed)
+        return True
 
     def _receive_line(self, patience: float) -> Any | None:
         """What the next line says; None when the worker has ended, or said nothing for longer than any job may take.

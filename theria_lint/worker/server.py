@@ -88,8 +88,7 @@ class WorkerServer:
             compiler.end()
             self._compiler = None
             self._kernels = unpack_kernels(packed)
-            if self._kernels:
-                self._send_message({"kernels": packed})
+            self._send_message({"kernels": packed if self._kernels else ""})
 
     def _handle_job_event(self, running_job: RunningJob, descriptor: int) -> None:
         """Read what a job has said, or decide on the process that it wants to start."""
