@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.lint_case import Lint
-from theria_lint.confirm.gpu_queues import choose_share
 from theria_lint.confirm.protocol import GpuShare, Job, TargetRequest, read_reason
-from theria_lint.confirm.worker_client import WorkerClient
+from theria_lint.confirm.worker_client import WorkerClient, choose_share
 from theria_lint.reasons import ReasonCode
 from theria_lint.report.sentences import say
 from theria_lint.worker import server

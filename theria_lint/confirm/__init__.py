@@ -15,7 +15,7 @@ An ablation is a set of suspects that a variant of the source leaves out. For ea
 A suspect is confirmed if any target confirms it. `confirm.confirm_suspects` is the entry point; `eligibility` says
 which files are run; `schedule` asks for the variants of all targets side by side; `attribution` and `interactions` hold
 steps 2 to 4, `verified_fix` step 5; `runner` takes outcomes from `outcome_cache` or has an `executor` measure them: a
-worker of this machine (`worker_client`, `protocol`; `gpu_queues` says which GPU a job gets), or those of a cluster
+worker of this machine (`worker_client`, which chooses its GPU, and `protocol`), or those of a cluster
 (`cluster_executor`, `cluster_pools`; on their side `cluster_worker`); `coverage_map` tells which suspects a run
 executed; `call_hints` which calls the worker tries first.
 """

@@ -6,8 +6,8 @@ import json
 import os
 import select
 import subprocess
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,10 @@ from typing import Any
 
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.executor import KernelStore, OutcomeListener
-from theria_lint.confirm.gpu_queues import choose_share
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import (
     LONGEST_ANSWER,
+    GpuShare,
     Greeting,
     Job,
     Outcome,
@@ -359,3 +359,16 @@ def _list_running_targets(running: Mapping[int, AskedJob]) -> list[tuple[Job, Ta
 def _compute_patience(job: Job) -> float:
     """Seconds after which the worker itself has certainly given a job up."""
     return 60 + job.import_time + len(job.targets) * (job.longest_wait + 1)
+
+
+def choose_share(gpus: Sequence[str], running: Iterable[GpuShare | None], width: int) -> GpuShare | None:
+    """The GPU with the shortest queue, the first of several, for one more job; None where there is no GPU.
+
+    ``running`` is what the jobs have that run now. The share of its memory is what each of ``width`` jobs has where all
+    run that may: it is the same whatever else runs, so that a verdict does not depend on that.
+    """
+    if not gpus:
+        return None
+    queues = Counter(share.visible for share in running if share)
+    beside = -(-width // len(gpus))
+    return GpuShare(min(gpus, key=lambda gpu: queues[gpu]), 1 / max(1, beside))

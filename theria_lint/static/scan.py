@@ -6,12 +6,14 @@ import ast
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import NamedTuple
 
 from theria_lint.errors import SourceError
-from theria_lint.model import Span, Suspect
+from theria_lint.model import ELSEWHERE, Span, Suspect
 from theria_lint.rules.loader import Rule, RuleSet
 from theria_lint.sources.source_text import TENSOR_WORDS, parse_python
-from theria_lint.static.bound_uses import find_bound_use
+from theria_lint.static.bound_names import get_targets
+from theria_lint.static.dataflow import iter_target_names
 from theria_lint.static.detectors import (
     changed_gradient,
     compiled_attention,
@@ -28,8 +30,9 @@ from theria_lint.static.detectors import (
     straight_through,
 )
 from theria_lint.static.harmless import find_harm
-from theria_lint.static.module_view import Hit, ModuleView
+from theria_lint.static.module_view import Hit, ModuleView, get_body_lines
 from theria_lint.static.prefilter import reduce_source
+from theria_lint.static.scopes import Scope
 
 Detector = Callable[[ModuleView, Rule], Iterator[Hit]]
 
@@ -93,7 +96,7 @@ class _Claims:
 
 
 def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView, severity: str) -> Suspect:
-    bound = find_bound_use(code, hit) if hit.scope.kind != "function" else None
+    bound = _find_bound_use(code, hit) if hit.scope.kind != "function" else None
     symbol = hit.scope.symbol or (bound.name if bound else "<module>")
     message = rule.format_message(hit.variant, hit.token, symbol, hit.detail)
     return Suspect(
@@ -108,6 +111,50 @@ def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView, severity: s
         reach=bound.reach if bound else hit.reach,
         neutraliser=hit.neutraliser,
     )
+
+
+class _BoundUse(NamedTuple):
+    """The name that is given to what holds a suspect, and the lines that run when it is called, if any do here."""
+
+    name: str
+    reach: tuple[int, int]
+
+
+def _find_bound_use(code: ModuleView, hit: Hit) -> _BoundUse | None:
+    """The name and the use of what an assignment outside functions gives a name; None for any other place."""
+    statement = code.index.find_statement(hit.node)
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+        return None
+    names = [name for target in get_targets(statement) for name in iter_target_names(target)]
+    if not names:
+        return None
+    ranges = list(_iter_wrapped(code, hit.scope, statement.value)) or list(_iter_users(code, set(names)))
+    if not ranges:
+        is_target = hit.scope.kind == "module" and isinstance(statement.value, ast.Call)
+        return _BoundUse(names[0], ELSEWHERE) if is_target else None
+    return _BoundUse(names[0], (min(first for first, _ in ranges), max(last for _, last in ranges)))
+
+
+def _iter_wrapped(code: ModuleView, scope: Scope, value: ast.expr) -> Iterator[tuple[int, int]]:
+    """The bodies of the functions that a value is made of."""
+    parts = [node for node in ast.walk(value) if isinstance(node, ast.Name | ast.Attribute)]
+    for found in (found for node in parts for found in code.attention.list_named(scope, node)):
+        if found in code.attention.active:
+            yield _get_lines(found)
+
+
+def _iter_users(code: ModuleView, names: set[str]) -> Iterator[tuple[int, int]]:
+    """The bodies of the attention functions that read one of some names."""
+    for scope in code.active:
+        if any(node.id in names for node in scope.select_nodes(ast.Name)):
+            yield _get_lines(scope)
+
+
+def _get_lines(scope: Scope) -> tuple[int, int]:
+    if isinstance(scope.node, ast.Lambda):
+        assert scope.node.end_lineno is not None
+        return scope.node.lineno, scope.node.end_lineno
+    return get_body_lines(scope.function)
 
 
 def scan_source(path: str, source: str, rules: RuleSet, *, prefilter: bool = True) -> tuple[Suspect, ...]:
