@@ -281,7 +281,8 @@ class DirectionalProbe:
         for step in self._steps:
             estimates.append(self._slope(u, step))
             if len(estimates) > 1:
-                best = min(best, (estimates[-1], abs(estimates[-1] - estimates[-2])), key=lambda pair: pair[1])
+                now = estimates[-1], abs(estimates[-1] - estimates[-2])
+                best = min(best, now, key=lambda pair: pair[1] / (abs(pair[0]) or 1.0))
             if best[1] <= ENOUGH * self._tolerance * abs(best[0]):
                 break
         return best
@@ -299,9 +300,11 @@ class DirectionalProbe:
                     ends.append(self._compute_gradients())
             now = {n: (ends[0][n] - ends[1][n]).double() * (self._sizes[n] / (2 * step)) for n in self.variables}
             if before:
-                doubt = _norm({n: now[n] - before[n] for n in now})
-                best = min(best, (now, doubt), key=lambda pair: pair[1])
-                if doubt <= ENOUGH * self._tolerance * _norm(now):
+                doubt, scale = _norm({n: now[n] - before[n] for n in now}), _norm(now)
+                # beside what is found: steps so long that nothing is left to see agree well with one another
+                if not best[0] or doubt * _norm(best[0]) < best[1] * scale:
+                    best = now, doubt
+                if doubt <= ENOUGH * self._tolerance * scale:
                     break
             before = now
         return best
@@ -317,7 +320,9 @@ class DirectionalProbe:
         for direction, product in enumerate(products):
             truth, doubt = self._oracle.estimate_product(direction)
             scale = _norm(truth)
-            doubtful = doubtful or 3 * doubt > DOUBTFUL * scale
+            if 3 * doubt > DOUBTFUL * scale:
+                doubtful = True
+                continue
             for name, exact in truth.items():
                 row = product[name]
                 seen = torch.zeros_like(exact) if row is None else row.double() * self._sizes[name]
