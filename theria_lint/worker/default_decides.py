@@ -32,8 +32,12 @@ def _is_called_alike(spec: TrialSpec, first: TrialSpec) -> bool:
 
 
 def with_safe_elsewhere(run: Run, configurations: Iterable[str]) -> Run:
-    """An inconclusive run that says in which configurations its target is safe, if there are any."""
-    told = {"reason": run.reason or Reason(ReasonCode.NOTHING_MEASURED), "configurations": list(configurations)}
+    """An inconclusive run that says in which configurations its target is safe, if there are any.
+
+    A longer sequence is none of them: nobody knows what its parameters are worth there.
+    """
+    named = [name for name in configurations if name != Configuration.LONGER_SEQUENCE]
+    told = {"reason": run.reason or Reason(ReasonCode.NOTHING_MEASURED), "configurations": named}
     return replace(run, reason=Reason(ReasonCode.SAFE_OTHERWISE, told)) if told["configurations"] else run
 
 
