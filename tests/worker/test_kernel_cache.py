@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -102,6 +103,17 @@ FUSED = """import torch.nn.functional as F
 def attention(q, k, v):
     return F.scaled_dot_product_attention(q, k, v)
 """
+
+
+PROBES = """from theria_lint.worker.kernel_compiler import PROBED, probe_fused
+print([str(run.verdict) for run in probe_fused(PROBED[0], "cpu").runs if run.backend == "triton"])
+"""
+
+
+def test_what_is_compiled_is_what_targets_need() -> None:
+    """In the process that compiles nobody hears of an error."""
+    done = subprocess.run([sys.executable, "-c", PROBES], capture_output=True, text=True, check=True)
+    assert done.stdout == "['safe']\n"
 
 
 @pytest.mark.gpu

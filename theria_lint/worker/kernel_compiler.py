@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from theria_lint.confirm.protocol import TargetRequest
+from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import TargetKind
 from theria_lint.sandbox import linux
 from theria_lint.sandbox.environment import make_folder_variables
@@ -33,7 +33,7 @@ def _attend_causally(q: Any, k: Any, v: Any) -> Any:
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-_PROBED = (_attend, _attend_causally)
+PROBED = (_attend, _attend_causally)
 """What is probed, each in a process of its own: what these need, most targets do."""
 
 
@@ -68,7 +68,7 @@ def _compile_kernels(folder: str, pipe: int) -> None:
     os.mkdir(folder, 0o700)
     os.environ.update(make_folder_variables(folder))
     launching.raise_float32_precision()
-    running = [os.fork() or _exit_after(partial(_probe, function)) for function in _PROBED]
+    running = [os.fork() or _exit_after(partial(probe_fused, function)) for function in PROBED]
     for pid in running:
         os.waitpid(pid, 0)
     data = pack_kernels(read_kernels(os.environ["TRITON_CACHE_DIR"])).encode()
@@ -76,7 +76,7 @@ def _compile_kernels(folder: str, pipe: int) -> None:
         data = data[os.write(pipe, data) :]
 
 
-def _exit_after(action: Callable[[], None]) -> NoReturn:
+def _exit_after(action: Callable[[], object]) -> NoReturn:
     try:
         linux.die_with_parent()
         action()
@@ -84,7 +84,8 @@ def _exit_after(action: Callable[[], None]) -> NoReturn:
         os._exit(0)
 
 
-def _probe(function: Callable[..., Any]) -> None:
+def probe_fused(function: Callable[..., Any], device: str = "cuda") -> Outcome:
+    """What a target finds that is probed on the triton backend: it needs all of its kernels."""
     from theria_lint.worker.device_fallback import ProbeClock
     from theria_lint.worker.probe_target import run_target
     from theria_lint.worker.shims.fake_cuda import FakeGpu
@@ -92,4 +93,5 @@ def _probe(function: Callable[..., Any]) -> None:
 
     clock.use_wall_clock()
     request = TargetRequest("attention", TargetKind.FUNCTION, {"backends": ["triton"]})
-    run_target(function, request, FakeGpu(ShimLog()), job=0, device="cuda", watched=(), clock=ProbeClock(_SECONDS))
+    limit = ProbeClock(_SECONDS)
+    return run_target(function, request, FakeGpu(ShimLog()), job=0, device=device, watched=(), clock=limit)
