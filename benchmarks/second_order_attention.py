@@ -285,7 +285,7 @@ def _split(text: str) -> list[str]:
     return text.split(",")
 
 
-def _split_numbers(text: str) -> list[int]:
+def split_numbers(text: str) -> list[int]:
     return [int(x) for x in text.split(",")]
 
 
@@ -298,8 +298,8 @@ def main() -> None:
     parser.add_argument("--parts", type=_split, default=list(PARTS), help="attention, steps")
     parser.add_argument("--runs", type=_split, default=list(RUNS), help=f"with commas: {', '.join(RUNS)}")
     parser.add_argument("--dtypes", type=_split, default=["bfloat16", "float16", "float32"], help="with commas")
-    parser.add_argument("--lengths", type=_split_numbers, default=[2**n for n in range(9, 17)], help="with commas")
-    parser.add_argument("--widths", type=_split_numbers, default=[64, 128, 256], help="head dimensions, with commas")
+    parser.add_argument("--lengths", type=split_numbers, default=[2**n for n in range(9, 17)], help="with commas")
+    parser.add_argument("--widths", type=split_numbers, default=[64, 128, 256], help="head dimensions, with commas")
     parser.add_argument("--causal", type=_split_masks, default=[False, True], help="no, yes, or no,yes")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--heads", type=int, default=8)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
+from benchmarks.second_order_attention import split_numbers
 from theria.attention.canonical_problem import AttentionSettings
 from theria.attention.engine_protocol import Cotangents, Directions, Saved
 from theria.attention.triton import blocks
@@ -82,10 +83,6 @@ def run_task(task: blocks.Task, tensors: list[Tensor], settings: AttentionSettin
         engine.double_backward(saved, Cotangents(dout), Directions(a, b, c, None), settings, mask_gradient=False)
 
 
-def _split_numbers(text: str) -> list[int]:
-    return [int(x) for x in text.split(",")]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
@@ -94,8 +91,8 @@ def main() -> None:
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--softcap", type=float, help="a cap of the scores")
     parser.add_argument("--alibi", action="store_true", help="slopes, in the kernels")
-    parser.add_argument("--rows", type=_split_numbers, default=[32, 64, 128], help="of a block, with commas")
-    parser.add_argument("--stages", type=_split_numbers, default=[1, 2, 3], help="with commas")
+    parser.add_argument("--rows", type=split_numbers, default=[32, 64, 128], help="of a block, with commas")
+    parser.add_argument("--stages", type=split_numbers, default=[1, 2, 3], help="with commas")
     parser.add_argument("--tasks", default=",".join(PRODUCTS), help="with commas")
     options = parser.parse_args()
     if not torch.cuda.is_available():

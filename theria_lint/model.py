@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from theria.verdicts import Reason, Verdict
+from theria.verdicts import Reason, Verdict, worst
 
 STATES = ("missing", "wrong", "unclear", "right", "zero")
 """How a gradient or a block may compare with the oracle's."""
 
+AS_IT_IS = "self"
+"""The backend of the run of a target as it is, with none put under it."""
 
 ELSEWHERE = (0, 0)
 """The reach of a suspect in what a module makes of things of other files: none of its lines run when it is called."""
@@ -124,6 +127,16 @@ class Run:
     states: dict[str, str] = field(default_factory=dict)
     maml: dict[str, Any] | None = None
     notes: tuple[Reason, ...] = ()
+
+
+def judge_runs(runs: Sequence[Run]) -> Verdict:
+    """The worst verdict among runs of a target, ``inconclusive`` when there is none.
+
+    What could not be judged as it is does not become safe by what is put under it.
+    """
+    verdict = worst(run.verdict for run in runs)
+    unjudged = any(run.backend == AS_IT_IS and run.verdict is Verdict.INCONCLUSIVE for run in runs)
+    return Verdict.INCONCLUSIVE if unjudged and verdict is Verdict.SAFE else verdict
 
 
 @dataclass(frozen=True, slots=True)

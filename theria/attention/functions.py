@@ -69,7 +69,7 @@ class Attention(Function):
         q, k, v, mask, ctx.settings, ctx.engine, ctx.with_lse = inputs
         if not ctx.with_lse:
             ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)  # no zeros for the log-sum-exp, which nobody reads
+        ctx.set_materialize_grads(False)  # no zeros for the log-sum-exp where nobody reads it
         _save(ctx, q, k, v, mask, *output)
 
     @staticmethod

@@ -302,8 +302,7 @@ class DirectionalProbe:
             if before:
                 doubt, scale = _norm({n: now[n] - before[n] for n in now}), _norm(now)
                 # beside what is found: steps so long that nothing is left to see agree well with one another
-                if not best[0] or doubt * _norm(best[0]) < best[1] * scale:
-                    best = now, doubt
+                best = min(best, (now, doubt), key=lambda pair: pair[1] / (_norm(pair[0]) or 1.0))
                 if doubt <= ENOUGH * self._tolerance * scale:
                     break
             before = now

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from theria.verdicts import Reason, Verdict, block_name, finite, worst
+from theria.verdicts import Reason, Verdict, block_name, finite
 from theria_lint.confirm.protocol import Outcome
-from theria_lint.model import Disposition, Run, Suspect
+from theria_lint.model import Disposition, Run, Suspect, judge_runs
 from theria_lint.reasons import ReasonCode
 
 _WORSE_FACTOR = 1.05
@@ -23,13 +23,8 @@ Ablation = frozenset[Suspect]
 
 
 def get_worst_verdict(outcome: Outcome) -> Verdict:
-    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none.
-
-    What could not be judged as it is does not become safe by what is put under it.
-    """
-    verdict = worst(run.verdict for run in outcome.runs)
-    unjudged = any(run.backend == "self" and run.verdict is Verdict.INCONCLUSIVE for run in outcome.runs)
-    return Verdict.INCONCLUSIVE if unjudged and verdict is Verdict.SAFE else verdict
+    """The worst verdict among an outcome's runs, ``inconclusive`` when there is none."""
+    return judge_runs(outcome.runs)
 
 
 def get_worst_run(outcome: Outcome) -> Run | None:

@@ -15,7 +15,7 @@ from typing import Any
 from theria.verdicts import Reason, Status, Verdict
 from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
-from theria_lint.model import Run
+from theria_lint.model import AS_IT_IS, Run
 from theria_lint.reasons import FIELDS, Field, ReasonCode
 from theria_lint.result import Environment
 
@@ -124,7 +124,7 @@ class Job:
         if outcome.job != self.id or target is None:
             raise NonsenseError(ReasonCode.ANSWER_UNASKED, kind="target")
         asked = target.hints.get("backends")
-        if isinstance(asked, list | tuple) and any(run.backend not in (*asked, "self") for run in outcome.runs):
+        if isinstance(asked, list | tuple) and any(run.backend not in (*asked, AS_IT_IS) for run in outcome.runs):
             raise NonsenseError(ReasonCode.ANSWER_UNASKED, kind="backend")
         for path, places in (*outcome.places.items(), *outcome.aside.items()):
             if path not in self.watched or path not in self.sources:

@@ -11,7 +11,7 @@ from theria_lint.config import list_named_symbols, names_file
 from theria_lint.confirm.call_hints import RecordedHints
 from theria_lint.confirm.evidence import Ablation, get_reason, get_worst_verdict
 from theria_lint.confirm.protocol import Flag, Outcome, TargetRequest
-from theria_lint.model import SourceFile, Suspect, Target, TargetResult, name_configuration
+from theria_lint.model import AS_IT_IS, SourceFile, Suspect, Target, TargetResult, name_configuration
 from theria_lint.reasons import Reason, ReasonCode
 
 
@@ -62,7 +62,7 @@ class TargetCase:
         hints = self.hints | ({"flag": asdict(self.flag)} if self.flag else {})
         if counterfactual:
             told = {run.backend: run.verdict for run in self.baseline.runs}
-            spare = [name for name, verdict in told.items() if name != "self" and verdict is told.get("reference")]
+            spare = [name for name, verdict in told.items() if name != AS_IT_IS and verdict is told.get("reference")]
             hints = hints | {
                 "maml": False,
                 "backends": [name for name in told if name not in spare or name == "reference"],

@@ -80,7 +80,6 @@ class WorkerClient:
         self._device = device
         self._kernels = kernels
         self._ended = False
-        self._compiles = False
         self.greeting = Greeting()
         self._start()
 

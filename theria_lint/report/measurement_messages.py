@@ -7,7 +7,7 @@ from typing import Any
 
 from theria.verdicts import Ground
 from theria.wording import Message, attach, format_count, format_percent, list_names, shorten
-from theria_lint.model import Configuration, Run
+from theria_lint.model import AS_IT_IS, Configuration, Run
 from theria_lint.reasons import ReasonCode as R
 from theria_lint.report.call_help import ON_GPU, RECORD
 from theria_lint.report.message_parts import Data, extend, qualify
@@ -180,9 +180,6 @@ def describe_configuration(label: str) -> str:
 
 _NEGLIGIBLE = 1e-4
 """The relative error of a meta-gradient below which it is called right."""
-
-AS_IT_IS = "self"
-"""The backend of a run that has none of ours under it."""
 
 
 def describe_run(run: Run) -> str:

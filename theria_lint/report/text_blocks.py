@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from theria.verdicts import Verdict, format_legend
 from theria.wording import Message
-from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
+from theria_lint.model import AS_IT_IS, Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import ReasonCode, iter_reasons
 from theria_lint.report import ReportView
 from theria_lint.report.grid import format_gradients, format_heatmap
-from theria_lint.report.measurement_messages import AS_IT_IS, describe_maml, describe_run
+from theria_lint.report.measurement_messages import describe_maml, describe_run
 from theria_lint.report.patch import LineEdit, list_edits
 from theria_lint.report.sentences import compose_message, say
 from theria_lint.report.style import (

@@ -19,6 +19,7 @@ from theria_lint.static.scopes import (
     get_dotted_name,
     is_device_kernel,
     is_switched_off,
+    list_arguments,
     returns_value,
 )
 
@@ -111,7 +112,7 @@ class CallerFinder:
         for call in scope.select_nodes(ast.Call):
             if isinstance(call.func, ast.Call) and self._names_class(scope, call.func.func, attention):
                 return True
-            given = (call.func, *call.args, *(keyword.value for keyword in call.keywords))
+            given = (call.func, *list_arguments(call))
             if any(self._is_attention(scope, node, attention, instances) for node in given):
                 return True
         return False
@@ -151,7 +152,7 @@ class CallerFinder:
         for scope in (self._code.index.module, *functions):
             instances = self._find_instances(scope, attention)
             for call in scope.select_nodes(ast.Call):
-                given = (*call.args, *(keyword.value for keyword in call.keywords))
+                given = list_arguments(call)
                 if any(self._is_attention(scope, node, attention, instances) for node in given):
                     yield from (found for found in self._code.list_named(scope, call.func) if found in wanted)
 

@@ -17,7 +17,7 @@ from theria_lint.static.dataflow import (
     iter_loaded_names,
 )
 from theria_lint.static.gradient_calls import takes_gradients
-from theria_lint.static.scopes import Scope, get_callee_name
+from theria_lint.static.scopes import Scope, get_callee_name, list_arguments
 
 _OPERATION = re.compile(attention_names.OPERATION)
 # What also multiplies, takes a softmax and multiplies again, and is not attention.
@@ -203,7 +203,7 @@ def _passes_qkv_on(scope: Scope, made: Mapping[str, set[str]]) -> bool:
     """Whether q, k and v, or what is made of each alone, are arguments of one call."""
     alone = _collect_derived_of_one_role(made)
     for call in scope.select_nodes(ast.Call):
-        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        given = list_arguments(call)
         names = [argument.id for argument in given if isinstance(argument, ast.Name)]
         roles = [{alone.get(name) for name in iter_loaded_names(argument, values=True)} for argument in given]
         if attention_names.takes_qkv(names) or {role for found in roles if len(found) == 1 for role in found} >= _QKV:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from theria_lint.static import attention_names
 from theria_lint.static.foreign_uses import INSTANCE, may_be_resolved
-from theria_lint.static.scopes import NameFollower, Scope, get_dotted_name, returns_value
+from theria_lint.static.scopes import NameFollower, Scope, get_dotted_name, list_arguments, returns_value
 
 # What these return computes what their argument computes.
 _WRAPPERS = frozenset(
@@ -61,7 +61,7 @@ def find_bound_candidates(code: NameFollower) -> Iterator[tuple[str, ast.Assign 
 
 def _list_given(call: ast.Call) -> list[ast.expr]:
     """The names that a call is given, and those that the calls in it are."""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    given = list_arguments(call)
     inner = [part for argument in given if isinstance(argument, ast.Call) for part in _list_given(argument)]
     return [*(argument for argument in given if isinstance(argument, ast.Name | ast.Attribute)), *inner]
 
@@ -88,7 +88,7 @@ def _makes_attention(code: NameFollower, attention: Collection[Scope], name: str
         return True
     if any(_is_factory_name(path.rpartition(".")[2]) for path in module.names.resolve_node(callee)):
         return True
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    given = list_arguments(call)
     attends = any(_is_attention(code, attention, argument) for argument in given)
     return attends and (_wraps(code, call) or attention_names.is_attention_function_name(name))
 

@@ -19,10 +19,10 @@ REDUCERS = make_word_set(
     "sum nansum cumsum scatter_add scatter_add_ index_add index_add_ scatter scatter_sum scatter_reduce "
     "scatter_reduce_ segment_sum segment_reduce einsum matmul bmm"
 )
-# What these give of a tensor is no tensor, or none that gradients flow through.
 NAMED_TYPE = r"(?:[\w.]*(?:int\d*|short|long|bool)|[A-Z][A-Z\d_]*)"
 """What a type of whole numbers is called: ``torch.int32``, ``KIND``; not every name that a view is given."""
 
+# What these give of a tensor is no tensor, or none that gradients flow through.
 METADATA = make_word_set(
     "shape dtype device size dim ndim numel stride is_contiguous element_size data_ptr requires_grad layout is_cuda "
     "nbytes itemsize type get_device is_floating_point names grad_fn is_leaf storage_offset"

@@ -17,6 +17,7 @@ from theria_lint.static.scopes import (
     get_dotted_name,
     get_parameter_hints,
     is_super,
+    list_arguments,
 )
 
 INSTANCE = "()"
@@ -51,7 +52,7 @@ class ForeignUses:
         for call in scope.select_nodes(ast.Call):
             if isinstance(call.func, ast.Call):
                 yield from map(_name_instance, scope.names.resolve_node(call.func.func))
-            for node in (call.func, *call.args, *(keyword.value for keyword in call.keywords)):
+            for node in (call.func, *list_arguments(call)):
                 if isinstance(node, ast.Name | ast.Attribute) and not self._code.is_type_tested(node):
                     path = get_dotted_name(node)
                     yield from _iter_meant(scope, path)

@@ -456,6 +456,11 @@ def get_callee_name(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
+def list_arguments(call: ast.Call) -> list[ast.expr]:
+    """What a call is given, by position and then by name."""
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
 def returns_value(scope: Scope) -> bool:
     """Whether a function gives anything back."""
     returned = [node.value for node in scope.select_nodes(ast.Return)]

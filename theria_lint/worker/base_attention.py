@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from theria.attention.drop_in import sdpa
+from theria_lint.model import AS_IT_IS
 
 ORIGINAL_SDPA = torch.nn.functional.scaled_dot_product_attention
-SELF = "self"
-"""The name of a run with nothing of ours under the target."""
-
 _ALIASES = {
     "softmax_scale": "scale",
     "sm_scale": "scale",
@@ -53,7 +51,7 @@ class SdpaCounter:
 
     def use_backend(self, backend: str) -> None:
         """Let a backend answer, or PyTorch for ``self``."""
-        self._answer = ORIGINAL_SDPA if backend == SELF else sdpa(backend)
+        self._answer = ORIGINAL_SDPA if backend == AS_IT_IS else sdpa(backend)
 
     def wrap_with_reference(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """The same function with the reference backend answering while it runs."""

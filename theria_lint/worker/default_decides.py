@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from theria.probes.report import Report
 from theria.verdicts import Verdict
-from theria_lint.model import Configuration, Run
+from theria_lint.model import Configuration, Run, judge_runs
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.worker.base_attention import SELF
 from theria_lint.worker.find_call.call_strategy import TrialSpec
 
 _SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "called", "turned")
@@ -41,8 +40,6 @@ def with_safe_elsewhere(run: Run, configurations: Iterable[str]) -> Run:
     return replace(run, reason=Reason(ReasonCode.SAFE_OTHERWISE, told)) if told["configurations"] else run
 
 
-def settles(runs: Iterable[Run]) -> bool:
+def settles(runs: Sequence[Run]) -> bool:
     """Whether runs of a call tell what the target is: one is unsafe, or the target as it is was judged."""
-    runs = list(runs)
-    alone = [run for run in runs if run.backend == SELF] or runs
-    return any(run.verdict.unsafe for run in runs) or any(run.verdict is Verdict.SAFE for run in alone)
+    return judge_runs(runs) is not Verdict.INCONCLUSIVE

@@ -23,10 +23,10 @@ from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
-from theria_lint.model import Configuration, Run, TargetKind
+from theria_lint.model import AS_IT_IS, Configuration, Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
-from theria_lint.worker.base_attention import SELF, SdpaCounter, make_base_attention
+from theria_lint.worker.base_attention import SdpaCounter, make_base_attention
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.configurations.flags import list_flags, turn_globals
 from theria_lint.worker.configurations.list_configurations import (
@@ -209,9 +209,9 @@ def _run_on_backends(subject: _ProbeSubject, kind: TargetKind, sdpa: SdpaCounter
                 based, backend, lambda spec: working_call.make_call(replace(spec, base=reference)).compute_output
             )
         return
-    sdpa.use_backend(SELF)
+    sdpa.use_backend(AS_IT_IS)
     sdpa.count = sdpa.fused = 0
-    run = _run_configurations(subject, SELF)
+    run = _run_configurations(subject, AS_IT_IS)
     if working_call.spec.device != "cpu" and run.verdict is Verdict.SAFE:
         run = _in_training_dtypes(subject, run)
     if sdpa.count and not sdpa.fused and run.verdict is Verdict.SAFE:
@@ -231,7 +231,7 @@ def _in_training_dtypes(subject: _ProbeSubject, run: Run) -> Run:
     """
     notes: list[Reason] = []
     for name, spec in list_training_specs(subject.working_call).items():
-        found = _run_configurations(replace(subject, specs={name: spec}), SELF)
+        found = _run_configurations(replace(subject, specs={name: spec}), AS_IT_IS)
         if found.verdict.unsafe:
             return _as_in_dtype(found)
         message = found.error if found.verdict is Verdict.INCONCLUSIVE else None
@@ -246,7 +246,7 @@ def _run_where_fused(subject: _ProbeSubject, sdpa: SdpaCounter) -> Run | None:
     if found is None:
         return None
     specs = {str(Configuration.FUSED_KERNEL_SIZES): found.spec}
-    run = _run_configurations(replace(subject, working_call=found, specs=specs), SELF)
+    run = _run_configurations(replace(subject, working_call=found, specs=specs), AS_IT_IS)
     if not run.verdict.unsafe:
         return None
     return run if found.spec.dtype is subject.working_call.spec.dtype else _as_in_dtype(run)

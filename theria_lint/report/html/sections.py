@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from theria.verdicts import COTANGENT, Verdict, variable
-from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
+from theria_lint.model import AS_IT_IS, Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.report.grid import DerivativeGrid, GridCell
 from theria_lint.report.html.evidence_pair import iter_maml_figures, render_evidence, render_helps, render_message
 from theria_lint.report.html.markup import (
@@ -24,7 +24,7 @@ from theria_lint.report.html.markup import (
 )
 from theria_lint.report.html.page import PageAnchors, join_values
 from theria_lint.report.html.source_view import render_excerpt, render_line_link
-from theria_lint.report.measurement_messages import AS_IT_IS, describe_maml
+from theria_lint.report.measurement_messages import describe_maml
 from theria_lint.report.patch import iter_diff_rows
 from theria_lint.report.sentences import compose_message, say, say_all
 from theria_lint.report.style import format_count, format_place

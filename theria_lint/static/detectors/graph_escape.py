@@ -20,7 +20,14 @@ from theria_lint.static.dataflow import (
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
 from theria_lint.static.learned_members import collect_learned_names, is_learned_module, loads_learned
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, ResolvedCall, get_lines, list_meanings
-from theria_lint.static.scopes import Scope, get_callee_name, get_dotted_name, get_self_name, list_parameter_names
+from theria_lint.static.scopes import (
+    Scope,
+    get_callee_name,
+    get_dotted_name,
+    get_self_name,
+    list_arguments,
+    list_parameter_names,
+)
 
 _STORAGE = "storage"
 _WHOLE = "whole"
@@ -90,7 +97,7 @@ def _is_cast_back(code: ModuleView, call: ast.Call) -> bool:
 
 def _reads_bits(site: CodeSite, call: ast.Call) -> bool:
     """Whether a view is given a type of whole numbers: ``x.view(torch.int32)``."""
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    given = list_arguments(call)
     is_type = len(given) == 1 and re.fullmatch(NAMED_TYPE, get_dotted_name(given[0]) or "") is not None
     return is_type and any(_BIT_TYPES.match(name) for name in site.names.resolve_node(given[0]))
 

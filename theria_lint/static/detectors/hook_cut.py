@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from theria_lint.rules.loader import Rule, RuleMatch
 from theria_lint.static.attention_names import make_word_set
 from theria_lint.static.module_view import CodeSite, Hit, ModuleView, get_lines
-from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name
+from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name, list_arguments
 
 # The results of these take the place of gradients.
 _GRADIENT_HOOKS = frozenset(
@@ -42,7 +42,7 @@ def _match_registration(code: ModuleView, rule: Rule, match: RuleMatch, site: Co
         if match.names.isdisjoint(site.names.resolve_node(call.func)):
             return None
         span, token = code.get_span(call), f"{get_dotted_name(call.func)}()"
-    hooks = [*call.args, *(keyword.value for keyword in call.keywords)]
+    hooks = list_arguments(call)
     results = [result for hook in hooks[:2] for result in _list_results(code.index, hook)]
     lossy = rule.get_values("lossy")
     if any(_is_lossy(result, lossy) for result in results):

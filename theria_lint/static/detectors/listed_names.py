@@ -18,7 +18,7 @@ from theria_lint.static.module_view import (
     get_lines,
     list_meanings,
 )
-from theria_lint.static.scopes import get_dotted_name
+from theria_lint.static.scopes import get_dotted_name, list_arguments
 
 # Of `x.detach().shape` only the shape is used, and no gradient flows through that.
 _METADATA = make_word_set(
@@ -102,7 +102,7 @@ def _is_switch_thrown(when: str, call: ast.Call) -> bool:
     """Whether a switch is thrown: ``set_grad_enabled(False)`` is, ``inference_mode(False)`` is not."""
     if when == "always":
         return True
-    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    arguments = list_arguments(call)
     if when == "of-autograd":
         keys = [node.attr for argument in arguments for node in ast.walk(argument) if isinstance(node, ast.Attribute)]
         return any(key.startswith(_AUTOGRAD_KEYS) for key in keys)
@@ -114,7 +114,7 @@ def _is_switch_thrown(when: str, call: ast.Call) -> bool:
 
 def _restores_state(site: CodeSite, call: ast.Call) -> bool:
     """Whether a switch is set to what it was: to ``torch.is_grad_enabled()``, or a name that holds it."""
-    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    arguments = list_arguments(call)
     if len(arguments) != 1:
         return False
     values = get_values(site.scope, get_dotted_name(arguments[0]) or "")

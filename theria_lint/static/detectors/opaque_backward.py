@@ -15,7 +15,7 @@ from theria_lint.static.class_lineage import (
 )
 from theria_lint.static.dataflow import collect_derived_names, iter_loaded_names
 from theria_lint.static.module_view import Hit, ModuleView, get_lines
-from theria_lint.static.scopes import LOADERS, Scope, get_callee_name, get_dotted_name, is_device_kernel
+from theria_lint.static.scopes import LOADERS, Scope, get_callee_name, get_dotted_name, is_device_kernel, list_arguments
 
 _EXTENSION = re.compile(r"(^|\.)(_C|\w*_cuda|\w+_ext|\w+_cpp|\w+_extension)(\.|$)")
 _BACKWARD = re.compile(r"(^|_)(bwd|backward|grad)(_|$)")
@@ -143,7 +143,7 @@ def _explain_opaque_call(code: ModuleView, scope: Scope, call: ast.Call) -> tupl
 def _takes_tensor(scope: Scope, call: ast.Call) -> bool:
     """Whether a call is given anything that a function computes from its parameters, sizes apart."""
     tensors = collect_derived_names(scope, scope.parameters)
-    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    arguments = list_arguments(call)
     return any(name in tensors for argument in arguments for name in iter_loaded_names(argument))
 
 
