@@ -32,6 +32,17 @@ def attend_to_bits(q, k, v):  # verdict: silent_corruption
     return (q @ (k + magnitude.to(k.dtype)).transpose(-2, -1)).softmax(dim=-1) @ v
 
 
+class QuantisedAttention(nn.Module):  # verdict: silent_collapse
+    def __init__(self, dim=16):
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        scores = self.query(x) @ x.transpose(-2, -1)
+        scores = torch.quantize_per_tensor(scores, 0.01, 0, torch.qint32).dequantize()  # expect: THL010 confirmed
+        return scores.softmax(dim=-1) @ x
+
+
 class CopiedKeysAttention(nn.Module):  # verdict: silent_corruption
     def __init__(self, dim=16):
         super().__init__()
