@@ -111,6 +111,9 @@ OWNER = "    def __init__(self):\n        super().__init__()\n        self.mix =
     [
         (f"class Block(nn.Module):\n{OWNER.format('Attention()')}"
          "    def forward(self, x): return x + self.mix(x).detach()\n", ["Block.forward"]),
+        (f"class Block(nn.Module):\n{OWNER.format('None')}"
+         "        self.attend, self.out = Attention(), nn.Linear(2, 2)\n"
+         "    def forward(self, x): return self.out(self.attend(x.detach()))\n", ["Block.forward"]),
         (f"class Stack(nn.Module):\n{OWNER.format('nn.ModuleList(Attention() for _ in range(2))')}"
          "    def forward(self, x):\n        for layer in self.mix: x = layer(x.detach())\n        return x\n",
          ["Stack.forward"]),
@@ -166,6 +169,55 @@ def test_the_code_around_attention_is_attention_code(code: str, symbols: list[st
 def test_what_runs_attention_of_other_files_is_a_target_and_attention_code(code: str) -> None:
     assert len(suspects(code)) == 1
     assert set(targets(code)) == {"Block"}
+
+
+WRAP = (
+    "class Around(nn.Module):\n    def __init__(self, dim, inner):\n        super().__init__()\n"
+    "        self.inner = inner\n    def forward(self, x): return self.inner(x.detach())\n"
+)
+IN_INIT = f"class Block(nn.Module):\n{OWNER}    def forward(self, x): return self.mix(x)\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        IN_INIT.format("Around(8, Attention())"),
+        IN_INIT.format("Around(8, inner=Attention())"),
+        IN_INIT.format("None\n        self.out, self.mix = nn.Linear(2, 2), Around(8, Attention())"),
+        IN_INIT.format("nn.ModuleList([Around(8, nn.Sequential(nn.Linear(8, 8), Attention()))])[0]"),
+        IN_INIT.format("Attention()\n        self.mix = Around(8, self.mix)"),
+        "def build():\n    layer = Attention()\n    return Around(8, layer)\n",
+        "class Heir(Around):\n    def __init__(self): super().__init__(8, Attention())\n",
+        "model = Around(8, attention)\n",
+    ],
+    ids=["by place", "by name", "one of two", "within", "of the instance", "of a variable", "by an heir", "a function"],
+)
+def test_what_is_handed_attention_and_calls_it_is_a_target_and_attention_code(code: str) -> None:
+    assert "Around" in targets(ATTENTION + WRAP + code)
+    assert suspects(ATTENTION + WRAP + code) == ["Around.forward"]
+
+
+def test_what_calls_its_layers_in_a_method_of_its_own_is_a_target_too() -> None:
+    wrap = WRAP.replace("forward(self", "_run(self") + "    def forward(self, x): return self._run(x)\n"
+    assert suspects(ATTENTION + wrap + "model = Around(8, Attention())\n") == ["Around._run"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        IN_INIT.format("Around(8, nn.Linear(8, 8))"),
+        IN_INIT.format("Around(Attention(), nn.Linear(8, 8))"),
+        "model = Around(*Attention())\n",
+    ],
+    ids=["something else", "for another parameter", "nobody knows what"],
+)
+def test_what_is_handed_something_else_is_none(code: str) -> None:
+    assert "Around" not in targets(ATTENTION + WRAP + code)
+
+
+def test_who_makes_a_wrapper_without_attention_runs_none() -> None:
+    code = f"{ATTENTION}{WRAP}{IN_INIT.format('Around(8, nn.Linear(8, 8))')}model = Around(8, Attention())\n"
+    assert targets(code).keys() == {"Attention", "attention", "Around"}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ class CallerFinder:
 
     @cached_property
     def _callers(self) -> set[Scope]:
-        return self._found | set(self._iter_gradient_takers(self._functions, self._running))
+        handed = self._iter_handed_attention(self._running)
+        return self._found | set(handed) | set(self._iter_gradient_takers(self._functions, self._running))
 
     def _spread(self, starts: Iterable[Scope], running: set[Scope]) -> set[Scope]:
         """The callers among some functions, and among those that lead to them, which are added to ``running``."""
@@ -81,6 +82,22 @@ class CallerFinder:
                     ):
                         found.add(scope)
         return found
+
+    def _iter_handed_attention(self, attention: Collection[Scope]) -> Iterator[Scope]:
+        """The forwards that call attention which the file hands to their constructors.
+
+        Whoever makes such an instance runs attention only if it hands some over, and then its own code names that.
+        """
+        stack = [scope for scope in self._functions if not set(self._code.list_handed(scope)).isdisjoint(attention)]
+        seen = set(stack)
+        while stack:
+            scope = stack.pop()
+            if is_forward(self._code.index, scope) and scope not in attention and self._may_be_caller(scope):
+                yield scope
+            mine = (up for up in self._mentioning.get(scope, ()) if _find_class(up) is _find_class(scope))
+            new = [up for up in mine if up not in seen]
+            seen.update(new)
+            stack += new
 
     @cached_property
     def _mentioning(self) -> dict[Scope, list[Scope]]:
@@ -175,6 +192,12 @@ class CallerFinder:
                 if named and not self._code.resolves_member(owner, node.attr):
                     return True
         return False
+
+
+def _find_class(scope: Scope) -> Scope | None:
+    """The class of the instance that a function knows."""
+    found = find_instance(scope)
+    return found[1] if found is not None else None
 
 
 def is_forward(index: ModuleIndex, scope: Scope) -> bool:

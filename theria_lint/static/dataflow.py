@@ -125,7 +125,8 @@ def collect_assigned_attributes(scope: Scope) -> dict[str, list[ast.expr]]:
     """
     table: dict[str, list[ast.expr]] = {}
     instance = get_self_name(scope)
-    pairs = [(target, node.value) for node in scope.select_nodes(ast.Assign) for target in node.targets]
+    assigned = [(target, node.value) for node in scope.select_nodes(ast.Assign) for target in node.targets]
+    pairs = [pair for target, value in assigned for pair in _pair_parts(target, value)]
     pairs += [(node.target, node.value) for node in scope.select_nodes(ast.AnnAssign) if node.value is not None]
     for target, value in pairs:
         if scope.kind == "class" and isinstance(target, ast.Name):
@@ -202,11 +203,17 @@ def _get_filled(call: ast.Call) -> ast.Name | None:
 
 def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
     """The names of one target with what they are bound to: one by one in ``a, b = x, y``."""
-    pairs = [(target, value)]
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        single = not any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts))
-        pairs = list(zip(target.elts, value.elts, strict=True)) if single else pairs
-    yield from ((list(iter_target_names(part)), given) for part, given in pairs)
+    yield from ((list(iter_target_names(part)), given) for part, given in _pair_parts(target, value))
+
+
+def _pair_parts(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """The parts of one target with what they are bound to: one by one in ``a, self.b = x, y``."""
+    if not isinstance(target, ast.Tuple | ast.List):
+        return [(target, value)]
+    given = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+    if len(target.elts) == len(given) and not any(isinstance(part, ast.Starred) for part in (*target.elts, *given)):
+        return list(zip(target.elts, given, strict=True))
+    return [(part, value) for part in target.elts]
 
 
 def iter_target_names(target: ast.AST) -> Iterator[str]:

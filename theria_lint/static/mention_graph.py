@@ -15,6 +15,7 @@ from theria_lint.static.class_lineage import (
     get_lineage,
     is_autograd_function,
 )
+from theria_lint.static.constructor_calls import ConstructorCalls, list_kept_parameters
 from theria_lint.static.dataflow import collect_assigned_attributes, list_values_behind
 from theria_lint.static.registered_ops import find_derivatives_by_name, find_registered_derivatives
 from theria_lint.static.scopes import (
@@ -47,6 +48,8 @@ class MentionGraph:
         self._members: dict[Scope, dict[str, list[Scope]]] = {}
         self._built: dict[Scope, dict[str, list[Scope]]] = {}
         self._variables_read: dict[Scope, frozenset[str]] = {}
+        self._constructor_calls = ConstructorCalls(index)
+        self._handed: dict[Scope, dict[str, list[Scope]]] = {}
         self._registered = find_registered_derivatives(index)
         self._registered_by_name = find_derivatives_by_name(index)
 
@@ -66,7 +69,7 @@ class MentionGraph:
         """What a function may run next: what is nested in it, and what it names; no kernels of a device."""
         if scope not in self._next:
             nested = (child for child in scope.children if child.kind == "function")
-            found = dict.fromkeys((*nested, *self.list_mentions(scope)))
+            found = dict.fromkeys((*nested, *self.list_mentions(scope), *self.list_handed(scope)))
             self._next[scope] = [inner for inner in found if not is_device_kernel(inner)]
         return self._next[scope]
 
@@ -113,6 +116,31 @@ class MentionGraph:
         if scope not in self._mentions:
             self._mentions[scope] = list(dict.fromkeys(map(self._counted, self._iter_mentions(scope))))
         return self._mentions[scope]
+
+    def list_handed(self, scope: Scope) -> list[Scope]:
+        """What may run in a method besides, of what the file hands to the constructors of its class."""
+        instance = find_instance(scope)
+        if instance is None:
+            return []
+        line = get_lineage(self.index, instance[1])
+        used = {
+            node.attr
+            for node in scope.select_nodes(ast.Attribute)
+            if isinstance(node.value, ast.Name) and node.value.id == instance[0]
+        }
+        tables = [self._collect_handed(ancestor) for ancestor in line] if used else []
+        return [found for table in tables for name in sorted(used & table.keys()) for found in table[name]]
+
+    def _collect_handed(self, owner: Scope) -> dict[str, list[Scope]]:
+        """By attribute of an instance that holds what its constructor was given: what runs when that is called."""
+        if owner not in self._handed:
+            table = self._handed[owner] = {}
+            for init in owner.find_own_methods("__init__"):
+                for member, parameter in list_kept_parameters(init):
+                    handed = self._constructor_calls.find_handed(init, parameter)
+                    found = dict.fromkeys(run for scope, node in handed for run in self.list_named(scope, node))
+                    table.setdefault(member, []).extend(map(self._counted, found))
+        return self._handed[owner]
 
     def find_naming(self, scope: Scope) -> Sequence[Scope]:
         """The other functions, and the module's own code, that name a function and so may call it, in source order."""

@@ -481,20 +481,18 @@ class NameFollower(Protocol):
 
     def list_mentions(self, scope: Scope) -> list[Scope]:
         """The functions that a function's own code names."""
-        ...
 
     def list_named(self, scope: Scope, node: ast.expr) -> list[Scope]:
         """The functions that one expression names."""
-        ...
+
+    def list_handed(self, scope: Scope) -> list[Scope]:
+        """What a method may run of what its instance was given."""
 
     def resolves_member(self, owner: Scope, name: str) -> bool:
         """Whether the file says what an attribute of a class's instances runs."""
-        ...
 
     def is_type_tested(self, node: ast.expr) -> bool:
         """Whether a name only takes part in an ``isinstance`` test."""
-        ...
 
     def collect_reachable(self, roots: Iterable[Scope]) -> set[Scope]:
         """The functions that running some may run."""
-        ...

@@ -35,7 +35,8 @@ _OF_SUPER = re.compile(r"super[\s\\]*\([^()]*\)[\s\\]*\.[\s\\]*(\w+)")
 # Decorators, one of which switches recording off.
 _SWITCHED_OFF = re.compile(r"\s*(?:@[^\n]*\n\s*)*?@[\w.]*(?:no_grad|inference_mode)\b")
 _OWNER = re.compile(r"(?<!\w)(\w+)[\s\\]*\.\Z")
-_MEMBER = re.compile(r"\.(\w+)[\s\\]*=(?!=)")
+# One of some in ``self.a, self.b = …`` too.
+_MEMBER = re.compile(r"\.(\w+)[\s\\]*(?:[,)\]][^=\n]{0,200})?=(?!=)")
 # A method of an attribute, which may put what it is given into it: ``self.layers.append(layer)``.
 _FILLED_MEMBER = re.compile(r"(?<![\w.])\w+[\s\\]*\.[\s\\]*(\w+)[\s\\]*\.[\s\\]*\w+[\s\\]*\(")
 _PARAMETRIZED = re.compile(rf"{PARAMETRIZING}[\s\\]*\([\s\\]*\w+[\s\\]*\.[\s\\]*(\w+)")
@@ -92,6 +93,10 @@ class ReachedCode:
             roots = self._collect_roots(current.block, attends=True)
             runs = self._running.get(current, False) or current in roots
             callers += [current] if current in self._collect_roots(current.block, attends=False) else []
+            if not current.names.isdisjoint(UNNAMED_ENTRIES):
+                handing = self._list_heirs_constructors(current.block)
+                stack += (found for found in handing if found not in seen)
+                seen.update(handing)
             for name in self._list_names_in_use(current) - followed:
                 followed.add(name)
                 self._searches += 1
@@ -110,6 +115,11 @@ class ReachedCode:
         if piece.block.is_class() and not piece.names.isdisjoint(UNNAMED_ENTRIES):
             names.update(*(heir.names for heir in self._graph.collect_heirs(piece.block)))
         return names
+
+    def _list_heirs_constructors(self, block: TopLevelBlock) -> list[CodePiece]:
+        """The constructors that may hand something to that of a class from which theirs inherits."""
+        heirs = self._graph.collect_heirs(block) if block.is_class() else []
+        return [piece for heir in heirs for piece in heir.get_pieces() if self._list_inherited_from(piece)]
 
     def _find_users(self, name: str) -> Iterator[CodePiece]:
         """The pieces that use a name, and those that use an attribute to which one of them assigns it."""
@@ -237,6 +247,7 @@ class ReachedCode:
             members = self._collect_members(owner)
             for member in members.keys() & own:
                 said |= members[member]
+        said.update(self._list_inherited_from(piece))
         return said | own
 
     def _iter_roots(self) -> Iterator[CodePiece]:
@@ -270,7 +281,9 @@ class ReachedCode:
 
     def _iter_callers(self, block: TopLevelBlock, pieces: Iterable[CodePiece]) -> Iterator[CodePiece]:
         for piece in pieces:
-            if not block.is_class():
+            if self._may_hand_over(piece):
+                yield piece
+            elif not block.is_class():
                 held = not block.named or "lambda" in piece.text or DEFINED_CLASS.search(piece.text) is not None
                 if held or (
                     not _is_test(block, pieces) and (len(piece.names) > 1 or _may_be_caller(piece, block.names))
@@ -284,6 +297,29 @@ class ReachedCode:
                     yield piece
             elif not all(map(attention_names.is_bystander_name, piece.names - {piece.method})):
                 yield piece
+
+    def _may_hand_over(self, piece: CodePiece) -> bool:
+        """Whether code may hand something to the constructor of another class, whose instances then call it."""
+        if self._list_inherited_from(piece):
+            return True
+        named = (found for name in IDENTIFIER.findall(piece.text) for found in self._constructed.get(name, ()))
+        return any(found is not piece.block for found in named)
+
+    @cached_property
+    def _constructed(self) -> dict[str, list[TopLevelBlock]]:
+        """The classes that have a constructor, by name."""
+        table: dict[str, list[TopLevelBlock]] = {}
+        for block in self._graph.blocks.all:
+            if block.is_class() and INIT in block.text:
+                for name in block.names:
+                    table.setdefault(name, []).append(block)
+        return table
+
+    def _list_inherited_from(self, piece: CodePiece) -> list[str]:
+        """The classes of the module of whose constructor another makes use that inherits from them."""
+        if piece.method != INIT or INIT not in _OF_SUPER.findall(piece.text):
+            return []
+        return [base for base in piece.block.bases if base in self._graph.blocks.by_name]
 
     @cached_property
     def _takes_gradients(self) -> bool:

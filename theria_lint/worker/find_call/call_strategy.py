@@ -51,7 +51,7 @@ class TrialSpec:
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
     defaults, by place (see `worker.configurations.flags`). ``cut``: what becomes of axes of a size in a recorded
     call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
-    derivatives along a few directions.
+    derivatives along a few directions. ``inside``: the classes of the layers that are being built around this one.
     """
 
     shape: Shape
@@ -77,6 +77,7 @@ class TrialSpec:
     cut: Mapping[int, int] = field(default_factory=dict)
     cut_widths: bool = False
     directional: bool = False
+    inside: tuple[type, ...] = ()
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:
         """The flags that are turned at places with a prefix, by their names; without one, those of the call."""

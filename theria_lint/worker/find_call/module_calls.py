@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from types import TracebackType
@@ -40,6 +40,7 @@ from theria_lint.worker.find_call.choose_arguments import (
     list_optional_parameters,
     read_enums,
 )
+from theria_lint.worker.find_call.handed_layers import HandedLayer, find_handed_layers
 from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
     FEATURE_AXES,
@@ -271,12 +272,14 @@ def make_value_table(cls: Any) -> ValueTable:
     """The table for one class: what its code compares a parameter with, and what its annotations tell, before names."""
     rules: dict[str, ValueMaker] = {}
     hints = read_type_hints(cls.__init__)
-    for name in read_constructor_parameters(cls):
+    for name, parameter in read_constructor_parameters(cls).items():
         strings = [text for owner in cls.__mro__ for text in _read_strings_of_class(owner).get(name, [])]
         if strings:
             rules[name] = offer_values(*strings)
         elif (values := _find_values_by_hint(cls, name, hints.get(name))) is not None:
             rules[name] = values
+        elif parameter.default is inspect.Parameter.empty and (handed := find_handed_layers(cls, name)):
+            rules[name] = partial(_make_handed_layers, handed)
     return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_VALUES)
 
 
@@ -317,6 +320,21 @@ def _offer_layers(owner: Any) -> ValueMaker:
             return [PassThroughLayer()]
 
     return make
+
+
+def _make_handed_layers(handed: Sequence[HandedLayer], name: str, spec: TrialSpec) -> list[Any]:
+    """The layers that a package hands to its modules, built like the module that is given them."""
+    made: list[Any] = []
+    for layer in handed:
+        if not layer.is_made:
+            made.append(layer.thing)
+        elif layer.thing not in spec.inside:  # no layer is in itself without an end
+            inner = replace(spec, inside=(*spec.inside, layer.thing))
+            try:
+                made.append(build_module(layer.thing, read_constructor_parameters(layer.thing), inner, {}, {}))
+            except Exception:  # a constructor that wants what nobody can guess
+                continue
+    return [*made, *find_values_by_name(name, MODULE_VALUES, spec)]
 
 
 def with_default_heads(parameters: Mapping[str, inspect.Parameter], spec: TrialSpec) -> TrialSpec:
