@@ -216,7 +216,9 @@ def test_what_is_handed_something_else_is_none(code: str) -> None:
 
 
 def test_who_makes_a_wrapper_without_attention_runs_none() -> None:
-    code = f"{ATTENTION}{WRAP}{IN_INIT.format('Around(8, nn.Linear(8, 8))')}model = Around(8, Attention())\n"
+    code = (
+        f"{ATTENTION}{WRAP}{IN_INIT.format('Around(8, nn.Linear(8, 8))')}def build(): return Around(8, Attention())\n"
+    )
     assert targets(code).keys() == {"Attention", "attention", "Around"}
 
 
@@ -239,12 +241,17 @@ def test_who_trains_or_watches_attention_is_not(name: str) -> None:
         "functools.partial(torch.utils.checkpoint.checkpoint, attention, use_reentrant=False)",
         "make()",
         "wrap(attention)",
+        "Attention(8)",
+        "nn.MultiheadAttention(16, 2)",
+        "nn.Sequential(nn.Linear(8, 8), Attention(8))",
+        "functools.partial(Plain.run, Plain())",
         "Attention.run",
     ],
 )
 def test_attention_that_a_module_binds_to_a_name_is_a_target(bound: str) -> None:
     code = (
         f"{ATTENTION}import functools\n"
+        "class Plain:\n    def run(self, q, k, v): return attention(q, k, v)\n"
         "def make():\n    def inner(q, k, v): return attention(q, k, v)\n    return inner\n"
         "def wrap(f):\n    def inner(*args): return f(*args)\n    return inner\n"
     )
@@ -253,11 +260,12 @@ def test_attention_that_a_module_binds_to_a_name_is_a_target(bound: str) -> None
         assert "bound" not in found
     else:
         assert found["bound"].kind is TargetKind.FUNCTION
-        assert {"bound", "attention"} <= found["bound"].reaches
+        wanted = "Attention.forward" if "Attention(8)" in bound else "bound" if "Multihead" in bound else "attention"
+        assert {"bound", wanted} <= found["bound"].reaches
 
 
 def test_what_a_module_makes_of_other_things_is_none() -> None:
-    code = f"{ATTENTION}table = dict(a=attention)\nother = torch.compile(abs)\nlayer = Attention()\n"
+    code = f"{ATTENTION}table = dict(a=attention)\nother = torch.compile(abs)\nlayer = nn.Linear(2, 2)\n"
     assert set(targets(code)) == {"Attention", "attention"}
 
 
@@ -270,3 +278,17 @@ def test_a_suspect_of_a_module_is_known_by_the_name_that_it_gives() -> None:
     (target,) = (found for found in find_targets("file.py", HEAD + code) if found.may_execute(suspect))
     assert target.symbol == "run"
     assert suspect.reach[0] == target.line
+
+
+@pytest.mark.parametrize("given", ["causal", "", "scale: float, causal=False"])
+def test_a_function_of_q_k_and_v_that_another_returns_is_a_target(given: str) -> None:
+    made = f"def build({given}):\n    def run(q, k, v): return (q @ k.mT).softmax(-1) @ v\n    return run\n"
+    assert targets(made) == {"build.run": TargetKind.FUNCTION}
+    assert targets(made.replace("return run", "return 1")) == {}
+    assert targets(made.replace("(q @ k.mT).softmax(-1) @ v", "attention(q, k, v)")) == {
+        "build.run": TargetKind.FUNCTION
+    }
+
+
+def test_what_only_a_run_of_the_file_itself_binds_is_no_target() -> None:
+    assert targets('if __name__ == "__main__":\n    block = nn.MultiheadAttention(16, 2)\n') == {}

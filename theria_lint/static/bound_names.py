@@ -6,7 +6,8 @@ import ast
 from collections.abc import Collection, Iterator
 
 from theria_lint.static import attention_names
-from theria_lint.static.foreign_uses import INSTANCE, may_be_resolved
+from theria_lint.static.class_lineage import CALL_ENTRIES, find_methods_of, is_torch_module
+from theria_lint.static.foreign_uses import INSTANCE, may_be_resolved, names_foreign_attention
 from theria_lint.static.scopes import NameFollower, Scope, get_dotted_name, list_arguments, returns_value
 
 # What these return computes what their argument computes.
@@ -29,6 +30,7 @@ _WRAPPERS = frozenset(
         "torch.utils.checkpoint.checkpoint",
         "torch._dynamo.optimize",
         "torch._dynamo.disable",
+        "torch.nn.Sequential",
     }
 )
 
@@ -43,7 +45,7 @@ def find_bound_attention(
         for node in code.index.module.select_nodes(kind):
             assert isinstance(node, ast.Assign | ast.AnnAssign)
             names = [target for target in get_targets(node) if isinstance(target, ast.Name)]
-            if names and isinstance(node.value, ast.Call):
+            if names and isinstance(node.value, ast.Call) and not _is_only_run(code, node):
                 yield from ((name.id, node) for name in names if _makes_attention(code, attention, name.id, node.value))
 
 
@@ -57,6 +59,12 @@ def find_bound_candidates(code: NameFollower) -> Iterator[tuple[str, ast.Assign 
             paths = {path for part in _list_given(node.value) for path in module.names.resolve_node(part)}
             needs = frozenset(need for path in paths for need in (path, path + INSTANCE) if may_be_resolved(path))
             yield from ((name, node, needs) for name in names if needs)
+
+
+def _is_only_run(code: NameFollower, node: ast.AST) -> bool:
+    """Whether code is none that an import runs: ``if __name__ == "__main__":``."""
+    tests = (parent.test for parent in code.index.iter_ancestors(node) if isinstance(parent, ast.If))
+    return any(isinstance(part, ast.Name) and part.id == "__name__" for test in tests for part in ast.walk(test))
 
 
 def _list_given(call: ast.Call) -> list[ast.expr]:
@@ -86,11 +94,29 @@ def _makes_attention(code: NameFollower, attention: Collection[Scope], name: str
     callee = call.func.func if isinstance(call.func, ast.Call) else call.func
     if any(_returns_attention(attention, found) for found in code.list_named(module, callee)):
         return True
+    if _makes_instance(code, attention, callee):
+        return True
     if any(_is_factory_name(path.rpartition(".")[2]) for path in module.names.resolve_node(callee)):
         return True
     given = list_arguments(call)
     attends = any(_is_attention(code, attention, argument) for argument in given)
     return attends and (_wraps(code, call) or attention_names.is_attention_function_name(name))
+
+
+def _makes_instance(code: NameFollower, attention: Collection[Scope], callee: ast.expr) -> bool:
+    """Whether what is called is a class of modules that attend: of the file, or as its name or PyTorch tells."""
+    module = code.index.module
+    if any(names_foreign_attention(path + INSTANCE) for path in module.names.resolve_node(callee)):
+        return True
+    classes = [
+        found
+        for found in module.defined(get_dotted_name(callee) or "")
+        if found.kind == "class" and is_torch_module(code.index, found)
+    ]
+    entries = (
+        entry for owner in classes for name in CALL_ENTRIES for entry in find_methods_of(code.index, owner, name)
+    )
+    return any(entry in attention for entry in entries)
 
 
 def _is_factory_name(name: str) -> bool:
@@ -131,7 +157,8 @@ def _is_attention(code: NameFollower, attention: Collection[Scope], node: ast.ex
     path = get_dotted_name(node)
     if path is None:
         return False
-    if any(found in attention for found in code.list_named(code.index.module, node)):
+    root = next(part for part in ast.walk(node) if isinstance(part, ast.Name))
+    if any(found in attention for found in code.list_named(code.index.module, root)):
         return True
     last = [found.rpartition(".")[2] for found in code.index.module.names.resolve_path(path)]
     return any(map(attention_names.is_attention_function_name, last))

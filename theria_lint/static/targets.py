@@ -89,10 +89,20 @@ class _TargetFinder:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
                 yield from self._iter_methods(scope)
+            elif kind is None and scope.kind == "function":
+                yield from self._iter_returned(scope)
         known = {scope.name for scope in self.index.module.children}
         for name, node in find_bound_attention(self.attention, frozenset(self.attention.entry_points)):
             if name not in known:
                 yield name, self._make_bound_scope(name, node), TargetKind.FUNCTION
+
+    def _iter_returned(self, maker: Scope) -> Iterator[tuple[str, Scope, TargetKind]]:
+        """The functions of q, k and v that a function returns, unless it is given functions itself."""
+        if takes_attention_function(maker) or attention_names.is_test_name(maker.name):
+            return
+        found = find_inner_attention(frozenset(self.attention.entry_points), maker)
+        made = [scope for scope in found if scope not in self._running and attention_names.takes_qkv(scope.parameters)]
+        yield from ((scope.symbol, scope, TargetKind.FUNCTION) for scope in made)
 
     def iter_candidates(self) -> Iterator[tuple[str, Scope, TargetKind, frozenset[str]]]:
         """What is a target if something of another file attends, with the imports that may."""

@@ -13,7 +13,7 @@ from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker import importer
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.failure_messages import explain_error
-from theria_lint.worker.find_call.opened_target import open_partial
+from theria_lint.worker.find_call.opened_target import open_target
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.find_call.strategies import explain_adapter_failure, find_adapter
@@ -87,7 +87,7 @@ def find_call_with_fallback(
 
 def _import_again(target: Any, request: TargetRequest) -> Any:
     """The target from its module imported anew: of a partial of a class that class, as it was opened before."""
-    return open_partial(importer.import_again(target, request.symbol), request)[0]
+    return open_target(importer.import_again(target, request.symbol), request)[0]
 
 
 def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> WorkingCall:

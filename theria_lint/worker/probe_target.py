@@ -49,7 +49,7 @@ from theria_lint.worker.discontinuity import retry_off_discontinuity
 from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, read_flag
 from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
-from theria_lint.worker.find_call.opened_target import open_partial
+from theria_lint.worker.find_call.opened_target import open_target
 from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.library_messages import is_device_lost
@@ -71,7 +71,7 @@ def run_target(
     clock: ProbeClock,
 ) -> Outcome:
     """Probe a target and report its runs, or the reason why it could not be called."""
-    target, request = open_partial(target, request)
+    target, request = open_target(target, request)
     sdpa = SdpaCounter()
     sdpa.replace_sdpa()
     turned = read_flag(request.hints)

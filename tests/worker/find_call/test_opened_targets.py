@@ -43,6 +43,23 @@ class Backend:
 
 PlainAttention = functools.partial(Mixer, 16, scale=0.5)
 CutAttention = functools.partial(functools.partial(Mixer, cut=True), 16)
+made = Mixer(7)
+made_to_cut = Mixer(12, cut=True)
+multihead = nn.MultiheadAttention(14, 2)
+
+
+def build(scale, cut=False):
+    def run(q, k, v):
+        scores = q @ k.transpose(-2, -1) * scale
+        return (scores.detach() if cut else scores).softmax(-1) @ v
+
+    return run
+
+
+def build_cut(heads):
+    if heads:
+        return lambda q, k, v: (q.detach() @ k.transpose(-2, -1)).softmax(-1) @ v
+    return None
 """
 
 
@@ -56,6 +73,11 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
     [
         ("PlainAttention", Verdict.SAFE),
         ("CutAttention", Verdict.SILENT_COLLAPSE),
+        ("made", Verdict.SAFE),
+        ("made_to_cut", Verdict.SILENT_COLLAPSE),
+        ("multihead", Verdict.SAFE),
+        ("build.run", Verdict.SAFE),
+        ("build_cut", Verdict.HARD_STRUCTURAL),
         ("Backend.attend", Verdict.SAFE),
         ("Backend.attend_once", Verdict.HARD_STRUCTURAL),
         ("Backend.Inner.attend", Verdict.HARD_STRUCTURAL),
@@ -71,6 +93,10 @@ def test_what_a_partial_gives_is_not_turned(confirmed: Confirmation) -> None:
 
 
 def test_the_cut_is_confirmed_where_it_stands(confirmed: Confirmation) -> None:
-    lines = {f.suspect.span.line for f in confirmed.findings if f.disposition.value == "confirmed"}
+    lines = {
+        f.suspect.span.line
+        for f in confirmed.findings
+        if f.disposition.value == "confirmed" and f.suspect.rule == "THL002"
+    }
     wanted = {n for n, line in enumerate(SOURCE.splitlines(), 1) if "detach()" in line}
     assert lines == wanted

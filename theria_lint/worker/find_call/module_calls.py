@@ -53,6 +53,7 @@ from theria_lint.worker.find_call.module_inputs import (
     make_token_ids,
     read_described_axes,
 )
+from theria_lint.worker.find_call.opened_target import COPIED_WIDTH
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
 from theria_lint.worker.find_call.signatures import (
     StructuredInput,
@@ -162,13 +163,21 @@ class _ModuleTarget:
         except Exception as error:
             self.complaints[key] = error, error.__traceback__
             raise
-        prepare_module(module, with_default_heads(self.parameters, spec))
+        prepare_module(module, self._fit_sizes(spec))
         return module
+
+    def _fit_sizes(self, spec: TrialSpec) -> TrialSpec:
+        """The spec with the sizes that the constructor has defaults for, or that a module has which is copied."""
+        width = getattr(self.cls, COPIED_WIDTH, None)
+        if width is None:
+            return with_default_heads(self.parameters, spec)
+        heads = spec.shape.heads if width % spec.shape.heads == 0 else 1
+        return replace(spec, shape=replace(spec.shape, heads=heads, dim=width // heads, value_dim=width // heads))
 
     def call_with_inputs(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module bound to all but what a recipe makes."""
         module = self.build_from_choice(spec, choice)
-        spec = with_default_heads(self.parameters, replace(spec, weights=_list_weight_shapes(module), axes=self.axes))
+        spec = self._fit_sizes(replace(spec, weights=_list_weight_shapes(module), axes=self.axes))
         given = builder(self.forward, spec, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
         others = self._choose_other_arguments(rest, spec, choice)
@@ -186,7 +195,7 @@ class _ModuleTarget:
     def call_with_token_ids(self, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module as a function of its parameters: token numbers have no derivative."""
         module = self.build_from_choice(spec, choice)
-        spec = with_default_heads(self.parameters, spec)
+        spec = self._fit_sizes(spec)
         ids = make_token_ids(self.forward, spec)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
         others = self._choose_other_arguments(rest, spec, choice)

@@ -1,7 +1,8 @@
-"""Open what stands for a class: a partial of it that a module has a name for, or a method of its instances."""
+"""Open what stands for a class: a partial or an instance that a module has a name for, or a method of instances."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
@@ -9,11 +10,23 @@ from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import nn
 
 from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import TargetKind
 from theria_lint.worker.find_call.signatures import read_constructor_parameters
+
+COPIED_WIDTH = "_theria_width"
+"""The attribute of a class that makes copies of a module: how wide its input is, None where nothing tells."""
+
+# What layers of PyTorch call the width of what they take.
+_WIDTHS = ("embed_dim", "in_features", "in_channels", "embedding_dim")
+
+
+def open_target(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:
+    """What is called for a target, and the request for it: a class, where a partial of one or an instance is given."""
+    return open_instance(*open_partial(target, request))
 
 
 def open_partial(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:
@@ -25,6 +38,26 @@ def open_partial(target: Any, request: TargetRequest) -> tuple[Any, TargetReques
     kind = TargetKind.MODULE if issubclass(owner, nn.Module) else TargetKind.FUNCTION
     hints = {**request.hints, "kwargs": given | request.hints.get("kwargs", {})}
     return owner, replace(request, kind=str(kind), hints=hints)
+
+
+def open_instance(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:
+    """A class that makes copies of a module, for the module, which is called with their width; else as they are."""
+    if not isinstance(target, nn.Module) or isinstance(target, torch.jit.ScriptModule):
+        return target, request
+    owner: Any = type(target)
+
+    def copy_module(made: Any) -> None:
+        nn.Module.__init__(made)
+        vars(made).update(vars(copy.deepcopy(target)))
+
+    members = {"__init__": copy_module, "__module__": owner.__module__, COPIED_WIDTH: _read_width(target)}
+    return type(owner.__name__, (owner,), members), replace(request, kind=str(TargetKind.MODULE))
+
+
+def _read_width(module: nn.Module) -> int | None:
+    """The width of what a module takes, as its first layer that has one says."""
+    widths = (getattr(part, name, None) for part in module.modules() for name in _WIDTHS)
+    return next((width for width in widths if type(width) is int), None)
 
 
 def find_owner(target: Any) -> type | None:

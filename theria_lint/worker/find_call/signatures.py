@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -107,6 +107,24 @@ def parse_source(code: Any) -> ast.AST:
         return ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(code))))
     except (OSError, TypeError, SyntaxError, ValueError):
         return ast.Module([], [])
+
+
+def returns_function(maker: Any) -> bool:
+    """Whether a function gives a function of its own, by what its text says, rather than tensors."""
+    found = next(iter(getattr(parse_source(maker), "body", ())), None) if isinstance(maker, FunctionType) else None
+    if not isinstance(found, ast.FunctionDef):
+        return False
+    inner = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    stack: list[ast.AST] = [*found.body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Return) and (
+            isinstance(node.value, ast.Lambda) or getattr(node.value, "id", None) in inner
+        ):
+            return True
+        if not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            stack += ast.iter_child_nodes(node)
+    return False
 
 
 def read_type_hints(function: Any) -> Mapping[str, Any]:

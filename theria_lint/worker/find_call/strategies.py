@@ -64,6 +64,7 @@ from theria_lint.worker.find_call.signatures import (
     read_forward_parameters,
     read_parameters,
     read_source_text,
+    returns_function,
     takes_by_position,
 )
 
@@ -89,6 +90,8 @@ def _list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) ->
         yield CallStrategy(lambda spec, choice: make_wrapped_call(target, spec, fixed), ())
     elif inspect.isclass(target):
         yield make_object_strategy(target, fixed, "__call__")
+    elif returns_function(target) and not attention_names.takes_qkv(list(read_parameters(target))):
+        yield make_returned_strategy(target, fixed)
     elif (owner := find_owner(target)) is not None:
         yield make_object_strategy(owner, fixed, target.__name__)
     elif takes_any_tensors(target):
@@ -248,6 +251,20 @@ def make_function_strategy(
     )
     shares_keys = _SHARING.search(read_source_text(getattr(function, "__self__", function))) is not None
     return CallStrategy(make, free, optional, tensors=tensors, takes_varlen=takes_varlen, shares_keys=shares_keys)
+
+
+def make_returned_strategy(maker: Callable[..., Any], fixed: Mapping[str, Any]) -> CallStrategy:
+    """The way to call what a function returns: a function of q, k and v."""
+    parameters = read_parameters(maker)
+
+    def make(spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+        turned = read_enums(spec.list_turned(), parameters)
+        made = maker(**choose_arguments(parameters, spec, CONSTRUCTOR_VALUES, choice, {**fixed, **turned}))
+        if not callable(made):
+            raise CodedError(ReasonCode.NOT_A_FUNCTION, kind=type(made).__name__)
+        return bind_qkv_function(made, read_parameters(made), spec, {}, fixed, positional=False)
+
+    return CallStrategy(make, list_free_parameters(parameters, fixed), list_optional_parameters(parameters, fixed))
 
 
 def make_object_strategy(cls: Any, fixed: Mapping[str, Any], method: str) -> CallStrategy:
