@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -23,6 +23,12 @@ THRIFTY_DIRECTIONS = 2
 
 CLEAR = 1e-3
 """The relative error of differences from which smaller steps are tried."""
+
+FAINT = 1e-3
+"""The part of the largest gradient or block under which another is held to the bounds of one of this size."""
+
+SETTLED = 1e-7
+"""The relative gap between steps of the ladder at which two wider ones end the search for a narrower."""
 
 HALF_PRECISION_DOUBT = 0.3
 """The relative error to expect of differences between half-precision points: their steps are rounded too."""
@@ -87,12 +93,16 @@ class FiniteDifferences:
     A second difference with step h has an error of about h² c + η/h², η being the rounding noise of the forward, which
     is not known: some targets compute in float32 inside a float64 call. So one second derivative is taken with each
     step of a ladder, and the step at which neighbours agree best is used for all.
+
+    All inputs are moved at once first: what autograd gave for each then has to add up to the difference. Errors along
+    random directions do not cancel, so a sum that is right vouches for its parts. One by one they are moved only where
+    the sum is wrong, or too coarse for one of them.
     """
 
     LADDER = tuple(0.3 * 2.0**-k for k in range(20))
 
     def __init__(self, function: Function, point: Point, *, coarse: bool = False, thrifty: bool = False) -> None:
-        """Evaluate the ladder: some forty calls of the function, or a dozen where it is slow (``thrifty``).
+        """Evaluate the ladder: twenty to forty calls of the function, or a dozen where it is slow (``thrifty``).
 
         ``coarse``: the function computes in half precision, so small steps do not move it.
         """
@@ -119,12 +129,14 @@ class FiniteDifferences:
         first differences of those gradients, which is as true and far less noisy; where not, second differences of
         the forward.
         """
-        gradients = {name: self._gradient(name) for name in self._point.inputs}
-        rows: dict[tuple[str, str], Observation] = {}
+        clear = self._split_slope(measured, tolerance)
+        gradients = {name: clear.get(name) or self._gradient(name) for name in self._point.inputs}
         by_gradient = self._gradients_are_right(measured, gradients, tolerance)
+        known = self._split_row(measured, tolerance) if by_gradient else {}
+        rows: dict[tuple[str, str], Observation] = {}
         for a in self._point.inputs:
-            rows.update(self._rows_by_gradient(a) if by_gradient else self._rows_by_forward(a))
-            rows[a, COTANGENT] = self._cotangent_row(a)
+            row = known.get(a) or (self._row_by_gradient(a) if by_gradient else self._row_by_forward(a))
+            rows |= {(a, b): block for b, block in row.items()}
         source = "first differences of its gradient" if by_gradient else "second differences of its forward"
         return Oracle(f"finite differences ({source})", gradients, rows)
 
@@ -132,9 +144,8 @@ class FiniteDifferences:
         scale = max((o.norm for o in truth.values()), default=0.0)
         for name, observation in truth.items():
             gradient = measured.gradients.get(name)
-            seen = torch.zeros_like(observation.value) if gradient is None else observation.view(gradient)
-            bound = tolerance * max(observation.norm, 1e-3 * scale) + 3 * observation.uncertainty
-            if not float((seen - observation.value).norm()) <= bound:
+            bound = tolerance * max(observation.norm, FAINT * scale) + 3 * observation.uncertainty
+            if not float((_see(gradient, observation) - observation.value).norm()) <= bound:
                 return False
         return True
 
@@ -173,9 +184,16 @@ class FiniteDifferences:
             minus = self._loss(*((n, -1, -h) for n in names))
             return (plus - 2 * self._loss() + minus) / (h * h)
 
-        raw = [curvature(h) for h in self._ladder]
-        extrapolated = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(raw)]
-        gaps = [abs(x - y) for x, y in pairwise(extrapolated)]
+        raw: list[float] = []
+        extrapolated: list[float] = []
+        gaps: list[float] = []
+        for h in self._ladder:
+            raw.append(curvature(h))
+            extrapolated = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(raw)]
+            gaps = [abs(x - y) for x, y in pairwise(extrapolated)]
+            # Rounding widens the gaps below the best step: what comes after two wider ones is no narrower.
+            if len(gaps) > 2 and min(gaps[-2:]) > min(gaps[:-2]) and min(gaps) <= SETTLED * abs(extrapolated[-1]):
+                break
         # Below the rounding of half precision a function does not move at all: such steps agree, on nothing.
         moved = [any(pair) or not self._coarse for pair in pairwise(extrapolated)]
         finite = [g if math.isfinite(g) and moves else math.inf for g, moves in zip(gaps, moved, strict=True)]
@@ -187,7 +205,7 @@ class FiniteDifferences:
         return step, finite[best] / size
 
     def _refined(
-        self, estimate: Callable[[float], Tensor], value_at: Callable[[float], Tensor]
+        self, estimate: Callable[[float], Tensor], value_at: Callable[[float], Tensor], smaller_steps: int = 5
     ) -> tuple[Tensor, float]:
         """The extrapolation of first differences of a value, with smaller steps where larger ones straddle a kink.
 
@@ -195,7 +213,7 @@ class FiniteDifferences:
         differences bear smaller ones; where rounding is too large for them they disagree, and none is taken.
         """
         (best, error), step = self._extrapolated(estimate), self.step
-        for k in range(1, 1 if self._coarse else 6):
+        for k in range(1, 1 if self._coarse else 1 + smaller_steps):
             if error <= CLEAR * float(best.norm()):
                 break
             smaller, removed = self._extrapolated(estimate, self.step / 4**k)
@@ -223,33 +241,68 @@ class FiniteDifferences:
         removed = float((value - (4 * middle - coarse) / 3).norm())
         return value, max(removed, self._doubt * float(value.norm()))
 
+    def _split_slope(self, measured: Derivatives, tolerance: float) -> dict[str, Observation]:
+        """The gradients that the slopes along all inputs at once are clear about."""
+        if self.noise > tolerance:  # of a sum there is no more to be seen than of its parts
+            return {}
+        value, uncertainty = self._slopes(*self._point.inputs, smaller_steps=0)
+        views = {name: self._projected(name, value, uncertainty) for name in self._point.inputs}
+        seen = {name: _see(measured.gradients.get(name), view) for name, view in views.items()}
+        rest = next(iter(views.values())).value - torch.stack(list(seen.values())).sum(0)
+        scale = max(float(part.norm()) for part in seen.values())
+        found = {name: replace(view, value=seen[name] + rest) for name, view in views.items()}
+        return {name: o for name, o in found.items() if _is_clear(o, rest, scale, tolerance)}
+
     def _gradient(self, name: str) -> Observation:
-        probes = self._probes[name]
+        return self._projected(name, *self._slopes(name))
+
+    def _slopes(self, *names: str, smaller_steps: int = 5) -> tuple[Tensor, float]:
+        """The slopes of the loss along each probe of some inputs, which are moved together."""
 
         def losses(h: float) -> Tensor:
-            return torch.tensor([self._loss((name, i, h)) for i in range(self._directions)], dtype=torch.float64)
+            moved = [self._loss(*((name, i, h) for name in names)) for i in range(self._directions)]
+            return torch.tensor(moved, dtype=torch.float64)
 
-        return self._projected(probes, *self._refined(lambda h: (losses(h) - losses(-h)) / (2 * h), losses))
+        return self._refined(lambda h: (losses(h) - losses(-h)) / (2 * h), losses, smaller_steps)
 
-    def _rows_by_forward(self, a: str) -> dict[tuple[str, str], Observation]:
-        rows = {}
-        for b, probes in self._probes.items():
+    def _row_by_forward(self, a: str) -> dict[str, Observation]:
+        row = {}
+        for b in self._probes:
 
             def estimate(h: float, b: str = b) -> Tensor:
                 values = [self._mixed(a, -1, b, j, h) for j in range(self._directions)]
                 return torch.tensor(values, dtype=torch.float64)
 
-            rows[a, b] = self._projected(probes, *self._extrapolated(estimate))
-        return rows
+            row[b] = self._projected(b, *self._extrapolated(estimate))
+        return row | {COTANGENT: self._cotangent_block(a)}
 
-    def _rows_by_gradient(self, a: str) -> dict[tuple[str, str], Observation]:
-        def estimate(h: float) -> Tensor:
-            return (self._gradient_at((a, -1, h)) - self._gradient_at((a, -1, -h))) / (2 * h)
+    def _split_row(self, measured: Derivatives, tolerance: float) -> dict[str, dict[str, Observation]]:
+        """By input, the rows that the sum of all rows is clear about, block by block."""
+        if self.noise > tolerance or measured.failure:
+            return {}
+        names = list(self._point.inputs)
+        known: dict[str, dict[str, Observation]] = {name: {} for name in names}
+        total = self._row_by_gradient(*names, smaller_steps=0)
+        seen = {(a, b): _see(measured.rows.get((a, b)), total[b]) for a in names for b in total}
+        for b, block in total.items():
+            scale = max(float(part.norm()) for (_, c), part in seen.items() if (c == COTANGENT) == (b == COTANGENT))
+            rest = block.value - torch.stack([seen[a, b] for a in names]).sum(0)
+            found = {a: replace(block, value=seen[a, b] + rest) for a in names}
+            for a in names:
+                if _is_clear(found[a], rest, scale, tolerance):
+                    known[a][b] = found[a]
+        return {a: row for a, row in known.items() if row.keys() == total.keys()}
 
-        value, uncertainty = self._refined(estimate, lambda h: self._gradient_at((a, -1, h)))
-        sizes = [t.numel() for t in self._point.inputs.values()]
-        parts = torch.split(value, sizes)
-        return {(a, b): Observation(part, flat, uncertainty) for b, part in zip(self._point.inputs, parts, strict=True)}
+    def _row_by_gradient(self, *names: str, smaller_steps: int = 5) -> dict[str, Observation]:
+        """The row of an input, or the sum of those of some, by what it is differentiated in."""
+
+        def gradient(h: float) -> Tensor:
+            return self._gradient_at(*((name, -1, h) for name in names))
+
+        value, uncertainty = self._refined(lambda h: (gradient(h) - gradient(-h)) / (2 * h), gradient, smaller_steps)
+        parts = torch.split(value, [t.numel() for t in self._point.inputs.values()])
+        row = {b: Observation(part, flat, uncertainty) for b, part in zip(self._point.inputs, parts, strict=True)}
+        return row | {COTANGENT: self._cotangent_block(*names, smaller_steps=smaller_steps)}
 
     def _gradient_at(self, *shifts: tuple[str, int, float]) -> Tensor:
         """All first-order gradients of L at the moved point, as autograd gives them, in one float64 vector."""
@@ -268,19 +321,33 @@ class FiniteDifferences:
             [flat(torch.zeros_like(x) if g is None else g) for x, g in zip(leaves.values(), gradients, strict=True)]
         )
 
-    def _cotangent_row(self, a: str) -> Observation:
-        def estimate(h: float) -> Tensor:
-            return (self._output((a, -1, h)) - self._output((a, -1, -h))) / (2 * h)
+    def _cotangent_block(self, *names: str, smaller_steps: int = 5) -> Observation:
+        def output(h: float) -> Tensor:
+            return self._output(*((name, -1, h) for name in names))
 
-        value, uncertainty = self._refined(estimate, lambda h: self._output((a, -1, h)))
+        value, uncertainty = self._refined(lambda h: (output(h) - output(-h)) / (2 * h), output, smaller_steps)
         return Observation(value, flat, uncertainty)
 
-    @staticmethod
-    def _projected(probes: list[Tensor], value: Tensor, uncertainty: float) -> Observation:
-        """Numbers along normal directions, scaled so that their norm estimates that of the whole vector."""
+    def _projected(self, name: str, value: Tensor, uncertainty: float) -> Observation:
+        """Numbers along an input's probes, scaled so that their norm estimates that of the whole vector."""
+        probes = self._probes[name]
         matrix = torch.stack([flat(p) for p in probes]) / math.sqrt(len(probes))
         return Observation(
             (value / math.sqrt(len(probes))).to(matrix.device),
             lambda t: matrix @ flat(t),
             uncertainty / math.sqrt(len(probes)),
         )
+
+
+def _see(measured: Tensor | None, truth: Observation) -> Tensor:
+    """What is comparable of a measured tensor; without one, zeros."""
+    return torch.zeros_like(truth.value) if measured is None else truth.view(measured)
+
+
+def _is_clear(part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:
+    """Whether a sum is right, and sure, by the measure of one of its parts; ``rest`` is what the parts leave of it.
+
+    ``scale`` is the largest norm among the parts.
+    """
+    floor, doubt = max(part.norm, FAINT * scale), 3 * part.uncertainty
+    return float(rest.norm()) <= tolerance * floor + doubt and doubt <= CLEAR * floor
