@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+from triton.runtime.errors import OutOfResources
 
 from tests.support.allowed_error import error
 from tests.support.attention_grid import build, check_blocks
 from tests.support.attention_oracle import eager_attention
 from theria.attention import DerivativeOrderError, attention, executed_backends
 from theria.attention.triton import blocks
+from theria.attention.triton.kernel import Kernel
 
 pytestmark = pytest.mark.gpu
 
@@ -145,14 +148,24 @@ def test_the_users_choice_of_kernels_is_heeded() -> None:
 
 
 def test_smaller_tiles_are_taken_where_the_largest_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = blocks.choose
+    offered, run, refused = blocks.choose, Kernel.run, []
 
     def with_one_too_large(*problem: Any, **options: Any) -> tuple[blocks.Blocks, ...]:
-        return (blocks.Blocks(256, 256, 8, 1), *offered(*problem, **options))
+        fastest, *others = offered(*problem, **options)
+        return (replace(fastest, stages=40), fastest, *others)  # as many tiles are held at a time
+
+    def counted(self: Kernel, *args: Any, **options: Any) -> Any:
+        try:
+            return run(self, *args, **options)
+        except OutOfResources:
+            refused.append(self.__name__)
+            raise
 
     monkeypatch.setattr(blocks, "choose", with_one_too_large)
-    case = build(queries=40, keys=70, width=128, value_width=120, dtype=torch.float32).to("cuda")
+    monkeypatch.setattr(Kernel, "run", counted)
+    case = build(queries=40, keys=70, width=128, value_width=120, dtype=torch.bfloat16).to("cuda")
     check_blocks(case, "triton")
+    assert refused
 
 
 def test_float32_is_as_coarse_as_pytorch_is_told_to_be() -> None:
