@@ -287,6 +287,21 @@ def make_copy(planting: Planting, site: Path, folder: Path) -> set[int]:
     return blamed
 
 
+def skip_all_but(symbol: str, path: str, tree: ast.Module) -> Iterator[str]:
+    """What a configuration says so that no function or class of a file is run but one."""
+    for name in _list_symbols(tree):
+        if name != symbol:
+            yield f'[[targets]]\ntarget = "{path}:{name}"\nskip = true\n'
+
+
+def _list_symbols(tree: ast.Module | ast.ClassDef) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{name}" for name in _list_symbols(node))
+
+
 def lint(python: Path, root: Path, paths: list[str], processes: int) -> dict[str, Any]:
     """The JSON report on files below a folder."""
     command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--jobs", str(processes)]
@@ -309,7 +324,14 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], proce
     requests = [{"key": planting.key, "folder": str(work / name)} for name, planting in copies.items()]
     truths = dict(zip(copies, ask(python, requests), strict=True))
     runs = {name: planting for name, planting in copies.items() if "verdict" in truths.get(name, {})}
-    paths = {f"{name}/{p}" for name, planting in runs.items() for p in (planting.path, planting.key.partition(":")[0])}
+    settings: dict[str, list[str]] = {}
+    for name, planting in runs.items():
+        case_path, _, symbol = planting.key.partition(":")
+        for path in {planting.path, case_path}:
+            tree, only = read_source(site / path).tree, symbol if path == case_path else ""
+            settings[f"{name}/{path}"] = list(skip_all_but(only, f"{name}/{path}", tree))
+    (work / "theria-lint.toml").write_text("\n".join(text for texts in settings.values() for text in texts))
+    paths = set(settings)
     report = lint(python, work, sorted(paths), processes) if paths else {"targets": [], "findings": []}
     for name, planting in copies.items():
         path, _, symbol = planting.key.partition(":")
@@ -320,7 +342,6 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], proce
             "error": truths.get(name, {}).get("error"),
             "said": said[0]["verdict"] if said else "no target",
             "reason": said[0]["reason"] if said else "",
-            "other": [t["verdict"] for t in report["targets"] if t["path"] == f"{name}/{path}"],
             "dispositions": sorted({f["disposition"] for f in found}),
         }
 
