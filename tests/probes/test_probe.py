@@ -385,3 +385,53 @@ def test_a_first_differentiation_that_raises_only_where_its_graph_is_asked_for_i
     report = theria.probe(Donating.apply, scale=1.0)
     assert report.verdict is Verdict.FIRST_ORDER_ONLY
     assert "where its graph is asked for" in report.reason
+
+
+class LosesCurvature(torch.autograd.Function):
+    """0.5·sin(t) + t, whose backward keeps its slope as a number."""
+
+    @staticmethod
+    def forward(ctx, t):
+        ctx.save_for_backward(t.cos())
+        return t + 0.5 * t.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (1 + 0.5 * ctx.saved_tensors[0])
+
+
+class LosesGradient(torch.autograd.Function):
+    """0.5·sin(t) + t, whose backward is that of t."""
+
+    @staticmethod
+    def forward(ctx, t):
+        return t + 0.5 * t.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+SMALL = {
+    "sound": (lambda t: t + 0.5 * t.sin(), Verdict.SAFE),
+    "curvature": (LosesCurvature.apply, Verdict.SILENT_CORRUPTION),
+    "gradient": (lambda t: t * 1e-4 + LosesGradient.apply(t * 1e-4), Verdict.SILENT_CORRUPTION),
+    "detached": (lambda t: 1e-4 * t.detach(), Verdict.SILENT_CORRUPTION),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_what_is_wrong_in_a_small_part_does_not_drown_in_the_others(kind):
+    bend, verdict = SMALL[kind]
+    sizes = [64, 4, 64]
+    generator = torch.Generator().manual_seed(2)
+    x, w = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((6, 8), (132,)))
+    w[64:68] *= 0.01
+
+    def function(x, w):
+        large, small, out = w.split(sizes)
+        weights = torch.softmax((x @ large.view(8, 8) + 0.1 * bend(small).repeat(2)) @ x.T, -1)
+        return weights @ x @ out.view(8, 8)
+
+    assert measure(function, {"x": x, "w": w}, sizes={"w": sizes}).verdict is verdict
+    assert measure(function, {"x": x, "w": w}).verdict is Verdict.SAFE

@@ -100,6 +100,29 @@ def compare_all(measured: Derivatives, oracle: Oracle, tolerance: float) -> Comp
     return Comparison(gradients, rows)
 
 
+def accuse_parts(comparison: Comparison, oracle: Oracle, tolerance: float) -> Comparison:
+    """The comparison, in which a block is wrong too if a part of it is lost or wrong: in the whole that may drown.
+
+    Where the whole is not right there is nothing to add.
+    """
+    if any(
+        block.state not in ("right", "zero") for block in (*comparison.gradients.values(), *comparison.rows.values())
+    ):
+        return comparison
+    gradients, rows = dict(comparison.gradients), dict(comparison.rows)
+    scale, scales = _largest(oracle.gradients.values()), _row_scales(oracle)
+    for a, b, measured, truth in oracle.examine_parts():
+        if b is None:
+            part = compare(measured, truth, scale, tolerance)
+            if part.state in ("missing", "wrong"):
+                gradients[a] = replace(gradients[a], error=part.error, state="wrong")
+        else:
+            part = compare(measured, truth, scales[b == COTANGENT], tolerance, ROUNDINGS * tolerance * scale)
+            if part.state in ("missing", "wrong"):
+                rows[a, b] = replace(rows[a, b], error=part.error, state="wrong")
+    return Comparison(gradients, rows)
+
+
 def compare_sums(measured: Derivatives, route: Route, oracle: Oracle, tolerance: float) -> dict[str, Block]:
     """The rows of a secondary route, which come summed over what required grad, by differentiated variable."""
     scales, rounding = _row_scales(oracle), ROUNDINGS * tolerance * _largest(oracle.gradients.values())

@@ -76,7 +76,8 @@ class Derivatives:
     """What one route measured.
 
     ``gradients[a]`` is g_a = ∂L/∂a, None where autograd says that a is unused. ``rows[a, b]`` is ∂⟨u_a, g_a⟩/∂b, of
-    b's shape, None where there is no path. On secondary routes ``rows["*", b]`` holds the sum over a.
+    b's shape, None where there is no path. On secondary routes ``rows["*", b]`` holds the sum over a. ``part_rows``
+    has the rows of each part of an input, by its name and b: u_a is zero elsewhere.
     ``error_node``: the graph of the gradients holds the node that ``@once_differentiable`` leaves there.
     """
 
@@ -84,6 +85,7 @@ class Derivatives:
     in_graph: bool = True
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     rows: dict[tuple[str, str], Tensor | None] = field(default_factory=dict)
+    part_rows: dict[tuple[str, str], Tensor | None] = field(default_factory=dict)
     failure: Failure | None = None
     error_node: bool = False
 
@@ -107,9 +109,10 @@ def differentiate(function: Function, point: Point, route: Route, dtype: torch.d
             order = 2
             result.error_node = holds_error_node(result.gradients.values())
             variables = {**leaves, COTANGENT: cotangent} if route.cotangent_requires_grad else leaves
-            for source, scalar in _scalars(result.gradients, point, route):
-                for name, row in _second(scalar, variables, route).items():
-                    result.rows[source, name] = row
+            for source, scalars in _scalars(result.gradients, point, route):
+                rows = {part: _second(scalar, variables, route) for part, scalar in scalars.items()}
+                result.rows |= {(source, b): _sum(row[b] for row in rows.values()) for b in variables}
+                result.part_rows |= {(part, b): row[b] for part, row in rows.items() for b in row if part != source}
     except Exception as error:
         result.failure = Failure.from_error(order, error)
     finally:
@@ -124,8 +127,9 @@ def second_of_all(output: Tensor, leaves: Mapping[str, Tensor], point: Point, ro
     cotangent = point.cotangent.detach().clone().requires_grad_(route.cotangent_requires_grad)
     with isolated(point.seed):
         gradients = _first(_loss(output, cotangent), leaves, route)
-        for _, scalar in _scalars(gradients, point, route):
-            _second(scalar, {**leaves, COTANGENT: cotangent}, route)
+        for _, scalars in _scalars(gradients, point, route):
+            for scalar in scalars.values():
+                _second(scalar, {**leaves, COTANGENT: cotangent}, route)
 
 
 def differentiates_once(function: Function, point: Point) -> bool:
@@ -154,17 +158,33 @@ def _first(loss: Tensor, leaves: Mapping[str, Tensor], route: Route) -> dict[str
     return {name: leaf.grad for name, leaf in leaves.items()}
 
 
-def _scalars(gradients: Mapping[str, Tensor | None], point: Point, route: Route) -> Iterator[tuple[str, Tensor | None]]:
-    """The scalars ⟨u_a, g_a⟩ to differentiate again: one an input on the primary route, else their sum."""
+def _scalars(
+    gradients: Mapping[str, Tensor | None], point: Point, route: Route
+) -> Iterator[tuple[str, dict[str, Tensor | None]]]:
+    """The scalars ⟨u_a, g_a⟩ to differentiate again: on the primary route those of each input, else the sum of all.
+
+    Of an input there is one for each of its parts, by their names.
+    """
     terms = {
-        name: (point.directions[name] * g.to(torch.float64)).sum()
+        name: point.directions[name] * g.to(torch.float64)
         for name, g in gradients.items()
         if g is not None and g.requires_grad
     }
-    if route == PRIMARY:
-        yield from ((name, terms.get(name)) for name in gradients)
-    else:
-        yield "*", torch.stack(list(terms.values())).sum() if terms else None
+    if route != PRIMARY:
+        yield "*", {"*": torch.stack([term.sum() for term in terms.values()]).sum() if terms else None}
+        return
+    for name in gradients:
+        parts = point.parts(name) if name in terms else {}
+        yield (
+            name,
+            {part: terms[name][place].sum() for part, place in parts.items()}
+            or {name: terms[name].sum() if name in terms else None},
+        )
+
+
+def _sum(rows: Iterable[Tensor | None]) -> Tensor | None:
+    found = [row for row in rows if row is not None]
+    return torch.stack(found).sum(0) if found else None
 
 
 def _second(scalar: Tensor | None, variables: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:

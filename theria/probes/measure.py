@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from theria.attention.execution_record import executed_backends
-from theria.probes.compare import compare_all, compare_sums, judge
+from theria.probes.compare import accuse_parts, compare_all, compare_sums, judge
 from theria.probes.derivatives import (
     PRIMARY,
     SECONDARY,
@@ -21,7 +21,7 @@ from theria.probes.derivatives import (
     frozen_routes,
 )
 from theria.probes.node_origin import find_origins
-from theria.probes.oracles import FiniteDifferences, Oracle, trusted
+from theria.probes.oracles import ROUNDED, FiniteDifferences, Oracle, trusted
 from theria.probes.point import Function, Point, call, place, trial
 from theria.probes.report import Report
 from theria.probes.rounding import TOLERANCES, effective_dtype, relative_error
@@ -49,6 +49,7 @@ def measure(
     configuration: str = "",
     computed_in: torch.dtype | None = None,
     is_slow: Callable[[], bool] = lambda: False,
+    sizes: Mapping[str, Sequence[int]] | None = None,
 ) -> Report:
     """Probe a function at given inputs.
 
@@ -64,6 +65,8 @@ def measure(
         configuration: a name for the inputs, kept in the report.
         is_slow: asked once the function has been called: whether finite differences are to spare calls of it.
         computed_in: the precision that the function computes in, where it is known to be lower than the inputs'.
+        sizes: of a 1-D input that is many tensors laid end to end, the number of entries of each: where differences
+            are the oracle, what is wrong in a small one does not drown in the others.
 
     Raises:
         Exception: whatever the function's forward raises; TypeError if it returns no floating-point tensor.
@@ -72,7 +75,7 @@ def measure(
         output = trial(function, inputs, seed)
         trial(function, {name: tensor / 2 for name, tensor in inputs.items()}, seed)
         again = trial(function, inputs, seed)  # what it remembers of other inputs, if anything, shows here
-    point = place(inputs, output, seed)
+    point = place(inputs, output, seed, sizes)
     dtype = next(iter(inputs.values())).dtype
     empty = Report(
         Status.OK,
@@ -98,7 +101,7 @@ def measure(
     oracle, forward_error, tolerance = _oracle(
         function, point, primary, references, twin, computed_in or dtype, is_slow
     )
-    comparison = compare_all(primary, oracle, tolerance)
+    comparison = accuse_parts(compare_all(primary, oracle, tolerance), oracle, tolerance)
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     once = refused and differentiates_once(function, point)
     judgement = judge(primary, comparison, others, sums, once=once)
@@ -165,7 +168,7 @@ def _oracle(
     precision = effective_dtype(primary.output, dtype, 0.0)
     coarse = precision in (torch.float16, torch.bfloat16)
     differences = FiniteDifferences(function, point, coarse=coarse, thrifty=is_slow())
-    if differences.noise > 1e-6:
+    if differences.noise > ROUNDED:
         precision = max(precision, torch.float32, key=TOLERANCES.__getitem__)
     tolerance = TOLERANCES[precision]
     return differences.oracle(primary, tolerance), None, tolerance

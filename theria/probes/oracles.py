@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ FAINT = 1e-3
 SETTLED = 1e-7
 """The relative gap between steps of the ladder at which two wider ones end the search for a narrower."""
 
+ROUNDED = 1e-6
+"""The noise of differences from which a function computes in less than float64."""
+
 HALF_PRECISION_DOUBT = 0.3
 """The relative error to expect of differences between half-precision points: their steps are rounded too."""
 
@@ -52,6 +56,15 @@ class Observation:
         return float(self.value.norm())
 
 
+class PartOfBlock(NamedTuple):
+    """What a gradient (``b`` is None) or a row holds for a part of an input, measured and true."""
+
+    a: str
+    b: str | None
+    measured: Tensor | None
+    truth: Observation
+
+
 @dataclass(frozen=True)
 class Oracle:
     """The true gradients g_a and rows ∂⟨u_a, g_a⟩/∂b at a point, by name."""
@@ -59,6 +72,8 @@ class Oracle:
     name: str
     gradients: Mapping[str, Observation]
     rows: Mapping[tuple[str, str], Observation]
+    examine_parts: Callable[[], Iterable[PartOfBlock]] = tuple
+    """What to look at beside, of inputs that are made of parts."""
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -119,6 +134,11 @@ class FiniteDifferences:
             name: [draw(tuple(t.shape), generator).to(t.device) for _ in range(self._directions)]
             for name, t in point.inputs.items()
         }
+        self._along = dict(point.directions)
+        self._places = {part: (name, place) for name in point.inputs for part, place in point.parts(name).items()}
+        for part, (name, place) in self._places.items():
+            self._along[part] = self._along[name][place]
+            self._probes[part] = [probe[place] for probe in self._probes[name]]
         self.step, self.noise = self._best_step()
         self._doubt = max(self._doubt, self.noise)
 
@@ -138,7 +158,59 @@ class FiniteDifferences:
             row = known.get(a) or (self._row_by_gradient(a) if by_gradient else self._row_by_forward(a))
             rows |= {(a, b): block for b, block in row.items()}
         source = "first differences of its gradient" if by_gradient else "second differences of its forward"
-        return Oracle(f"finite differences ({source})", gradients, rows)
+        return Oracle(
+            f"finite differences ({source})", gradients, rows, lambda: self._examine_parts(measured, tolerance)
+        )
+
+    def _examine_parts(self, measured: Derivatives, tolerance: float) -> Iterator[PartOfBlock]:
+        """What the sums of all gradients and of all rows do not vouch for in the measure of a part.
+
+        A small tensor among large ones weighs too little in their blocks for its own to be seen to be wrong.
+        """
+        if not self._places or self.noise > tolerance or measured.failure:
+            return
+        names = list(self._point.inputs)
+        total, doubt = self._slopes(*names, smaller_steps=0)
+        sums = {name: self._projected(name, total, doubt) for name in (*names, *self._places)}
+        seen = {name: _see(measured.gradients.get(name), sums[name]) for name in names}
+        rest = sums[names[0]].value - torch.stack(list(seen.values())).sum(0)
+        scale = max(float(part.norm()) for part in seen.values())
+        for part, (name, place) in self._places.items():
+            gradient = measured.gradients.get(name)
+            piece = None if gradient is None else gradient[place]
+            if self._is_doubtful(replace(sums[part], value=_see(piece, sums[part])), rest, scale, tolerance):
+                yield PartOfBlock(name, None, piece, self._gradient(part))
+        yield from self._examine_rows(measured, tolerance)
+
+    def _examine_rows(self, measured: Derivatives, tolerance: float) -> Iterator[PartOfBlock]:
+        names = list(self._point.inputs)
+        rows = measured.rows | measured.part_rows
+        total = self._row_by_gradient(*names, smaller_steps=0)
+        seen = {(a, b): _see(rows.get((a, b)), total[b]) for a in (*names, *self._places) for b in total}
+        rest = {b: truth.value - torch.stack([seen[a, b] for a in names]).sum(0) for b, truth in total.items()}
+        for a in [*self._places, *(name for name in names if not self._point.parts(name))]:
+            doubtful = []
+            for b, truth in total.items():
+                scale = max(float(seen[c, d].norm()) for c, d in measured.rows if (d == COTANGENT) == (b == COTANGENT))
+                for place in list(self._point.parts(b).values()) or [slice(None)]:
+                    piece = replace(truth, value=seen[a, b][place])
+                    if self._is_doubtful(piece, rest[b][place], scale, tolerance):
+                        doubtful.append((b, place))
+            row = self._row_by_gradient(a) if doubtful else {}
+            home, _ = self._places.get(a, (a, None))
+            for b, place in doubtful:
+                found = rows.get((a, b))
+                part = None if found is None else flat(found)[place]
+                yield PartOfBlock(home, b, part, replace(row[b], value=row[b].value[place]))
+
+    def _is_doubtful(self, part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:
+        """Whether a part is worth being moved alone: the sum is wrong by its measure, or not clear for its kinks.
+
+        What rounding hides it hides there too.
+        """
+        if self.noise > ROUNDED:
+            return not _is_right(part, rest, scale, tolerance)
+        return not _is_clear(part, rest, scale, tolerance)
 
     def _gradients_are_right(self, measured: Derivatives, truth: Mapping[str, Observation], tolerance: float) -> bool:
         scale = max((o.norm for o in truth.values()), default=0.0)
@@ -150,7 +222,10 @@ class FiniteDifferences:
         return True
 
     def _output(self, *shifts: tuple[str, int, float]) -> Tensor:
-        """f at the point moved by step·direction for each (input, direction, step); direction −1 is the point's u."""
+        """f at the point moved by step·direction for each (input or part, direction, step).
+
+        Direction −1 is the point's u.
+        """
         if shifts not in self._cache:
             arguments = self._moved(shifts)
             self._cache[shifts] = flat(call(self._function, arguments, self._point.seed))
@@ -159,9 +234,10 @@ class FiniteDifferences:
     def _moved(self, shifts: tuple[tuple[str, int, float], ...]) -> dict[str, Tensor]:
         leaves = self._point.leaves()
         for name, index, step in shifts:
-            direction = self._point.directions[name] if index < 0 else self._probes[name][index]
-            moved = leaves[name].detach().to(torch.float64) + step * direction
-            leaves[name].detach().copy_(moved)
+            direction = self._along[name] if index < 0 else self._probes[name][index]
+            home, place = self._places.get(name, (name, ...))
+            leaf = leaves[home].detach()[place]
+            leaf.copy_(leaf.to(torch.float64) + step * direction)
         return leaves
 
     def _loss(self, *shifts: tuple[str, int, float]) -> float:
@@ -267,7 +343,7 @@ class FiniteDifferences:
 
     def _row_by_forward(self, a: str) -> dict[str, Observation]:
         row = {}
-        for b in self._probes:
+        for b in self._point.inputs:
 
             def estimate(h: float, b: str = b) -> Tensor:
                 values = [self._mixed(a, -1, b, j, h) for j in range(self._directions)]
@@ -344,10 +420,15 @@ def _see(measured: Tensor | None, truth: Observation) -> Tensor:
     return torch.zeros_like(truth.value) if measured is None else truth.view(measured)
 
 
-def _is_clear(part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:
-    """Whether a sum is right, and sure, by the measure of one of its parts; ``rest`` is what the parts leave of it.
+def _is_right(part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:
+    """Whether a sum is right by the measure of one of its parts; ``rest`` is what the parts leave of it.
 
     ``scale`` is the largest norm among the parts.
     """
-    floor, doubt = max(part.norm, FAINT * scale), 3 * part.uncertainty
-    return float(rest.norm()) <= tolerance * floor + doubt and doubt <= CLEAR * floor
+    return float(rest.norm()) <= tolerance * max(part.norm, FAINT * scale) + 3 * part.uncertainty
+
+
+def _is_clear(part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:
+    """Whether it is right, and sure."""
+    sure = 3 * part.uncertainty <= CLEAR * max(part.norm, FAINT * scale)
+    return sure and _is_right(part, rest, scale, tolerance)

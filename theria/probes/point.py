@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -27,24 +28,34 @@ class Point:
     ``cotangent`` is W of L = ⟨W, f(inputs)⟩ (float64, the output's shape); ``directions`` holds a float64 tensor u of
     each input's shape: a Hessian block ∂g_a/∂b is observed as the row ∂⟨u_a, g_a⟩/∂b. A random direction meets every
     column of a block, so a block that is wrong anywhere is seen to be wrong, at the price of one backward.
+    ``sizes`` holds, of an input that is many tensors laid end to end, the number of entries of each.
     """
 
     inputs: Mapping[str, Tensor]
     cotangent: Tensor
     directions: Mapping[str, Tensor]
     seed: int
+    sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def parts(self, name: str) -> dict[str, slice]:
+        """The places of an input's parts, by the names that they go by; none of an input that is one tensor."""
+        ends = list(accumulate(self.sizes.get(name, ())))
+        places = zip([0, *ends], ends, strict=False)
+        return {f"{name}[{i}]": slice(*place) for i, place in enumerate(places)} if len(ends) > 1 else {}
 
     def leaves(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Fresh copies of the inputs that require grad."""
         return {name: copy_strided(tensor, dtype).requires_grad_() for name, tensor in self.inputs.items()}
 
 
-def place(inputs: Mapping[str, Tensor], output: Tensor, seed: int) -> Point:
+def place(
+    inputs: Mapping[str, Tensor], output: Tensor, seed: int, sizes: Mapping[str, Sequence[int]] | None = None
+) -> Point:
     """Draw W and the directions for some inputs and the output that a function gives for them."""
     generator = torch.Generator().manual_seed(seed)
     cotangent = draw(tuple(output.shape), generator).to(output.device)
     directions = {name: draw(tuple(tensor.shape), generator).to(tensor.device) for name, tensor in inputs.items()}
-    return Point(dict(inputs), cotangent, directions, seed)
+    return Point(dict(inputs), cotangent, directions, seed, dict(sizes or {}))
 
 
 def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

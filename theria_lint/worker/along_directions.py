@@ -23,7 +23,7 @@ class _MadeCall:
         self._function: Callable[..., Any] = made.compute_output
         joint = as_function_of_parameters(made.module, self._function, made.fresh) if made.module is not None else None
         if joint is not None:
-            self._function, self.inputs[PARAMETERS] = joint
+            self._function, self.inputs[PARAMETERS] = joint.function, joint.vector
 
     def run(self, inputs: Sequence[Tensor]) -> Any:
         """The attention output for these inputs."""

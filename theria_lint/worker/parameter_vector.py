@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,25 @@ PARAMETERS = "p"
 """The name of a module's parameters, laid end to end, among the inputs of a probe."""
 
 
+MAX_PARTS = 8
+"""In how many parts the vector is looked at: each costs a backward."""
+
+
+class FunctionOfParameters(NamedTuple):
+    """A function of one more argument, the vector of a module's parameters; that vector, and the lengths of its parts.
+
+    A part is one parameter or, where there are many, some that follow each other.
+    """
+
+    function: Callable[..., Any]
+    vector: Tensor
+    sizes: list[int]
+
+
 def as_function_of_parameters(
     module: nn.Module, function: Callable[..., Any], fresh: FreshCall | None = None
-) -> tuple[Callable[..., Any], Tensor] | None:
-    """A function that runs the module, as one of a last argument more: the vector of all parameters; and that vector.
+) -> FunctionOfParameters | None:
+    """A function that runs the module, as one of its parameters too.
 
     None for a module without parameters. The parts of the vector stay in the module until it is called again, for a
     backward may run it once more; ``fresh`` gives it its state back before that.
@@ -76,7 +91,9 @@ def as_function_of_parameters(
                 raise
         return run(inputs, vector, as_leaves=True)
 
-    return joint, torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+    vector = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+    many = -(-len(sizes) // MAX_PARTS)
+    return FunctionOfParameters(joint, vector, [sum(sizes[i : i + many]) for i in range(0, len(sizes), many)])
 
 
 class _ActingAsLeaves(TorchFunctionMode):
@@ -129,11 +146,13 @@ def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *,
     found = as_function_of_parameters(made.module, made.compute_output, made.fresh) if made.module is not None else None
     if found is None or report.verdict is Verdict.INCONCLUSIVE:
         return report
-    function, vector = found
+    function, vector, sizes = found
     if report.verdict is Verdict.SAFE:
         inputs = {**made.inputs, PARAMETERS: vector}
         try:
-            joint = measure(function, inputs, seed=spec.seed, configuration=report.configuration)
+            joint = measure(
+                function, inputs, sizes={PARAMETERS: sizes}, seed=spec.seed, configuration=report.configuration
+            )
         except Exception as error:  # code that was not written for tensors in the place of its parameters
             if is_out_of_memory(error) or is_device_lost(error):
                 raise

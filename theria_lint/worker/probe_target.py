@@ -371,6 +371,7 @@ def _measure_spec(
         routes=routes,
         seed=spec.seed,
         configuration=name,
+        sizes=made.sizes,
     )
     report = downgrade_if_misfit(report, hints.get("oracle"))
     # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.

@@ -215,7 +215,8 @@ class BoundCall:
     ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
     called with otherwise. ``expected`` is the shape that the output of attention would have, None where nothing is
     known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built; ``fresh`` what gives the
-    target its state back before each call; ``discrete`` names the tensors of whole numbers or truth values beside them.
+    target its state back before each call; ``discrete`` names the tensors of whole numbers or truth values beside them;
+    ``sizes`` are the lengths of what an input is made of that holds all parameters.
     """
 
     function: Callable[..., Any]
@@ -226,6 +227,7 @@ class BoundCall:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     fresh: FreshCall | None = None
     discrete: tuple[str, ...] = ()
+    sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def renew_state(self, home: str, *, called: bool) -> BoundCall:
         """The call with the target's state as it was at first each time, or as a call with other numbers leaves it."""

@@ -202,7 +202,9 @@ class _ModuleTarget:
         found = as_function_of_parameters(module, lambda: self._call_forward(module, {**ids, **others}))
         if found is None:
             raise CodedError(ReasonCode.NOTHING_TO_DIFFERENTIATE)
-        return BoundCall(found[0], {PARAMETERS: found[1]}, discrete=tuple(ids))
+        return BoundCall(
+            found.function, {PARAMETERS: found.vector}, discrete=tuple(ids), sizes={PARAMETERS: found.sizes}
+        )
 
     def _choose_other_arguments(
         self, parameters: Mapping[str, inspect.Parameter], spec: TrialSpec, choice: Mapping[str, int]

@@ -127,7 +127,7 @@ class _Replay:
             joint = as_function_of_parameters(module, call) if module is not None else None
             if joint is None:
                 raise LostArgumentError(ReasonCode.NO_TENSOR_GIVEN)
-            return BoundCall(joint[0], {PARAMETERS: joint[1]})
+            return BoundCall(joint.function, {PARAMETERS: joint.vector}, sizes={PARAMETERS: joint.sizes})
         return BoundCall(call, {_rename(n, parameters): tensor for n, tensor in inputs.items()}, module=module)
 
     @staticmethod
