@@ -232,8 +232,9 @@ _MESSAGES: Mapping[Ground, Message | Callable[[Data], Message]] = {
     Ground.FORWARD_NOT_REPEATABLE: Message(
         "its forward gives another output when it is called again with the same inputs"
     ),
-    Ground.NO_DEPENDENCE: Message(
-        "its output does not depend on its inputs as it was called", ("there is no derivative to lose",)
+    Ground.NO_DEPENDENCE: lambda d: Message(
+        f"its output does not depend on {list_names(d.get('inputs') or ['its inputs'])} as it was called",
+        ("there is no derivative to lose",),
     ),
     Ground.ORACLE_DOUBTFUL: lambda d: Message(
         "its forward is too coarse or too steep for finite differences to judge it",

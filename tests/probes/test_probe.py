@@ -435,3 +435,14 @@ def test_what_is_wrong_in_a_small_part_does_not_drown_in_the_others(kind):
 
     assert measure(function, {"x": x, "w": w}, sizes={"w": sizes}).verdict is verdict
     assert measure(function, {"x": x, "w": w}).verdict is Verdict.SAFE
+
+
+def test_an_attention_over_one_key_tells_nothing_of_its_scores():
+    q, v = torch.randn(2, 3, 5, 4, dtype=torch.float64), torch.randn(2, 3, 1, 4, dtype=torch.float64)
+
+    def attention(q, k, v):
+        return torch.softmax((q @ k.transpose(-2, -1)).detach(), -1) @ v
+
+    report = measure(attention, {"q": q, "k": v.clone(), "v": v})
+    assert (report.verdict, report.why.data["inputs"]) == (Verdict.INCONCLUSIVE, ["q", "k"])
+    assert "q and k" in report.reason

@@ -84,7 +84,7 @@ def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialS
     try:
         for name in (
             n
-            for n in working_call.strategy.optional
+            for n in (*working_call.strategy.free, *working_call.strategy.optional)
             if _OPTIONAL.search(n)
             and not working_call.strategy.choice.get(n)
             and not n.startswith(CONSTRUCTOR_PREFIX)

@@ -221,14 +221,17 @@ def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor |
 
 
 def depends_on_inputs(working_call: WorkingCall) -> bool:
-    """Whether a call gives other numbers for other inputs, or takes none but its own."""
+    """Whether a call gives other numbers for other inputs, and for another q and k; or takes none but its own."""
     made, seed = working_call.make_call(), working_call.spec.seed
+    scores = {name: _move(tensor) for name, tensor in made.inputs.items() if name in ("q", "k")}
     moved = {name: _move(tensor) for name, tensor in made.inputs.items()}
     try:
-        here, there = (trial(made.compute_output, inputs, seed) for inputs in (made.inputs, moved))
+        here, *others = (
+            trial(made.compute_output, {**made.inputs, **change}, seed) for change in ({}, moved, scores or moved)
+        )
     except Exception:  # code that was not written for us
         return True
-    return not torch.equal(here, there)
+    return not any(torch.equal(here, there) for there in others)
 
 
 def _move(value: Tensor) -> Tensor:
