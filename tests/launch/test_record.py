@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,27 @@ def test_the_plugin_is_quiet_unless_asked(recorded: Path) -> None:
     done = run(recorded, *PYTEST[1:])
     assert done.returncode == 0
     assert "second order" not in done.stdout
+
+
+SLOW = """
+import os
+import signal
+import time
+
+import torch
+
+from shop.kernels import Mode, attend
+
+q = torch.randn(1, 2, 5, 4)
+attend(q, q, q, {"kind": "full", "scale": 0.5}, Mode.FULL)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(60)
+"""
+
+
+def test_what_was_called_before_a_limit_of_time_ends_the_command_is_kept(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    done = record(tmp_path, sys.executable, "slow.py")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert call_file(tmp_path, "attend").exists()

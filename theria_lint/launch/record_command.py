@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -166,12 +168,21 @@ def _run(command: Sequence[str], plan: str) -> int:
     outer = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     environment = {**outer, PLAN_VARIABLE: plan, "PYTHONPATH": os.pathsep.join([SITE, *([own] if own else [])])}
     try:
-        code = subprocess.run(command, env=environment, check=False).returncode
-        return code if code >= 0 else 128 - code  # as a shell tells that a signal ended it
+        process = subprocess.Popen(command, env=environment)
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be run: {error.strerror or error}.") from None
+    # What a limit of time ends is the command: what it has called by then is kept.
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = process.wait()
+        return code if code >= 0 else 128 - code  # as a shell tells that a signal ended it
     except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):  # it has heard it too; the second time it is ended
+            process.wait()
+        process.kill()
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 Recorded = dict[tuple[str, str], list[tuple[str, dict[str, Any]]]]
