@@ -10,8 +10,9 @@ linter. A fault may do no harm (a detached maximum): then the copy is as sound a
 
 OUT holds what was found, a line of JSON a copy; a run that was interrupted goes on where it ended. At the end stands a
 table: for each kind of fault how many copies it made unsafe, and of those how many the linter calls unsafe, calls safe
-(wanted: none), has no verdict for, puts into the right class, and confirms at a planted line; of the sound ones how
-many it calls unsafe (wanted: none). The exit code is 1 if an unsafe copy was called safe.
+(wanted: none), calls safe in silence (without a finding at the planted line that is not cleared, or another way of
+calling that it calls unsafe), has no verdict for, puts into the right class, and confirms at a planted line; of the
+sound ones how many it calls unsafe (wanted: none). The exit code is 1 if an unsafe copy was called safe.
 """
 
 from __future__ import annotations
@@ -342,6 +343,7 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], proce
             "error": truths.get(name, {}).get("error"),
             "said": said[0]["verdict"] if said else "no target",
             "reason": said[0]["reason"] if said else "",
+            "otherwise": sorted({t["verdict"] for t in said[1:]}),
             "dispositions": sorted({f["disposition"] for f in found}),
         }
 
@@ -384,10 +386,18 @@ def run(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 UNKNOWN = ("inconclusive", "no target")
 
+
+def _is_reported(record: dict[str, Any]) -> bool:
+    """Whether a run fails for a planting all the same: for its line, which was not cleared, or for how it is called."""
+    unsafe = set(record["otherwise"]) - {"safe", *UNKNOWN}
+    return bool(unsafe) or bool({"confirmed", "unconfirmed"}.intersection(record["dispositions"]))
+
+
 COLUMNS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "unsafe": lambda r: r["truth"] != "safe",
     "called unsafe": lambda r: r["truth"] != "safe" and r["said"] not in ("safe", *UNKNOWN),
     "called safe": lambda r: r["truth"] != "safe" and r["said"] == "safe",
+    "in silence": lambda r: r["truth"] != "safe" and r["said"] == "safe" and not _is_reported(r),
     "no verdict": lambda r: r["truth"] != "safe" and r["said"] in UNKNOWN,
     "right class": lambda r: r["truth"] not in ("safe",) and r["said"] == r["truth"],
     "confirmed at the line": lambda r: r["truth"] != "safe" and "confirmed" in r["dispositions"],
