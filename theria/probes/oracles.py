@@ -188,13 +188,16 @@ class FiniteDifferences:
         total = self._row_by_gradient(*names, smaller_steps=0)
         seen = {(a, b): _see(rows.get((a, b)), total[b]) for a in (*names, *self._places) for b in total}
         rest = {b: truth.value - torch.stack([seen[a, b] for a in names]).sum(0) for b, truth in total.items()}
+        scales = {
+            kind: max(float(seen[a, b].norm()) for a in names for b in total if (b == COTANGENT) == kind)
+            for kind in (False, True)
+        }
         for a in [*self._places, *(name for name in names if not self._point.parts(name))]:
             doubtful = []
             for b, truth in total.items():
-                scale = max(float(seen[c, d].norm()) for c, d in measured.rows if (d == COTANGENT) == (b == COTANGENT))
                 for place in list(self._point.parts(b).values()) or [slice(None)]:
                     piece = replace(truth, value=seen[a, b][place])
-                    if self._is_doubtful(piece, rest[b][place], scale, tolerance):
+                    if self._is_doubtful(piece, rest[b][place], scales[b == COTANGENT], tolerance):
                         doubtful.append((b, place))
             row = self._row_by_gradient(a) if doubtful else {}
             home, _ = self._places.get(a, (a, None))
