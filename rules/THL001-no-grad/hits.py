@@ -37,3 +37,10 @@ def attention_in_a_given_mode(q, k, v, recording=False):  # verdict: hard_struct
     with torch.set_grad_enabled(recording):  # expect: THL001 confirmed
         weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
     return weights @ v
+
+
+def attention_written_into_a_buffer(q, k, v):  # verdict: hard_structural
+    weights = q.new_empty(*q.shape[:-1], k.shape[-2])
+    with torch.no_grad():  # expect: THL001 confirmed
+        torch.matmul(q, k.transpose(-2, -1), out=weights)
+    return weights.softmax(dim=-1) @ v

@@ -22,3 +22,18 @@ class ScaledInPlace(torch.autograd.Function):  # verdict: safe
 
 def residual_attention(q, k, v):  # verdict: silent_corruption
     return v + ScaledInPlace.apply(q, k, v)
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        return -ctx.weight * grad_out, None  # expect: THL015 confirmed
+
+
+def reversed_attention(q, k, v):  # verdict: silent_corruption
+    return (Reversed.apply(q, 0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v

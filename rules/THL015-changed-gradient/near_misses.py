@@ -20,3 +20,27 @@ class ScaledCopy(torch.autograd.Function):  # verdict: safe
         ds = ds * scale
         dv = p.transpose(-2, -1) @ grad_out
         return ds @ k, ds.transpose(-2, -1) @ q, dv
+
+
+class Copied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        return grad_out.view_as(grad_out)  # near miss: the incoming gradient
+
+
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 0.5
+
+    @staticmethod
+    def backward(ctx, grad_out):
+        return grad_out * 0.5  # near miss: the forward does so too
+
+
+def copied_attention(q, k, v):  # verdict: safe
+    return (Copied.apply(q) @ Halved.apply(k).transpose(-2, -1)).softmax(dim=-1) @ v

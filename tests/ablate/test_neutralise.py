@@ -42,6 +42,10 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
         ("q.data.mul_(2)", "q.mul_(2)"),
         ("with torch.no_grad():\n    return q", "\nreturn q"),
         ("with torch.no_grad():  # why\n    return q", "# why\nreturn q"),
+        ("with torch.no_grad():\n    torch.mm(q, k, out=v)", "\nv.copy_(torch.mm(q, k))"),
+        ("with torch.no_grad():\n    x = f(q, out=v[0],\n        dim=1)", "\nx = (v[0].copy_(f(q, dim=1))\n)"),
+        ("with torch.no_grad():\n    torch.max(q, 0, out=(k, v))", "\ntorch.max(q, 0, out=(k, v))"),
+        ("with torch.no_grad():\n    f(q, out=None)\nf(q, out=v)", "\nf(q, out=None)\nf(q, out=v)"),
         ("with torch.no_grad(): return q", f"with {NULL}: return q"),
         ("with torch.no_grad():\n    x = q\n    # end\nreturn q", f"with {NULL}:\n    x = q\n    # end\nreturn q"),
         ("with torch.no_grad(), open('x'):\n    return q", "with open('x'):\n    return q"),
@@ -87,6 +91,12 @@ DECORATED = (
 def test_decorators_leave_empty_lines_and_their_comments() -> None:
     variant = ablate_suspects(DECORATED, scan_source("file.py", DECORATED, RULES))
     assert variant == ("import torch\n\n\n# why\n@cache\n# because\n\n\n\ndef attention(q, k, v):\n    return q\n")
+
+
+def test_a_function_that_records_copies_what_it_wrote_elsewhere() -> None:
+    source = "import torch\n\n\n@torch.no_grad()\ndef attention(q, k, v):\n    return torch.mm(q, k, out=v)\n"
+    variant = ablate_suspects(source, scan_source("file.py", source, RULES))
+    assert variant == "import torch\n\n\n\ndef attention(q, k, v):\n    return v.copy_(torch.mm(q, k))\n"
 
 
 def test_a_tidy_rewrite_has_no_empty_lines() -> None:

@@ -170,6 +170,15 @@ def _call_instead(function: str) -> Replacement:
     return lambda call: call.with_changes(func=cst.parse_expression(function))
 
 
+def write_recorded_output(call: cst.Call) -> cst.BaseExpression:
+    """``f(x, out=y)`` as ``y.copy_(f(x))``: autograd records no function that writes into an ``out``."""
+    given = [arg.value for arg in call.args if arg.keyword is not None and arg.keyword.value == "out"]
+    if not given or isinstance(given[0], cst.Tuple | cst.List) or given[0].deep_equals(cst.Name("None")):
+        return call
+    copy = cst.Attribute(_enclose(given[0]), cst.Name("copy_"))
+    return cst.Call(copy, [cst.Arg(cast(cst.Call, _drop_keyword("out")(call)))])
+
+
 def is_method(call: cst.Call) -> bool:
     """Whether what is called is an attribute of something."""
     return isinstance(call.func, cst.Attribute)

@@ -24,6 +24,7 @@ from theria_lint.ablate.replacements import (
     make_plain_attribute,
     mark_tensor,
     plan_substitutes,
+    write_recorded_output,
 )
 from theria_lint.errors import SourceError
 from theria_lint.model import Span, Suspect
@@ -128,6 +129,7 @@ class _AblationTransformer(cst.CSTTransformer):
         self.tidy = tidy
         self.imports: set[str] = set()
         self._dropped: set[cst.CSTNode] = set()
+        self._opened = 0  # how many of the blocks and functions around record what they did not
 
     def _locate_nodes(self, start: cst.CSTNode, end: cst.CSTNode) -> Span:
         first, last = self.positions[start].start, self.positions[end].end
@@ -143,7 +145,8 @@ class _AblationTransformer(cst.CSTTransformer):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # noqa: N802
         neutraliser = self._find_neutraliser(original_node, original_node.func)
         if neutraliser is None or neutraliser == "drop-decorator" or original_node in self._dropped:
-            return updated_node
+            written = write_recorded_output(updated_node) if self._opened else updated_node
+            return updated_node if written is updated_node else self._keep_lines(updated_node, written)
         replace, needed = (
             get_imported_replacement(neutraliser) if self.tidy else (get_inline_replacement(neutraliser), None)
         )
@@ -179,9 +182,13 @@ class _AblationTransformer(cst.CSTTransformer):
             return updated_node
         return self._keep_lines(updated_node, keep_receiver(updated_node, updated_node))
 
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802
+        self._opened += self._loses_decorator(node)
+
     def leave_FunctionDef(  # noqa: N802
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
     ) -> cst.FunctionDef:
+        self._opened -= self._loses_decorator(original_node)
         return updated_node.with_changes(**self._drop_decorators(original_node, updated_node))
 
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:  # noqa: N802
@@ -203,17 +210,28 @@ class _AblationTransformer(cst.CSTTransformer):
         kept: list[cst.CSTNode] = []
         above: list[cst.CSTNode] = []
         for old, new in zip(original.decorators, updated.decorators, strict=True):
-            if self.request.neutralisers.get(self._locate_nodes(old.decorator, old.decorator)) == "drop-decorator":
+            if self._is_dropped(old):
                 above += [*new.leading_lines, *self._leave_empty_lines(old, new.trailing_whitespace)]
             else:
                 kept.append(new.with_changes(leading_lines=[*above, *new.leading_lines]))
                 above = []
         return {"decorators": kept, "lines_after_decorators": [*above, *updated.lines_after_decorators]}
 
+    def _is_dropped(self, decorator: cst.Decorator) -> bool:
+        place = self._locate_nodes(decorator.decorator, decorator.decorator)
+        return self.request.neutralisers.get(place) == "drop-decorator"
+
+    def _loses_decorator(self, node: cst.FunctionDef) -> bool:
+        return any(map(self._is_dropped, node.decorators))
+
     def visit_With(self, node: cst.With) -> None:  # noqa: N802
+        self._opened += self._loses_context(node)
         calls = [item.item for item in node.items if item.asname is None and self._is_null_context(item.item)]
         if node.asynchronous is None and calls and self._has_plain_header(node):
             self._dropped.update(calls)
+
+    def _loses_context(self, node: cst.With) -> bool:
+        return any(self._is_null_context(item.item) for item in node.items)
 
     def _is_null_context(self, node: cst.BaseExpression) -> bool:
         return isinstance(node, cst.Call) and self._find_neutraliser(node, node.func) == "null-context"
@@ -227,6 +245,7 @@ class _AblationTransformer(cst.CSTTransformer):
     def leave_With(  # noqa: N802
         self, original_node: cst.With, updated_node: cst.With
     ) -> cst.With | cst.FlattenSentinel[cst.BaseStatement]:
+        self._opened -= self._loses_context(original_node)
         pairs = zip(original_node.items, updated_node.items, strict=True)
         items = [new for old, new in pairs if old.item not in self._dropped]
         if len(items) == len(updated_node.items):
