@@ -1,24 +1,26 @@
 """Lints published attention packages and prints the tables of docs/field-report.md.
 
-    python benchmarks/field_report.py FOLDER [--reports REPORTS] [--executor EXECUTOR] [PACKAGE ...]
+    python benchmarks/field_report.py FOLDER [--reports REPORTS] [--executor EXECUTOR] [--guesses] [PACKAGE ...]
 
 makes a virtual environment in FOLDER, installs the pinned packages there with pip, runs theria-lint on each (once, with
 a 60 s limit a target) and prints one row a package, the share of targets with a verdict among those that can run on a
 CPU, and the inconclusive targets with their reasons. With --reports it leaves the JSON reports in that folder, which
-benchmarks/cross_check reads.
+benchmarks/cross_check reads. With --guesses it prints instead how often each guess is what made a call work, which
+guess_counts.py counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 import venv
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,19 @@ def install(python: Path, *requirements: str) -> None:
     subprocess.run([python, "-m", "pip", "install", "-q", *options, *requirements], check=True)
 
 
+def choose_packages(names: Container[str]) -> Iterable[tuple[str, str]]:
+    """The packages of some names, all where there is none: each with the place of its modules."""
+    for requirement, place in PACKAGES.items():
+        if not names or requirement.partition("==")[0] in names:
+            yield requirement, place
+
+
+def find_modules(folder: Path, place: str) -> Path:
+    """Where the modules of an installed package are."""
+    (modules,) = folder.absolute().glob(f"lib/python*/site-packages/{place}")
+    return modules
+
+
 def lint(python: Path, folder: Path, executor: str) -> dict[str, Any]:
     """The JSON report on a folder of installed modules, with the seconds that it took."""
     command = [sys.executable, "-m", "theria_lint", "--python", str(python), "--timeout", "60", "--executor", executor]
@@ -226,6 +241,55 @@ def reasons(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
             yield from found
 
 
+def list_callables(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """The callables in a folder of installed modules, by file: what each is called, and its kind."""
+    from theria_lint.config import resolve_settings
+    from theria_lint.sources.discovery import discover_files
+    from theria_lint.static.owners import add_owners
+    from theria_lint.static.scan_files import scan_files
+
+    settings = resolve_settings([str(folder)], {}, None, True).settings
+    files = discover_files([str(folder)], settings, {}).files
+    scanned = add_owners(scan_files(files, settings, {}), files, settings, {})
+    return {
+        str(Path(item.path).absolute()): [(target.symbol, str(target.kind)) for target in item.targets]
+        for item in scanned
+        if item.targets and item.path in files
+    }
+
+
+def count_guesses(python: Path, callables: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What guess_counts.py says, a line each: first of the guesses that there are, then of every callable."""
+    targets, tally = folder / "targets.json", folder / "tally.json"
+    targets.write_text(json.dumps(callables))
+    tally.unlink(missing_ok=True)
+    command = [python, Path(__file__).with_name("guess_counts.py"), targets, tally]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def guess_rows(counted: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """The table of guesses: first those without which most callables have no call, last those that took no part."""
+    known, *lines = counted
+    told = [line for line in lines if "call" in line]  # the others are files that could not be imported
+    used = Counter(name for callable_ in told for name in callable_.get("used", ()))
+    without = Counter((name, left) for callable_ in told for name, left in callable_.get("without", {}).items())
+    called = sum(callable_.get("call") is not None for callable_ in told)
+    yield f"{called} of {len(told)} callables have a call.\n"
+    yield "| guess | took part | taken away | no call | another call |\n| --- | --- | --- | --- | --- |"
+    for name in sorted(
+        known["guesses"], key=lambda name: (-without[name, "none"], -without[name, "other"], -used[name])
+    ):
+        lost, other = without[name, "none"], without[name, "other"]
+        cells = [f"`{name}`".replace("|", "\\|"), used[name], lost + other + without[name, "same"], lost, other]
+        if used[name]:
+            yield "| " + " | ".join(map(str, cells)) + " |"
+    idle = [name for name in known["guesses"] if not used[name]]
+    yield f"\n{len(idle)} took part in no call: " + ", ".join(f"`{name}`" for name in idle)
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -233,6 +297,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("packages", nargs="*", help="names of packages; all by default")
     parser.add_argument("--reports", type=Path, help="a folder for the JSON reports")
     parser.add_argument("--executor", default="local", help="whose machines run the code, as theria-lint has it")
+    parser.add_argument("--guesses", action="store_true", help="count what makes calls work, and print that instead")
     return parser.parse_intermixed_args()
 
 
@@ -240,16 +305,20 @@ def main() -> None:
     """Prints the tables."""
     given = arguments()
     python = environment(given.folder.absolute())
+    if given.guesses:
+        callables: dict[str, Any] = {}
+        for requirement, place in choose_packages(given.packages):
+            install(python, requirement)
+            callables |= list_callables(find_modules(given.folder, place))
+        print("\n".join(guess_rows(count_guesses(python, callables, given.folder))))
+        return
     reports = {}
     print("| package | suspects (confirmed/cleared/unconfirmed) | targets | " + " | ".join(VERDICTS), end="")
     print(" | verdict, of those that can run on a CPU | s |\n" + "| --- " * (5 + len(VERDICTS)) + "|")
-    for requirement, place in PACKAGES.items():
+    for requirement, place in choose_packages(given.packages):
         name = requirement.partition("==")[0]
-        if given.packages and name not in given.packages:
-            continue
         install(python, requirement)
-        (modules,) = given.folder.absolute().glob(f"lib/python*/site-packages/{place}")
-        report = reports[requirement] = lint(python, modules, given.executor)
+        report = reports[requirement] = lint(python, find_modules(given.folder, place), given.executor)
         if given.reports:
             given.reports.mkdir(parents=True, exist_ok=True)
             (given.reports / f"{name}.json").write_text(json.dumps(report))

@@ -65,3 +65,17 @@ def test_tally_counts_what_keeps_callables_from_a_verdict(field_report: ModuleTy
         "| slower than the time limit | 3 | a, b 2 |",
         "| counted out: another package is missing, or it exits for want of one | 1 | a |",
     ]
+
+
+def test_guesses_are_listed_by_what_they_are_needed_for(field_report: ModuleType) -> None:
+    counted = [
+        {"guesses": ["idle", "a|b", "needed"]},
+        {"call": "f(x)", "used": ["a|b", "needed"], "without": {"a|b": "other", "needed": "none"}},
+        {"call": "g(x)", "used": ["needed"], "without": {"needed": "same"}},
+        {"call": None, "without": {}},
+        {"error": "ImportError"},
+    ]
+    called, _, *rows = field_report.guess_rows(counted)
+    assert called.strip() == "2 of 3 callables have a call."
+    assert rows[:2] == ["| `needed` | 2 | 2 | 1 | 0 |", "| `a\\|b` | 1 | 1 | 0 | 1 |"]
+    assert rows[2].strip() == "1 took part in no call: `idle`"
