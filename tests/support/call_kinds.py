@@ -164,14 +164,14 @@ def NAME(q, k, v, mask=None, kv_lens=None):
     ),
     "weights": Kind(
         """
-def NAME(x, w_q, w_out, att_vec, num_heads):
+def NAME(x, w_qkv, w_out, att_vec, num_heads):
     B, T, C = x.shape
-    q, k, v = (t.view(B, T, num_heads, -1).transpose(1, 2) for t in (x @ w_q, x, x))
+    q, k, v = (t.view(B, T, num_heads, -1).transpose(1, 2) for t in (x @ w_qkv).chunk(3, -1))
     s = (q @ k.mT) * (C // num_heads) ** -0.5
     return (({p}) @ v).transpose(1, 2).reshape(B, T, C) * att_vec @ w_out
 """,
         CONSTANT_SUM,
-        {"x": (2, 5, 6), "w_q": (6, 6), "w_out": (6, 4), "att_vec": (6,)},
+        {"x": (2, 5, 6), "w_qkv": (6, 18), "w_out": (6, 4), "att_vec": (6,)},
         lambda f, **x: f(**x, num_heads=2),
     ),
     "graph": Kind(

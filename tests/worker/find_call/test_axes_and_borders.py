@@ -92,6 +92,17 @@ def test_axes_become_one_as_complaints_ask() -> None:
     assert len(choose_axis_sizes(solved, ODD)) == 4
 
 
+def test_weights_of_three_in_one_matrix_are_three_times_as_wide() -> None:
+    plan = {"x": list_likely_axes("x", {}, flat=False)[0], "w_qkv": list_likely_axes("w_qkv", {}, flat=False)[0]}
+    narrow, wide = plan["w_qkv"]
+    sizes = choose_axis_sizes(plan, ODD)
+    assert sizes[wide] == 3 * sizes[narrow]
+    (solved,) = equate_axes(
+        plan, ODD, f"mat1 and mat2 shapes cannot be multiplied (9x{sizes[plan['x'][2]]} and {sizes[narrow]}x9)"
+    )
+    assert solved["w_qkv"][1].single == solved["x"][2]
+
+
 def test_a_batch_is_no_other_axis() -> None:
     plan = {"x": list_likely_axes("x", {}, flat=False)[0]}
     batch, time, _ = (choose_axis_sizes(plan, ODD)[axis] for axis in plan["x"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from inspect import Parameter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 import torch
@@ -71,18 +71,34 @@ def test_a_parent_may_be_named_and_a_part_be_built() -> None:
     assert read_constructor_parameters(Holder).keys() == {"wide", "depth", "heads", "width", "kwargs"}
 
 
+class Triple(NamedTuple):
+    q: Tensor
+    k: Tensor
+
+
 @dataclass
 class Batch:
     hidden: Tensor
     mask: Tensor | None = None
 
 
+@dataclass
+class Sizes:
+    dim: int = 3
+
+
 class OfRecords:
+    def by_dataclass(self, x, batch: Batch): ...
+
+    def by_tuple(self, inputs: Triple, scale: float): ...
+
     def by_keys(self, batch):
         return batch["x"] + batch["y"]
 
     def by_attributes(self, data, depth):
         return data.nodes + data.edge_index
+
+    def of_settings(self, x, sizes: Sizes): ...
 
     def of_tensors(self, x, cache):
         return x.shape, cache.update(x)
@@ -91,6 +107,8 @@ class OfRecords:
 @pytest.mark.parametrize(
     ("method", "parameter", "fields"),
     [
+        ("by_dataclass", "batch", ["hidden", "mask"]),
+        ("by_tuple", "inputs", ["q", "k"]),
         ("by_keys", "batch", ["x", "y"]),
         ("by_attributes", "data", ["nodes", "edge_index"]),
     ],
@@ -107,8 +125,9 @@ def test_forwards_that_take_a_record(method: str, parameter: str, fields: list[s
     assert closed.keys() == {parameter, *rest}
 
 
-def test_a_forward_that_takes_none() -> None:
-    assert find_structured_input(type("Module", (), {"forward": OfRecords.of_tensors})) is None
+@pytest.mark.parametrize("method", ["of_settings", "of_tensors"])
+def test_forwards_that_take_none(method: str) -> None:
+    assert find_structured_input(type("Module", (), {"forward": getattr(OfRecords, method)})) is None
 
 
 def forward(x, z, coords, edge_index, mask, context=None, past_key_values=None, mems=None, bias=None): ...

@@ -149,8 +149,8 @@ class LatentAttention(nn.Module):
     def __init__(self, config, layer_idx):
         super().__init__()
         self.heads, wide = config.num_attention_heads, config.num_attention_heads * config.qk_rope_head_dim
-        self.q, self.down = nn.Linear(config.hidden_size, wide), nn.Linear(config.hidden_size, config.kv_lora_dim)
-        self.up = nn.Linear(config.kv_lora_dim, 2 * wide)
+        self.q, self.down = nn.Linear(config.hidden_size, wide), nn.Linear(config.hidden_size, config.kv_lora_rank)
+        self.up = nn.Linear(config.kv_lora_rank, 2 * wide)
 
     def forward(self, x, start_pos, freqs_cis):
         tensors = (self.q(x), *self.up(self.down(x)).chunk(2, -1))

@@ -43,9 +43,11 @@ def test_docstrings() -> None:
         ("    B, H, T, D = q.shape\n", "q", ("B", "H", "T", "D")),
         ("    B, T, H, K, V = *k.shape, v.shape[-1]\n", "k", ("B", "T", "H", "K")),
         ("    b, n, d = x.size()\n", "x", ("b", "n", "d")),
+        ("    assert g.shape == (B, T, H)\n", "g", ("B", "T", "H")),
+        ("ValueError: `readout` must have shape [H, C, C].", "readout", ("H", "C", "C")),
     ],
 )
-def test_code(text: str, name: str, symbols: tuple[str, ...]) -> None:
+def test_code_and_complaints(text: str, name: str, symbols: tuple[str, ...]) -> None:
     assert find_shapes(text)[name] == symbols
 
 

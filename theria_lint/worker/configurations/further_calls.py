@@ -78,27 +78,44 @@ def find_branch_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
 
 
 def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialSpec]:
-    """The spec with as many optional masks, lengths and the like as run together, each of which changes the output."""
+    """The spec with as many masks, lengths and the like as run together, each of which changes the output.
+
+    Those that may be left out, and those that have to be given and were given as None.
+    """
     search, spec, names = CallSearch(read_clock() + _BUDGET, working_call.log), working_call.spec, list[str]()
-    before = working_call
+    strategy = working_call.strategy
     try:
         for name in (
             n
-            for n in (*working_call.strategy.free, *working_call.strategy.optional)
+            for n in (*strategy.free, *strategy.optional)
             if _OPTIONAL.search(n)
-            and not working_call.strategy.choice.get(n)
+            and not strategy.choice.get(n)
             and not n.startswith(CONSTRUCTOR_PREFIX)
-            and (working_call.make_call().module is None or n not in working_call.strategy.tensors)
+            and (working_call.make_call().module is None or n not in strategy.tensors)
         ):
-            chosen = (replace(spec, choice={**spec.choice, name: index}) for index in _WITH_VALUE)
-            tried = (search.run_trial(working_call.strategy, other) for other in chosen)
-            found = next((b for b in tried if b is not None and _calls_give_different_outputs(before, b)), None)
+            found = next(_list_changing_specs(search, working_call, spec, name), None)
             if found is not None:
-                before, spec = found, found.spec
+                spec = found
                 names.append(name)
     except CannotCallError:  # out of time
         pass
     return {label_configuration(Configuration.OPTIONAL_ARGUMENTS, *names): spec} if names else {}
+
+
+def _list_changing_specs(
+    search: CallSearch, working_call: WorkingCall, spec: TrialSpec, name: str
+) -> Iterator[TrialSpec]:
+    """Specs in which an argument has a value, and the output is another than without.
+
+    With as many keys as queries too: a mask that is made of one number a position takes no other.
+    """
+    for shape in dict.fromkeys((spec.shape, replace(spec.shape, keys=spec.shape.queries))):
+        plain = replace(working_call, spec=replace(spec, shape=shape))
+        for index in _WITH_VALUE:
+            chosen = replace(plain.spec, choice={**spec.choice, name: index})
+            given = search.run_trial(working_call.strategy, chosen)
+            if given is not None and _calls_give_different_outputs(plain, given):
+                yield given.spec
 
 
 def _calls_give_different_outputs(one: WorkingCall, other: WorkingCall) -> bool:

@@ -22,6 +22,9 @@ CU_SEQLENS_NAMES = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indp
 LENGTH_NAMES = r"(^|_)((seq|[qk]|kv|context|ctx)_?)?len(s|gths)(_[qk]|_kv)?$"
 """What the names of the lengths themselves look like, one a sequence."""
 
+SEGMENT_NAMES = r"(segment|seg|sequence|seq|sample|doc|document)_?(ids?|idx|indices)(_[qk]|_kv)?$"
+"""What the names of the numbers of the sequences look like, one a position."""
+
 MAX_SEQLEN_NAMES = r"^max_?(seq|len|[qk]_?len|s_)"
 """What the names of the length of the longest sequence look like."""
 
@@ -81,6 +84,16 @@ def make_lengths(name: str, spec: TrialSpec) -> list[Any]:
     return [None, *_make_integer_forms([max(1, length - 2 * i) for i in reversed(range(spec.shape.batch))], spec)]
 
 
+def make_segment_ids(name: str, spec: TrialSpec) -> list[Any]:
+    """The number of its sequence for each position; where nothing is packed, None or two sequences in each row."""
+    if spec.packed:
+        numbers = torch.repeat_interleave(torch.tensor(_list_sequence_lengths(name, spec)))
+        return _make_integer_forms(numbers.tolist(), spec)[:2]
+    length = spec.shape.keys if _is_of_keys(name) else spec.shape.queries
+    halves = (torch.arange(length, device=spec.device) >= length // 2).to(torch.int64)
+    return [None, halves.expand(spec.shape.batch, -1), halves]
+
+
 def make_max_seqlen(name: str, spec: TrialSpec) -> list[Any]:
     """The length of the longest sequence."""
     shape = spec.shape
@@ -123,6 +136,14 @@ def make_masks(name: str, spec: TrialSpec) -> list[Any]:
     return [None, *shapes, *(mask.to(spec.dtype) for mask in shapes)]
 
 
+def make_block_masks(name: str, spec: TrialSpec) -> list[Any]:
+    """None, or which short blocks of keys a block of queries sees; or which keys a query does."""
+    s = spec.spread
+    blocks = _make_truth_table(-(-s.queries // SHORT_BLOCK), -(-s.keys // SHORT_BLOCK), spec)
+    whole = _make_truth_table(s.queries, s.keys, spec)
+    return [None, blocks, blocks.expand(s.batch, s.heads, -1, -1), blocks.to(torch.int32), whole]
+
+
 def make_biases(name: str, spec: TrialSpec) -> list[Any]:
     """None, or what is added to the logits: as the text says, by head, by sequence and head, or alike."""
     s = spec.spread
@@ -148,6 +169,11 @@ def make_rotary_angles(name: str, spec: TrialSpec) -> list[Any]:
     turned = (half.sin() if "sin" in name else half.cos()).to(spec.device, spec.dtype)
     tables = [torch.cat((turned, turned), -1), turned]
     return [None, *tables, *(table.expand(s.batch, -1, -1) for table in tables), *(t[:, None] for t in tables)]
+
+
+def make_sinks(name: str, spec: TrialSpec) -> list[Any]:
+    """None, or a logit for each head."""
+    return [None, spec.draw_tensor(name, (spec.shape.heads,))]
 
 
 ADJACENCY_NAMES = r"^(adj(_?(mat|matrix|mask))?|adjacency(_matrix)?|graph_mask)$"
@@ -235,6 +261,12 @@ def _make_recurrent_states(name: str, spec: TrialSpec) -> list[Any]:
     return [None, state, state.to(torch.float32)]
 
 
+def _make_position_graphs(name: str, spec: TrialSpec) -> list[Any]:
+    """A graph of which the positions are the nodes, or the first axis holds them."""
+    counts = dict.fromkeys((spec.spread.queries, spec.make_qkv()["q"].shape[0]))
+    return [graph for count in counts for graph in make_graphs(name, count, spec.dtype, spec.device)]
+
+
 CHUNK_NAMES = r"block|chunk|bucket|tile"
 """What the names of lengths look like that a sequence is cut into."""
 
@@ -263,14 +295,23 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
         lambda n, s: [s.shape.dim**-0.5, None, _make_number(1.5 * s.shape.dim**-0.5, s)],
     ),
     (r"^s$", lambda n, s: [s.shape.dim**-0.5, None, *_make_normal_values(n, s)]),
+    (
+        r"^(temperature|temp|tau|sqrt_d.*)$",
+        lambda n, s: [s.shape.dim**0.5, _make_number(0.7 * s.shape.dim**0.5, s)],
+    ),
     (r"causal", offer_values(False, True)),
     (MAX_SEQLEN_NAMES, make_max_seqlen),
     (CU_SEQLENS_NAMES, make_cu_seqlens),
     (LENGTH_NAMES, make_lengths),
+    (SEGMENT_NAMES, make_segment_ids),
     (r"indices|offsets|^cu_|_kwargs$|context|backend|^(a_log|dt_bias|lower_bound)$", offer_values(None)),
+    (ADJACENCY_NAMES, _make_position_graphs),
+    (EDGE_NAMES, _make_position_graphs),
+    (r"block_?mask|mask_?block|sparse_?(mask|layout)|^layout_mask$", make_block_masks),
     (r"mask", make_masks),
     (r"slopes|^alibi$", make_slopes),
     (_BIASES, make_biases),
+    (r"sinks?$", make_sinks),
     (r"seqlens|lengths|cache|past|segment|rng|page|table|sink", offer_values(None)),
     (r"^(output|return|store|save)_\w*state", offer_values(False)),
     (r"initial|state|^h0$", _make_recurrent_states),
@@ -285,11 +326,14 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"^(b|bs|bsz|batch|batch_size)$", make_sequence_count),
     (r"window", lambda n, s: [s.shape.keys, (-1, -1), None]),
     (CHUNK_NAMES, offer_values(16, 4, 64)),
+    (r"softcap|soft_cap|tanh", offer_values(0.0, None, 5.0)),
     (r"layout|format", lambda n, s: [s.layout, s.layout.upper()]),
     (r"^(module|layer|self_attn|mod)$", _make_fake_layer),
+    (r"^(config|cfg|args|hparams)$", lambda n, s: [FakeConfig(s)]),
     (_GATES, _make_log_decays),
     (_RATES, _make_unit_values),
     (r"^eps(ilon)?$", offer_values(1e-6)),
+    (r"^(training|train|deterministic)$", offer_values(False)),
     (
         r"^(return|output|need|use|is|with|enable|do|allow|has|store|save)_|^(verbose|debug|inplace|reverse|normalize|head_first|varlen|transpose\w*)$",
         offer_values(False),
@@ -300,9 +344,11 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
 """By what a parameter of a function or a forward is called: its candidate values."""
 
 CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
+    (r"drop", offer_values(0.0)),
+    (r"causal", offer_values(False, True)),
     (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
     (r"group", offer_values(1)),
-    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(s|ations?)?$", offer_values(4, 16)),
+    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", offer_values(4, 16)),
     (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
     (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
     (
@@ -310,10 +356,16 @@ CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
         lambda n, s: [s.channels],
     ),
     (r"len|ctx|context|positions|^max_pos|tokens|seq|^n$|^t$|resolution", lambda n, s: [s.shape.queries]),
+    (r"window", lambda n, s: [s.shape.keys]),
+    (r"block|chunk|bucket|tile", offer_values(4, 16)),
+    (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [FakeConfig(s)]),
     (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", offer_values(1, 0)),
     (r"scale$|scaling$", lambda n, s: [s.shape.dim**-0.5, None]),
     (r"eps(ilon)?$", offer_values(1e-6)),
+    (r"dtype", lambda n, s: [s.dtype]),
+    (r"device", lambda n, s: [s.device]),
     (r"bias", offer_values(False)),
+    (r"theta|base$", offer_values(10000.0)),
     (r"mask|sink|slopes|rotary|rope|pos", offer_values(None)),
 )
 """By what a parameter of a constructor, or an entry of a configuration, is called: its candidate values."""

@@ -228,6 +228,7 @@ MODULE_VALUES: ValueTable = (
         lambda n, s: [s.channels],
     ),
     (r"^c_\w+$|^d_?(ff|inner|hid|in|out|emb|qkv?|kv|v)$|(^|_)inner(_|$)", lambda n, s: [s.channels]),
+    (r"rank$", lambda n, s: [s.shape.dim]),
     (r"patch", offer_values(2, 1, (2, 2))),
     (
         r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$|^spa[ct]i\w*_?(dim|size|res\w*)?$",
@@ -242,8 +243,10 @@ MODULE_VALUES: ValueTable = (
         r"slots|quer(y|ies)$|latents?$|inds?$|seeds?$|prototypes",
         lambda n, s: [compute_selected_count(s) + 1, s.shape.queries, s.shape.keys, compute_image_side(s)],
     ),
+    (r"frames$", lambda n, s: [compute_image_side(s), s.shape.queries, 2]),
     (r"seg(ment)?_|segment", lambda n, s: [compute_part_length(s), s.shape.queries]),
     (r"temperature|^(temp|tau)$", offer_values(1.0)),
+    (r"iter(s|ations?)?$", offer_values(3)),
     (r"^chans?$|_chans?$", lambda n, s: [s.channels]),
     (r"norm(_?(layer|fn|cls|class))?$", offer_values(nn.LayerNorm, nn.Identity, False, None)),
     (
@@ -261,6 +264,7 @@ MODULE_VALUES: ValueTable = (
     (r"vocab|num_embeddings|buckets|max_(rel|dist)\w*", offer_values(8)),
     (r"levels$", offer_values(1, 2)),
     (r"scales$|points|samples|hashes|rounds", offer_values(2, 1, 4)),
+    (r"^max_(batch|bs)\w*", lambda n, s: [s.shape.batch]),
     (
         r"^(use|is|has|with|enable|add|do|allow|learn\w*|return|share\w*)_|flash|bidirectional|concat|^(ln|layer_?norm)$",
         offer_values(False),

@@ -12,6 +12,7 @@ from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
 from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, SEVERAL_CHUNKS, SIZES, CallStrategy, TrialSpec
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
+from theria_lint.worker.find_call.signatures import find_shapes
 from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype
 
 MAX_STARTS = 4
@@ -52,8 +53,13 @@ def _take_best_step(search: CallSearch, best: FailedTrial) -> tuple[WorkingCall 
 
 
 def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]:
-    """What may help: a precision or length that the complaint asks for, gentler numbers, another argument or size."""
+    """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size."""
     strategy, spec = best.strategy, best.spec
+    asked = {
+        name: symbols for name, symbols in find_shapes(best.complaint).items() if spec.text_shapes.get(name) != symbols
+    }
+    if asked:
+        yield strategy, replace(spec, text_shapes={**spec.text_shapes, **asked})
     if spec.dtype is torch.float64 and is_about_dtype(best.complaint):
         yield strategy, replace(spec, dtype=torch.float32)
     if best.progress[0] == INVALID_OUTPUT_STAGE and not spec.gentle:

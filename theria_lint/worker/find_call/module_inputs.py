@@ -28,7 +28,7 @@ from theria_lint.worker.find_call.signatures import (
 ANYTHING = "*"
 """Stands for the first positional argument of a forward that names none."""
 
-FEATURE_AXES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bxywwc": -1, "bhwtd": -1}
+FEATURE_AXES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
 """The layouts of a module's input, the likeliest first, and the axis of the features in each."""
 
 
@@ -39,8 +39,8 @@ NEIGHBOUR_COUNT = 3
 def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
     """The shape of a module's input in the spec's layout.
 
-    A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), windows of an image
-    (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
+    A sequence (B,T,C) or (T,C), channels first (B,C,T), images (B,C,S,S) and (B,S,S,C), a video (B,C,2,S,S), windows of
+    an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
     """
     b, t, c, s = spec.shape.batch, spec.shape.queries, spec.channels, compute_image_side(spec)
     return {
@@ -49,6 +49,7 @@ def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
         "bthd": (b, c, t),
         "bhtd": (b, c, s, s),
         "bhwc": (b, s, s, c),
+        "bcfhw": (b, c, 2, s, s),
         "bxywwc": (b, 2, 2, s // 2 or 1, s // 2 or 1, c),
         "bhwtd": (b, spec.shape.heads, 2, t, spec.shape.dim),
     }[spec.layout]

@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import Any
 
@@ -215,20 +215,36 @@ _OF_WEIGHTS = {1: (WIDTH,), 2: (WIDTH, WIDTH), 3: (HEADS, WIDTH, WIDTH)}
 
 WEIGHT_NAMES = re.compile(r"^w$|^w_|^w[qkvo]|_w$|weights?$|proj|kernel|^u_|^theta|matrix", re.IGNORECASE)
 VECTOR_NAMES = re.compile(r"^a$|^a_|_a$|^b$|^b_|bias|vec|^att_", re.IGNORECASE)
+_COMBINED = re.compile(r"q?kv(?=_)|(?<=_)q?kv", re.IGNORECASE)
 
 _EQUAL = (
     re.compile(r"cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"),
     re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)"),
+    re.compile(r"has size (\d+) for operand \d+ which does not broadcast with previously seen size (\d+)"),
+    re.compile(r"expanded size of the tensor \((\d+)\) must match the existing size \((\d+)\)"),
+    re.compile(r"Expected size (\d+) but got size (\d+)"),
+    re.compile(r"shape of the mask \[(\d+)[^]]*\].*shape of the indexed tensor \[(\d+)"),
+    re.compile(r"size mismatch, got input \(\d+\), mat \(\d+x(\d+)\), vec \((\d+)\)"),
 )
+_PAIRS = re.compile(r"\[(\d+), (\d+)\] but got: \[(\d+), (\d+)\]")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of the parameter ``name``; ``kind`` is what is known of it."""
+    """An axis of the parameter ``name``; ``kind`` is what is known of it.
+
+    ``times``: how many of one width lie side by side in it, as in the weights of q, k and v in one matrix.
+    """
 
     kind: str
     name: str
     index: int
+    times: int = 1
+
+    @property
+    def single(self) -> Axis:
+        """One of those that lie side by side."""
+        return replace(self, times=1)
 
 
 Axes = tuple[Axis, ...]
@@ -288,6 +304,10 @@ def _has_only_slices(subscript: ast.Subscript) -> bool:
 def list_likely_axes(name: str, facts: Mapping[str, Symbols], *, flat: bool) -> list[Axes]:
     """The axes that a tensor may have, the likeliest first; ``flat``: there is no axis of batch in this code."""
     found = [_make_own_axes(name, [_find_axis_kind(symbol) for symbol in facts[name]])] if name in facts else []
+    if _COMBINED.search(name) and (WEIGHT_NAMES.search(name) or VECTOR_NAMES.search(name)):
+        narrow = Axis(WIDTH, name, 0)
+        wide = replace(narrow, times=3 if "qkv" in name.lower() else 2)
+        found += [(wide,)] if VECTOR_NAMES.search(name) else [(narrow, wide), (wide, narrow)]
     ranks: Sequence[int] = (2, 3, 4) if flat else (3, 2, 4)
     if VECTOR_NAMES.search(name):
         ranks = (1, 2, 3)
@@ -307,20 +327,21 @@ def _find_axis_kind(symbol: str) -> str:
 
 
 def choose_axis_sizes(assignment: AxisAssignment, shape: Shape) -> dict[Axis, int]:
-    """A size for each axis, no two the same."""
+    """A size for each axis, no two the same but where one is several of the other."""
     free = {
         BATCH: (shape.batch + 1, 1),
         HEADS: (shape.heads, shape.heads),
         TIME: (shape.queries, 1),
         WIDTH: (shape.dim, 2),
     }
-    sizes: dict[Axis, int] = {}
-    for axis in dict.fromkeys(axis for axes in assignment.values() for axis in axes):
+    axes = [axis for axes in assignment.values() for axis in axes]
+    singles: dict[Axis, int] = {}
+    for axis in dict.fromkeys(axis.single for axis in axes):
         size, step = free[axis.kind]
-        while size in sizes.values():
+        while size in singles.values():
             size += step
-        sizes[axis] = size
-    return sizes
+        singles[axis] = size
+    return {axis: axis.times * singles[axis.single] for axis in axes}
 
 
 def equate_axes(assignment: AxisAssignment, shape: Shape, complaint: str) -> Iterator[AxisAssignment]:
@@ -330,10 +351,10 @@ def equate_axes(assignment: AxisAssignment, shape: Shape, complaint: str) -> Ite
     for one, other in _find_equal_sizes(complaint):
         if one != other and one in axes and other in axes and _may_be_one(axes[one], axes[other]):
             asked = True
-            yield _rename_axes(assignment, {axes[other]: axes[one]})
+            yield _rename_axes(assignment, {axes[other].single: axes[one].single})
     if not asked:
         first: dict[str, Axis] = {}
-        same = {axis: first.setdefault(axis.kind, axis) for axis in axes.values()}
+        same = {axis.single: first.setdefault(axis.kind, axis.single) for axis in axes.values()}
         if any(axis != kept for axis, kept in same.items()):
             yield _rename_axes(assignment, same)
 
@@ -341,12 +362,17 @@ def equate_axes(assignment: AxisAssignment, shape: Shape, complaint: str) -> Ite
 def _find_equal_sizes(complaint: str) -> Iterator[tuple[int, int]]:
     for pattern in _EQUAL:
         yield from ((int(a), int(b)) for a, b in pattern.findall(complaint))
+    for a, b, c, d in _PAIRS.findall(complaint):
+        yield from ((int(a), int(c)), (int(b), int(d)))
 
 
 def _may_be_one(one: Axis, other: Axis) -> bool:
-    """Whether two axes may be the same: a batch is nothing else."""
-    return BATCH not in (one.kind, other.kind) or one.kind == other.kind
+    """Whether two axes may be the same: a batch is nothing else, and three side by side are not one."""
+    return one.times == other.times and (BATCH not in (one.kind, other.kind) or one.kind == other.kind)
 
 
-def _rename_axes(assignment: AxisAssignment, same: Mapping[Axis, Axis]) -> AxisAssignment:
-    return {name: tuple(same.get(axis, axis) for axis in axes) for name, axes in assignment.items()}
+def _rename_axes(assignment: AxisAssignment, singles: Mapping[Axis, Axis]) -> AxisAssignment:
+    return {
+        name: tuple(replace(singles.get(axis.single, axis.single), times=axis.times) for axis in axes)
+        for name, axes in assignment.items()
+    }

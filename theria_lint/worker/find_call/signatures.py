@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import textwrap
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FunctionType, SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import nn
@@ -270,13 +271,29 @@ class StructuredInput:
 
 
 def find_structured_input(cls: Any) -> StructuredInput | None:
-    """The first parameter of a module's forward, where the code reads a record of it."""
+    """The parameter of a module's forward that is a record: any by its annotation, the first by what the code reads."""
     parameters = dict(list(inspect.signature(cls.forward).parameters.items())[1:])
     needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    for name in needed[:1]:
-        found = _read_used_fields(name, parse_source(cls.forward))
+    hints = read_type_hints(cls.forward)
+    for name in needed:
+        found = _read_annotated_fields(hints.get(name), any_fields=name == needed[0])
+        found = found or (_read_used_fields(name, parse_source(cls.forward)) if name == needed[0] else None)
         if found is not None and not found[0].keys() & (parameters.keys() - {name}):
             return StructuredInput(name, *found)
+    return None
+
+
+def _read_annotated_fields(hint: Any, *, any_fields: bool) -> tuple[Parameters, Callable[..., Any]] | None:
+    """The fields of a class that only holds them, tensors among them unless ``any_fields``, and what makes one."""
+    for owner in (hint, *get_args(hint)):
+        if not inspect.isclass(owner) or issubclass(owner, nn.Module):
+            continue
+        if issubclass(owner, dict) and hasattr(owner, "__total__"):
+            return _make_field_parameters(owner.__annotations__), dict
+        if dataclasses.is_dataclass(owner) or (issubclass(owner, tuple) and hasattr(owner, "_fields")):
+            fields = dict(inspect.signature(owner).parameters)
+            if any_fields or any("Tensor" in str(field.annotation) for field in fields.values()):
+                return fields, owner
     return None
 
 
@@ -330,6 +347,8 @@ _INLINE = re.compile(
     rf"(?<![\w.])([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)(?:\s*:\s*|\s+)[\[(]\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*\s*,?)\s*[\])]"
 )
 _UNPACKED = re.compile(rf"^[ \t]*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))+)\s*=\s*(\*?)(\w+)\.(?:shape|size\(\))(.*)$", re.M)
+_ASSERTED = re.compile(rf"\b(\w+)\.shape\s*==\s*\(\s*((?:{_SIZE})(?:\s*,\s*(?:{_SIZE}))*)\s*,?\s*\)")
+_COMPLAINT = re.compile(rf"\b(\w+)\b[`'\"]?\s+(?:must|should|to|has to|needs to)\b[^\[(]*{_LIST.pattern}")
 
 
 def find_shapes(text: str) -> dict[str, Symbols]:
@@ -346,6 +365,8 @@ def find_shape_statements(text: str) -> Iterator[tuple[str, Symbols]]:
     """Names with the axes that a text gives them, whatever these are called."""
     yield from _find_inline_shapes(text)
     yield from _find_described_shapes(text)
+    for pattern in (_ASSERTED, _COMPLAINT):
+        yield from ((match.group(1), _split_symbols(match.group(2))) for match in pattern.finditer(text))
     for match in _UNPACKED.finditer(text):
         symbols, starred, rest = _split_symbols(match.group(1)), match.group(2), match.group(4)
         further = rest.count(".shape[") + rest.count(".size(") if starred else 0
