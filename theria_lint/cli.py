@@ -171,9 +171,9 @@ def execute_options(paths: tuple[str, ...], options: dict[str, Any]) -> int:
     resolved = resolve_settings(paths, _select_configured_options(options), options["config"], options["isolated"])
     settings = resolved.settings
     if _needs_rules(settings, options):
-        from theria_lint import about
+        from theria_lint.commands.explain_command import get_about_text
 
-        text = about.get_about_text(resolved, options)
+        text = get_about_text(resolved, options)
         if text is not None:
             from theria_lint.report.style import shown
 
@@ -231,7 +231,7 @@ def _lint_and_report(
         settings = settings._replace(baseline=None)
     if options["trust"]:
         from theria_lint.confirm.python_interpreter import trust_offered_interpreter
-        from theria_lint.report.notes import list_note_lines
+        from theria_lint.report.sentences import list_note_lines
 
         for line in list_note_lines([trust_offered_interpreter(settings)]):
             say_line(line)
@@ -384,7 +384,7 @@ def _print_notes(options: dict[str, Any], said: Sequence[str], notes: Sequence[R
     if options["quiet"]:
         return
     if notes:
-        from theria_lint.report.notes import list_note_lines
+        from theria_lint.report.sentences import list_note_lines
 
         for line in list_note_lines(notes):
             say_line(line)

@@ -8,8 +8,8 @@ from itertools import combinations
 import pytest
 
 from theria_lint.ablate.rewriting import ablate_suspects
-from theria_lint.rules.explain import load_examples
 from theria_lint.rules.loader import Rule, load_rules
+from theria_lint.rules.pages import load_examples
 from theria_lint.static.scan import scan_source
 
 RULES = load_rules()

@@ -40,7 +40,7 @@ def runs_in(place: Path) -> set[str]:
             arguments = (process / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"theria_lint.lsp.lint_saved" in arguments and str(place).encode() in arguments:
+        if b"theria_lint.lsp.check_document" in arguments and str(place).encode() in arguments:
             found.add(process.name)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from theria_lint.rules.explain import explain_rule
+from theria_lint.rules.pages import explain_rule
 from theria_lint.rules.loader import load_rules
 from theria_lint.rules.pages import make_pages
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.confirming import confirm_files
 
 from theria_lint.report.sentences import say
-from theria_lint.rules.explain import load_examples
+from theria_lint.rules.pages import load_examples
 from theria_lint.rules.loader import load_rules
 
 RULES = load_rules().rules

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from theria_lint.ablate.rewriting import ablate_suspects
-from theria_lint.rules.explain import RuleExample, load_examples
 from theria_lint.rules.loader import Rule, load_rules
+from theria_lint.rules.pages import RuleExample, load_examples
 from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets
 

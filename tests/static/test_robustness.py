@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from theria_lint.ablate.rewriting import ablate_suspects
 from theria_lint.errors import SourceError
 from theria_lint.model import Suspect
-from theria_lint.rules.explain import load_examples
 from theria_lint.rules.loader import load_rules
+from theria_lint.rules.pages import load_examples
 from theria_lint.sources.source_text import check_syntax, split_lines
 from theria_lint.static.scan import scan_source
 from theria_lint.static.targets import find_targets

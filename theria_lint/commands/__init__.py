@@ -1,7 +1,8 @@
 """The words that may stand in the place of the first path, and the commands that belong to no other room.
 
 A command is imported when it is named, and no sooner. command_output is how all of them, and the main form, speak to
-the terminal; clean_command removes the results that are kept, explain_command explains a rule, a verdict or a code.
+the terminal; clean_command removes the results that are kept, explain_command explains a rule, a verdict or a code,
+and answers the options that ask for that.
 """
 
 from __future__ import annotations

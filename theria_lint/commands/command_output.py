@@ -38,7 +38,7 @@ class PlainCommand(click.Command):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            from theria_lint.report.notes import describe_user_error
+            from theria_lint.report.sentences import describe_user_error
 
             raise CommandFailure(describe_user_error(error)) from None
 

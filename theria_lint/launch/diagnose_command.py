@@ -13,8 +13,7 @@ from theria_lint.config import Settings, resolve_settings
 from theria_lint.confirm.python_interpreter import choose_interpreter
 from theria_lint.errors import UserError
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.report.notes import describe_user_error
-from theria_lint.report.sentences import compose_message
+from theria_lint.report.sentences import compose_message, describe_user_error
 
 _BOOTSTRAP = """
 import os, sys

@@ -58,7 +58,7 @@ def _make_plan(config: pytest.Config) -> str:
     from theria_lint.config import resolve_settings
     from theria_lint.errors import UserError
     from theria_lint.launch.record_command import find_targets, write_plan
-    from theria_lint.report.notes import describe_user_error
+    from theria_lint.report.sentences import describe_user_error
 
     root = str(config.rootpath)
     try:

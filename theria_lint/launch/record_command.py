@@ -20,7 +20,7 @@ from theria_lint.confirm.protocol import read_reason
 from theria_lint.errors import ReadError, UserError
 from theria_lint.reasons import Reason
 from theria_lint.report.command_messages import say_kept_calls, say_lost_call, say_never_called
-from theria_lint.report.notes import describe_user_error
+from theria_lint.report.sentences import describe_user_error
 from theria_lint.report.style import escape_unprintable, inert
 from theria_lint.sources.atomic_write import write_atomically
 from theria_lint.sources.discovery import discover_files

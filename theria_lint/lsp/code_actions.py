@@ -10,7 +10,7 @@ from theria_lint.lsp.client import PositionEncoding, make_position
 from theria_lint.lsp.diagnostics import DocumentMark
 from theria_lint.lsp.documents import FinishedRun
 from theria_lint.model import Disposition, Finding, Rewrite
-from theria_lint.report.editor_messages import format_fix_title, format_ignore_title
+from theria_lint.report.command_messages import format_fix_title, format_ignore_title
 from theria_lint.report.patch import diff_texts
 from theria_lint.suppress.ignore_comments import add_comments
 

@@ -16,7 +16,7 @@ from theria_lint.lsp.code_actions import iter_quick_fixes, make_text_edits
 from theria_lint.lsp.diagnostics import DocumentMark, format_hover
 from theria_lint.lsp.documents import CheckText
 from theria_lint.lsp.session import Session
-from theria_lint.report.editor_messages import INTERNAL_ERROR, say_internal_error
+from theria_lint.report.command_messages import INTERNAL_ERROR, say_internal_error
 from theria_lint.rules.loader import RuleSet
 
 WATCHED_FILES = [

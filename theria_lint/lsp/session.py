@@ -1,10 +1,16 @@
-"""The session of an editor: its open documents, and when they are checked and run."""
+"""The session of an editor: its open documents, and when they are checked and run.
+
+They are run in a process of their own, which can be ended at any moment.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import pickle
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +20,6 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import to_fs_path
 
 from theria_lint.errors import UserError
-from theria_lint.lsp.background import RunError, lint_saved_file
 from theria_lint.lsp.client import ClientOptions, PositionEncoding, is_overlapping, show_progress
 from theria_lint.lsp.diagnostics import DiagnosticBuilder, DocumentMark
 from theria_lint.lsp.documents import (
@@ -25,8 +30,8 @@ from theria_lint.lsp.documents import (
     get_python_path,
     merge_reports,
 )
-from theria_lint.report.editor_messages import say_checking, say_failed, say_internal_error, say_running
-from theria_lint.report.notes import describe_user_error, list_note_lines, say_lacking_protections
+from theria_lint.report.command_messages import say_checking, say_ended, say_failed, say_internal_error, say_running
+from theria_lint.report.sentences import describe_user_error, list_note_lines, say_lacking_protections
 from theria_lint.result import LintReport
 
 CHECK_DELAY = 0.3
@@ -208,3 +213,30 @@ class Session:
         folders = [path for uri in workspace.folders if (path := to_fs_path(uri))]
         folders = folders or ([workspace.root_path] if workspace.root_path else [])
         return find_folder_around(document.path, folders) if folders else os.path.dirname(document.path)
+
+
+class RunError(Exception):
+    """The process ended without an answer; the message holds what it wrote to standard error."""
+
+
+async def lint_saved_file(path: str, folder: str) -> LintReport:
+    """Lint a file from the disk, run it included, with ``folder`` as the working directory.
+
+    Cancelling ends the process, and with it everything that runs below it. Raises UserError and RunError.
+    """
+    # -P: what lies in the folder must not be imported in place of our modules.
+    program = (sys.executable, "-P", "-m", "theria_lint.lsp.check_document", path, str(os.getpid()))
+    process = await asyncio.create_subprocess_exec(*program, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    try:
+        answer, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            # What it wrote has to be read: the transport waits for the ends of the pipes, which stay full otherwise.
+            await process.communicate()
+    if process.returncode:
+        raise RunError(complaints.decode("utf-8", "replace").strip() or say_ended(process.returncode))
+    report: LintReport | UserError = pickle.loads(answer)
+    if isinstance(report, UserError):
+        raise report
+    return report

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from theria_lint.report import ReportView
-from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ReportItem, list_items
+from theria_lint.report.style import as_json
 from theria_lint.result import LintReport
 
 _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}

@@ -15,9 +15,9 @@ from theria_lint import __version__
 from theria_lint.model import Disposition, Finding, Rewrite, Run, TargetResult
 from theria_lint.reasons import Reason
 from theria_lint.report import ReportView
-from theria_lint.report.escaping import as_json
 from theria_lint.report.patch import list_edits
 from theria_lint.report.sentences import compose_message
+from theria_lint.report.style import as_json
 from theria_lint.report.text import list_slowest
 from theria_lint.result import LintError, LintReport
 

@@ -9,8 +9,7 @@ from theria.verdicts import Ground
 from theria.wording import Message, attach, format_count, format_percent, list_names, shorten
 from theria_lint.model import AS_IT_IS, Configuration, Run
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.call_help import ON_GPU, RECORD
-from theria_lint.report.message_parts import Data, extend, qualify
+from theria_lint.report.message_parts import ON_GPU, RECORD, Data, extend, qualify
 
 MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 from theria.wording import Message, attach, format_count, list_names, shorten, squeeze, tell_error
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.call_help import ON_GPU, RECORD, TIMEOUT, iter_call_helps
-from theria_lint.report.message_parts import Data, describe_exit
+from theria_lint.report.message_parts import ON_GPU, RECORD, TIMEOUT, Data, describe_exit, iter_call_helps
 
 _NO_IMPORT = "it could not be imported"
 _ALONE = "make the file importable by itself, as Python would import it here"

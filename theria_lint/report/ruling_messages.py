@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 from theria.wording import Message, attach, list_names, shorten
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.call_help import ON_GPU, TIMEOUT
 from theria_lint.report.measurement_messages import MATH_PATH
 from theria_lint.report.message_parts import (
     BY_HAND,
+    ON_GPU,
+    TIMEOUT,
     Data,
     contrast,
     extend,

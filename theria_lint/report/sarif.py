@@ -11,14 +11,13 @@ from urllib.parse import quote
 from theria_lint import __version__
 from theria_lint.model import Finding, Rewrite
 from theria_lint.report import ReportView
-from theria_lint.report.escaping import as_json
 from theria_lint.report.items import ERROR, UNSAFE, UNUSED, ReportItem, list_items
 from theria_lint.report.patch import LineEdit, list_edits
 from theria_lint.report.sentences import say_all
-from theria_lint.report.style import split_rows
+from theria_lint.report.style import as_json, split_rows
 from theria_lint.result import LintReport
-from theria_lint.rules.explain import explain_rule
 from theria_lint.rules.loader import load_rules
+from theria_lint.rules.pages import explain_rule
 
 if TYPE_CHECKING:
     from theria_lint.rules.loader import Rule

@@ -1,10 +1,10 @@
-"""Terminal formatting shared by the text formats: colours, places, plurals, source frames."""
+"""Formatting that formats share: colours, places, plurals, source frames, and text and JSON that nothing acts on."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from theria_lint.model import Span
@@ -64,6 +64,16 @@ def inert(text: str) -> str:
 def shown(text: str) -> str:
     """Lines that may hold anything, as lines that nothing acts on."""
     return inert("\n".join(map(escape_unprintable, text.split("\n"))))
+
+
+def as_json(data: Any, *, indent: int | None = 2) -> str:
+    """``data`` as JSON without NaN; what is not ASCII stays readable, and what is active becomes an escape."""
+    import json
+
+    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    # JSON itself escapes what is below a space. Half a character is none that UTF-8 can hold.
+    active = f"[{''.join(chr(code) for code in ESCAPES if code > 0x20)}\ud800-\udfff]"
+    return COMMAND.sub(r"#\\u0023", re.sub(active, lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def format_count(count: int, noun: str) -> str:

@@ -84,7 +84,7 @@ def _format_protections(report: LintReport, view: ReportView) -> str:
     held = [name for name, refusal in report.protections.items() if refusal is None]
     lines = [f"Protections that held: {', '.join(held)}."] if held and view.verbose else []
     if len(held) < len(report.protections):
-        from theria_lint.report.notes import say_lacking_protections  # nor are its words loaded where all held
+        from theria_lint.report.sentences import say_lacking_protections  # nor are its words loaded where all held
 
         lines.append(say_lacking_protections(report.protections))
     return "".join(escape_unprintable(line) + "\n" for line in lines)

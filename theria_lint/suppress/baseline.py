@@ -17,8 +17,7 @@ from typing import Any
 from theria_lint.errors import ReadError, UserError
 from theria_lint.model import Disposition, Finding, TargetResult
 from theria_lint.reasons import ReasonCode
-from theria_lint.report.escaping import as_json
-from theria_lint.report.style import get_stripped_row
+from theria_lint.report.style import as_json, get_stripped_row
 from theria_lint.sources.atomic_write import write_text
 from theria_lint.sources.source_text import read_up_to
 

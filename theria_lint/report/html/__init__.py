@@ -1,7 +1,7 @@
 """``--output-format html``: one self-contained page that needs no network, and no JavaScript to be read.
 
-`page` has the contents, filters and anchors, `sections` the findings and targets, `source_view` the marked source,
-`evidence_pair` what a suspect changes, `closing_sections` errors, clean files and protections, `markup` the escaping.
+`page` has the contents, filters and anchors, and ends with errors, clean files and protections, `sections` the findings
+and targets, `source_view` the marked source, `evidence_pair` what a suspect changes, `markup` the escaping.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from importlib.resources import files
 
 from theria_lint import __version__
 from theria_lint.report import ReportView
-from theria_lint.report.html.closing_sections import (
+from theria_lint.report.html.markup import Markup, join_children, tag
+from theria_lint.report.html.page import (
+    PageAnchors,
     list_clean_files,
     render_clean_files,
+    render_contents,
+    render_controls,
     render_protections,
     render_unchecked,
 )
-from theria_lint.report.html.markup import Markup, join_children, tag
-from theria_lint.report.html.page import PageAnchors, render_contents, render_controls
 from theria_lint.report.html.sections import (
     format_headline,
     render_findings,

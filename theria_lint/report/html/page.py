@@ -1,4 +1,8 @@
-"""The side of the page: contents, search and filters; the anchors of everything in the report."""
+"""What stands around findings, targets and sources: contents, search and filters, and what the page ends with.
+
+That is what could not be checked, which files are clean, and what protected the machine. Everything in the report has
+an anchor.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,25 @@ from collections.abc import Iterable, Iterator
 
 from theria.verdicts import Verdict
 from theria_lint.model import Disposition, Finding, Rewrite, TargetResult
-from theria_lint.report.html.markup import DISPOSITIONS, VERDICTS, Markup, join_children, render_sign, tag
-from theria_lint.report.style import split_rows
+from theria_lint.report.html.markup import (
+    DISPOSITIONS,
+    VERDICTS,
+    Markup,
+    join_children,
+    render_path,
+    render_prose,
+    render_sign,
+    tag,
+)
+from theria_lint.report.sentences import say
+from theria_lint.report.style import format_place, split_rows
 from theria_lint.report.summary import FindingIndex
-from theria_lint.result import LintReport
+from theria_lint.result import LintError, LintReport
 
 MOST_LINKS = 20
 """Of a finding to its targets, and of a target to its findings: each may have as many as the file has lines."""
 
+_MOST_CLEAN_FILES = 500
 _KEYS = (("/", "search"), ("j k", "next, previous"), ("Enter", "open, close"), ("Esc", "clear the search"))
 
 
@@ -165,3 +180,41 @@ class PageAnchors:
 def join_values(values: Iterable[str]) -> str:
     """Values of an attribute, each once, parted by spaces."""
     return " ".join(dict.fromkeys(values))
+
+
+def render_unchecked(report: LintReport) -> Markup:
+    """What kept a file from being checked, and ignore comments that cover nothing."""
+    notices = [*_render_notices(report.errors, "error"), *_render_notices(report.unused_ignores, "warning")]
+    return tag("ul", *notices, class_="notices")
+
+
+def _render_notices(notices: Iterable[LintError], kind: str) -> Iterator[Markup]:
+    for notice in notices:
+        where = render_path(format_place(notice.path, notice.cell, notice.line, None))
+        yield tag("li", tag("span", kind, class_=f"badge {kind}"), where, tag("span", render_prose(say(notice.reason))))
+
+
+def list_clean_files(report: LintReport) -> list[str]:
+    """The files of which nothing else is on the page: no suspect, no target, no error."""
+    told = {finding.suspect.path for finding in report.findings} | {result.target.path for result in report.targets}
+    told |= {error.path for error in (*report.errors, *report.unused_ignores)}
+    return [path for path in report.linted if path not in told]
+
+
+def render_clean_files(paths: list[str]) -> Markup:
+    """Their paths, folded."""
+    items = [tag("li", render_path(path)) for path in paths[:_MOST_CLEAN_FILES]]
+    more = len(paths) - len(items)
+    last = tag("li", f"and {more} more", class_="soft") if more else None
+    says = tag("p", "Without a suspect, a target or an error.", class_="soft")
+    listed = tag("details", tag("summary", "Their paths"), tag("ul", *items, last, class_="files"), class_="more")
+    return join_children(says, listed)
+
+
+def render_protections(report: LintReport) -> Markup:
+    """What kept the code that was run in its place, and what this machine did not give."""
+    rows = [
+        tag("li", tag("span", name, class_="symbol"), tag("span", "held" if why is None else f"missing: {say(why)}"))
+        for name, why in report.protections.items()
+    ]
+    return tag("ul", *rows, class_="notices")
