@@ -18,7 +18,7 @@ def main() -> None:
 
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     if "_THERIA_LINT_COMPLETE" in os.environ:
-        from theria_lint.commands.completion import take_command_out
+        from theria_lint.commands.command_output import take_command_out
 
         word = take_command_out(os.environ) or ""
     if word not in OWN_ENVIRONMENT:

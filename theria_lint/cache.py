@@ -59,8 +59,7 @@ def place_of(cache_dir: str | None, linted: Iterable[str]) -> Place:
     What lies in there, or where the linter runs, may have come with a project: results there bear the mark of a key
     that lies with the user's.
     """
-    from theria_lint.sources.owned_folder import is_within
-    from theria_lint.sources.user_folders import get_cache_folder
+    from theria_lint.sources.owned_folder import get_cache_folder, is_within
 
     own = get_cache_folder()
     if cache_dir is None:

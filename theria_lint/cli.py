@@ -15,6 +15,9 @@ from theria_lint.commands import COMMANDS
 from theria_lint.commands.command_output import (
     CommandFailure,
     PlainCommand,
+    complete_paths,
+    complete_rules,
+    complete_words,
     escape_unprintable_output,
     make_inert,
     print_text,
@@ -25,7 +28,7 @@ from theria_lint.errors import UserError, suggest_name
 from theria_lint.report import ReportView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from theria_lint.reasons import Reason
     from theria_lint.result import LintReport, Progress
@@ -40,18 +43,6 @@ INTERRUPTED_EXIT_CODE = 130
 def _split_codes(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
     """A comma-separated list."""
     return None if value is None else [item.strip() for item in value.split(",") if item.strip()]
-
-
-def _complete(name: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
-    """A function of the module for completion, which is loaded when a shell asks."""
-
-    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-        from theria_lint.commands import completion
-
-        found: list[Any] = getattr(completion, name)(context, parameter, incomplete)
-        return found
-
-    return complete
 
 
 class _DeviceChoice(click.Choice[str]):
@@ -70,7 +61,7 @@ class _MainCommand(PlainCommand):
 
 
 @click.command(cls=_MainCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("paths", nargs=-1, shell_complete=_complete("complete_paths"))
+@click.argument("paths", nargs=-1, shell_complete=complete_paths)
 @click.option("--confirm/--no-confirm", default=None, help="Run the code, to confirm or clear suspects.")
 @click.option(
     "--python",
@@ -96,14 +87,14 @@ class _MainCommand(PlainCommand):
     "--select",
     metavar="RULES",
     callback=_split_codes,
-    shell_complete=_complete("complete_rules"),
+    shell_complete=complete_rules,
     help="Report only these rules (prefixes, with commas).",
 )
 @click.option(
     "--ignore",
     metavar="RULES",
     callback=_split_codes,
-    shell_complete=_complete("complete_rules"),
+    shell_complete=complete_rules,
     help="Leave these rules out (prefixes, with commas).",
 )
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths, in the syntax of .gitignore.")
@@ -135,7 +126,7 @@ class _MainCommand(PlainCommand):
 @click.option(
     "--explain",
     metavar="WORD",
-    shell_complete=_complete("complete_words"),
+    shell_complete=complete_words,
     help="Explain a rule, a verdict, a disposition or a reason code.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="theria-lint", message="%(prog)s %(version)s")

@@ -23,7 +23,7 @@ from theria_lint.confirm.eligibility import make_confirm_settings
 from theria_lint.confirm.outcome_cache import OutcomeCache, SnapshotChecker, TooNewError
 from theria_lint.confirm.protocol import FileDependencies, Outcome
 from theria_lint.confirm.worker_client import WorkerClient
-from theria_lint.sources.user_folders import get_cache_folder
+from theria_lint.sources.owned_folder import get_cache_folder
 
 READER = """
 import json, sys

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from theria_lint.cache import place_of
-from theria_lint.commands.command_output import PlainCommand, escape_unprintable_output, print_text
-from theria_lint.commands.completion import complete_words
+from theria_lint.commands.command_output import PlainCommand, complete_words, escape_unprintable_output, print_text
 from theria_lint.config import ResolvedSettings, Settings, check_rules, format_settings, resolve_settings
 from theria_lint.errors import UserError, suggest_name
 from theria_lint.rules.loader import Rule

@@ -20,7 +20,7 @@ from uuid import uuid4
 from theria_lint.config import SLURM
 from theria_lint.confirm.protocol import Job, WorkerError
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.sources.user_folders import get_cache_folder
+from theria_lint.sources.owned_folder import get_cache_folder
 
 _CONNECT_SECONDS = 10
 _WORKER_SECONDS = 300.0

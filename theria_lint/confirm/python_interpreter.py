@@ -18,8 +18,8 @@ from theria_lint.config import Settings
 from theria_lint.errors import ReadError, UserError
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.sources.atomic_write import write_atomically
+from theria_lint.sources.owned_folder import get_configuration_folder
 from theria_lint.sources.source_text import read_up_to
-from theria_lint.sources.user_folders import get_configuration_folder
 
 _PROGRAM = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
 _NAMES_OF_ENVIRONMENTS = (".venv", "venv")

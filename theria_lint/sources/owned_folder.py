@@ -1,7 +1,11 @@
-"""The folder in which results are kept: it carries our mark, and nothing is done through a link in it.
+"""The folders that are ours: those that this platform has for a user, and the one in which results are kept.
 
-Every folder is opened beneath the one that holds it, and none of ours may be a link: what a project has planted in a
-cache leads nowhere. Where a system cannot open files in that way, there are no such folders.
+That one carries our mark, and nothing is done through a link in it. Every folder is opened beneath the one that holds
+it, and none of ours may be a link: what a project has planted in a cache leads nowhere. Where a system cannot open
+files in that way, there are no such folders.
+
+A user's caches and configuration are where platformdirs has them, which is not imported: it takes longer than a run on
+a clean file does with everything else.
 """
 
 from __future__ import annotations
@@ -9,10 +13,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
+_PROGRAM = "theria-lint"
 NAME = "theria-lint-1"
 """The folder that is made in what the user names as the place for results; the number is that of the format."""
 
@@ -33,6 +39,27 @@ _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FILE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 _FULL = re.compile("[0-9a-f]{2}")
 _OURS = re.compile(r"[0-9a-f]{30}\.[a-z]+\.json|\.[0-9a-f]{16}\.tmp")
+
+
+def get_cache_folder() -> str:
+    """The folder for caches, with ours in it."""
+    return _find_folder("LOCALAPPDATA", ("AppData", "Local"), "Caches", "XDG_CACHE_HOME", ".cache")
+
+
+def get_configuration_folder() -> str:
+    """The folder for a user's configuration, with ours in it."""
+    return _find_folder("APPDATA", ("AppData", "Roaming"), "Application Support", "XDG_CONFIG_HOME", ".config")
+
+
+def _find_folder(variable: str, windows: tuple[str, ...], macos: str, xdg_variable: str, xdg: str) -> str:
+    home = os.path.expanduser("~")
+    if sys.platform == "win32":
+        return os.path.join(os.environ.get(variable) or os.path.join(home, *windows), _PROGRAM)
+    if sys.platform == "darwin":
+        return os.path.join(home, "Library", macos, _PROGRAM)
+    named = os.environ.get(xdg_variable, "")
+    # A relative one would mean a folder in whatever project is linted: by the specification it counts as not set.
+    return os.path.join(named if os.path.isabs(named) else os.path.join(home, xdg), _PROGRAM)
 
 
 class NotOursError(OSError):
