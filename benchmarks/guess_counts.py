@@ -32,7 +32,7 @@ from list_guesses import GENTLE, GUESSES, name_layout, name_size, watch_rows
 
 from theria.probes.point import trial
 from theria_lint.confirm.protocol import TargetRequest
-from theria_lint.sandbox import resource_limits
+from theria_lint.sandbox import confine
 from theria_lint.worker import device_fallback, importer
 from theria_lint.worker.find_call.opened_target import open_partial
 from theria_lint.worker.shims import no_codegen
@@ -106,7 +106,7 @@ def ask_child(work: Callable[[], dict[str, Any]], seconds: float) -> dict[str, A
     if pid == 0:
         os.close(reader)
         os.setsid()
-        resource_limits.limit_resources(MEMORY, seconds + 15, device="cpu")
+        confine.limit_resources(MEMORY, seconds + 15, device="cpu")
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(6 * seconds) + 60)
         try:

@@ -11,7 +11,7 @@ import torch
 from theria.probes import Report
 from theria.probes.layouts import ROUND
 from theria.verdicts import Ground, Reason, Status, Verdict
-from theria_lint.worker import discontinuity
+from theria_lint.worker import second_looks
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
@@ -25,21 +25,21 @@ SMOOTH = {
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_kinks_and_rounding_are_no_jumps(name):
-    assert not discontinuity.is_discontinuous(BoundCall(SMOOTH[name], INPUTS), 0, order=2)
+    assert not second_looks.is_discontinuous(BoundCall(SMOOTH[name], INPUTS), 0, order=2)
 
 
 def test_a_forward_that_breaks_ties_jumps():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return q * (1 + (q.softmax(-1).sum(-1) * 1e16).remainder(7)).unsqueeze(-1)
 
-    assert discontinuity.is_discontinuous(BoundCall(routed, INPUTS), 0)
+    assert second_looks.is_discontinuous(BoundCall(routed, INPUTS), 0)
 
 
 def test_a_jump_within_the_reach_of_differences_is_one():
     def routed(q: torch.Tensor) -> torch.Tensor:
         return torch.where(q[:1] > INPUTS["q"][:1] + 1e-5, 2 * q, q)
 
-    assert discontinuity.is_discontinuous(BoundCall(routed, INPUTS), 0)
+    assert second_looks.is_discontinuous(BoundCall(routed, INPUTS), 0)
 
 
 BLAMED = Report(
@@ -55,12 +55,12 @@ SPEC = TrialSpec(ROUND, "bhtd", torch.float64, "cpu", torch.softmax)
 
 @pytest.mark.parametrize(
     ("jumping", "verdict"),
-    [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(discontinuity.POINTS)), "inconclusive")],
+    [(set(), "silent_corruption"), ({0, 1}, "safe"), (set(range(second_looks.POINTS)), "inconclusive")],
 )
 def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict):
-    monkeypatch.setattr(discontinuity, "is_discontinuous", lambda made, seed, order: seed in jumping)
+    monkeypatch.setattr(second_looks, "is_discontinuous", lambda made, seed, order: seed in jumping)
     binding = SimpleNamespace(make_call=lambda spec: None)
-    found = discontinuity.retry_off_discontinuity(
+    found = second_looks.retry_off_discontinuity(
         BLAMED, SPEC, binding, lambda spec: replace(BLAMED, verdict=Verdict.SAFE)
     )
     assert found.verdict == verdict

@@ -12,8 +12,8 @@ One job, from top to bottom:
 3. `probe_target` runs one target: find a working call (`find_call`, behind `device_fallback`, which also tries the path
    that a GPU would take), list its configurations (`configurations`), measure each with `theria.probes` on each backend
    (`base_attention`).
-4. Second looks before a verdict is unsafe: `discontinuity` (did the point lie at a jump?), `torch_bugs` (is PyTorch to
-   blame?), `parameter_vector` (are the parameters safe too?).
+4. Second looks before a verdict is unsafe: `second_looks` (did the point lie at a jump? is PyTorch to blame?),
+   `parameter_vector` (are the parameters safe too?). `safe_coverage` tells how far a verdict of safe goes.
 5. `trace` records which expressions each configuration executed; the parent clears a suspect by it.
 
 `failure_messages` says why a target has no verdict. `autograd_substitutes` is imported by variants alone.

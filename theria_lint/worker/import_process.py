@@ -16,7 +16,7 @@ from theria_lint.confirm import message_checks
 from theria_lint.confirm.message_checks import NonsenseError
 from theria_lint.confirm.protocol import LONGEST_ANSWER, Job, Outcome, TargetRequest
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.sandbox import confine, linux, refused_operations, resource_limits
+from theria_lint.sandbox import confine, linux, refused_operations
 from theria_lint.sandbox.refused_operations import RefusedOperations
 from theria_lint.worker import clock, failure_messages, library_messages, visible_gpus
 from theria_lint.worker.file_dependencies import FileDependencyTracker
@@ -56,10 +56,10 @@ def serve_job(job: Job, channel: socket.socket, folder: str, tracker: FileDepend
         os.setsid()
         linux.die_with_parent()
         linux.hide_memory(False)
-        resource_limits.close_files_except(pipe)
+        confine.close_files_except(pipe)
         confine.settle_in_folder(folder)
         visible_gpus.take_share(job.gpu)
-        resource_limits.limit_resources(job.memory, job.import_time, device=job.device)
+        confine.limit_resources(job.memory, job.import_time, device=job.device)
         refused = RefusedOperations(folder)
         refused.listen_to_audit_events()
         listener, _ = confine.apply_confinement(job.files, folder, device=job.device)
@@ -155,7 +155,7 @@ def _ask_child(
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        resource_limits.close_files_except(theirs.fileno())
+        confine.close_files_except(theirs.fileno())
         _probe_and_exit(load, target, context, fake_gpu, theirs)
     theirs.close()
     answer = _hear(ours, clock.Patience(job.target_time, lambda: clock.read_process_clock(pid)))
@@ -208,7 +208,7 @@ def _tell(channel: socket.socket, outcome: Outcome) -> None:
     try:
         reader, writer = os.pipe()
     except OSError:  # the target has left no room for more files
-        resource_limits.close_files_except(channel.fileno())
+        confine.close_files_except(channel.fileno())
         reader, writer = os.pipe()
     socket.send_fds(channel, [b"\n"], [reader])
     os.close(reader)
@@ -234,7 +234,7 @@ def _compute_outcome(
     from theria_lint.worker import device_fallback, importer, probe_target
 
     job = context.job
-    resource_limits.limit_resources(job.memory, job.target_time, device=job.device)
+    confine.limit_resources(job.memory, job.target_time, device=job.device)
     confine.apply_target_confinement(device=job.device)
     try:
         visible_gpus.limit_gpu_memory(job.gpu)

@@ -36,8 +36,6 @@ from theria_lint.worker.configurations.list_configurations import (
     list_configurations,
     list_training_specs,
 )
-from theria_lint.worker.coverage_note import note_coverage
-from theria_lint.worker.default_decides import list_safe_elsewhere, settles, with_safe_elsewhere
 from theria_lint.worker.device_fallback import (
     ProbeClock,
     find_call_on_gpu_path,
@@ -45,7 +43,6 @@ from theria_lint.worker.device_fallback import (
     with_cpu_path_note,
     with_shim_notes,
 )
-from theria_lint.worker.discontinuity import retry_off_discontinuity
 from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, read_flag
 from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
@@ -54,9 +51,10 @@ from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrial
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.library_messages import is_device_lost
 from theria_lint.worker.parameter_vector import measure_with_parameters
+from theria_lint.worker.safe_coverage import list_safe_elsewhere, note_coverage, settles, with_safe_elsewhere
+from theria_lint.worker.second_looks import retry_contiguous, retry_off_discontinuity
 from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
-from theria_lint.worker.torch_bugs import retry_contiguous
 from theria_lint.worker.trace import ConfigurationTraces, merge_spans
 
 

@@ -18,8 +18,8 @@ from theria_lint.model import Configuration, Run
 from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.report.sentences import say
 from theria_lint.worker.base_attention import make_base_attention
-from theria_lint.worker.default_decides import list_safe_elsewhere, settles
 from theria_lint.worker.find_call.call_strategy import TrialSpec
+from theria_lint.worker.safe_coverage import list_safe_elsewhere, settles
 
 NOISY_IN_TRAINING = """import os
 

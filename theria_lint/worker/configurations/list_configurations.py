@@ -21,12 +21,12 @@ from theria_lint.worker.configurations.further_calls import (
     find_optional_tensor_specs,
 )
 from theria_lint.worker.configurations.unreached_code import find_specs_by_code
-from theria_lint.worker.discontinuity import find_gradient_mismatch
 from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_outputs
 from theria_lint.worker.find_call.computation import Outputs, are_alike, describe_computation
 from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
+from theria_lint.worker.second_looks import find_gradient_mismatch
 from theria_lint.worker.shims.no_codegen import run_uncompiled
 
 _SMALL = replace(ROUND, batch=2, dim=6, value_dim=6)
