@@ -23,9 +23,10 @@ from tests.support.kept_workers import keep_workers
 from tests.support.lint_case import UNSAFE, Lint
 from theria_lint.cache import Place
 from theria_lint.config import LOCAL
-from theria_lint.confirm import cluster_worker, open_executor
+from theria_lint.confirm import cluster_worker
 from theria_lint.confirm.cluster_executor import ClusterExecutor
 from theria_lint.confirm.cluster_pools import ClusterPool, ExecutorError, SubmititPool
+from theria_lint.confirm.confirm import open_executor
 from theria_lint.confirm.protocol import FileDependencies, Greeting, Job, Outcome, TargetRequest, digest_text
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.report.sentences import say
@@ -52,7 +53,7 @@ def sent_to(pool: ClusterPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
     monkeypatch.setattr("theria_lint.confirm.confirm.open_executor", make)
     yield
-    monkeypatch.setattr("theria_lint.confirm.confirm.open_executor", open_executor.open_executor)
+    monkeypatch.setattr("theria_lint.confirm.confirm.open_executor", open_executor)
 
 
 def list_descendants(process: int) -> list[int]:
@@ -441,7 +442,7 @@ def test_a_job_sees_its_gpu_alone(tmp_path: Path) -> None:
     path = tmp_path / "kernel.py"
     path.write_text(SAYS_WHAT_IT_SEES)
     with keep_workers():
-        worker = open_executor.open_executor(LOCAL, sys.executable, "cpu", 1)
+        worker = open_executor(LOCAL, sys.executable, "cpu", 1)
         worker.wait_for_greeting()
         given = replace(worker.greeting, gpus=("GPU-7",))
         known, worker.greeting = worker.greeting, given  # type: ignore[misc]

@@ -12,9 +12,9 @@ An ablation is a set of suspects that a variant of the source leaves out. For ea
    subsets (delta debugging), then for pairs that cancel each other.
 5. Verified fix: run the target without its confirmed suspects. If it is safe, that rewrite is offered.
 
-A suspect is confirmed if any target confirms it. `confirm.confirm_suspects` is the entry point; `eligibility` says
-which files are run; `schedule` asks for the variants of all targets side by side; `attribution` and `interactions` hold
-steps 2 to 4, `verified_fix` step 5; `runner` takes outcomes from `outcome_cache` or has an `executor` measure them: a
+A suspect is confirmed if any target confirms it. `confirm.confirm_suspects` is the entry point, and holds step 5;
+`eligibility` says which files are run; `schedule` asks for the variants of all targets side by side; `attribution` and
+`interactions` hold steps 2 to 4; `runner` takes outcomes from `outcome_cache` or has an `executor` measure them: a
 worker of this machine (`worker_client`, which chooses its GPU, and `protocol`), or those of a cluster
 (`cluster_executor`, `cluster_pools`; on their side `cluster_worker`); `coverage_map` tells which suspects a run
 executed; `call_hints` which calls the worker tries first.

@@ -1,10 +1,10 @@
-"""The entry point of the dynamic stage: run the targets, rule on every suspect, collect the findings."""
+"""The entry point of the dynamic stage: run the targets, rule on every suspect, collect findings and verified fixes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,14 +14,13 @@ from theria_lint.cache import Place
 from theria_lint.config import LOCAL
 from theria_lint.confirm.call_hints import CallSource, find_recorded_hints
 from theria_lint.confirm.coverage_map import asks_for_gpu
-from theria_lint.confirm.evidence import SuspectRuling, get_reason
-from theria_lint.confirm.open_executor import open_executor
+from theria_lint.confirm.evidence import Attribution, SuspectRuling, get_reason, get_worst_verdict
+from theria_lint.confirm.executor import JobExecutor, KernelStore
 from theria_lint.confirm.outcome_cache import OutcomeCache
 from theria_lint.confirm.protocol import Outcome, WorkerError
 from theria_lint.confirm.runner import RunLimits, VariantRunner
 from theria_lint.confirm.schedule import VariantBatcher, attribute_cases, measure_cases
-from theria_lint.confirm.target_case import TargetCase, make_cases
-from theria_lint.confirm.verified_fix import find_verified_fixes
+from theria_lint.confirm.target_case import TargetCase, Variant, make_cases
 from theria_lint.model import Disposition, Finding, Rewrite, SourceFile, Suspect, TargetResult
 from theria_lint.reasons import Reason, ReasonCode, holds_code
 from theria_lint.result import Environment, LintError, Progress
@@ -90,6 +89,21 @@ def confirm_suspects(
         return Confirmation(tuple(findings), (), Environment(), notes=(reason,), failure=failure)
 
 
+def open_executor(name: str, python: str, device: str, jobs: int, kernels: KernelStore | None = None) -> JobExecutor:
+    """The executor of a name, for an interpreter and a device, with so many jobs at a time. Raises WorkerError.
+
+    ``kernels`` are kept for this machine alone.
+    """
+    if name == LOCAL:
+        from theria_lint.confirm import worker_client
+
+        return worker_client.WorkerClient(python, device, jobs, kernels)
+    from theria_lint.confirm.cluster_executor import ClusterExecutor
+    from theria_lint.confirm.cluster_pools import open_pool
+
+    return ClusterExecutor(open_pool(name, jobs), name, python, device)
+
+
 def _run_confirmation(files: Sequence[SourceFile], settings: ConfirmSettings, runner: VariantRunner) -> Confirmation:
     variants = VariantBatcher(files, runner)
     recorded, complaints = find_recorded_hints(files, settings.calls)
@@ -148,6 +162,29 @@ def _collect_findings(
         for file in files
         for suspect in file.suspects
     )
+
+
+def find_verified_fixes(
+    attributions: Mapping[TargetCase, Attribution], variants: VariantBatcher
+) -> dict[TargetCase, Rewrite]:
+    """A rewrite for each case that is safe without its confirmed suspects.
+
+    The tidy text is the program that has run, less empty lines. Where it is another one, it is run too.
+    """
+    mended = [Variant(case, found.mended, tidy=True) for case, found in attributions.items() if found.mended]
+    others = [variant for variant in mended if variants.is_another_program(variant.ablation)]
+    refuted = {
+        variant
+        for variant, outcome in zip(others, variants.run_variants(others), strict=True)
+        if get_worst_verdict(outcome) is not Verdict.SAFE
+    }
+    return {v.case: _make_rewrite(v.case, v.ablation, variants) for v in mended if v not in refuted}
+
+
+def _make_rewrite(case: TargetCase, ablation: Iterable[Suspect], variants: VariantBatcher) -> Rewrite:
+    texts = variants.make_texts(ablation, tidy=True)
+    paths = sorted({suspect.path for suspect in ablation})
+    return Rewrite(case.name, tuple((path, texts[os.path.abspath(path)]) for path in paths))
 
 
 def _combine_rulings(
