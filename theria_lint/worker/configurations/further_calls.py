@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialS
     search, spec, names = CallSearch(read_clock() + _BUDGET, working_call.log), working_call.spec, list[str]()
     strategy = working_call.strategy
     try:
-        for name in (
+        for group in _group_partners(
             n
             for n in (*strategy.free, *strategy.optional)
             if _OPTIONAL.search(n)
@@ -93,29 +94,40 @@ def _find_optional_argument_specs(working_call: WorkingCall) -> dict[str, TrialS
             and not n.startswith(CONSTRUCTOR_PREFIX)
             and (working_call.make_call().module is None or n not in strategy.tensors)
         ):
-            found = next(_list_changing_specs(search, working_call, spec, name), None)
+            found = next(_list_changing_specs(search, working_call, spec, group), None)
             if found is not None:
                 spec = found
-                names.append(name)
+                names += group
     except CannotCallError:  # out of time
         pass
     return {label_configuration(Configuration.OPTIONAL_ARGUMENTS, *names): spec} if names else {}
 
 
-def _list_changing_specs(
-    search: CallSearch, working_call: WorkingCall, spec: TrialSpec, name: str
-) -> Iterator[TrialSpec]:
-    """Specs in which an argument has a value, and the output is another than without.
+def _group_partners(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """The names that are given together: the cosines of a rotation say nothing without its sines."""
+    found = list(dict.fromkeys(names))
+    pairs = {name: re.sub("cos", "sin", name) for name in found if "cos" in name}
+    partners = {cosine: sine for cosine, sine in pairs.items() if sine in found}
+    return [(n, partners[n]) if n in partners else (n,) for n in found if n not in partners.values()]
 
-    With as many keys as queries too: a mask that is made of one number a position takes no other.
-    """
-    for shape in dict.fromkeys((spec.shape, replace(spec.shape, keys=spec.shape.queries))):
-        plain = replace(working_call, spec=replace(spec, shape=shape))
+
+def _list_changing_specs(
+    search: CallSearch, working_call: WorkingCall, spec: TrialSpec, names: Sequence[str]
+) -> Iterator[TrialSpec]:
+    """Specs in which some arguments have a value, and the output is another than without."""
+    for like in _list_lengths(spec):
+        plain = replace(working_call, spec=like)
         for index in _WITH_VALUE:
-            chosen = replace(plain.spec, choice={**spec.choice, name: index})
+            chosen = replace(like, choice={**spec.choice, **dict.fromkeys(names, index)})
             given = search.run_trial(working_call.strategy, chosen)
             if given is not None and _calls_give_different_outputs(plain, given):
                 yield given.spec
+
+
+def _list_lengths(spec: TrialSpec) -> list[TrialSpec]:
+    """The spec, and with as many keys as queries: what has one number a position may fit no other."""
+    square = replace(spec.shape, keys=spec.shape.queries)
+    return [replace(spec, shape=shape) for shape in dict.fromkeys((spec.shape, square))]
 
 
 def _calls_give_different_outputs(one: WorkingCall, other: WorkingCall) -> bool:
@@ -212,8 +224,8 @@ def _returns_from_function(made: BoundCall, seed: int) -> bool:
 
 def _find_floating_spec(working_call: WorkingCall, name: str, search: CallSearch) -> TrialSpec | None:
     """The spec with the first tensor of real numbers for a parameter with which the output is another."""
-    strategy, spec = working_call.strategy, working_call.spec
-    for index in range(1, MAX_CANDIDATES + 1):
+    strategy = working_call.strategy
+    for spec, index in product(_list_lengths(working_call.spec), range(1, MAX_CANDIDATES + 1)):
         chosen = replace(spec, choice={**spec.choice, name: index})
         try:
             if name not in strategy(chosen).extras:
