@@ -31,6 +31,10 @@ AGREEMENT = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-3, torc
 """Relative forward error up to which a trusted function computes the same thing as the target."""
 
 
+SCORED = ("q", "k")
+"""The inputs that an attention makes its weights of."""
+
+
 class Trusted(NamedTuple):
     """A function whose derivatives by autograd are right, and the name it has in a report."""
 
@@ -105,6 +109,9 @@ def measure(
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     once = refused and differentiates_once(function, point)
     judgement = judge(primary, comparison, others, sums, once=once)
+    if judgement.verdict is Verdict.SAFE and _ignores_scores(function, point, primary.output):
+        why = Reason(Ground.NO_DEPENDENCE, {"inputs": list(SCORED)})
+        judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, why=why)
     failures = [d.failure for d in (primary, *others.values()) if d.failure]
     return replace(
         empty,
@@ -132,6 +139,19 @@ def closest_reference(
         if truth.shape == output.shape:
             errors.append((reference, relative_error(output, truth)))
     return min(errors, key=lambda found: found[1])
+
+
+def _ignores_scores(function: Function, point: Point, output: Tensor) -> bool:
+    """Whether an attention gives the same for another q and k.
+
+    With one key the weights are 1 whatever they are: such a call tells of v, and nothing of attention.
+    """
+    if not point.inputs.keys() >= {*SCORED, "v"}:
+        return False
+    leaves = point.leaves()
+    for name in SCORED:
+        leaves[name].detach().add_(point.directions[name])
+    return torch.equal(call(function, leaves, point.seed).detach(), output)
 
 
 def _with_frozen_inputs(function: Function, point: Point) -> dict[Route, Derivatives]:

@@ -19,6 +19,12 @@ _VIEWS = make_word_set(
 )
 # What these give without arguments, or with the receiver as the only one, is what they are called on.
 _COPIES = make_word_set("view_as expand_as reshape_as type_as clone contiguous detach to alias")
+# What a gradient is scaled, turned or clipped by.
+_ARITHMETIC = make_word_set(
+    "neg negative mul multiply div divide true_divide add sub subtract pow square sqrt rsqrt exp tanh sigmoid sign abs "
+    "clamp clip clamp_min clamp_max maximum minimum max min mean sum norm amax where masked_fill nan_to_num normalize "
+    "zeros_like ones_like item float"
+)
 # These end in an underscore and change no values.
 _HARMLESS = make_word_set("requires_grad_ retain_grad_ __init__ resize_ squeeze_ unsqueeze_ transpose_ t_ swapaxes_")
 
@@ -74,9 +80,20 @@ def _find_other_gradients(code: ModuleView, backward: Scope) -> Iterator[Hit]:
         if given is None or (isinstance(given, ast.Constant) and given.value is None):
             continue
         values = get_values(backward, given.id) if isinstance(given, ast.Name) and given.id not in incoming else [given]
-        changed = [value for value in values if _find_copied(value) is None and _find_viewed(value) is None]
+        changed = [
+            value
+            for value in values
+            if _find_copied(value) is None and _find_viewed(value) is None and _is_arithmetic(value, incoming)
+        ]
         for value in changed[-1:]:
             yield Hit(value, code.get_span(value), ast.unparse(value), backward, get_lines(value), None, "identity")
+
+
+def _is_arithmetic(value: ast.expr, names: set[str]) -> bool:
+    """Whether an expression computes with what some names hold, and by nothing but arithmetic: no kernel, no operator."""
+    calls = (node for node in ast.walk(value) if isinstance(node, ast.Call))
+    mentioned = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    return bool(names & mentioned) and all(get_callee_name(call) in _ARITHMETIC for call in calls)
 
 
 def _collect_views(backward: Scope, names: set[str]) -> set[str]:
