@@ -90,7 +90,7 @@ def _find_other_gradients(code: ModuleView, backward: Scope) -> Iterator[Hit]:
 
 
 def _is_arithmetic(value: ast.expr, names: set[str]) -> bool:
-    """Whether an expression computes with what some names hold, and by nothing but arithmetic: no kernel, no operator."""
+    """Whether an expression computes with what some names hold, and by arithmetic alone: no kernel, no operator."""
     calls = (node for node in ast.walk(value) if isinstance(node, ast.Call))
     mentioned = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
     return bool(names & mentioned) and all(get_callee_name(call) in _ARITHMETIC for call in calls)
