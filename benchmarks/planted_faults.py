@@ -343,7 +343,7 @@ def try_batch(python: Path, site: Path, work: Path, batch: list[Planting], proce
             "error": truths.get(name, {}).get("error"),
             "said": said[0]["verdict"] if said else "no target",
             "reason": said[0]["reason"] if said else "",
-            "otherwise": sorted({t["verdict"] for t in said[1:]}),
+            "otherwise": sorted({other["verdict"] for t in said for other in t["configurations"]}),
             "dispositions": sorted({f["disposition"] for f in found}),
         }
 
