@@ -43,6 +43,11 @@ class QuantisedAttention(nn.Module):  # verdict: silent_collapse
         return scores.softmax(dim=-1) @ x
 
 
+def sampled_attention(q, k, v):  # verdict: hard_structural
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return torch.distributions.Normal(scores, 0.1).sample().softmax(dim=-1) @ v  # expect: THL010 confirmed
+
+
 class CopiedKeysAttention(nn.Module):  # verdict: silent_corruption
     def __init__(self, dim=16):
         super().__init__()

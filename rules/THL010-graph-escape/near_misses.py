@@ -24,3 +24,8 @@ def attend_with_settings(q, k, v, layout=None):  # verdict: safe
     paired = torch.view_as_real(torch.view_as_complex(q.view(*q.shape[:-1], -1, 2)))  # near miss: the same bits
     scores = paired.flatten(-2) @ heads.transpose(-2, -1) * q.new_tensor(0.5)  # near miss: a constant
     return scores.softmax(dim=-1) @ (v if not layout["causal"] else v.cumsum(-2))
+
+
+def reparametrised_attention(q, k, v):  # verdict: safe
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return torch.distributions.Normal(scores, 0.1).rsample().softmax(dim=-1) @ v

@@ -224,6 +224,7 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "torch-function": _compute_by_torch,
     "as-nested-tensor": _call_instead(f'{INLINE_IMPORT}"torch").nested.as_nested_tensor'),
     "recorded-copy": _rename_method("copy_"),
+    "reparametrised": _rename_method("rsample"),
     "as-subclass": _keep_history,
 }
 

@@ -45,6 +45,7 @@ NEUTRALISERS = (
     "torch-function",
     "as-nested-tensor",
     "recorded-copy",
+    "reparametrised",
     "as-subclass",
     "set-flag",
 )
