@@ -39,7 +39,7 @@ def compare(
 
     ``scale`` is the largest true norm among its neighbours, ``rounding`` the norm below which there is nothing.
     """
-    seen = torch.zeros_like(truth.value) if measured is None else truth.view(measured)
+    seen = truth.see(measured)
     norm = None if measured is None else float(seen.norm())
     floor = max(truth.norm, NEGLIGIBLE * scale, 1e-300)
     distance = float((seen - truth.value).norm())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -184,7 +185,7 @@ def _scalars(
 
 def _sum(rows: Iterable[Tensor | None]) -> Tensor | None:
     found = [row for row in rows if row is not None]
-    return torch.stack(found).sum(0) if found else None
+    return reduce(torch.add, found) if found else None
 
 
 def _second(scalar: Tensor | None, variables: Mapping[str, Tensor], route: Route) -> dict[str, Tensor | None]:

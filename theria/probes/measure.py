@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from theria.attention.execution_record import executed_backends
-from theria.probes.compare import accuse_parts, compare_all, compare_sums, judge
+from theria.probes.compare import Comparison, accuse_parts, compare_all, compare_sums, judge
 from theria.probes.derivatives import (
     PRIMARY,
     SECONDARY,
@@ -109,7 +109,7 @@ def measure(
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     once = refused and differentiates_once(function, point)
     judgement = judge(primary, comparison, others, sums, once=once)
-    if judgement.verdict is Verdict.SAFE and _ignores_scores(function, point, primary.output):
+    if judgement.verdict is Verdict.SAFE and _ignores_scores(function, point, comparison, primary.output):
         why = Reason(Ground.NO_DEPENDENCE, {"inputs": list(SCORED)})
         judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, why=why)
     failures = [d.failure for d in (primary, *others.values()) if d.failure]
@@ -141,12 +141,13 @@ def closest_reference(
     return min(errors, key=lambda found: found[1])
 
 
-def _ignores_scores(function: Function, point: Point, output: Tensor) -> bool:
+def _ignores_scores(function: Function, point: Point, comparison: Comparison, output: Tensor) -> bool:
     """Whether an attention gives the same for another q and k.
 
-    With one key the weights are 1 whatever they are: such a call tells of v, and nothing of attention.
+    With one key the weights are 1 whatever they are: such a call tells of v, and nothing of attention. Where it has a
+    slope in them it is not called again.
     """
-    if not point.inputs.keys() >= {*SCORED, "v"}:
+    if not point.inputs.keys() >= {*SCORED, "v"} or any(comparison.gradients[n].state != "zero" for n in SCORED):
         return False
     leaves = point.leaves()
     for name in SCORED:

@@ -55,6 +55,10 @@ class Observation:
         """The Euclidean norm of what is observed."""
         return float(self.value.norm())
 
+    def see(self, measured: Tensor | None) -> Tensor:
+        """What is comparable of a measured tensor; without one, zeros."""
+        return torch.zeros_like(self.value) if measured is None else self.view(measured)
+
 
 class PartOfBlock(NamedTuple):
     """What a gradient (``b`` is None) or a row holds for a part of an input, measured and true."""
@@ -169,34 +173,21 @@ class FiniteDifferences:
         """
         if not self._places or self.noise > tolerance or measured.failure:
             return
-        names = list(self._point.inputs)
-        total, doubt = self._slopes(*names, smaller_steps=0)
-        sums = {name: self._projected(name, total, doubt) for name in (*names, *self._places)}
-        seen = {name: _see(measured.gradients.get(name), sums[name]) for name in names}
-        rest = sums[names[0]].value - torch.stack(list(seen.values())).sum(0)
-        scale = max(float(part.norm()) for part in seen.values())
+        seen, rest, scale = self._add_gradients(measured)
         for part, (name, place) in self._places.items():
-            gradient = measured.gradients.get(name)
-            piece = None if gradient is None else gradient[place]
-            if self._is_doubtful(replace(sums[part], value=_see(piece, sums[part])), rest, scale, tolerance):
-                yield PartOfBlock(name, None, piece, self._gradient(part))
+            if self._is_doubtful(seen[part], rest, scale, tolerance):
+                gradient = measured.gradients.get(name)
+                yield PartOfBlock(name, None, None if gradient is None else gradient[place], self._gradient(part))
         yield from self._examine_rows(measured, tolerance)
 
     def _examine_rows(self, measured: Derivatives, tolerance: float) -> Iterator[PartOfBlock]:
-        names = list(self._point.inputs)
         rows = measured.rows | measured.part_rows
-        total = self._row_by_gradient(*names, smaller_steps=0)
-        seen = {(a, b): _see(rows.get((a, b)), total[b]) for a in (*names, *self._places) for b in total}
-        rest = {b: truth.value - torch.stack([seen[a, b] for a in names]).sum(0) for b, truth in total.items()}
-        scales = {
-            kind: max(float(seen[a, b].norm()) for a in names for b in total if (b == COTANGENT) == kind)
-            for kind in (False, True)
-        }
-        for a in [*self._places, *(name for name in names if not self._point.parts(name))]:
+        seen, rest, scales = self._add_rows(measured)
+        for a in [*self._places, *(name for name in self._point.inputs if not self._point.parts(name))]:
             doubtful = []
-            for b, truth in total.items():
+            for b in rest:
                 for place in list(self._point.parts(b).values()) or [slice(None)]:
-                    piece = replace(truth, value=seen[a, b][place])
+                    piece = replace(seen[a, b], value=seen[a, b].value[place])
                     if self._is_doubtful(piece, rest[b][place], scales[b == COTANGENT], tolerance):
                         doubtful.append((b, place))
             row = self._row_by_gradient(a) if doubtful else {}
@@ -217,12 +208,8 @@ class FiniteDifferences:
 
     def _gradients_are_right(self, measured: Derivatives, truth: Mapping[str, Observation], tolerance: float) -> bool:
         scale = max((o.norm for o in truth.values()), default=0.0)
-        for name, observation in truth.items():
-            gradient = measured.gradients.get(name)
-            bound = tolerance * max(observation.norm, FAINT * scale) + 3 * observation.uncertainty
-            if not float((_see(gradient, observation) - observation.value).norm()) <= bound:
-                return False
-        return True
+        rests = {name: o.see(measured.gradients.get(name)) - o.value for name, o in truth.items()}
+        return all(_is_right(o, rests[name], scale, tolerance) for name, o in truth.items())
 
     def _output(self, *shifts: tuple[str, int, float]) -> Tensor:
         """f at the point moved by step·direction for each (input or part, direction, step).
@@ -324,13 +311,25 @@ class FiniteDifferences:
         """The gradients that the slopes along all inputs at once are clear about."""
         if self.noise > tolerance:  # of a sum there is no more to be seen than of its parts
             return {}
-        value, uncertainty = self._slopes(*self._point.inputs, smaller_steps=0)
-        views = {name: self._projected(name, value, uncertainty) for name in self._point.inputs}
-        seen = {name: _see(measured.gradients.get(name), view) for name, view in views.items()}
-        rest = next(iter(views.values())).value - torch.stack(list(seen.values())).sum(0)
-        scale = max(float(part.norm()) for part in seen.values())
-        found = {name: replace(view, value=seen[name] + rest) for name, view in views.items()}
+        seen, rest, scale = self._add_gradients(measured)
+        found = {name: replace(seen[name], value=seen[name].value + rest) for name in self._point.inputs}
         return {name: o for name, o in found.items() if _is_clear(o, rest, scale, tolerance)}
+
+    def _add_gradients(self, measured: Derivatives) -> tuple[dict[str, Observation], Tensor, float]:
+        """What is seen of the gradient of each input and part, with the doubt of the slopes along all inputs at once.
+
+        And what the inputs together leave of these slopes, and the largest norm among them.
+        """
+        names = list(self._point.inputs)
+        total, doubt = self._slopes(*names, smaller_steps=0)
+        sums = {name: self._projected(name, total, doubt) for name in (*names, *self._places)}
+        gradients = {name: measured.gradients.get(name) for name in names}
+        for part, (name, place) in self._places.items():
+            gradient = gradients[name]
+            gradients[part] = None if gradient is None else gradient[place]
+        seen = {name: replace(o, value=o.see(gradients[name])) for name, o in sums.items()}
+        rest = sums[names[0]].value - torch.stack([seen[name].value for name in names]).sum(0)
+        return seen, rest, max(seen[name].norm for name in names)
 
     def _gradient(self, name: str) -> Observation:
         return self._projected(name, *self._slopes(name))
@@ -359,18 +358,36 @@ class FiniteDifferences:
         """By input, the rows that the sum of all rows is clear about, block by block."""
         if self.noise > tolerance or measured.failure:
             return {}
+        seen, rest, scales = self._add_rows(measured)
+        known = {}
+        for a in self._point.inputs:
+            row = {b: replace(seen[a, b], value=seen[a, b].value + rest[b]) for b in rest}
+            if all(_is_clear(o, rest[b], scales[b == COTANGENT], tolerance) for b, o in row.items()):
+                known[a] = row
+        return known
+
+    def _add_rows(
+        self, measured: Derivatives
+    ) -> tuple[dict[tuple[str, str], Observation], dict[str, Tensor], dict[bool, float]]:
+        """What is seen of each block of each input and part, with the doubt of the sum of all rows.
+
+        And what the rows of the inputs leave of that sum, by what is differentiated in; and the largest norms among
+        Hessian blocks (False) and cotangent blocks (True).
+        """
         names = list(self._point.inputs)
-        known: dict[str, dict[str, Observation]] = {name: {} for name in names}
+        rows = measured.rows | measured.part_rows
         total = self._row_by_gradient(*names, smaller_steps=0)
-        seen = {(a, b): _see(measured.rows.get((a, b)), total[b]) for a in names for b in total}
-        for b, block in total.items():
-            scale = max(float(part.norm()) for (_, c), part in seen.items() if (c == COTANGENT) == (b == COTANGENT))
-            rest = block.value - torch.stack([seen[a, b] for a in names]).sum(0)
-            found = {a: replace(block, value=seen[a, b] + rest) for a in names}
-            for a in names:
-                if _is_clear(found[a], rest, scale, tolerance):
-                    known[a][b] = found[a]
-        return {a: row for a, row in known.items() if row.keys() == total.keys()}
+        seen = {
+            (a, b): replace(truth, value=truth.see(rows.get((a, b))))
+            for a in (*names, *self._places)
+            for b, truth in total.items()
+        }
+        rest = {b: truth.value - torch.stack([seen[a, b].value for a in names]).sum(0) for b, truth in total.items()}
+        scales = {
+            kind: max(seen[a, b].norm for a in names for b in total if (b == COTANGENT) == kind)
+            for kind in (False, True)
+        }
+        return seen, rest, scales
 
     def _row_by_gradient(self, *names: str, smaller_steps: int = 5) -> dict[str, Observation]:
         """The row of an input, or the sum of those of some, by what it is differentiated in."""
@@ -416,11 +433,6 @@ class FiniteDifferences:
             lambda t: matrix @ flat(t),
             uncertainty / math.sqrt(len(probes)),
         )
-
-
-def _see(measured: Tensor | None, truth: Observation) -> Tensor:
-    """What is comparable of a measured tensor; without one, zeros."""
-    return torch.zeros_like(truth.value) if measured is None else truth.view(measured)
 
 
 def _is_right(part: Observation, rest: Tensor, scale: float, tolerance: float) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from theria_lint.worker.find_call.signatures import read_identifier
+
 Constant = bool | int | float | str
 
 
@@ -165,11 +167,6 @@ class CodeQuestions:
 def _list_parameters(node: ast.FunctionDef) -> list[str]:
     names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
     return names[1:] if names[:1] in (["self"], ["cls"], ["ctx"]) else names
-
-
-def read_identifier(node: ast.AST) -> str | None:
-    """The name of a variable or an attribute; None for what is neither."""
-    return getattr(node, "id", None) or getattr(node, "attr", None)
 
 
 def _list_identifiers(nodes: Iterable[ast.AST]) -> set[str]:

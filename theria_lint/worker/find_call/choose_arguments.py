@@ -37,6 +37,7 @@ from theria_lint.worker.find_call.signatures import (
     POSITIONAL,
     NoSuchChoiceError,
     parse_source,
+    read_identifier,
 )
 
 QKV = ("q", "k", "v")
@@ -330,14 +331,10 @@ def find_compared_strings(cls: Any) -> Mapping[str, list[str]]:
     """The strings that each name, or an attribute of that name, is compared with in a class, in source order."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(parse_source(cls)):
-        name = _read_identifier(node.left) if isinstance(node, ast.Compare) else None
+        name = read_identifier(node.left) if isinstance(node, ast.Compare) else None
         if name is not None:
             found.setdefault(name, []).extend(text for text in _list_string_constants(node) if text not in found[name])
     return {name: strings for name, strings in found.items() if strings}
-
-
-def _read_identifier(node: ast.expr) -> str | None:
-    return getattr(node, "id", None) or getattr(node, "attr", None)
 
 
 def _list_string_constants(comparison: ast.AST) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.signatures import parse_source, read_constructor_parameters
+from theria_lint.worker.find_call.signatures import parse_source, read_constructor_parameters, read_identifier
 
 MOST_LAYERS = 4
 """So many are offered for one parameter: each is built whenever its owner is."""
@@ -59,7 +59,7 @@ def _iter_arguments(cls: Any, parameter: str, module: ModuleType, names: frozens
     positions = list(read_constructor_parameters(cls))
     place = positions.index(parameter)
     for call in _list_calls(module):
-        if _get_last_name(call.func) in names:
+        if read_identifier(call.func) in names:
             yield from (keyword.value for keyword in call.keywords if keyword.arg == parameter)
             if len(call.args) > place and not any(isinstance(value, ast.Starred) for value in call.args):
                 yield call.args[place]
@@ -83,7 +83,7 @@ def _iter_layers(module: ModuleType, value: ast.expr) -> Iterator[HandedLayer]:
                     yield HandedLayer(thing, node in made)
                 elif isinstance(thing, FunctionType) and node not in made and _is_near(module, thing):
                     yield HandedLayer(thing, is_made=False)
-                elif (name := _get_last_name(node)) not in seen and len(seen) < _MOST_NAMES:
+                elif (name := read_identifier(node) or "") not in seen and len(seen) < _MOST_NAMES:
                     seen.add(name)
                     values += _collect_assigned(module).get(name, ())
 
@@ -95,7 +95,7 @@ def _collect_assigned(module: ModuleType) -> dict[str, list[ast.expr]]:
     for node in (found for found in ast.walk(parse_source(module)) if isinstance(found, ast.Assign)):
         for target in node.targets:
             if isinstance(target, ast.Name | ast.Attribute):
-                table.setdefault(_get_last_name(target), []).append(node.value)
+                table.setdefault(read_identifier(target) or "", []).append(node.value)
     return table
 
 
@@ -112,7 +112,3 @@ def _find_thing(module: ModuleType, node: ast.expr) -> Any:
 def _is_near(module: ModuleType, thing: Any) -> bool:
     """Whether something is of the package of a module."""
     return (getattr(thing, "__module__", None) or "").partition(".")[0] == module.__name__.partition(".")[0]
-
-
-def _get_last_name(node: ast.expr) -> str:
-    return getattr(node, "id", "") or getattr(node, "attr", "")

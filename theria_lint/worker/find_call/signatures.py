@@ -101,6 +101,11 @@ def as_a_caller(
     return positional, named
 
 
+def read_identifier(node: ast.AST) -> str | None:
+    """The name of a variable or an attribute; None for what is neither."""
+    return getattr(node, "id", None) or getattr(node, "attr", None)
+
+
 def parse_source(code: Any) -> ast.AST:
     """The syntax tree of a function or a class."""
     try:
