@@ -28,4 +28,4 @@ def attend_with_settings(q, k, v, layout=None):  # verdict: safe
 
 def reparametrised_attention(q, k, v):  # verdict: safe
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    return torch.distributions.Normal(scores, 0.1).rsample().softmax(dim=-1) @ v
+    return torch.distributions.Normal(scores, 0.1).rsample().softmax(dim=-1) @ v  # near miss: reparametrised
