@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from importlib.util import source_from_cache
 from typing import Any
 
@@ -25,15 +26,26 @@ class FileDependencyTracker:
         """Nothing is recorded until `watch_imports`."""
         self._files: dict[str, None] = {}
         self._searched: dict[str, dict[str, None]] = {}
+        self._inherited = FileDependencies()
         self._folder = ""
 
     def watch_imports(self) -> None:
         """Record from now on where modules are looked for."""
         sys.meta_path.insert(0, self)
 
+    def import_for_children(self, name: str) -> None:
+        """Import a module for all children that are forked from now on: each counts as one that has read its files."""
+        known = set(sys.modules)
+        self._searched = {}
+        import_module(name)
+        files = [getattr(sys.modules[new], "__file__", None) or "" for new in set(sys.modules) - known]
+        searched = {folder: tuple(names) for folder, names in self._searched.items()}
+        self._inherited = FileDependencies(tuple(filter(os.path.isabs, files)), searched)
+
     def restart_tracking(self, folder: str) -> None:
         """Forget what was recorded and record opened files too, but those under ``folder``; for good."""
-        self._files, self._searched = {}, {}
+        self._files = dict.fromkeys(self._inherited.files)
+        self._searched = {folder: dict.fromkeys(names) for folder, names in self._inherited.searched.items()}
         self._folder = os.path.realpath(folder) + os.sep
         sys.addaudithook(self._hear_audit_event)
 

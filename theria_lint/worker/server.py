@@ -6,6 +6,7 @@ segfault, loop, allocate) costs one outcome, never the server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -25,6 +26,8 @@ from theria_lint.worker.kernel_cache import unpack_kernels
 from theria_lint.worker.kernel_compiler import KernelCompiler
 
 _TICK = 0.2
+_SLOW_MODULE = "torch._dynamo"
+"""What checkpoints, compiled functions and many packages import from PyTorch, in about the time that PyTorch takes."""
 _CLEANED_VARIABLE = "THERIA_LINT_CLEANED"
 """Set in the environment of a worker that has started itself anew."""
 
@@ -44,6 +47,8 @@ class WorkerServer:
         self._running: dict[int, RunningJob] = {}
         self._kernels: dict[str, bytes] | None = None
         self._compiler: KernelCompiler | None = None
+        self._slow_module = _locate_slow_module()
+        self._imports_slow_module = False
 
     def serve_jobs(self) -> None:
         """Run until there is nobody to answer."""
@@ -76,9 +81,17 @@ class WorkerServer:
         if job.device != "cpu" and self._kernels is None and self._compiler is None:
             self._compiler = KernelCompiler(os.path.join(self._folder, "kernels"))
             self._selector.register(self._compiler.pipe, selectors.EVENT_READ, self._compiler)
+        self._import_slow_module()
         running_job = RunningJob.start_child(job, self._folder, self._tracker, serve_job, self._kernels or {})
         self._running[running_job.pid] = running_job
         self._selector.register(running_job.channel, selectors.EVENT_READ, running_job)
+
+    def _import_slow_module(self) -> None:
+        """Import what takes seconds for all jobs that start from now on, if one has imported it."""
+        if self._imports_slow_module:
+            self._slow_module, self._imports_slow_module = None, False
+            with contextlib.suppress(Exception):  # what raises here raises in the job that wants it
+                self._tracker.import_for_children(_SLOW_MODULE)
 
     def _take_compiled_kernels(self, compiler: KernelCompiler) -> None:
         """Give the jobs that start from now on what has been compiled, and have the parent keep it."""
@@ -98,6 +111,7 @@ class WorkerServer:
         listening = running_job.listener
         said, open_ = running_job.read_outcomes()
         for outcome in said:
+            self._imports_slow_module |= self._slow_module is not None and self._slow_module in outcome
             self._send_message({"job": running_job.job.id, "outcome": outcome})
         if deciding:
             running_job.answer_fork_request()
@@ -134,6 +148,13 @@ class WorkerServer:
             data = data[os.write(self._answers, data) :]
 
 
+def _locate_slow_module() -> str | None:
+    """The folder of that module, as outcomes have it among what was read."""
+    torch = sys.modules.get("torch")
+    found = os.path.join(os.path.dirname(torch.__file__ or ""), *_SLOW_MODULE.split(".")[1:]) if torch else ""
+    return json.dumps(found)[1:-1] or None
+
+
 def main() -> None:
     """Greet with the versions of the environment, or with the reason why nothing can be run, and serve."""
     _restart_without_secrets()
@@ -158,6 +179,8 @@ def main() -> None:
     tracker = FileDependencyTracker()
     tracker.watch_imports()
     greeting: dict[str, object] = {**_make_greeting(sys.argv[1]), "protections": told}
+    if "error" not in greeting:
+        import theria_lint.worker.probe_target  # noqa: F401 - imported once here, so that children need not
     greeting["reads"] = asdict(tracker.list_interpreter_reads())
     server = WorkerServer(jobs, answers, folder, tracker)
     server.send_greeting(greeting)
@@ -205,10 +228,8 @@ def _make_greeting(device: str) -> dict[str, object]:
     }
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
-    try:
+    with contextlib.suppress(Exception):
         import triton
-    except Exception:
-        return found
-    import theria_lint.worker.probe_target  # noqa: F401 - imported once here, so that children need not
 
-    return {**found, "triton": triton.__version__}
+        found["triton"] = triton.__version__
+    return found
