@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
+from theria_lint.model import TargetKind
+from theria_lint.worker.find_call.computation import reads_numbers
+from theria_lint.worker.find_call.search import find_working_call
+from theria_lint.worker.shims.shim_log import ShimLog
 
 BRANCHES = {
     "heads_attention": "q.shape[1] >= 8",
@@ -15,6 +21,10 @@ BRANCHES = {
     "single_attention": "q.dtype == torch.float32",
     "half_attention": "q.dtype in (torch.float16, torch.bfloat16)",
     "value_attention": "float(q.detach().reshape(-1)[0]) > 1.0",
+    "listed_attention": "q.detach().reshape(-1).tolist()[0] > 1.0",
+    "array_attention": "q.detach().numpy().flat[0] > 1.0",
+    "chosen_attention": "len(q.detach().reshape(-1)[:1][q.detach().reshape(-1)[:1] > 1.0]) == 1",
+    "equal_attention": "torch.equal(q.detach().reshape(-1)[:1].clamp(max=1.0), torch.ones(1).to(q))",
 }
 KERNEL = """
 
@@ -36,3 +46,37 @@ def test_a_branch_is_reached_that_asks_about_sizes_precisions_and_numbers(found:
     assert target_of(found, name).verdict == "hard_structural", target_of(found, name).reason
     told = [f.disposition for f in found.findings if f.suspect.symbol == name]
     assert "confirmed" in told
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
+def capped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(-2, -1)
+    return (scores / 2 if bool((scores > 9).any()) else scores).softmax(-1) @ v
+
+
+class _Scaled(torch.autograd.Function):
+    """Its backward alone reads a number."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad if float(grad.detach().sum()) > 0 else grad.clone()
+
+
+def scaled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return plain(_Scaled.apply(q), k, v)  # type: ignore[no-untyped-call]
+
+
+def test_it_is_known_whether_numbers_decide_what_runs() -> None:
+    calls = {f: find_working_call(f, TargetKind.FUNCTION, "cpu", {}, 60.0, ShimLog()) for f in (plain, capped, scaled)}
+    assert {f.__name__: [reads_numbers(call, order) for order in (0, 2)] for f, call in calls.items()} == {
+        "plain": [False, False],
+        "capped": [True, True],
+        "scaled": [False, True],
+    }

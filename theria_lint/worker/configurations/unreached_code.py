@@ -18,7 +18,7 @@ from theria.probes.layouts import Shape
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import TrialSpec
-from theria_lint.worker.find_call.computation import describe_computation
+from theria_lint.worker.find_call.computation import describe_computation, reads_numbers
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.signatures import parse_source
 from theria_lint.worker.trace import SpanRecorder
@@ -35,6 +35,9 @@ _POINTS = 16
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _SPEAKS_OF_DTYPES = re.compile(r"dtype|float(16|32|64)|half|double|\bamp\b|is_autocast|itemsize|finfo")
 
+_SPEAKS_OF_CHANCE = re.compile(r"\brandom\b")
+"""Of numbers that are drawn outside of PyTorch."""
+
 _LARGEST = {"batch": 16, "heads": 16, "dim": 128, "length": 1024}
 """Sizes up to which an axis is made as long as the code asks about."""
 
@@ -48,28 +51,55 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
     found: dict[str, TrialSpec] = {}
     if not watched:
         return found
-    reached: Places = set()
+    tracer = _Tracer(working_call, watched)
     refusing = _list_refusing_lines(parse_source(home))
     deadline = read_clock() + _BUDGET
     for spec in known:
-        if not reached or _holds_more(reached, refusing):
-            reached |= _trace(working_call, spec, watched) or set()
-    for name, spec in _list_specs(working_call.spec, home):
-        if not _holds_more(reached, refusing) or len(found) == _MOST or read_clock() > deadline:
+        if not tracer.reached or _holds_more(tracer.reached, refusing):
+            tracer.add(spec)
+    points = _POINTS if tracer.depends_on_numbers(_read_text(home)) else 0
+    for name, spec in _list_specs(working_call.spec, home, points):
+        if not _holds_more(tracer.reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
-        places = _trace(working_call, spec, watched)
-        if places is not None and not places <= reached:
-            reached |= places
+        if tracer.add(spec):
             found[name] = spec
     return found
 
 
-def _trace(working_call: WorkingCall, spec: TrialSpec, watched: list[str]) -> Places | None:
-    """What a call and its derivatives execute; None where it does not run."""
-    in_this_thread = torch.autograd.set_multithreading_enabled(False)
-    with in_this_thread, SpanRecorder(watched) as recorder:
-        described = describe_computation(working_call, spec)
-    return recorder.list_instructions() if described is not None else None
+class _Tracer:
+    """What calls execute, and whether one executes more than those before it."""
+
+    def __init__(self, working_call: WorkingCall, watched: list[str]) -> None:
+        """Watch files by the absolute path that their code objects carry."""
+        self.reached: Places = set()
+        self._working_call = working_call
+        self._watched = watched
+        self._has_backward = False
+
+    def add(self, spec: TrialSpec) -> bool:
+        """Trace a call; whether it runs, and executes what none did before.
+
+        To differentiate it shows more only where the files have code that runs in a backward, or the forward is new.
+        """
+        forward = self._trace(spec, 0)
+        if forward is None or (forward <= self.reached and not self._has_backward):
+            return False
+        places = self._trace(spec, 2) or set()
+        self._has_backward = self._has_backward or not places <= forward
+        is_new = not places <= self.reached
+        self.reached |= places
+        return is_new
+
+    def depends_on_numbers(self, text: str) -> bool:
+        """Whether what is executed may depend on numbers: those of tensors, or what is drawn outside of PyTorch."""
+        return bool(_SPEAKS_OF_CHANCE.search(text)) or reads_numbers(self._working_call, 2 * self._has_backward)
+
+    def _trace(self, spec: TrialSpec, derivatives: int) -> Places | None:
+        """What a call and its derivatives execute; None where it does not run."""
+        in_this_thread = torch.autograd.set_multithreading_enabled(False)
+        with in_this_thread, SpanRecorder(self._watched) as recorder:
+            described = describe_computation(self._working_call, spec, derivatives)
+        return recorder.list_instructions() if described is not None else None
 
 
 _OF_NO_EXPRESSION = frozenset(
@@ -108,13 +138,13 @@ def _list_refusing_lines(tree: ast.AST) -> set[int]:
     return found
 
 
-def _list_specs(spec: TrialSpec, home: Any) -> Iterator[tuple[str, TrialSpec]]:
+def _list_specs(spec: TrialSpec, home: Any, points: int) -> Iterator[tuple[str, TrialSpec]]:
     text = _read_text(home)
     for dtype in _DTYPES if _SPEAKS_OF_DTYPES.search(text) else ():
         if dtype is not spec.dtype:
             label = label_configuration(Configuration.DTYPE, str(dtype).removeprefix("torch."))
             yield label, replace(spec, dtype=dtype)
-    for number in range(1, _POINTS + 1):
+    for number in range(1, points + 1):
         yield label_configuration(Configuration.POINT, number), replace(spec, seed=spec.seed + number)
     for name, shape in _list_shapes(spec.shape, sorted(set(_list_compared_sizes(parse_source(home))))):
         yield name, replace(spec, shape=shape)

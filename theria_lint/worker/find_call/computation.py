@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from theria.probes.derivatives import graph_nodes
 from theria.probes.point import copy_strided, isolated
@@ -120,24 +121,77 @@ Description = tuple[list[str], list[Tensor]]
 """The nodes of the graphs of a call and of its gradients, by name, and all numbers to the second order."""
 
 
-def describe_computation(working_call: WorkingCall, spec: TrialSpec) -> Description | None:
-    """What a call computes, and how; None where it does not run."""
+def describe_computation(working_call: WorkingCall, spec: TrialSpec, derivatives: int = 2) -> Description | None:
+    """What a call computes, and how, up to the derivatives of an order; None where it does not run."""
     try:
         with run_uncompiled(), isolated(spec.seed):
             made = working_call.make_call(spec)
-            return _describe_derivatives(made)
+            return _describe_derivatives(made, derivatives)
     except Exception:  # code that was not written for us
         return None
 
 
-def _describe_derivatives(made: BoundCall) -> Description:
+def reads_numbers(working_call: WorkingCall, derivatives: int) -> bool:
+    """Whether Python sees a number of a tensor in a call and its derivatives, or a size that depends on numbers.
+
+    Where it sees none the same code runs whatever the numbers are.
+    """
+    recorder = _ReadingRecorder()
+    try:
+        with run_uncompiled(), isolated(working_call.spec.seed):
+            made = working_call.make_call()
+            _describe_derivatives(made, 0)  # the first call is looked at by us, too
+            with recorder, _ExitRecorder(recorder):
+                _describe_derivatives(made, derivatives)
+    except Exception:  # code that was not written for us
+        return True
+    return recorder.found
+
+
+_READING_TAGS = frozenset((torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
+
+
+class _ReadingRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hears of the operators that PyTorch says to depend on numbers in what Python sees of them."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.found = self.found or not _READING_TAGS.isdisjoint(func.tags)
+        return func(*args, **(kwargs or {}))
+
+
+class _ExitRecorder(TorchFunctionMode):
+    """Hears of the ways by which numbers leave PyTorch without an operator."""
+
+    def __init__(self, recorder: _ReadingRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self._recorder.found = self._recorder.found or getattr(func, "__name__", "") in _EXITS
+        return func(*args, **(kwargs or {}))
+
+
+_EXITS = frozenset(
+    ("numpy", "tolist", "data_ptr", "storage", "untyped_storage", "__array__", "__dlpack__", "__cuda_array_interface__")
+)
+
+
+def _describe_derivatives(made: BoundCall, derivatives: int) -> Description:
     leaves = [copy_strided(tensor).requires_grad_() for tensor in made.inputs.values()]
     variables = (
         [*leaves, *(p for p in made.module.parameters() if p.requires_grad)] if made.module is not None else leaves
     )
     outputs = list(list_tensors(made.function(*leaves)))
     nodes, numbers = [], [output.detach() for output in outputs]
-    for _ in range(2):
+    for _ in range(derivatives):
         outputs = [output for output in outputs if output.requires_grad]
         nodes += sorted(node.name() for node in graph_nodes(outputs))
         if not outputs:
