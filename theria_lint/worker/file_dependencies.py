@@ -34,13 +34,19 @@ class FileDependencyTracker:
         sys.meta_path.insert(0, self)
 
     def import_for_children(self, name: str) -> None:
-        """Import a module for all children that are forked from now on: each counts as one that has read its files."""
+        """Import a module for all children that are forked from now on: each counts as one that has read its files.
+
+        Raises:
+            Exception: whatever the module raises; what it has imported by then counts.
+        """
         known = set(sys.modules)
         self._searched = {}
-        import_module(name)
-        files = [getattr(sys.modules[new], "__file__", None) or "" for new in set(sys.modules) - known]
-        searched = {folder: tuple(names) for folder, names in self._searched.items()}
-        self._inherited = FileDependencies(tuple(filter(os.path.isabs, files)), searched)
+        try:
+            import_module(name)
+        finally:
+            files = [getattr(sys.modules[new], "__file__", None) or "" for new in set(sys.modules) - known]
+            searched = {folder: tuple(names) for folder, names in self._searched.items()}
+            self._inherited = FileDependencies(tuple(filter(os.path.isabs, files)), searched)
 
     def restart_tracking(self, folder: str) -> None:
         """Forget what was recorded and record opened files too, but those under ``folder``; for good."""

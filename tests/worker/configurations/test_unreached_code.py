@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -80,3 +83,14 @@ def test_it_is_known_whether_numbers_decide_what_runs() -> None:
         "capped": [True, True],
         "scaled": [False, True],
     }
+
+
+def test_to_look_whether_numbers_are_read_imports_no_compiler() -> None:
+    code = (
+        "import sys\n"
+        "from tests.worker.configurations.test_unreached_code import *\n"
+        "call = find_working_call(plain, TargetKind.FUNCTION, 'cpu', {}, 60.0, ShimLog())\n"
+        "assert not reads_numbers(call, 0)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -73,14 +73,9 @@ def list_module_strategies(cls: Any, fixed: Mapping[str, Any]) -> Iterator[CallS
     """Ways to build a module, times ways to call its forward."""
     forward = _of_forward(cls)
     structured_input = find_structured_input(cls)
-    target = _ModuleTarget(
-        cls,
-        read_constructor_parameters(cls),
-        structured_input.expand_parameters(forward) if structured_input else forward,
-        structured_input,
-        fixed,
-        read_described_axes(cls.forward, structured_input.expand_parameters(forward) if structured_input else forward),
-    )
+    expanded = structured_input.expand_parameters(forward) if structured_input else forward
+    axes = read_described_axes(cls.forward, expanded)
+    target = _ModuleTarget(cls, read_constructor_parameters(cls), expanded, structured_input, fixed, axes)
     yield from target.list_forward_strategies()
 
 
@@ -216,12 +211,17 @@ class _ModuleTarget:
         fixed = {**self.fixed, **read_enums(spec.list_turned(), parameters)}
         return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, fixed)}
 
+    @cached_property
+    def _own_parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the forward as it stands, of which none is put into an object."""
+        return _of_forward(self.cls)
+
     def _call_forward(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """What a module returns for the arguments of its forward."""
         given = self.structured_input.pack_arguments(arguments) if self.structured_input else dict(arguments)
         if ANYTHING in given:
             return call_without_exit(partial(module, given.pop(ANYTHING), **given))
-        leading, named = as_a_caller(_of_forward(self.cls), given)
+        leading, named = as_a_caller(self._own_parameters, given)
         return call_without_exit(partial(module, *leading, **named))
 
 
