@@ -48,7 +48,7 @@ class WorkerServer:
         self._kernels: dict[str, bytes] | None = None
         self._compiler: KernelCompiler | None = None
         self._slow_module = _locate_slow_module()
-        self._imports_slow_module = False
+        self._wants_slow_module = False
 
     def serve_jobs(self) -> None:
         """Run until there is nobody to answer."""
@@ -88,8 +88,8 @@ class WorkerServer:
 
     def _import_slow_module(self) -> None:
         """Import what takes seconds for all jobs that start from now on, if one has imported it."""
-        if self._imports_slow_module:
-            self._slow_module, self._imports_slow_module = None, False
+        if self._wants_slow_module:
+            self._slow_module, self._wants_slow_module = None, False
             with contextlib.suppress(Exception):  # what raises here raises in the job that wants it
                 self._tracker.import_for_children(_SLOW_MODULE)
 
@@ -111,7 +111,7 @@ class WorkerServer:
         listening = running_job.listener
         said, open_ = running_job.read_outcomes()
         for outcome in said:
-            self._imports_slow_module |= self._slow_module is not None and self._slow_module in outcome
+            self._wants_slow_module |= self._slow_module is not None and self._slow_module in outcome
             self._send_message({"job": running_job.job.id, "outcome": outcome})
         if deciding:
             running_job.answer_fork_request()

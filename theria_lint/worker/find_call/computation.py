@@ -141,7 +141,7 @@ def reads_numbers(working_call: WorkingCall, derivatives: int) -> bool:
         with run_uncompiled(), isolated(working_call.spec.seed):
             made = working_call.make_call()
             _describe_derivatives(made, 0)  # the first call is looked at by us, too
-            with recorder, _ExitRecorder(recorder):
+            with recorder, _EscapeRecorder(recorder):
                 _describe_derivatives(made, derivatives)
     except Exception:  # code that was not written for us
         return True
@@ -170,7 +170,7 @@ class _ReadingRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-class _ExitRecorder(TorchFunctionMode):
+class _EscapeRecorder(TorchFunctionMode):
     """Hears of the ways by which numbers leave PyTorch without an operator."""
 
     def __init__(self, recorder: _ReadingRecorder) -> None:
@@ -180,11 +180,11 @@ class _ExitRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self._recorder.found = self._recorder.found or getattr(func, "__name__", "") in _EXITS
+        self._recorder.found = self._recorder.found or getattr(func, "__name__", "") in _ESCAPES
         return func(*args, **(kwargs or {}))
 
 
-_EXITS = frozenset(
+_ESCAPES = frozenset(
     ("numpy", "tolist", "data_ptr", "storage", "untyped_storage", "__array__", "__dlpack__", "__cuda_array_interface__")
 )
 
