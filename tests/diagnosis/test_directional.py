@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from theria.diagnosis.directional import DirectionalProbe
-from theria.verdicts import Verdict
+from theria.verdicts import Ground, Verdict
 
 
 class SteepCall:
@@ -39,3 +39,35 @@ def test_what_is_too_steep_for_differences_is_not_called_unsafe(steepness: float
 def test_what_is_smooth_is_judged(cut: bool, wanted: Verdict) -> None:
     found = [DirectionalProbe(SteepCall(1.0, seed, cut=cut), seed).measure().verdict for seed in range(10)]
     assert found == [wanted] * 10
+
+
+class LackingCall:
+    """It is out of memory in its forward, or where it is differentiated for the first or the second time."""
+
+    def __init__(self, order: int) -> None:
+        self.module = nn.Module()
+        self.inputs = {"x": torch.randn(3, dtype=torch.float64)}
+        self.order = order
+
+    def run(self, inputs: Sequence[Tensor]) -> Tensor:
+        value = inputs[0].exp()
+        if self.order == 1:
+            value.register_hook(self.fail)
+        if self.order == 2:
+            value.register_hook(lambda gradient: self.watch(gradient * inputs[0].cos()))
+        return value
+
+    def watch(self, gradient: Tensor) -> Tensor:
+        if gradient.requires_grad:
+            gradient.register_hook(self.fail)
+        return gradient
+
+    @staticmethod
+    def fail(gradient: Tensor) -> Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried much")
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_what_the_machine_lacks_room_for_is_not_called_unsafe(order: int) -> None:
+    found = DirectionalProbe(LackingCall(order), 0).measure()
+    assert (found.verdict, found.reason.code) == (Verdict.INCONCLUSIVE, Ground.RAISED)

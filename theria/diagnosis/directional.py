@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from theria.diagnosis.captured_call import find_tensors
 from theria.probes.derivatives import first_line, holds_error_node
+from theria.probes.foreign_errors import speaks_of_the_machine
 from theria.probes.point import draw, isolated
 from theria.probes.rounding import TOLERANCES
 from theria.verdicts import Ground, Reason, Verdict, finite
@@ -225,11 +226,15 @@ class DirectionalProbe:
         return dict(zip(self.variables, rows, strict=True))
 
     def _judge_raise(self, order: int, error: Exception) -> CallMeasurement:
+        if speaks_of_the_machine(type(error).__name__, first_line(error)):
+            raise error
         if order == 2:
             return self._tell_raise(2, error, once=False)
         try:
             self._compute_gradients()
-        except Exception:
+        except Exception as first:
+            if speaks_of_the_machine(type(first).__name__, first_line(first)):
+                raise
             why = Reason(Ground.NEVER_DIFFERENTIABLE, {"message": first_line(error)})
             return CallMeasurement(Verdict.HARD_STRUCTURAL, why, 1.0)
         return self._tell_raise(1, error, once=True)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-_MACHINE_KINDS = ("ImportError", "ModuleNotFoundError", "InterpreterError", "CompilationError", "OutOfResources")
+_MACHINE_KINDS = (
+    "MemoryError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "InterpreterError",
+    "CompilationError",
+    "OutOfResources",
+)
 _MACHINE_WORDS = (
     *("CUDA", "NVIDIA", "active driver", "no kernel image", "can't allocate memory"),
     *("pip install", "upgrade"),  # what is installed here will not do
