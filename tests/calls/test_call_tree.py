@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theria_lint.calls.call_file import check_document
+from theria_lint.calls.call_file import LARGEST, BadCallError, check_document
 from theria_lint.calls.call_tree import LostArgumentError, TreeReader, TreeWriter
 from theria_lint.calls.constructions import find_constructor, watch_modules
 
@@ -112,3 +112,28 @@ def test_modules_without_a_constructor_were_built_with_nothing(monkeypatch: pyte
     monkeypatch.setattr(nn.Module, "__init__", nn.Module.__init__)  # so that it is put back
     watch_modules()
     assert type(read(Plain())) is Plain
+
+
+def test_of_a_large_mask_the_corner_is_kept() -> None:
+    mask = torch.ones(2, 2000, 1600, dtype=torch.bool).tril()
+    tree, tensors = write(mask)
+    corner = tree["tensor"]["corner"]
+    assert corner == [2, 500, 800]
+    assert tree["tensor"]["shape"] == [2, 2000, 1600]
+    assert torch.equal(tensors["t0"].expand(corner), mask[:, :500, :800])
+
+
+def test_all_that_is_kept_of_a_call_fits_its_file() -> None:
+    writer = TreeWriter(find_constructor, __file__)
+    for number in range(6):
+        writer.write(torch.arange(number, number + 60_000))
+    assert not writer.lost
+    assert sum(tensor.nbytes for tensor in writer.tensors.values()) < LARGEST
+
+
+@pytest.mark.parametrize("corner", [[9], [3], [8, 8], "8", [-1], [True]])
+def test_a_corner_is_a_part_of_the_tensor(corner: Any) -> None:
+    tree, _ = write(torch.arange(8))
+    tree["tensor"]["corner"] = corner
+    with pytest.raises(BadCallError):
+        check_document({"format": 1, "path": "", "symbol": "", "kind": "", "caller": "", "args": [tree], "kwargs": {}})

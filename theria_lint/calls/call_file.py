@@ -23,6 +23,9 @@ MOST_CALLS = 4
 LARGEST = 1 << 20
 """Bytes that a file of a call may have."""
 
+SHORTEST = 8
+"""No axis is cut below this, where not all of a tensor is kept, or a call is made smaller."""
+
 LINTED_PREFIX = "_linted_"
 """Stands before the name of a module that is imported beside another of its name."""
 
@@ -220,8 +223,19 @@ def _is_tensor(value: Any, depth: int) -> bool:
         return False
     if len(value["shape"]) != len(value["stride"]) or not isinstance(value.get("dtype"), str):
         return False
+    if not _is_corner(value.get("corner", value["shape"]), value["shape"]):
+        return False
     kept = isinstance(value.get("kept"), str)
     return kept or all(isinstance(value.get(name), int | float) for name in _STATISTICS)
+
+
+def _is_corner(value: Any, shape: list[int]) -> bool:
+    """Whether it says how much of a tensor was kept along each axis."""
+    if not isinstance(value, list) or len(value) != len(shape):
+        return False
+    return all(
+        isinstance(left, int) and min(size, SHORTEST) <= left <= size for left, size in zip(value, shape, strict=True)
+    )
 
 
 _CHECKS: dict[str, Callable[[Any, int], bool]] = {

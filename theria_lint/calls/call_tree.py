@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theria_lint.calls.call_file import LINTED_PREFIX
+from theria_lint.calls.call_file import LARGEST, LINTED_PREFIX, SHORTEST
 from theria_lint.calls.constructions import Built
 from theria_lint.reasons import CodedError, Reason, ReasonCode
 
@@ -34,7 +34,10 @@ LARGEST_NUMBER = 1e15
 """Numbers beyond this stand for infinity, as masks hold them: nobody differentiates in these."""
 
 MOST_BYTES = 1 << 19
-"""Tensors that are larger than this, once what repeats along an axis is left out, are not kept."""
+"""Of tensors that are larger than this, once what repeats along an axis is left out, the beginning is kept."""
+
+_HEADERS = 1 << 14
+"""Bytes of a file of tensors that its header may take."""
 
 _DEEPEST = 12
 
@@ -58,6 +61,7 @@ class TreeWriter:
         self.lost: list[Reason] = []
         self._find_constructor = find_constructor
         self._path = path
+        self._room = LARGEST - _HEADERS
 
     def write_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The ``args`` and ``kwargs`` of a document."""
@@ -121,10 +125,17 @@ class TreeWriter:
                 found = (numbers.mean(), numbers.std(), numbers.min(), numbers.max())
                 return {"tensor": told | dict(zip(("mean", "std", "low", "high"), map(float, found), strict=True))}
         base = _drop_repetition(plain)
-        if base.numel() * base.element_size() > MOST_BYTES:
+        corner = _take_corner(base, min(MOST_BYTES, self._room))
+        if corner is None:
             return self._lose(ReasonCode.TENSOR_TOO_LARGE, numbers=tensor.numel())
+        if corner.shape != base.shape:
+            told["corner"] = [
+                full if size == 1 else left
+                for full, size, left in zip(tensor.shape, base.shape, corner.shape, strict=True)
+            ]
         name = f"t{len(self.tensors)}"
-        self.tensors[name] = base.cpu().contiguous().clone()
+        self.tensors[name] = corner.cpu().contiguous().clone()
+        self._room -= corner.numel() * corner.element_size()
         return {"tensor": told | {"kept": name}}
 
     def _write_object(self, value: Any, depth: int) -> Tree:
@@ -191,6 +202,18 @@ def _drop_repetition(tensor: Tensor) -> Tensor:
             first = tensor.narrow(axis, 0, 1)
             if tensor.stride(axis) == 0 or torch.equal(first.expand_as(tensor), tensor):
                 tensor = first
+    return tensor
+
+
+def _take_corner(tensor: Tensor, room: int) -> Tensor | None:
+    """The beginning of a tensor, its longest axes halved alike until it fits; None where next to nothing would."""
+    while tensor.numel() * tensor.element_size() > room:
+        longest = max(tensor.shape, default=0)
+        if longest <= SHORTEST:
+            return None
+        for axis, size in enumerate(tensor.shape):
+            if size == longest:
+                tensor = tensor.narrow(axis, 0, max(longest // 2, SHORTEST))
     return tensor
 
 
