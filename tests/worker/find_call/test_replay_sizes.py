@@ -20,7 +20,7 @@ from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.find_call import replayed_call, run_trial, search
 from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
-from theria_lint.worker.find_call.run_trial import CallSearch, WorkingCall
+from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.shims.shim_log import ShimLog
 
@@ -121,6 +121,25 @@ def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does
     assert found.make_call().inputs["x"].shape == (2, 8, 16)
 
 
+class WideAttention(nn.Module):
+    """Its weights take longer than its inputs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+
+def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayed_call, "SLOW", 0.5)
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
+    found = replay(WideAttention, torch.randn(2, 40, 64), constructor=(64,))
+    assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
+
+
 def test_along_directions_too_a_call_is_as_small_as_it_can_be(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayed_call, "SLOW", -1.0)
     times = iter((3.0, 2.0, 1.0))
@@ -205,6 +224,66 @@ def test_the_size_that_is_fast_enough_is_tried_first(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut else 0.1)
     replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert tried == [{}, {256: 32}]
+
+
+def attend_where(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return (q @ k.transpose(-1, -2)).masked_fill(~mask, -1e9).softmax(-1) @ v
+
+
+def test_a_call_whose_mask_was_kept_in_part_is_made_at_the_size_of_that_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayed_call, "FAST", 60.0)
+    q, mask = torch.randn(1, 2, 900, 4), torch.ones(900, 900, dtype=torch.bool).tril()
+    found = replay(attend_where, q, q, q, mask)
+    assert found.spec.cut == {900: 450}
+    assert found.make_call().inputs["q"].shape == (1, 2, 450, 4)
+
+
+def test_a_mask_kept_in_part_is_too_large_for_what_bears_no_cut() -> None:
+    class Masked(nn.Module):
+        def __init__(self, mask: Tensor) -> None:
+            super().__init__()
+            self.mask = mask
+
+        def forward(self, q: Tensor) -> Tensor:
+            return attend_where(q, q, q, self.mask)
+
+    mask = torch.ones(900, 900, dtype=torch.bool).tril()
+    with pytest.raises(CannotCallError) as caught:
+        replay(Masked, torch.randn(1000, 4), constructor=(mask,))
+    assert caught.value.reason.data["reason"].code is ReasonCode.TENSOR_TOO_LARGE
+
+
+def test_what_is_not_masked_is_differentiated_in() -> None:
+    scores = torch.randn(12, 12).masked_fill(torch.ones(12, 12, dtype=torch.bool).triu(1), float("-inf"))
+    made = replay(lambda scores, v: scores.softmax(-1) @ v, scores, torch.randn(12, 4)).make_call()
+    assert set(made.inputs) == {"scores", "v"}
+    weights = made.inputs["scores"].masked_fill(scores.isinf(), float("-inf")).softmax(-1)
+    assert torch.allclose(made.compute_output(*made.inputs.values()), weights @ made.inputs["v"])
+
+
+def test_a_mask_is_no_input() -> None:
+    mask = torch.zeros(12, 12).masked_fill(torch.ones(12, 12, dtype=torch.bool).triu(1), float("-inf"))
+    made = replay(lambda scores, mask: (scores + mask).softmax(-1), torch.randn(12, 12), mask).make_call()
+    assert set(made.inputs) == {"scores"}
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.MonkeyPatch, described: bool) -> None:
+    run_one, name_one = CallSearch.run_trial, replayed_call._name_operations
+
+    def run_small_trial(of: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
+        if spec.cut.get(256, 256) > 100:
+            raise MemoryError
+        return run_one(of, strategy, spec)
+
+    def name_small(found: WorkingCall, spec: TrialSpec) -> set[str] | None:
+        return name_one(found, spec) if described or spec.cut[256] < 40 else None
+
+    monkeypatch.setattr(CallSearch, "run_trial", run_small_trial)
+    monkeypatch.setattr(replayed_call, "_name_operations", name_small)
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
+    found = replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
+    assert (dict(found.spec.cut), found.spec.directional) == ({256: 8}, False)
 
 
 def test_numbers_that_are_all_the_same_are_moved_apart() -> None:

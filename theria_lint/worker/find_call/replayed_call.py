@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import inspect
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from itertools import zip_longest
+from itertools import product, zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from theria_lint.calls.call_tree import LARGEST_NUMBER, LostArgumentError, Tree, TreeReader, iter_tensors
+from theria_lint.calls.call_file import SHORTEST
+from theria_lint.calls.call_tree import FEW, LARGEST_NUMBER, LostArgumentError, Tree, TreeReader, iter_tensors
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.clock import read_clock
@@ -96,11 +98,16 @@ class _Replay:
         function, module = self._build(spec)
         inputs: dict[str, Tensor] = {}
         constants: dict[str, Tensor] = {}
+        masked: dict[str, tuple[Tensor, Tensor]] = {}
 
         def draw(name: str, told: Tree) -> Tensor:
             tensor = self._draw(name, told, spec, spec.cut)
-            if not _is_differentiable(tensor):
+            fixed = _find_fixed_numbers(tensor)
+            if bool(fixed.all()):
                 constants[name] = tensor
+            elif bool(fixed.any()):
+                masked[name] = fixed, tensor
+                inputs[name] = tensor.masked_fill(fixed, float(tensor[~fixed].mean()))
             elif tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
                 inputs[name] = tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).to(tensor)
             else:
@@ -117,6 +124,7 @@ class _Replay:
 
         def call(*values: Tensor) -> Any:
             given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
+            given |= {n: torch.where(fixed, whole, given[n]) for n, (fixed, whole) in masked.items()}
             reader = TreeReader(lambda name, told: given[name], self._home, modules, spec.cut)
             args, kwargs = _turn(*reader.read_arguments(self._document), parameters, turned)
             return function(*args, **kwargs)
@@ -169,16 +177,21 @@ class _Replay:
             return torch.view_as_complex(self._draw(name, parts, spec, cut).double()).to(spec.dtype.to_complex())
         wanted = spec.dtype if dtype.is_floating_point else spec.dtype.to_complex() if dtype.is_complex else dtype
         if "kept" in told:
-            numbers = cut_tensor(self._get_kept(told["kept"]).expand(told["shape"]), cut or {})
+            numbers = self._read_kept(told, cut or {})
         else:
             normal = spec.draw_tensor(name, cut_shape(told["shape"], cut or {})).double()
             numbers = (told["mean"] + told["std"] * normal).clamp(told["low"], told["high"])
         return _arrange(numbers.to(spec.device, wanted), told["stride"])
 
-    def _get_kept(self, name: str) -> Tensor:
+    def _read_kept(self, told: Tree, cut: Cut) -> Tensor:
+        """A tensor that was kept whole, or the beginning of which was."""
+        name, shape = told["kept"], cut_shape(told["shape"], cut)
         if name not in self._kept:
             raise LostArgumentError(ReasonCode.NO_SUCH_NAME, kind="tensor", name=name)
-        return self._kept[name]
+        kept = told.get("corner") or told["shape"]
+        if any(wanted > left for wanted, left in zip(shape, kept, strict=True)):
+            raise LostArgumentError(ReasonCode.TENSOR_TOO_LARGE, numbers=math.prod(told["shape"]))
+        return cut_tensor(self._kept[name].expand(kept), cut, shape)
 
     def _bind_parameters(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
         """The names of the parameters that take the positional arguments, as far as there are names."""
@@ -230,10 +243,13 @@ def _arrange(tensor: Tensor, stride: Sequence[int]) -> Tensor:
     return tensor.permute(order).contiguous().permute(inverse)
 
 
-def _is_differentiable(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point() or not tensor.numel():
-        return False
-    return bool(tensor.abs().max() < LARGEST_NUMBER)
+def _find_fixed_numbers(tensor: Tensor) -> Tensor:
+    """The places that nobody differentiates in: those of what stands for infinity, and all where that is a mask's."""
+    if not tensor.is_floating_point():
+        return torch.ones_like(tensor, dtype=torch.bool)
+    fixed = ~(tensor.abs() < LARGEST_NUMBER)
+    mask = bool(fixed.any()) and len(torch.unique(tensor[~fixed])) <= FEW
+    return torch.ones_like(fixed) if mask else fixed
 
 
 def _rename(name: str, parameters: Sequence[str]) -> str:
@@ -250,10 +266,13 @@ def cut_shape(shape: Sequence[int], cut: Cut) -> tuple[int, ...]:
     return tuple(cut.get(size, size) for size in shape)
 
 
-def cut_tensor(tensor: Tensor, cut: Cut) -> Tensor:
-    """The beginning of a tensor along each axis that is cut; whole numbers that point beyond it point into it."""
-    for axis, size in enumerate(tensor.shape):
-        tensor = tensor.narrow(axis, 0, cut.get(size, size))
+def cut_tensor(tensor: Tensor, cut: Cut, shape: Sequence[int] | None = None) -> Tensor:
+    """The beginning of a tensor along each axis that is cut; whole numbers that point beyond it point into it.
+
+    ``shape`` is that of what is left, where the tensor itself is a beginning already.
+    """
+    for axis, left in enumerate(cut_shape(tensor.shape, cut) if shape is None else shape):
+        tensor = tensor.narrow(axis, 0, left)
     if tensor.dtype is torch.bool or tensor.is_floating_point() or tensor.is_complex() or not tensor.numel():
         return tensor
     for size, left in sorted(cut.items()):
@@ -272,12 +291,65 @@ FAST = 0.02
 SLOW = 0.06
 """Seconds from which a call is measured along directions alone, where it cannot be made smaller."""
 
-SHORTEST = 8
-"""Nothing is cut below this."""
-
-
 FACTORS = (2, 4, 8, 16, 32, 64)
 """By how much sizes are cut."""
+
+
+def run_recorded_call(
+    search: CallSearch, strategy: CallStrategy, spec: TrialSpec, document: Mapping[str, Any]
+) -> WorkingCall | None:
+    """A recorded call at its full size or, where not all of it was kept or there is no room for it, a smaller one.
+
+    None where it raised.
+
+    Raises:
+        CannotCallError: if there is no time left.
+        MemoryError: if there is no room for it at any size.
+    """
+    kept, roomy = _find_kept_sizes(document), True
+    widths = _list_width_choices(document)
+    for cut_widths in widths if kept else (False,):
+        try:
+            found = search.run_trial(strategy, replace(spec, cut=kept, cut_widths=cut_widths))
+        except MemoryError:
+            roomy = False
+        else:
+            if found is not None:
+                return found
+    if roomy:
+        return None
+    for cut_widths, sizes, factor in product(widths, _list_groups(document), FACTORS):
+        smaller = replace(spec, cut=_cut_sizes(sizes, factor, kept), cut_widths=cut_widths)
+        with suppress(MemoryError):
+            found = search.run_trial(strategy, smaller)
+            if found is not None:
+                return found
+    raise MemoryError
+
+
+def _find_kept_sizes(document: Mapping[str, Any]) -> dict[int, int]:
+    """How much is left of each size along which the beginnings of tensors alone were kept."""
+    found: dict[int, int] = {}
+    for told in iter_tensors([document[name] for name in ("args", "kwargs")] + _list_constructors(document)):
+        for size, left in zip(told["shape"], told.get("corner") or told["shape"], strict=True):
+            if left < size:
+                found[size] = min(left, found.get(size, size))
+    return found
+
+
+def _list_constructors(document: Mapping[str, Any]) -> list[Any]:
+    return [document[name] for name in ("constructor", "factory") if document.get(name)]
+
+
+def _list_width_choices(document: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Whether the numbers of a constructor are cut, too: first without that, and with it where there is one."""
+    return (False, True) if _list_constructors(document) else (False,)
+
+
+def _cut_sizes(sizes: Iterable[int], factor: int, before: Cut) -> dict[int, int]:
+    """What is left of some sizes, of which ``before`` may leave less than there was."""
+    left = {size: before.get(size, size) for size in sizes}
+    return {**before, **{size: max(now // factor, SHORTEST) for size, now in left.items() if now > SHORTEST}}
 
 
 def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, Any]) -> WorkingCall:
@@ -286,16 +358,15 @@ def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, A
     The numbers that a constructor was given are cut where cutting the arguments alone was not enough: a width then is
     that of the inputs still.
     """
-    fastest, least = found, _time_call(found)
-    if least <= FAST:
+    fastest, spent = found, _time_call(found)
+    if spent <= FAST:
         return found
-    spent = least
-    for cut_widths in (False, True) if document["constructor"] or document.get("factory") else (False,):
-        smaller = _cut_call(search, found, document, spent, cut_widths=cut_widths)
-        seconds = spent if smaller is None else _time_call(smaller)
-        if smaller is not None and seconds <= SLOW:
+    least = spent
+    for smaller in _list_smaller_calls(search, found, document, spent):
+        seconds = _time_call(smaller)
+        if seconds <= SLOW:
             return smaller
-        if smaller is not None and seconds < least:
+        if seconds < least:
             fastest, least = smaller, seconds
     return replace(fastest, spec=replace(fastest.spec, directional=True))
 
@@ -312,30 +383,47 @@ def _time_call(found: WorkingCall) -> float:
     return spent
 
 
-def _cut_call(
-    search: CallSearch, found: WorkingCall, document: Mapping[str, Any], spent: float, *, cut_widths: bool
-) -> WorkingCall | None:
-    """The call with the first of some groups of sizes cut that it bears, so that it is fast if that is possible.
+def _list_smaller_calls(
+    search: CallSearch, found: WorkingCall, document: Mapping[str, Any], spent: float
+) -> Iterator[WorkingCall]:
+    """The call with groups of sizes cut: the first group that it bears, then with the constructor's numbers cut too.
 
-    The factor is tried first that would make it fast if its time, ``spent``, went with its sizes: what is large takes
-    long to try. Then larger ones if that is not enough, smaller ones if that is too much.
+    There, if that is not fast enough, all sizes together: the weights of wide layers take longer than short inputs.
     """
     computed = _name_operations(found, found.spec)
-    likely = next((place for place, factor in enumerate(FACTORS) if factor * FAST >= spent), len(FACTORS) - 1)
-    for sizes in _list_groups(document):
-        smaller: WorkingCall | None = None
-        for factor in (*FACTORS[likely:], *reversed(FACTORS[:likely])):
-            cut = {size: max(size // factor, SHORTEST) for size in sizes if size > SHORTEST}
-            if smaller is not None and (
-                cut == smaller.spec.cut or factor < FACTORS[likely] or _time_call(smaller) <= FAST
-            ):
+    for cut_widths in _list_width_choices(document):
+        found_any = False
+        for sizes in _list_groups(document):
+            if found_any and (len(sizes) == 1 or (_list_constructors(document) and not cut_widths)):
                 break
-            tried = _try_spec(search, found, replace(found.spec, cut=cut, cut_widths=cut_widths))
-            if tried is not None and _name_operations(found, tried.spec) == computed:
-                smaller = tried
-        if smaller is not None:
-            return smaller
-    return None
+            spec = replace(found.spec, cut_widths=cut_widths or found.spec.cut_widths)
+            smaller, computed = _cut_sizes_of_call(search, replace(found, spec=spec), sizes, spent, computed)
+            if smaller is not None:
+                found_any = True
+                yield smaller
+
+
+def _cut_sizes_of_call(
+    search: CallSearch, found: WorkingCall, sizes: Sequence[int], spent: float, computed: set[str] | None
+) -> tuple[WorkingCall | None, set[str] | None]:
+    """The call with some sizes cut so that it is fast, if that is possible, and None if it bears no cut.
+
+    The factor is tried first that would make it fast if its time, ``spent``, went with its sizes: what is large takes
+    long to try. Then larger ones if that is not enough, smaller ones if that is too much. ``computed`` are the
+    operations that it has to name; those of the first where nobody knows, for they took more memory than there is.
+    """
+    likely = next((place for place, factor in enumerate(FACTORS) if factor * FAST >= spent), len(FACTORS) - 1)
+    smaller: WorkingCall | None = None
+    for factor in (*FACTORS[likely:], *reversed(FACTORS[:likely])):
+        cut = _cut_sizes(sizes, factor, found.spec.cut)
+        if smaller is not None and (cut == smaller.spec.cut or factor < FACTORS[likely] or _time_call(smaller) <= FAST):
+            break
+        tried = _try_spec(search, found, replace(found.spec, cut=cut))
+        operations = None if tried is None else _name_operations(found, tried.spec)
+        computed = computed or operations
+        if tried is not None and operations == computed:
+            smaller = tried
+    return smaller, computed
 
 
 def _try_spec(search: CallSearch, found: WorkingCall, spec: TrialSpec) -> WorkingCall | None:

@@ -39,7 +39,12 @@ from theria_lint.worker.find_call.call_strategy import (
 )
 from theria_lint.worker.find_call.hill_climb import hill_climb
 from theria_lint.worker.find_call.opened_target import find_owner
-from theria_lint.worker.find_call.replayed_call import RECORDED, make_replayed_strategy, settle_size
+from theria_lint.worker.find_call.replayed_call import (
+    RECORDED,
+    make_replayed_strategy,
+    run_recorded_call,
+    settle_size,
+)
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
     CannotCallError,
@@ -157,13 +162,13 @@ def _find_recorded_call(
     strategy = make_replayed_strategy(target, kind, calls)
     dtypes = [getattr(torch, hints["dtype"])] if "dtype" in hints else [*PRECISE_DTYPES, *HALF_DTYPES]
     for dtype in dtypes:
-        for number in range(len(calls)):
+        for number, call in enumerate(calls):
             spec = TrialSpec(
                 *(ODD, "bhtd", dtype, device, make_base_attention("reference")),
                 choice={RECORDED: number},
                 turned=read_flag(hints),
             )
-            found = search.run_trial(strategy, spec)
+            found = run_recorded_call(search, strategy, spec, call["document"])
             if found is not None:
                 return _settle_recorded_calls(search, found, calls), None
     return None, search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
@@ -179,9 +184,9 @@ def _settle_recorded_calls(search: CallSearch, found: WorkingCall, calls: Sequen
         for number, call in enumerate(calls):
             if read_clock() + settled - began > latest:
                 break
-            other = replace(found.spec, choice={RECORDED: number}, seed=number + 1)
+            other = replace(found.spec, choice={RECORDED: number}, seed=number + 1, cut={}, cut_widths=False)
             if number != first.spec.choice[RECORDED]:
-                working = search.run_trial(found.strategy, other)
+                working = run_recorded_call(search, found.strategy, other, call["document"])
                 specs.append(settle_size(search, working, call["document"]).spec if working else other)
     return replace(first, strategy=replace(first.strategy, specs=tuple(specs)))
 
