@@ -11,8 +11,10 @@ import torch
 from theria.probes import Report
 from theria.probes.layouts import ROUND
 from theria.verdicts import Ground, Reason, Status, Verdict
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker import second_looks
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
+from theria_lint.worker.find_call.replayed_call import RECORDED
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 
@@ -64,3 +66,28 @@ def test_another_point_is_taken_where_there_is_one(monkeypatch, jumping, verdict
         BLAMED, SPEC, binding, lambda spec: replace(BLAMED, verdict=Verdict.SAFE)
     )
     assert found.verdict == verdict
+
+
+DOUBTED = replace(BLAMED, verdict=Verdict.INCONCLUSIVE, why=Reason(Ground.ORACLE_DOUBTFUL, {"judged": ["∂L/∂x"]}))
+IN_PARAMETERS = replace(DOUBTED, why=Reason(ReasonCode.SAFE_IN_INPUTS, {"reason": DOUBTED.why, "inputs": ["x"]}))
+UNREPEATABLE = replace(DOUBTED, why=Reason(Ground.FORWARD_NOT_REPEATABLE))
+
+
+@pytest.mark.parametrize(
+    ("report", "choice", "late", "verdict"),
+    [
+        (DOUBTED, {RECORDED: 0}, False, "safe"),
+        (IN_PARAMETERS, {RECORDED: 0}, False, "safe"),
+        (UNREPEATABLE, {RECORDED: 0}, False, "inconclusive"),
+        (DOUBTED, {}, False, "inconclusive"),
+        (DOUBTED, {RECORDED: 0}, True, "inconclusive"),
+    ],
+)
+def test_a_recorded_call_near_a_kink_is_measured_elsewhere(report, choice, late, verdict):
+    def measure(spec):
+        return replace(BLAMED, verdict=Verdict.SAFE) if spec.seed == last else DOUBTED
+
+    last = SPEC.seed + second_looks.CLEARER_POINTS * second_looks.POINTS
+    spec = replace(SPEC, choice=choice)
+    found, moved = second_looks.retry_off_doubt(report, spec, measure, lambda: late)
+    assert (found.verdict, moved.seed) == (verdict, last if verdict == "safe" else SPEC.seed)

@@ -52,7 +52,7 @@ from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.library_messages import is_device_lost
 from theria_lint.worker.parameter_vector import measure_with_parameters
 from theria_lint.worker.safe_coverage import list_safe_elsewhere, note_coverage, settles, with_safe_elsewhere
-from theria_lint.worker.second_looks import retry_contiguous, retry_off_discontinuity
+from theria_lint.worker.second_looks import retry_contiguous, retry_off_discontinuity, retry_off_doubt
 from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
 from theria_lint.worker.trace import ConfigurationTraces, merge_spans
@@ -312,12 +312,13 @@ def _measure_configuration(
 
     longer = name == Configuration.LONGER_SEQUENCE
     report = measured(routes=SECONDARY[:0] if interpreted or longer else SECONDARY)
+    report, spec = retry_off_doubt(report, spec, measured, subject.clock.is_late)
     if longer and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
         report = measured()
     if spec.output is not None and report.verdict.unsafe:
         report = replace(report, why=Reason(ReasonCode.OF_OUTPUT, {"reason": report.why, "output": spec.output + 1}))
     report = retry_off_discontinuity(report, spec, subject.working_call, measured)
-    return retry_contiguous(report, subject.working_call.make_call(spec), spec.seed, measured)
+    return retry_contiguous(report, subject.working_call.make_call(spec), spec.seed, lambda: measured(spec))
 
 
 def _measure_autocast(working_call: WorkingCall, traces: ConfigurationTraces) -> list[Report]:

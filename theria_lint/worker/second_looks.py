@@ -1,7 +1,7 @@
 """Look again before a target is blamed: at other points, and with contiguous operands.
 
 Routing and rounding hide a wrong gradient at most points, and fake one at a jump: find points where a first gradient is
-wrong, and points where the forward is discontinuous.
+wrong, and points where the forward is discontinuous. Near kinks differences judge nothing: go elsewhere.
 
 PyTorch has bugs of its own: in torch 2.13 the gradient of some convolutions of batch-normed values is wrong for a batch
 of one. What an operator computes does not depend on strides. So where a first derivative is wrong in a graph that
@@ -24,12 +24,16 @@ from theria.probes.derivatives import graph_nodes
 from theria.probes.point import call, copy_strided, draw, isolated
 from theria.probes.report import Report
 from theria.verdicts import Verdict
-from theria_lint.reasons import Reason, ReasonCode
+from theria_lint.reasons import Ground, Reason, ReasonCode
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
+from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
 POINTS = 6
 """How many points are looked at: each costs a backward and a few forwards."""
+
+CLEARER_POINTS = 2
+"""At how many further points a call is measured where differences were in doubt: each costs a probe."""
 
 _STEPS = (1e-4, 1e-5)
 _REACH = (1e-3, 1e-4)
@@ -155,6 +159,32 @@ def retry_off_discontinuity(
             return measure(moved) if number else report
     why = Reason(ReasonCode.FORWARD_JUMPS)
     return replace(report, verdict=Verdict.INCONCLUSIVE, why=why) if spec.dtype is torch.float64 else report
+
+
+def retry_off_doubt(
+    report: Report, spec: TrialSpec, measure: Callable[[TrialSpec], Report], is_late: Callable[[], bool]
+) -> tuple[Report, TrialSpec]:
+    """The report on a recorded call or, where differences could not judge it there, on it with other numbers.
+
+    Kinks lie near some points and not near others. What is guessed is measured at several sizes as it is.
+    """
+    if RECORDED not in spec.choice or not _is_in_doubt(report.why):
+        return report, spec
+    for number in range(1, CLEARER_POINTS + 1):
+        if is_late():
+            break
+        moved = replace(spec, seed=spec.seed + number * POINTS)
+        found = measure(moved)
+        if found.verdict is not Verdict.INCONCLUSIVE:
+            return found, moved
+    return report, spec
+
+
+def _is_in_doubt(why: Reason | None) -> bool:
+    """Whether that is why, of a module's parameters too, nothing is known."""
+    if why is not None and why.code is ReasonCode.SAFE_IN_INPUTS:
+        why = why.data["reason"]
+    return why is not None and why.code is Ground.ORACLE_DOUBTFUL
 
 
 def retry_contiguous(

@@ -286,6 +286,15 @@ def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.M
     assert (dict(found.spec.cut), found.spec.directional) == ({256: 8}, False)
 
 
+def test_weights_depend_on_nothing_but_the_seed() -> None:
+    torch.manual_seed(1)
+    outputs = []
+    for _ in range(2):
+        made = replay(WideAttention, torch.randn(2, 5, 8), constructor=(8,)).make_call()
+        outputs.append(made.compute_output(torch.ones(2, 5, 8, dtype=torch.float64)))
+    assert torch.equal(*outputs)
+
+
 def test_numbers_that_are_all_the_same_are_moved_apart() -> None:
     def add_bias(scores: Tensor, scale: Tensor) -> Tensor:
         return scores + torch.arange(4) * scale

@@ -145,7 +145,8 @@ class _Replay:
         perturb_parameters(dict(module.named_parameters()), spec)
 
     def _build(self, spec: TrialSpec) -> tuple[Any, nn.Module | None]:
-        """What is called, with the module that was built for it."""
+        """What is called, with the module that was built for it, whose weights depend on nothing but the seed."""
+        torch.default_generator.manual_seed(spec.seed)
         if self._kind is TargetKind.AUTOGRAD_FUNCTION:
             return self._target.apply, None
         given = self._document["constructor"] or self._document.get("factory")
