@@ -91,7 +91,7 @@ def mark_targets(data: Any, path: str, kinds: Kinds, *, script: bool = False) ->
     _TargetMarker(path, kinds).mark(tree)
     if script:  # which has no spec: processes that it starts import it by its path
         tree.body.insert(_count_header(tree.body), ast.parse("__spec__ = None").body[0])
-    return ast.fix_missing_locations(tree)
+    return tree
 
 
 def _count_header(body: list[ast.stmt]) -> int:
@@ -123,6 +123,8 @@ class _TargetMarker:
 
     def _mark_body(self, node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):  # which holds no definition, and is most of a source
+                continue
             if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self._mark_body(child, prefix)
                 continue
@@ -138,4 +140,5 @@ class _TargetMarker:
 
     def _make_decorator(self, symbol: str, kind: str, node: Any) -> ast.expr:
         arguments: list[ast.expr] = [ast.Constant(text) for text in (self._path, symbol, kind)]
-        return ast.copy_location(ast.Call(ast.Name(NOTED, ast.Load()), arguments, []), node)
+        decorator = ast.Call(ast.Name(NOTED, ast.Load()), arguments, [])
+        return ast.fix_missing_locations(ast.copy_location(decorator, node))

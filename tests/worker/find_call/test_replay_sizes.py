@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from theria.probes.point import trial
 from theria.verdicts import Verdict
 from theria_lint.calls.call_tree import TreeWriter
+from theria_lint.calls.constructions import Built
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
@@ -31,9 +32,9 @@ def replay(target: Any, *args: Any, constructor: tuple[Any, ...] | None = None) 
     return replay_all(target, kind, describe_call(*args, constructor=constructor))
 
 
-def describe_call(*args: Any, constructor: tuple[Any, ...] | None = None) -> dict[str, Any]:
-    """A recorded call, with its tensors."""
-    writer = TreeWriter(lambda module: None, "")
+def describe_call(*args: Any, constructor: tuple[Any, ...] | None = None, built: Built | None = None) -> dict[str, Any]:
+    """A recorded call, with its tensors; ``built``: what modules among its arguments were built with."""
+    writer = TreeWriter(lambda module: built, "")
     document = {"caller": "here", "constructor": None, "training": True, **writer.write_arguments(args, {})}
     if constructor is not None:
         document["constructor"] = writer.write_arguments(constructor, {})

@@ -24,7 +24,9 @@ from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import ATTRIBUTE, CONSTRUCTOR_PREFIX, BoundCall, CallStrategy, TrialSpec
 from theria_lint.worker.find_call.choose_arguments import read_enums
 from theria_lint.worker.find_call.computation import describe_computation
+from theria_lint.worker.find_call.indices_in_floats import find_indices, holds_whole_numbers
 from theria_lint.worker.find_call.module_calls import perturb_parameters
+from theria_lint.worker.find_call.named_modules import load_named_modules
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
     CannotCallError,
@@ -76,6 +78,8 @@ class _Replay:
         self._held = held
         self._home = getattr(target, "__module__", "") or ""
         self.caller = str(self._document["caller"])
+        self._indices: frozenset[str] | None = None
+        load_named_modules(self._document, self._home)
 
     @cached_property
     def _kept(self) -> dict[str, Tensor]:
@@ -99,19 +103,23 @@ class _Replay:
         inputs: dict[str, Tensor] = {}
         constants: dict[str, Tensor] = {}
         masked: dict[str, tuple[Tensor, Tensor]] = {}
+        whole: dict[str, Tensor] = {}
 
         def draw(name: str, told: Tree) -> Tensor:
             tensor = self._draw(name, told, spec, spec.cut)
             fixed = _find_fixed_numbers(tensor)
-            if bool(fixed.all()):
+            if bool(fixed.all()) or name in (self._indices or ()):
                 constants[name] = tensor
-            elif bool(fixed.any()):
+                return tensor
+            if bool(fixed.any()):
                 masked[name] = fixed, tensor
                 inputs[name] = tensor.masked_fill(fixed, float(tensor[~fixed].mean()))
-            elif tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
-                inputs[name] = tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).to(tensor)
-            else:
-                inputs[name] = tensor
+                return tensor
+            if holds_whole_numbers(tensor):
+                whole[name] = tensor
+            if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+                tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).to(tensor)
+            inputs[name] = tensor
             return tensor
 
         modules: dict[str, nn.Module] = {}
@@ -124,11 +132,16 @@ class _Replay:
 
         def call(*values: Tensor) -> Any:
             given = dict(zip(names, values, strict=True)) | {n: t.clone() for n, t in constants.items()}
-            given |= {n: torch.where(fixed, whole, given[n]) for n, (fixed, whole) in masked.items()}
+            given |= {n: torch.where(fixed, before, given[n]) for n, (fixed, before) in masked.items()}
             reader = TreeReader(lambda name, told: given[name], self._home, modules, spec.cut)
             args, kwargs = _turn(*reader.read_arguments(self._document), parameters, turned)
             return function(*args, **kwargs)
 
+        if self._indices is None:
+            with suppress(Exception):  # what stops it stops the trial as well
+                self._indices = find_indices(BoundCall(call, inputs), whole, spec.seed)
+            if self._indices:
+                return self._make_call(spec)
         if modules and module is None:  # what it is given weighs as much as what it has
             module = nn.ModuleList(modules.values())
         if not inputs:  # of tokens, say: what it has learned is all that there is to differentiate in
