@@ -33,6 +33,7 @@ class CodeQuestions:
     tree: ast.AST
     _truths: set[str] = field(default_factory=set)
     _about_none: set[str] = field(default_factory=set)
+    _numbers: set[str] = field(default_factory=set)
     _comparisons: dict[str, list[ConstantComparison]] = field(default_factory=dict)
     _aliases: dict[str, set[str]] = field(default_factory=dict)
 
@@ -50,6 +51,10 @@ class CodeQuestions:
     def may_be_none(self, name: str) -> bool:
         """Whether the code asks if it is None."""
         return not self._about_none.isdisjoint(self.follow(name)) or self.is_tested(name)
+
+    def is_number(self, name: str) -> bool:
+        """Whether the code computes with it, or asks whether it is more or less than something."""
+        return not self._numbers.isdisjoint(self.follow(name))
 
     def list_comparisons(self, name: str) -> list[ConstantComparison]:
         """The comparisons with constants, each once."""
@@ -88,6 +93,12 @@ class CodeQuestions:
                 self._truths.update(_list_identifiers(tests))
             case ast.Compare():
                 self._read_comparison(node)
+            case ast.BinOp(left=left, right=right):
+                self._numbers.update(_list_identifiers([left, right]))
+            case ast.UnaryOp(ast.USub(), operand):
+                self._numbers.update(_list_identifiers([operand]))
+        for asked in _list_asked(node):
+            self._about_none.update(_list_identifiers([asked]))
 
     def _read_comparison(self, node: ast.Compare) -> None:
         sides = [node.left, *node.comparators]
@@ -96,6 +107,8 @@ class CodeQuestions:
                 name = read_identifier(one)
                 if name is None:
                     continue
+                if isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+                    self._numbers.add(name)
                 if isinstance(other, ast.Constant) and other.value is None:
                     self._about_none.add(name)
                 for constant in _list_constants(other):
@@ -134,9 +147,8 @@ class CodeQuestions:
     def _read_aliases(self, node: ast.AST) -> None:
         match node:
             case ast.Assign(targets=targets, value=value):
-                pairs = [(target, value) for target in targets]
-                for target, held in pairs:
-                    self._add_aliases(_list_names_within(held), read_identifier(target))
+                for one, held in (pair for target in targets for pair in _pair_up(target, value)):
+                    self._add_aliases(_list_names_within(held), read_identifier(one))
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 self._add_aliases(_list_names_within(value), read_identifier(target))
             case ast.Call(func=function, args=arguments, keywords=keywords):
@@ -162,6 +174,25 @@ class CodeQuestions:
                     if isinstance(built, ast.FunctionDef) and built.name == "__init__":
                         found[node.name] = _list_parameters(built)
         return found
+
+
+def _pair_up(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """What is assigned to what: ``a, b = c, d`` is two assignments."""
+    match target, value:
+        case (ast.Tuple(elts=targets), ast.Tuple(elts=values)) if len(targets) == len(values):
+            return list(zip(targets, values, strict=True))
+    return [(target, value)]
+
+
+def _list_asked(node: ast.AST) -> Iterator[ast.expr]:
+    """What a function of the code's own is asked about in a condition: ``if exists(name)``."""
+    tests = [node.test] if isinstance(node, ast.If | ast.IfExp) else []
+    for test in tests:
+        parts = test.values if isinstance(test, ast.BoolOp) else [test]
+        for part in parts:
+            bare = part.operand if isinstance(part, ast.UnaryOp) else part
+            if isinstance(bare, ast.Call) and isinstance(bare.func, ast.Name) and len(bare.args) == 1:
+                yield bare.args[0]
 
 
 def _list_parameters(node: ast.FunctionDef) -> list[str]:

@@ -34,6 +34,7 @@ from theria_lint.worker.find_call.choose_arguments import MODULE_VALUES
 from theria_lint.worker.find_call.computation import are_alike, describe_computation
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.find_call.signatures import (
+    Parameters,
     parse_source,
     read_call_parameters,
     read_constructor_parameters,
@@ -46,6 +47,12 @@ MAX_FLAGS = 8
 
 MAX_VALUES = 3
 """How many values one flag is turned to: of the strings that select a path, say."""
+
+GUESSED_NUMBERS = {int: 2, float: 0.5}
+"""What an option is turned to that is None by default and a number otherwise, of which its name says no more."""
+
+_COUNTS = re.compile(r"^(n|num|max|min)_|_(size|len|length|dim|rank)$")
+"""What the names of numbers look like."""
 
 _TRIED = 32
 """Of how many it is found out whether they change anything."""
@@ -75,17 +82,22 @@ def list_flags(
         return []
     questions = CodeQuestions(_parse_home(target))
     found = [flag for flag in _list_candidates(target, kind, working_call, questions) if _read_name(flag) not in fixed]
-    kept: list[Flag] = []
-    plain = describe_computation(working_call, working_call.spec) if found else None
-    for flag in found[:_TRIED]:
+    guesses = [flag for flag in _list_guesses(target, kind, working_call, questions) if _read_name(flag) not in fixed]
+    kept: dict[Flag, bool] = {}
+    plain = describe_computation(working_call, working_call.spec) if found or guesses else None
+    for flag in [*found[:_TRIED], *guesses]:
         if len(kept) == MAX_FLAGS or is_late():
             break
+        guessed = flag in guesses
+        if guessed and any(runs and other.place == flag.place for other, runs in kept.items()):
+            continue
         turned = {flag.place: ast.literal_eval(flag.literal)}
         with turn_globals(target, turned):
             described = describe_computation(working_call, replace(working_call.spec, turned=turned))
-        if described is None or plain is None or not are_alike(described, plain):
-            kept.append(flag)
-    return kept
+        runs = described is not None
+        if not guessed if described is None or plain is None else not are_alike(described, plain):
+            kept[flag] = runs
+    return list(kept)
 
 
 def _read_name(flag: Flag) -> str:
@@ -117,6 +129,29 @@ def _list_candidates(target: Any, kind: TargetKind, working_call: WorkingCall, q
     found.sort(key=lambda item: not item[0])
     flags = [Flag(place, repr(value), f"{place.rpartition(':')[2]}={shown}") for _, place, value, shown in found]
     return [flag for flag in dict.fromkeys(flags) if len(flag.label) < 100 and flag.label.isprintable()]
+
+
+def _list_guesses(target: Any, kind: TargetKind, working_call: WorkingCall, questions: CodeQuestions) -> Iterator[Flag]:
+    """Options that are None by default and numbers otherwise, with a number of which their names say nothing."""
+    built = inspect.isclass(target) and kind is not TargetKind.AUTOGRAD_FUNCTION
+    signatures: list[tuple[str, Parameters]] = [("", _read_call_parameters(target, kind))]
+    signatures += [(CONSTRUCTOR_PREFIX, read_constructor_parameters(target))] if built else []
+    for prefix, parameters in signatures:
+        for name, parameter in parameters.items():
+            if parameter.default is not None or working_call.strategy.choice.get(prefix + name):
+                continue
+            number = _guess_number(parameter, questions, annotated=not prefix)
+            if number is not None and questions.may_be_none(name):
+                yield Flag(prefix + name, repr(number), f"{name}={number}")
+
+
+def _guess_number(parameter: inspect.Parameter, questions: CodeQuestions, *, annotated: bool) -> float | None:
+    """A number for what is annotated as one or, unless it has to be ``annotated``, what code computes with."""
+    if parameter.annotation is inspect.Parameter.empty:
+        counts = _COUNTS.search(parameter.name) is not None or questions.is_number(parameter.name)
+        return GUESSED_NUMBERS[int] if counts and not annotated else None
+    words = re.findall(r"\w+", inspect.formatannotation(parameter.annotation))
+    return next((number for kind, number in GUESSED_NUMBERS.items() if kind.__name__ in words), None)
 
 
 Values = list[tuple[Any, str]]
