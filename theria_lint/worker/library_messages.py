@@ -15,6 +15,10 @@ _FOR_LEAVES_ALONE = (
 )
 _DTYPES = re.compile(r"dtype|scalar type|\bDouble\b|to type float")
 _SIZES_DIFFER = re.compile(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)")
+_OTHER_SIZES_DIFFER = re.compile(
+    r"Expected size (\d+) but got size (\d+)|subscript \w has size (\d+) for .* previously seen size (\d+)"
+    r"|expanded size of the tensor \((\d+)\) must match the existing size \((\d+)\)"
+)
 _NO_GPU = re.compile(r"cuda|\bgpus?\b|nvidia|\bdevice\b", re.IGNORECASE)
 _MISSING_ARGUMENTS = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNEXPECTED_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -68,6 +72,13 @@ def wants_gpu(complaint: str) -> bool:
 def find_differing_sizes(complaint: str) -> list[tuple[int, int]]:
     """The sizes of two tensors that should be the same."""
     return [(int(one), int(other)) for one, other in _SIZES_DIFFER.findall(complaint)]
+
+
+def find_unequal_sizes(complaint: str) -> list[tuple[int, int]]:
+    """The sizes of two tensors that should be the same, however they meet: added, joined, written into one another."""
+    others = [match.groups() for match in _OTHER_SIZES_DIFFER.finditer(complaint)]
+    pairs = [[int(size) for size in groups if size is not None] for groups in others]
+    return find_differing_sizes(complaint) + [(one, other) for one, other in pairs]
 
 
 def find_missing_arguments(complaint: str) -> list[str]:

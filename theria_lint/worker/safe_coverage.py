@@ -17,7 +17,7 @@ from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import Outputs
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
-_SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "called", "turned")
+_SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "given", "called", "turned")
 """What makes another way of calling of a spec; numbers, sizes, strides and precisions are made up by us alone."""
 
 

@@ -2,7 +2,7 @@
 
 `list_configurations` goes through them: other sizes, strides, masks and modes of the same call; branches that plain q,
 k and v do not reach (`further_calls`: packed sequences, shared keys, optional arguments); then what no other has
-executed (`unreached_code`: precisions, points, and sizes that the code asks about).
+executed (`unreached_code`: arguments that are None by default, precisions, points, and sizes that the code asks about).
 
 `flags` lists those of a target's switches that change what it computes; each is measured like a target of its own.
 `code_questions` reads which of its names code asks about.

@@ -7,8 +7,11 @@ import dis
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from types import CodeType
 from typing import Any
 
@@ -17,10 +20,14 @@ import torch
 from theria.probes.layouts import Shape
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
+from theria_lint.worker.find_call.argument_values import is_learned, may_be_learned
 from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation, reads_numbers
-from theria_lint.worker.find_call.run_trial import WorkingCall
-from theria_lint.worker.find_call.signatures import parse_source
+from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall, compute_first_gradients
+from theria_lint.worker.find_call.signatures import parse_source, read_identifier
+from theria_lint.worker.find_call.tensor_forms import TensorForm
+from theria_lint.worker.find_call.unset_tensors import Code, Condition, group_names, list_forms, read_conditions
+from theria_lint.worker.library_messages import find_unequal_sizes
 from theria_lint.worker.trace import SpanRecorder
 
 _BUDGET = 3.0
@@ -31,6 +38,12 @@ _MOST = 4
 
 _POINTS = 16
 """At how many points code is looked for that asks about the numbers it is given."""
+
+_RESIZED = 4
+"""In how many sizes a form of an argument is tried."""
+
+_PATIENCE = 8
+"""After how many complaints in a row that are the same no other form is tried."""
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _SPEAKS_OF_DTYPES = re.compile(r"dtype|float(16|32|64)|half|double|\bamp\b|is_autocast|itemsize|finfo")
@@ -58,7 +71,8 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
         if not tracer.reached or _holds_more(tracer.reached, refusing):
             tracer.add(spec)
     points = _POINTS if tracer.depends_on_numbers(_read_text(home)) else 0
-    for name, spec in _list_specs(working_call.spec, home, points):
+    specs = chain(_list_given_specs(tracer, parse_source(home), deadline), _list_specs(working_call.spec, home, points))
+    for name, spec in specs:
         if not _holds_more(tracer.reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
         if tracer.add(spec):
@@ -72,9 +86,11 @@ class _Tracer:
     def __init__(self, working_call: WorkingCall, watched: list[str]) -> None:
         """Watch files by the absolute path that their code objects carry."""
         self.reached: Places = set()
-        self._working_call = working_call
+        self.working_call = working_call
         self._watched = watched
         self._has_backward = False
+        self._starts: list[tuple[int, int]] = []
+        self._starts_of = 0
 
     def add(self, spec: TrialSpec) -> bool:
         """Trace a call; whether it runs, and executes what none did before.
@@ -90,16 +106,44 @@ class _Tracer:
         self.reached |= places
         return is_new
 
+    def leaves_open(self, condition: Condition) -> bool:
+        """Whether a condition was asked, and code that another answer leads to was not executed."""
+        starts = self._list_starts()
+        asked = _is_executed([condition.test], starts)
+        return asked and not all(_is_executed(block, starts) for block in condition.blocks)
+
+    def _list_starts(self) -> list[tuple[int, int]]:
+        """Where the expressions start that were executed, in order."""
+        if self._starts_of != len(self.reached):
+            found = {(p[0], p[2]) for p in _list_positions(self.reached) if p[0] is not None and p[2] is not None}
+            self._starts, self._starts_of = sorted(found), len(self.reached)
+        return self._starts
+
     def depends_on_numbers(self, text: str) -> bool:
         """Whether what is executed may depend on numbers: those of tensors, or what is drawn outside of PyTorch."""
-        return bool(_SPEAKS_OF_CHANCE.search(text)) or reads_numbers(self._working_call, 2 * self._has_backward)
+        return bool(_SPEAKS_OF_CHANCE.search(text)) or reads_numbers(self.working_call, 2 * self._has_backward)
 
     def _trace(self, spec: TrialSpec, derivatives: int) -> Places | None:
         """What a call and its derivatives execute; None where it does not run."""
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
         with in_this_thread, SpanRecorder(self._watched) as recorder:
-            described = describe_computation(self._working_call, spec, derivatives)
+            described = describe_computation(self.working_call, spec, derivatives)
         return recorder.list_instructions() if described is not None else None
+
+
+def _list_positions(reached: Places) -> Iterator[tuple[int | None, int | None, int | None, int | None]]:
+    executed: dict[CodeType, set[int]] = {}
+    for code, index in reached:
+        executed.setdefault(code, set()).add(index)
+    for code, indices in executed.items():
+        yield from (place for index, place in enumerate(code.co_positions()) if index in indices)
+
+
+def _is_executed(nodes: Sequence[Code], starts: list[tuple[int, int]]) -> bool:
+    """Whether an expression was executed in some code that stands together."""
+    first, last = nodes[0], nodes[-1]
+    at = bisect_left(starts, (first.lineno, first.col_offset))
+    return at < len(starts) and starts[at] < (last.end_lineno or 0, last.end_col_offset or 0)
 
 
 _OF_NO_EXPRESSION = frozenset(
@@ -136,6 +180,92 @@ def _list_refusing_lines(tree: ast.AST) -> set[int]:
         for block in refused:
             found.update(range(block[0].lineno, (block[-1].end_lineno or block[-1].lineno) + 1))
     return found
+
+
+def _list_given_specs(tracer: _Tracer, tree: ast.AST, deadline: float) -> Iterator[tuple[str, TrialSpec]]:
+    """Specs in which arguments that are None otherwise are given: of each group in the first form that runs.
+
+    Such as code asks about where it was run, and would run other code; if need be in a mode that it compares as well.
+    """
+    working_call = tracer.working_call
+    unset, search = working_call.strategy.unset, CallSearch(deadline, working_call.log)
+    conditions = read_conditions(tree, unset)
+    tried: set[tuple[str, ...]] = set()
+    while True:
+        groups = group_names(filter(tracer.leaves_open, conditions), unset)
+        group = next((names for names in groups if names not in tried), None)
+        if group is None:
+            return
+        tried.add(group)
+        asking = [condition for condition in conditions if not set(group).isdisjoint(condition.names)]
+        forms = list(list_forms(group, tree))
+        try:
+            for modes in ({}, *_list_modes(asking, working_call.strategy.optional)):
+                turned = replace(working_call.spec, turned={**working_call.spec.turned, **modes})
+                likely = replace(working_call, spec=turned)
+                given = _find_fitting_spec(search, likely, forms)
+                if given is not None:
+                    names = (*group, *(f"{place.rpartition(':')[2]}={mode!r}" for place, mode in modes.items()))
+                    yield label_configuration(Configuration.OPTIONAL_ARGUMENTS, *names), given
+                if given is None or not any(map(tracer.leaves_open, asking)):
+                    break
+        except CannotCallError:  # out of time
+            return
+
+
+def _list_modes(conditions: Iterable[Condition], places: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The texts with which conditions compare other arguments of the call or of its constructor, one at a time."""
+    known = {place.rpartition(":")[2]: place for place in places}
+    tests = [node for condition in conditions for node in ast.walk(condition.test) if isinstance(node, ast.Compare)]
+    asked = dict.fromkeys(
+        (known[name], other.value)
+        for node in tests
+        for name, other in [(read_identifier(node.left), node.comparators[0])]
+        if name in known and isinstance(other, ast.Constant) and isinstance(other.value, str)
+    )
+    yield from ({place: text} for place, text in asked)
+
+
+def _find_fitting_spec(
+    search: CallSearch, working_call: WorkingCall, forms: Iterable[Mapping[str, TensorForm]]
+) -> TrialSpec | None:
+    """The spec with arguments in the first of some forms in which the call runs.
+
+    None where there is none, or where a complaint stays the same whatever the form is: nothing of that kind is wanted.
+    """
+    complaints: list[str] = []
+    for form in forms:
+        for given in _list_sizes_of(form, complaints, working_call.spec):
+            found = search.run_trial(working_call.strategy, given)
+            if found is not None:
+                return replace(found.spec, learned=tuple(_list_learned(found)))
+            complaints.append(search.failed_trials.pop().complaint if search.failed_trials else "")
+        if len(complaints) >= _PATIENCE and len(set(complaints[-_PATIENCE:])) == 1:
+            break
+    return None
+
+
+def _list_sizes_of(given: Mapping[str, TensorForm], complaints: Sequence[str], plain: TrialSpec) -> Iterator[TrialSpec]:
+    """Specs with arguments in some form, and then in the sizes that the newest of the complaints asks for."""
+    if plain.shape.batch == plain.shape.heads:  # else no complaint tells which of the two is amiss
+        plain = replace(plain, shape=replace(plain.shape, batch=plain.shape.heads + 1))
+    for _ in range(_RESIZED):
+        yield replace(plain, given=given)
+        asked = [change for pair in find_unequal_sizes(complaints[-1]) for change in (pair, pair[::-1])]
+        held = {size for form in given.values() for size in form.list_sizes(plain.spread)}
+        known = {change for form in given.values() for change in form.resized}
+        change = next((c for c in sorted(asked, key=lambda change: change[0] not in held) if c not in known), None)
+        if change is None:
+            return
+        given = {name: form.resize(*change) for name, form in given.items()}
+
+
+def _list_learned(found: WorkingCall) -> Iterator[str]:
+    """What is given and a caller could learn, as far as autograd uses it: an author may mean a number or a constant."""
+    names = tuple(name for name in found.make_call().extras if name in found.spec.given and may_be_learned(name))
+    with suppress(Exception):  # what the backward of the target raises, the probe of q, k and v tells
+        gradients = compute_first_gradients(found.make_call(replace(found.spec, learned=names)), found.spec.seed)
+        yield from (name for name in names if gradients[name] is not None or is_learned(name))
 
 
 def _list_specs(spec: TrialSpec, home: Any, points: int) -> Iterator[tuple[str, TrialSpec]]:

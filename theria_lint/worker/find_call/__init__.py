@@ -41,7 +41,8 @@ Step by step, with the module that does it:
    among the inputs.
 
 A `WorkingCall` is the result: a strategy and the spec in which it worked; `computation` looks at what it computes. The
-room `configurations` then looks for specs in which the same strategy takes other branches. Each search has a budget in
+room `configurations` then looks for specs in which the same strategy takes other branches: `unset_tensors` reads which
+arguments that are None by default go together, `tensor_forms` draws what they are given. Each search has a budget in
 seconds, after which it gives up.
 
 To add a strategy: write a function that returns a `CallStrategy` and yield it in `strategies.list_strategies`.

@@ -21,6 +21,7 @@ from theria_lint.worker.find_call.signatures import (
     Symbols,
     compute_sizes,
 )
+from theria_lint.worker.find_call.tensor_forms import TensorForm
 from theria_lint.worker.fresh_state import FreshCall
 from theria_lint.worker.library_messages import is_about_none
 
@@ -43,9 +44,9 @@ class TrialSpec:
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
-    ``choice``: which candidate some parameters take in this spec, whatever the way says. ``learned`` names arguments
-    that are inputs too, ``whole``: all that the target returns is its output, not the attention among it alone;
-    ``output``: that tensor of what it returns is.
+    ``choice``: which candidate some parameters take in this spec, whatever the way says. ``given``: the forms of
+    arguments that are None otherwise. ``learned`` names arguments that are inputs too, ``whole``: all that the target
+    returns is its output, not the attention among it alone; ``output``: that tensor of what it returns is.
     ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
     ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
     ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
@@ -67,6 +68,7 @@ class TrialSpec:
     text_shapes: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)
+    given: Mapping[str, TensorForm] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     whole: bool = False
     output: int | None = None
@@ -78,6 +80,10 @@ class TrialSpec:
     cut_widths: bool = False
     directional: bool = False
     inside: tuple[type, ...] = ()
+
+    def draw_given(self) -> dict[str, Any]:
+        """What is given to arguments that are None otherwise, by name."""
+        return {name: form.draw(name, self.spread, self.draw_tensor) for name, form in self.given.items()}
 
     def list_turned(self, prefix: str = "") -> dict[str, Any]:
         """The flags that are turned at places with a prefix, by their names; without one, those of the call."""
@@ -274,6 +280,15 @@ class BoundCall:
         return replace(self, function=joint, inputs=inputs, layout=None, extras={})
 
 
+def copy_tensors(value: Any) -> Any:
+    """A value with copies of the tensors in it: a call may write its output, or keys and values, into one."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (tuple, list):
+        return type(value)(map(copy_tensors, value))
+    return {key: copy_tensors(part) for key, part in value.items()} if type(value) is dict else value
+
+
 def list_discrete(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """The arguments that are tensors without derivatives."""
     return tuple(n for n, v in arguments.items() if isinstance(v, Tensor) and not v.is_floating_point())
@@ -331,9 +346,10 @@ class CallStrategy:
 
     ``choice`` says which candidate each parameter takes, by name, 0 where it says nothing; ``free`` names the
     parameters that need a value, ``optional`` those that could be given one, ``tensors`` those of the optional ones
-    that look like tensors; ``joined`` names the extras that are inputs. ``packs``: arguments tell it where sequences
-    of different lengths end; ``shares``: its text speaks of heads that share keys. ``siblings`` make the call with
-    other tensors; ``unsure`` names what was given without much to go by, None where that is all of ``free``.
+    that look like tensors, ``unset`` those of the call that are None by default, be they q, k or v; ``joined`` names
+    the extras that are inputs. ``packs``: arguments tell it where sequences of different lengths end; ``shares``: its
+    text speaks of heads that share keys. ``siblings`` make the call with other tensors; ``unsure`` names what was given
+    without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
     module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``specs`` where it
     makes them, ``shown``: those calls stand in docs or tests that nobody ran; ``copying``: see `call_on_copies`.
@@ -344,6 +360,7 @@ class CallStrategy:
     optional: tuple[str, ...] = ()
     choice: Mapping[str, int] = field(default_factory=dict)
     tensors: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     siblings: tuple[CallMaker, ...] = ()
     unsure: tuple[str, ...] | None = None

@@ -24,6 +24,7 @@ from theria_lint.worker.find_call.call_strategy import (
     CallStrategy,
     TrialSpec,
     compute_expected_shape,
+    copy_tensors,
     list_discrete,
 )
 from theria_lint.worker.find_call.choose_arguments import (
@@ -65,6 +66,7 @@ from theria_lint.worker.find_call.signatures import (
     read_type_hints,
     takes_any_keyword,
 )
+from theria_lint.worker.find_call.unset_tensors import list_unset_tensors
 from theria_lint.worker.library_messages import find_missing_arguments, find_unexpected_arguments
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
@@ -116,6 +118,7 @@ class _ModuleTarget:
             (*free, *list_free_parameters(self.forward, self.fixed)),
             (*optional, *list_optional_parameters(self.forward, self.fixed)),
             tensors=tuple(name for name in list_optional_tensors(self.forward) if name not in self.fixed),
+            unset=list_unset_tensors(self.forward, self.fixed),
             siblings=makers,
             unsure=tuple(self._list_unsure_parameters()),
         )
@@ -208,7 +211,7 @@ class _ModuleTarget:
         known = {*self.parameters, *self.forward}
         loose = {name: value for name, value in self.fixed.items() if name not in known}
         mine = loose if takes_any_keyword(self.forward) and not takes_any_keyword(self.parameters) else {}
-        fixed = {**self.fixed, **read_enums(spec.list_turned(), parameters)}
+        fixed = {**self.fixed, **spec.draw_given(), **read_enums(spec.list_turned(), parameters)}
         return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, fixed)}
 
     @cached_property
@@ -272,7 +275,8 @@ class _CheckedForward:
         return run(*values)
 
     def _run_bound(self, *values: Tensor, **extras: Tensor) -> Any:
-        return self._run_module({**self._others, **self._given.make_arguments(values), **extras})
+        own = copy_tensors({name: value for name, value in self._others.items() if name in self._spec.given})
+        return self._run_module({**self._others, **own, **self._given.make_arguments(values), **extras})
 
 
 _CONFIGURATION = re.compile(r"^(config|cfg|args|hparams|params|opts?|\w+_config)$")

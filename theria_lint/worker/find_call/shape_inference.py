@@ -25,7 +25,13 @@ from theria_lint.worker.find_call.argument_values import (
     is_learned,
     make_graphs,
 )
-from theria_lint.worker.find_call.call_strategy import BoundCall, CallStrategy, TrialSpec, list_discrete
+from theria_lint.worker.find_call.call_strategy import (
+    BoundCall,
+    CallStrategy,
+    TrialSpec,
+    copy_tensors,
+    list_discrete,
+)
 from theria_lint.worker.find_call.choose_arguments import choose_arguments, list_optional_parameters, read_enums
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
 from theria_lint.worker.find_call.signatures import (
@@ -42,6 +48,7 @@ from theria_lint.worker.find_call.signatures import (
     order_by_position,
     read_source_text,
 )
+from theria_lint.worker.find_call.unset_tensors import list_unset_tensors
 
 MAX_COMBINATIONS = 60
 """How many combinations of numbers of axes are tried, the likeliest first."""
@@ -75,7 +82,8 @@ def make_shaped_strategy(
     shaped = [name for name in free if _holds_tensor(name, parameters[name], text, facts)]
     solver = _ShapeSolver(function, parameters, fixed, shaped, facts)
     rest = tuple(name for name in free if name not in shaped)
-    return CallStrategy(solver.solve_call, rest, list_optional_parameters(parameters, fixed))
+    optional, unset = list_optional_parameters(parameters, fixed), list_unset_tensors(parameters, fixed)
+    return CallStrategy(solver.solve_call, rest, optional, unset=unset)
 
 
 def list_required_parameters(parameters: Parameters) -> list[str]:
@@ -169,11 +177,12 @@ class _ShapeSolver:
             n: _pick_graph(n, nodes, spec, choice.get(n, 0)) for n in list_required_parameters(rest) if is_graph(n)
         }
         others = choose_arguments(
-            rest, spec, CALL_VALUES, choice, {**self.fixed, **given, **read_enums(spec.list_turned(), rest)}
+            *(rest, spec, CALL_VALUES, choice),
+            {**self.fixed, **given, **spec.draw_given(), **read_enums(spec.list_turned(), rest)},
         )
 
         def bound(*values: Tensor) -> Any:
-            arguments = {**others, **dict(zip(tensors, values, strict=True))}
+            arguments = {**copy_tensors(others), **dict(zip(tensors, values, strict=True))}
             named = {n: v for n, v in arguments.items() if self.parameters[n].kind is inspect.Parameter.KEYWORD_ONLY}
             return self.function(*order_by_position(self.parameters, arguments), **named)
 

@@ -38,6 +38,7 @@ from theria_lint.worker.find_call.call_strategy import (
     CallStrategy,
     TrialSpec,
     compute_expected_shape,
+    copy_tensors,
     list_discrete,
 )
 from theria_lint.worker.find_call.choose_arguments import (
@@ -67,6 +68,7 @@ from theria_lint.worker.find_call.signatures import (
     returns_function,
     takes_by_position,
 )
+from theria_lint.worker.find_call.unset_tensors import list_unset_tensors
 
 ValueTable = tuple[tuple[str, ValueMaker], ...]
 
@@ -250,7 +252,15 @@ def make_function_strategy(
         list_varlen_parameters({name: parameters[name] for name in optional})
     )
     shares_keys = _SHARING.search(read_source_text(getattr(function, "__self__", function))) is not None
-    return CallStrategy(make, free, optional, tensors=tensors, takes_varlen=takes_varlen, shares_keys=shares_keys)
+    return CallStrategy(
+        make,
+        free,
+        optional,
+        tensors=tensors,
+        unset=list_unset_tensors(parameters, fixed),
+        takes_varlen=takes_varlen,
+        shares_keys=shares_keys,
+    )
 
 
 def make_returned_strategy(maker: Callable[..., Any], fixed: Mapping[str, Any]) -> CallStrategy:
@@ -288,7 +298,8 @@ def make_object_strategy(cls: Any, fixed: Mapping[str, Any], method: str) -> Cal
         called, fixed
     )
     optional = tuple(f"{CONSTRUCTOR_PREFIX}{name}" for name in list_optional_parameters(build, fixed))
-    return CallStrategy(make, free, optional + list_optional_parameters(called, fixed))
+    optional += list_optional_parameters(called, fixed)
+    return CallStrategy(make, free, optional, unset=list_unset_tensors(called, fixed))
 
 
 def bind_qkv_function(
@@ -311,7 +322,9 @@ def bind_qkv_function(
         raise CodedError(ReasonCode.NO_QKV_PARAMETERS)
     arguments = {
         **_fill_varlen_arguments(rest, spec, choice),
-        **choose_arguments(rest, spec, CALL_VALUES, choice, {**fixed, **read_enums(spec.list_turned(), rest)}),
+        **choose_arguments(
+            rest, spec, CALL_VALUES, choice, {**fixed, **spec.draw_given(), **read_enums(spec.list_turned(), rest)}
+        ),
     }
     inputs = {
         role: _make_combined_input(role, tensors, spec, spec.text_shapes.get(name, ())) for name, role in roles.items()
@@ -319,7 +332,7 @@ def bind_qkv_function(
     inputs |= {name: spec.draw_tensor(name, tuple(tensors[role].shape)) for name, role in further.items()}
 
     def bound(*values: Tensor, **others: Tensor) -> Any:
-        by_name = {**_copy_tensors(arguments), **others, **dict(zip((*roles, *further), values, strict=True))}
+        by_name = {**copy_tensors(arguments), **others, **dict(zip((*roles, *further), values, strict=True))}
         if positional or takes_by_position(parameters):
             return function(*order_by_position(parameters, by_name))
         leading, named = as_a_caller(parameters, by_name)
@@ -338,11 +351,6 @@ def _find_further_inputs(parameters: Mapping[str, inspect.Parameter], roles: Map
     needed = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in POSITIONAL]
     found = {name: attention_names.get_role(name) for name in needed if name not in roles}
     return {name: role for name, role in found.items() if role in roles.values() and role in QKV}
-
-
-def _copy_tensors(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments with copies of the tensors: a call may write its output into one."""
-    return {name: v.clone() if isinstance(v, Tensor) else v for name, v in arguments.items()}
 
 
 def _fill_varlen_arguments(
