@@ -49,6 +49,17 @@ def _feed() -> Any:
     return load("attention_smithy.components.FeedForwardNetwork:FeedForwardNetwork")(12, 16, "gelu", 0.0)
 
 
+def _perceiver() -> dict[str, Any]:
+    tests = "attention_smithy.components.specialized.tests.test_Perceiver"
+    parts = {"cross_attention": "CrossAttention", "feed_forward": "FeedForward", "latent_encoder": "Encoder"}
+    return {"latent_dim": 8, "dropout": 0.0, **{name: load(f"{tests}:Dummy{cls}")() for name, cls in parts.items()}}
+
+
+def _perceiver_layer() -> Any:
+    place = "attention_smithy.components.specialized.PerceiverEncoderLayer:PerceiverEncoderLayer"
+    return load(place)(**_perceiver())
+
+
 def _plain() -> dict[str, Any]:
     return {"numeric_embedding_manager": load("attention_smithy.numeric_embeddings:NumericEmbeddingManager")([])}
 
@@ -162,6 +173,16 @@ TRANSFORMERS: dict[str, dict[str, Make]] = {
             call=lambda m, a, b: m(a, context=b),
             tolerance=ROUGH,
         ),
+        "Decoder": module(
+            dim=12,
+            depth=1,
+            heads=2,
+            attn_dim_head=4,
+            cross_attend=True,
+            inputs={"a": (2, 4, 12), "b": (2, 3, 12)},
+            call=lambda m, a, b: m(a, context=b),
+            tolerance=ROUGH,
+        ),
         "Encoder": module(
             dim=12,
             depth=1,
@@ -220,6 +241,23 @@ SMALL: dict[str, dict[str, Make]] = {
             lambda cls: cls(12, _attention(is_causal_masking=True), _attention(), _feed(), 0.0),
             inputs={"a": (2, 5, 12), "b": (2, 4, 12)},
             call=lambda m, a, b: m(a, b, None, None, **_plain()),
+        ),
+    },
+    "attention_smithy/components/SublayerUnit.py": {
+        "SublayerUnit": built(lambda cls: cls(_feed(), 12, 0.0), inputs=x(2, 5, 12)),
+    },
+    "attention_smithy/components/specialized/PerceiverEncoderLayer.py": {
+        "PerceiverEncoderLayer": built(
+            lambda cls: cls(**_perceiver()),
+            inputs={"a": (2, 4, 8), "b": (2, 5, 10)},
+            call=lambda m, a, b: m(a, b, torch.ones(2, 5, dtype=torch.bool)),
+        ),
+    },
+    "attention_smithy/components/specialized/PerceiverEncoder.py": {
+        "PerceiverEncoder": built(
+            lambda cls: cls(8, 4, _perceiver_layer(), 3, True),
+            inputs={},
+            call=lambda m: m(torch.ones(2, 5, 10), torch.ones(2, 5, dtype=torch.bool)),
         ),
     },
 }
