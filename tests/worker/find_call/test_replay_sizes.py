@@ -23,6 +23,7 @@ from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
 from theria_lint.worker.find_call.search import find_working_call
+from theria_lint.worker.parameter_vector import PARAMETERS
 from theria_lint.worker.shims.shim_log import ShimLog
 
 
@@ -139,6 +140,27 @@ def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeyp
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
     found = replay(WideAttention, torch.randn(2, 40, 64), constructor=(64,))
     assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
+
+
+class TokenAttention(nn.Module):
+    """It looks its inputs up in a table."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(tokens, 8)
+        self.head = nn.Linear(8, tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.table(tokens)
+        return self.head((x @ x.mT).softmax(-1) @ x)
+
+
+def test_a_table_is_cut_where_a_call_is_slow_for_its_length(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replayed_call, "SLOW", 0.5)
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.01 if 8192 in found.spec.cut else 1.0)
+    found = replay(TokenAttention, torch.arange(8192 - 40, 8192).view(1, 40), constructor=(8192,))
+    assert (dict(found.spec.cut), found.spec.directional) == ({40: 8, 8192: 128}, False)
+    assert found.make_call().inputs[PARAMETERS].shape == (128 * 8 + 128 * 9,)
 
 
 def test_along_directions_too_a_call_is_as_small_as_it_can_be(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:

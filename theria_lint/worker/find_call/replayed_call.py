@@ -305,6 +305,9 @@ FAST = 0.02
 SLOW = 0.06
 """Seconds from which a call is measured along directions alone, where it cannot be made smaller."""
 
+LONG_TABLE = 1 << 12
+"""The least number in a constructor that is taken for the length of a table."""
+
 FACTORS = (2, 4, 8, 16, 32, 64)
 """By how much sizes are cut."""
 
@@ -355,6 +358,16 @@ def _list_constructors(document: Mapping[str, Any]) -> list[Any]:
     return [document[name] for name in ("constructor", "factory") if document.get(name)]
 
 
+def _list_built_numbers(tree: Any) -> Iterator[int]:
+    """The whole numbers in what a constructor was given."""
+    if isinstance(tree, dict):
+        if type(tree.get("value")) is int:
+            yield tree["value"]
+        tree = list(tree.values())
+    for part in tree if isinstance(tree, list) else ():
+        yield from _list_built_numbers(part)
+
+
 def _list_width_choices(document: Mapping[str, Any]) -> tuple[bool, ...]:
     """Whether the numbers of a constructor are cut, too: first without that, and with it where there is one."""
     return (False, True) if _list_constructors(document) else (False,)
@@ -403,6 +416,7 @@ def _list_smaller_calls(
     """The call with groups of sizes cut: the first group that it bears, then with the constructor's numbers cut too.
 
     There, if that is not fast enough, all sizes together: the weights of wide layers take longer than short inputs.
+    The length of a table of tokens comes last.
     """
     computed = _name_operations(found, found.spec)
     for cut_widths in _list_width_choices(document):
@@ -415,6 +429,13 @@ def _list_smaller_calls(
             if smaller is not None:
                 found_any = True
                 yield smaller
+    table = max(_list_built_numbers(_list_constructors(document)), default=0)
+    if table >= LONG_TABLE:  # the weights of a vocabulary take longer than anything else, and no input is as long
+        sizes = [*next(_list_groups(document), ()), table]
+        wide = replace(found, spec=replace(found.spec, cut_widths=True))
+        smaller, _ = _cut_sizes_of_call(search, wide, sizes, spent, computed)
+        if smaller is not None:
+            yield smaller
 
 
 def _cut_sizes_of_call(
