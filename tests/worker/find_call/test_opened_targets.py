@@ -1,4 +1,4 @@
-"""Partials of classes, and methods of what is no module, are built before they are called."""
+"""Partials of classes, methods of what is no module, and records are built before they are called."""
 
 from __future__ import annotations
 
@@ -100,3 +100,55 @@ def test_the_cut_is_confirmed_where_it_stands(confirmed: Confirmation) -> None:
     }
     wanted = {n for n, line in enumerate(SOURCE.splitlines(), 1) if "detach()" in line}
     assert lines == wanted
+
+
+RECORDS = """from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+
+class Inputs(NamedTuple):
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    bias: Optional[Tensor] = None
+
+
+@dataclass
+class Arguments:
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    past_key: Optional[Tensor] = None
+    past_value: Optional[Tensor] = None
+
+
+def attend_biased(inputs: Inputs, *, scale=1.0):
+    scores = inputs.q @ inputs.k.mT * scale
+    if inputs.bias is not None:
+        scores = scores.detach() + inputs.bias
+    return scores.softmax(-1) @ inputs.v
+
+
+def attend_cached(args: Arguments):
+    key, value = args.key, args.value
+    if args.past_key is not None:
+        key, value = torch.cat([args.past_key, key], -2).detach(), torch.cat([args.past_value, value], -2)
+    return (args.query @ key.mT).softmax(-1) @ value
+
+
+def attend_rightly(args: Arguments):
+    key, value = args.key, args.value
+    if args.past_key is not None:
+        key, value = torch.cat([args.past_key.detach(), key], -2), torch.cat([args.past_value, value], -2)
+    return (args.query @ key.mT).softmax(-1) @ value
+"""
+
+
+def test_a_function_of_a_record_is_one_of_its_fields(tmp_path_factory: pytest.TempPathFactory) -> None:
+    found = confirm_source(tmp_path_factory.mktemp("records"), RECORDS, device="cpu")
+    told = {f.suspect.symbol: f.disposition for f in found.findings}
+    assert told == {"attend_biased": "confirmed", "attend_cached": "confirmed", "attend_rightly": "cleared"}
+    assert target_of(found, "attend_rightly").verdict is Verdict.SAFE

@@ -18,8 +18,9 @@ that comes to a call (`watched_call`).
 Step by step, with the module that does it:
 
 1. Strategies (`strategies`). Choose by kind of target: functions, autograd Functions, wrappers and callable objects of
-   q, k, v are bound there; `module_calls` builds a module and calls its forward; `shape_inference` infers the shapes of
-   functions of any tensors. A helper is first called as its package calls it (`watched_call`).
+   q, k, v are bound there; `module_calls` builds a module and calls its forward; `shape_inference` infers the shapes
+   of functions of any tensors; a function of a record is one of its fields (`opened_target`). A helper is first called
+   as its package calls it (`watched_call`).
 2. Specs (`call_strategy`). A `TrialSpec` is one choice of layout, sizes, dtype and device; `search` orders them by what
    the source says of shapes (`signatures`). A `CallStrategy` makes a `BoundCall` of it.
 3. Arguments. `signatures` reads what a target takes; `choose_arguments` tells q, k, v from the other parameters, and

@@ -1,11 +1,13 @@
-"""Open what stands for a class: a partial or an instance that a module has a name for, or a method of instances."""
+"""Open what stands for a class, a partial or an instance that a module has a name for, and records of q, k and v."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from types import FunctionType
 from typing import Any
@@ -15,7 +17,12 @@ from torch import nn
 
 from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import TargetKind
-from theria_lint.worker.find_call.signatures import read_constructor_parameters
+from theria_lint.static import attention_names
+from theria_lint.worker.find_call.signatures import (
+    read_constructor_parameters,
+    read_parameters,
+    read_type_hints,
+)
 
 COPIED_WIDTH = "_theria_width"
 """The attribute of a class that makes copies of a module: how wide its input is, None where nothing tells."""
@@ -27,6 +34,39 @@ _WIDTHS = ("embed_dim", "in_features", "in_channels", "embedding_dim")
 def open_target(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:
     """What is called for a target, and the request for it: a class, where a partial of one or an instance is given."""
     return open_instance(*open_partial(target, request))
+
+
+def open_record(function: Any) -> Callable[..., Any] | None:
+    """A function of the fields of a record, for one that takes q, k and v in such; None for any other."""
+    if not isinstance(function, FunctionType):
+        return None
+    hints, parameters = read_type_hints(function), read_parameters(function)
+    records = [name for name in parameters if _is_record(hints.get(name))]
+    named = all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters.values())
+    if len(records) != 1 or not named:
+        return None
+    record = hints[records[0]]
+    fields = read_parameters(record)
+    rest = {name: p for name, p in parameters.items() if name != records[0]}
+    if not attention_names.takes_qkv(list(fields)) or not fields.keys().isdisjoint(rest):
+        return None
+    together = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in (*fields.values(), *rest.values())]
+    signature = inspect.Signature(sorted(together, key=lambda p: p.default is not p.empty))
+
+    @functools.wraps(function)
+    def call_with_record(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        held = {name: value for name, value in given.items() if name in fields}
+        others = {name: value for name, value in given.items() if name in rest}
+        return function(**{records[0]: record(**held)}, **others)
+
+    vars(call_with_record)["__signature__"] = signature
+    call_with_record.__annotations__ = {**read_type_hints(record), **hints}
+    return call_with_record
+
+
+def _is_record(hint: Any) -> bool:
+    return inspect.isclass(hint) and (dataclasses.is_dataclass(hint) or issubclass(hint, tuple))
 
 
 def open_partial(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:

@@ -52,7 +52,7 @@ from theria_lint.worker.find_call.choose_arguments import (
 )
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
-from theria_lint.worker.find_call.opened_target import find_owner
+from theria_lint.worker.find_call.opened_target import find_owner, open_record
 from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
 from theria_lint.worker.find_call.signatures import (
@@ -96,6 +96,8 @@ def _list_strategies(target: Any, kind: TargetKind, fixed: Mapping[str, Any]) ->
         yield make_returned_strategy(target, fixed)
     elif (owner := find_owner(target)) is not None:
         yield make_object_strategy(owner, fixed, target.__name__)
+    elif (opened := open_record(target)) is not None:
+        yield make_function_strategy(opened, read_call_parameters(opened), fixed, positional=False)
     elif takes_any_tensors(target):
         yield make_shaped_strategy(target, read_call_parameters(target), fixed)
     else:
