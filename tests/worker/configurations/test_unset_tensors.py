@@ -232,6 +232,7 @@ def test_a_number_that_is_none_by_default_is_a_flag(tmp_path: Path, argument: st
     [
         ("if past_keys: pass", [("past_keys", "past_values"), ("past_keys",)]),
         ("if prev is not None: s = s + prev * gate", [("prev", "gate"), ("prev",)]),
+        ("if record.prev is not None: s = s + record.prev * record.gate", [("prev", "gate"), ("prev",)]),
         ("x = prev if exists(prev) else y", [("prev",)]),
         ("y = prev", []),
         ("if prev is None: raise ValueError", [("prev",)]),

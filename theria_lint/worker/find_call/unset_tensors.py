@@ -148,7 +148,7 @@ def _list_tested(test: ast.expr) -> Iterator[str]:
 
 
 def _list_names(node: ast.AST) -> Iterator[str]:
-    return (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+    return (name for part in ast.walk(node) if (name := read_identifier(part)) is not None)
 
 
 def _join(groups: Iterable[set[str]]) -> list[set[str]]:
