@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from tests.support.confirming import confirm_source
 from theria_lint.confirm.confirm import Confirmation
-from theria_lint.model import Disposition
+from theria_lint.model import Disposition, TargetKind
 from theria_lint.report import ReportView, render
 from theria_lint.report.summary import compute_exit_code
 from theria_lint.result import Environment, LintReport
+from theria_lint.worker.configurations.list_configurations import list_configurations
+from theria_lint.worker.find_call.computation import look_at_outputs
+from theria_lint.worker.find_call.search import find_working_call
+from theria_lint.worker.shims.shim_log import ShimLog
 
 HEAD = """import enum
 from dataclasses import dataclass
@@ -150,3 +157,21 @@ def test_json_lists_configurations_under_their_target(report: LintReport) -> Non
 def test_an_unsafe_configuration_fails_a_run(report: LintReport) -> None:
     assert compute_exit_code(report, ["unsafe"]) == 1
     assert compute_exit_code(report._replace(targets=report.defaults), ["unsafe"]) == 0
+
+
+def halving(q: Tensor, k: Tensor, v: Tensor, halve: bool = False, causal: bool = False) -> Tensor:
+    scores = q @ k.transpose(-2, -1)
+    if halve:
+        scores = scores / 2
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+def test_with_a_flag_turned_other_sizes_are_measured_and_what_executes_something_new() -> None:
+    call = find_working_call(halving, TargetKind.FUNCTION, "cpu", {}, 60.0, ShimLog())
+    turned = replace(call, spec=replace(call.spec, turned={"halve": True}))
+    plain, with_flag = (list_configurations(one, look_at_outputs(one)) for one in (call, turned))
+    assert {"strided_inputs", "longer_sequence", "causal_mask"} < set(plain)
+    assert set(with_flag) == {"first_sizes", "round_sizes", "causal_mask"}
+    assert all(spec.turned == {"halve": True} for spec in with_flag.values())

@@ -20,7 +20,7 @@ from theria_lint.worker.configurations.further_calls import (
     find_floating_specs,
     find_optional_tensor_specs,
 )
-from theria_lint.worker.configurations.unreached_code import find_specs_by_code
+from theria_lint.worker.configurations.unreached_code import find_specs_by_code, keep_specs_by_code
 from theria_lint.worker.find_call.argument_values import may_be_learned
 from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_outputs
 from theria_lint.worker.find_call.computation import Outputs, are_alike, describe_computation
@@ -37,6 +37,12 @@ _SLOW_CALL = 0.1
 
 _LENGTHS = (129, 256)
 """Past a chunk of any usual size, where what is carried from one to the next shows; some code wants whole chunks."""
+
+_WITH_A_FLAG = frozenset((Configuration.FIRST_SIZES, Configuration.ROUND_SIZES, Configuration.ODD_SIZES))
+"""What is measured with a flag turned in any case: beside it only what executes what it did not before.
+
+The rest has been measured as the target is, and a flag is turned for the branch that it takes.
+"""
 
 Configurations = Mapping[str, TrialSpec]
 """The specs that a target is probed in, by what is said of them; it refuses some."""
@@ -84,7 +90,8 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
                 found[Configuration.LONGER_SEQUENCE] = longer
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
-    return found | find_specs_by_code(working_call, found.values())
+    further = find_specs_by_code(working_call, found.values())
+    return (keep_specs_by_code(working_call, found, _WITH_A_FLAG) if spec.turned else found) | further
 
 
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:

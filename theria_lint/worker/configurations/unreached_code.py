@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -55,6 +55,21 @@ _LARGEST = {"batch": 16, "heads": 16, "dim": 128, "length": 1024}
 """Sizes up to which an axis is made as long as the code asks about."""
 
 Places = set[tuple[CodeType, int]]
+
+
+def keep_specs_by_code(
+    working_call: WorkingCall, specs: Mapping[str, TrialSpec], always: Collection[str]
+) -> dict[str, TrialSpec]:
+    """Those of the specs, by their names, that execute what none before does, and those that are ``always`` kept."""
+    tracer = _Tracer(working_call, _list_package_files(working_call.strategy.home))
+    return {name: spec for name, spec in specs.items() if tracer.add(spec) or name in always}
+
+
+def _list_package_files(home: str) -> list[str]:
+    """The files of the package that a module belongs to, as far as they are imported: a flag may be asked for there."""
+    package = home.partition(".")[0]
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == package]
+    return sorted({path for module in modules if (path := getattr(module, "__file__", None))})
 
 
 def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
