@@ -176,7 +176,7 @@ EXCEPTIONS = {
     "theria_lint.worker.along_directions": "the name of an oracle",
     "theria_lint.worker.find_call.run_trial": "words that names of parameters are made of",
     "theria_lint.worker.library_messages": "messages of other libraries, to match",
-    "theria_lint.worker.probe_target": "the name of an oracle",
+    "theria_lint.worker.configurations.measure_configuration": "the name of an oracle",
     "theria_lint.worker.shims.fake_cuda": "names of functions, and of a GPU",
 }
 

@@ -152,6 +152,7 @@ class ReasonCode(StrEnum):
     OF_OUTPUT = "of_output"
     DETACHED_OUTPUTS = "detached_outputs"
     NOTHING_MEASURED = "nothing_measured"
+    NOT_ALL_MEASURED = "not_all_measured"
 
     # Notes of a run.
     MEASURED = "measured"
@@ -389,6 +390,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.SAFE_IN_INPUTS: {**_WHY, "inputs": Field.TEXTS},
     ReasonCode.OTHERWISE_IN_PARAMETERS: {**_WHY, "verdict": Field.TEXT},
     ReasonCode.SAFE_OTHERWISE: {**_WHY, "configurations": Field.TEXTS},
+    ReasonCode.NOT_ALL_MEASURED: {"configurations": Field.TEXTS, "safe": Field.TEXTS},
     ReasonCode.IN_TRAINING_DTYPE: {**_DTYPE, **_WHY},
     ReasonCode.CPU_PATH_ONLY: {**_WHY, "refusal": Field.REASON},
     ReasonCode.WITHOUT_PACKAGES: {**_WHY, "packages": Field.TEXTS},

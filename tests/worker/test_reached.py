@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from theria_lint.confirm.protocol import Outcome, TargetRequest
+from theria_lint.reasons import ReasonCode
 from theria_lint.worker import base_attention, importer, probe_target
-from theria_lint.worker.device_fallback import ProbeClock
+from theria_lint.worker.clock import ProbeClock
 from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.shim_log import ShimLog
 
@@ -51,18 +52,25 @@ def _untouched() -> Iterator[None]:
         setattr(module, name, base_attention.ORIGINAL_SDPA)
 
 
-class Spent(ProbeClock):
-    """A clock that has time for the first measurement only."""
+class Late(ProbeClock):
+    """A clock that has time in full for the first measurement only."""
 
     def is_late(self, seconds: float = 0.0) -> bool:
         return True
 
 
-class Short(ProbeClock):
-    """A clock that has time for what takes none."""
+class Short(Late):
+    """A clock that has time beside it for what takes none."""
 
-    def is_late(self, seconds: float = 0.0) -> bool:
+    def is_over(self, seconds: float = 0.0) -> bool:
         return seconds > 0.0
+
+
+class Spent(Late):
+    """A clock that has time for nothing else."""
+
+    def is_over(self, seconds: float = 0.0) -> bool:
+        return True
 
 
 def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, set[int]]:
@@ -77,11 +85,11 @@ def outcome_of(folder: Path, symbol: str, clock: ProbeClock) -> tuple[Outcome, s
     return found, {place[0] for place in found.places[str(path)]}
 
 
-@pytest.mark.parametrize(("clock", "reached"), [(ProbeClock, True), (Spent, False), (Short, False)])
+@pytest.mark.parametrize(("clock", "reached"), [(ProbeClock, True), (Late, True), (Short, False), (Spent, False)])
 def test_what_only_a_configuration_left_out_for_want_of_time_executes_is_not_reached(tmp_path, clock, reached):
     found, lines = outcome_of(tmp_path, "attention", clock(60))
     assert [run.backend for run in found.runs] == ["self"]
-    assert found.runs[0].verdict == ("hard_structural" if reached else "safe")
+    assert found.runs[0].verdict == ("hard_structural" if reached else "inconclusive")
     assert (8 in lines) is reached
 
 
@@ -94,3 +102,11 @@ def test_what_only_a_configuration_behind_the_damage_executes_is_not_reached(tmp
 def test_the_first_run_tells_whether_backends_belong_under_a_target(tmp_path):
     backends = [run.backend for run in outcome_of(tmp_path, "fused_attention", ProbeClock(60))[0].runs]
     assert backends == ["self", "reference", "custom", "triton"]
+
+
+def test_what_there_was_no_time_for_is_named_beside_what_is_safe(tmp_path):
+    run = outcome_of(tmp_path, "attention", Spent(60))[0].runs[0]
+    assert run.reason.code == ReasonCode.NOT_ALL_MEASURED
+    assert run.reason.data["safe"] == ["first_sizes"]
+    assert "longer_sequence" in run.reason.data["configurations"]
+    assert not set(run.reason.data["safe"]) & set(run.reason.data["configurations"])

@@ -9,7 +9,7 @@ from theria.verdicts import Ground
 from theria.wording import Message, attach, format_count, format_percent, list_names, shorten
 from theria_lint.model import AS_IT_IS, Configuration, Run
 from theria_lint.reasons import ReasonCode as R
-from theria_lint.report.message_parts import ON_GPU, RECORD, Data, extend, qualify
+from theria_lint.report.message_parts import ON_GPU, RECORD, TIMEOUT, Data, extend, qualify
 
 MATH_PATH = "PyTorch took its math path for scaled_dot_product_attention, which a GPU may give to a fused kernel"
 
@@ -64,6 +64,10 @@ def _name_tensors(numbers: Sequence[str]) -> str:
     return f"tensor {numbers[0]}" if len(numbers) == 1 else f"tensors {list_names(numbers, 100)}"
 
 
+def _name_configurations(labels: Sequence[str]) -> str:
+    return list_names([describe_configuration(label) for label in labels], 200)
+
+
 MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.ARGUMENTS_MISFIT: Message(
         "its backward gives gradients of other shapes than the inputs that were made up for it",
@@ -80,9 +84,7 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     ),
     R.SAFE_IN_INPUTS: lambda d: extend(d["reason"], f"in {list_names(d['inputs'], 200)} alone it is safe"),
     R.OTHERWISE_IN_PARAMETERS: lambda d: extend(d["reason"], f"in its parameters alone it is {d['verdict']}"),
-    R.SAFE_OTHERWISE: lambda d: extend(
-        d["reason"], f"safe with {list_names([describe_configuration(label) for label in d['configurations']], 200)}"
-    ),
+    R.SAFE_OTHERWISE: lambda d: extend(d["reason"], f"safe with {_name_configurations(d['configurations'])}"),
     R.IN_TRAINING_DTYPE: lambda d: qualify(f"in {d['dtype']}", d["reason"]),
     R.CPU_PATH_ONLY: lambda d: qualify(
         "on the CPU's path",
@@ -94,6 +96,11 @@ MEASUREMENTS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.OF_OUTPUT: lambda d: qualify(f"in tensor {d['output']:.0f} of what it returns", d["reason"]),
     R.DETACHED_OUTPUTS: _tell_declared_outputs,
     R.NOTHING_MEASURED: Message("nothing was measured"),
+    R.NOT_ALL_MEASURED: lambda d: Message(
+        f"out of time before {format_count(len(d['configurations']), 'configuration')} of it could be measured",
+        (f"not measured: {_name_configurations(d['configurations'])}", f"safe: {_name_configurations(d['safe'])}"),
+        (TIMEOUT,),
+    ),
     R.MEASURED: _tell_measured,
     R.SEEN_ON: lambda d: Message(f"seen on {shorten(d['configuration'], 90)}"),
     R.OUT_OF_TIME: Message("out of time"),

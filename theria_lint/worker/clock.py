@@ -27,6 +27,28 @@ def read_clock() -> float:
     return _clock()
 
 
+_OVERTIME = 1.6
+"""After how many times its budget a probe is over: its process is ended after twice the budget."""
+
+
+class ProbeClock:
+    """The time that a probe has; ``left`` is what may go into finding out how to call the target."""
+
+    def __init__(self, budget: float) -> None:
+        """Start now; ``budget`` in seconds."""
+        self.left = budget
+        self._deadline = read_clock() + budget
+        self._end = self._deadline + (_OVERTIME - 1) * budget
+
+    def is_late(self, seconds: float = 0.0) -> bool:
+        """Whether nothing more should be begun that takes so long, but for what is needed for a verdict."""
+        return read_clock() + seconds > self._deadline
+
+    def is_over(self, seconds: float = 0.0) -> bool:
+        """Whether nothing at all should be begun that takes so long."""
+        return read_clock() + seconds > self._end
+
+
 def read_process_clock(pid: int) -> float | None:
     """Seconds of processor time that a process has had; None where the system does not tell."""
     try:

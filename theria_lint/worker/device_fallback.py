@@ -11,7 +11,7 @@ from theria_lint.confirm.protocol import TargetRequest
 from theria_lint.model import Run, TargetKind
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker import importer
-from theria_lint.worker.clock import read_clock
+from theria_lint.worker.clock import ProbeClock, read_clock
 from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.opened_target import open_target
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
@@ -20,19 +20,6 @@ from theria_lint.worker.find_call.strategies import explain_adapter_failure, fin
 from theria_lint.worker.library_messages import wants_gpu
 from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.shim_log import ShimLog
-
-
-class ProbeClock:
-    """The time that a probe has; ``left`` is what may go into finding out how to call the target."""
-
-    def __init__(self, budget: float) -> None:
-        """Start now; ``budget`` in seconds."""
-        self.left = budget
-        self._deadline = read_clock() + budget
-
-    def is_late(self, seconds: float = 0.0) -> bool:
-        """Whether nothing more should be begun that takes so long."""
-        return read_clock() + seconds > self._deadline
 
 
 def import_with_fallback(path: str, device: str, fake_gpu: FakeGpu) -> ModuleType:

@@ -231,7 +231,7 @@ def _hear(channel: socket.socket, patience: clock.Patience) -> bytes:
 def _compute_outcome(
     load: Callable[[], ModuleType], target: TargetRequest, context: _JobContext, fake_gpu: FakeGpu
 ) -> Outcome:
-    from theria_lint.worker import device_fallback, importer, probe_target
+    from theria_lint.worker import importer, probe_target
 
     job = context.job
     confine.limit_resources(job.memory, job.target_time, device=job.device)
@@ -245,7 +245,7 @@ def _compute_outcome(
     found = importer.resolve_symbol(module, target.symbol)
     if job.device != "cpu":
         clock.use_wall_clock()
-    spent = device_fallback.ProbeClock(job.probing_time / 2)
+    spent = clock.ProbeClock(job.probing_time / 2)
     outcome = probe_target.run_target(
         found, target, fake_gpu, job=job.id, device=job.device, watched=job.watched, clock=spent
     )

@@ -86,12 +86,11 @@ def _exit_after(action: Callable[[], object]) -> NoReturn:
 
 def probe_fused(function: Callable[..., Any], device: str = "cuda") -> Outcome:
     """What a target finds that is probed on the triton backend: it needs all of its kernels."""
-    from theria_lint.worker.device_fallback import ProbeClock
     from theria_lint.worker.probe_target import run_target
     from theria_lint.worker.shims.fake_cuda import FakeGpu
     from theria_lint.worker.shims.shim_log import ShimLog
 
     clock.use_wall_clock()
     request = TargetRequest("attention", TargetKind.FUNCTION, {"backends": ["triton"]})
-    limit = ProbeClock(_SECONDS)
+    limit = clock.ProbeClock(_SECONDS)
     return run_target(function, request, FakeGpu(ShimLog()), job=0, device=device, watched=(), clock=limit)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from theria.probes.compare import NEGLIGIBLE
 from theria.probes.measure import measure
 from theria.probes.report import Report
-from theria.verdicts import Verdict
+from theria.verdicts import COTANGENT, Status, Verdict
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
@@ -136,41 +137,109 @@ def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: i
     return made
 
 
-def measure_with_parameters(made: BoundCall, spec: TrialSpec, report: Report, *, both: bool) -> Report:
+def measure_with_parameters(
+    made: BoundCall,
+    spec: TrialSpec,
+    configuration: str,
+    measure_inputs: Callable[[], Report],
+    *,
+    first: bool,
+    both: bool,
+) -> Report:
     """The report on a module's inputs or, where that is safe, on inputs and parameters together if those are not safe.
 
-    What could not be told of its parameters is as little safe as what is wrong in them.
+    What could not be told of its parameters is as little safe as what is wrong in them. Where the verdicts differ the
+    reason gives both.
 
-    Where the verdicts differ the reason gives both. ``both``: whether the parameters of an unsafe module are asked too.
+    Args:
+        made: the call, whose module has the parameters.
+        spec: what it was made from.
+        configuration: its name.
+        measure_inputs: measures the inputs alone.
+        first: whether they are measured alone before anything else. Where the module is known to be safe in another
+            configuration both are measured together first, and the inputs alone only where that is not enough.
+        both: whether the parameters of an unsafe module are asked too.
     """
     found = as_function_of_parameters(made.module, made.compute_output, made.fresh) if made.module is not None else None
-    if found is None or report.verdict is Verdict.INCONCLUSIVE:
+    if found is None:
+        return measure_inputs()
+    joint = None if first else _measure_jointly(found, made, spec, configuration)
+    if joint is not None and joint.verdict is Verdict.SAFE and _shows_inputs(joint):
+        return _add_parameters_verdict(_leave_out_parameters(joint), joint.verdict)
+    report = measure_inputs()
+    if report.verdict is Verdict.INCONCLUSIVE:
         return report
-    function, vector, sizes = found
     if report.verdict is Verdict.SAFE:
-        inputs = {**made.inputs, PARAMETERS: vector}
-        try:
-            joint = measure(
-                function, inputs, sizes={PARAMETERS: sizes}, seed=spec.seed, configuration=report.configuration
-            )
-        except Exception as error:  # code that was not written for tensors in the place of its parameters
-            if is_out_of_memory(error) or is_device_lost(error):
-                raise
-            why = Reason(ReasonCode.PARAMETERS_RAISE, {"reason": explain_error(error)})
-            joint = replace(report, verdict=Verdict.INCONCLUSIVE, why=why)
+        joint = joint or _measure_jointly(found, made, spec, configuration)
         if joint.verdict is not Verdict.SAFE:  # what is not known to be safe in all that is learned is not called safe
             told = {"reason": joint.why, "inputs": list(made.inputs)}
             return replace(joint, why=Reason(ReasonCode.SAFE_IN_INPUTS, told))
-        note = Reason(ReasonCode.PARAMETERS_VERDICT, {"name": PARAMETERS, "verdict": str(joint.verdict)})
-        return replace(report, remarks=(*report.remarks, note))
+        return _add_parameters_verdict(report, joint.verdict)
     if not both:
         return report
     constants = [tensor.detach() for tensor in made.inputs.values()]
     try:
-        alone = measure(lambda p: function(*constants, p), {PARAMETERS: vector}, routes=(), seed=spec.seed)
+        alone = measure(lambda p: found.function(*constants, p), {PARAMETERS: found.vector}, routes=(), seed=spec.seed)
     except Exception:  # the target's own forward; what is known of its inputs is known all the same
         return report
     if alone.verdict in (report.verdict, Verdict.INCONCLUSIVE):
         return report
     told = {"reason": report.why, "verdict": str(alone.verdict)}
     return replace(report, why=Reason(ReasonCode.OTHERWISE_IN_PARAMETERS, told))
+
+
+def _measure_jointly(found: FunctionOfParameters, made: BoundCall, spec: TrialSpec, configuration: str) -> Report:
+    """The report on inputs and parameters together, inconclusive where the code does not run with a vector of them."""
+    inputs = {**made.inputs, PARAMETERS: found.vector}
+    sizes = {PARAMETERS: found.sizes}
+    try:
+        return measure(found.function, inputs, sizes=sizes, seed=spec.seed, configuration=configuration)
+    except Exception as error:  # code that was not written for tensors in the place of its parameters
+        if is_out_of_memory(error) or is_device_lost(error):
+            raise
+        why = Reason(ReasonCode.PARAMETERS_RAISE, {"reason": explain_error(error)})
+        tensor = next(iter(inputs.values()))
+        return Report(
+            Status.OK,
+            Verdict.INCONCLUSIVE,
+            why,
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            device=tensor.device.type,
+            configuration=configuration,
+        )
+
+
+def _shows_inputs(joint: Report) -> bool:
+    """Whether a safe report on inputs and parameters says of the inputs all that one on them alone would.
+
+    There are many parameters: beside their blocks one of an input may pass for zero, which it is not beside its kind.
+    """
+    gradients = [block for name, block in joint.gradients.items() if name != PARAMETERS]
+    rows = {key: block for key, block in joint.blocks.items() if not _is_of_parameters(key)}
+    by_kind = [gradients, [], []]
+    for key, block in rows.items():
+        by_kind[1 + key.endswith(COTANGENT)].append(block)
+    return all(
+        block.state != "zero"
+        or max(block.norm or 0.0, block.oracle_norm) <= NEGLIGIBLE * max(other.oracle_norm for other in blocks)
+        for blocks in by_kind
+        for block in blocks
+    )
+
+
+def _is_of_parameters(block: str) -> bool:
+    return PARAMETERS in block.split(",")
+
+
+def _leave_out_parameters(joint: Report) -> Report:
+    """What a report on inputs and parameters says of the inputs."""
+    return replace(
+        joint,
+        gradients={name: block for name, block in joint.gradients.items() if name != PARAMETERS},
+        blocks={key: block for key, block in joint.blocks.items() if not _is_of_parameters(key)},
+    )
+
+
+def _add_parameters_verdict(report: Report, verdict: Verdict) -> Report:
+    note = Reason(ReasonCode.PARAMETERS_VERDICT, {"name": PARAMETERS, "verdict": str(verdict)})
+    return replace(report, remarks=(*report.remarks, note))

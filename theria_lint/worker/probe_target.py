@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,20 +14,16 @@ from torch import Tensor
 from theria.attention.registry import backend_names
 from theria.maml import TaskShape
 from theria.maml.probe import maml_probe
-from theria.probes.derivatives import SECONDARY, Route
 from theria.probes.layouts import LAYOUTS, Shape, from_bhtd, to_bhtd
-from theria.probes.measure import measure
-from theria.probes.point import call, trial
+from theria.probes.point import trial
 from theria.probes.report import Report
-from theria.probes.rounding import relative_error
 from theria.probes.sweep import attention_references, measure_under_autocast, summarise
 from theria.verdicts import Verdict
 from theria_lint.confirm.protocol import Outcome, TargetRequest
 from theria_lint.model import AS_IT_IS, Configuration, Run, TargetKind
 from theria_lint.reasons import Ground, Reason, ReasonCode
-from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.base_attention import SdpaCounter, make_base_attention
-from theria_lint.worker.clock import read_clock
+from theria_lint.worker.clock import ProbeClock
 from theria_lint.worker.configurations.flags import list_flags, turn_globals
 from theria_lint.worker.configurations.list_configurations import (
     Configurations,
@@ -36,8 +32,8 @@ from theria_lint.worker.configurations.list_configurations import (
     list_configurations,
     list_training_specs,
 )
+from theria_lint.worker.configurations.measure_configuration import Measuring, Pace, ReferenceTwin
 from theria_lint.worker.device_fallback import (
-    ProbeClock,
     find_call_on_gpu_path,
     find_call_with_fallback,
     with_cpu_path_note,
@@ -47,12 +43,16 @@ from theria_lint.worker.failure_messages import explain_error
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, read_flag
 from theria_lint.worker.find_call.computation import Outputs, look_at_outputs
 from theria_lint.worker.find_call.opened_target import open_target
-from theria_lint.worker.find_call.run_trial import CannotCallError, InvalidTrialError, WorkingCall, downgrade_if_misfit
+from theria_lint.worker.find_call.run_trial import CannotCallError, WorkingCall
 from theria_lint.worker.find_call.strategies import explain_no_call, has_adapter
 from theria_lint.worker.library_messages import is_device_lost
-from theria_lint.worker.parameter_vector import measure_with_parameters
-from theria_lint.worker.safe_coverage import list_safe_elsewhere, note_coverage, settles, with_safe_elsewhere
-from theria_lint.worker.second_looks import retry_contiguous, retry_off_discontinuity, retry_off_doubt
+from theria_lint.worker.safe_coverage import (
+    hold_back_unfinished,
+    list_safe_elsewhere,
+    note_coverage,
+    settles,
+    with_safe_elsewhere,
+)
 from theria_lint.worker.shims.fake_cuda import FakeGpu
 from theria_lint.worker.shims.no_codegen import forget_compiled_code
 from theria_lint.worker.trace import ConfigurationTraces, merge_spans
@@ -255,36 +255,37 @@ def _as_in_dtype(run: Run) -> Run:
     return replace(run, reason=Reason(ReasonCode.IN_TRAINING_DTYPE, {"dtype": run.dtype, "reason": run.reason}))
 
 
-ReferenceTwin = Callable[[TrialSpec], Callable[..., Tensor]]
-"""Makes the same target on the reference backend: the same function, and fast where the backend is interpreted."""
-
-
 def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwin | None = None) -> Run:
     working_call, specs, traces, clock = subject.working_call, subject.specs, subject.traces, subject.clock
     reports: list[Report] = []
     notes: list[Reason] = []
+    left_out: list[str] = []
     interpreted = backend == "triton" and working_call.spec.device == "cpu"
     if interpreted:
         specs = keep_first_configuration(specs)
-    longest = 0.0
+    measuring = Measuring(working_call, subject.hints, twin, interpreted, clock.is_late)
+    pace = Pace(clock)
     for name, spec in specs.items():
-        began = read_clock()
-        if reports and clock.is_late(longest):
-            notes.append(_note_not_probed(name, Reason(ReasonCode.OUT_OF_TIME)))
+        paced = pace.choose_spec(spec) if reports else spec
+        if paced is None:
+            left_out.append(name)
             continue
         try:
-            report, told_of_it = _measure_configuration(subject, name, spec, twin, interpreted)
-            notes += told_of_it
-            reports.append(report)
-            traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
+            with pace.time_spec(paced):
+                report, told_of_it = measuring.measure_configuration(name, paced)
+                if report.verdict.unsafe and paced.directional and pace.has_time(spec):
+                    report, told_of_it = measuring.measure_configuration(name, spec)  # which tells how it is unsafe
+                notes += told_of_it
+                reports.append(report)
+                traces.trace_configuration(name, spec, measured=report.verdict is not Verdict.INCONCLUSIVE)
         except Exception as error:  # the target's own forward: whatever it raises is a fact about this configuration
             if is_device_lost(error):
                 raise
             notes.append(_note_not_probed(name, explain_error(error)))
             forget_compiled_code()
-        longest = max(longest, read_clock() - began)
         if reports and reports[-1].verdict.unsafe:
             break
+    notes += [_note_not_probed(name, Reason(ReasonCode.OUT_OF_TIME)) for name in left_out]
     elsewhere = list_safe_elsewhere(reports, specs, working_call.spec)
     reports = [report for report in reports if report.configuration not in elsewhere]
     if not reports:
@@ -295,30 +296,12 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     run = with_safe_elsewhere(_make_run(summarise(reports, notes), backend), elsewhere)
     run = note_coverage(run, reports, specs, working_call, subject.outputs)
     affordable = subject.hints.get("maml", True) and not interpreted and not clock.is_late()
-    return replace(run, maml=_try_measure_maml(working_call)) if affordable else run
+    run = replace(run, maml=_try_measure_maml(working_call)) if affordable else run
+    return hold_back_unfinished(run, reports, left_out)
 
 
 def _note_not_probed(configuration: str, reason: Reason) -> Reason:
     return Reason(ReasonCode.NOT_PROBED_ON, {"configuration": configuration, "reason": reason})
-
-
-def _measure_configuration(
-    subject: _ProbeSubject, name: str, spec: TrialSpec, twin: ReferenceTwin | None, interpreted: bool
-) -> tuple[Report, list[Reason]]:
-    """The report on one configuration, and what is to be told beside it."""
-
-    def measured(spec: TrialSpec = spec, routes: Sequence[Route] = SECONDARY) -> Report:
-        return _measure_spec(subject.working_call, spec, name, subject.hints, twin, routes)
-
-    longer = name == Configuration.LONGER_SEQUENCE
-    report = measured(routes=SECONDARY[:0] if interpreted or longer else SECONDARY)
-    report, spec = retry_off_doubt(report, spec, measured, subject.clock.is_late)
-    if longer and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
-        report = measured()
-    if spec.output is not None and report.verdict.unsafe:
-        report = replace(report, why=Reason(ReasonCode.OF_OUTPUT, {"reason": report.why, "output": spec.output + 1}))
-    report = retry_off_discontinuity(report, spec, subject.working_call, measured)
-    return retry_contiguous(report, subject.working_call.make_call(spec), spec.seed, lambda: measured(spec))
 
 
 def _measure_autocast(working_call: WorkingCall, traces: ConfigurationTraces) -> list[Report]:
@@ -340,47 +323,6 @@ def _try_measure_maml(working_call: WorkingCall) -> dict[str, Any] | None:
         return measure_maml(working_call)
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return None
-
-
-def _measure_spec(
-    working_call: WorkingCall,
-    spec: TrialSpec,
-    name: str,
-    hints: Mapping[str, Any],
-    twin: ReferenceTwin | None,
-    routes: Sequence[Route],
-) -> Report:
-    made = working_call.make_call(spec)
-    if spec.directional:
-        return measure_along_directions(made, spec, name)
-    if spec.strided and not _gives_same_output(working_call, spec, made):
-        raise InvalidTrialError(ReasonCode.STRIDES_MATTER)
-    references = (
-        attention_references(made.layout) if made.layout and hints.get("oracle") != "finite differences" else []
-    )
-    launched, longer = working_call.log.count_launches(), name == Configuration.LONGER_SEQUENCE
-    report = measure(
-        made.compute_output,
-        made.inputs,
-        references=references,
-        is_slow=lambda: (
-            (longer and not routes) or (spec.device == "cpu" and working_call.log.count_launches() > launched)
-        ),
-        twin=twin(spec) if twin else None,
-        routes=routes,
-        seed=spec.seed,
-        configuration=name,
-        sizes=made.sizes,
-    )
-    report = downgrade_if_misfit(report, hints.get("oracle"))
-    # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
-    return measure_with_parameters(made, spec, report, both=hints.get("maml", True)) if routes else report
-
-
-def _gives_same_output(working_call: WorkingCall, spec: TrialSpec, made: BoundCall) -> bool:
-    plain = working_call.make_call(replace(spec, strided=False))
-    outputs = [call(c.compute_output, c.inputs, spec.seed) for c in (plain, made)]
-    return outputs[0].shape == outputs[1].shape and relative_error(outputs[1], outputs[0]) < 1e-2
 
 
 def _make_failed_run(working_call: WorkingCall, backend: str, notes: Sequence[Reason]) -> Run:

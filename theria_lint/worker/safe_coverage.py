@@ -46,6 +46,14 @@ def with_safe_elsewhere(run: Run, configurations: Iterable[str]) -> Run:
     return replace(run, reason=Reason(ReasonCode.SAFE_OTHERWISE, told)) if told["configurations"] else run
 
 
+def hold_back_unfinished(run: Run, reports: Iterable[Report], left_out: Sequence[str]) -> Run:
+    """A safe run as inconclusive, if there was no time for some configurations: what is slow is no safer for it."""
+    if run.verdict is not Verdict.SAFE or not left_out:
+        return run
+    told = {"configurations": list(left_out), "safe": [report.configuration for report in reports]}
+    return replace(run, verdict=Verdict.INCONCLUSIVE, reason=Reason(ReasonCode.NOT_ALL_MEASURED, told))
+
+
 def settles(runs: Sequence[Run]) -> bool:
     """Whether runs of a call tell what the target is: one is unsafe, or the target as it is was judged."""
     return judge_runs(runs) is not Verdict.INCONCLUSIVE
