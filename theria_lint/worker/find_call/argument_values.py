@@ -15,6 +15,7 @@ from theria.probes.layouts import sequence_lengths
 from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.static import attention_names
 from theria_lint.worker.find_call.call_strategy import ENTRY, TrialSpec
+from theria_lint.worker.find_call.signatures import is_asked_as_condition
 
 CU_SEQLENS_NAMES = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indptr|^(seq_?)?offsets(_[qk]|_kv)?$"
 """What the names of running totals of lengths look like: 0, the end of the first sequence, of the second, …"""
@@ -393,9 +394,9 @@ class FakeConfig:
         if name.startswith("_attn_implementation"):
             return "eager"
         values = [] if name.startswith("__") else find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)
-        if not values:
+        if not values and (name.startswith("__") or not is_asked_as_condition()):
             raise NoSuchEntryError(name)
-        return values[0]
+        return values[0] if values else False  # a switch that nobody has turned
 
     def get(self, name: str, default: Any = None) -> Any:
         """The entry, or the default where its name says nothing."""

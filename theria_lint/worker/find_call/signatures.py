@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import dis
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -447,3 +449,20 @@ def find_axis_meaning(symbol: str, index: int, rank: int) -> str | None:
     if name == "m" and index == rank - 1 and rank > 2:
         return WIDTH
     return next((meaning for meaning, pattern in _MEANINGS if re.fullmatch(pattern, name)), None)
+
+
+def is_asked_as_condition() -> bool:
+    """Whether the code that now reads an attribute or an entry wants to know no more of it than whether it holds.
+
+    Not where it is asked for with a default, by ``getattr``.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("theria_lint."):
+        frame = frame.f_back
+    instructions = (i for i in dis.get_instructions(frame.f_code) if i.opname != "COPY")
+    reading = next((i for i in instructions if i.offset == frame.f_lasti), None)
+    use = next(instructions, None)
+    if reading is None or use is None or reading.opname not in ("LOAD_ATTR", "BINARY_SUBSCR"):
+        return False
+    jumps = use.opname.startswith(("POP_JUMP", "JUMP_IF")) and "NONE" not in use.opname
+    return jumps or use.opname in ("UNARY_NOT", "TO_BOOL")
