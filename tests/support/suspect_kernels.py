@@ -18,9 +18,9 @@ SOFT = "def soft(q, k, v):\n    return torch.softmax(q @ k.mT / math.sqrt(q.shap
 
 KERNELS = {
     "two_on_a_line": """
-def attention(q, k, v, form=None):
+def attention(q, k, v):
     weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1)
-    return (weights{{confirmed: .detach() |}} if form is None else weights{{unconfirmed: .data |}}) @ v
+    return (weights{{confirmed: .detach() |}} if math.pi > 3 else weights{{unconfirmed: .data |}}) @ v
 """,
     "each_alone_is_enough": """
 def attention(q, k, v):
