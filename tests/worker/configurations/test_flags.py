@@ -175,3 +175,16 @@ def test_with_a_flag_turned_other_sizes_are_measured_and_what_executes_something
     assert {"strided_inputs", "longer_sequence", "causal_mask"} < set(plain)
     assert set(with_flag) == {"first_sizes", "round_sizes", "causal_mask"}
     assert all(spec.turned == {"halve": True} for spec in with_flag.values())
+
+
+def refusing(q: Tensor, k: Tensor, v: Tensor, halve: bool = False) -> Tensor:
+    if halve and not q.is_contiguous():
+        raise ValueError("contiguous tensors alone")
+    scores = q @ k.transpose(-2, -1)
+    return (scores / 2 if halve else scores).softmax(-1) @ v
+
+
+def test_a_configuration_that_does_not_run_with_a_flag_turned_is_not_passed_over() -> None:
+    call = find_working_call(refusing, TargetKind.FUNCTION, "cpu", {}, 60.0, ShimLog())
+    turned = replace(call, spec=replace(call.spec, turned={"halve": True}))
+    assert "strided_inputs" in list_configurations(turned, look_at_outputs(turned))

@@ -90,8 +90,9 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
                 found[Configuration.LONGER_SEQUENCE] = longer
             break
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
-    further = find_specs_by_code(working_call, found.values())
-    return (keep_specs_by_code(working_call, found, _WITH_A_FLAG) if spec.turned else found) | further
+    if spec.turned:
+        found = keep_specs_by_code(working_call, found, _WITH_A_FLAG)
+    return found | find_specs_by_code(working_call, found.values())
 
 
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:

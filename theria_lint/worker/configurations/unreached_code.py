@@ -60,9 +60,9 @@ Places = set[tuple[CodeType, int]]
 def keep_specs_by_code(
     working_call: WorkingCall, specs: Mapping[str, TrialSpec], always: Collection[str]
 ) -> dict[str, TrialSpec]:
-    """Those of the specs, by their names, that execute what none before does, and those that are ``always`` kept."""
+    """Those of the specs, by their names, that execute what none before does or do not run, and ``always`` some."""
     tracer = _Tracer(working_call, _list_package_files(working_call.strategy.home))
-    return {name: spec for name, spec in specs.items() if tracer.add(spec) or name in always}
+    return {name: spec for name, spec in specs.items() if tracer.add(spec) is not False or name in always}
 
 
 def _list_package_files(home: str) -> list[str]:
@@ -107,13 +107,15 @@ class _Tracer:
         self._starts: list[tuple[int, int]] = []
         self._starts_of = 0
 
-    def add(self, spec: TrialSpec) -> bool:
-        """Trace a call; whether it runs, and executes what none did before.
+    def add(self, spec: TrialSpec) -> bool | None:
+        """Trace a call; whether it executes what none did before, None where it does not run.
 
         To differentiate it shows more only where the files have code that runs in a backward, or the forward is new.
         """
         forward = self._trace(spec, 0)
-        if forward is None or (forward <= self.reached and not self._has_backward):
+        if forward is None:
+            return None
+        if forward <= self.reached and not self._has_backward:
             return False
         places = self._trace(spec, 2) or set()
         self._has_backward = self._has_backward or not places <= forward
