@@ -12,8 +12,13 @@ from theria.probes.layouts import ODD
 from theria.probes.measure import measure
 from theria.probes.report import Report
 from theria.verdicts import Verdict
+from theria_lint.model import TargetKind
+from theria_lint.reasons import ReasonCode
+from theria_lint.worker.configurations.measure_configuration import Measuring
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
+from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.parameter_vector import measure_with_parameters
+from theria_lint.worker.shims.shim_log import ShimLog
 
 
 class _FlatCube(torch.autograd.Function):
@@ -43,6 +48,20 @@ class _Module(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         cube = _FlatCube.apply(x) if self.flat else x**3
         return self.scale * cube + (self.weight.pow(3).sum() - self.start)  # type: ignore[no-any-return, operator]
+
+
+class Particular(nn.Module):
+    """Takes no other tensor in the place of its parameter."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3 * dim, dim) / dim**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if type(self.weight) is not nn.Parameter:
+            raise TypeError("no parameter")
+        q, k, v = nn.functional.linear(x, self.weight).chunk(3, -1)
+        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
 
 
 def measured(module: nn.Module, *, first: bool) -> tuple[Report, int]:
@@ -76,3 +95,13 @@ def test_what_is_lost_of_an_input_does_not_pass_for_zero_beside_the_parameters(s
 
 def test_the_first_configuration_has_its_inputs_measured_alone() -> None:
     assert measured(_Module(1.0, flat=False), first=True)[1] == 1
+
+
+@pytest.mark.parametrize("name", ["first_sizes", "round_sizes"])
+def test_what_is_known_of_inputs_stays_where_parameters_cannot_be_measured(name: str) -> None:
+    call = find_working_call(Particular, TargetKind.MODULE, "cpu", {}, 60.0, ShimLog())
+    report, _ = Measuring(call).measure_configuration(name, call.spec)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.why.code == ReasonCode.SAFE_IN_INPUTS
+    assert report.why.data["reason"].code == ReasonCode.PARAMETERS_RAISE
+    assert report.gradients["x"].state == "right"

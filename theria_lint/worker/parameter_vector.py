@@ -164,8 +164,10 @@ def measure_with_parameters(
     if found is None:
         return measure_inputs()
     joint = None if first else _measure_jointly(found, made, spec, configuration)
-    if joint is not None and joint.verdict is Verdict.SAFE and _shows_inputs(joint):
-        return _add_parameters_verdict(_leave_out_parameters(joint), joint.verdict)
+    if joint is not None and joint.verdict is Verdict.SAFE:
+        shown = _leave_out_parameters(joint)
+        if _holds_no_faint_block(shown):
+            return _add_parameters_verdict(shown, joint.verdict)
     report = measure_inputs()
     if report.verdict is Verdict.INCONCLUSIVE:
         return report
@@ -173,7 +175,9 @@ def measure_with_parameters(
         joint = joint or _measure_jointly(found, made, spec, configuration)
         if joint.verdict is not Verdict.SAFE:  # what is not known to be safe in all that is learned is not called safe
             told = {"reason": joint.why, "inputs": list(made.inputs)}
-            return replace(joint, why=Reason(ReasonCode.SAFE_IN_INPUTS, told))
+            raised = joint.why.code == ReasonCode.PARAMETERS_RAISE
+            seen = replace(report, verdict=joint.verdict) if raised else joint
+            return replace(seen, why=Reason(ReasonCode.SAFE_IN_INPUTS, told))
         return _add_parameters_verdict(report, joint.verdict)
     if not both:
         return report
@@ -198,26 +202,16 @@ def _measure_jointly(found: FunctionOfParameters, made: BoundCall, spec: TrialSp
         if is_out_of_memory(error) or is_device_lost(error):
             raise
         why = Reason(ReasonCode.PARAMETERS_RAISE, {"reason": explain_error(error)})
-        tensor = next(iter(inputs.values()))
-        return Report(
-            Status.OK,
-            Verdict.INCONCLUSIVE,
-            why,
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            device=tensor.device.type,
-            configuration=configuration,
-        )
+        return Report(Status.OK, Verdict.INCONCLUSIVE, why)
 
 
-def _shows_inputs(joint: Report) -> bool:
-    """Whether a safe report on inputs and parameters says of the inputs all that one on them alone would.
+def _holds_no_faint_block(shown: Report) -> bool:
+    """Whether a safe report, of which parameters were left out, says of the inputs all that one on them alone would.
 
     There are many parameters: beside their blocks one of an input may pass for zero, which it is not beside its kind.
     """
-    gradients = [block for name, block in joint.gradients.items() if name != PARAMETERS]
-    rows = {key: block for key, block in joint.blocks.items() if not _is_of_parameters(key)}
-    by_kind = [gradients, [], []]
-    for key, block in rows.items():
+    by_kind = [list(shown.gradients.values()), [], []]
+    for key, block in shown.blocks.items():
         by_kind[1 + key.endswith(COTANGENT)].append(block)
     return all(
         block.state != "zero"
@@ -227,16 +221,12 @@ def _shows_inputs(joint: Report) -> bool:
     )
 
 
-def _is_of_parameters(block: str) -> bool:
-    return PARAMETERS in block.split(",")
-
-
 def _leave_out_parameters(joint: Report) -> Report:
     """What a report on inputs and parameters says of the inputs."""
     return replace(
         joint,
         gradients={name: block for name, block in joint.gradients.items() if name != PARAMETERS},
-        blocks={key: block for key, block in joint.blocks.items() if not _is_of_parameters(key)},
+        blocks={key: block for key, block in joint.blocks.items() if PARAMETERS not in key.split(",")},
     )
 
 

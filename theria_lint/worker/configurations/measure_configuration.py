@@ -101,14 +101,16 @@ class Measuring:
             return measure_along_directions(made, spec, name)
         if spec.strided and not self._gives_same_output(spec, made):
             raise InvalidTrialError(ReasonCode.STRIDES_MATTER)
+        # By a reference that the configuration wants nothing is known of parameters.
+        first = name == Configuration.FIRST_SIZES or self.hints.get("oracle") == "reference"
 
         def measure_inputs() -> Report:
-            return self._measure_inputs(made, spec, name, routes)
+            # A module that was measured with a vector of parameters holds parts of it still: another is built.
+            own = made if first or not routes else self.working_call.make_call(spec)
+            return self._measure_inputs(own, spec, name, routes)
 
         if not routes:
             return measure_inputs()
-        # By a reference that the configuration wants nothing is known of parameters.
-        first = name == Configuration.FIRST_SIZES or self.hints.get("oracle") == "reference"
         # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
         return measure_with_parameters(made, spec, name, measure_inputs, first=first, both=self.hints.get("maml", True))
 
