@@ -148,6 +148,15 @@ def _eager(groups: int) -> Make:
     return function(inputs=shapes, call=lambda f, q, k, v: f(owner, q, k, v, None, 0.5))
 
 
+_LAYERS: dict[str, Any] = {"dim": 12, "depth": 1, "heads": 2, "tolerance": ROUGH}
+"""What the layers of x-transformers are made with."""
+
+
+def _with_context(*shape: int) -> dict[str, Any]:
+    """Inputs and call of layers that attend to a context of a shape."""
+    return {"inputs": {"a": (2, 4, 12), "b": shape}, "call": lambda m, a, b: m(a, context=b)}
+
+
 TRANSFORMERS: dict[str, dict[str, Make]] = {
     "transformers/models/bert/modeling_bert.py": {
         "eager_attention_forward": _eager(1),
@@ -163,35 +172,9 @@ TRANSFORMERS: dict[str, dict[str, Make]] = {
         "AttentionPool": module(
             dim=12, dim_context=8, num_pooled_tokens=1, depth=1, heads=2, dim_head=4, inputs=x(2, 5, 8), tolerance=ROUGH
         ),
-        "CrossAttender": module(
-            dim=12,
-            cross_attn_dim_context=8,
-            depth=1,
-            heads=2,
-            attn_dim_head=4,
-            inputs={"a": (2, 4, 12), "b": (2, 5, 8)},
-            call=lambda m, a, b: m(a, context=b),
-            tolerance=ROUGH,
-        ),
-        "Decoder": module(
-            dim=12,
-            depth=1,
-            heads=2,
-            attn_dim_head=4,
-            cross_attend=True,
-            inputs={"a": (2, 4, 12), "b": (2, 3, 12)},
-            call=lambda m, a, b: m(a, context=b),
-            tolerance=ROUGH,
-        ),
-        "Encoder": module(
-            dim=12,
-            depth=1,
-            heads=2,
-            attn_dim_head=8,
-            rotary_pos_emb=True,
-            inputs=x(2, 5, 12),
-            tolerance=ROUGH,
-        ),
+        "CrossAttender": module(**_LAYERS, attn_dim_head=4, cross_attn_dim_context=8, **_with_context(2, 5, 8)),
+        "Decoder": module(**_LAYERS, attn_dim_head=4, cross_attend=True, **_with_context(2, 3, 12)),
+        "Encoder": module(**_LAYERS, attn_dim_head=8, rotary_pos_emb=True, inputs=x(2, 5, 12)),
         "TransformerWrapper": built(
             lambda cls: cls(
                 num_tokens=7,

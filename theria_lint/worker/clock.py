@@ -36,9 +36,9 @@ class ProbeClock:
 
     def __init__(self, budget: float) -> None:
         """Start now; ``budget`` in seconds."""
+        began = read_clock()
         self.left = budget
-        self._deadline = read_clock() + budget
-        self._end = self._deadline + (_OVERTIME - 1) * budget
+        self._deadline, self._end = began + budget, began + _OVERTIME * budget
 
     def is_late(self, seconds: float = 0.0) -> bool:
         """Whether nothing more should be begun that takes so long, but for what is needed for a verdict."""

@@ -94,9 +94,9 @@ def list_flags(
         turned = {flag.place: ast.literal_eval(flag.literal)}
         with turn_globals(target, turned):
             described = describe_computation(working_call, replace(working_call.spec, turned=turned))
-        runs = described is not None
-        if not guessed if described is None or plain is None else not are_alike(described, plain):
-            kept[flag] = runs
+        differs = None if described is None or plain is None else not are_alike(described, plain)
+        if differs or (differs is None and not guessed):  # a guess that does not run was a bad one
+            kept[flag] = described is not None
     return list(kept)
 
 

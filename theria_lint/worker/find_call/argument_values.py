@@ -388,13 +388,15 @@ class FakeConfig:
         self._spec = spec
 
     def __getattr__(self, name: str) -> Any:
-        turned = self._spec.list_turned(ENTRY) if not name.startswith("__") else {}
+        if name.startswith("__"):
+            raise NoSuchEntryError(name)
+        turned = self._spec.list_turned(ENTRY)
         if name in turned:
             return turned[name]
         if name.startswith("_attn_implementation"):
             return "eager"
-        values = [] if name.startswith("__") else find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)
-        if not values and (name.startswith("__") or not is_asked_as_condition()):
+        values = find_values_by_name(name, CONSTRUCTOR_VALUES, self._spec)
+        if not values and not is_asked_as_condition():
             raise NoSuchEntryError(name)
         return values[0] if values else False  # a switch that nobody has turned
 

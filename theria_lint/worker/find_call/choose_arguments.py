@@ -96,6 +96,13 @@ def read_enums(values: Mapping[str, Any], parameters: Mapping[str, inspect.Param
     return found
 
 
+def fix_arguments(
+    fixed: Mapping[str, Any], spec: TrialSpec, parameters: Mapping[str, inspect.Parameter]
+) -> dict[str, Any]:
+    """The values that are not chosen: those that are ``fixed``, and what the spec gives and turns."""
+    return {**fixed, **spec.draw_given(), **read_enums(spec.list_turned(), parameters)}
+
+
 def choose_arguments(
     parameters: Mapping[str, inspect.Parameter],
     spec: TrialSpec,

@@ -36,6 +36,7 @@ from theria_lint.worker.find_call.choose_arguments import (
     find_annotation_values,
     find_compared_strings,
     find_layer_class,
+    fix_arguments,
     has_values_for_name,
     list_free_parameters,
     list_optional_parameters,
@@ -211,7 +212,7 @@ class _ModuleTarget:
         known = {*self.parameters, *self.forward}
         loose = {name: value for name, value in self.fixed.items() if name not in known}
         mine = loose if takes_any_keyword(self.forward) and not takes_any_keyword(self.parameters) else {}
-        fixed = {**self.fixed, **spec.draw_given(), **read_enums(spec.list_turned(), parameters)}
+        fixed = fix_arguments(self.fixed, spec, parameters)
         return {**mine, **choose_arguments(parameters, spec, FORWARD_VALUES, choice, fixed)}
 
     @cached_property

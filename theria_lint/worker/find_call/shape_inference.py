@@ -32,7 +32,7 @@ from theria_lint.worker.find_call.call_strategy import (
     copy_tensors,
     list_discrete,
 )
-from theria_lint.worker.find_call.choose_arguments import choose_arguments, list_optional_parameters, read_enums
+from theria_lint.worker.find_call.choose_arguments import choose_arguments, fix_arguments, list_optional_parameters
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs
 from theria_lint.worker.find_call.signatures import (
     BATCH,
@@ -176,10 +176,8 @@ class _ShapeSolver:
         given = {
             n: _pick_graph(n, nodes, spec, choice.get(n, 0)) for n in list_required_parameters(rest) if is_graph(n)
         }
-        others = choose_arguments(
-            *(rest, spec, CALL_VALUES, choice),
-            {**self.fixed, **given, **spec.draw_given(), **read_enums(spec.list_turned(), rest)},
-        )
+        fixed = fix_arguments({**self.fixed, **given}, spec, rest)
+        others = choose_arguments(rest, spec, CALL_VALUES, choice, fixed)
 
         def bound(*values: Tensor) -> Any:
             arguments = {**copy_tensors(others), **dict(zip(tensors, values, strict=True))}

@@ -45,6 +45,7 @@ from theria_lint.worker.find_call.choose_arguments import (
     QKV,
     assign_roles,
     choose_arguments,
+    fix_arguments,
     list_free_parameters,
     list_optional_parameters,
     looks_like_tensor,
@@ -324,9 +325,7 @@ def bind_qkv_function(
         raise CodedError(ReasonCode.NO_QKV_PARAMETERS)
     arguments = {
         **_fill_varlen_arguments(rest, spec, choice),
-        **choose_arguments(
-            rest, spec, CALL_VALUES, choice, {**fixed, **spec.draw_given(), **read_enums(spec.list_turned(), rest)}
-        ),
+        **choose_arguments(rest, spec, CALL_VALUES, choice, fix_arguments(fixed, spec, rest)),
     }
     inputs = {
         role: _make_combined_input(role, tensors, spec, spec.text_shapes.get(name, ())) for name, role in roles.items()
