@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
+from theria_lint.worker.fresh_state import FreshCall
 
 KERNELS = """
 import torch
@@ -100,3 +103,19 @@ def test_what_a_call_remembers_is_seen(found: Confirmation, symbol: str) -> None
 @pytest.mark.parametrize("symbol", SAFE)
 def test_memory_of_constants_does_no_harm(found: Confirmation, symbol: str) -> None:
     assert target_of(found, symbol).verdict == "safe", target_of(found, symbol).reason
+
+
+class _Slope(nn.Module):
+    """Reads the gradient that an inner ``.backward()`` adds to what its input holds of earlier ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (x**3).sum().backward()
+        assert x.grad is not None
+        return x.grad.clone()
+
+
+def test_the_first_call_is_as_every_other() -> None:
+    module = _Slope()
+    call = FreshCall(module, module, __name__)
+    first, second = (call(torch.full((2,), 1.0, requires_grad=True)) for _ in range(2))
+    assert torch.equal(first, second)

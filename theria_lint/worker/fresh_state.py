@@ -255,8 +255,10 @@ class FreshCall:
 
         It draws no random numbers of the call that counts.
         """
+        # On copies: an inner ``.backward()`` leaves its gradient in the very tensors that it was called with.
+        copies = [value.detach().clone().requires_grad_(value.requires_grad) for value in values]
         with torch.random.fork_rng(range(torch.cuda.device_count())):
-            self._function(*values, **others)
+            self._function(*copies, **others)
         self._checked = True
         if not self._state.has_all_parameters():
             self._state = TargetState(self._module, self._home)
