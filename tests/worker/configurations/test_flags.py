@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.support.confirming import confirm_source
 from theria_lint.confirm.confirm import Confirmation
@@ -16,6 +17,7 @@ from theria_lint.model import Disposition, TargetKind
 from theria_lint.report import ReportView, render
 from theria_lint.report.summary import compute_exit_code
 from theria_lint.result import Environment, LintReport
+from theria_lint.worker.configurations.flags import list_flags
 from theria_lint.worker.configurations.list_configurations import list_configurations
 from theria_lint.worker.find_call.computation import look_at_outputs
 from theria_lint.worker.find_call.search import find_working_call
@@ -188,3 +190,36 @@ def test_a_configuration_that_does_not_run_with_a_flag_turned_is_not_passed_over
     call = find_working_call(refusing, TargetKind.FUNCTION, "cpu", {}, 60.0, ShimLog())
     turned = replace(call, spec=replace(call.spec, turned={"halve": True}))
     assert "strided_inputs" in list_configurations(turned, look_at_outputs(turned))
+
+
+class _CappedScores(torch.autograd.Function):
+    """Caps the scores, of which its backward knows nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, cap: int | None) -> Tensor:
+        return scores.clamp(max=cap) if cap is not None else scores.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class Drawing(nn.Module):
+    """As many parts as are asked for, of which there are three otherwise."""
+
+    def __init__(self, dim: int, parts: int = 3) -> None:
+        super().__init__()
+        self.qkv, self.parts = nn.Linear(dim, 3 * dim), parts
+
+    def forward(self, x: Tensor, num_parts: int | None = None, cap: int | None = None) -> Tensor:
+        parts = num_parts if num_parts is not None else self.parts
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = _CappedScores.apply(q @ k.transpose(-2, -1), cap)
+        return (scores.softmax(-1) @ v) * torch.linspace(0.5, 1.5, parts).sum()  # type: ignore[no-any-return]
+
+
+def test_a_guessed_number_is_a_flag_where_code_does_more_than_to_take_it() -> None:
+    """One in the place of another tells nothing; one that a Function computes with may, with the same graph."""
+    call = find_working_call(Drawing, TargetKind.MODULE, "cpu", {}, 60.0, ShimLog())
+    flags = list_flags(Drawing, TargetKind.MODULE, call, {}, lambda: False)
+    assert [flag.label for flag in flags] == ["cap=2"]

@@ -22,6 +22,7 @@ from torch import nn
 from theria_lint.confirm.protocol import Flag
 from theria_lint.model import TargetKind
 from theria_lint.worker.configurations.code_questions import CodeQuestions, ConstantComparison
+from theria_lint.worker.configurations.unreached_code import runs_other_code
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
     CHUNK_NAMES,
@@ -92,9 +93,12 @@ def list_flags(
         if guessed and any(runs and other.place == flag.place for other, runs in kept.items()):
             continue
         turned = {flag.place: ast.literal_eval(flag.literal)}
+        spec = replace(working_call.spec, turned=turned)
         with turn_globals(target, turned):
-            described = describe_computation(working_call, replace(working_call.spec, turned=turned))
+            described = describe_computation(working_call, spec)
         differs = None if described is None or plain is None else not are_alike(described, plain)
+        if guessed and differs and described and plain and described[0] == plain[0]:
+            differs = runs_other_code(working_call, spec)  # a number in the place of another tells nothing
         if differs or (differs is None and not guessed):  # a guess that does not run was a bad one
             kept[flag] = described is not None
     return list(kept)

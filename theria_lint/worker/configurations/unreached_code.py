@@ -65,6 +65,25 @@ def keep_specs_by_code(
     return {name: spec for name, spec in specs.items() if tracer.add(spec) is not False or name in always}
 
 
+def runs_other_code(working_call: WorkingCall, spec: TrialSpec) -> bool:
+    """Whether a spec executes something that computes, in the package of the target, which the working call does not.
+
+    To take one number in the place of another (``n if n is not None else self.n``) computes nothing.
+    """
+    tracer = _Tracer(working_call, _list_package_files(working_call.strategy.home))
+    tracer.add(working_call.spec)
+    before = set(tracer.reached)
+    tracer.add(spec)
+    executed: dict[CodeType, set[int]] = {}
+    for code, index in tracer.reached - before:
+        executed.setdefault(code, set()).add(index)
+    return any(
+        instruction.opname.startswith(_COMPUTING) and instruction.offset // 2 in indices
+        for code, indices in executed.items()
+        for instruction in dis.get_instructions(code)
+    )
+
+
 def _list_package_files(home: str) -> list[str]:
     """The files of the package that a module belongs to, as far as they are imported: a flag may be asked for there."""
     package = home.partition(".")[0]
@@ -167,6 +186,10 @@ _OF_NO_EXPRESSION = frozenset(
     ("RESUME", "CACHE", "NOP", "EXTENDED_ARG", "COPY_FREE_VARS", "MAKE_CELL", "RETURN_GENERATOR", "PUSH_EXC_INFO")
 )
 """Instructions that belong to no expression of their own."""
+
+
+_COMPUTING = ("CALL", "BINARY", "UNARY", "STORE_SUBSCR", "STORE_SLICE", "STORE_ATTR")
+"""How the names of instructions begin that do more than to pass a value on."""
 
 
 def _holds_more(reached: Places, refusing: set[int]) -> bool:
