@@ -82,10 +82,12 @@ def _take_call_to_gpu(rehearsed: WorkingCall, device: str, budget: float) -> Wor
 
     Raises:
         CannotCallError: if it does not work there.
+        MemoryError: if there is no room for it.
     """
     search = CallSearch(read_clock() + budget, rehearsed.log)
     found = search.run_trial(rehearsed.strategy, replace(rehearsed.spec, device=device))
     if found is None:
+        search.check_had_room()
         raise search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
     return replace(found, unused=rehearsed.unused)
 

@@ -40,6 +40,22 @@ class GridAttention(nn.Module):
         return attend(*self.qkv(x + self.bias).chunk(3, -1)).view(b, H, W, c)
 
 
+class SquareAttention(nn.Module):
+    # Of square images of one size; there is no room for what larger ones would take.
+
+    def __init__(self, dim, n=None):
+        super().__init__()
+        assert n is not None, "n, which is height and width, is needed"
+        if n > 16:
+            raise MemoryError
+        self.qkv, self.bias = nn.Conv2d(dim, 3 * dim, 1), nn.Parameter(torch.randn(n * n, n * n))
+
+    def forward(self, img):
+        q, k, v = self.qkv(img).flatten(2).mT.chunk(3, -1)
+        scores = torch.einsum("bid,bjd->bij", q, k) + self.bias
+        return (scores.softmax(-1) @ v).mT.reshape(img.shape)
+
+
 class LayersAttention(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -196,6 +212,7 @@ class BucketedAttention(nn.Module):
 SAFE = [
     "ImageAttention",
     "GridAttention",
+    "SquareAttention",
     "LayersAttention",
     "SharedAttention",
     "ForwardingAttention",

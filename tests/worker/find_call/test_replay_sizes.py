@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,7 +118,10 @@ def test_what_bears_no_cut_is_measured_along_directions(
     assert report.verdict.unsafe is verdict.unsafe
 
 
-def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(slow: None) -> None:
+def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(
+    slow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 1.0 if not found.spec.cut else 0.5)
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 8}, False)
     assert found.make_call().inputs["x"].shape == (2, 8, 16)
@@ -140,6 +144,25 @@ def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeyp
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
     found = replay(WideAttention, torch.randn(2, 40, 64), constructor=(64,))
     assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
+
+
+class HeavyAttention(WideAttention):
+    """The gradient of its weights takes long where they are wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.qkv.weight.register_hook(self.wait)
+
+    def wait(self, gradient: Tensor) -> None:
+        end = time.process_time() + 2 * replayed_call.FAST
+        while gradient.shape[1] > 16 and time.process_time() < end:
+            pass
+
+
+def test_widths_are_cut_where_parameters_take_long_to_differentiate_in() -> None:
+    """Parameters are measured with the inputs: that a call is fast in its inputs alone is not enough."""
+    found = replay(HeavyAttention, torch.randn(2, 4, 64), constructor=(64,))
+    assert found.spec.cut[64] <= 16
 
 
 class TokenAttention(nn.Module):
@@ -292,20 +315,19 @@ def test_a_mask_is_no_input() -> None:
 
 @pytest.mark.parametrize("described", [True, False])
 def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.MonkeyPatch, described: bool) -> None:
-    run_one, name_one = CallSearch.run_trial, replayed_call._name_operations
+    name_one = replayed_call._name_operations
 
-    def run_small_trial(of: CallSearch, strategy: CallStrategy, spec: TrialSpec) -> WorkingCall | None:
-        if spec.cut.get(256, 256) > 100:
+    def attend_in_a_small_room(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if q.shape[-2] > 100:
             raise MemoryError
-        return run_one(of, strategy, spec)
+        return attend_plainly(q, k, v)
 
     def name_small(found: WorkingCall, spec: TrialSpec) -> set[str] | None:
         return name_one(found, spec) if described or spec.cut[256] < 40 else None
 
-    monkeypatch.setattr(CallSearch, "run_trial", run_small_trial)
     monkeypatch.setattr(replayed_call, "_name_operations", name_small)
     monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
-    found = replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
+    found = replay(attend_in_a_small_room, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert (dict(found.spec.cut), found.spec.directional) == ({256: 8}, False)
 
 

@@ -243,6 +243,7 @@ MODULE_VALUES: ValueTable = (
         _make_image_sides,
     ),
     (r"resolution|(img|image|input|spatial)_size|grid", _make_image_sides),
+    (r"^n$", lambda n, s: [s.shape.queries, compute_image_side(s)]),
     (r"window", _make_window_sizes),
     (r"block|chunk|bucket|tile", lambda n, s: [2, 4, 16, compute_part_length(s), s.shape.queries]),
     (r"halo|overlap", offer_values(1, 2)),

@@ -326,21 +326,17 @@ def run_recorded_call(
     kept, roomy = _find_kept_sizes(document), True
     widths = _list_width_choices(document)
     for cut_widths in widths if kept else (False,):
-        try:
-            found = search.run_trial(strategy, replace(spec, cut=kept, cut_widths=cut_widths))
-        except MemoryError:
-            roomy = False
-        else:
-            if found is not None:
-                return found
+        found = search.run_trial(strategy, replace(spec, cut=kept, cut_widths=cut_widths))
+        if found is not None:
+            return found
+        roomy = roomy and not search.failed_trials[-1].lacks_room
     if roomy:
         return None
     for cut_widths, sizes, factor in product(widths, _list_groups(document), FACTORS):
         smaller = replace(spec, cut=_cut_sizes(sizes, factor, kept), cut_widths=cut_widths)
-        with suppress(MemoryError):
-            found = search.run_trial(strategy, smaller)
-            if found is not None:
-                return found
+        found = search.run_trial(strategy, smaller)
+        if found is not None:
+            return found
     raise MemoryError
 
 
@@ -388,22 +384,26 @@ def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, A
     fastest, spent = found, _time_call(found)
     if spent <= FAST:
         return found
-    least = spent
+    least, enough = spent, SLOW if found.make_call().module is None else FAST  # parameters are measured part by part
     for smaller in _list_smaller_calls(search, found, document, spent):
         seconds = _time_call(smaller)
-        if seconds <= SLOW:
-            return smaller
         if seconds < least:
             fastest, least = smaller, seconds
-    return replace(fastest, spec=replace(fastest.spec, directional=True))
+        if least <= enough:
+            break
+    return fastest if least <= SLOW else replace(fastest, spec=replace(fastest.spec, directional=True))
 
 
 def _time_call(found: WorkingCall) -> float:
-    """Seconds of processor time for a forward and a backward; of the second, for the first one may set things up."""
+    """Seconds of processor time for a forward and a backward, in parameters as well as inputs: both are measured.
+
+    Of the second, for the first one may set things up.
+    """
     made, spent = found.make_call(), 0.0
+    parameters = [p for p in made.module.parameters() if p.requires_grad] if made.module is not None else []
     for _ in range(2):
         began = read_clock()
-        compute_first_gradients(made, found.spec.seed)
+        compute_first_gradients(made, found.spec.seed, parameters)
         spent = read_clock() - began
         if spent <= FAST:
             break

@@ -119,7 +119,7 @@ class FailedTrial:
     ``progress`` holds 0 if it was raised while the call was made (a module was built), 1 in the forward,
     `INVALID_OUTPUT_STAGE` if that is what came out of it, 3 in the backward; and then the instruction at which each
     frame stood, from the outermost inwards: later instructions of the same code are further. ``lines`` has the file
-    and the line of each frame.
+    and the line of each frame. ``lacks_room``: there was no memory for it.
     """
 
     strategy: CallStrategy
@@ -128,10 +128,14 @@ class FailedTrial:
     complaint: str
     progress: tuple[int, ...]
     lines: tuple[tuple[str, int], ...] = ()
+    lacks_room: bool = False
 
-    def rank_progress(self) -> tuple[tuple[int, ...], bool]:
-        """Sort refusals by how far they got, and those with as many keys as queries after the others."""
-        return self.progress, self.spec.shape.queries == self.spec.shape.keys
+    def rank_progress(self) -> tuple[bool, tuple[int, ...], bool]:
+        """Sort refusals by how far they got, and those with as many keys as queries after the others.
+
+        What there was no room for says nothing of its arguments: it comes first.
+        """
+        return not self.lacks_room, self.progress, self.spec.shape.queries == self.spec.shape.keys
 
 
 @dataclass
@@ -158,7 +162,6 @@ class CallSearch:
 
         Raises:
             CannotCallError: if there is no time left.
-            MemoryError: if there is no memory left.
         """
         if read_clock() > self.deadline:
             raise self.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
@@ -173,26 +176,34 @@ class CallSearch:
             _check_sequences_stay_apart(made, output, spec)
             stage = 3
             _check_gradients_fit(made, spec.seed, kernels)
-        except (MemoryError, CannotCallError):
+        except CannotCallError:
             raise
         except NoSuchChoiceError:
             return None
         except Exception as error:
-            if is_out_of_memory(error):
-                raise MemoryError from error
             if is_device_lost(error):
                 raise
             stage = INVALID_OUTPUT_STAGE if isinstance(error, InvalidTrialError) else stage
             frames = _list_frames(error)
             progress = (stage, *(trace.tb_lasti for trace in frames))
             lines = tuple((trace.tb_frame.f_code.co_filename, trace.tb_lineno) for trace in frames)
-            failed = FailedTrial(strategy, spec, *_explain_trial_error(error), progress, lines)
+            why, complaint = _explain_trial_error(error)
+            failed = FailedTrial(strategy, spec, why, complaint, progress, lines, is_out_of_memory(error))
             if is_in_place_on_leaf(failed.complaint) and not strategy.copying:
                 return self.run_trial(strategy.call_on_copies(parameters=self.counterfactual), spec)
             self.failed_trials.append(failed)
             return None
         self.interpreted = self.interpreted or kernels
         return WorkingCall(strategy, spec, _agrees_with_reference(made, output), log=self.log)
+
+    def check_had_room(self) -> None:
+        """Make sure that there was memory for an attempt, if there were any.
+
+        Raises:
+            MemoryError: if there was not.
+        """
+        if self.failed_trials and all(failed.lacks_room for failed in self.failed_trials):
+            raise MemoryError
 
     def make_cannot_call_error(self, otherwise: ReasonCode) -> CannotCallError:
         """What to raise where nothing worked: what stopped the attempt that got furthest."""
@@ -204,8 +215,10 @@ class CallSearch:
         return CannotCallError(furthest.reason, furthest.complaint, names, furthest)
 
 
-def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor | None]:
+def compute_first_gradients(made: BoundCall, seed: int, beside: Sequence[Tensor] = ()) -> Mapping[str, Tensor | None]:
     """The gradients of a random combination of a call's outputs, by input; None where autograd says unused.
+
+    ``beside`` are tensors whose gradients are computed as well, for what they cost.
 
     Raises:
         Exception: whatever the forward or the backward raises.
@@ -216,8 +229,8 @@ def compute_first_gradients(made: BoundCall, seed: int) -> Mapping[str, Tensor |
         return dict.fromkeys(leaves)
     with isolated(seed):
         loss = (torch.randn_like(output) * output).sum()
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, found, strict=True))
+        found = torch.autograd.grad(loss, [*leaves.values(), *beside], allow_unused=True)
+    return dict(zip(leaves, found, strict=False))
 
 
 def depends_on_inputs(working_call: WorkingCall) -> bool:

@@ -230,6 +230,7 @@ def _find_direct_call(
 
     Raises:
         CannotCallError: if nothing ran.
+        MemoryError: if there was room for nothing.
     """
     search = CallSearch(read_clock() + budget, log, counterfactual=not hints.get("maml", True))
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
@@ -257,6 +258,7 @@ def _find_direct_call(
             return _join_learned_extras(
                 search, _shrink_slow_call(search, _restore_defaults(search, precise_enough), kind)
             )
+    search.check_had_room()
     raise search.make_cannot_call_error(ReasonCode.NOTHING_TO_TRY)
 
 
