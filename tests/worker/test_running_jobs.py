@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -53,3 +54,23 @@ def test_a_job_signals_its_own_processes_only() -> None:
         other.kill()
     assert may == {pid: pid in (own.pid, -own.pid, 0) for pid in may}
     assert not running.may_signal(other.pid)
+
+
+_COUNTING = """
+import os
+import torch
+from theria_lint.worker import server
+
+calls = []
+torch.set_num_threads = calls.append
+server._make_greeting("cpu")
+pid = os.fork()
+if pid == 0:
+    os._exit(len(calls))
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) - len(calls))
+"""
+
+
+def test_a_fork_renews_the_pool_of_threads_before_anything_runs_in_it() -> None:
+    """PyTorch leaves that to the next who asks for it, and aborts where two threads of a backward do."""
+    assert subprocess.run([sys.executable, "-c", _COUNTING], check=False).returncode == 1

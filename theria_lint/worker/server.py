@@ -13,6 +13,7 @@ import selectors
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 
 from theria_lint.confirm.protocol import Job
 from theria_lint.reasons import Reason, ReasonCode
@@ -209,6 +210,8 @@ def _make_greeting(device: str) -> dict[str, object]:
     except Exception as error:
         return {"error": Reason(ReasonCode.TORCH_NOT_IMPORTED, describe_error(error)).to_json()}
     torch.set_num_threads(1)  # a forked child must not inherit a pool of threads
+    # Nor leave it to the threads of its first backward to renew that pool: of several, one may find none, and abort.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
     count = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     gpus = visible_gpus.list_gpus(device, os.environ.get(visible_gpus.VARIABLE, ""), count)
     if device not in ("auto", "cpu") and not gpus:
