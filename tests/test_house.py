@@ -239,3 +239,25 @@ def test_errors_of_files_have_codes_that_there_are() -> None:
         code = call.args[0]
         assert isinstance(code, ast.Constant)
         assert {keyword.arg for keyword in call.keywords} == set(FIELDS[code.value]), code.value
+
+
+def test_reasons_have_the_data_that_is_said_to_be_in_them() -> None:
+    """What has others is no answer: the parent takes a worker that gives it for one that forges."""
+    from theria.verdicts import Ground
+    from theria_lint.reasons import FIELDS, ReasonCode
+
+    codes = {"Ground": Ground, "ReasonCode": ReasonCode}
+    seen = 0
+    for path in (*list_modules("theria"), *list_modules("theria_lint")):
+        for call in ast.walk(read_tree(path)):
+            match call:
+                case ast.Call(args=[ast.Attribute(value=ast.Name(id=kind), attr=name), ast.Dict(keys=keys)]):
+                    names = {key.value if isinstance(key, ast.Constant) else None for key in keys}
+                case ast.Call(func=ast.Name(id="Reason"), args=[ast.Attribute(value=ast.Name(id=kind), attr=name)]):
+                    names = set()
+                case _:
+                    continue
+            if kind in codes and None not in names:
+                seen += 1
+                assert names == set(FIELDS[codes[kind][name]]), (path, call.lineno)
+    assert seen > 50

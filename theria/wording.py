@@ -233,7 +233,7 @@ _MESSAGES: Mapping[Ground, Message | Callable[[Data], Message]] = {
         "its forward gives another output when it is called again with the same inputs"
     ),
     Ground.NO_DEPENDENCE: lambda d: Message(
-        f"its output does not depend on {list_names(d.get('inputs') or ['its inputs'])} as it was called",
+        f"its output does not depend on {list_names(d['inputs'] or ['its inputs'])} as it was called",
         ("there is no derivative to lose",),
     ),
     Ground.ORACLE_DOUBTFUL: lambda d: Message(

@@ -335,6 +335,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     Ground.NEVER_DIFFERENTIABLE: {"message": Field.TEXT},
     Ground.INPUT_UNUSED: {"inputs": Field.TEXTS, "norm": Field.OPTIONAL_NUMBER},
     Ground.BACKWARD_NOT_RUNNABLE: _WHY,
+    Ground.NO_DEPENDENCE: {"inputs": Field.TEXTS},
     Ground.ORACLE_DOUBTFUL: {"judged": Field.TEXTS},
     Ground.RAISED: _ERROR,
     Ground.OTHER_CONFIGURATION: {"configuration": Field.TEXT, "verdict": Field.TEXT},

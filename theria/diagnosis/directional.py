@@ -129,7 +129,7 @@ class DirectionalProbe:
 
     def _measure(self) -> CallMeasurement:
         if not self.variables:
-            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE, {"inputs": []}))
         value = self._compute_loss()
         again = float(self._compute_loss().detach())
         self.value = float(value.detach())
@@ -192,7 +192,7 @@ class DirectionalProbe:
 
     def _judge_outside_graph(self) -> CallMeasurement:
         if all(self._slope(u, step) == 0 for u in self._directions for step in self._steps[:2]):
-            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE))
+            return CallMeasurement(Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE, {"inputs": []}))
         return CallMeasurement(Verdict.HARD_STRUCTURAL, Reason(Ground.OUTPUT_OUTSIDE_GRAPH), 1.0)
 
     def _differentiate(

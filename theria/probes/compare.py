@@ -291,7 +291,7 @@ def _silent(comparison: Comparison, sums: Mapping[Route, dict[str, Block]]) -> J
 def _nothing(comparison: Comparison) -> Judgement | None:
     if any(block.oracle_norm > 1e-12 for block in comparison.gradients.values()):
         return None
-    return _judge(Verdict.INCONCLUSIVE, Status.OK, Ground.NO_DEPENDENCE)
+    return _judge(Verdict.INCONCLUSIVE, Status.OK, Ground.NO_DEPENDENCE, inputs=[])
 
 
 def _unclear(comparison: Comparison) -> Judgement | None:
