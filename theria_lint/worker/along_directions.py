@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from theria.diagnosis.directional import DirectionalProbe
+from theria.probes.measure import SCORED
 from theria.probes.report import Report
-from theria.verdicts import Status, Verdict
+from theria.verdicts import Ground, Reason, Status, Verdict
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
+from theria_lint.worker.find_call.run_trial import heeds_inputs
 from theria_lint.worker.parameter_vector import PARAMETERS, as_function_of_parameters
 
 
@@ -36,10 +38,14 @@ _STATUSES = {Verdict.HARD_STRUCTURAL: Status.HARD_FAIL_UNUSED, Verdict.FIRST_ORD
 def measure_along_directions(made: BoundCall, spec: TrialSpec, configuration: str) -> Report:
     """The report on Hessian-vector products of a call, in its inputs and parameters together."""
     found = DirectionalProbe(_MadeCall(made), spec.seed).measure()
+    verdict, why = found.verdict, found.reason
+    if verdict is Verdict.SAFE and not heeds_inputs(made, spec.seed):
+        told = {"inputs": [name for name in SCORED if name in made.inputs]}
+        verdict, why = Verdict.INCONCLUSIVE, Reason(Ground.NO_DEPENDENCE, told)
     return Report(
-        _STATUSES.get(found.verdict, Status.OK),
-        found.verdict,
-        found.reason,
+        _STATUSES.get(verdict, Status.OK),
+        verdict,
+        why,
         oracle="finite differences (along random directions)",
         dtype=str(spec.dtype).removeprefix("torch."),
         device=spec.device,

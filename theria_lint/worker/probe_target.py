@@ -260,6 +260,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     reports: list[Report] = []
     notes: list[Reason] = []
     left_out: list[str] = []
+    hurried: list[str] = []
     interpreted = backend == "triton" and working_call.spec.device == "cpu"
     if interpreted:
         specs = keep_first_configuration(specs)
@@ -273,6 +274,8 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         try:
             with pace.time_spec(paced):
                 report, told_of_it = measuring.measure_configuration(name, paced)
+                if paced.directional and not spec.directional:
+                    hurried.append(name)
                 if report.verdict.unsafe and paced.directional and pace.has_time(spec):
                     report, told_of_it = measuring.measure_configuration(name, spec)  # which tells how it is unsafe
                 notes += told_of_it
@@ -286,7 +289,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         if reports and reports[-1].verdict.unsafe:
             break
     notes += [_note_not_probed(name, Reason(ReasonCode.OUT_OF_TIME)) for name in left_out]
-    elsewhere = list_safe_elsewhere(reports, specs, working_call.spec)
+    elsewhere = list_safe_elsewhere(reports, specs, working_call.spec, hurried)
     reports = [report for report in reports if report.configuration not in elsewhere]
     if not reports:
         traces.trace_configuration(Configuration.FIRST_SIZES, working_call.spec, measured=False)

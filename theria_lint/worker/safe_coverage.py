@@ -6,7 +6,7 @@ a note says what was differentiated, and what was left out on purpose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from theria.probes.report import Report
@@ -21,14 +21,18 @@ _SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "given
 """What makes another way of calling of a spec; numbers, sizes, strides and precisions are made up by us alone."""
 
 
-def list_safe_elsewhere(reports: Sequence[Report], specs: Mapping[str, TrialSpec], first: TrialSpec) -> list[str]:
+def list_safe_elsewhere(
+    reports: Sequence[Report], specs: Mapping[str, TrialSpec], first: TrialSpec, hurried: Collection[str] = ()
+) -> list[str]:
     """The configurations in which a target is safe, if nothing is unsafe and it is not known to be safe as it is.
 
     As it is: as ``first`` calls it, at any numbers and sizes. A longer sequence is measured along fewer routes and not
-    in parameters: it alone makes nothing safe.
+    in parameters, and the ``hurried`` ones are measured along a few directions for want of time: they alone make
+    nothing safe.
     """
     safe = [report.configuration for report in reports if report.verdict is Verdict.SAFE]
-    known = any(name != Configuration.LONGER_SEQUENCE and _is_called_alike(specs[name], first) for name in safe)
+    weak = {Configuration.LONGER_SEQUENCE, *hurried}
+    known = any(name not in weak and _is_called_alike(specs[name], first) for name in safe)
     return [] if known or any(report.verdict.unsafe for report in reports) else safe
 
 

@@ -110,6 +110,13 @@ def test_what_is_safe_elsewhere(other: Configuration) -> None:
     assert list_safe_elsewhere([*reports, report("unsafe", Verdict.FIRST_ORDER_ONLY)], specs, SPEC) == []
 
 
+def test_what_is_measured_in_a_hurry_alone_is_not_safe() -> None:
+    other = Configuration.ODD_SIZES
+    specs = {Configuration.FIRST_SIZES: SPEC, other: AS_IT_IS[other]}
+    reports = [report(Configuration.FIRST_SIZES, Verdict.INCONCLUSIVE), report(other, Verdict.SAFE)]
+    assert list_safe_elsewhere(reports, specs, SPEC, [other]) == [other]
+
+
 def run(backend: str, verdict: Verdict) -> Run:
     return Run(backend, "cpu", "float64", "", "OK", verdict)
 

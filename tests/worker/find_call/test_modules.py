@@ -56,6 +56,23 @@ class SquareAttention(nn.Module):
         return (scores.softmax(-1) @ v).mT.reshape(img.shape)
 
 
+class DistanceAttention(nn.Module):
+    # With a single position, as which it takes (T,C), it does not depend on q and k.
+    def __init__(self, dim):
+        super().__init__()
+        self.q, self.k, self.v, self.places = (nn.Linear(dim, dim) for _ in range(4))
+        self.dim = dim
+
+    def forward(self, query, key, value, pos_embedding):
+        b = value.size(0)
+        q, k, v = (f(x).view(b, -1, self.dim) for f, x in ((self.q, query), (self.k, key), (self.v, value)))
+        distances = q @ self.places(pos_embedding).view(b, -1, self.dim).mT
+        padded = torch.cat([distances.new_zeros(*distances.shape[:2], 1), distances], -1)
+        moved = padded.view(b, padded.shape[2], padded.shape[1])[:, 1:].view_as(distances)
+        scores = q @ k.mT + moved[..., : distances.shape[-1] // 2 + 1]
+        return scores.softmax(-1) @ v
+
+
 class LayersAttention(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -213,6 +230,7 @@ SAFE = [
     "ImageAttention",
     "GridAttention",
     "SquareAttention",
+    "DistanceAttention",
     "LayersAttention",
     "SharedAttention",
     "ForwardingAttention",

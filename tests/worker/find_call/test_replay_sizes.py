@@ -13,11 +13,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from theria.probes.point import trial
-from theria.verdicts import Verdict
+from theria.verdicts import Ground, Verdict
 from theria_lint.calls.call_tree import TreeWriter
 from theria_lint.calls.constructions import Built
 from theria_lint.model import TargetKind
-from theria_lint.reasons import ReasonCode
+from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
 from theria_lint.worker.find_call import replayed_call, run_trial, search
 from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
@@ -116,6 +116,19 @@ def test_what_bears_no_cut_is_measured_along_directions(
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")
     assert report.verdict.unsafe is verdict.unsafe
+
+
+def test_one_key_tells_nothing_along_directions_either(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weight is 1 whatever q and k are, and what an author has detached is not seen."""
+    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
+
+    def attend_frozen(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q @ k.transpose(-1, -2)).detach().softmax(-1) @ v
+
+    found = replay(attend_frozen, torch.randn(2, 1, 3), torch.randn(2, 1, 3), torch.randn(2, 1, 3))
+    report = measure_along_directions(found.make_call(), found.spec, "the call")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.why == Reason(Ground.NO_DEPENDENCE, {"inputs": ["q", "k"]})
 
 
 def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(

@@ -74,15 +74,11 @@ def _make_rotary_embeddings(name: str, spec: TrialSpec) -> list[Any]:
     batched = angles.expand(s.batch, -1, -1)
     pairs = [(batched.cos(), batched.sin()), (angles.sin(), angles.cos())]
     turned = _make_complex_rotations(angles)
-    found = [
-        None,
-        *pairs,
-        angles,
-        spec.draw_tensor(name, compute_input_shape(spec)),
-        turned,
-        spec.draw_tensor(name, (1, s.queries, spec.channels)),
-    ]
-    return [turned, *found[:-2]] if "cis" in name else found
+    found = [None, *pairs, angles, spec.draw_tensor(name, compute_input_shape(spec))]
+    distances = 2 * s.queries - 1  # from the last position to the first, and back
+    rows = [(1, s.queries), (s.batch, distances), (1, distances)]
+    shapes = [(*row, spec.channels) for row in rows]
+    return [turned, *found] if "cis" in name else [*found, turned, *(spec.draw_tensor(name, shape) for shape in shapes)]
 
 
 def _make_complex_rotations(angles: Tensor) -> Tensor:

@@ -387,10 +387,10 @@ def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, A
     least, enough = spent, SLOW if found.make_call().module is None else FAST  # parameters are measured part by part
     for smaller in _list_smaller_calls(search, found, document, spent):
         seconds = _time_call(smaller)
+        if seconds <= enough:
+            return smaller
         if seconds < least:
             fastest, least = smaller, seconds
-        if least <= enough:
-            break
     return fastest if least <= SLOW else replace(fastest, spec=replace(fastest.spec, directional=True))
 
 

@@ -235,7 +235,11 @@ def compute_first_gradients(made: BoundCall, seed: int, beside: Sequence[Tensor]
 
 def depends_on_inputs(working_call: WorkingCall) -> bool:
     """Whether a call gives other numbers for other inputs, and for another q and k; or takes none but its own."""
-    made, seed = working_call.make_call(), working_call.spec.seed
+    return heeds_inputs(working_call.make_call(), working_call.spec.seed)
+
+
+def heeds_inputs(made: BoundCall, seed: int) -> bool:
+    """The same of a call that was made."""
     scores = {name: _move(tensor) for name, tensor in made.inputs.items() if name in ("q", "k")}
     moved = {name: _move(tensor) for name, tensor in made.inputs.items()}
     try:

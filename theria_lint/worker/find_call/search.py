@@ -318,7 +318,8 @@ def _search_one_group(
             working_call = hill_climb(search, layouts) if climbed else None
         if working_call is not None:
             return working_call
-    return constant or (hill_climb(search, layouts) if climb else None)
+    other = hill_climb(search, layouts) if climb and not climbed else None
+    return other if other is not None and (constant is None or depends_on_inputs(other)) else constant
 
 
 def _summarise_failures(failed_trials: Iterable[FailedTrial]) -> tuple[Any, ...]:
