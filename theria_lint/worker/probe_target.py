@@ -123,7 +123,8 @@ def _probe_call(
     runs = [with_cpu_path_note(run, refusal) for run in runs]
     called = _describe_recorded_calls(working_call)
     runs = [replace(run, notes=(*run.notes, *called)) for run in runs]
-    guessed = other is None and working_call.strategy.shown and all(run.verdict is Verdict.SAFE for run in runs)
+    guessed = bool(other is None and working_call.strategy.shown and request.hints.get("examples"))
+    guessed = guessed and all(run.verdict is Verdict.SAFE for run in runs)
     if guessed:
         other = _find_guessed_call(target, request, device, clock, fake_gpu)
     if other is not None:

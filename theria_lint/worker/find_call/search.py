@@ -16,13 +16,11 @@ from theria.probes.layouts import ODD, PACKED, SHARED, Shape
 from theria.probes.point import trial
 from theria_lint.model import TargetKind
 from theria_lint.reasons import Reason, ReasonCode
-from theria_lint.static import attention_names
 from theria_lint.worker.base_attention import make_base_attention
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.argument_values import (
     CHUNK_NAMES,
     is_learned,
-    is_varlen_argument,
     may_be_differentiated,
     takes_one_length,
 )
@@ -38,6 +36,7 @@ from theria_lint.worker.find_call.call_strategy import (
     read_flag,
 )
 from theria_lint.worker.find_call.hill_climb import hill_climb
+from theria_lint.worker.find_call.layout_order import group_layouts
 from theria_lint.worker.find_call.opened_target import find_owner
 from theria_lint.worker.find_call.replayed_call import (
     RECORDED,
@@ -56,14 +55,16 @@ from theria_lint.worker.find_call.run_trial import (
     is_in_graph,
     is_raised_by_autograd,
 )
-from theria_lint.worker.find_call.signatures import Symbols, find_layout, find_shapes, read_source_text
+from theria_lint.worker.find_call.signatures import find_shapes, read_source_text
 from theria_lint.worker.find_call.strategies import list_layouts, list_strategies
 from theria_lint.worker.find_call.watched_call import (
     MAX_CALLERS,
     find_callers,
+    find_owners,
     is_autograd_function_part,
     make_watched_strategy,
     record_examples,
+    record_owner,
 )
 from theria_lint.worker.shims.shim_log import ShimLog
 
@@ -139,9 +140,14 @@ def _guess_call(
         else:
             if working_call is not None:
                 return working_call
+    began = read_clock()
     try:
         working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part else budget, log)
     except CannotCallError as error:
+        left = budget - (read_clock() - began)
+        owned = _find_call_by_owners(target, device, hints, left, log) if kind is TargetKind.MODULE else None
+        if owned is not None:
+            return owned
         raise part or error from None
     alone = part is None and _is_called_by_functions(target, kind) and is_autograd_function_part(target)
     if (part or alone) and not is_in_graph(working_call.make_call(), working_call.spec.seed):
@@ -223,6 +229,28 @@ def _find_call_by_callers(
     return None
 
 
+def _find_call_by_owners(
+    target: Any, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
+) -> WorkingCall | None:
+    """A module as one of its package that builds it calls it; None where none can be seen to."""
+    deadline = read_clock() + budget
+    for owner in islice(find_owners(target), MAX_CALLERS):
+        try:
+            outer = _find_direct_call(owner, TargetKind.MODULE, device, {}, deadline - read_clock(), log)
+            calls = record_owner(target, outer)
+            seen = {**hints, "calls": calls}
+            replayed = (
+                _find_recorded_call(target, TargetKind.MODULE, device, seen, deadline - read_clock(), log)[0]
+                if calls
+                else None
+            )
+        except CannotCallError:
+            continue
+        if replayed is not None:
+            return replayed
+    return None
+
+
 def _find_direct_call(
     target: Any, kind: TargetKind, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
 ) -> WorkingCall:
@@ -235,7 +263,9 @@ def _find_direct_call(
     search = CallSearch(read_clock() + budget, log, counterfactual=not hints.get("maml", True))
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
     text_shapes = {} if kind is TargetKind.MODULE else find_shapes(read_source_text(target))
-    groups = [[hints["layout"].lower()]] if "layout" in hints else group_layouts(target, kind, text_shapes, strategies)
+    known = list_layouts(kind)
+    ordered = group_layouts(known, target, kind, text_shapes, strategies)
+    groups = [[hints["layout"].lower()]] if "layout" in hints else ordered
     kernels = log.holds_kernels(getattr(target, "__module__", None) or "")
     precise = KERNEL_DTYPES if kernels else PRECISE_DTYPES
     for dtypes in [(getattr(torch, hints["dtype"]),)] if "dtype" in hints else [precise, HALF_DTYPES]:
@@ -406,57 +436,6 @@ def _join_learned_extras(search: CallSearch, working_call: WorkingCall) -> Worki
         gradients = dict.fromkeys(names)  # a decay that was overwritten since is safe only where it is a constant
     kept = tuple(name for name in names if gradients[name] is not None or is_learned(name))
     return (search.run_trial(replace(wide, joined=kept), working_call.spec) if kept else None) or working_call
-
-
-_TIME, _HEADS = r"(?:T|L|S|N|M|seqlen\w*|seq_?len\w*|time|seq|length)", r"(?:HV?|HQ|nheads\w*|num_heads|heads?)"
-_TIME_FIRST = re.compile(rf"\b(?:B|batch\w*|bs?)\b[ ,x]+{_TIME}\b[ ,x]+{_HEADS}\b", re.IGNORECASE)
-_HEADS_FIRST = re.compile(rf"\b(?:B|batch\w*|bs?)\b[ ,x]+{_HEADS}\b[ ,x]+{_TIME}\b", re.IGNORECASE)
-
-
-def order_layouts(target: Any, kind: TargetKind, text_shapes: Mapping[str, Symbols]) -> Sequence[str]:
-    """All layouts, the likeliest first: that of the query in the text, or the order that the text has more often."""
-    names = list(list_layouts(kind))
-    if kind is TargetKind.MODULE:
-        return names
-    likely = find_layout_in_text(text_shapes)
-    if likely is None:
-        source = read_source_text(target)
-        likely = "bthd" if len(_TIME_FIRST.findall(source)) > len(_HEADS_FIRST.findall(source)) else names[0]
-    return sorted(names, key=lambda name: name != likely)
-
-
-def find_layout_in_text(text_shapes: Mapping[str, Symbols]) -> str | None:
-    """The layout that the text gives to a query or, where it says nothing, to a key or a value."""
-    found = {
-        role: find_layout(symbols) for name, symbols in text_shapes.items() if (role := attention_names.get_role(name))
-    }
-    return found.get("q") or found.get("k") or found.get("v")
-
-
-def group_layouts(
-    target: Any, kind: TargetKind, text_shapes: Mapping[str, Symbols], strategies: Sequence[CallStrategy]
-) -> list[list[str]]:
-    """The layouts in groups, in the order in which they are worth a try; within one, running them decides.
-
-    The first group is a single layout where the text tells it. Packed sequences come first where the code needs to be
-    told their ends, and heads that share keys last: where they do not, those layouts run as well.
-    """
-    names = list(order_layouts(target, kind, text_shapes))
-    if kind is TargetKind.MODULE:
-        return [names]
-    plain = [names[:1], names[1:]] if find_layout_in_text(text_shapes) == names[0] else [names]
-    text = read_source_text(target)
-    needed = [name for strategy in strategies for name in strategy.free if is_varlen_argument(name)]
-    packed = [list(PACKED)] if any(strategy.takes_varlen for strategy in strategies) else []
-    if needed and not any(_may_be_none(name, text) for name in needed):
-        return [*packed, *plain, list(SHARED)]
-    return [*plain, *packed, list(SHARED)]
-
-
-def _may_be_none(name: str, text: str) -> bool:
-    return (
-        re.search(rf"\b{re.escape(name)}\b\s+is\s+(not\s+)?None|\bif\s+(not\s+)?{re.escape(name)}\b", text) is not None
-    )
 
 
 def gives_expected_shape(working_call: WorkingCall) -> bool:

@@ -42,6 +42,25 @@ def find_callers(target: Any) -> Iterator[Any]:
         yield from (known[key] for key in known if key in near and _takes_qkv(known[key]))
 
 
+def find_owners(target: type) -> Iterator[type]:
+    """The modules in a module's package whose constructors name it, or what names it, the nearest first."""
+    home = target.__module__
+    package = home.partition(".")[0]
+    modules = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
+    known = {
+        id(held): held
+        for module in sorted(modules, key=lambda module: module.__name__ != home)
+        for held in list(vars(module).values())
+        if inspect.isclass(held) and issubclass(held, nn.Module) and held.__module__ == module.__name__
+    }
+    named = {key: _find_named_globals(held.__init__) for key, held in known.items()}
+    near, seen = {id(target)}, {id(target)}
+    while near:
+        near = {key for key, names in named.items() if names & near} - seen
+        seen |= near
+        yield from (known[key] for key in known if key in near)
+
+
 def _read_package_calls(target: Any) -> tuple[dict[int, Any], dict[int, set[int]]]:
     """What a target's package defines, by identity, what its own file defines first; and what each of these names."""
     home = getattr(target, "__module__", "") or ""
@@ -246,6 +265,23 @@ def record_examples(target: Any, kind: TargetKind, examples: Iterable[Mapping[st
             call["document"]["caller"] = example["source"]
             found.append(call)
     return found
+
+
+def record_owner(target: Any, owner: WorkingCall) -> list[dict[str, Any]]:
+    """The first call of a module by one that builds it, as a list of one; an empty one where there is none."""
+    made = owner.make_call()
+    name = type(made.module).__qualname__
+    try:
+        with _watched(target, TargetKind.MODULE):
+            made = owner.make_call()
+            trial(made.compute_output, made.inputs, owner.spec.seed)
+    except _CallSeenError as seen:
+        if seen.call is not None:
+            seen.call["document"]["caller"] = name
+            return [seen.call]
+    except Exception:  # code that was not written for us
+        return []
+    return []
 
 
 def _run_example(target: Any, kind: TargetKind, code: str) -> dict[str, Any] | None:
