@@ -56,7 +56,8 @@ class Suspect:
     ``symbol`` is the qualified name of the innermost enclosing function or class (``Attention.forward``),
     ``reach`` the inclusive line range whose execution means that the suspect acted (for a decorator, the body of
     what it decorates), ``neutraliser`` the rewrite that makes the suspect do nothing, None where no rewrite can.
-    In a notebook ``cell`` is the 1-based number of the cell, and the lines count from its top.
+    In a notebook ``cell`` is the 1-based number of the cell, and the lines count from its top. ``variant`` is which of
+    its rule's messages it has, None for the rule's own.
     """
 
     rule: str
@@ -70,6 +71,7 @@ class Suspect:
     reach: tuple[int, int]
     neutraliser: str | None
     cell: int | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

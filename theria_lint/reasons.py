@@ -249,6 +249,7 @@ class ReasonCode(StrEnum):
     NOT_REACHED_BEFORE_FAILURE = "not_reached_before_failure"
     SAFE_WITH_IT = "safe_with_it"
     FUSED_KERNEL_NOT_MET = "fused_kernel_not_met"
+    SAFE_OFF_GPU = "safe_off_gpu"
     UNSAFE_WITH_IT = "unsafe_with_it"
     UNSAFE_OTHERWISE_WITHOUT_IT = "unsafe_otherwise_without_it"
     WORSE_WITH_IT = "worse_with_it"
@@ -479,6 +480,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     ReasonCode.NOT_REACHED_BEFORE_FAILURE: _NOT_REACHED,
     ReasonCode.SAFE_WITH_IT: {**_TARGET, "alone": Field.FLAG},
     ReasonCode.FUSED_KERNEL_NOT_MET: {"target": Field.TEXT, "alone": Field.FLAG},
+    ReasonCode.SAFE_OFF_GPU: {"target": Field.TEXT, "alone": Field.FLAG},
     ReasonCode.UNSAFE_WITH_IT: {**_COMPARED, "reason_without": Field.REASON},
     ReasonCode.UNSAFE_OTHERWISE_WITHOUT_IT: {**_COMPARED, "reason_without": Field.REASON},
     ReasonCode.WORSE_WITH_IT: {**_VERDICT, "changes": Field.CHANGES},

@@ -21,6 +21,7 @@ from theria_lint.confirm.evidence import (
     get_reason,
     is_exercised,
     list_worsened_blocks,
+    needs_gpu,
     rule,
 )
 from theria_lint.confirm.interactions import find_cancelling_pairs, find_minimal_harmful_subsets
@@ -198,6 +199,8 @@ def _rule_alone(evidence: Evidence, base: Ablation, suspect: Suspect) -> Suspect
 
 def _rule_safe(name: str, outcome: Outcome, suspect: Suspect, *, alone: bool) -> SuspectRuling:
     """Cleared, unless what the suspect stands for did not happen; ``alone``: it is the only suspect left."""
+    if needs_gpu(suspect, outcome):
+        return rule(Disposition.UNCONFIRMED, ReasonCode.SAFE_OFF_GPU, target=name, alone=alone)
     if not is_exercised(suspect, outcome):
         code = ReasonCode.FUSED_KERNEL_NOT_MET
         return rule(Disposition.UNCONFIRMED, code, target=name, alone=alone)

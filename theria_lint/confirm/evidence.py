@@ -161,11 +161,17 @@ class Attribution:
 _FORWARD_CUTS = ("drop-call", "drop-attribute", "first-argument", "null-context", "torch-function", "as-nested-tensor")
 _HOOK_RULE = "hook-cut"
 _FUSED_RULE = "fused-attention"
+_RECURRENT = ("no-double-backward", "recurrent")
 
 
 def cuts_forward(suspect: Suspect) -> bool:
     """Whether a suspect acts where it stands; what a hook does it does in a backward, wherever it is registered."""
     return suspect.neutraliser in _FORWARD_CUTS and suspect.name != _HOOK_RULE
+
+
+def needs_gpu(suspect: Suspect, outcome: Outcome) -> bool:
+    """Whether a suspect does what it is one for on a GPU alone, where its target did not run."""
+    return (suspect.name, suspect.variant) == _RECURRENT and all(run.device == "cpu" for run in outcome.runs)
 
 
 def is_exercised(suspect: Suspect, outcome: Outcome) -> bool:

@@ -131,6 +131,9 @@ RULINGS: Mapping[R, Message | Callable[[Data], Message]] = {
     R.FUSED_KERNEL_NOT_MET: lambda d: Message(
         f"{_target(d)} is safe with it, but no fused kernel was met here", (MATH_PATH,), (ON_GPU,)
     ),
+    R.SAFE_OFF_GPU: lambda d: Message(
+        f"{_target(d)} is safe with it{_alone(d)} on the CPU, and a GPU runs another kernel", helps=(ON_GPU,)
+    ),
     R.UNSAFE_WITH_IT: _tell_unsafe_with_it,
     R.UNSAFE_OTHERWISE_WITHOUT_IT: _tell_unsafe_otherwise,
     R.WORSE_WITH_IT: lambda d: Message(

@@ -110,6 +110,7 @@ def _make_suspect(path: str, rule: Rule, hit: Hit, code: ModuleView, severity: s
         remedy=rule.get_remedy(hit.cure or hit.variant),
         reach=bound.reach if bound else hit.reach,
         neutraliser=hit.neutraliser,
+        variant=hit.variant,
     )
 
 

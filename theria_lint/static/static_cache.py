@@ -98,7 +98,7 @@ def _restore_suspect(path: str, row: dict[str, Any], size: int) -> Suspect:
     suspect = Suspect(**{**row, "path": path, "span": Span(**row["span"]), "reach": (first, last)})
     span = suspect.span
     _texts(suspect.rule, suspect.name, suspect.severity, suspect.symbol, suspect.message, suspect.remedy)
-    _texts(*() if suspect.neutraliser is None else (suspect.neutraliser,))
+    _texts(*(text for text in (suspect.neutraliser, suspect.variant) if text is not None))
     _numbers(size, span.line, span.column, span.end_line, span.end_column, first, last)
     if suspect.severity not in ("error", "warning", "note") or suspect.cell is not None or span.end_line < span.line:
         raise ValueError("no suspect")

@@ -218,6 +218,25 @@ class Drawing(nn.Module):
         return (scores.softmax(-1) @ v) * torch.linspace(0.5, 1.5, parts).sum()  # type: ignore[no-any-return]
 
 
+class EveryThird(nn.Module):
+    """One layer in three attends by another way."""
+
+    def __init__(self, dim: int, layer_idx: int, every: int = 3) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.weigh = nn.Sigmoid() if (layer_idx + 1) % every == 0 else nn.Softmax(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.weigh(q @ k.mT) @ v  # type: ignore[no-any-return]
+
+
+def test_a_layer_of_another_kind_is_a_configuration() -> None:
+    call = find_working_call(EveryThird, TargetKind.MODULE, "cpu", {}, 60.0, ShimLog())
+    flags = list_flags(EveryThird, TargetKind.MODULE, call, {}, lambda: False)
+    assert [flag.label for flag in flags] == ["layer_idx=2"]
+
+
 def test_a_guessed_number_is_a_flag_where_code_does_more_than_to_take_it() -> None:
     """One in the place of another tells nothing; one that a Function computes with may, with the same graph."""
     call = find_working_call(Drawing, TargetKind.MODULE, "cpu", {}, 60.0, ShimLog())

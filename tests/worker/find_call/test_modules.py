@@ -73,6 +73,30 @@ class DistanceAttention(nn.Module):
         return scores.softmax(-1) @ v
 
 
+class FeatureAttention(nn.Module):
+    def __init__(self, features, *, head_features, num_heads):
+        super().__init__()
+        self.heads = num_heads
+        self.qkv = nn.Linear(features, 3 * head_features * num_heads)
+        self.out = nn.Linear(head_features * num_heads, features)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class PlacedAttention(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.qkv, self.places = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x, pos_emb):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        places = self.places(pos_emb).unsqueeze(0)
+        assert places.dim() == 3, "positions without a batch"
+        return attend(q + places, k + places, v)
+
+
 class LayersAttention(nn.Module):
     def __init__(self, dim):
         super().__init__()
@@ -231,6 +255,8 @@ SAFE = [
     "GridAttention",
     "SquareAttention",
     "DistanceAttention",
+    "FeatureAttention",
+    "PlacedAttention",
     "LayersAttention",
     "SharedAttention",
     "ForwardingAttention",

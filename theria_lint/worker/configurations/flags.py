@@ -55,6 +55,11 @@ GUESSED_NUMBERS = {int: 2, float: 0.5}
 _COUNTS = re.compile(r"^(n|num|max|min)_|_(size|len|length|dim|rank)$")
 """What the names of numbers look like."""
 
+_LAYER_INDEX = re.compile(r"^(layer|block)_?(idx|id|index|num(ber)?|i)$")
+
+_LAYERS = 6
+"""Among how many layers one of another kind is looked for."""
+
 _TRIED = 32
 """Of how many it is found out whether they change anything."""
 
@@ -136,17 +141,28 @@ def _list_candidates(target: Any, kind: TargetKind, working_call: WorkingCall, q
 
 
 def _list_guesses(target: Any, kind: TargetKind, working_call: WorkingCall, questions: CodeQuestions) -> Iterator[Flag]:
-    """Options that are None by default and numbers otherwise, with a number of which their names say nothing."""
+    """Options that are None by default and numbers otherwise, with a number of which their names say nothing.
+
+    And the number of a layer, which a constructor has to be given.
+    """
     built = inspect.isclass(target) and kind is not TargetKind.AUTOGRAD_FUNCTION
     signatures: list[tuple[str, Parameters]] = [("", _read_call_parameters(target, kind))]
     signatures += [(CONSTRUCTOR_PREFIX, read_constructor_parameters(target))] if built else []
     for prefix, parameters in signatures:
         for name, parameter in parameters.items():
+            if prefix and parameter.default is inspect.Parameter.empty and _LAYER_INDEX.search(name):
+                yield from _list_layer_indices(prefix + name, name, working_call.spec)
             if parameter.default is not None or working_call.strategy.choice.get(prefix + name):
                 continue
             number = _guess_number(parameter, questions, annotated=not prefix)
             if number is not None and questions.may_be_none(name):
                 yield Flag(prefix + name, repr(number), f"{name}={number}")
+
+
+def _list_layer_indices(place: str, name: str, spec: TrialSpec) -> Iterator[Flag]:
+    """The numbers of a few layers beside the one that is given: every so many may be of another kind."""
+    given = find_values_by_name(name, MODULE_VALUES, spec)[:1]
+    yield from (Flag(place, repr(number), f"{name}={number}") for number in range(_LAYERS) if number not in given)
 
 
 def _guess_number(parameter: inspect.Parameter, questions: CodeQuestions, *, annotated: bool) -> float | None:

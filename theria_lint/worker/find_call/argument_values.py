@@ -349,8 +349,11 @@ CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"causal", offer_values(False, True)),
     (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
     (r"group", offer_values(1)),
-    (r"landmarks|features$|^num_mem|slots|clusters|experts|iter(ation)?s$", offer_values(4, 16)),
-    (r"^dim_?heads?$|head_?(dim|size)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$", lambda n, s: [s.shape.dim]),
+    (r"landmarks|(nb|num|random|rand)_features$|^num_mem|slots|clusters|experts|iter(ation)?s$", offer_values(4, 16)),
+    (
+        r"^dim_?heads?$|head_?(dim|size|features)|^d_?(head|k|v|q|h)$|^(key|value|qk|v)_(head_)?dim$",
+        lambda n, s: [s.shape.dim],
+    ),
     (r"heads?$|^nh$|^h$", lambda n, s: [s.shape.heads]),
     (
         r"dim|embd?$|hidden|channels?|width|features|d_?model|size$|^(c|d|ch|embed|emb|in_ch|out_ch)$",

@@ -207,7 +207,7 @@ def read_flag(hints: Mapping[str, Any]) -> dict[str, Any]:
     return {flag["place"]: ast.literal_eval(flag["literal"])} if flag else {}
 
 
-MAX_CANDIDATES = 8
+MAX_CANDIDATES = 10
 """How many values a parameter may be tried with."""
 
 _TELLING_LENGTH = 7

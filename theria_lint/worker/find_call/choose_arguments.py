@@ -242,6 +242,7 @@ MODULE_VALUES: ValueTable = (
         r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$|^spa[ct]i\w*_?(dim|size|res\w*)?$",
         _make_image_sides,
     ),
+    (r"^input_size$", lambda n, s: [*_make_image_sides(n, s), s.shape.queries, s.channels]),
     (r"resolution|(img|image|input|spatial)_size|grid", _make_image_sides),
     (r"^n$", lambda n, s: [s.shape.queries, compute_image_side(s)]),
     (r"window", _make_window_sizes),

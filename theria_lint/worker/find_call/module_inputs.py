@@ -76,7 +76,7 @@ def _make_rotary_embeddings(name: str, spec: TrialSpec) -> list[Any]:
     turned = _make_complex_rotations(angles)
     found = [None, *pairs, angles, spec.draw_tensor(name, compute_input_shape(spec))]
     distances = 2 * s.queries - 1  # from the last position to the first, and back
-    rows = [(1, s.queries), (s.batch, distances), (1, distances)]
+    rows = [(1, s.queries), (s.batch, distances), (s.queries,), (distances,)]
     shapes = [(*row, spec.channels) for row in rows]
     return [turned, *found] if "cis" in name else [*found, turned, *(spec.draw_tensor(name, shape) for shape in shapes)]
 
