@@ -140,12 +140,12 @@ def _guess_call(
         else:
             if working_call is not None:
                 return working_call
-    began = read_clock()
+    owners = list(islice(find_owners(target), MAX_CALLERS)) if kind is TargetKind.MODULE else []
+    deadline = read_clock() + budget
     try:
-        working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part else budget, log)
+        working_call = _find_direct_call(target, kind, device, hints, budget / 2 if part or owners else budget, log)
     except CannotCallError as error:
-        left = budget - (read_clock() - began)
-        owned = _find_call_by_owners(target, device, hints, left, log) if kind is TargetKind.MODULE else None
+        owned = _find_call_by_owners(target, owners, device, hints, deadline, log)
         if owned is not None:
             return owned
         raise part or error from None
@@ -230,11 +230,10 @@ def _find_call_by_callers(
 
 
 def _find_call_by_owners(
-    target: Any, device: str, hints: Mapping[str, Any], budget: float, log: ShimLog
+    target: Any, owners: Iterable[Any], device: str, hints: Mapping[str, Any], deadline: float, log: ShimLog
 ) -> WorkingCall | None:
-    """A module as one of its package that builds it calls it; None where none can be seen to."""
-    deadline = read_clock() + budget
-    for owner in islice(find_owners(target), MAX_CALLERS):
+    """A module as one of those that build it calls it; None where none can be seen to before a deadline."""
+    for owner in owners:
         try:
             outer = _find_direct_call(owner, TargetKind.MODULE, device, {}, deadline - read_clock(), log)
             calls = record_owner(target, outer)
