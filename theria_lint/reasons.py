@@ -316,12 +316,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "error": Field.OPTIONAL_NUMBER,
         **_FIRST,
     },
-    Ground.NODE_FOUND: {
-        "operator": Field.TEXT,
-        "file": Field.OPTIONAL_TEXT,
-        "line": Field.OPTIONAL_NUMBER,
-        "kind": Field.TEXT,
-    },
+    Ground.NODE_FOUND: {**_KIND, "operator": Field.TEXT, "file": Field.OPTIONAL_TEXT, "line": Field.OPTIONAL_NUMBER},
     Ground.CURVATURE_LOST: {"missing": Field.TEXTS, "wrong": Field.TEXTS, "share": Field.OPTIONAL_NUMBER},
     Ground.GRADIENT_WRONG: {"error": Field.OPTIONAL_NUMBER},
     Ground.ROUTE_LOST: {"route": Field.TEXT, "variables": Field.TEXTS},

@@ -17,7 +17,9 @@ MOST = 3
 """So many backwards of the code's own are named: of more, none stands out."""
 
 _TORCH = str(Path(torch.__file__).parent)
-_PROBES = str(Path(__file__).parent)
+TOOLS = [str(Path(__file__).parent)]
+"""The folders of what stands between a caller and the code that is measured: its frames say nothing of that code."""
+
 _NAN = re.compile(r"Function '(\w+)' returned nan values")
 _NODE = re.compile(r"(?:Error detected in|induced by) (\w+)\.")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -44,7 +46,7 @@ def _read_traceback(said: list[str], nan: str | None) -> Iterator[Reason]:
     for text in reversed([text for text in said if _NODE.search(text)]):
         frames = [(file, int(line)) for file, line in _FRAME.findall(text) if not file.startswith(_TORCH)]
         operator = _NODE.findall(text)[-1]
-        own = [frame for frame in frames if not frame[0].startswith(_PROBES)]
+        own = [frame for frame in frames if not frame[0].startswith(tuple(TOOLS))]
         file, line = own[-1] if own else (None, None)
         yield _make_origin("nan" if nan else "raises", operator, file, line)
         return

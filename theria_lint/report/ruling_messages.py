@@ -132,7 +132,7 @@ RULINGS: Mapping[R, Message | Callable[[Data], Message]] = {
         f"{_target(d)} is safe with it, but no fused kernel was met here", (MATH_PATH,), (ON_GPU,)
     ),
     R.SAFE_OFF_GPU: lambda d: Message(
-        f"{_target(d)} is safe with it{_alone(d)} on the CPU, and a GPU runs another kernel", helps=(ON_GPU,)
+        f"{_target(d)} is safe with it on the CPU", ("a GPU runs another kernel",), (ON_GPU,)
     ),
     R.UNSAFE_WITH_IT: _tell_unsafe_with_it,
     R.UNSAFE_OTHERWISE_WITHOUT_IT: _tell_unsafe_otherwise,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from theria.attention.drop_in import sdpa
+from theria.probes.node_origin import TOOLS
 from theria_lint.model import AS_IT_IS
+
+TOOLS.append(str(Path(__file__).parent))
 
 ORIGINAL_SDPA = torch.nn.functional.scaled_dot_product_attention
 _ALIASES = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.report.sentences import say
 
-SOURCE = '''
+SOURCE = """
 import torch
 from torch import nn
 
@@ -52,7 +50,7 @@ class Block(nn.Module):
 class LonelyAttention(FoldedAttention):
     def forward(self, x, fold, unfold):
         return super().forward(x, fold, unfold)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
