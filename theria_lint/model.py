@@ -81,6 +81,8 @@ class Target:
     ``reaches``: symbols of the same file that the target may execute, itself included; ``beyond``: those of other
     files, each with the path of its file. The suspects that it can confirm or clear stand in those.
     ``needs``: of what is a target only if something of another file attends, the imports that may; none of others.
+    ``left_to_bases``: the methods of it that may hold a suspect, and that a base in another file may call, while its
+    own file does not.
     """
 
     path: str
@@ -90,6 +92,7 @@ class Target:
     reaches: frozenset[str] = frozenset()
     beyond: frozenset[tuple[str, str]] = frozenset()
     needs: frozenset[str] = frozenset()
+    left_to_bases: frozenset[str] = frozenset()
 
     def may_execute(self, suspect: Suspect) -> bool:
         """Whether a suspect stands in code that the target may execute, by its text."""

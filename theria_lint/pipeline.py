@@ -38,10 +38,12 @@ def lint_paths(
         from theria_lint.static.owners import add_owners
 
         scanned = add_owners(scanned, files, settings, given)
-        if not settings.confirm:
-            from theria_lint.static.cross_file import add_suspects_of_owners
+    if not settings.confirm and any(
+        item.roots or any(target.left_to_bases for target in item.targets) for item in scanned
+    ):
+        from theria_lint.static.cross_file import add_suspects_of_owners
 
-            scanned = add_suspects_of_owners(scanned, files, settings)
+        scanned = add_suspects_of_owners(scanned, files, settings)
     failed = (error for item in scanned for error in item.errors)
     unmatched = report_unmatched(scanned, files, settings) if settings.confirm and settings.targets else ()
     errors = sorted([*_report_unlisted(found), *failed, *unmatched], key=_sort_key_of_error)

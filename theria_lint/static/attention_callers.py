@@ -38,6 +38,10 @@ class CallerFinder:
         self._running = set[Scope]()
         self._found = self._spread([*core, *filter(self._runs_foreign_attention, self._functions)], self._running)
 
+    def is_running(self, scope: Scope) -> bool:
+        """Whether a function runs attention, whatever for."""
+        return scope in self._running
+
     def find_callers(self) -> list[Scope]:
         """The callers that are no attention code themselves, in source order."""
         return self._sort_by_place(self._callers)

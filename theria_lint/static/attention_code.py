@@ -81,6 +81,10 @@ class AttentionCode(MentionGraph):
         self.registered_backwards = list(dict.fromkeys(found[0] for found in halves if found))
         self.setup = set(self._iter_constructors()) - self.active
 
+    def leads_to_attention(self, scope: Scope) -> bool:
+        """Whether a function is attention code or runs some, of another file perhaps."""
+        return scope in self.active or self._caller_finder.is_running(scope)
+
     def find_dependent_callers(self) -> dict[Scope, frozenset[str]]:
         """The functions that are callers if something of another file attends, each with the paths that may be it."""
         found = self._caller_finder.find_dependent()

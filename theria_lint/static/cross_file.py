@@ -60,9 +60,21 @@ def link_calls(
 def add_suspects_of_owners(
     scanned: Sequence[ScannedFile], files: Sequence[str], settings: Settings
 ) -> list[ScannedFile]:
-    """``scanned`` with the suspects in what the owners of attention of other files run of their own."""
+    """``scanned`` with the suspects in what the owners of attention of other files run of their own.
+
+    And in the methods that a base in another file calls on its heirs, in both files.
+    """
     code = _CodeGraph(files, settings)
-    return [code.add_suspects(item, item.roots) for item in scanned]
+    roots = {item.path: set(item.roots) for item in scanned}
+    for item in filter(code.may_hold_more, scanned):
+        for target in item.targets:
+            for path, symbols in code.iter_called_on_heirs(target) if target.left_to_bases else ():
+                roots.setdefault(path, set()).update(symbols)
+    items = {item.path: item for item in scanned}
+    linted = sorted(roots.keys() & {*files})
+    found = [code.add_suspects(items.get(path, ScannedFile(path)), sorted(roots[path])) for path in linted]
+    items |= {item.path: item for item in found if item.path in items or item.suspects or item.errors}
+    return [items[path] for path in sorted(items)]
 
 
 class _CodeGraph:
@@ -74,6 +86,8 @@ class _CodeGraph:
         self._uses = lru_cache(_MAX_CACHED_TREES)(_read_uses_or_none)  # of a large package all would need gigabytes
         self._scanner = Scanner(make_scan_config(linted, 0, settings), {})
         self._files: dict[str, _LinkedFile] = {}
+        self._used: dict[SymbolRef, list[SymbolRef]] = {}
+        self._lines: dict[SymbolRef, dict[SymbolRef, None]] = {}
         self._next: dict[SymbolRef, list[SymbolRef]] = {}
 
     def _get_file(self, path: str) -> _LinkedFile:
@@ -101,16 +115,68 @@ class _CodeGraph:
         elsewhere = frozenset((path, symbol) for path, symbol in beyond if path != target.path)
         return replace(target, reaches=target.reaches | own, beyond=elsewhere)
 
+    def may_hold_more(self, item: ScannedFile) -> bool:
+        """Whether a file holds more suspects if bases in other files, which take long to read, call its methods."""
+        left = {symbol for target in item.targets for symbol in target.left_to_bases}
+        return bool(left) and self.add_suspects(item, sorted({*item.roots, *left})).suspects != item.suspects
+
+    def iter_called_on_heirs(self, target: Target) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """By path: what runs of a class and its bases because one of these, in another file, calls it."""
+        for ref in self._list_called_on_heirs(SymbolRef(target.path, target.symbol)):
+            module_use = self._get_file(ref.path).get_module_use(ref.name)
+            if not module_use.is_attention:
+                yield ref.path, module_use.functions
+
     def _list_next_symbols(self, ref: SymbolRef) -> list[SymbolRef]:
-        """What the code of a thing uses in other files."""
+        """What the code of a thing uses in other files, and what that calls on the thing in turn."""
         if ref not in self._next:
+            self._next[ref] = [*self._list_used(ref), *self._list_called_on_heirs(ref)]
+        return self._next[ref]
+
+    def _list_called_on_heirs(self, ref: SymbolRef) -> list[SymbolRef]:
+        """What runs of a class and its bases in other files, when these call members of their own instance."""
+        line = self._collect_line(_get_owner(ref))
+        seen, stack = {ref}, [ref] if len(line) > 1 else []
+        found: list[SymbolRef] = []
+        while stack:
+            step = stack.pop()
+            inherited = (used for used in self._list_used(step) if _get_owner(used) in line)
+            fresh = [one for one in (*inherited, *self._iter_members_called(step, line)) if one not in seen]
+            seen.update(fresh)
+            stack += fresh
+            found += fresh
+        return found
+
+    def _iter_members_called(self, step: SymbolRef, line: Collection[SymbolRef]) -> Iterator[SymbolRef]:
+        """What the members that a method uses of its instance may mean, for heirs and bases in other files."""
+        names = self._get_file(step.path).get_module_use(step.name).used_of_itself
+        for up in line:
+            if up != _get_owner(step):
+                methods = self._get_file(up.path).get_module_use(up.name).methods
+                yield from (SymbolRef(up.path, f"{up.name}.{name}") for name in names if name in methods)
+
+    def _collect_line(self, owner: SymbolRef) -> dict[SymbolRef, None]:
+        """A class, and those of other files that it inherits from."""
+        if owner not in self._lines:
+            line, stack = {owner: None}, [owner]
+            while stack:
+                heir = stack.pop()
+                for base in self._get_file(heir.path).get_module_use(heir.name).bases:
+                    fresh = [ref for ref in self._find_definitions(heir.path, base, set()) if ref not in line]
+                    line |= dict.fromkeys(fresh)
+                    stack += fresh
+            self._lines[owner] = line
+        return self._lines[owner]
+
+    def _list_used(self, ref: SymbolRef) -> list[SymbolRef]:
+        if ref not in self._used:
             module_use = self._get_file(ref.path).get_module_use(ref.name)
             paths = (*module_use.imports, *module_use.elsewhere)  # a target may be no more than a name for another's
             found = [used for path in paths for used in self._find_definitions(ref.path, path, set())]
-            self._next[ref] = [
+            self._used[ref] = [
                 step for used in found for step in (used, *self._iter_called_methods(used, module_use.called))
             ]
-        return self._next[ref]
+        return self._used[ref]
 
     def _iter_called_methods(self, used: SymbolRef, called: Collection[str]) -> Iterator[SymbolRef]:
         """The methods of a class that code which uses it may call on an instance."""
@@ -201,6 +267,11 @@ class _LinkedFile:
         if cache:
             cache.store_suspects(self._path, data, found, roots)
         return found
+
+
+def _get_owner(ref: SymbolRef) -> SymbolRef:
+    """The class that a member belongs to; what is no member itself."""
+    return SymbolRef(ref.path, ref.name.partition(".")[0])
 
 
 def _read_uses_or_none(data: bytes) -> ModuleUseFinder | None:

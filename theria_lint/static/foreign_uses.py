@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -25,7 +26,7 @@ INSTANCE = "()"
 # To call one of these is to use what it belongs to.
 _ENTRIES = frozenset({"apply", *CALL_ENTRIES})
 # These define no attention, or are told by their names: nothing is looked up in them.
-_LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "einops", "triton", "math", "scipy"})
+_LIBRARIES = frozenset({*sys.stdlib_module_names, *dir(builtins), "torch", "numpy", "einops", "triton", "scipy"})
 
 
 class ForeignUses:

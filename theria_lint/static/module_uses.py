@@ -20,6 +20,7 @@ from theria_lint.static.scopes import (
     NameTable,
     Scope,
     build_index,
+    find_instance,
     get_dotted_name,
     get_parameter_defaults,
     get_self_name,
@@ -32,9 +33,11 @@ class ModuleUse(NamedTuple):
 
     ``functions`` are the symbols of what runs, ``classes`` those of the classes that take part, with what builds their
     instances. ``imports``: what the code names of other modules; ``called``: the members that it calls, perhaps those
-    of what it took. ``methods``: those of the thing, if it is a class. ``elsewhere``: what the thing is but another
-    name for. ``stars``: what it may be, by an import of everything, where the module does not name it: then all else
-    is empty, and ``known`` false. ``is_attention``: the code is attention code by what its own file tells.
+    of what it took. Of a class, or a method of one: ``methods`` are those of the class, ``bases`` what it inherits from
+    other modules, ``used_of_itself`` the members that the code reads of its own instance, which an heir may override.
+    ``elsewhere``: what the thing is but another name for. ``stars``: what it may be, by an import of everything, where
+    the module does not name it: then all else is empty, and ``known`` false. ``is_attention``: the code is attention
+    code by what its own file tells.
     """
 
     functions: tuple[str, ...] = ()
@@ -42,6 +45,8 @@ class ModuleUse(NamedTuple):
     imports: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
+    used_of_itself: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     stars: tuple[str, ...] = ()
     known: bool = False
@@ -82,6 +87,8 @@ class ModuleUseFinder:
             _sort_unique(imports),
             _sort_unique(name for scope in reached for name in _iter_called_members(scope)),
             () if member else _sort_unique(_iter_public_methods(self._index, classes)),
+            _sort_unique(base for scope in classes for base in self._iter_inherited(scope)),
+            _sort_unique(name for scope in classes for name in self._iter_members_read(scope, reached)),
             _sort_unique(self._resolve_imported(module.names, name)),
             known=True,
             is_attention=reached <= self._attention.active,
@@ -106,7 +113,20 @@ class ModuleUseFinder:
         made = {path for ancestor in line for path in self._collect_made_attributes(ancestor).get(name, ())}
         yield from made
         if not made and not (owner.kind == "class" and find_methods_of(self._index, owner, name)):
-            yield from (f"{base}.{name}" for ancestor in line for base in _iter_foreign_bases(ancestor))
+            yield from (f"{base}.{name}" for base in self._iter_inherited(owner))
+
+    def _iter_inherited(self, owner: Scope) -> Iterator[str]:
+        return (base for ancestor in get_lineage(self._index, owner) for base in _iter_foreign_bases(ancestor))
+
+    def _iter_members_read(self, owner: Scope, code: Iterable[Scope]) -> Iterator[str]:
+        """The members that some code reads of an instance of a class."""
+        line = get_lineage(self._index, owner)
+        for scope in code:
+            found = find_instance(scope)
+            if found is not None and found[1] in line:
+                for node in scope.select_nodes(ast.Attribute):
+                    if isinstance(node.value, ast.Name) and node.value.id == found[0]:
+                        yield node.attr
 
     def _iter_imports(self, scope: Scope) -> Iterator[str]:
         """What a function's own code, its decorators and the defaults of its parameters name of other modules."""
@@ -132,9 +152,7 @@ class ModuleUseFinder:
         if isinstance(node.value, ast.Name) and node.value.id == instance:
             yield from self._resolve_instance_attribute(owner, node.attr)
         elif is_super(node.value):
-            yield from (
-                f"{base}.{node.attr}" for up in get_lineage(self._index, owner) for base in _iter_foreign_bases(up)
-            )
+            yield from (f"{base}.{node.attr}" for base in self._iter_inherited(owner))
 
     def _is_whole_read(self, node: ast.Name | ast.Attribute) -> bool:
         """Whether a name is read, with all attributes that are taken of it, for more than its type."""

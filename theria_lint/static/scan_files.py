@@ -264,7 +264,7 @@ class Scanner:
             return known
         from theria_lint.static.targets import find_targets_and_candidates
 
-        found = find_targets_and_candidates(path, text, named)
+        found = find_targets_and_candidates(path, text, named, self.rules.tokens)
         if self.cache:
             self.cache.store_targets(data, found, named)
         return found

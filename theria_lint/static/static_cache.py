@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _BROKEN = (TypeError, KeyError, ValueError)
 """What reading an entry raises that is not what was written."""
 
+_SETS = ("reaches", "needs", "left_to_bases")
+"""The fields of a target that are kept, and are sets of names."""
+
 
 class StaticCache:
     """What the static stage found, by content."""
@@ -70,7 +73,7 @@ class StaticCache:
         from dataclasses import asdict
 
         rows = [asdict(item) for item in targets]
-        rows = [{**row, "reaches": sorted(row["reaches"]), "beyond": [], "needs": sorted(row["needs"])} for row in rows]
+        rows = [{**row, **{name: sorted(row[name]) for name in _SETS}, "beyond": []} for row in rows]
         self._store_rows("targets", data, rows, named)
 
     def store_module_use(self, data: bytes, name: str, part: ModuleUse) -> None:
@@ -109,9 +112,9 @@ def _restore_target(path: str, row: dict[str, Any], size: int) -> Target:
     """A target from its row; one of `_BROKEN` for what is none in a file of so many bytes."""
     from theria_lint.model import Target, TargetKind
 
-    kind, reaches, needs = TargetKind(row["kind"]), frozenset(row["reaches"]), frozenset(row["needs"])
-    target = Target(**{**row, "path": path, "kind": kind, "reaches": reaches, "beyond": frozenset(), "needs": needs})
-    _texts(target.symbol, *reaches, *needs)
+    sets = {name: frozenset(row[name]) for name in _SETS}
+    target = Target(**{**row, **sets, "path": path, "kind": TargetKind(row["kind"]), "beyond": frozenset()})
+    _texts(target.symbol, *(name for found in sets.values() for name in found))
     _numbers(size, target.line)
     return target
 

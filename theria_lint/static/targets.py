@@ -23,10 +23,19 @@ from theria_lint.static.class_lineage import (
     is_autograd_function,
     is_torch_module,
 )
+from theria_lint.static.dataflow import collect_assigned_attributes
 from theria_lint.static.foreign_uses import list_foreign_bases, may_be_resolved
 from theria_lint.static.gradient_calls import takes_gradients
 from theria_lint.static.registered_ops import is_fake_kernel
-from theria_lint.static.scopes import ModuleIndex, Scope, build_index, get_dotted_name, is_device_kernel
+from theria_lint.static.scopes import (
+    ModuleIndex,
+    Scope,
+    build_index,
+    get_dotted_name,
+    get_self_name,
+    is_device_kernel,
+    is_super,
+)
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
 _STATIC = frozenset({"staticmethod", "classmethod"})
@@ -48,9 +57,11 @@ def find_targets(path: str, source: str, named: Collection[str] = ()) -> tuple[T
     return tuple(target for target in find_targets_and_candidates(path, source, named) if not target.needs)
 
 
-def find_targets_and_candidates(path: str, source: str, named: Collection[str] = ()) -> tuple[Target, ...]:
-    """`find_targets`, and what is a target if something of another file attends."""
-    finder = _TargetFinder(build_index(parse_python(source)))
+def find_targets_and_candidates(
+    path: str, source: str, named: Collection[str] = (), tokens: Collection[str] = ()
+) -> tuple[Target, ...]:
+    """`find_targets`, and what is a target if something of another file attends; ``tokens``: names that rules list."""
+    finder = _TargetFinder(build_index(parse_python(source)), frozenset(tokens))
     found = {symbol: (scope, kind) for symbol, scope, kind in finder.iter_named(named)}
     found |= {symbol: (scope, kind) for symbol, scope, kind in finder.iter_targets()}
     targets = [finder.make_target(path, scope, kind) for scope, kind in found.values()]
@@ -76,8 +87,9 @@ def find_closures(source: str) -> list[str]:
 class _TargetFinder:
     """Looks at each function and class at the top of a module."""
 
-    def __init__(self, index: ModuleIndex) -> None:
+    def __init__(self, index: ModuleIndex, tokens: frozenset[str] = frozenset()) -> None:
         self.index = index
+        self._tokens = tokens
         self.attention = AttentionCode(index)
         self._running = frozenset(self.attention.callers)
         self._constructors: dict[Scope, list[str]] = {}
@@ -172,7 +184,37 @@ class _TargetFinder:
         symbols = self.attention.collect_variables((scope, *code))
         symbols |= {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
         assert isinstance(scope.node, ast.stmt | ast.expr)
-        return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols), needs=needs)
+        left = frozenset(self._iter_left_to_bases(scope, code) if scope.kind == "class" else ())
+        return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols), needs=needs, left_to_bases=left)
+
+    def _iter_left_to_bases(self, scope: Scope, code: set[Scope]) -> Iterator[str]:
+        """The methods with what a rule may find, which a base in another file may call, and its own file does not."""
+        line = get_lineage(self.index, scope)
+        methods = [child for owner in line for child in owner.children if child.kind == "function"]
+        known = code | self.attention.active
+        spare = [child for child in methods if child not in known and _may_be_called_on_heir(child)]
+        left = [child.symbol for child in spare if not self._tokens.isdisjoint(_collect_names(child))]
+        may = left and any(map(may_be_resolved, list_foreign_bases(self.index, scope)))
+        if may and self._runs_base(scope, methods, code):
+            yield from left
+
+    def _runs_base(self, scope: Scope, methods: Collection[Scope], code: Collection[Scope]) -> bool:
+        """Whether a class has its forward from another file, or calls a member of itself that it has from there."""
+        if not any(find_methods_of(self.index, scope, name) for name in CALL_ENTRIES):
+            return True
+        own = {name for method in methods for name in collect_assigned_attributes(method)}
+        return any(
+            is_super(call.func.value)
+            or (
+                get_dotted_name(call.func.value) == get_self_name(method)
+                and call.func.attr not in own
+                and not self.attention.resolves_member(scope, call.func.attr)
+            )
+            for method in methods
+            if method in code
+            for call in method.select_nodes(ast.Call)
+            if isinstance(call.func, ast.Attribute)
+        )
 
     def _list_entry_methods(self, scope: Scope, kind: TargetKind) -> list[Scope]:
         if scope.kind in ("function", "name"):
@@ -311,11 +353,13 @@ class _TargetFinder:
         return any(method.parent in line and method in self.attention.entry_points for method in methods)
 
     def _inherits_attention(self, scope: Scope) -> bool:
-        """Whether a class changes attention of another file: its base is named so, and its methods compute some."""
+        """Whether a class changes attention of another file: it or its base is named so, and its methods run some."""
         last = (base.rpartition(".")[2] for base in get_bases(scope))
-        return any(map(attention_names.is_attention_class_name, last)) and any(
-            child in self.attention.active for child in scope.children if child.name != "__call__"
-        )
+        methods = [child for child in scope.children if child.name != "__call__"]
+        if any(map(attention_names.is_attention_class_name, last)) and not self.attention.active.isdisjoint(methods):
+            return True
+        named = attention_names.is_attention_class_name(scope.name) and bool(self._list_foreign_bases(scope))
+        return named and any(map(self.attention.leads_to_attention, methods))
 
     def _is_abstract(self, scope: Scope) -> bool:
         assert isinstance(scope.node, ast.ClassDef)
@@ -325,6 +369,18 @@ class _TargetFinder:
             return True
         forwards = find_methods_of(self.index, scope, "forward")
         return bool(forwards) and all(_only_raises(forward) for forward in forwards)
+
+
+def _may_be_called_on_heir(method: Scope) -> bool:
+    """Whether a method may be one that a base runs to compute something."""
+    return not method.name.startswith("__") and not attention_names.is_bystander_name(method.name)
+
+
+def _collect_names(scope: Scope) -> set[str]:
+    """The names and attributes that a function's own code and its decorators mention."""
+    nodes = (*scope.header, *scope.nodes)
+    found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return found | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def _is_half_by_itself(scope: Scope) -> bool:
