@@ -12,7 +12,7 @@ def make_word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-ATTENTION_ACRONYMS = frozenset({"sdpa", "mha", "mqa", "gqa", "mla", "attend"})
+ATTENTION_ACRONYMS = frozenset({"sdpa", "mha", "mqa", "gqa", "mla", "attend", "attender"})
 # What a name says beside "attention" when the thing is about attention without computing it.
 FUNCTION_BYSTANDERS = make_word_set(
     "mask masks masking maskmod config configs cfg test tests bench benchmark init initialize load save convert check "

@@ -137,7 +137,10 @@ def find_inner_attention(attention: Collection[Scope], scope: Scope) -> Iterator
 
 
 def makes_function(scope: Scope) -> bool:
-    """Whether a function returns one: what is defined in it, a lambda, or a function with some arguments given."""
+    """Whether a function returns one: what is defined in it, a lambda, a function with some arguments given.
+
+    Or an object that is given what is defined in it, to call it: ``Module([layer], forward)``.
+    """
     if not returns_value(scope):
         return False
     inner = {child.name for child in scope.children if child.kind == "function"}
@@ -145,8 +148,12 @@ def makes_function(scope: Scope) -> bool:
         value = node.value
         if isinstance(value, ast.Lambda) or (get_dotted_name(value) if value else None) in inner:
             return True
-        if isinstance(value, ast.Call) and "functools.partial" in scope.names.resolve_node(value.func):
-            return True
+        if isinstance(value, ast.Call):
+            made = (get_dotted_name(value.func) or "").rpartition(".")[2]
+            given = {get_dotted_name(argument) for argument in list_arguments(value)}
+            is_object = made[:1].isupper() and not inner.isdisjoint(given)
+            if is_object or "functools.partial" in scope.names.resolve_node(value.func):
+                return True
     return False
 
 
