@@ -134,7 +134,7 @@ def test_one_key_tells_nothing_along_directions_either(slow: None, monkeypatch: 
 def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(
     slow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 1.0 if not found.spec.cut else 0.5)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 1.0 if not found.spec.cut else 0.5)
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 8}, False)
     assert found.make_call().inputs["x"].shape == (2, 8, 16)
@@ -154,7 +154,7 @@ class WideAttention(nn.Module):
 
 def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayed_call, "SLOW", 0.5)
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
     found = replay(WideAttention, torch.randn(2, 40, 64), constructor=(64,))
     assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
 
@@ -193,7 +193,7 @@ class TokenAttention(nn.Module):
 
 def test_a_table_is_cut_where_a_call_is_slow_for_its_length(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayed_call, "SLOW", 0.5)
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.01 if 8192 in found.spec.cut else 1.0)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.01 if 8192 in found.spec.cut else 1.0)
     found = replay(TokenAttention, torch.arange(8192 - 40, 8192).view(1, 40), constructor=(8192,))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 8, 8192: 128}, False)
     assert found.make_call().inputs[PARAMETERS].shape == (128 * 8 + 128 * 9,)
@@ -202,7 +202,7 @@ def test_a_table_is_cut_where_a_call_is_slow_for_its_length(slow: None, monkeypa
 def test_along_directions_too_a_call_is_as_small_as_it_can_be(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replayed_call, "SLOW", -1.0)
     times = iter((3.0, 2.0, 1.0))
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: next(times))
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: next(times))
     monkeypatch.setattr(replayed_call, "FACTORS", (4,))
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 10}, True)
@@ -265,7 +265,7 @@ def test_a_call_that_works_is_kept_where_no_time_is_left_to_make_it_smaller(monk
         return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", run_whole_trial)
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 1.0)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 1.0)
     found = replay(attend_plainly, *torch.randn(3, 2, 2, 64, 4).unbind())
     assert found.spec.directional
     assert not found.spec.cut
@@ -280,7 +280,7 @@ def test_the_size_that_is_fast_enough_is_tried_first(monkeypatch: pytest.MonkeyP
         return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", note_trial)
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut else 0.1)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.001 if found.spec.cut else 0.1)
     replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert tried == [{}, {256: 32}]
 
@@ -339,7 +339,7 @@ def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.M
         return name_one(found, spec) if described or spec.cut[256] < 40 else None
 
     monkeypatch.setattr(replayed_call, "_name_operations", name_small)
-    monkeypatch.setattr(replayed_call, "_time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
+    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
     found = replay(attend_in_a_small_room, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert (dict(found.spec.cut), found.spec.directional) == ({256: 8}, False)
 

@@ -381,12 +381,12 @@ def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, A
     The numbers that a constructor was given are cut where cutting the arguments alone was not enough: a width then is
     that of the inputs still.
     """
-    fastest, spent = found, _time_call(found)
+    fastest, spent = found, time_call(found)
     if spent <= FAST:
         return found
     least, enough = spent, SLOW if found.make_call().module is None else FAST  # parameters are measured part by part
     for smaller in _list_smaller_calls(search, found, document, spent):
-        seconds = _time_call(smaller)
+        seconds = time_call(smaller)
         if seconds <= enough:
             return smaller
         if seconds < least:
@@ -394,7 +394,7 @@ def settle_size(search: CallSearch, found: WorkingCall, document: Mapping[str, A
     return fastest if least <= SLOW else replace(fastest, spec=replace(fastest.spec, directional=True))
 
 
-def _time_call(found: WorkingCall) -> float:
+def time_call(found: WorkingCall) -> float:
     """Seconds of processor time for a forward and a backward, in parameters as well as inputs: both are measured.
 
     Of the second, for the first one may set things up.
@@ -451,7 +451,7 @@ def _cut_sizes_of_call(
     smaller: WorkingCall | None = None
     for factor in (*FACTORS[likely:], *reversed(FACTORS[:likely])):
         cut = _cut_sizes(sizes, factor, found.spec.cut)
-        if smaller is not None and (cut == smaller.spec.cut or factor < FACTORS[likely] or _time_call(smaller) <= FAST):
+        if smaller is not None and (cut == smaller.spec.cut or factor < FACTORS[likely] or time_call(smaller) <= FAST):
             break
         tried = _try_spec(search, found, replace(found.spec, cut=cut))
         operations = None if tried is None else _name_operations(found, tried.spec)

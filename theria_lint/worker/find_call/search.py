@@ -43,6 +43,7 @@ from theria_lint.worker.find_call.replayed_call import (
     make_replayed_strategy,
     run_recorded_call,
     settle_size,
+    time_call,
 )
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
@@ -76,6 +77,9 @@ HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 SLOW_CALL_SECONDS = 0.05
 """Seconds a call from which smaller sizes are chosen where a constructor lets them be."""
+
+TOO_SLOW = 0.15
+"""Seconds of a forward and a backward of which two hundred, a measurement in full, do not end in time."""
 
 UNLIKELY_SIZES = 2
 """At how many sizes a call is tried that may fit better than one that runs."""
@@ -400,6 +404,7 @@ def _restore_defaults(search: CallSearch, working_call: WorkingCall) -> WorkingC
 def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: TargetKind) -> WorkingCall:
     """The same call with smaller sizes, where one takes long: finite differences make hundreds.
 
+    A module that is slow all the same, as one of many layers is, is measured along a few directions.
     A function that works in chunks gets short ones, for what is lost between two does not show in one.
     """
     spec = working_call.spec
@@ -407,7 +412,9 @@ def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: Targe
         made, began = working_call.make_call(), read_clock()
         trial(made.compute_output, made.inputs, spec.seed)
         late = read_clock() - began > SLOW_CALL_SECONDS
-        return (search.run_trial(working_call.strategy, replace(spec, small=True)) if late else None) or working_call
+        found = (search.run_trial(working_call.strategy, replace(spec, small=True)) if late else None) or working_call
+        slow = not search.interpreted and not found.agrees and time_call(found) > TOO_SLOW
+        return replace(found, spec=replace(found.spec, directional=True)) if slow else found
     if search.interpreted and working_call.agrees and spec.shape.heads > 1:
         return (
             search.run_trial(working_call.strategy, replace(spec, shape=replace(spec.shape, heads=1))) or working_call
