@@ -110,3 +110,12 @@ def test_what_there_was_no_time_for_is_named_beside_what_is_safe(tmp_path):
     assert run.reason.data["safe"] == ["first_sizes"]
     assert "longer_sequence" in run.reason.data["configurations"]
     assert not set(run.reason.data["safe"]) & set(run.reason.data["configurations"])
+
+
+def test_backends_come_after_what_the_target_is_by_itself(tmp_path):
+    runs = outcome_of(tmp_path, "fused_attention", Late(60))[0].runs
+    assert [run.backend for run in runs] == ["self", "reference", "custom", "triton"]
+    assert runs[0].verdict.unsafe
+    for run in runs[1:]:
+        assert (run.verdict, run.reason.code) == ("inconclusive", ReasonCode.NOT_PROBED_ON)
+        assert run.reason.data["reason"].code == ReasonCode.OUT_OF_TIME

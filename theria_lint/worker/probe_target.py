@@ -217,6 +217,9 @@ def _run_on_backends(subject: _ProbeSubject, kind: TargetKind, sdpa: SdpaCounter
         run = _run_where_fused(subject, sdpa) or replace(run, notes=(*run.notes, Reason(ReasonCode.MATH_PATH)))
     yield run
     for backend in backends if sdpa.count else ():
+        if subject.clock.is_late():  # what the target is by itself is known
+            yield _make_failed_run(working_call, backend, [_note_not_probed(backend, Reason(ReasonCode.OUT_OF_TIME))])
+            continue
         sdpa.use_backend(backend)
         yield _run_configurations(
             subject, backend, lambda spec: sdpa.wrap_with_reference(working_call.make_call(spec).compute_output)
