@@ -218,6 +218,19 @@ class Drawing(nn.Module):
         return (scores.softmax(-1) @ v) * torch.linspace(0.5, 1.5, parts).sum()  # type: ignore[no-any-return]
 
 
+def remembering(q: Tensor, k: Tensor, v: Tensor, state: Any = None, mode: str = "plain") -> Tensor:
+    if state is not None and "prev_key" in state:
+        k = k + state["prev_key"]
+    scores = q @ k.transpose(-2, -1)
+    return (scores.tanh() if "capped" in mode else scores).softmax(-1) @ v
+
+
+def test_the_key_of_an_option_is_no_value_of_it() -> None:
+    call = find_working_call(remembering, TargetKind.FUNCTION, "cpu", {}, 60.0, ShimLog())
+    flags = list_flags(remembering, TargetKind.FUNCTION, call, {}, lambda: False)
+    assert [flag.label for flag in flags] == ["mode='capped'"]
+
+
 class EveryThird(nn.Module):
     """One layer in three attends by another way."""
 

@@ -11,6 +11,9 @@ from theria_lint.worker.find_call.signatures import read_identifier
 
 Constant = bool | int | float | str
 
+HOLDS = "Holds"
+"""The operator of ``constant in name``: an option with keys is asked so, and so is a word of several parts."""
+
 
 @dataclass(frozen=True)
 class ConstantComparison:
@@ -22,7 +25,7 @@ class ConstantComparison:
     @property
     def flipped(self) -> ConstantComparison:
         """The same with its sides swapped."""
-        swapped = {"Gt": "Lt", "Lt": "Gt", "GtE": "LtE", "LtE": "GtE"}
+        swapped = {"Gt": "Lt", "Lt": "Gt", "GtE": "LtE", "LtE": "GtE", "In": HOLDS, "NotIn": HOLDS}
         return ConstantComparison(swapped.get(self.operator, self.operator), self.constant)
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from theria_lint.confirm.protocol import Flag
 from theria_lint.model import TargetKind
-from theria_lint.worker.configurations.code_questions import CodeQuestions, ConstantComparison
+from theria_lint.worker.configurations.code_questions import HOLDS, CodeQuestions, ConstantComparison
 from theria_lint.worker.configurations.unreached_code import runs_other_code
 from theria_lint.worker.find_call.argument_values import (
     CALL_VALUES,
@@ -344,7 +344,7 @@ def _list_values_beside(
         case int() | float():
             found = list(_list_other_numbers(default, name, comparisons, questions, spec, table))
         case None:
-            found = [c.constant for c in comparisons if isinstance(c.constant, str)]
+            found = [c.constant for c in comparisons if isinstance(c.constant, str) and c.operator != HOLDS]
             if not found and questions.may_be_none(name) and spec is not None:
                 found = _list_offered_numbers(name, spec, table)[:1]
     return [(value, repr(value)) for value in dict.fromkeys(found) if value != default][:MAX_VALUES]
