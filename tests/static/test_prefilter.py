@@ -227,6 +227,24 @@ def finds_what_the_tree_holds(source: str) -> int:
     return len(whole)
 
 
+NESTED = """import torch
+from .ops import SelfAttention
+
+
+class Thing:
+    def {method}(self, x):
+        self.scale = SelfAttention(8)
+
+        def inner(y):
+            return self.scale(y.detach())
+"""
+
+
+@pytest.mark.parametrize("method", ["helper", "__init__"])
+def test_what_is_defined_in_a_method_may_run_what_the_instance_holds(method: str) -> None:
+    assert finds_what_the_tree_holds(NESTED.format(method=method)) == 1
+
+
 @given(modules())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_prefilter_loses_nothing_of_any_module(source: str) -> None:

@@ -229,6 +229,8 @@ class TriggerFilter:
         piece = self._blocks.find_piece_at(offset)
         if piece is None or piece.method is None or piece.method in UNNAMED_ENTRIES:
             return True
+        if len(piece.names) > 1 and self._graph.may_run_attention(piece.block):
+            return True  # what is defined in a method is a function of its own, and may run what the instance holds
         if piece.method == INIT:
             return word.startswith(HOOKS) or word in self._wanted.construction or self._runs_inits
         if piece not in self._running:
