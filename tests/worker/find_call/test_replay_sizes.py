@@ -159,6 +159,32 @@ def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeyp
     assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
 
 
+class _Loud(torch.autograd.Function):
+    """Has no backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise NotImplementedError("no backward")
+
+
+class LoudAttention(WideAttention):
+    """Cannot be differentiated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Loud.apply(super().forward(x))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def test_a_backward_that_raises_is_for_the_probe_to_tell() -> None:
+    recorded = replay(LoudAttention, torch.randn(2, 5, 16), constructor=(16,))
+    guessed = find_working_call(LoudAttention, TargetKind.MODULE, "cpu", {}, 60.0, ShimLog())
+    for found in (recorded, guessed):
+        assert measure_along_directions(found.make_call(), found.spec, "the call").verdict is Verdict.HARD_STRUCTURAL
+
+
 class HeavyAttention(WideAttention):
     """The gradient of its weights takes long where they are wide."""
 
