@@ -329,7 +329,7 @@ def run_recorded_call(
         found = search.run_trial(strategy, replace(spec, cut=kept, cut_widths=cut_widths))
         if found is not None:
             return found
-        roomy = roomy and not search.failed_trials[-1].lacks_room
+        roomy = roomy and not any(failed.lacks_room for failed in search.failed_trials[-1:])
     if roomy:
         return None
     for cut_widths, sizes, factor in product(widths, _list_groups(document), FACTORS):
