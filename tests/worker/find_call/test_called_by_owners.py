@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from tests.support.confirming import confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.report.sentences import say
+from theria_lint.worker.find_call.watched_call import find_owners
 
 SOURCE = """
 import torch
@@ -72,3 +76,12 @@ def test_damage_is_found_in_such_a_call(found: Confirmation) -> None:
 
 def test_what_nobody_builds_is_still_not_called(found: Confirmation) -> None:
     assert target_of(found, "LonelyAttention").verdict == "inconclusive"
+
+
+def test_what_is_no_module_among_those_of_a_package_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package may put None there, for what cannot be imported, or an object of its own."""
+    home = ModuleType("owning.home")
+    exec(SOURCE, vars(home))
+    for name, held in (("owning.home", home), ("owning.absent", None), ("owning.odd", object())):
+        monkeypatch.setitem(sys.modules, name, held)
+    assert [owner.__name__ for owner in find_owners(home.FoldedAttention)] == ["Block"]

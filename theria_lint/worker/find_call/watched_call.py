@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -42,14 +42,18 @@ def find_callers(target: Any) -> Iterator[Any]:
         yield from (known[key] for key in known if key in near and _takes_qkv(known[key]))
 
 
+def _list_package_modules(home: str) -> list[ModuleType]:
+    """A module, and after it the others of its package that are imported; what else stands among them is left out."""
+    package = home.partition(".")[0]
+    held = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
+    return sorted((m for m in held if isinstance(m, ModuleType)), key=lambda module: module.__name__ != home)
+
+
 def find_owners(target: type) -> Iterator[type]:
     """The modules in a module's package whose constructors name it, or what names it, the nearest first."""
-    home = target.__module__
-    package = home.partition(".")[0]
-    modules = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
     known = {
         id(held): held
-        for module in sorted(modules, key=lambda module: module.__name__ != home)
+        for module in _list_package_modules(target.__module__)
         for held in list(vars(module).values())
         if inspect.isclass(held) and issubclass(held, nn.Module) and held.__module__ == module.__name__
     }
@@ -63,10 +67,7 @@ def find_owners(target: type) -> Iterator[type]:
 
 def _read_package_calls(target: Any) -> tuple[dict[int, Any], dict[int, set[int]]]:
     """What a target's package defines, by identity, what its own file defines first; and what each of these names."""
-    home = getattr(target, "__module__", "") or ""
-    package = home.partition(".")[0]
-    modules = [m for name, m in list(sys.modules.items()) if name == home or name.startswith(package + ".")]
-    modules.sort(key=lambda module: module.__name__ != home)
+    modules = _list_package_modules(getattr(target, "__module__", "") or "")
     known = {id(held): held for module in modules for held in _list_package_functions(module)}
     return known, {key: _find_named_globals(held) for key, held in known.items()}
 
