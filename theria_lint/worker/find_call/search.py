@@ -240,13 +240,11 @@ def _find_call_by_owners(
     for owner in owners:
         try:
             outer = _find_direct_call(owner, TargetKind.MODULE, device, {}, deadline - read_clock(), log)
-            calls = record_owner(target, outer)
-            seen = {**hints, "calls": calls}
-            replayed = (
-                _find_recorded_call(target, TargetKind.MODULE, device, seen, deadline - read_clock(), log)[0]
-                if calls
-                else None
-            )
+            seen = record_owner(target, owner, outer)
+            if seen is None:
+                continue
+            recorded, left = {**hints, "calls": [seen]}, deadline - read_clock()
+            replayed, _ = _find_recorded_call(target, TargetKind.MODULE, device, recorded, left, log)
         except CannotCallError:
             continue
         if replayed is not None:

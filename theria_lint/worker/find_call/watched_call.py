@@ -35,11 +35,16 @@ _HALVES = frozenset({"bwd", "backward", "grad", "vjp", "jvp"})
 def find_callers(target: Any) -> Iterator[Any]:
     """The functions of q, k and v in the target's package that reach it, the nearest first, those of its file first."""
     known, calls = _read_package_calls(target)
+    yield from (user for user in _iter_users(target, known, calls) if _takes_qkv(user))
+
+
+def _iter_users(target: Any, known: Mapping[int, Any], named: Mapping[int, set[int]]) -> Iterator[Any]:
+    """What names a target, and what names that, the nearest first."""
     near, seen = {id(target)}, {id(target)}
     while near:
-        near = {key for key, called in calls.items() if called & near} - seen
+        near = {key for key, names in named.items() if names & near} - seen
         seen |= near
-        yield from (known[key] for key in known if key in near and _takes_qkv(known[key]))
+        yield from (known[key] for key in known if key in near)
 
 
 def _list_package_modules(home: str) -> list[ModuleType]:
@@ -57,12 +62,7 @@ def find_owners(target: type) -> Iterator[type]:
         for held in list(vars(module).values())
         if inspect.isclass(held) and issubclass(held, nn.Module) and held.__module__ == module.__name__
     }
-    named = {key: _find_named_globals(held.__init__) for key, held in known.items()}
-    near, seen = {id(target)}, {id(target)}
-    while near:
-        near = {key for key, names in named.items() if names & near} - seen
-        seen |= near
-        yield from (known[key] for key in known if key in near)
+    yield from _iter_users(target, known, {key: _find_named_globals(held.__init__) for key, held in known.items()})
 
 
 def _read_package_calls(target: Any) -> tuple[dict[int, Any], dict[int, set[int]]]:
@@ -268,21 +268,19 @@ def record_examples(target: Any, kind: TargetKind, examples: Iterable[Mapping[st
     return found
 
 
-def record_owner(target: Any, owner: WorkingCall) -> list[dict[str, Any]]:
-    """The first call of a module by one that builds it, as a list of one; an empty one where there is none."""
-    made = owner.make_call()
-    name = type(made.module).__qualname__
+def record_owner(target: Any, owner: type, call: WorkingCall) -> dict[str, Any] | None:
+    """The first call of a module by an owner, which builds it, in a call of the owner; None where there is none."""
     try:
         with _watched(target, TargetKind.MODULE):
-            made = owner.make_call()
-            trial(made.compute_output, made.inputs, owner.spec.seed)
+            made = call.make_call()
+            trial(made.compute_output, made.inputs, call.spec.seed)
     except _CallSeenError as seen:
         if seen.call is not None:
-            seen.call["document"]["caller"] = name
-            return [seen.call]
+            seen.call["document"]["caller"] = owner.__qualname__
+        return seen.call
     except Exception:  # code that was not written for us
-        return []
-    return []
+        return None
+    return None
 
 
 def _run_example(target: Any, kind: TargetKind, code: str) -> dict[str, Any] | None:
