@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_OUT_OF_MEMORY = "can't allocate memory"
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory|NVML_SUCCESS ==")
+"""The last: before it complains, the allocator asks NVML what is left, which does not answer in the sandbox."""
 _DEVICE_LOST = re.compile(r"device-side assert|illegal memory access|misaligned address|unspecified launch failure")
 _INVALID_GRADIENT = "returned an invalid gradient at index"
 _KERNEL_ERRORS = ("InterpreterError", "OutsideError", "CompilationError")
@@ -26,7 +27,7 @@ _UNEXPECTED_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
-    return isinstance(error, MemoryError) or _OUT_OF_MEMORY in str(error)
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def is_device_lost(error: BaseException) -> bool:

@@ -265,10 +265,12 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     notes: list[Reason] = []
     left_out: list[str] = []
     hurried: list[str] = []
-    interpreted = backend == "triton" and working_call.spec.device == "cpu"
-    if interpreted:
+    ours = backend == "triton"
+    if ours:
         specs = keep_first_configuration(specs)
-    measuring = Measuring(working_call, subject.hints, twin, interpreted, clock.is_late)
+    measuring = Measuring(
+        working_call, subject.hints, twin, ours and working_call.spec.device == "cpu", clock.is_late
+    )
     pace = Pace(clock)
     for name, spec in specs.items():
         paced = pace.choose_spec(spec) if reports else spec
@@ -302,7 +304,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         reports += _measure_autocast(working_call, traces)
     run = with_safe_elsewhere(_make_run(summarise(reports, notes), backend), elsewhere)
     run = note_coverage(run, reports, specs, working_call, subject.outputs)
-    affordable = subject.hints.get("maml", True) and not interpreted and not clock.is_late()
+    affordable = subject.hints.get("maml", True) and not ours and not clock.is_late()
     run = replace(run, maml=_try_measure_maml(working_call)) if affordable else run
     return hold_back_unfinished(run, reports, left_out)
 

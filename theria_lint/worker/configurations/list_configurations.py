@@ -142,7 +142,10 @@ def _remembers(working_call: WorkingCall) -> bool:
 
 
 def keep_first_configuration(specs: Configurations) -> Configurations:
-    """Triton's interpreter is slow: under our own kernels one small spec shows what the target makes of them."""
+    """Under our own kernels one small spec shows what the target makes of them.
+
+    To interpret them takes long and so, on a GPU, does compiling them for each: the other backends are measured in all.
+    """
     name, first = next(iter(specs.items()))
     return {name: replace(first, shape=replace(first.shape, batch=1))}
 

@@ -41,7 +41,10 @@ RECORDED = "recorded:"
 """The name in a trial's choice under which the number of a recorded call stands."""
 
 OFF = 0.03
-"""How far numbers are moved that were all the same, as a test gives zeros or ones: there, much cannot be seen."""
+"""How far numbers are moved that were all the same, as a test gives zeros or ones: there, much cannot be seen.
+
+Upwards, for what was zero may be a sum of squares, of which a root or a logarithm is taken.
+"""
 
 Cut = Mapping[int, int]
 """What becomes of the axes of a size, by that size."""
@@ -118,7 +121,7 @@ class _Replay:
             if holds_whole_numbers(tensor):
                 whole[name] = tensor
             if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
-                tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).to(tensor)
+                tensor = tensor + OFF * spec.draw_tensor(name, tensor.shape).abs().to(tensor)
             inputs[name] = tensor
             return tensor
 
