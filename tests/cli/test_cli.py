@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.lint_case import CLEAN, UNSAFE, Lint
+from theria_lint.static.scan_files import PARSED_WHOLE
 
 FINDING = """\
 kernel.py:6:20: THL002 detach: unconfirmed (error)
@@ -353,3 +354,10 @@ def test_an_option_that_would_be_lost_is_refused(lint: Lint, folder: Path, optio
     result = lint(*options, "kernel.py")
     assert (result.exit_code, lost in result.stderr) == (2, True)
     assert (folder / "kernel.py").read_text() == UNSAFE
+
+
+def test_what_is_not_counted_is_not_passed_over(lint: Lint, folder: Path) -> None:
+    (folder / "kernel.py").write_text(CLEAN)
+    assert "1 target, not measured." in lint("--no-confirm", ".").stdout
+    (folder / "table.py").write_text("TABLE = (\n" + "    0.125,\n" * (PARSED_WHOLE // 11 + 1) + ")\n")
+    assert lint("--no-confirm", ".").stdout.endswith("2 files, 0 suspects; targets were not counted.\n")

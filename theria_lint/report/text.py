@@ -40,7 +40,9 @@ def _format_summary(report: LintReport) -> str:
     for results, noun in ((report.defaults, "target"), (report.configurations, "other configuration")):
         if results:
             parts.append(f"{format_count(len(results), noun)}{_format_verdicts(results)}")
-    if report.unmeasured:
+    if report.unmeasured is None:
+        parts.append("targets were not counted")
+    elif report.unmeasured:
         parts.append(f"{format_count(report.unmeasured, 'target')}, not measured")
     counts = [(len(report.errors), "error"), (len(report.unused_ignores), "unused ignore comment")]
     parts += [format_count(count, noun) for count, noun in counts if count]
