@@ -62,7 +62,7 @@ def is_about_dtype(complaint: str) -> bool:
 
 def is_about_none(complaint: str) -> bool:
     """Whether something that is needed may have been None."""
-    return "NoneType" in complaint or complaint.startswith("AssertionError")
+    return "NoneType" in complaint or "must be Tensor, not int" in complaint or complaint.startswith("AssertionError")
 
 
 def wants_gpu(complaint: str) -> bool:

@@ -268,9 +268,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     ours = backend == "triton"
     if ours:
         specs = keep_first_configuration(specs)
-    measuring = Measuring(
-        working_call, subject.hints, twin, ours and working_call.spec.device == "cpu", clock.is_late
-    )
+    measuring = Measuring(working_call, subject.hints, twin, ours and working_call.spec.device == "cpu", clock.is_late)
     pace = Pace(clock)
     for name, spec in specs.items():
         paced = pace.choose_spec(spec) if reports else spec

@@ -273,6 +273,7 @@ MODULE_VALUES: ValueTable = (
     (r"hiddens$|dims$", lambda n, s: [(s.channels, s.channels), s.channels]),
     (r"vocab|num_embeddings|buckets|max_(rel|dist)\w*", offer_values(8)),
     (r"levels$", offer_values(1, 2)),
+    (r"class(es)?$", offer_values(3)),
     (r"scales$|points|samples|hashes|rounds", offer_values(2, 1, 4)),
     (r"^max_(batch|bs)\w*", lambda n, s: [s.shape.batch]),
     (
@@ -323,6 +324,18 @@ def _list_union_members(hint: Any) -> Iterator[Any]:
     yield hint
     if get_origin(hint) is not tuple:
         yield from get_args(hint)
+
+
+def offer_sequences(count: int) -> ValueMaker:
+    """So many of the numbers that a name suggests, as tuples and as lists; then so many twos."""
+
+    def make(name: str, spec: TrialSpec) -> list[Any]:
+        values = [*find_values_by_name(name, MODULE_VALUES, spec), 2]
+        numbers = dict.fromkeys(v[0] if isinstance(v, tuple) else v for v in values)
+        rows = [(number,) * count for number in numbers if type(number) in (int, float)]
+        return [*rows, *map(list, rows)]
+
+    return make
 
 
 def _offer_tuples(count: int) -> ValueMaker:

@@ -40,6 +40,7 @@ from theria_lint.worker.find_call.choose_arguments import (
     has_values_for_name,
     list_free_parameters,
     list_optional_parameters,
+    offer_sequences,
     read_enums,
 )
 from theria_lint.worker.find_call.handed_layers import HandedLayer, find_handed_layers
@@ -52,11 +53,13 @@ from theria_lint.worker.find_call.module_inputs import (
     build_qkv_with_heads,
     list_input_builders,
     list_optional_tensors,
+    list_token_parameters,
     make_token_ids,
     read_described_axes,
 )
 from theria_lint.worker.find_call.opened_target import COPIED_WIDTH
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
+from theria_lint.worker.find_call.sequence_arguments import find_sequence_lengths
 from theria_lint.worker.find_call.signatures import (
     StructuredInput,
     Symbols,
@@ -112,7 +115,7 @@ class _ModuleTarget:
         makers: tuple[CallMaker, ...] = (
             *(partial(self.call_with_inputs, builder) for builder in known),
             *(partial(self.call_with_small_defaults, builder) for builder in known),
-            self.call_with_token_ids,
+            *(partial(self.call_with_token_ids, which) for which in list_token_parameters(self.forward)),
         )
         strategy = CallStrategy(
             makers[0],
@@ -191,11 +194,11 @@ class _ModuleTarget:
         """The same with smaller defaults."""
         return self.call_with_inputs(builder, replace(spec, small=True), choice)
 
-    def call_with_token_ids(self, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
+    def call_with_token_ids(self, names: Sequence[str], spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module as a function of its parameters: token numbers have no derivative."""
         module = self.build_from_choice(spec, choice)
         spec = self._fit_sizes(spec)
-        ids = make_token_ids(self.forward, spec)
+        ids = make_token_ids(names, spec)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
         others = self._choose_other_arguments(rest, spec, choice)
         found = as_function_of_parameters(module, lambda: self._call_forward(module, {**ids, **others}))
@@ -296,6 +299,8 @@ def make_value_table(cls: Any) -> ValueTable:
             rules[name] = values
         elif parameter.default is inspect.Parameter.empty and (handed := find_handed_layers(cls, name)):
             rules[name] = partial(_make_handed_layers, handed)
+        elif parameter.default is inspect.Parameter.empty and name in (lengths := find_sequence_lengths(cls)):
+            rules[name] = offer_sequences(lengths[name])
     return (*((f"^{re.escape(name.lower().strip('_'))}$", values) for name, values in rules.items()), *MODULE_VALUES)
 
 

@@ -171,6 +171,8 @@ _FRAMES = re.compile(r"^(rot(ation)?s?|frames?|rotation_mat\w*)$")
 _WEIGHTS = re.compile(
     r"^(fast_|new_|hyper_|slow_|meta_)?(w|ws|weights?|kernel|matrix|params?)(_?[qkvo])?$|^w_|_weights?$"
 )
+_KINDS = re.compile(r"segment|token_type|labels?$|targets?$")
+"""What the names look like of a number for each token."""
 _REFERENCES = re.compile(r"^reference_points$")
 _PAIRS = re.compile(r"^(z|e|edges?|edge_(attrs?|feat\w*|emb\w*|weights?)|pairs?(_\w+)?|pair\w*|rel_?pos\w*)$")
 _SPATIAL = re.compile(r"^(vec(tor)?s?|velocit\w*|v_feat\w*)$")
@@ -272,10 +274,25 @@ def build_wide_qkv(forward: Parameters, spec: TrialSpec, choice: Choice) -> Modu
     )
 
 
-def make_token_ids(forward: Parameters, spec: TrialSpec) -> dict[str, Tensor]:
-    """Numbers of tokens for the first parameter, (B,T): what a language model is given."""
+def list_token_parameters(forward: Parameters) -> list[tuple[str, ...]]:
+    """The parameters that may be given numbers of tokens together: the first alone, or all whose names say nothing."""
+    try:
+        first = find_first_parameter(forward)
+    except CodedError:  # nothing can be given by position: the other ways to call it say so
+        return []
+    others = [
+        name
+        for name, parameter in forward.items()
+        if parameter.default is inspect.Parameter.empty and _may_hold_tensor(parameter) and name != first
+        if _KINDS.search(name.lower()) or not has_values_for_name(name, FORWARD_VALUES)
+    ]
+    return list(dict.fromkeys([(first,), (first, *others)]))
+
+
+def make_token_ids(names: Iterable[str], spec: TrialSpec) -> dict[str, Tensor]:
+    """Numbers of tokens, (B,T): what a language model is given."""
     numbers = torch.arange(spec.shape.batch * spec.shape.queries, device=spec.device) % 2
-    return {find_first_parameter(forward): numbers.view(spec.shape.batch, spec.shape.queries)}
+    return {name: numbers.view(spec.shape.batch, spec.shape.queries) for name in names}
 
 
 def find_first_parameter(forward: Parameters) -> str:

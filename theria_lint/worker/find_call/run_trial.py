@@ -138,11 +138,16 @@ class FailedTrial:
         return not self.lacks_room, self.progress, self.spec.shape.queries == self.spec.shape.keys
 
 
+SLOW_TRIAL = 1.0
+"""Seconds of an attempt that are too many: a dozen layers of a thousand channels are built and thrown away."""
+
+
 @dataclass
 class CallSearch:
     """The attempts so far. ``log``: what they use. ``interpreted``: Triton's interpreter ran a kernel of the target.
 
     ``counterfactual``: the target is a variant, in which code may write into parameters that no author would write to.
+    ``shrinks``: defaults are made smaller once an attempt has been slow, for there are dozens; ``longest``: its seconds.
     """
 
     deadline: float
@@ -150,6 +155,8 @@ class CallSearch:
     failed_trials: list[FailedTrial] = field(default_factory=list)
     interpreted: bool = False
     counterfactual: bool = False
+    shrinks: bool = False
+    longest: float = 0.0
 
     def list_furthest(self) -> list[FailedTrial]:
         """The refusals, those that got furthest first; among equals those with as many keys as queries first."""
@@ -163,8 +170,11 @@ class CallSearch:
         Raises:
             CannotCallError: if there is no time left.
         """
-        if read_clock() > self.deadline:
+        began = read_clock()
+        if began > self.deadline:
             raise self.make_cannot_call_error(ReasonCode.SEARCH_TOO_SLOW)
+        if self.shrinks and self.longest > SLOW_TRIAL:
+            spec = replace(spec, small=True)
         before, stage = self.log.count_launches(), 0
         try:
             made = strategy(spec)
@@ -192,6 +202,7 @@ class CallSearch:
             if is_in_place_on_leaf(failed.complaint) and not strategy.copying:
                 return self.run_trial(strategy.call_on_copies(parameters=self.counterfactual), spec)
             self.failed_trials.append(failed)
+            self.longest = max(self.longest, read_clock() - began)
             return None
         self.interpreted = self.interpreted or kernels
         return WorkingCall(strategy, spec, _agrees_with_reference(made, output), log=self.log)

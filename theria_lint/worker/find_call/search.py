@@ -261,7 +261,9 @@ def _find_direct_call(
         CannotCallError: if nothing ran.
         MemoryError: if there was room for nothing.
     """
-    search = CallSearch(read_clock() + budget, log, counterfactual=not hints.get("maml", True))
+    search = CallSearch(
+        read_clock() + budget, log, counterfactual=not hints.get("maml", True), shrinks=kind is TargetKind.MODULE
+    )
     strategies = list(list_strategies(target, kind, hints.get("kwargs", {})))
     text_shapes = {} if kind is TargetKind.MODULE else find_shapes(read_source_text(target))
     known = list_layouts(kind)
