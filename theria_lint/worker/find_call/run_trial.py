@@ -147,7 +147,7 @@ class CallSearch:
     """The attempts so far. ``log``: what they use. ``interpreted``: Triton's interpreter ran a kernel of the target.
 
     ``counterfactual``: the target is a variant, in which code may write into parameters that no author would write to.
-    ``shrinks``: defaults are made smaller once an attempt has been slow, for there are dozens; ``longest``: its seconds.
+    ``shrinks``: defaults are made smaller once an attempt was slow, for there are dozens; ``longest``: its seconds.
     """
 
     deadline: float
