@@ -237,6 +237,7 @@ MODULE_VALUES: ValueTable = (
     ),
     (r"^c_\w+$|^d_?(ff|inner|hid|in|out|emb|qkv?|kv|v)$|(^|_)inner(_|$)", lambda n, s: [s.channels]),
     (r"rank$", lambda n, s: [s.shape.dim]),
+    (r"patch_?dim", lambda n, s: [s.channels, 2]),
     (r"patch", offer_values(2, 1, (2, 2))),
     (
         r"fmap|feat(ure)?_?(map_?)?size|^[hw]_s$|^(h|w|height|width)$|^spa[ct]i\w*_?(dim|size|res\w*)?$",
