@@ -405,15 +405,14 @@ class CallStrategy:
     def list_variations(self, complaint: str) -> Iterator[CallStrategy]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.
 
-        The optional ones only if a complaint names them or, for tensors, if something that is needed may be None;
-        and those that have been chosen.
+        The optional ones only if a complaint names them or, for tensors, if something that is needed may be None.
         """
         if self.choice:
             yield from (replace(self, make=make) for make in self.siblings if make is not self.make)
         named = [n for n in self.optional if _mentions_parameter(complaint, n.removeprefix(CONSTRUCTOR_PREFIX))]
         lacking = is_about_none(complaint)
         missing = [n for n in self.tensors if n not in named] if lacking else []
-        for name in dict.fromkeys((*self.free, *named, *missing, *self.choice)):
+        for name in (*self.free, *named, *missing):
             for index in range(MAX_CANDIDATES):
                 if index != self.choice.get(name, 0):
                     yield replace(self, choice={**self.choice, name: index})
