@@ -90,6 +90,19 @@ class EdgedAttention(nn.Module):
         return (q @ k.mT + bias).softmax(-1) @ v  # type: ignore[no-any-return]
 
 
+class PatchedAttention(nn.Module):
+    """Takes images of three channels, whatever its own width."""
+
+    def __init__(self, img_size: int = 224, patch_size: int = 16, in_chans: int = 3, embed_dim: int = 192) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(in_chans, embed_dim, patch_size, patch_size)
+        self.positions = nn.Parameter(torch.zeros((img_size // patch_size) ** 2, embed_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT + self.positions
+        return attend(x, x, x)
+
+
 class DeepEncoder(nn.Module):
     """As many layers, of such a width, that a dozen of them take longer than there is time."""
 
@@ -136,6 +149,11 @@ def test_an_optional_tensor_is_given_where_a_number_stands_for_it() -> None:
     made = find(EdgedAttention).make_call()
     assert set(made.inputs) | set(made.extras) > {"edges"}
     assert torch.isfinite(made.compute_output(*made.inputs.values())).all()
+
+
+def test_images_have_the_channels_of_the_default() -> None:
+    made = find(PatchedAttention).make_call()
+    assert made.inputs["x"].shape[1] == 3
 
 
 def test_defaults_are_made_smaller_where_attempts_take_long(monkeypatch: pytest.MonkeyPatch) -> None:

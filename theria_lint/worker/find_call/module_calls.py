@@ -375,7 +375,9 @@ def with_default_heads(parameters: Mapping[str, inspect.Parameter], spec: TrialS
     return spec
 
 
-_WIDTH = re.compile(r"^(dim|d_?model|embed_?dim|hidden_?(size|dim)|(in_)?channels|in_(dim|features)|width)$")
+_WIDTH = re.compile(
+    r"^(dim|d_?model|embed_?dim|hidden_?(size|dim)|(in_|img_|image_)?chan(nel)?s|in_(dim|features)|width)$"
+)
 """What the names of the width of what a module takes look like."""
 
 
