@@ -198,6 +198,7 @@ class Configuration(StrEnum):
     FIRST_SIZES = "first_sizes"
     SMALLER_DEFAULTS = "smaller_defaults"
     EVALUATION_MODE = "evaluation_mode"
+    DROPOUT = "dropout"
     STRIDED_INPUTS = "strided_inputs"
     CAUSAL_MASK = "causal_mask"
     ROUND_SIZES = "round_sizes"

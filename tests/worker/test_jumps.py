@@ -13,8 +13,7 @@ from theria.probes.layouts import ROUND
 from theria.verdicts import Ground, Reason, Status, Verdict
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker import second_looks
-from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
-from theria_lint.worker.find_call.replayed_call import RECORDED
+from theria_lint.worker.find_call.call_strategy import RECORDED, BoundCall, TrialSpec
 
 INPUTS = {"q": torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 

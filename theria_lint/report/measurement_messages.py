@@ -143,6 +143,7 @@ _WORDS: Mapping[str, str] = {
     Configuration.FIRST_SIZES: "the first sizes",
     Configuration.SMALLER_DEFAULTS: "smaller defaults",
     Configuration.EVALUATION_MODE: "evaluation mode",
+    Configuration.DROPOUT: "dropout",
     Configuration.STRIDED_INPUTS: "strided inputs",
     Configuration.CAUSAL_MASK: "a causal mask",
     Configuration.ROUND_SIZES: "round sizes",

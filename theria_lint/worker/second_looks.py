@@ -25,8 +25,7 @@ from theria.probes.point import call, copy_strided, draw, isolated
 from theria.probes.report import Report
 from theria.verdicts import Verdict
 from theria_lint.reasons import Ground, Reason, ReasonCode
-from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec
-from theria_lint.worker.find_call.replayed_call import RECORDED
+from theria_lint.worker.find_call.call_strategy import RECORDED, BoundCall, TrialSpec
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
 POINTS = 6

@@ -19,7 +19,7 @@ from theria_lint.calls.constructions import Built
 from theria_lint.model import TargetKind
 from theria_lint.reasons import Reason, ReasonCode
 from theria_lint.worker.along_directions import measure_along_directions
-from theria_lint.worker.find_call import replayed_call, run_trial, search
+from theria_lint.worker.find_call import replay_sizes, run_trial, search
 from theria_lint.worker.find_call.call_strategy import CallStrategy, TrialSpec
 from theria_lint.worker.find_call.replayed_call import cut_tensor
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall
@@ -82,8 +82,8 @@ class FixedAttention(PlacedAttention):
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is too slow to be measured as it is."""
-    monkeypatch.setattr(replayed_call, "FAST", -1.0)  # processor clocks stand still for a while
-    monkeypatch.setattr(replayed_call, "SLOW", 60.0)
+    monkeypatch.setattr(replay_sizes, "FAST", -1.0)  # processor clocks stand still for a while
+    monkeypatch.setattr(replay_sizes, "SLOW", 60.0)
 
 
 def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: None) -> None:
@@ -101,7 +101,7 @@ def test_axes_of_a_size_are_cut_alike_with_the_numbers_that_go_with_them(slow: N
 
 
 def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_call, "FAST", 5.0)
+    monkeypatch.setattr(replay_sizes, "FAST", 5.0)
     q = torch.randn(1, 2, 10, 4)
     found = replay(attend, q, q, q, torch.tensor([10]), torch.randn(10, 10), 10)
     assert (dict(found.spec.cut), found.spec.directional) == ({}, False)
@@ -111,7 +111,7 @@ def test_a_fast_call_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_bears_no_cut_is_measured_along_directions(
     slow: None, monkeypatch: pytest.MonkeyPatch, cut: bool, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", -1.0)
     found = replay(FixedAttention, torch.randn(2, 40, 16), constructor=(cut,))
     assert (dict(found.spec.cut), found.spec.directional) == ({}, True)
     report = measure_along_directions(found.make_call(), found.spec, "the call")
@@ -120,7 +120,7 @@ def test_what_bears_no_cut_is_measured_along_directions(
 
 def test_one_key_tells_nothing_along_directions_either(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weight is 1 whatever q and k are, and what an author has detached is not seen."""
-    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", -1.0)
 
     def attend_frozen(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q @ k.transpose(-1, -2)).detach().softmax(-1) @ v
@@ -134,7 +134,7 @@ def test_one_key_tells_nothing_along_directions_either(slow: None, monkeypatch: 
 def test_the_numbers_of_a_constructor_are_cut_where_that_of_arguments_alone_does_not_do(
     slow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 1.0 if not found.spec.cut else 0.5)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 1.0 if not found.spec.cut else 0.5)
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 8}, False)
     assert found.make_call().inputs["x"].shape == (2, 8, 16)
@@ -153,8 +153,8 @@ class WideAttention(nn.Module):
 
 
 def test_widths_are_cut_where_a_short_sequence_is_still_slow(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_call, "SLOW", 0.5)
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", 0.5)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 0.1 if 64 in found.spec.cut else 1.0)
     found = replay(WideAttention, torch.randn(2, 40, 64), constructor=(64,))
     assert (dict(found.spec.cut), found.spec.directional) == ({64: 8, 40: 8}, False)
 
@@ -193,7 +193,7 @@ class HeavyAttention(WideAttention):
         self.qkv.weight.register_hook(self.wait)
 
     def wait(self, gradient: Tensor) -> None:
-        end = time.process_time() + 2 * replayed_call.FAST
+        end = time.process_time() + 2 * replay_sizes.FAST
         while gradient.shape[1] > 16 and time.process_time() < end:
             pass
 
@@ -202,6 +202,22 @@ def test_widths_are_cut_where_parameters_take_long_to_differentiate_in() -> None
     """Parameters are measured with the inputs: that a call is fast in its inputs alone is not enough."""
     found = replay(HeavyAttention, torch.randn(2, 4, 64), constructor=(64,))
     assert found.spec.cut[64] <= 16
+
+
+def test_a_wide_module_is_never_built_at_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a docstring shows: a single attempt would take all the time there is."""
+    built = []
+
+    class Wide(WideAttention):
+        def __init__(self, width: int) -> None:
+            super().__init__(width)
+            built.append(width)
+
+    monkeypatch.setattr(replay_sizes, "WIDE", 64)
+    monkeypatch.setattr(replay_sizes, "NARROW", 16)
+    found = replay(Wide, torch.randn(2, 4, 64), constructor=(64,))
+    assert found.spec.cut[64] <= 16
+    assert set(built) <= {4, 8, 16}
 
 
 class TokenAttention(nn.Module):
@@ -218,18 +234,18 @@ class TokenAttention(nn.Module):
 
 
 def test_a_table_is_cut_where_a_call_is_slow_for_its_length(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_call, "SLOW", 0.5)
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.01 if 8192 in found.spec.cut else 1.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", 0.5)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 0.01 if 8192 in found.spec.cut else 1.0)
     found = replay(TokenAttention, torch.arange(8192 - 40, 8192).view(1, 40), constructor=(8192,))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 8, 8192: 128}, False)
     assert found.make_call().inputs[PARAMETERS].shape == (128 * 8 + 128 * 9,)
 
 
 def test_along_directions_too_a_call_is_as_small_as_it_can_be(slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_call, "SLOW", -1.0)
+    monkeypatch.setattr(replay_sizes, "SLOW", -1.0)
     times = iter((3.0, 2.0, 1.0))
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: next(times))
-    monkeypatch.setattr(replayed_call, "FACTORS", (4,))
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: next(times))
+    monkeypatch.setattr(replay_sizes, "FACTORS", (4,))
     found = replay(PlacedAttention, torch.randn(2, 40, 16), constructor=(40, False))
     assert (dict(found.spec.cut), found.spec.directional) == ({40: 10}, True)
 
@@ -291,7 +307,7 @@ def test_a_call_that_works_is_kept_where_no_time_is_left_to_make_it_smaller(monk
         return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", run_whole_trial)
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 1.0)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 1.0)
     found = replay(attend_plainly, *torch.randn(3, 2, 2, 64, 4).unbind())
     assert found.spec.directional
     assert not found.spec.cut
@@ -306,7 +322,7 @@ def test_the_size_that_is_fast_enough_is_tried_first(monkeypatch: pytest.MonkeyP
         return run_one(of, strategy, spec)
 
     monkeypatch.setattr(CallSearch, "run_trial", note_trial)
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.001 if found.spec.cut else 0.1)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 0.001 if found.spec.cut else 0.1)
     replay(attend_plainly, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert tried == [{}, {256: 32}]
 
@@ -316,7 +332,7 @@ def attend_where(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def test_a_call_whose_mask_was_kept_in_part_is_made_at_the_size_of_that_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_call, "FAST", 60.0)
+    monkeypatch.setattr(replay_sizes, "FAST", 60.0)
     q, mask = torch.randn(1, 2, 900, 4), torch.ones(900, 900, dtype=torch.bool).tril()
     found = replay(attend_where, q, q, q, mask)
     assert found.spec.cut == {900: 450}
@@ -354,7 +370,7 @@ def test_a_mask_is_no_input() -> None:
 
 @pytest.mark.parametrize("described", [True, False])
 def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.MonkeyPatch, described: bool) -> None:
-    name_one = replayed_call._name_operations
+    name_one = replay_sizes._name_operations
 
     def attend_in_a_small_room(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if q.shape[-2] > 100:
@@ -364,8 +380,8 @@ def test_a_call_for_which_there_is_no_room_is_made_smaller(monkeypatch: pytest.M
     def name_small(found: WorkingCall, spec: TrialSpec) -> set[str] | None:
         return name_one(found, spec) if described or spec.cut[256] < 40 else None
 
-    monkeypatch.setattr(replayed_call, "_name_operations", name_small)
-    monkeypatch.setattr(replayed_call, "time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
+    monkeypatch.setattr(replay_sizes, "_name_operations", name_small)
+    monkeypatch.setattr(replay_sizes, "time_call", lambda found: 0.001 if found.spec.cut[256] < 40 else 0.1)
     found = replay(attend_in_a_small_room, *torch.randn(3, 2, 2, 256, 4).unbind())
     assert (dict(found.spec.cut), found.spec.directional) == ({256: 8}, False)
 

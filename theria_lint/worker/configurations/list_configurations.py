@@ -22,9 +22,8 @@ from theria_lint.worker.configurations.further_calls import (
 )
 from theria_lint.worker.configurations.unreached_code import find_specs_by_code, keep_specs_by_code
 from theria_lint.worker.find_call.argument_values import may_be_learned
-from theria_lint.worker.find_call.call_strategy import TrialSpec, compute_outputs
+from theria_lint.worker.find_call.call_strategy import RECORDED, TrialSpec, compute_outputs
 from theria_lint.worker.find_call.computation import Outputs, are_alike, describe_computation
-from theria_lint.worker.find_call.replayed_call import RECORDED
 from theria_lint.worker.find_call.run_trial import WorkingCall
 from theria_lint.worker.second_looks import find_gradient_mismatch
 from theria_lint.worker.shims.no_codegen import run_uncompiled
@@ -51,9 +50,9 @@ Configurations = Mapping[str, TrialSpec]
 def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The spec that worked first, then others, each at a point of its own: some damage is there at some points only.
 
-    They are smaller defaults, evaluation mode and optional tensors for a module, strided inputs, a causal mask, other
-    sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence where no
-    kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
+    They are smaller defaults, evaluation mode and optional tensors for a module, dropout, strided inputs, a causal
+    mask, other sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence
+    where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
     """
     spec = working_call.spec
     if working_call.strategy.callers:
@@ -65,6 +64,9 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
             working_call, replace(spec, small=True, shape=_SMALL, seed=spec.seed + 1)
         )
         found[Configuration.EVALUATION_MODE] = replace(spec, evaluating=True)
+    dropping = replace(spec, dropping=True)
+    if _knows_dropout(working_call, dropping) and _gives_same_outputs(working_call, dropping):
+        found[Configuration.DROPOUT] = dropping
     found[Configuration.STRIDED_INPUTS] = replace(spec, strided=True)
     masked = replace(spec, masking=True, shape=replace(spec.shape, keys=spec.shape.queries))
     if _specs_give_different_outputs(working_call, masked, replace(masked, masking=False)):
@@ -154,6 +156,19 @@ def _specs_give_different_outputs(working_call: WorkingCall, spec: TrialSpec, ot
     """Whether both specs run and give different outputs."""
     found = _try_compute_outputs(working_call, spec, other)
     return bool(found) and not torch.equal(found[0], found[1])
+
+
+def _knows_dropout(working_call: WorkingCall, dropping: TrialSpec) -> bool:
+    """Whether an argument says what part is dropped, or something is."""
+    strategy = working_call.strategy
+    named = any("drop" in name.lower() for name in (*strategy.free, *strategy.optional))
+    return named or _specs_give_different_outputs(working_call, dropping, working_call.spec)
+
+
+def _gives_same_outputs(working_call: WorkingCall, spec: TrialSpec) -> bool:
+    """Whether what is drawn depends on nothing but the seed: else differences tell nothing."""
+    outputs = _try_compute_outputs(working_call, *(spec,) * 4)
+    return bool(outputs) and all(torch.equal(outputs[0], other) for other in outputs)
 
 
 def _try_compute_outputs(working_call: WorkingCall, *specs: TrialSpec) -> list[Tensor]:

@@ -12,8 +12,8 @@ In short (`search.find_working_call`)::
         if a trial worked: return post_passes(best)
     raise CannotCallError                            # the error of the trial that got furthest
 
-Before any of this come recorded calls (`replayed_call`, made smaller where they are slow), then code of docs and tests
-that comes to a call (`watched_call`).
+Before any of this come recorded calls (`replayed_call`; smaller where they are slow: `replay_sizes`), then code of docs
+and tests that comes to a call (`watched_call`).
 
 Step by step, with the module that does it:
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from theria.probes.layouts import sequence_lengths
 from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.static import attention_names
-from theria_lint.worker.find_call.call_strategy import ENTRY, TrialSpec
+from theria_lint.worker.find_call.call_strategy import ENTRY, TrialSpec, make_dropout
 from theria_lint.worker.find_call.signatures import is_asked_as_condition
 
 CU_SEQLENS_NAMES = r"^([qk]_|kv_)?cu_?(seq|[qk]_|len)|cumul\w*len|^cum_?seq|indptr|^(seq_?)?offsets(_[qk]|_kv)?$"
@@ -290,7 +290,7 @@ _BIASES = r"bias|alibi|^pairs?$|^pair_(rep|act|emb|feat)|^rel(ative)?_?pos(ition
 """What the names of tensors look like that are added to the logits."""
 
 CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
-    (r"drop|^p$", offer_values(0.0)),
+    (r"drop|^p$", make_dropout),
     (
         r"^(softmax|sm|qk|attn|attention|logits?)?_?scal(e|ing|ar)(_factor)?$|^norm_factor$",
         lambda n, s: [s.shape.dim**-0.5, None, _make_number(1.5 * s.shape.dim**-0.5, s)],
@@ -345,7 +345,7 @@ CALL_VALUES: tuple[tuple[str, ValueMaker], ...] = (
 """By what a parameter of a function or a forward is called: its candidate values."""
 
 CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
-    (r"drop", offer_values(0.0)),
+    (r"drop", make_dropout),
     (r"causal", offer_values(False, True)),
     (r"(kv|key_value)_?heads?$|heads?_(kv|k)$", lambda n, s: [s.shape.heads]),
     (r"group", offer_values(1)),

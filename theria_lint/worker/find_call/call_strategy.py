@@ -53,6 +53,7 @@ class TrialSpec:
     defaults, by place (see `worker.configurations.flags`). ``cut``: what becomes of axes of a size in a recorded
     call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
     derivatives along a few directions. ``inside``: the classes of the layers that are being built around this one.
+    ``dropping``: there is dropout, which draws the same for the same seed.
     """
 
     shape: Shape
@@ -80,6 +81,7 @@ class TrialSpec:
     cut_widths: bool = False
     directional: bool = False
     inside: tuple[type, ...] = ()
+    dropping: bool = False
 
     def draw_given(self) -> dict[str, Any]:
         """What is given to arguments that are None otherwise, by name."""
@@ -201,11 +203,26 @@ def compute_selected_count(spec: TrialSpec) -> int:
     return max(1, compute_part_length(spec) // 2)
 
 
+DROPPED = 0.25
+"""The part that is dropped where something is."""
+
+
+def make_dropout(name: str, spec: TrialSpec) -> list[Any]:
+    """The part to drop: none, unless the spec has dropout. Layers are dropped by generators that nobody seeds."""
+    return [DROPPED if spec.dropping and "layer" not in name.lower() else 0.0]
+
+
 def read_flag(hints: Mapping[str, Any]) -> dict[str, Any]:
     """What the linter wants to be turned, by its place."""
     flag = hints.get("flag")
     return {flag["place"]: ast.literal_eval(flag["literal"])} if flag else {}
 
+
+Cut = Mapping[int, int]
+"""What becomes of the axes of a size, by that size."""
+
+RECORDED = "recorded:"
+"""The name in a trial's choice under which the number of a recorded call stands."""
 
 MAX_CANDIDATES = 10
 """How many values a parameter may be tried with."""

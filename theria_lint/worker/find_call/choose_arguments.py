@@ -32,6 +32,7 @@ from theria_lint.worker.find_call.call_strategy import (
     compute_image_side,
     compute_part_length,
     compute_selected_count,
+    make_dropout,
 )
 from theria_lint.worker.find_call.signatures import (
     POSITIONAL,
@@ -137,7 +138,7 @@ def choose_arguments(
         ):
             arguments[name] = next(iter(find_values_by_name(name, table, spec)), parameter.default)
         elif "drop" in name.lower() and isinstance(parameter.default, float):
-            arguments[name] = 0.0
+            arguments[name] = make_dropout(name, spec)[0]
         elif name.lower() in attention_names.ATTENTION_PARAMETERS and (
             parameter.default is None or callable(parameter.default)
         ):
@@ -230,7 +231,7 @@ def _make_token_counts(name: str, spec: TrialSpec) -> list[Any]:
 
 
 MODULE_VALUES: ValueTable = (
-    (r"drop", offer_values(0.0)),
+    (r"drop", make_dropout),
     (
         r"^(in|out|input|output|embed|node|edge)_?(feat(ure)?s?|channels|chans|planes)$|^(in)?planes$|feats?$",
         lambda n, s: [s.channels],

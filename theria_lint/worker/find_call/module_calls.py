@@ -150,7 +150,15 @@ class _ModuleTarget:
             if name.startswith(CONSTRUCTOR_PREFIX)
         }
         turned = spec.list_turned(CONSTRUCTOR_PREFIX)
-        key = (spec.shape, spec.dtype, spec.small, spec.masking, tuple(of_constructor.items()), repr(spec.turned))
+        key = (
+            spec.shape,
+            spec.dtype,
+            spec.small,
+            spec.masking,
+            tuple(of_constructor.items()),
+            repr(spec.turned),
+            spec.dropping,
+        )
         if key in self.complaints:
             error, trace = self.complaints[key]
             raise error.with_traceback(trace)
@@ -453,9 +461,9 @@ def call_without_exit(make: Any) -> Any:
 
 
 def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
-    """Move a module to the spec, silence its dropout, and shake parameters that start at a special value."""
+    """Move a module to the spec, silence its dropout if that is not wanted, shake parameters of a special value."""
     module.to(device=spec.device, dtype=spec.dtype).train(not spec.evaluating)
-    for part_ in module.modules():
+    for part_ in module.modules() if not spec.dropping else ():
         if isinstance(part_, nn.modules.dropout._DropoutNd):
             part_.p = 0.0
     perturb_parameters(dict(module.named_parameters()), spec)

@@ -29,6 +29,7 @@ from theria_lint.worker.find_call.call_strategy import (
     KERNEL_SIZES,
     KERNEL_SIZES_ON_GPU,
     ONE_PROGRAM,
+    RECORDED,
     SEVERAL_CHUNKS,
     SIZES,
     CallStrategy,
@@ -38,13 +39,8 @@ from theria_lint.worker.find_call.call_strategy import (
 from theria_lint.worker.find_call.hill_climb import hill_climb
 from theria_lint.worker.find_call.layout_order import group_layouts
 from theria_lint.worker.find_call.opened_target import find_owner
-from theria_lint.worker.find_call.replayed_call import (
-    RECORDED,
-    make_replayed_strategy,
-    run_recorded_call,
-    settle_size,
-    time_call,
-)
+from theria_lint.worker.find_call.replay_sizes import run_recorded_call, settle_size, time_call
+from theria_lint.worker.find_call.replayed_call import make_replayed_strategy
 from theria_lint.worker.find_call.run_trial import (
     CallSearch,
     CannotCallError,
