@@ -54,6 +54,8 @@ def place(
     """Draw W and the directions for some inputs and the output that a function gives for them."""
     generator = torch.Generator().manual_seed(seed)
     cotangent = draw(tuple(output.shape), generator).to(output.device)
+    if output.dim() > 1 and not all(tensor.is_contiguous() for tensor in inputs.values()):
+        cotangent = cotangent.mT.contiguous().mT  # who gives views takes the output for one, and backward gets a view
     directions = {name: draw(tuple(tensor.shape), generator).to(tensor.device) for name, tensor in inputs.items()}
     return Point(dict(inputs), cotangent, directions, seed, dict(sizes or {}))
 
