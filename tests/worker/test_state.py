@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -119,3 +121,43 @@ def test_the_first_call_is_as_every_other() -> None:
     call = FreshCall(module, module, __name__)
     first, second = (call(torch.full((2,), 1.0, requires_grad=True)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+CACHING = """
+import torch
+from torch import nn
+
+
+class BiasedAttention(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.qkv, self.table, self.kept = nn.Linear(dim, 3 * dim), nn.Parameter(torch.randn(64) * 0.3), {}
+
+    def compute_bias(self, length):
+        return torch.tanh(self.table[torch.arange(length).sub(length - 1).neg()])
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.mT + self.find_bias(x.shape[-2])).softmax(-1) @ v
+
+
+class CachingAttention(BiasedAttention):
+    def find_bias(self, length):
+        if length not in self.kept:
+            self.kept[length] = self.compute_bias(length)
+        return self.kept[length]
+
+
+class PlaceCachingAttention(BiasedAttention):
+    def find_bias(self, length):
+        if length not in self.kept:
+            self.kept[length] = torch.arange(length)
+        return torch.tanh(self.table[self.kept[length]])
+"""
+
+
+@pytest.mark.parametrize(("symbol", "safe"), [("CachingAttention", False), ("PlaceCachingAttention", True)])
+def test_what_is_kept_of_a_graph_is_of_no_use_to_the_next_step(tmp_path: Path, symbol: str, safe: bool) -> None:
+    result = target_of(confirm_source(tmp_path, CACHING), symbol)
+    assert result.verdict.unsafe is not safe
+    assert (result.verdict == "safe") is safe

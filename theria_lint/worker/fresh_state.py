@@ -10,7 +10,7 @@ import ast
 import copy
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -235,9 +235,11 @@ def _is_data(name: str, value: Any) -> bool:
 class FreshCall:
     """A function of a target, every call of which begins with the state that the target started with."""
 
-    def __init__(self, function: Any, module: nn.Module | None, home: str, before: tuple[Tensor, ...] = ()) -> None:
-        """``before``: arguments of a call that is made before each that counts, for what it leaves behind."""
-        self._function, self._module, self._before = function, module, before
+    def __init__(
+        self, function: Any, module: nn.Module | None, home: str, rehearse: Callable[[], None] | None = None
+    ) -> None:
+        """``rehearse``: what is done before each call that counts, for what it leaves behind."""
+        self._function, self._module, self._rehearse = function, module, rehearse
         self._home = sys.modules.get(home)
         self._state = TargetState(module, self._home)
         self._held = False
@@ -272,8 +274,8 @@ class FreshCall:
         if self._held:
             return
         self.renew()
-        if self._before:
-            self._function(*(value.detach().clone().requires_grad_() for value in self._before))
+        if self._rehearse is not None:
+            self._rehearse()
 
     @contextmanager
     def hold(self) -> Iterator[None]:

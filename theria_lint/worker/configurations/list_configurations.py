@@ -137,7 +137,7 @@ def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str,
 
 
 def _remembers(working_call: WorkingCall) -> bool:
-    """Whether the target computes something else once it has been called."""
+    """Whether the target computes something else, or cannot be differentiated, once it has been called."""
     spec = working_call.spec
     first, second = (describe_computation(working_call, replace(spec, called=called)) for called in (False, True))
     return first is not None and second is not None and not are_alike(first, second)

@@ -6,6 +6,7 @@ import ast
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import isqrt
 from typing import Any
@@ -254,9 +255,19 @@ class BoundCall:
 
     def renew_state(self, home: str, *, called: bool) -> BoundCall:
         """The call with the target's state as it was at first each time, or as a call with other numbers leaves it."""
-        before = tuple(tensor / 2 for tensor in self.inputs.values()) if called else ()
-        fresh = FreshCall(self.function, self.module, home, before)
+        fresh = FreshCall(self.function, self.module, home, self._learn_once if called else None)
         return replace(self, function=fresh, fresh=fresh)
+
+    def _learn_once(self) -> None:
+        """Call the target with other numbers and differentiate, as a step of training does.
+
+        What the target keeps of the graph of one step is of no use to the next.
+        """
+        leaves = [(tensor.detach() / 2).requires_grad_() for tensor in self.inputs.values()]
+        recorded = [tensor for tensor in list_tensors(self.function(*leaves)) if tensor.requires_grad]
+        learned = [p for p in self.module.parameters() if p.requires_grad] if self.module is not None else []
+        with suppress(Exception):  # what a backward raises, that of the call that counts raises too
+            torch.autograd.grad([tensor.sum() for tensor in recorded], [*leaves, *learned], allow_unused=True)
 
     def compute_output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
