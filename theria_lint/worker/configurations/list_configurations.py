@@ -47,16 +47,19 @@ Configurations = Mapping[str, TrialSpec]
 """The specs that a target is probed in, by what is said of them; it refuses some."""
 
 
-def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
+def list_configurations(working_call: WorkingCall, outputs: Outputs, *, learning: bool = True) -> Configurations:
     """The spec that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults, evaluation mode and optional tensors for a module, dropout, strided inputs, a causal
     mask, other sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence
     where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
+
+    A call before another is differentiated if ``learning``: a variant, which records what its author keeps out of the
+    graph, may keep a graph that nobody kept.
     """
     spec = working_call.spec
     if working_call.strategy.callers:
-        return _list_recorded_configurations(working_call, outputs)
+        return _list_recorded_configurations(working_call, outputs, learning=learning)
     launched = working_call.log.count_launches()
     found = {str(Configuration.FIRST_SIZES): spec}
     if working_call.make_call().module is not None:
@@ -78,8 +81,8 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
     found |= _with_learned(working_call, found)
     found |= find_floating_specs(working_call, {name for spec in found.values() for name in spec.learned})
-    if _remembers(working_call):
-        found[Configuration.SECOND_CALL] = replace(spec, called=True)
+    if _remembers(working_call, learning=learning):
+        found[Configuration.SECOND_CALL] = replace(spec, called=True, learning=learning)
     if len(outputs.recorded) > 1:
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True)
     for number in outputs.lost[:1]:
@@ -97,7 +100,7 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     return found | find_specs_by_code(working_call, found.values())
 
 
-def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
+def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs, *, learning: bool) -> Configurations:
     """The call that worked first, the other recorded ones, one with a causal mask, and all that the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
     found: dict[str, TrialSpec] = {}
@@ -112,8 +115,8 @@ def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -
             found[label] = replace(masked, seed=len(callers) + 3)
     if working_call.strategy.shown and working_call.make_call().module is not None:
         found[Configuration.EVALUATION_MODE] = replace(spec, evaluating=True, seed=len(callers) + 4)
-    if not spec.directional and _remembers(working_call):
-        found[Configuration.SECOND_CALL] = replace(spec, called=True, seed=len(callers) + 1)
+    if not spec.directional and _remembers(working_call, learning=learning):
+        found[Configuration.SECOND_CALL] = replace(spec, called=True, learning=learning, seed=len(callers) + 1)
     if len(outputs.recorded) > 1:
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True, seed=len(callers) + 2)
     for number in outputs.lost[:1]:
@@ -136,10 +139,11 @@ def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str,
     return found
 
 
-def _remembers(working_call: WorkingCall) -> bool:
+def _remembers(working_call: WorkingCall, *, learning: bool) -> bool:
     """Whether the target computes something else, or cannot be differentiated, once it has been called."""
     spec = working_call.spec
-    first, second = (describe_computation(working_call, replace(spec, called=called)) for called in (False, True))
+    again = replace(spec, called=True, learning=learning)
+    first, second = (describe_computation(working_call, one) for one in (spec, again))
     return first is not None and second is not None and not are_alike(first, second)
 
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -50,8 +51,9 @@ class TrialSpec:
     returns is its output, not the attention among it alone; ``output``: that tensor of what it returns is.
     ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
     ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
-    ``called``: the target has been called before with other numbers. ``turned``: flags with other values than their
-    defaults, by place (see `worker.configurations.flags`). ``cut``: what becomes of axes of a size in a recorded
+    ``called``: the target has been called before with other numbers, and differentiated if ``learning``.
+    ``turned``: flags with other values than their defaults, by place (see `worker.configurations.flags`). ``cut``: what
+    becomes of axes of a size in a recorded
     call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
     derivatives along a few directions. ``inside``: the classes of the layers that are being built around this one.
     ``dropping``: there is dropout, which draws the same for the same seed.
@@ -75,6 +77,7 @@ class TrialSpec:
     whole: bool = False
     output: int | None = None
     called: bool = False
+    learning: bool = False
     weights: tuple[tuple[int, ...], ...] = ()
     axes: Mapping[str, Symbols] = field(default_factory=dict)
     turned: Mapping[str, Any] = field(default_factory=dict)
@@ -253,21 +256,24 @@ class BoundCall:
     discrete: tuple[str, ...] = ()
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def renew_state(self, home: str, *, called: bool) -> BoundCall:
-        """The call with the target's state as it was at first each time, or as a call with other numbers leaves it."""
-        fresh = FreshCall(self.function, self.module, home, self._learn_once if called else None)
+    def renew_state(self, home: str, *, called: bool, learning: bool) -> BoundCall:
+        """The call with the target's state as it was at first each time, or as a call with other numbers leaves it.
+
+        ``learning``: that call is differentiated, as a step of training is.
+        """
+        rehearse = partial(self._call_before, learning=learning) if called else None
+        fresh = FreshCall(self.function, self.module, home, rehearse)
         return replace(self, function=fresh, fresh=fresh)
 
-    def _learn_once(self) -> None:
-        """Call the target with other numbers and differentiate, as a step of training does.
-
-        What the target keeps of the graph of one step is of no use to the next.
-        """
+    def _call_before(self, *, learning: bool) -> None:
         leaves = [(tensor.detach() / 2).requires_grad_() for tensor in self.inputs.values()]
-        recorded = [tensor for tensor in list_tensors(self.function(*leaves)) if tensor.requires_grad]
+        returned = self.function(*leaves)
+        if not learning:
+            return
         learned = [p for p in self.module.parameters() if p.requires_grad] if self.module is not None else []
+        recorded = [tensor.sum() for tensor in list_tensors(returned) if tensor.requires_grad]
         with suppress(Exception):  # what a backward raises, that of the call that counts raises too
-            torch.autograd.grad([tensor.sum() for tensor in recorded], [*leaves, *learned], allow_unused=True)
+            torch.autograd.grad(recorded, [*leaves, *learned], allow_unused=True)
 
     def compute_output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""
@@ -424,7 +430,9 @@ class CallStrategy:
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a spec."""
-        made = self.make(spec, {**self.choice, **spec.choice}).renew_state(self.home, called=spec.called)
+        made = self.make(spec, {**self.choice, **spec.choice}).renew_state(
+            self.home, called=spec.called, learning=spec.learning
+        )
         made = made.join_extras((*self.joined, *spec.learned))
         if spec.output is not None:
             return made.with_output(spec.output)
