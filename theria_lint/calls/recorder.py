@@ -21,6 +21,13 @@ from theria_lint.calls.marked_sources import FACTORY, watch_sources
 from theria_lint.reasons import Ground, Reason, ReasonCode
 
 _MOST_CALLS = 4
+"""So many ways to call a target are kept for each way to build it."""
+
+_MOST_BUILDS = 4
+
+_LOOKED_AT = 64
+"""So many calls of a target are looked at, then the first of each object, and those whose number is a power of two."""
+
 Wrap = Callable[[Any], Any]
 
 
@@ -32,7 +39,9 @@ class CallRecorder:
         self.targets: dict[str, dict[str, str]] = plan["targets"]
         self._names: dict[str, str] = plan["names"]
         self._spool: str = plan["spool"]
-        self._seen: dict[tuple[str, str], set[str]] = {}
+        self._seen: dict[tuple[str, str], dict[str, set[str]]] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._instances: set[int] = set()
         self._busy = threading.local()
 
     def install(self) -> None:
@@ -149,23 +158,30 @@ class CallRecorder:
         factory: Built | None = None,
     ) -> None:
         """Keep a call if it differs from those that are kept; whatever goes wrong, the program goes on."""
-        seen = self._seen.setdefault((path, symbol), set())
-        if len(seen) >= _MOST_CALLS or getattr(self._busy, "on", False):
+        count = self._counts[path, symbol] = self._counts.get((path, symbol), 0) + 1
+        told = count > _LOOKED_AT and count & (count - 1) and (instance is None or id(instance) in self._instances)
+        if told or getattr(self._busy, "on", False):
             return
+        self._instances.add(id(instance))
         torch = sys.modules.get("torch")
         if torch is None or torch.jit.is_tracing():
             return
         self._busy.on = True
         try:
             built = find_constructor(instance) if instance is not None else factory
-            key = _summarise((args, kwargs, built, getattr(instance, "training", None)))
-            if key not in seen:
+            build = _summarise(built)
+            ways = self._seen.setdefault((path, symbol), {})
+            seen = (
+                ways.setdefault(build, set()) if build in ways or len(ways) < _MOST_BUILDS else ways[next(iter(ways))]
+            )
+            key = _summarise((args, kwargs, build, getattr(instance, "training", None)))
+            if key not in seen and len(seen) < _MOST_CALLS:
                 seen.add(key)
                 document, tensors, lost = self._make_document(path, symbol, kind, args, kwargs, instance, built)
                 if lost:
                     self._write_loss(path, symbol, lost)
                 else:
-                    self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(key)}", document, tensors)
+                    self.keep(f"{_digest(f'{path}:{symbol}')}-{_digest(build)}-{_digest(key)}", document, tensors)
         except Exception as error:
             self._write_loss(path, symbol, Reason(Ground.RAISED, {"kind": type(error).__name__, "message": str(error)}))
         finally:
@@ -264,7 +280,9 @@ def _summarise(value: Any, depth: int = 0) -> str:
         return repr(value)
     if isinstance(value, int | float):
         return f"{type(value).__name__}{'0' if value == 0 else ''}"
-    return type(value).__qualname__
+    # A configuration says in a word or a switch which code runs.
+    switches = {name: part for name, part in getattr(value, "__dict__", {}).items() if isinstance(part, bool | str)}
+    return f"{type(value).__qualname__}{_summarise(switches, depth + 1) if switches else ''}"
 
 
 def _describe_caller(path: str) -> str:

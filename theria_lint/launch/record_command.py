@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -190,14 +191,22 @@ Recorded = dict[tuple[str, str], list[tuple[str, dict[str, Any]]]]
 
 
 def find_recorded(spool: str) -> Recorded:
-    """What was recorded into a folder, by the path and symbol of the target."""
+    """What was recorded into a folder, by the path and symbol of the target: first a call of each way to build it."""
     found: Recorded = {}
     for name in sorted(os.listdir(spool)):
         path = os.path.join(spool, name)
         document = _read_document(path) if name.endswith(".json") else None
         if document is not None:
             found.setdefault((document["path"], document["symbol"]), []).append((path, document))
-    return found
+    return {key: _take_turns(calls) for key, calls in found.items()}
+
+
+def _take_turns(calls: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """The calls in another order: of each way to build the target one, then of each another, and so on."""
+    builds: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for path, document in calls:
+        builds.setdefault(os.path.basename(path).split("-")[1], []).append((path, document))
+    return [call for turn in zip_longest(*builds.values()) for call in turn if call is not None]
 
 
 def _find_losses(spool: str) -> dict[tuple[str, str], Reason]:
