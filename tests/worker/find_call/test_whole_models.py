@@ -52,6 +52,14 @@ class ReadByPlace(nn.Module):
         return x if 1 in self.chosen else self.layers(x)  # type: ignore[no-any-return]
 
 
+class FarAttention(nn.Module):
+    """Asks for a number that nobody gives."""
+
+    def __init__(self, sizes):  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.qkv = nn.Linear(sizes[999_999_999], 3)
+
+
 class EncoderDecoder(nn.Module):
     """Takes tokens twice."""
 
@@ -126,6 +134,7 @@ def find(cls: Any, seconds: float = 20.0) -> WorkingCall:
 def test_sequences_are_told_from_numbers() -> None:
     assert find_sequence_lengths(ReadByPlace) == {"depths": 4, "sizes": 4, "chosen": 4}
     assert not find_sequence_lengths(Classifier)
+    assert find_sequence_lengths(FarAttention)["sizes"] < 100
 
 
 def test_as_many_numbers_are_given_as_there_are_stages() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from theria_lint.worker.find_call.signatures import parse_source, read_constructor_parameters
 
-_FEWEST = 2
+_FEWEST, _MOST = 2, 32
+"""How many numbers there are at least, and at most: no model has more stages, whatever place a text asks for."""
 
 _OF_ONE = frozenset(("len", "enumerate", "tuple", "list", "reversed", "sorted", "sum", "set", "iter", "max", "min"))
 """Functions that take one sequence."""
@@ -32,7 +33,7 @@ def find_sequence_lengths(cls: Any) -> Mapping[str, int]:
     single = {name for name, length in uses if length == 0}
     lengths = {name: length for name, length in uses if name not in single}
     longest = max((length for name, length in uses if name in lengths), default=0)
-    return dict.fromkeys(lengths, max(longest, _FEWEST))
+    return dict.fromkeys(lengths, min(max(longest, _FEWEST), _MOST))
 
 
 def _iter_uses(tree: ast.AST, names: Collection[str]) -> Iterator[tuple[str, int]]:
