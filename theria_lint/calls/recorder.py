@@ -158,11 +158,8 @@ class CallRecorder:
         factory: Built | None = None,
     ) -> None:
         """Keep a call if it differs from those that are kept; whatever goes wrong, the program goes on."""
-        count = self._counts[path, symbol] = self._counts.get((path, symbol), 0) + 1
-        told = count > _LOOKED_AT and count & (count - 1) and (instance is None or id(instance) in self._instances)
-        if told or getattr(self._busy, "on", False):
+        if not self._is_looked_at((path, symbol), instance) or getattr(self._busy, "on", False):
             return
-        self._instances.add(id(instance))
         torch = sys.modules.get("torch")
         if torch is None or torch.jit.is_tracing():
             return
@@ -170,10 +167,10 @@ class CallRecorder:
         try:
             built = find_constructor(instance) if instance is not None else factory
             build = _summarise(built)
-            ways = self._seen.setdefault((path, symbol), {})
-            seen = (
-                ways.setdefault(build, set()) if build in ways or len(ways) < _MOST_BUILDS else ways[next(iter(ways))]
-            )
+            builds = self._seen.setdefault((path, symbol), {})
+            if build not in builds and len(builds) == _MOST_BUILDS:
+                return
+            seen = builds.setdefault(build, set())
             key = _summarise((args, kwargs, build, getattr(instance, "training", None)))
             if key not in seen and len(seen) < _MOST_CALLS:
                 seen.add(key)
@@ -186,6 +183,14 @@ class CallRecorder:
             self._write_loss(path, symbol, Reason(Ground.RAISED, {"kind": type(error).__name__, "message": str(error)}))
         finally:
             self._busy.on = False
+
+    def _is_looked_at(self, target: tuple[str, str], instance: Any) -> bool:
+        """Whether a call is looked at, which costs: there may be millions of them."""
+        count = self._counts[target] = self._counts.get(target, 0) + 1
+        known = instance is None or id(instance) in self._instances
+        if not known:
+            self._instances.add(id(instance))
+        return count <= _LOOKED_AT or count & (count - 1) == 0 or not known
 
     def _make_document(
         self,
