@@ -61,7 +61,7 @@ def is_about_dtype(complaint: str) -> bool:
 
 
 def is_about_none(complaint: str) -> bool:
-    """Whether something that is needed may have been None."""
+    """Whether something that is needed may have been None, or a number that stands for it."""
     return "NoneType" in complaint or "must be Tensor, not int" in complaint or complaint.startswith("AssertionError")
 
 

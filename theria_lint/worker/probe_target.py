@@ -108,11 +108,10 @@ def _probe_call(
     fake_gpu.log.forget_import_queries()
     forget_compiled_code()
     outputs = look_at_outputs(working_call)
-    learning = request.hints.get("maml", True)
     subjects = [
         _ProbeSubject(
             working_call,
-            list_configurations(working_call, outputs, learning=learning),
+            list_configurations(working_call, outputs),
             ConfigurationTraces(working_call, watched),
             request.hints,
             clock,
@@ -134,7 +133,7 @@ def _probe_call(
             replace(
                 subjects[0],
                 working_call=other,
-                specs=list_configurations(other, others, learning=learning),
+                specs=list_configurations(other, others),
                 outputs=others,
                 traces=ConfigurationTraces(other, watched),
             )

@@ -47,19 +47,16 @@ Configurations = Mapping[str, TrialSpec]
 """The specs that a target is probed in, by what is said of them; it refuses some."""
 
 
-def list_configurations(working_call: WorkingCall, outputs: Outputs, *, learning: bool = True) -> Configurations:
+def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The spec that worked first, then others, each at a point of its own: some damage is there at some points only.
 
     They are smaller defaults, evaluation mode and optional tensors for a module, dropout, strided inputs, a causal
     mask, other sizes, packed sequences and heads that share keys where the target knows of them, and a longer sequence
     where no kernel is launched: to interpret one takes long, and to compile one that holds it in one tile.
-
-    A call before another is differentiated if ``learning``: a variant, which records what its author keeps out of the
-    graph, may keep a graph that nobody kept.
     """
     spec = working_call.spec
     if working_call.strategy.callers:
-        return _list_recorded_configurations(working_call, outputs, learning=learning)
+        return _list_recorded_configurations(working_call, outputs)
     launched = working_call.log.count_launches()
     found = {str(Configuration.FIRST_SIZES): spec}
     if working_call.make_call().module is not None:
@@ -81,8 +78,8 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs, *, learning
     found |= find_branch_specs(working_call) | find_optional_tensor_specs(working_call)
     found |= _with_learned(working_call, found)
     found |= find_floating_specs(working_call, {name for spec in found.values() for name in spec.learned})
-    if _remembers(working_call, learning=learning):
-        found[Configuration.SECOND_CALL] = replace(spec, called=True, learning=learning)
+    if _remembers(working_call):
+        found[Configuration.SECOND_CALL] = replace(spec, called=True)
     if len(outputs.recorded) > 1:
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True)
     for number in outputs.lost[:1]:
@@ -100,7 +97,7 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs, *, learning
     return found | find_specs_by_code(working_call, found.values())
 
 
-def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs, *, learning: bool) -> Configurations:
+def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
     """The call that worked first, the other recorded ones, one with a causal mask, and all that the first returns."""
     spec, callers = working_call.spec, working_call.strategy.callers
     found: dict[str, TrialSpec] = {}
@@ -115,8 +112,8 @@ def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs, *
             found[label] = replace(masked, seed=len(callers) + 3)
     if working_call.strategy.shown and working_call.make_call().module is not None:
         found[Configuration.EVALUATION_MODE] = replace(spec, evaluating=True, seed=len(callers) + 4)
-    if not spec.directional and _remembers(working_call, learning=learning):
-        found[Configuration.SECOND_CALL] = replace(spec, called=True, learning=learning, seed=len(callers) + 1)
+    if not spec.directional and _remembers(working_call):
+        found[Configuration.SECOND_CALL] = replace(spec, called=True, seed=len(callers) + 1)
     if len(outputs.recorded) > 1:
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True, seed=len(callers) + 2)
     for number in outputs.lost[:1]:
@@ -139,11 +136,10 @@ def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str,
     return found
 
 
-def _remembers(working_call: WorkingCall, *, learning: bool) -> bool:
+def _remembers(working_call: WorkingCall) -> bool:
     """Whether the target computes something else, or cannot be differentiated, once it has been called."""
     spec = working_call.spec
-    again = replace(spec, called=True, learning=learning)
-    first, second = (describe_computation(working_call, one) for one in (spec, again))
+    first, second = (describe_computation(working_call, replace(spec, called=called)) for called in (False, True))
     return first is not None and second is not None and not are_alike(first, second)
 
 
@@ -171,15 +167,16 @@ def _knows_dropout(working_call: WorkingCall, dropping: TrialSpec) -> bool:
 
 def _gives_same_outputs(working_call: WorkingCall, spec: TrialSpec) -> bool:
     """Whether what is drawn depends on nothing but the seed: else differences tell nothing."""
-    outputs = _try_compute_outputs(working_call, *(spec,) * 4)
+    outputs = _try_compute_outputs(working_call, spec, times=4)
     return bool(outputs) and all(torch.equal(outputs[0], other) for other in outputs)
 
 
-def _try_compute_outputs(working_call: WorkingCall, *specs: TrialSpec) -> list[Tensor]:
+def _try_compute_outputs(working_call: WorkingCall, *specs: TrialSpec, times: int = 1) -> list[Tensor]:
     """What the target gives in some specs, nothing where it refuses one; nothing is compiled for their sizes yet."""
     try:
         with run_uncompiled():
-            return compute_outputs(map(working_call.make_call, specs), specs[0].seed)
+            calls = [made for spec in specs for made in [working_call.make_call(spec)] * times]
+            return compute_outputs(calls, specs[0].seed)
     except Exception:  # code that was not written for us, at sizes that were not tried before
         return []
 

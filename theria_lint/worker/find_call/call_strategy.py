@@ -51,7 +51,8 @@ class TrialSpec:
     returns is its output, not the attention among it alone; ``output``: that tensor of what it returns is.
     ``weights``: the shapes of the parameters of the module that is called, for such that are given to it;
     ``axes``: what its forward's text says of the axes of its arguments, that of the first under ``*``.
-    ``called``: the target has been called before with other numbers, and differentiated if ``learning``.
+    ``called``: the target has been called before with other numbers, and differentiated if ``learning``: not so a
+    variant, which records what its author keeps out of the graph, and may keep a graph that nobody kept.
     ``turned``: flags with other values than their defaults, by place (see `worker.configurations.flags`). ``cut``: what
     becomes of axes of a size in a recorded
     call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
@@ -77,7 +78,7 @@ class TrialSpec:
     whole: bool = False
     output: int | None = None
     called: bool = False
-    learning: bool = False
+    learning: bool = True
     weights: tuple[tuple[int, ...], ...] = ()
     axes: Mapping[str, Symbols] = field(default_factory=dict)
     turned: Mapping[str, Any] = field(default_factory=dict)

@@ -173,6 +173,7 @@ def _find_recorded_call(
                 *(ODD, "bhtd", dtype, device, make_base_attention("reference")),
                 choice={RECORDED: number},
                 turned=read_flag(hints),
+                learning=hints.get("maml", True),
             )
             found = run_recorded_call(search, strategy, spec, call["document"])
             if found is not None:
@@ -272,6 +273,7 @@ def _find_direct_call(
             *(ODD, groups[0][0], dtypes[0], device, make_base_attention("reference")),
             text_shapes=text_shapes,
             turned=read_flag(hints),
+            learning=hints.get("maml", True),
         )
         specs = [
             [
