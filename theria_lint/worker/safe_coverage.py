@@ -17,8 +17,11 @@ from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import Outputs
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
-_SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "given", "called", "turned")
-"""What makes another way of calling of a spec; numbers, sizes, strides and precisions are made up by us alone."""
+_SAID_BY_CALLERS = ("layout", "evaluating", "masking", "small", "choice", "given", "called", "turned", "magnitudes")
+"""What makes another way of calling of a spec; numbers, sizes, strides and precisions are made up by us alone.
+
+So are magnitudes, but where they saturate a softmax little is left to be wrong.
+"""
 
 
 def list_safe_elsewhere(

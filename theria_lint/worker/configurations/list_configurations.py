@@ -15,6 +15,7 @@ from theria.probes.point import trial
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.base_attention import SdpaCounter
 from theria_lint.worker.clock import read_clock
+from theria_lint.worker.configurations.compared_numbers import find_magnitudes
 from theria_lint.worker.configurations.further_calls import (
     find_branch_specs,
     find_floating_specs,
@@ -94,7 +95,7 @@ def list_configurations(working_call: WorkingCall, outputs: Outputs) -> Configur
     found = {name: replace(s, seed=s.seed or number) for number, (name, s) in enumerate(found.items())}
     if spec.turned:
         found = keep_specs_by_code(working_call, found, _WITH_A_FLAG)
-    return found | find_specs_by_code(working_call, found.values())
+    return found | find_specs_by_code(working_call, found.values()) | find_magnitudes(working_call)
 
 
 def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -> Configurations:
@@ -144,9 +145,9 @@ def _remembers(working_call: WorkingCall) -> bool:
 
 
 def keep_first_configuration(specs: Configurations) -> Configurations:
-    """Under our own kernels one small spec shows what the target makes of them.
+    """Under attention of ours that is known to be right one small spec shows what the target makes of it.
 
-    To interpret them takes long and so, on a GPU, does compiling them for each: the other backends are measured in all.
+    In all specs the reference is measured. To interpret kernels takes long and so, on a GPU, does compiling for each.
     """
     name, first = next(iter(specs.items()))
     return {name: replace(first, shape=replace(first.shape, batch=1))}

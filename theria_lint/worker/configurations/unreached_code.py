@@ -20,6 +20,7 @@ import torch
 from theria.probes.layouts import Shape
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
+from theria_lint.worker.configurations.compared_numbers import list_input_scales
 from theria_lint.worker.find_call.argument_values import is_learned, may_be_learned
 from theria_lint.worker.find_call.call_strategy import TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation, reads_numbers
@@ -314,6 +315,7 @@ def _list_specs(spec: TrialSpec, home: Any, points: int) -> Iterator[tuple[str, 
         if dtype is not spec.dtype:
             label = label_configuration(Configuration.DTYPE, str(dtype).removeprefix("torch."))
             yield label, replace(spec, dtype=dtype)
+    yield from list_input_scales(spec) if points else ()
     for number in range(1, points + 1):
         yield label_configuration(Configuration.POINT, number), replace(spec, seed=spec.seed + number)
     for name, shape in _list_shapes(spec.shape, sorted(set(_list_compared_sizes(parse_source(home))))):

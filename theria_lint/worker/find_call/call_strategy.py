@@ -19,6 +19,7 @@ from theria.probes.layouts import LAYOUTS, ODD, PACKED, ROUND, Shape, key_layout
 from theria.probes.point import draw, trial
 from theria.probes.qkv import draw_qkv
 from theria_lint.reasons import CodedError, ReasonCode
+from theria_lint.worker.find_call.magnitudes import Magnitudes
 from theria_lint.worker.find_call.signatures import (
     Symbols,
     compute_sizes,
@@ -58,6 +59,7 @@ class TrialSpec:
     call; ``cut_widths``: of numbers given to the constructor too. ``directional``: it is too slow for more than second
     derivatives along a few directions. ``inside``: the classes of the layers that are being built around this one.
     ``dropping``: there is dropout, which draws the same for the same seed.
+    ``magnitudes``: by what the inputs, the parameters and the gradient are multiplied.
     """
 
     shape: Shape
@@ -87,6 +89,7 @@ class TrialSpec:
     directional: bool = False
     inside: tuple[type, ...] = ()
     dropping: bool = False
+    magnitudes: Magnitudes = field(default_factory=Magnitudes)
 
     def draw_given(self) -> dict[str, Any]:
         """What is given to arguments that are None otherwise, by name."""
@@ -301,6 +304,11 @@ class BoundCall:
 
         return replace(self, function=one, expected=None, layout=None)
 
+    def multiply_gradient(self, factor: float) -> BoundCall:
+        """The call whose output is multiplied: so is the gradient that comes back to the target."""
+        compute = self.compute_output
+        return replace(self, function=lambda *values: compute(*values) * factor, expected=None, layout=None)
+
     def join_extras(self, names: Sequence[str]) -> BoundCall:
         """The call with some of its extras among its inputs."""
         names = [name for name in names if name in self.extras]
@@ -431,13 +439,18 @@ class CallStrategy:
 
     def __call__(self, spec: TrialSpec) -> BoundCall:
         """The call in a spec."""
-        made = self.make(spec, {**self.choice, **spec.choice}).renew_state(
-            self.home, called=spec.called, learning=spec.learning
-        )
+        magnitudes = spec.magnitudes
+        made = self.make(spec, {**self.choice, **spec.choice})
+        magnitudes.scale_parameters(made.module)
+        made = made.renew_state(self.home, called=spec.called, learning=spec.learning)
         made = made.join_extras((*self.joined, *spec.learned))
+        scaled = {name: magnitudes.scale_input(name, t, spec.draw_tensor) for name, t in made.inputs.items()}
+        made = replace(made, inputs=scaled)
         if spec.output is not None:
-            return made.with_output(spec.output)
-        return made.with_all_outputs() if spec.whole else made
+            made = made.with_output(spec.output)
+        elif spec.whole:
+            made = made.with_all_outputs()
+        return made.multiply_gradient(magnitudes.gradient) if magnitudes.gradient != 1 else made
 
     def list_variations(self, complaint: str) -> Iterator[CallStrategy]:
         """The ways that differ from this one in one parameter or, with arguments that were chosen, in the tensors.
