@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,6 +89,15 @@ class Derivatives:
     part_rows: dict[tuple[str, str], Tensor | None] = field(default_factory=dict)
     failure: Failure | None = None
     error_node: bool = False
+
+    def to(self, device: torch.device) -> Derivatives:
+        """The same numbers on another device."""
+
+        def move(tensors: Mapping[Any, Tensor | None]) -> dict[Any, Tensor | None]:
+            return {key: None if tensor is None else tensor.to(device) for key, tensor in tensors.items()}
+
+        moved = replace(self, output=self.output.to(device), gradients=move(self.gradients))
+        return replace(moved, rows=move(self.rows), part_rows=move(self.part_rows))
 
 
 def differentiate(function: Function, point: Point, route: Route, dtype: torch.dtype | None = None) -> Derivatives:

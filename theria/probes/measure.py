@@ -22,7 +22,7 @@ from theria.probes.derivatives import (
 )
 from theria.probes.node_origin import find_origins
 from theria.probes.oracles import ROUNDED, FiniteDifferences, Oracle, trusted
-from theria.probes.point import Function, Point, call, place, trial
+from theria.probes.point import Function, Point, call, carry, place, trial
 from theria.probes.report import Report
 from theria.probes.rounding import TOLERANCES, effective_dtype, relative_error
 from theria.verdicts import Ground, Reason, Status, Verdict
@@ -30,6 +30,14 @@ from theria.verdicts import Ground, Reason, Status, Verdict
 AGREEMENT = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Relative forward error up to which a trusted function computes the same thing as the target."""
 
+
+SAME = 1e-9
+"""That up to which the same code computes the same on two devices, in float64."""
+
+MOVED = 0.1
+"""How far, along a direction of the point, the other point lies at which two functions are held against each other."""
+
+CPU = torch.device("cpu")
 
 SCORED = ("q", "k")
 """The inputs that an attention makes its weights of."""
@@ -48,6 +56,7 @@ def measure(
     *,
     references: Sequence[Trusted] = (),
     twin: Function | None = None,
+    cpu_twin: Function | None = None,
     routes: Sequence[Route] = SECONDARY,
     seed: int = 0,
     configuration: str = "",
@@ -64,6 +73,8 @@ def measure(
             float64, is the oracle; if none does, finite differences of the function's own forward are.
         twin: another implementation of the same function, whose finite differences are cheaper; it is used where its
             forward agrees.
+        cpu_twin: the same function of inputs on the CPU, for inputs on a GPU, where processes wait for each other: it
+            is used for finite differences where its forward agrees to 1e-9, here and at another point.
         routes: how to differentiate beside ``autograd.grad`` twice.
         seed: of the probe's own generator, and of the random numbers that the function draws.
         configuration: a name for the inputs, kept in the report.
@@ -102,14 +113,17 @@ def measure(
     refused = primary.failure is not None and primary.failure.order == 1
     others = {route: differentiate(function, point, route) for route in (SECONDARY if refused else routes)}
     others |= _with_frozen_inputs(function, point) if routes else {}
-    oracle, forward_error, tolerance = _oracle(
-        function, point, primary, references, twin, computed_in or dtype, is_slow
-    )
+    same, at, twins = function, point, [(twin, AGREEMENT[dtype])]
+    if output.device != CPU:  # what has been measured is held against the oracle there
+        same, at, primary = carry(function, output.device), point.to(CPU), primary.to(CPU)
+        others = {route: found.to(CPU) for route, found in others.items()}
+        twins = [(cpu_twin, SAME), (twin and carry(twin, output.device), AGREEMENT[dtype])]
+    oracle, forward_error, tolerance = _oracle(same, at, primary, references, twins, computed_in or dtype, is_slow)
     comparison = accuse_parts(compare_all(primary, oracle, tolerance), oracle, tolerance)
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     once = refused and differentiates_once(function, point)
     judgement = judge(primary, comparison, others, sums, once=once)
-    if judgement.verdict is Verdict.SAFE and _ignores_scores(function, point, comparison, primary.output):
+    if judgement.verdict is Verdict.SAFE and _ignores_scores(same, at, comparison, primary.output):
         why = Reason(Ground.NO_DEPENDENCE, {"inputs": list(SCORED)})
         judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, why=why)
     failures = [d.failure for d in (primary, *others.values()) if d.failure]
@@ -170,12 +184,25 @@ def _with_frozen_inputs(function: Function, point: Point) -> dict[Route, Derivat
     return {route: d for route, d in found.items() if d.failure is None or d.failure.order == 2}
 
 
+def _agree(function: Function, twin: Function, point: Point, output: Tensor, tolerated: float) -> bool:
+    """Whether a twin gives the same output up to a relative error; one that is the same code also at another point."""
+    try:
+        if relative_error(output, call(twin, point.leaves(), point.seed)) > tolerated:
+            return False
+        moved = {n: (t.detach() + MOVED * point.directions[n].to(t.dtype)) for n, t in point.leaves().items()}
+        return tolerated > SAME or relative_error(*(call(f, moved, point.seed) for f in (function, twin))) <= tolerated
+    except Exception:
+        if tolerated > SAME:
+            raise
+        return False  # code for a GPU, asked to run on a CPU
+
+
 def _oracle(
     function: Function,
     point: Point,
     primary: Derivatives,
     references: Sequence[Trusted],
-    twin: Function | None,
+    twins: Sequence[tuple[Function | None, float]],
     dtype: torch.dtype,
     is_slow: Callable[[], bool],
 ) -> tuple[Oracle, float | None, float]:
@@ -184,8 +211,10 @@ def _oracle(
     if closest is not None and error <= AGREEMENT[dtype]:
         precision = effective_dtype(primary.output, dtype, error)
         return trusted(closest.function, point, closest.name), error, TOLERANCES[precision]
-    if twin is not None and relative_error(primary.output, call(twin, point.leaves(), point.seed)) <= AGREEMENT[dtype]:
-        function, primary = twin, differentiate(twin, point, PRIMARY)
+    for twin, tolerated in twins:
+        if twin is not None and _agree(function, twin, point, primary.output, tolerated):
+            function, primary = twin, differentiate(twin, point, PRIMARY)
+            break
     precision = effective_dtype(primary.output, dtype, 0.0)
     coarse = precision in (torch.float16, torch.bfloat16)
     differences = FiniteDifferences(function, point, coarse=coarse, thrifty=is_slow())

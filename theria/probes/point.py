@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
@@ -42,6 +42,12 @@ class Point:
         ends = list(accumulate(self.sizes.get(name, ())))
         places = zip([0, *ends], ends, strict=False)
         return {f"{name}[{i}]": slice(*place) for i, place in enumerate(places)} if len(ends) > 1 else {}
+
+    def to(self, device: torch.device) -> Point:
+        """The same point on another device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        directions = {name: tensor.to(device) for name, tensor in self.directions.items()}
+        return replace(self, inputs=inputs, cotangent=self.cotangent.to(device), directions=directions)
 
     def leaves(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Fresh copies of the inputs that require grad."""
@@ -83,6 +89,11 @@ def isolated(seed: int) -> Iterator[None]:
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def carry(function: Function, device: torch.device) -> Function:
+    """The function of inputs on the CPU that is computed on a device, in the graph all the while."""
+    return lambda *inputs: function(*(tensor.to(device) for tensor in inputs)).cpu()
 
 
 def trial(function: Function, inputs: Mapping[str, Tensor], seed: int) -> Tensor:

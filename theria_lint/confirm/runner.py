@@ -121,6 +121,11 @@ class VariantRunner:
         if self._worker is not None:
             self._worker.end_jobs()
 
+    @property
+    def width(self) -> int:
+        """How many jobs run side by side; none before the first has to be run."""
+        return self._worker.width if self._worker is not None else 0
+
     def run_batches(self, batches: Sequence[VariantBatch]) -> list[list[Outcome]]:
         """The outcomes of each batch, in the order of its targets.
 

@@ -62,6 +62,7 @@ def _extend_until_stable(
     while growing:
         wanted = [Variant(case, clean(case)) for case in growing]
         wanted = [variant for variant in wanted if variant.ablation not in variant.case.outcomes]
+        variants.run_ahead(wanted)
         _measure_variants(wanted, variants)
         _extend_cases(wanted, variants)
         growing = [variant.case for variant in wanted]
@@ -122,8 +123,22 @@ class VariantBatcher:
         self._sources = {os.path.abspath(file.path): file.source for file in files}
         self._digests = {path: digest_text(source) for path, source in self._sources.items()}
         self._reach = {os.path.abspath(f.path): CoverageMap(f.source, f.suspects) for f in files if f.suspects}
+        self._ahead: dict[Variant, Outcome] = {}
+
+    def run_ahead(self, clean: Sequence[Variant]) -> None:
+        """Run clean variants beside the fixes that will be offered if they are safe, where processes would idle."""
+        fixes = [variant._replace(tidy=True) for variant in clean if self.is_another_program(variant.ablation)]
+        if fixes and len(clean) + len(fixes) <= self._runner.width:
+            both = [*clean, *fixes]
+            self._ahead |= dict(zip(both, self._run_together(both), strict=True))
 
     def run_variants(self, variants: Sequence[Variant]) -> list[Outcome]:
+        """The outcome of each."""
+        left = [variant for variant in dict.fromkeys(variants) if variant not in self._ahead]
+        found = self._ahead | dict(zip(left, self._run_together(left), strict=True))
+        return [found[variant] for variant in variants]
+
+    def _run_together(self, variants: Sequence[Variant]) -> list[Outcome]:
         """The outcome of each; those of one file with the same sources share a batch, so that it is imported once."""
         groups: dict[tuple[str, Ablation, bool, str], list[int]] = {}
         for index, (case, ablation, tidy) in enumerate(variants):

@@ -145,6 +145,7 @@ def measure_with_parameters(
     *,
     first: bool,
     both: bool,
+    cpu_twin: BoundCall | None = None,
 ) -> Report:
     """The report on a module's inputs or, where that is safe, on inputs and parameters together if those are not safe.
 
@@ -159,11 +160,12 @@ def measure_with_parameters(
         first: whether they are measured alone before anything else. Where the module is known to be safe in another
             configuration both are measured together first, and the inputs alone only where that is not enough.
         both: whether the parameters of an unsafe module are asked too.
+        cpu_twin: the same call on the CPU, of one on a GPU.
     """
-    found = as_function_of_parameters(made.module, made.compute_output, made.fresh) if made.module is not None else None
+    found = _make_function(made)
     if found is None:
         return measure_inputs()
-    joint = None if first else _measure_jointly(found, made, spec, configuration)
+    joint = None if first else _measure_jointly(found, made, spec, configuration, cpu_twin)
     if joint is not None and joint.verdict is Verdict.SAFE:
         shown = _leave_out_parameters(joint)
         if _holds_no_faint_block(shown):
@@ -172,7 +174,7 @@ def measure_with_parameters(
     if report.verdict is Verdict.INCONCLUSIVE:
         return report
     if report.verdict is Verdict.SAFE:
-        joint = joint or _measure_jointly(found, made, spec, configuration)
+        joint = joint or _measure_jointly(found, made, spec, configuration, cpu_twin)
         if joint.verdict is not Verdict.SAFE:  # what is not known to be safe in all that is learned is not called safe
             told = {"reason": joint.why, "inputs": list(made.inputs)}
             raised = joint.why.code == ReasonCode.PARAMETERS_RAISE
@@ -192,12 +194,29 @@ def measure_with_parameters(
     return replace(report, why=Reason(ReasonCode.OTHERWISE_IN_PARAMETERS, told))
 
 
-def _measure_jointly(found: FunctionOfParameters, made: BoundCall, spec: TrialSpec, configuration: str) -> Report:
+def _make_function(made: BoundCall) -> FunctionOfParameters | None:
+    return as_function_of_parameters(made.module, made.compute_output, made.fresh) if made.module is not None else None
+
+
+def _measure_jointly(
+    found: FunctionOfParameters, made: BoundCall, spec: TrialSpec, configuration: str, cpu_twin: BoundCall | None
+) -> Report:
     """The report on inputs and parameters together, inconclusive where the code does not run with a vector of them."""
     inputs = {**made.inputs, PARAMETERS: found.vector}
-    sizes = {PARAMETERS: found.sizes}
+    same = (
+        cpu_twin
+        and cpu_twin.module
+        and as_function_of_parameters(cpu_twin.module, cpu_twin.compute_output, cpu_twin.fresh)
+    )
     try:
-        return measure(found.function, inputs, sizes=sizes, seed=spec.seed, configuration=configuration)
+        return measure(
+            found.function,
+            inputs,
+            cpu_twin=same.function if same else None,
+            sizes={PARAMETERS: found.sizes},
+            seed=spec.seed,
+            configuration=configuration,
+        )
     except Exception as error:  # code that was not written for tensors in the place of its parameters
         if is_out_of_memory(error) or is_device_lost(error):
             raise

@@ -267,10 +267,10 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
     hurried: list[str] = []
     if backend != AS_IT_IS:  # each draws in its own order what is dropped
         specs = {name: spec for name, spec in specs.items() if not spec.dropping}
-    ours = backend == "triton"
-    if ours:
+    if backend not in (AS_IT_IS, "reference"):
         specs = keep_first_configuration(specs)
-    measuring = Measuring(working_call, subject.hints, twin, ours and working_call.spec.device == "cpu", clock.is_late)
+    kernels = backend == "triton"
+    measuring = Measuring(working_call, subject.hints, twin, kernels, clock.is_late)
     pace = Pace(clock)
     for name, spec in specs.items():
         paced = pace.choose_spec(spec) if reports else spec
@@ -304,7 +304,7 @@ def _run_configurations(subject: _ProbeSubject, backend: str, twin: ReferenceTwi
         reports += _measure_autocast(working_call, traces)
     run = with_safe_elsewhere(_make_run(summarise(reports, notes), backend), elsewhere)
     run = note_coverage(run, reports, specs, working_call, subject.outputs)
-    affordable = subject.hints.get("maml", True) and not ours and not clock.is_late()
+    affordable = subject.hints.get("maml", True) and not kernels and not clock.is_late()
     run = replace(run, maml=_try_measure_maml(working_call)) if affordable else run
     return hold_back_unfinished(run, reports, left_out)
 

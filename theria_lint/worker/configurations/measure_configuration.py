@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from theria.probes.derivatives import SECONDARY, Route
@@ -63,7 +64,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured, and how: by which oracle, and whether Triton's interpreter runs our own kernels under it.
+    """What is measured, and how: by which oracle, and whether our own Triton ``kernels`` run under it.
 
     ``is_late`` says whether there is no time for second looks that a verdict can do without.
     """
@@ -71,7 +72,7 @@ class Measuring:
     working_call: WorkingCall
     hints: Mapping[str, Any] = field(default_factory=dict)
     twin: ReferenceTwin | None = None
-    interpreted: bool = False
+    kernels: bool = False
     is_late: Callable[[], bool] = lambda: False
 
     def measure_configuration(self, name: str, spec: TrialSpec) -> tuple[Report, list[Reason]]:
@@ -85,7 +86,8 @@ class Measuring:
             return self._measure_spec(spec, name, routes)
 
         longer = name == Configuration.LONGER_SEQUENCE
-        report = measured(routes=SECONDARY[:0] if self.interpreted or longer else SECONDARY)
+        interpreted = self.kernels and spec.device == "cpu"
+        report = measured(routes=SECONDARY[:0] if interpreted or longer else SECONDARY)
         report, spec = retry_off_doubt(report, spec, measured, self.is_late)
         if longer and report.verdict.unsafe:  # a long sequence is full of kinks, which few differences miss
             report = measured()
@@ -112,24 +114,40 @@ class Measuring:
         if not routes:
             return measure_inputs()
         # What is said of a variant is held against the same of the file as it is: it takes no more than the verdict.
-        return measure_with_parameters(made, spec, name, measure_inputs, first=first, both=self.hints.get("maml", True))
+        both = self.hints.get("maml", True)
+        twin = self._make_cpu_twin(spec)
+        return measure_with_parameters(made, spec, name, measure_inputs, first=first, both=both, cpu_twin=twin)
 
     def _measure_inputs(self, made: BoundCall, spec: TrialSpec, name: str, routes: Sequence[Route]) -> Report:
         by_differences = self.hints.get("oracle") == "finite differences"
         log, longer = self.working_call.log, name == Configuration.LONGER_SEQUENCE
         launched = log.count_launches()
+        on_cpu = self._make_cpu_twin(spec)
         report = measure(
             made.compute_output,
             made.inputs,
             references=attention_references(made.layout) if made.layout and not by_differences else [],
             is_slow=lambda: (longer and not routes) or (spec.device == "cpu" and log.count_launches() > launched),
             twin=self.twin(spec) if self.twin else None,
+            cpu_twin=on_cpu.compute_output if on_cpu else None,
             routes=routes,
             seed=spec.seed,
             configuration=name,
             sizes=made.sizes,
         )
         return downgrade_if_misfit(report, self.hints.get("oracle"))
+
+    def _make_cpu_twin(self, spec: TrialSpec) -> BoundCall | None:
+        """The same call on the CPU, of one on a GPU in float64; None where it cannot be made there.
+
+        Nor of one over our kernels, which Triton would compile in vain.
+        """
+        if spec.device == "cpu" or spec.dtype is not torch.float64 or self.kernels:
+            return None
+        try:
+            return self.working_call.make_call(replace(spec, device="cpu"))
+        except Exception:  # code that was not written for a CPU
+            return None
 
     def _gives_same_output(self, spec: TrialSpec, made: BoundCall) -> bool:
         plain = self.working_call.make_call(replace(spec, strided=False))
