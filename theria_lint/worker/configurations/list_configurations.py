@@ -119,7 +119,7 @@ def _list_recorded_configurations(working_call: WorkingCall, outputs: Outputs) -
         found[Configuration.ALL_OUTPUTS] = replace(spec, whole=True, seed=len(callers) + 2)
     for number in outputs.lost[:1]:
         found[label_configuration(Configuration.OUTPUT, number + 1)] = replace(spec, output=number)
-    return found
+    return found if spec.directional else found | find_magnitudes(working_call)
 
 
 def _with_learned(working_call: WorkingCall, specs: Configurations) -> dict[str, TrialSpec]:
