@@ -38,7 +38,8 @@ def test_the_gpu_is_asked_for_derivatives_alone() -> None:
         return attend(q, k, v)
 
     report = measure(function, draw_inputs(), cpu_twin=function)
-    assert (report.verdict, report.device, report.oracle) == ("safe", "cuda", "finite differences")
+    assert (report.verdict, report.device) == ("safe", "cuda")
+    assert report.oracle.startswith("finite differences")
     assert calls["cuda"] < 30 < calls["cpu"]
 
 
