@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.confirming import confirm_source, target_of
+from tests.support.confirming import confirm_files, confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.model import TargetKind
 from theria_lint.worker.find_call.computation import reads_numbers
@@ -94,3 +95,47 @@ def test_to_look_whether_numbers_are_read_imports_no_compiler() -> None:
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+OPERATIONS = """
+def combine(s, v):
+    if s.dtype == torch.float32:
+        return s.detach().softmax(-1) @ v
+    return s.softmax(-1) @ v
+
+
+def combine_long(s, v):
+    if s.shape[-1] == 37:
+        return s.detach().softmax(-1) @ v
+    return s.softmax(-1) @ v
+
+
+def combine_well(s, v):
+    if s.dtype == torch.float32:
+        return (s - s.amax(-1, keepdim=True).detach()).softmax(-1) @ v
+    return s.softmax(-1) @ v
+"""
+
+CALLER = """
+from operations import combine, combine_long, combine_well
+
+
+def attention(q, k, v):
+    return combine(q @ k.mT, v)
+
+
+def long_attention(q, k, v):
+    return combine_long(q @ k.mT, v)
+
+
+def sound_attention(q, k, v):
+    return combine_well(q @ k.mT, v)
+"""
+
+
+def test_what_code_of_another_file_asks_about_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "operations.py").write_text("import torch\n" + OPERATIONS)
+    (tmp_path / "attend.py").write_text(CALLER)
+    found = confirm_files([tmp_path / "attend.py"])
+    verdicts = [target_of(found, name).verdict for name in ("attention", "long_attention", "sound_attention")]
+    assert verdicts == ["hard_structural", "hard_structural", "safe"]

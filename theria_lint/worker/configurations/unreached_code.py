@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import inspect
+import os
 import re
 import sys
 from bisect import bisect_left
@@ -56,6 +57,8 @@ _LARGEST = {"batch": 16, "heads": 16, "dim": 128, "length": 1024}
 """Sizes up to which an axis is made as long as the code asks about."""
 
 Places = set[tuple[CodeType, int]]
+Lines = set[tuple[str, int]]
+"""By file and number."""
 
 
 def keep_specs_by_code(
@@ -86,33 +89,55 @@ def runs_other_code(working_call: WorkingCall, spec: TrialSpec) -> bool:
 
 
 def _list_package_files(home: str) -> list[str]:
-    """The files of the package that a module belongs to, as far as they are imported: a flag may be asked for there."""
-    package = home.partition(".")[0]
-    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == package]
-    return sorted({path for module in modules if (path := getattr(module, "__file__", None))})
+    """The files of the package that a module belongs to, and of the folder that it lies in, as far as imported."""
+    package, folder = home.partition(".")[0], _find_folder(home)
+    modules = [
+        (name.partition(".")[0], getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
+    ]
+    return sorted({path for top, path in modules if path and (top == package or path.startswith(folder))})
+
+
+def _find_folder(home: str) -> str:
+    """The folder that a module lies in, as its files' paths begin; that where packages are installed is nobody's."""
+    folder = os.path.dirname(getattr(sys.modules.get(home), "__file__", None) or "")
+    installed = os.path.basename(folder) in ("site-packages", "dist-packages")
+    return os.path.join(folder, "") if folder and not installed else os.devnull
 
 
 def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
     """Specs that execute what none of the ``known`` ones does, by what is said of them."""
     home = sys.modules.get(working_call.strategy.home)
-    watched = [path for path in {getattr(home, "__file__", None)} if path]
+    path = getattr(home, "__file__", None)
     found: dict[str, TrialSpec] = {}
-    if not watched:
+    if not path:
         return found
-    tracer = _Tracer(working_call, watched)
-    refusing = _list_refusing_lines(parse_source(home))
+    executed = _find_executed_files(working_call)
+    found_in = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
+    modules = {path: home, **{other: found_in[other] for other in sorted(executed)}}
+    tracer = _Tracer(working_call, list(modules))
+    refusing = {(file, line) for file, code in modules.items() for line in _list_refusing_lines(parse_source(code))}
     deadline = read_clock() + _BUDGET
     for spec in known:
         if not tracer.reached or _holds_more(tracer.reached, refusing):
             tracer.add(spec)
-    points = _POINTS if tracer.depends_on_numbers(_read_text(home)) else 0
-    specs = chain(_list_given_specs(tracer, parse_source(home), deadline), _list_specs(working_call.spec, home, points))
+    text = "\n".join(map(_read_text, modules.values()))
+    points = _POINTS if tracer.depends_on_numbers(text) else 0
+    sizes = {size for code in modules.values() for size in _list_compared_sizes(parse_source(code))}
+    given = _list_given_specs(tracer, parse_source(home), deadline)
+    specs = chain(given, _list_specs(working_call.spec, text, sorted(sizes), points))
     for name, spec in specs:
         if not _holds_more(tracer.reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
         if tracer.add(spec):
             found[name] = spec
     return found
+
+
+def _find_executed_files(working_call: WorkingCall) -> set[str]:
+    """The files of the package and the folder of a target that its call runs."""
+    tracer = _Tracer(working_call, _list_package_files(working_call.strategy.home))
+    tracer.add(working_call.spec)
+    return {code.co_filename for code, _ in tracer.reached}
 
 
 class _Tracer:
@@ -193,7 +218,7 @@ _COMPUTING = ("CALL", "BINARY", "UNARY", "STORE_SUBSCR", "STORE_SLICE", "STORE_A
 """How the names of instructions begin that do more than to pass a value on."""
 
 
-def _holds_more(reached: Places, refusing: set[int]) -> bool:
+def _holds_more(reached: Places, refusing: Lines) -> bool:
     """Whether code that was entered has expressions that were not executed, but for what only ``refusing`` lines do."""
     executed: dict[CodeType, set[int]] = {}
     for code, index in reached:
@@ -201,12 +226,15 @@ def _holds_more(reached: Places, refusing: set[int]) -> bool:
     return any(_has_other_expressions(code, indices, refusing) for code, indices in executed.items())
 
 
-def _has_other_expressions(code: CodeType, executed: set[int], refusing: set[int]) -> bool:
+def _has_other_expressions(code: CodeType, executed: set[int], refusing: Lines) -> bool:
     places = list(code.co_positions())
     known = {places[index] for index in executed}
     rest = (i for i in dis.get_instructions(code) if i.opname not in _OF_NO_EXPRESSION)
     return any(
-        places[i.offset // 2] not in known and i.positions is not None and i.positions.lineno not in {*refusing, None}
+        places[i.offset // 2] not in known
+        and i.positions is not None
+        and i.positions.lineno is not None
+        and (code.co_filename, i.positions.lineno) not in refusing
         for i in rest
     )
 
@@ -309,8 +337,7 @@ def _list_learned(found: WorkingCall) -> Iterator[str]:
         yield from (name for name in names if gradients[name] is not None or is_learned(name))
 
 
-def _list_specs(spec: TrialSpec, home: Any, points: int) -> Iterator[tuple[str, TrialSpec]]:
-    text = _read_text(home)
+def _list_specs(spec: TrialSpec, text: str, sizes: list[int], points: int) -> Iterator[tuple[str, TrialSpec]]:
     for dtype in _DTYPES if _SPEAKS_OF_DTYPES.search(text) else ():
         if dtype is not spec.dtype:
             label = label_configuration(Configuration.DTYPE, str(dtype).removeprefix("torch."))
@@ -318,7 +345,7 @@ def _list_specs(spec: TrialSpec, home: Any, points: int) -> Iterator[tuple[str, 
     yield from list_input_scales(spec) if points else ()
     for number in range(1, points + 1):
         yield label_configuration(Configuration.POINT, number), replace(spec, seed=spec.seed + number)
-    for name, shape in _list_shapes(spec.shape, sorted(set(_list_compared_sizes(parse_source(home))))):
+    for name, shape in _list_shapes(spec.shape, sizes):
         yield name, replace(spec, shape=shape)
 
 
