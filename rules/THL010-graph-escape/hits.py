@@ -69,3 +69,14 @@ class RunningScaleAttention(nn.Module):  # verdict: silent_corruption
         scores = self.query(x) @ x.transpose(-2, -1)
         self.largest.mul_(0.9).add_(0.1 * scores.max().item())  # expect: THL010 confirmed
         return (scores / self.largest).softmax(dim=-1) @ x
+
+
+class ProjectedAttention(nn.Module):  # verdict: hard_structural
+    def __init__(self, dim=16):
+        super().__init__()
+        self.to_out = nn.Sequential(nn.Identity(), nn.Linear(dim, dim))
+
+    def forward(self, x):
+        state = self.to_out[1].state_dict()  # expect: THL010 confirmed
+        weight = state["weight"]
+        return (x @ x.transpose(-2, -1)).softmax(dim=-1) @ x @ weight.T

@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from torch import nn
 
 
 def masked_attention(q, k, v, lengths=None):  # verdict: safe
@@ -29,3 +30,19 @@ def attend_with_settings(q, k, v, layout=None):  # verdict: safe
 def reparametrised_attention(q, k, v):  # verdict: safe
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     return torch.distributions.Normal(scores, 0.1).rsample().softmax(dim=-1) @ v  # near miss: reparametrised
+
+
+class ProjectedAttention(nn.Module):  # verdict: safe
+    def __init__(self, dim=16):
+        super().__init__()
+        self.to_out = nn.Sequential(nn.Identity(), nn.Linear(dim, dim))
+        self.earlier = copy.deepcopy(self.to_out)
+
+    def follow(self):
+        self.earlier.load_state_dict(self.to_out.state_dict())  # near miss: no attention
+
+    def forward(self, x):
+        state = self.to_out[1].state_dict(keep_vars=True)  # near miss: the parameters themselves
+        if "bias" in self.to_out[1].state_dict():  # near miss: names
+            x = x + state["bias"]
+        return (x @ x.transpose(-2, -1)).softmax(dim=-1) @ x @ state["weight"].T

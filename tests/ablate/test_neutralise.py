@@ -62,6 +62,7 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
         ("return checkpoint(F.relu, q, use_reentrant=True)", "return checkpoint(F.relu, q, use_reentrant=False)"),
         ("return torch.autograd.grad(q, k)", "return torch.autograd.grad(q, k, create_graph=True)"),
         ("return torch.autograd.grad(q, k, create_graph=False)", "return torch.autograd.grad(q, k, create_graph=True)"),
+        ("return q @ v.state_dict()['w']", "return q @ v.state_dict(keep_vars=True)['w']"),
         ("return q + (k - q).detach()", "return q + (k - q)"),
         ("x = q.max().item()\nreturn q / x", "x = q.max()\nreturn q / x"),
         ("x = float(q.max())\nreturn q / x", "x = q.max()\nreturn q / x"),

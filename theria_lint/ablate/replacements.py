@@ -215,6 +215,7 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "null-context": _replace_by_text(f'{INLINE_IMPORT}"contextlib").nullcontext()'),
     "math-backend": _wrap_callee(f"{_ATTENTION_MODULE}.sdpa_kernel({_ATTENTION_MODULE}.SDPBackend.MATH)"),
     "non-reentrant": _set_keyword("use_reentrant", "False"),
+    "keep-vars": _set_keyword("keep_vars", "True"),
     "create-graph": _set_keyword("create_graph", "True"),
     "keep-loss": _keep_loss,
     "null-hook": _replace_hook,

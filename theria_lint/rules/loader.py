@@ -35,6 +35,7 @@ NEUTRALISERS = (
     "first-argument",
     "math-backend",
     "non-reentrant",
+    "keep-vars",
     "create-graph",
     "keep-loss",
     "kept-loss",

@@ -6,7 +6,14 @@ import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from theria_lint.static.attention_names import make_word_set
-from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name, get_self_name
+from theria_lint.static.scopes import (
+    ModuleIndex,
+    Scope,
+    get_callee_name,
+    get_dotted_name,
+    get_self_name,
+    list_arguments,
+)
 
 # So many local names are followed to what an attribute is made of: real constructors have a few.
 _MOST_LOCALS = 100
@@ -45,6 +52,11 @@ _LIBRARIES = frozenset({"torch", "th", "F", "functional", "nn", "einops", "einx"
 _WRITING = frozenset({"save", "dump"})
 # What these are given goes into the list that they are called on.
 COLLECTING = frozenset({"append", "extend", "insert"})
+# What these are given goes into the list, dictionary or layer that they are called on.
+LOADING = "load_state_dict"
+_FILLING = frozenset({"update", "setdefault", LOADING, *COLLECTING})
+# This fills the dictionary that it is given.
+_STATE = "state_dict"
 
 
 def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
@@ -172,7 +184,9 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
         elif isinstance(node, ast.Call) and (changed := _get_changed_in_place(node)) is not None:
             yield [changed.id], node
         elif isinstance(node, ast.Call) and (filled := _get_filled(node)) is not None:
-            yield from (([filled.id], argument) for argument in node.args)
+            yield from (([filled.id], argument) for argument in list_arguments(node))
+        elif isinstance(node, ast.Call) and _get_called_name(node) == _STATE:
+            yield [given.id for given in list_arguments(node) if isinstance(given, ast.Name)], node
         elif isinstance(node, ast.Call) and _get_called_name(node) in _WRITING:
             yield from (([file.id], given) for file in node.args if isinstance(file, ast.Name) for given in node.args)
 
@@ -194,11 +208,11 @@ def _find_changed(call: ast.Call) -> ast.expr | None:
 
 
 def _get_filled(call: ast.Call) -> ast.Name | None:
-    """The name of the list that a call adds something to: ``parts.append(weights)``."""
+    """The name of the list, dictionary or layer that a call puts something into: ``parts.append(weights)``."""
     method = call.func
     if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
         return None
-    return method.value if method.attr in COLLECTING else None
+    return method.value if method.attr in _FILLING else None
 
 
 def _pair_bound_names(target: ast.expr, value: ast.expr) -> Iterator[tuple[list[str], ast.expr]]:
@@ -234,14 +248,44 @@ def collect_derived_names(scope: Scope, sources: Iterable[str]) -> set[str]:
     return found
 
 
-def collect_influencing_names(scope: Scope) -> set[str]:
-    """The names whose values the function's results depend on."""
-    found = set(iter_loaded_names(scope.node.body, values=True)) if isinstance(scope.node, ast.Lambda) else set()
+def collect_influencing_names(scope: Scope, kept: Iterable[str] = ()) -> set[str]:
+    """The names whose values the function's results depend on, and what it keeps: ``kept``, of `list_kept_names`."""
+    found = set(kept)
+    if isinstance(scope.node, ast.Lambda):
+        found.update(iter_loaded_names(scope.node.body, values=True))
     for node in scope.nodes:
         if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
             found.update(iter_loaded_names(node.value, values=True))
     _close_over(found, [(names, set(iter_loaded_names(value, values=True))) for names, value in get_assignments(scope)])
     return found
+
+
+def list_kept_names(index: ModuleIndex, scope: Scope, members: Mapping[str, Sequence[ast.AST]]) -> set[str]:
+    """The names whose values a function puts into attributes that another statement reads: ``self.scale = scale``."""
+    changes = (node for node in scope.nodes if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Call))
+    statements = (index.find_statement(node) if isinstance(node, ast.Call) else node for node in changes)
+    return {
+        name
+        for statement in dict.fromkeys(statements)
+        if _is_kept(index, statement, _list_targets(statement), members)
+        for name in iter_loaded_names(statement, values=True)
+    }
+
+
+def _is_kept(
+    index: ModuleIndex, statement: ast.stmt, targets: Iterable[ast.expr], members: Mapping[str, Sequence[ast.AST]]
+) -> bool:
+    """Whether a statement writes into an attribute, or into an entry of one, that another statement reads."""
+    kept = [whole.attr for target in targets if isinstance(whole := _get_whole(target), ast.Attribute)]
+    reads = (read for name in kept for read in members.get(name, ()))
+    return any(index.find_statement(read) is not statement for read in reads)
+
+
+def _get_whole(target: ast.expr) -> ast.expr:
+    """What a target is an entry of, or the target."""
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    return target
 
 
 def _close_over(found: set[str], links: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
@@ -276,9 +320,7 @@ def influences_result(
             targets = _list_targets(parent)
             if any(name in flowing for target in targets for name in iter_target_names(target)):
                 return True
-            kept = [target.attr for target in targets if isinstance(target, ast.Attribute)]
-            reads = (read for name in kept for read in (members or {}).get(name, ()))
-            return any(index.find_statement(read) is not parent for read in reads)
+            return _is_kept(index, parent, targets, members or {})
         current = parent
     return False
 
@@ -297,10 +339,20 @@ def _is_dead_end(parent: ast.AST, child: ast.AST) -> bool:
     return isinstance(parent, ast.Compare)
 
 
+def _list_written(call: ast.Call) -> list[ast.expr]:
+    """What a call that is a statement writes into."""
+    written = _find_changed(call) or _get_filled(call)
+    if written is not None:
+        return [written]
+    called = _get_called_name(call)
+    if called == LOADING and isinstance(call.func, ast.Attribute):
+        return [call.func.value]
+    return list_arguments(call) if called == _STATE else []
+
+
 def _list_targets(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.Assign):
         return statement.targets
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        changed = _find_changed(statement.value)
-        return [] if changed is None else [changed]
+        return _list_written(statement.value)
     return [statement.target] if isinstance(statement, ast.AugAssign | ast.AnnAssign | ast.For) else []

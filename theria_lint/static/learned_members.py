@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 
 from theria_lint.static.class_lineage import find_methods_of, get_lineage
-from theria_lint.static.dataflow import METADATA, collect_derived_names, get_assignments, iter_loaded_names
+from theria_lint.static.dataflow import METADATA, collect_derived_names, get_assignments, get_values, iter_loaded_names
 from theria_lint.static.scopes import ModuleIndex, Scope, get_callee_name, get_dotted_name, get_self_name
 
 _PARAMETER = "Parameter"
 # The parameters that the modules of PyTorch have.
 _WEIGHTS = frozenset({"weight", "bias", "in_proj_weight", "in_proj_bias"})
+# By these a module hands out its submodules.
+_SUBMODULES = frozenset({"get_submodule", "children", "named_children", "modules", "named_modules"})
 
 
 def collect_learned_names(index: ModuleIndex, scope: Scope) -> set[str]:
@@ -41,11 +43,23 @@ def loads_learned(index: ModuleIndex, scope: Scope, value: ast.expr, *, follow: 
     return False
 
 
-def is_learned_module(index: ModuleIndex, scope: Scope, node: ast.expr) -> bool:
-    """Whether an expression is a submodule of the instance, or a parameter: what ``self.layer`` was made as."""
+def is_learned_module(index: ModuleIndex, scope: Scope, node: ast.expr, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether an expression is the instance, a submodule or a parameter of it, or a name that is given to one.
+
+    What ``self.layers`` was made as tells of its entries and members too: ``self.layers[0].weight``.
+    """
     instance, owner = get_self_name(scope), scope.find_enclosing("class")
-    is_own = instance is not None and isinstance(node, ast.Attribute) and _is_member(node, instance)
-    return is_own and owner is not None and isinstance(node, ast.Attribute) and node.attr in _collect_made(index, owner)
+    if instance is None or owner is None:
+        return False
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Attribute) and _is_member(node, instance):
+            return node.attr in _SUBMODULES or node.attr in _collect_made(index, owner)
+        if not isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+            return False
+        node = node.func if isinstance(node, ast.Call) else node.value
+    if node.id == instance or node.id in seen:
+        return node.id == instance
+    return any(is_learned_module(index, scope, value, seen | {node.id}) for value in get_values(scope, node.id))
 
 
 def _returns_learned(index: ModuleIndex, method: Scope) -> bool:

@@ -107,13 +107,22 @@ class ModuleView:
 
     @cached_property
     def member_reads(self) -> dict[str, list[ast.Attribute]]:
-        """Where attention code reads each attribute, of whatever it is."""
+        """Where attention code reads each attribute, of whatever it is: not where it writes an entry of one."""
         table: dict[str, list[ast.Attribute]] = {}
         for scope in self.active:
             for node in scope.select_nodes(ast.Attribute):
-                if isinstance(node.ctx, ast.Load):
+                if isinstance(node.ctx, ast.Load) and not self._is_written_into(node):
                     table.setdefault(node.attr, []).append(node)
         return table
+
+    def _is_written_into(self, node: ast.expr) -> bool:
+        """Whether an expression is one of which an entry is written: ``self.seen`` of ``self.seen[0] = x``."""
+        parent = self.index.parents.get(node)
+        while isinstance(parent, ast.Subscript) and parent.value is node:
+            if not isinstance(parent.ctx, ast.Load):
+                return True
+            node, parent = parent, self.index.parents.get(parent)
+        return False
 
     @cached_property
     def active(self) -> list[Scope]:

@@ -7,15 +7,18 @@ import re
 from collections.abc import Iterator, Sequence
 
 from theria_lint.rules.loader import Rule, RuleMatch
-from theria_lint.static.attention_names import is_size_name
+from theria_lint.static.attention_names import get_role, is_size_name
 from theria_lint.static.class_lineage import is_autograd_function
 from theria_lint.static.dataflow import (
+    DISCRETE,
+    LOADING,
     METADATA,
     NAMED_TYPE,
     collect_derived_names,
     collect_influencing_names,
     influences_result,
     iter_loaded_names,
+    list_kept_names,
 )
 from theria_lint.static.detectors.opaque_backward import is_guarded_backward
 from theria_lint.static.learned_members import collect_learned_names, is_learned_module, loads_learned
@@ -40,7 +43,9 @@ _FLOATS = frozenset({"to", "float", "double", "half", "bfloat16", "type", "type_
 _ARRAYS = frozenset({"numpy", "tolist"})
 _FROM_ARRAYS = frozenset({"from_numpy", "frombuffer"})
 _TO_ARRAYS = frozenset({"array", "asarray", "ascontiguousarray"})
-_ALLOCATION = frozenset({"resize_", "filename", "is_shared", "share_memory_"})
+_MEASURES = METADATA | {"resize_", "filename", "is_shared", "share_memory_", "keys"}
+_KEEPING = "keep_vars"
+_COPIERS = frozenset({"copy.deepcopy"})
 _NAME = re.compile(r"\w+")
 _WRAPPERS = frozenset({"Optional", "Union", "None", "typing", "t"})
 _NUMBERS = frozenset({"float", "int", "bool", "Number", "Real", "SupportsFloat", "str", *_WRAPPERS})
@@ -59,12 +64,14 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
         if site.scope not in flows:
             flows[site.scope] = (
                 collect_derived_names(site.scope, _list_tensors(code, site.scope)),
-                collect_influencing_names(site.scope),
+                collect_influencing_names(site.scope, list_kept_names(code.index, site.scope, code.member_reads)),
             )
         tensors, flowing = flows[site.scope]
         named = [name for name in iter_loaded_names(subject) if name in tensors]
-        if match.message == _LAYER:  # the copy of a layer is called, or is loaded by another
-            if is_learned_module(code.index, site.scope, subject):
+        if match.message == _LAYER:
+            if _copies_layer(code, site, match, call.node, subject) and influences_result(
+                code.index, call.node, flowing, code.member_reads
+            ):
                 yield _make_escape_hit(code, rule, site, call.node, match, detail)
             continue
         discrete = all(map(is_size_name, named)) and not loads_learned(code.index, site.scope, subject)
@@ -82,10 +89,34 @@ def find_graph_escapes(code: ModuleView, rule: Rule) -> Iterator[Hit]:
             yield _make_escape_hit(code, rule, site, call.node, match, detail)
 
 
+def _copies_layer(code: ModuleView, site: CodeSite, match: RuleMatch, call: ast.Call, subject: ast.expr) -> bool:
+    """Whether what is copied holds weights, or is a leaf: ``copy.deepcopy`` takes anything, but no other tensors."""
+    if not match.names.isdisjoint(_COPIERS):
+        named = isinstance(subject, ast.Name) and get_role(subject.id) is not None
+        return named or is_learned_module(code.index, site.scope, subject)
+    return not _is_measured(code, call) and (not _keeps_variables(call) or _loads_state(site.scope))
+
+
+def _keeps_variables(call: ast.Call) -> bool:
+    """Whether a state is one of the parameters themselves: ``layer.state_dict(keep_vars=True)``."""
+    said = [keyword.value for keyword in call.keywords if keyword.arg == _KEEPING] or call.args[2:]
+    return any(isinstance(value, ast.Constant) and value.value is True for value in said)
+
+
+def _loads_state(scope: Scope) -> bool:
+    """Whether a function loads a state into a layer, which copies it."""
+    return any(get_callee_name(call) == LOADING for call in scope.select_nodes(ast.Call))
+
+
 def _is_measured(code: ModuleView, call: ast.Call) -> bool:
-    """Whether only the size or the place of a memory is asked for."""
-    parent = code.index.parents.get(call)
-    return isinstance(parent, ast.Attribute) and parent.attr in (METADATA | _ALLOCATION)
+    """Whether only the size or the place of a memory is asked for, or the names of what it holds."""
+    node: ast.AST = call
+    parent = code.index.parents.get(node)
+    while isinstance(parent, ast.Subscript) and parent.value is node:
+        node, parent = parent, code.index.parents.get(parent)
+    if isinstance(parent, ast.Call):
+        return get_callee_name(parent) in DISCRETE
+    return isinstance(parent, ast.Attribute) and parent.attr in _MEASURES
 
 
 def _is_cast_back(code: ModuleView, call: ast.Call) -> bool:
@@ -194,6 +225,8 @@ def _make_escape_hit(
     if match.kind == "method":
         assert isinstance(call.func, ast.Attribute)
         span, token = code.get_member_span(call.func, call), f".{call.func.attr}()"
+        if neutraliser == "keep-vars" and _loads_state(site.scope):
+            neutraliser = None
         if neutraliser is None and _becomes_tensor(code, rule, site, call):
             neutraliser = "drop-call"
     else:
