@@ -56,7 +56,7 @@ COLLECTING = frozenset({"append", "extend", "insert"})
 LOADING = "load_state_dict"
 _FILLING = frozenset({"update", "setdefault", LOADING, *COLLECTING})
 # This fills the dictionary that it is given.
-_STATE = "state_dict"
+STATE = "state_dict"
 
 
 def iter_loaded_names(node: ast.AST, *, values: bool = False) -> Iterator[str]:
@@ -185,7 +185,7 @@ def _collect_assignments(scope: Scope) -> Iterator[tuple[list[str], ast.expr]]:
             yield [changed.id], node
         elif isinstance(node, ast.Call) and (filled := _get_filled(node)) is not None:
             yield from (([filled.id], argument) for argument in list_arguments(node))
-        elif isinstance(node, ast.Call) and _get_called_name(node) == _STATE:
+        elif isinstance(node, ast.Call) and _get_called_name(node) == STATE:
             yield [given.id for given in list_arguments(node) if isinstance(given, ast.Name)], node
         elif isinstance(node, ast.Call) and _get_called_name(node) in _WRITING:
             yield from (([file.id], given) for file in node.args if isinstance(file, ast.Name) for given in node.args)
@@ -347,7 +347,7 @@ def _list_written(call: ast.Call) -> list[ast.expr]:
     called = _get_called_name(call)
     if called == LOADING and isinstance(call.func, ast.Attribute):
         return [call.func.value]
-    return list_arguments(call) if called == _STATE else []
+    return list_arguments(call) if called == STATE else []
 
 
 def _list_targets(statement: ast.stmt) -> list[ast.expr]:
