@@ -71,6 +71,11 @@ def rewritten(body: str, imports: str = "import torch\nfrom torch.utils.checkpoi
             "q.register_hook(lambda g: g.detach())",
             "q.register_hook(lambda *_, **__: None)",
         ),
+        (
+            "torch.autograd.graph.register_multi_grad_hook((q, k), lambda g: g.neg_(), mode='any')",
+            "torch.autograd.graph.register_multi_grad_hook((q, k), lambda *_, **__: None, mode='any')",
+        ),
+        ("@q.register_hook\ndef cut(g):\n    return -g", "\ndef cut(g):\n    return -g"),
         ("return torch.compile(F.softmax)(q)", "return F.softmax(q)"),
     ],
 )

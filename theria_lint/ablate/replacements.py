@@ -139,11 +139,16 @@ def differentiate_loss(attribute: cst.Attribute, *, tidy: bool) -> cst.BaseExpre
     return cst.Subscript(call, [cst.SubscriptElement(cst.Index(cst.Integer("0")))])
 
 
-def _replace_hook(call: cst.Call) -> cst.BaseExpression:
-    if not call.args:
-        return call
-    hook = call.args[0].with_changes(value=cst.parse_expression(_NULL_HOOK))
-    return call.with_changes(args=[hook, *call.args[1:]])
+def _replace_hook(place: int) -> Replacement:
+    """The call with a hook that does nothing in the place of the one that is given there."""
+
+    def replace(call: cst.Call) -> cst.BaseExpression:
+        args = [*call.args]
+        if len(args) > place:
+            args[place] = args[place].with_changes(value=cst.parse_expression(_NULL_HOOK))
+        return call.with_changes(args=args)
+
+    return replace
 
 
 def _drop_keyword(name: str) -> Replacement:
@@ -218,7 +223,8 @@ _INLINE_REPLACEMENTS: dict[str, Replacement] = {
     "keep-vars": _set_keyword("keep_vars", "True"),
     "create-graph": _set_keyword("create_graph", "True"),
     "keep-loss": _keep_loss,
-    "null-hook": _replace_hook,
+    "null-hook": _replace_hook(0),
+    "null-second-hook": _replace_hook(1),
     "plain-attribute": _keep_first_argument,
     "explicit-distance": _write_out_distance,
     "default-contexts": _drop_keyword("context_fn"),

@@ -40,6 +40,7 @@ NEUTRALISERS = (
     "keep-loss",
     "kept-loss",
     "null-hook",
+    "null-second-hook",
     "plain-attribute",
     "explicit-distance",
     "default-contexts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -134,7 +135,17 @@ def _make_substitute_parameter(parameter: nn.Parameter, part: Tensor, padding: i
         made[padding] = parameter.detach()[padding]
     for hook in (parameter._backward_hooks or {}).values() if made.requires_grad else ():
         made.register_hook(hook)  # type: ignore[no-untyped-call]
+    for hook in (parameter._post_accumulate_grad_hooks or {}).values() if made.requires_grad else ():
+        made.register_hook(partial(_let_accumulate, hook, parameter))  # type: ignore[no-untyped-call]
     return made
+
+
+def _let_accumulate(hook: Callable[[nn.Parameter], Any], parameter: nn.Parameter, gradient: Tensor) -> Tensor | None:
+    """The gradient that a hook leaves a parameter which has received one, None where it takes it away."""
+    parameter.grad = gradient.clone()
+    hook(parameter)
+    left, parameter.grad = parameter.grad, None
+    return left
 
 
 def measure_with_parameters(

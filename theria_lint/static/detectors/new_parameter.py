@@ -57,7 +57,11 @@ def _is_computed(code: ModuleView, call: ResolvedCall, *, of_instance: bool) -> 
 
 def _collect_layers(scope: Scope) -> set[str]:
     """The instance, and the names whose states a function asks for."""
-    asked = (call.func.value for call in scope.select_nodes(ast.Call) if isinstance(call.func, ast.Attribute) and call.func.attr == STATE)
+    asked = (
+        call.func.value
+        for call in scope.select_nodes(ast.Call)
+        if isinstance(call.func, ast.Attribute) and call.func.attr == STATE
+    )
     return {get_self_name(scope) or "self", *(name for layer in asked for name in iter_loaded_names(layer))}
 
 
