@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import lru_cache
 
 import pytest
 import torch
@@ -156,8 +156,147 @@ class PlaceCachingAttention(BiasedAttention):
 """
 
 
-@pytest.mark.parametrize(("symbol", "safe"), [("CachingAttention", False), ("PlaceCachingAttention", True)])
-def test_what_is_kept_of_a_graph_is_of_no_use_to_the_next_step(tmp_path: Path, symbol: str, safe: bool) -> None:
-    result = target_of(confirm_source(tmp_path, CACHING), symbol)
-    assert result.verdict.unsafe is not safe
-    assert (result.verdict == "safe") is safe
+KEPT_ELSEWHERE = (
+    CACHING
+    + """
+
+import weakref
+from functools import cache, lru_cache
+
+
+@lru_cache(maxsize=None)
+def make_bias(table, length):
+    return torch.tanh(table[torch.arange(length).sub(length - 1).neg()])
+
+
+@cache
+def list_places(length):
+    return torch.arange(length)
+
+
+def memoize(function):
+    kept = {}
+
+    def wrapper(length, owner):
+        if length not in kept:
+            kept[length] = function(length, owner)
+        return kept[length]
+
+    return wrapper
+
+
+@memoize
+def remember_bias(length, owner):
+    return owner.compute_bias(length)
+
+
+@memoize
+def remember_places(length, owner):
+    return torch.arange(length)
+
+
+BY_OWNER = weakref.WeakKeyDictionary()
+
+
+class BiasByTensorAttention(BiasedAttention):
+    def find_bias(self, length):
+        return make_bias(self.table, length)
+
+
+class BiasByClosureAttention(BiasedAttention):
+    def find_bias(self, length):
+        return remember_bias(length, self)
+
+
+class BiasByDefaultAttention(BiasedAttention):
+    def find_bias(self, length, kept={}):
+        return kept.setdefault(length, self.compute_bias(length)) if length not in kept else kept[length]
+
+
+class BiasByOwnerAttention(BiasedAttention):
+    def find_bias(self, length):
+        if self not in BY_OWNER:
+            BY_OWNER[self] = self.compute_bias(length)
+        return BY_OWNER[self]
+
+
+class BiasByInstanceAttention(BiasedAttention):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.find_bias = lru_cache(maxsize=4)(self.compute_bias)
+
+
+class PlacesByFunctionAttention(BiasedAttention):
+    def find_bias(self, length):
+        return torch.tanh(self.table[list_places(length)])
+
+
+class PlacesByClosureAttention(BiasedAttention):
+    def find_bias(self, length, kept={}):
+        kept[length] = remember_places(length, self)
+        return torch.tanh(self.table[kept[length]])
+
+
+TABLE = nn.Parameter(torch.randn(64) * 0.3)
+
+
+@lru_cache
+def find_shared_bias(length):
+    return torch.tanh(TABLE[torch.arange(length).sub(length - 1).neg()])
+
+
+def attention_with_shared_bias(q, k, v):
+    return (q @ k.mT + find_shared_bias(k.shape[-2])).softmax(-1) @ v
+
+
+def attention_with_shared_places(q, k, v):
+    return (q @ k.mT + torch.tanh(TABLE[list_places(k.shape[-2])])).softmax(-1) @ v
+"""
+)
+BREAKING = [
+    *("CachingAttention", "BiasByTensorAttention", "BiasByClosureAttention", "BiasByDefaultAttention"),
+    *("BiasByOwnerAttention", "BiasByInstanceAttention", "attention_with_shared_bias"),
+]
+HARMLESS = [
+    *("PlaceCachingAttention", "PlacesByFunctionAttention", "PlacesByClosureAttention", "attention_with_shared_places"),
+]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
+    return confirm_source(tmp_path_factory.mktemp("kept"), KEPT_ELSEWHERE, device="cpu")
+
+
+@pytest.mark.parametrize("symbol", BREAKING)
+def test_what_is_kept_of_a_graph_is_of_no_use_to_the_next_step(kept: Confirmation, symbol: str) -> None:
+    result = target_of(kept, symbol)
+    assert result.verdict == "first_order_only", result.reason
+
+
+@pytest.mark.parametrize("symbol", HARMLESS)
+def test_what_is_kept_of_no_graph_does_no_harm(kept: Confirmation, symbol: str) -> None:
+    assert target_of(kept, symbol).verdict == "safe", target_of(kept, symbol).reason
+
+
+def test_closures_defaults_and_caches_begin_anew() -> None:
+    seen: list[int] = []
+    last = None
+
+    def remember(x: Tensor, held: list[int] = [], *, named: list[int] = []) -> Tensor:  # noqa: B006
+        nonlocal last
+        counts = [len(seen), len(held), len(named), int(last is not None), count(1)]
+        seen.append(1), held.append(1), named.append(1)
+        last = x
+        return x * sum(counts)
+
+    @lru_cache
+    def count(_: int) -> int:
+        calls.append(1)
+        return len(calls)
+
+    calls: list[int] = []
+    remember.__module__ = __name__
+    module = nn.Module()
+    module.run = remember
+    call = FreshCall(lambda x: module.run(x), module, __name__)
+    assert [call(torch.ones(())).item() for _ in range(3)] == [1.0, 1.0, 1.0]

@@ -227,6 +227,11 @@ def graph_nodes(tensors: Iterable[Tensor | None]) -> Iterator[Node]:
                 stack.append(parent)
 
 
+def list_leaves(tensors: Iterable[Tensor | None]) -> list[Tensor]:
+    """The tensors that the graph behind some tensors begins with."""
+    return [node.variable for node in graph_nodes(tensors) if hasattr(node, "variable")]
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line; of a Triton kernel that does not compile, what its compiler complains of.
 

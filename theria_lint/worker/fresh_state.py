@@ -1,7 +1,8 @@
 """Give every evaluation of a target the state that it started with, whatever earlier calls have left behind.
 
 What a target remembers is in attributes, buffers and parameters of modules, and in what its file keeps in globals, in
-attributes of functions and of classes. Objects stay the same ones where they can: closures and hooks know them.
+attributes of functions and of classes, in closures, defaults and caches of results. Objects stay the same ones where
+they can: closures and hooks know them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,8 +27,9 @@ from theria_lint.worker.find_call.signatures import parse_source
 _STRUCTURE = frozenset({*vars(nn.Module())} - {"training"})
 """What every module has: parameters, buffers and submodules are looked after one by one, hooks are left alone."""
 
-_CONTAINERS = (list, dict, set, deque, Tensor)
+_CONTAINERS = (list, set, deque, MutableMapping, Tensor)
 _PLAIN = (bool, int, float, str, type(None))
+_CachedFunction: Any = type(lru_cache(lambda: None))
 _LARGEST = 1000
 """A container with more in it is a table, and not what a call remembers."""
 
@@ -38,13 +40,16 @@ class TargetState:
     def __init__(self, module: nn.Module | None, home: ModuleType | None) -> None:
         """Look at a built module, if there is one, and at the file ``home`` that the target stands in."""
         modules = list(module.modules()) if module is not None else []
-        shared = _look_at_file(home) if home is not None else _FileMemory([], [])
+        shared = _look_at_file(home) if home is not None else _FileMemory([], [], [])
         modules += shared.modules
+        functions = _list_functions(value for part in modules for value in vars(part).values())
+        self._caches = [*shared.caches, *_list_caches(functions)]
         self._modules = [_ModuleMemory(part) for part in dict.fromkeys(modules)]
         # What is remembered may point at parts of the module, which are not to be copied.
         self._own: dict[int, Any] = {id(part): part for part in modules}
         self._own |= {id(p): p for part in modules for p in part._parameters.values() if p is not None}
         spaces = [_Space(vars(part), _list_attributes(part), removes=True) for part in dict.fromkeys(modules)]
+        spaces += [space for function in functions for space in _list_function_spaces(function, home)]
         self._spaces = [*shared.spaces, *(space for space in spaces if space.remember(self._own))]
         self._root = module
         self._names = self._list_parameter_names()
@@ -55,6 +60,8 @@ class TargetState:
             memory.restore()
         for space in self._spaces:
             space.restore(self._own)
+        for cached in self._caches:
+            cached.cache_clear()
 
     def has_all_parameters(self) -> bool:
         """Whether no parameter has been made since: lazy ones are made by the first call."""
@@ -176,23 +183,112 @@ class _ClassSpace(MutableMapping[str, Any]):
         return len(vars(self._owner))
 
 
+class _ClosureSpace(MutableMapping[str, Any]):
+    """What a function has of the functions around it, by the names there."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self._cells: dict[str, CellType] = dict(
+            zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        return self._cells[name].cell_contents
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._cells[name].cell_contents = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._cells[name].cell_contents
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, cell in self._cells.items() if cell != CellType())
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+class _DefaultsSpace(MutableMapping[str, Any]):
+    """The defaults of a function's parameters by position, by their numbers."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self._function = function
+
+    def __getitem__(self, name: str) -> Any:
+        return (self._function.__defaults__ or ())[int(name)]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        held = [*(self._function.__defaults__ or ())]
+        held[int(name)] = value
+        self._function.__defaults__ = tuple(held)
+
+    def __delitem__(self, name: str) -> None:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._function.__defaults__ or ())
+
+
+def _list_functions(values: Iterable[Any]) -> list[Any]:
+    """The functions among some values, also those that keep their results, and those that these hold, each once."""
+    found: dict[int, Any] = {}
+    waiting = deque(values)
+    while waiting:
+        value = waiting.popleft()
+        if isinstance(value, staticmethod | classmethod | MethodType):
+            waiting.append(value.__func__)
+        elif isinstance(value, property):
+            waiting.append(value.fget)
+        elif isinstance(value, FunctionType | _CachedFunction) and id(value) not in found:
+            found[id(value)] = value
+            waiting += _ClosureSpace(value).values() if isinstance(value, FunctionType) else [value.__wrapped__]
+    return list(found.values())
+
+
+def _list_caches(functions: Iterable[Any]) -> list[Any]:
+    """The functions that keep their results: a graph may be among them."""
+    return [function for function in functions if isinstance(function, _CachedFunction)]
+
+
+def _list_function_spaces(function: Any, home: ModuleType | None) -> Iterator[_Space]:
+    """What a function may remember things in: what is around it, and its defaults.
+
+    Of one that another library has made, and that stands for one of the file, only what can be filled.
+    """
+    if not isinstance(function, FunctionType) or home is None or function.__module__ != home.__name__:
+        return
+    kinds = (*_PLAIN, *_CONTAINERS) if function.__globals__ is vars(home) else _CONTAINERS
+    for held in (_ClosureSpace(function), _DefaultsSpace(function), function.__kwdefaults__ or {}):
+        names = [n for n, v in held.items() if isinstance(v, kinds) and (isinstance(v, _PLAIN) or _is_small(v))]
+        if names:
+            yield _Space(held, names)
+
+
 def _list_attributes(module: nn.Module) -> list[str]:
     return [name for name in vars(module) if name not in _STRUCTURE]
 
 
 class _FileMemory(NamedTuple):
-    """Where a file may remember things: names with what they held, and modules."""
+    """Where a file may remember things: names with what they held, modules, and functions that keep their results."""
 
     spaces: list[_Space]
     modules: list[nn.Module]
+    caches: list[Any]
 
 
 @lru_cache(maxsize=16)
 def _look_at_file(home: ModuleType) -> _FileMemory:
     """What a file may remember things in, as it is before the first of its targets is called."""
     spaces = [space for space in _list_global_spaces(home) if space.remember({})]
-    values = [value for value in vars(home).values() if isinstance(value, nn.Module)]
-    return _FileMemory(spaces, [part for value in values for part in value.modules()])
+    values = list(vars(home).values())
+    modules = [part for value in values if isinstance(value, nn.Module) for part in value.modules()]
+    own = [value for value in values if isinstance(value, type) and value.__module__ == home.__name__]
+    functions = _list_functions([*values, *(member for owner in own for member in vars(owner).values())])
+    around = (space for function in functions for space in _list_function_spaces(function, home))
+    spaces += [space for space in around if space.remember({})]
+    return _FileMemory(spaces, modules, _list_caches(functions))
 
 
 def _list_global_spaces(home: ModuleType) -> Iterator[_Space]:

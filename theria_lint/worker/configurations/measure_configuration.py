@@ -103,8 +103,9 @@ class Measuring:
             return measure_along_directions(made, spec, name)
         if spec.strided and not self._gives_same_output(spec, made):
             raise InvalidTrialError(ReasonCode.STRIDES_MATTER)
-        # By a reference that the configuration wants nothing is known of parameters.
-        first = name == Configuration.FIRST_SIZES or self.hints.get("oracle") == "reference"
+        # By a reference that the configuration wants nothing is known of parameters; and with others in their place
+        # a call finds nothing that the one before has kept under theirs.
+        first = name == Configuration.FIRST_SIZES or spec.called or self.hints.get("oracle") == "reference"
 
         def measure_inputs() -> Report:
             # A module that was measured with a vector of parameters holds parts of it still: another is built.

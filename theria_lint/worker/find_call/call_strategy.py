@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from theria.probes.derivatives import list_leaves
 from theria.probes.layouts import LAYOUTS, ODD, PACKED, ROUND, Shape, key_layout, query_layout, total
 from theria.probes.point import draw, trial
 from theria.probes.qkv import draw_qkv
@@ -274,10 +275,9 @@ class BoundCall:
         returned = self.function(*leaves)
         if not learning:
             return
-        learned = [p for p in self.module.parameters() if p.requires_grad] if self.module is not None else []
         recorded = [tensor.sum() for tensor in list_tensors(returned) if tensor.requires_grad]
         with suppress(Exception):  # what a backward raises, that of the call that counts raises too
-            torch.autograd.grad(recorded, [*leaves, *learned], allow_unused=True)
+            torch.autograd.grad(recorded, list_leaves(recorded))
 
     def compute_output(self, *arguments: Tensor) -> Tensor:
         """The attention output among what the target returns."""

@@ -13,7 +13,7 @@ from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from theria.probes.derivatives import graph_nodes
+from theria.probes.derivatives import graph_nodes, list_leaves
 from theria.probes.point import copy_strided, isolated
 from theria_lint.worker.find_call.call_strategy import BoundCall, TrialSpec, list_tensors
 from theria_lint.worker.find_call.run_trial import WorkingCall
@@ -191,10 +191,10 @@ _ESCAPES = frozenset(
 
 def _describe_derivatives(made: BoundCall, derivatives: int) -> Description:
     leaves = [copy_strided(tensor).requires_grad_() for tensor in made.inputs.values()]
-    variables = (
-        [*leaves, *(p for p in made.module.parameters() if p.requires_grad)] if made.module is not None else leaves
-    )
+    learned = [p for p in made.module.parameters() if p.requires_grad] if made.module is not None else []
     outputs = list(list_tensors(made.function(*leaves)))
+    # What is learned beside the module's parameters too: a file may keep some, and what it has computed of them.
+    variables = list(dict.fromkeys([*leaves, *learned, *list_leaves(outputs)]))
     nodes, numbers = [], [output.detach() for output in outputs]
     for _ in range(derivatives):
         outputs = [output for output in outputs if output.requires_grad]
