@@ -103,3 +103,71 @@ def test_what_is_seen_is_counted_where_nothing_is_run(lint: Lint, folder: Path) 
     assert lint(".").stdout == "2 files, 0 suspects; 1 target, not measured.\n"
     summary = json.loads(lint("--output-format", "json", ".").stdout)["summary"]
     assert (summary["targets"], summary["measured"]) == (1, 0)
+
+
+BESIDE = """\
+import functools
+import torch
+from torch import nn
+
+
+class Retention(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.chosen = self._by_default
+
+    def forward(self, x, mode):
+        return self.attend(x, x, x) + self.chosen(x, x, x)
+
+    def attend(self, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    def _by_default(self, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    def forward_recurrent(self, q, k, v, state):
+        return q @ (state + k.mT @ v)
+
+    def step(self, x, cache):
+        return self._in_chunks(x, x, cache)
+
+    def _decode(self, x, memory):
+        return (x @ memory.mT).softmax(-1) @ memory
+
+    def _in_chunks(self, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    def attend_to_all(self, q, k, v):
+        return self.forward(q, None) + (q @ k.mT).softmax(-1) @ v
+
+    @torch.no_grad()
+    def generate(self, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    @classmethod
+    def attend_once(cls, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+
+    def export(self, x):
+        return self._in_chunks(x, x, x)
+
+
+class Chosen(nn.Module):
+    def forward(self, x, mode):
+        return getattr(self, "by_" + mode)(x, x, x)
+
+    def by_softmax(self, q, k, v):
+        return (q @ k.mT).softmax(-1) @ v
+"""
+
+
+def test_methods_that_nothing_runs_are_targets() -> None:
+    """Not those that the forward runs or chooses by name, that run the forward, or that are for inference."""
+    found = {target.symbol: target for target in find_targets("file.py", BESIDE)}
+    assert {symbol: str(target.kind) for symbol, target in found.items() if "." in symbol} == {
+        "Retention.forward_recurrent": "module",
+        "Retention.step": "module",
+        "Retention._decode": "module",
+        "Retention.attend_once": "function",
+    }
+    assert {"Retention.step", "Retention._in_chunks", "Retention.__init__"} <= found["Retention.step"].reaches

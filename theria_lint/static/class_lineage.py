@@ -6,7 +6,7 @@ import ast
 from collections import deque
 
 from theria_lint.errors import SourceError
-from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name
+from theria_lint.static.scopes import ModuleIndex, Scope, get_dotted_name, get_self_name
 
 FUNCTION_BASES = frozenset({"torch.autograd.Function", "torch.autograd.function.Function"})
 MODULE_BASES = frozenset({"torch.nn.Module", "torch.nn.modules.module.Module", "torch.nn.modules.Module"})
@@ -32,6 +32,8 @@ _UNRECORDED = ("forward", "setup_context")
 _RECORDING = frozenset({"enable_grad", "set_grad_enabled"})
 # In one file. Each class is asked for all of its own: of many the time would grow with the square.
 _MOST_ANCESTORS = 200
+# What decorates methods that need none.
+WITHOUT_INSTANCE = frozenset({"staticmethod", "classmethod"})
 CALL_ENTRIES = ("forward", "__call__")
 # What runs where an instance is made or entered, or where PyTorch is given one.
 MAKING_ENTRIES = ("__new__", "__enter__", "__torch_function__", "__torch_dispatch__")
@@ -121,6 +123,12 @@ def is_torch_module(index: ModuleIndex, scope: Scope) -> bool:
     if inherits_from(index, scope, MODULE_BASES):
         return True
     return bool(scope.find_own_methods("forward")) and not is_autograd_function(index, scope)
+
+
+def is_instance_method(method: Scope) -> bool:
+    """Whether a function is a method that is called on an instance."""
+    bound = any(get_dotted_name(decorator) in WITHOUT_INSTANCE for decorator in method.decorators)
+    return method.kind == "function" and get_self_name(method) is not None and not bound
 
 
 def find_methods_of(index: ModuleIndex, scope: Scope, name: str) -> list[Scope]:

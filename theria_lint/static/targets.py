@@ -16,11 +16,13 @@ from theria_lint.static.class_lineage import (
     CALL_ENTRIES,
     FUNCTION_ENTRIES,
     MULTIHEAD,
+    WITHOUT_INSTANCE,
     find_methods_of,
     get_bases,
     get_lineage,
     inherits_from,
     is_autograd_function,
+    is_instance_method,
     is_torch_module,
 )
 from theria_lint.static.dataflow import collect_assigned_attributes
@@ -36,9 +38,9 @@ from theria_lint.static.scopes import (
     is_device_kernel,
     is_super,
 )
+from theria_lint.static.spare_methods import find_spare_methods
 
 _ABSTRACT_BASES = frozenset({"ABC", "Protocol"})
-_STATIC = frozenset({"staticmethod", "classmethod"})
 _READ = frozenset({"property", "cached_property", "setter", "abstractmethod"})
 _HALVES = frozenset({"bwd"})
 _PERHAPS_HALVES = frozenset({"backward", "grad", "vjp", "jvp"})
@@ -101,6 +103,7 @@ class _TargetFinder:
                 yield scope.symbol, scope, kind
             if scope.kind == "class" and not is_autograd_function(self.index, scope):
                 yield from self._iter_methods(scope)
+                yield from ((method.symbol, method, TargetKind.MODULE) for method in self._list_spare_methods(scope))
             elif kind is None and scope.kind == "function":
                 yield from self._iter_returned(scope)
         known = {scope.name for scope in self.index.module.children}
@@ -151,8 +154,9 @@ class _TargetFinder:
     def _tell_kind(self, scope: Scope) -> TargetKind:
         if scope.kind == "class" and is_autograd_function(self.index, scope):
             return TargetKind.AUTOGRAD_FUNCTION
-        called = scope.kind == "class" and not is_torch_module(self.index, scope)
-        return TargetKind.FUNCTION if called or scope.kind != "class" else TargetKind.MODULE
+        owner = scope.parent if is_instance_method(scope) else scope
+        of_module = owner is not None and owner.kind == "class" and is_torch_module(self.index, owner)
+        return TargetKind.MODULE if of_module else TargetKind.FUNCTION
 
     def _make_bound_scope(self, name: str, node: ast.Assign | ast.AnnAssign) -> Scope:
         """A scope for what the module assigns to a name, which is called by it."""
@@ -167,12 +171,19 @@ class _TargetFinder:
             if method.kind == "class":
                 yield from self._iter_methods(method)
             elif method.kind == "function" and (
-                any(get_dotted_name(decorator) in _STATIC for decorator in method.decorators)
+                any(get_dotted_name(decorator) in WITHOUT_INSTANCE for decorator in method.decorators)
                 or (built and _is_called_by_name(method) and attention_names.takes_qkv(method.parameters))
             ):
                 kind = self._classify_function(method, self._running)
                 if kind is not None:
                     yield method.symbol, method, kind
+
+    def _list_spare_methods(self, owner: Scope) -> list[Scope]:
+        """The methods of a module that are targets beside its forward."""
+        if not is_torch_module(self.index, owner) or self._is_abstract(owner) or _is_test_code(owner):
+            return []
+        methods = [child for child in owner.children if is_instance_method(child) and _is_called_by_name(child)]
+        return find_spare_methods(self.index, self.attention, owner, filter(_list_required_parameters, methods))
 
     def _is_plain_class(self, owner: Scope) -> bool:
         """Whether the file says all that a class is, and that it is neither a module nor abstract."""
@@ -182,7 +193,9 @@ class _TargetFinder:
     def make_target(self, path: str, scope: Scope, kind: TargetKind, needs: frozenset[str] = frozenset()) -> Target:
         code = self.attention.collect_reachable(self._list_entry_methods(scope, kind)) - {scope}
         symbols = self.attention.collect_variables((scope, *code))
-        symbols |= {reached.symbol for reached in code} | {scope.symbol} | self._collect_constructors(scope, code)
+        owner = scope.parent if kind is TargetKind.MODULE and scope.kind == "function" else None
+        symbols |= {reached.symbol for reached in code} | {scope.symbol}
+        symbols |= self._collect_constructors(owner or scope, code)
         assert isinstance(scope.node, ast.stmt | ast.expr)
         left = frozenset(self._iter_left_to_bases(scope, code) if scope.kind == "class" else ())
         return Target(path, scope.node.lineno, scope.symbol, kind, frozenset(symbols), needs=needs, left_to_bases=left)

@@ -1,4 +1,4 @@
-"""Partials of classes, methods of what is no module, and records are built before they are called."""
+"""Partials of classes, methods of objects and modules, and records are built before they are called."""
 
 from __future__ import annotations
 
@@ -24,6 +24,27 @@ class Mixer(nn.Module):
         q, k, v = self.qkv(x).chunk(3, -1)
         scores = q @ k.transpose(-2, -1) * self.scale
         return (scores.detach() if self.cut else scores).softmax(-1) @ v
+
+
+class Stepping(nn.Module):
+    def __init__(self, dim=16):
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+    def forward_parallel(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+
+    def step(self, x, memory):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return (q @ k.transpose(-2, -1)).softmax(-1).detach() @ v
+
+    def attend_chunk(self, q, k, v):
+        return (q @ k.transpose(-2, -1)).softmax(-1).detach() @ v
 
 
 class Backend:
@@ -78,6 +99,10 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Confirmation:
         ("multihead", Verdict.SAFE),
         ("build.run", Verdict.SAFE),
         ("build_cut", Verdict.HARD_STRUCTURAL),
+        ("Stepping", Verdict.SAFE),
+        ("Stepping.forward_parallel", Verdict.SAFE),
+        ("Stepping.step", Verdict.SILENT_COLLAPSE),
+        ("Stepping.attend_chunk", Verdict.HARD_STRUCTURAL),
         ("Backend.attend", Verdict.SAFE),
         ("Backend.attend_once", Verdict.HARD_STRUCTURAL),
         ("Backend.Inner.attend", Verdict.HARD_STRUCTURAL),

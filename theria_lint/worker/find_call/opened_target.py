@@ -1,4 +1,4 @@
-"""Open what stands for a class, a partial or an instance that a module has a name for, and records of q, k and v."""
+"""Open what stands for a class: a partial, an instance or a method that a module has a name for; and records."""
 
 from __future__ import annotations
 
@@ -32,8 +32,17 @@ _WIDTHS = ("embed_dim", "in_features", "in_channels", "embedding_dim")
 
 
 def open_target(target: Any, request: TargetRequest) -> tuple[Any, TargetRequest]:
-    """What is called for a target, and the request for it: a class, where a partial of one or an instance is given."""
-    return open_instance(*open_partial(target, request))
+    """What is called for a target, and the request for it: a class, where it is a partial, an instance or a method."""
+    return open_instance(*open_partial(open_method(target, request), request))
+
+
+def open_method(target: Any, request: TargetRequest) -> Any:
+    """A module whose forward is a method of it, for one that is a target by itself; any other target as it is."""
+    owner: Any = find_owner(target) if request.kind == TargetKind.MODULE else None
+    if owner is None or not issubclass(owner, nn.Module):
+        return target
+    members = {"forward": target, "__module__": owner.__module__, "__qualname__": owner.__qualname__}
+    return type(owner.__name__, (owner,), members)
 
 
 def open_record(function: Any) -> Callable[..., Any] | None:
