@@ -332,12 +332,17 @@ class FreshCall:
     """A function of a target, every call of which begins with the state that the target started with."""
 
     def __init__(
-        self, function: Any, module: nn.Module | None, home: str, rehearse: Callable[[], None] | None = None
+        self,
+        function: Any,
+        module: nn.Module | None,
+        home: str,
+        rehearse: Callable[[], None] | None = None,
+        start: TargetState | None = None,
     ) -> None:
-        """``rehearse``: what is done before each call that counts, for what it leaves behind."""
+        """``rehearse``: what is done before each call that counts, for what it leaves; ``start``: the known state."""
         self._function, self._module, self._rehearse = function, module, rehearse
         self._home = sys.modules.get(home)
-        self._state = TargetState(module, self._home)
+        self._state = start or TargetState(module, self._home)
         self._held = False
         self._checked = module is None
 

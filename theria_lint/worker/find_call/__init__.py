@@ -18,7 +18,8 @@ and tests that comes to a call (`watched_call`).
 Step by step, with the module that does it:
 
 1. Strategies (`strategies`). Choose by kind of target: functions, autograd Functions, wrappers and callable objects of
-   q, k, v are bound there; `module_calls` builds a module and calls its forward; `shape_inference` infers the shapes
+   q, k, v are bound there; `module_calls` builds a module and calls its forward (one
+   that refuses what it is given is kept for the next trial: `prepared_module`); `shape_inference` infers the shapes
    of functions of any tensors; a function of a record is one of its fields (`opened_target`). A helper is first called
    as its package calls it (`watched_call`).
 2. Specs (`call_strategy`). A `TrialSpec` is one choice of layout, sizes, dtype and device; `search` orders them by what
@@ -36,7 +37,8 @@ Step by step, with the module that does it:
 6. Choice of layout (`search`). Among layouts that work, agreement with reference attention wins, then a layout that
    keeps heads apart. A group that neither agrees nor gives attention's shape counts only if no later group does better.
 7. Hill climb (`hill_climb`). Start from the failed trials that got furthest, one a layout; change one argument, size
-   or dtype, as the error asks or else in turn; keep the change that gets further; stop when none does.
+   or dtype, as the error asks or else in turn, an image for a larger one; keep the change that gets further; stop when
+   none does.
 8. Post-passes (`search`), each kept only if its trial works: float32 where a kernel of another package ran in float64,
    defaults in place of made-up optional arguments, smaller sizes where a call is slow, learned tensors (gates, decays)
    among the inputs.

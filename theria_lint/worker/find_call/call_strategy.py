@@ -26,7 +26,7 @@ from theria_lint.worker.find_call.signatures import (
     compute_sizes,
 )
 from theria_lint.worker.find_call.tensor_forms import TensorForm
-from theria_lint.worker.fresh_state import FreshCall
+from theria_lint.worker.fresh_state import FreshCall, TargetState
 from theria_lint.worker.library_messages import is_about_none
 
 CONSTRUCTOR_PREFIX = "__init__:"
@@ -46,7 +46,8 @@ class TrialSpec:
     ``shape`` holds the sizes of one sequence, ``layout`` one of the names in `theria.probes.layouts`.
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
-    ``small``: sizes that a constructor has defaults for are chosen too. ``written``: what the target's text says of
+    ``small``: sizes that a constructor has defaults for are chosen too, ``narrow``: so are widths, one for each stage,
+    that its defaults hold. ``written``: what the target's text says of
     the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
     ``choice``: which candidate some parameters take in this spec, whatever the way says. ``given``: the forms of
     arguments that are None otherwise. ``learned`` names arguments that are inputs too, ``whole``: all that the target
@@ -73,6 +74,7 @@ class TrialSpec:
     evaluating: bool = False
     masking: bool = False
     small: bool = False
+    narrow: bool = False
     text_shapes: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)
@@ -186,8 +188,11 @@ ONE_PROGRAM = Shape(1, 1, 6, 6, 8, 8)
 SEVERAL_CHUNKS = SIZES[2]
 """A length that is a multiple of the length of short chunks."""
 
-IMAGE_SIDES = {64: 8, 128: 14}
+IMAGE_SIDES = {64: 8, 128: 14, 32 * 32: 32, 64 * 64: 64}
 """The side of an image by the number of queries: windows of 7 and 8 are common defaults."""
+
+LARGE_IMAGES = (32 * 32, 64 * 64)
+"""The numbers of queries for images that are left over after patches of four and several stages, each half as wide."""
 
 
 def compute_image_side(spec: TrialSpec) -> int:
@@ -247,8 +252,9 @@ class BoundCall:
     ``function`` takes the inputs by position, and any of ``extras`` by name: floating tensors beside them that it is
     called with otherwise. ``expected`` is the shape that the output of attention would have, None where nothing is
     known of it; ``layout`` that of q, k, v, None for other inputs; ``module`` what was built; ``fresh`` what gives the
-    target its state back before each call; ``discrete`` names the tensors of whole numbers or truth values beside them;
-    ``sizes`` are the lengths of what an input is made of that holds all parameters.
+    target its state back before each call, ``start`` that state where it is known already; ``discrete`` names the
+    tensors of whole numbers or truth values beside them; ``sizes`` are the lengths of what an input is made of that
+    holds all parameters.
     """
 
     function: Callable[..., Any]
@@ -260,6 +266,7 @@ class BoundCall:
     fresh: FreshCall | None = None
     discrete: tuple[str, ...] = ()
     sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    start: TargetState | None = None
 
     def renew_state(self, home: str, *, called: bool, learning: bool) -> BoundCall:
         """The call with the target's state as it was at first each time, or as a call with other numbers leaves it.
@@ -267,7 +274,7 @@ class BoundCall:
         ``learning``: that call is differentiated, as a step of training is.
         """
         rehearse = partial(self._call_before, learning=learning) if called else None
-        fresh = FreshCall(self.function, self.module, home, rehearse)
+        fresh = FreshCall(self.function, self.module, home, rehearse, self.start)
         return replace(self, function=fresh, fresh=fresh)
 
     def _call_before(self, *, learning: bool) -> None:
@@ -395,7 +402,8 @@ class CallStrategy:
     without much to go by, None where that is all of ``free``.
     ``watched``: to make the call another function is run, and what it gives the target is taken. ``home`` is the
     module that the target stands in; ``callers`` are those whose recorded calls it makes, in order, ``specs`` where it
-    makes them, ``shown``: those calls stand in docs or tests that nobody ran; ``copying``: see `call_on_copies`.
+    makes them, ``shown``: those calls stand in docs or tests that nobody ran; ``copying``: see `call_on_copies`;
+    ``layoutless``: it gives nothing that has a layout; ``image_layouts``: those in which it gives images.
     """
 
     make: CallMaker
@@ -415,6 +423,8 @@ class CallStrategy:
     specs: tuple[TrialSpec, ...] = ()
     shown: bool = False
     copying: bool = False
+    layoutless: bool = False
+    image_layouts: frozenset[str] = frozenset()
 
     def call_on_copies(self, *, parameters: bool) -> CallStrategy:
         """The way with copies of the inputs: code that writes into q is given what a projection made, not a leaf.

@@ -10,7 +10,14 @@ import torch
 
 from theria.probes.layouts import Shape
 from theria_lint.worker.find_call.argument_values import CHUNK_NAMES, is_learned
-from theria_lint.worker.find_call.call_strategy import MAX_CANDIDATES, SEVERAL_CHUNKS, SIZES, CallStrategy, TrialSpec
+from theria_lint.worker.find_call.call_strategy import (
+    LARGE_IMAGES,
+    MAX_CANDIDATES,
+    SEVERAL_CHUNKS,
+    SIZES,
+    CallStrategy,
+    TrialSpec,
+)
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
 from theria_lint.worker.find_call.signatures import find_shapes
 from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype
@@ -53,7 +60,10 @@ def _take_best_step(search: CallSearch, best: FailedTrial) -> tuple[WorkingCall 
 
 
 def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]:
-    """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size."""
+    """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size.
+
+    A larger image comes before other arguments: it is but two attempts.
+    """
     strategy, spec = best.strategy, best.spec
     asked = {
         name: symbols for name, symbols in find_shapes(best.complaint).items() if spec.text_shapes.get(name) != symbols
@@ -65,6 +75,9 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
     if best.progress[0] == INVALID_OUTPUT_STAGE and not spec.gentle:
         yield strategy, replace(spec, gentle=True)
     yield from ((strategy, replace(spec, shape=shape)) for shape in _list_asked_lengths(spec.shape, best.complaint))
+    if spec.layout in strategy.image_layouts:
+        larger = [count for count in LARGE_IMAGES if count > spec.shape.queries]
+        yield from ((strategy, replace(spec, shape=replace(spec.shape, queries=n, keys=n))) for n in larger)
     for other in strategy.list_variations(best.complaint):
         yield other, spec
     together = [name for name in strategy.free if is_learned(name)]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from math import gcd
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,7 @@ from theria_lint.worker.find_call.call_strategy import (
     list_discrete,
 )
 from theria_lint.worker.find_call.choose_arguments import (
+    LARGE_DEFAULT,
     MODULE_VALUES,
     FakeModuleConfig,
     PassThroughLayer,
@@ -48,6 +50,7 @@ from theria_lint.worker.find_call.module_inputs import (
     ANYTHING,
     FEATURE_AXES,
     FORWARD_VALUES,
+    IMAGE_LAYOUTS,
     InputBuilder,
     ModuleInputs,
     build_qkv_with_heads,
@@ -58,6 +61,13 @@ from theria_lint.worker.find_call.module_inputs import (
     read_described_axes,
 )
 from theria_lint.worker.find_call.opened_target import COPIED_WIDTH
+from theria_lint.worker.find_call.prepared_module import (
+    PreparedModule,
+    SpareModule,
+    look_at_state,
+    perturb_parameters,
+    prepare_module,
+)
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
 from theria_lint.worker.find_call.sequence_arguments import find_sequence_lengths
 from theria_lint.worker.find_call.signatures import (
@@ -95,8 +105,8 @@ class _ModuleTarget:
     """A class, the parameters of its constructor and its forward, and the arguments that the user has configured.
 
     ``record``: the object that some of the forward's parameters are put into. ``axes``: what the text says of its
-    arguments. ``complaints``: what the constructor
-    raised, by what it was given.
+    arguments. ``complaints``: what the constructor raised, by what it was given; ``spare``: what it made last, if
+    that refused what it was called with.
     """
 
     cls: Any
@@ -106,27 +116,29 @@ class _ModuleTarget:
     fixed: Mapping[str, Any]
     axes: Mapping[str, Symbols]
     complaints: dict[Hashable, tuple[Exception, TracebackType | None]] = field(default_factory=dict)
+    spare: SpareModule = field(default_factory=SpareModule)
 
     def list_forward_strategies(self) -> Iterator[CallStrategy]:
         """The ways to make the call, each with the parameters of both signatures to choose."""
         known = list(list_input_builders(self.forward))
         free = [CONSTRUCTOR_PREFIX + name for name in list_free_parameters(self.parameters, self.fixed)]
         optional = [CONSTRUCTOR_PREFIX + name for name in list_optional_parameters(self.parameters, self.fixed)]
-        makers: tuple[CallMaker, ...] = (
+        laid_out: tuple[CallMaker, ...] = (
             *(partial(self.call_with_inputs, builder) for builder in known),
             *(partial(self.call_with_small_defaults, builder) for builder in known),
-            *(partial(self.call_with_token_ids, which) for which in list_token_parameters(self.forward)),
         )
+        of_tokens = tuple(partial(self.call_with_token_ids, which) for which in list_token_parameters(self.forward))
         strategy = CallStrategy(
-            makers[0],
+            laid_out[0],
             (*free, *list_free_parameters(self.forward, self.fixed)),
             (*optional, *list_optional_parameters(self.forward, self.fixed)),
             tensors=tuple(name for name in list_optional_tensors(self.forward) if name not in self.fixed),
             unset=list_unset_tensors(self.forward, self.fixed),
-            siblings=makers,
+            siblings=(*laid_out, *of_tokens),
             unsure=tuple(self._list_unsure_parameters()),
         )
-        yield from (replace(strategy, make=make) for make in makers)
+        yield from (replace(strategy, make=make, image_layouts=IMAGE_LAYOUTS) for make in laid_out)
+        yield from (replace(strategy, make=make, layoutless=True) for make in of_tokens)
 
     def _list_unsure_parameters(self) -> list[str]:
         """What the names say nothing of; where they all do, everything that the constructor needs."""
@@ -139,29 +151,24 @@ class _ModuleTarget:
         unknown = [name for name in needed if not has_values_for_name(name, make_value_table(self.cls))] + rest[1:]
         return list(dict.fromkeys(unknown or needed))
 
-    def build_from_choice(self, spec: TrialSpec, choice: Mapping[str, int]) -> Any:
+    def build_from_choice(self, spec: TrialSpec, choice: Mapping[str, int]) -> PreparedModule:
         """The module, with weights that depend on nothing but the spec's seed.
 
         What it is built from is the same for every recipe and layout, and so is what its constructor complains of.
         """
+        key = self._identify_module(spec, choice)
+        if key in self.complaints:
+            error, trace = self.complaints[key]
+            raise error.with_traceback(trace)
+        spare = self.spare.take(key)
+        if spare is not None:
+            return spare
         of_constructor = {
             name.removeprefix(CONSTRUCTOR_PREFIX): i
             for name, i in choice.items()
             if name.startswith(CONSTRUCTOR_PREFIX)
         }
         turned = spec.list_turned(CONSTRUCTOR_PREFIX)
-        key = (
-            spec.shape,
-            spec.dtype,
-            spec.small,
-            spec.masking,
-            tuple(of_constructor.items()),
-            repr(spec.turned),
-            spec.dropping,
-        )
-        if key in self.complaints:
-            error, trace = self.complaints[key]
-            raise error.with_traceback(trace)
         torch.default_generator.manual_seed(spec.seed)
         mine = {name: v for name, v in self.fixed.items() if name in self.parameters or name not in self.forward}
         try:
@@ -174,7 +181,13 @@ class _ModuleTarget:
             self.complaints[key] = error, error.__traceback__
             raise
         prepare_module(module, self._fit_sizes(spec))
-        return module
+        return PreparedModule(module, key, look_at_state(module, self.cls.__module__))
+
+    def _identify_module(self, spec: TrialSpec, choice: Mapping[str, int]) -> Hashable:
+        """What a module is built from."""
+        of_constructor = tuple((name, i) for name, i in choice.items() if name.startswith(CONSTRUCTOR_PREFIX))
+        sizes = (spec.shape, spec.dtype, spec.device, spec.seed, spec.small, spec.narrow)
+        return *sizes, spec.masking, spec.evaluating, spec.dropping, spec.base, repr(spec.turned), of_constructor
 
     def _fit_sizes(self, spec: TrialSpec) -> TrialSpec:
         """The spec with the sizes that the constructor has defaults for, or that a module has which is copied."""
@@ -186,17 +199,21 @@ class _ModuleTarget:
 
     def call_with_inputs(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module bound to all but what a recipe makes."""
-        module = self.build_from_choice(spec, choice)
+        built = self.build_from_choice(spec, choice)
+        module = built.module
         spec = self._fit_sizes(replace(spec, weights=_list_weight_shapes(module), axes=self.axes))
         given = builder(self.forward, spec, choice)
         rest = {name: p for name, p in self.forward.items() if name not in given.names}
         others = self._choose_other_arguments(rest, spec, choice)
-        function = _CheckedForward(partial(self._call_forward, module), module, given, others, spec)
+        refused = partial(self.spare.keep, built)
+        function = _CheckedForward(partial(self._call_forward, module), module, given, others, spec, refused)
         plain = builder is build_qkv_with_heads and set(given.tensors) == {"q", "k", "v"}
         expected = compute_expected_shape(given.tensors) if plain else tuple(next(iter(given.tensors.values())).shape)
         extras = {name: v for name, v in others.items() if isinstance(v, Tensor) and v.is_floating_point()}
         layout, discrete = spec.layout if plain else None, list_discrete(others)
-        return BoundCall(function, given.tensors, expected, layout, module, extras, discrete=discrete)
+        return BoundCall(
+            function, given.tensors, expected, layout, module, extras, discrete=discrete, start=built.start
+        )
 
     def call_with_small_defaults(self, builder: InputBuilder, spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The same with smaller defaults."""
@@ -204,7 +221,7 @@ class _ModuleTarget:
 
     def call_with_token_ids(self, names: Sequence[str], spec: TrialSpec, choice: Mapping[str, int]) -> BoundCall:
         """The module as a function of its parameters: token numbers have no derivative."""
-        module = self.build_from_choice(spec, choice)
+        module = self.build_from_choice(spec, choice).module
         spec = self._fit_sizes(spec)
         ids = make_token_ids(names, spec)
         rest = {name: p for name, p in self.forward.items() if name not in ids}
@@ -256,9 +273,11 @@ class _CheckedForward:
         given: ModuleInputs,
         others: Mapping[str, Any],
         spec: TrialSpec,
+        refused: Callable[[], None],
     ) -> None:
-        """Bind all arguments but the tensors; ``run`` calls the module."""
+        """Bind all arguments but the tensors; ``run`` calls the module, ``refused`` is for where that raises."""
         self._run_module, self._module, self._given, self._others, self._spec = run, module, given, others, spec
+        self._refused = refused
         self._known = {name for name, p in module.named_parameters() if not nn.parameter.is_lazy(p)}
         self._called = False
 
@@ -269,9 +288,13 @@ class _CheckedForward:
             return run(*values)
         self._called = True
         settled = partial(self._run_settled, run)
-        if list(self._given.tensors) == ["x"] and self._known:
-            return check_mixes_positions(settled, values[0], FEATURE_AXES[self._spec.layout])
-        return check_depends_on_inputs(settled, values)
+        try:
+            if list(self._given.tensors) == ["x"] and self._known:
+                return check_mixes_positions(settled, values[0], FEATURE_AXES[self._spec.layout])
+            return check_depends_on_inputs(settled, values)
+        except Exception:
+            self._refused()
+            raise
 
     def _run_settled(self, run: Callable[..., Any], *values: Tensor) -> Any:
         """What it returns once it has made all of its parameters, which may start at zero like others."""
@@ -389,14 +412,30 @@ _WIDTH = re.compile(
 """What the names of the width of what a module takes look like."""
 
 
+_DEPTHS = re.compile(r"(depths?|layers|blocks)$")
+"""What the names of numbers of layers look like."""
+
+_FEW_LAYERS, _CUT = 2, 8
+"""Layers, and by how much widths are cut at most."""
+
+
 def choose_small_defaults(
     parameters: Mapping[str, inspect.Parameter], spec: TrialSpec, table: ValueTable, *, above: int
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Smaller numbers for the sizes that have a default greater than ``above``, where their names say what they are.
 
-    Buckets, windows and segments meant for thousands of tokens hold all of ours otherwise, and do nothing.
+    Buckets, windows and segments meant for thousands of tokens hold all of ours otherwise, and do nothing. Numbers of
+    layers, one for each stage, are two at most: every other one may be of another kind.
     """
-    found = {}
+    found: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        numbers = parameter.default
+        if type(numbers) not in (tuple, list) or not numbers or any(type(number) is not int for number in numbers):
+            continue
+        if _DEPTHS.search(name.lower()):
+            found[name] = type(numbers)(min(number, _FEW_LAYERS) for number in numbers)
+        elif spec.narrow and (factor := gcd(*numbers, _CUT)) > 1 and min(numbers) > LARGE_DEFAULT:
+            found[name] = type(numbers)(number // factor for number in numbers)
     for name, parameter in parameters.items():
         if type(parameter.default) is int and parameter.default > above:
             values = [v for v in find_values_by_name(name, table, spec) if type(v) is int and v < parameter.default]
@@ -458,22 +497,3 @@ def call_without_exit(make: Any) -> Any:
         return make()
     except SystemExit as error:
         raise CodedError(ReasonCode.EXITS_WITH, exit_code=str(error.code or 0)) from None
-
-
-def prepare_module(module: nn.Module, spec: TrialSpec) -> None:
-    """Move a module to the spec, silence its dropout if that is not wanted, shake parameters of a special value."""
-    module.to(device=spec.device, dtype=spec.dtype).train(not spec.evaluating)
-    for part_ in module.modules() if not spec.dropping else ():
-        if isinstance(part_, nn.modules.dropout._DropoutNd):
-            part_.p = 0.0
-    perturb_parameters(dict(module.named_parameters()), spec)
-
-
-def perturb_parameters(parameters: Mapping[str, nn.Parameter], spec: TrialSpec) -> None:
-    """Add noise to parameters: one that starts at zero hides whatever stands behind it."""
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.is_floating_point() and not nn.parameter.is_lazy(parameter):
-                noise = spec.draw_tensor(name, tuple(parameter.shape))
-                spread = float(parameter.float().std()) if parameter.numel() > 1 else 0.0
-                parameter.add_(0.3 * (spread or 0.5) * noise)

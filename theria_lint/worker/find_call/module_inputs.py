@@ -31,6 +31,8 @@ ANYTHING = "*"
 FEATURE_AXES = {"btd": -1, "bhtd": 1, "bthd": 1, "td": -1, "bhwc": -1, "bcfhw": 1, "bxywwc": -1, "bhwtd": -1}
 """The layouts of a module's input, the likeliest first, and the axis of the features in each."""
 
+IMAGE_LAYOUTS = frozenset(("bhtd", "bhwc", "bcfhw", "bxywwc"))
+"""Those of images and videos."""
 
 NEIGHBOUR_COUNT = 3
 """How many neighbours a position of a graph has: itself and one on either side."""

@@ -29,8 +29,8 @@ from theria_lint.worker.find_call.call_strategy import (
 )
 from theria_lint.worker.find_call.choose_arguments import read_enums
 from theria_lint.worker.find_call.indices_in_floats import find_indices, holds_whole_numbers
-from theria_lint.worker.find_call.module_calls import perturb_parameters
 from theria_lint.worker.find_call.named_modules import load_named_modules
+from theria_lint.worker.find_call.prepared_module import perturb_parameters
 from theria_lint.worker.find_call.run_trial import (
     InvalidTrialError,
 )

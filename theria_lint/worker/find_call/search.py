@@ -367,7 +367,7 @@ def _try_strategies(
     """The first way that runs: in the layout that agrees with the reference, else in one that keeps heads apart."""
     for strategy in strategies:
         found = []
-        for spec in specs:
+        for spec in specs[:1] if strategy.layoutless else specs:
             working_call = search.run_trial(strategy, spec)
             if working_call is not None and working_call.agrees:
                 return working_call
@@ -407,12 +407,7 @@ def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: Targe
     """
     spec = working_call.spec
     if kind is TargetKind.MODULE:
-        made, began = working_call.make_call(), read_clock()
-        trial(made.compute_output, made.inputs, spec.seed)
-        late = read_clock() - began > SLOW_CALL_SECONDS
-        found = (search.run_trial(working_call.strategy, replace(spec, small=True)) if late else None) or working_call
-        slow = not search.interpreted and not found.agrees and time_call(found) > TOO_SLOW
-        return replace(found, spec=replace(found.spec, directional=True)) if slow else found
+        return _shrink_slow_module(search, working_call)
     if search.interpreted and working_call.agrees and spec.shape.heads > 1:
         return (
             search.run_trial(working_call.strategy, replace(spec, shape=replace(spec.shape, heads=1))) or working_call
@@ -420,6 +415,20 @@ def _shrink_slow_call(search: CallSearch, working_call: WorkingCall, kind: Targe
     if not search.interpreted and any(re.search(CHUNK_NAMES, name) for name in working_call.strategy.optional):
         return search.run_trial(working_call.strategy, replace(spec, small=True, shape=SEVERAL_CHUNKS)) or working_call
     return working_call
+
+
+def _shrink_slow_module(search: CallSearch, working_call: WorkingCall) -> WorkingCall:
+    """The same call of a module that is built smaller; measured along a few directions if it is slow all the same."""
+    made, began = working_call.make_call(), read_clock()
+    trial(made.compute_output, made.inputs, working_call.spec.seed)
+    found = working_call
+    if read_clock() - began > SLOW_CALL_SECONDS:
+        if not found.spec.small:
+            found = search.run_trial(found.strategy, replace(found.spec, small=True)) or found
+        if time_call(found) > TOO_SLOW:
+            found = search.run_trial(found.strategy, replace(found.spec, narrow=True, small=True)) or found
+    slow = not search.interpreted and not found.agrees and time_call(found) > TOO_SLOW
+    return replace(found, spec=replace(found.spec, directional=True)) if slow else found
 
 
 def _join_learned_extras(search: CallSearch, working_call: WorkingCall) -> WorkingCall:
