@@ -52,6 +52,41 @@ class ReadByPlace(nn.Module):
         return x if 1 in self.chosen else self.layers(x)  # type: ignore[no-any-return]
 
 
+class InsistsOnTuples(nn.Module):
+    """Says that it wants a number for each stage, and how many; takes others alone or together."""
+
+    def __init__(self, depth, dims, heads):  # type: ignore[no-untyped-def]
+        super().__init__()
+        assert isinstance(depth, tuple)
+        assert len(dims) == 3
+        heads = heads if isinstance(heads, tuple) else (heads,) * len(depth)
+        self.layers = nn.ModuleList(nn.Linear(dims[0], 3 * dims[-1]) for number in depth for _ in range(number))
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, count in zip(self.layers, self.heads, strict=False):
+            q, k, v = (part.unflatten(-1, (count, -1)).transpose(1, 2) for part in layer(x).chunk(3, -1))
+            x = x + attend(q, k, v).transpose(1, 2).flatten(2)
+        return x
+
+
+class PairsOfLayers(nn.Module):
+    """Wants an even number of layers in each stage; without any nothing attends."""
+
+    def __init__(self, dim: int, layers, depth: int) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        assert depth % 2 == 0
+        assert all(count % 2 == 0 for count in layers)
+        self.mixing = nn.Conv1d(dim, dim, 3, padding=1)
+        self.layers = nn.ModuleList(nn.Linear(dim, 3 * dim) for _ in range(depth * sum(layers)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mixing(x.mT).mT
+        for layer in self.layers:
+            x = x + attend(*layer(x).chunk(3, -1))
+        return x
+
+
 class FarAttention(nn.Module):
     """Asks for a number that nobody gives."""
 
@@ -132,15 +167,28 @@ def find(cls: Any, seconds: float = 20.0) -> WorkingCall:
 
 
 def test_sequences_are_told_from_numbers() -> None:
-    assert find_sequence_lengths(ReadByPlace) == {"depths": 4, "sizes": 4, "chosen": 4}
+    assert find_sequence_lengths(ReadByPlace) == {"depths": 4, "sizes": 2, "chosen": 4}
     assert not find_sequence_lengths(Classifier)
     assert find_sequence_lengths(FarAttention)["sizes"] < 100
+    assert find_sequence_lengths(InsistsOnTuples) == {"depth": 2, "dims": 3}
 
 
 def test_as_many_numbers_are_given_as_there_are_stages() -> None:
     made = find(Stages).make_call()
     assert made.module is not None
     assert [layer.out_features for layer in made.module.layers] == [36, 36]  # type: ignore[union-attr]
+
+
+def test_a_number_is_given_for_each_stage_where_the_text_insists() -> None:
+    made = find(InsistsOnTuples).make_call()
+    assert made.module is not None
+    assert len(made.module.layers) == 2  # type: ignore[arg-type]
+
+
+def test_no_model_is_without_layers() -> None:
+    made = find(PairsOfLayers).make_call()
+    assert made.module is not None
+    assert len(made.module.layers) == 8  # type: ignore[arg-type]
 
 
 def test_tokens_are_given_twice() -> None:

@@ -363,7 +363,8 @@ CONSTRUCTOR_VALUES: tuple[tuple[str, ValueMaker], ...] = (
     (r"window", lambda n, s: [s.shape.keys]),
     (r"block|chunk|bucket|tile", offer_values(4, 16)),
     (r"^(config|cfg|args|hparams|params|opts?)$", lambda n, s: [FakeConfig(s)]),
-    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$|layers$", offer_values(1, 0)),
+    (r"depths?$|layers$", offer_values(1, 2)),  # without any nothing attends
+    (r"(layer|depth)(_?(idx|id|index|num))?$|^i$", offer_values(1, 0)),
     (r"scale$|scaling$", lambda n, s: [s.shape.dim**-0.5, None]),
     (r"eps(ilon)?$", offer_values(1e-6)),
     (r"dtype", lambda n, s: [s.dtype]),

@@ -20,20 +20,39 @@ _SINGLE = ("int", "float", "bool", "str")
 
 @lru_cache(maxsize=64)
 def find_sequence_lengths(cls: Any) -> Mapping[str, int]:
-    """How many numbers each parameter needs that the class's text takes for a sequence: all the same number.
+    """How many numbers each parameter needs that the class's text takes for a sequence.
 
-    It is unpacked, gone over, measured, or read by place. What may be a single number as well is none.
+    It is unpacked, gone over, measured, read by place, or the text insists that it is one. The same number for all
+    whose length is not told. What may be a single number as well is none.
     """
     names = [
         name
         for name, parameter in read_constructor_parameters(cls).items()
         if getattr(parameter.annotation, "__name__", parameter.annotation) not in _SINGLE
     ]
-    uses = list(_iter_uses(parse_source(cls), names))
-    single = {name for name, length in uses if length == 0}
-    lengths = {name: length for name, length in uses if name not in single}
+    tree = parse_source(cls)
+    uses, told = list(_iter_uses(tree, names)), dict(_iter_told_lengths(tree, names))
+    single = {name for name, length in uses if length == 0} - told.keys()
+    lengths = {name: length for name, length in uses if name not in single} | told
     longest = max((length for name, length in uses if name in lengths), default=0)
-    return dict.fromkeys(lengths, min(max(longest, _FEWEST), _MOST))
+    each = dict.fromkeys(lengths, max(longest, _FEWEST)) | {name: length for name, length in told.items() if length}
+    return {name: min(length, _MOST) for name, length in each.items()}
+
+
+def _iter_told_lengths(tree: ast.AST, names: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The names of which the text says how long they are, with that; with 0 where it insists on a sequence alone."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assert(test=ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), ast.Name(id=kind)])):
+                yield from [(name, 0)] if name in names and kind in ("tuple", "list") else []
+            case ast.Assign(targets=[ast.Tuple(elts=parts)], value=ast.Name(id=name)) if name in names:
+                yield from [] if any(isinstance(part, ast.Starred) for part in parts) else [(name, len(parts))]
+            case ast.Compare(
+                left=ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name)]),
+                ops=[ast.Eq()],
+                comparators=[ast.Constant(value=int(length))],
+            ) if name in names:
+                yield name, length
 
 
 def _iter_uses(tree: ast.AST, names: Collection[str]) -> Iterator[tuple[str, int]]:
