@@ -24,6 +24,8 @@ _NO_GPU = re.compile(r"cuda|\bgpus?\b|nvidia|\bdevice\b", re.IGNORECASE)
 _MISSING_ARGUMENTS = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNEXPECTED_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
+_CHANNELS_DIFFER = re.compile(r"expected input\[.*\] to have (\d+) channels, but got \d+ channels instead")
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is Python's or PyTorch's way to say that there is no memory left."""
@@ -80,6 +82,12 @@ def find_unequal_sizes(complaint: str) -> list[tuple[int, int]]:
     others = [match.groups() for match in _OTHER_SIZES_DIFFER.finditer(complaint)]
     pairs = [[int(size) for size in groups if size is not None] for groups in others]
     return find_differing_sizes(complaint) + [(one, other) for one, other in pairs]
+
+
+def find_wanted_channels(complaint: str) -> int | None:
+    """How many channels a convolution wants of its input; None where none complains."""
+    found = _CHANNELS_DIFFER.search(complaint)
+    return int(found[1]) if found else None
 
 
 def find_missing_arguments(complaint: str) -> list[str]:

@@ -44,6 +44,18 @@ class Pyramid(nn.Module):
         return x
 
 
+class ColourImages(Pyramid):
+    """Takes images of three channels, whatever its own width."""
+
+    def __init__(self, dim: int, image_size: int) -> None:
+        super().__init__(3)
+        self.out = nn.Linear(4 * max(1, image_size // 32) ** 2, dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        found: Tensor = self.out(super().forward(image).flatten(1))
+        return found
+
+
 class FrozenPyramid(Pyramid):
     """Loses what its weights depend on."""
 
@@ -142,6 +154,10 @@ def test_a_pyramid_is_given_an_image_that_is_large_enough(cls: Any, verdict: Ver
     assert call.make_call().inputs["x"].shape[1:] == (3, 32, 32)
     report, _ = Measuring(call).measure_configuration(Configuration.FIRST_SIZES, call.spec)
     assert report.verdict is verdict if verdict else report.verdict.unsafe
+
+
+def test_an_image_has_the_channels_that_a_convolution_wants() -> None:
+    assert find(ColourImages).make_call().inputs["x"].shape[1:] == (3, 32, 32)
 
 
 def test_an_image_stays_small_where_it_can() -> None:

@@ -47,8 +47,9 @@ class TrialSpec:
     ``base`` is the attention function that wrappers are given. ``strided``: the inputs are views of storage with
     another axis order. ``evaluating``: modules are in evaluation mode. ``masking``: switches for a causal mask are on.
     ``small``: sizes that a constructor has defaults for are chosen too, ``narrow``: so are widths, one for each stage,
-    that its defaults hold. ``written``: what the target's text says of
-    the shapes of its arguments, by name. ``gentle``: keys of length one, for recurrences that diverge.
+    that its defaults hold. ``image_channels``: how many an image has, if not those that the sizes give.
+    ``written``: what the target's text says of the shapes of its arguments, by name.
+    ``gentle``: keys of length one, for recurrences that diverge.
     ``choice``: which candidate some parameters take in this spec, whatever the way says. ``given``: the forms of
     arguments that are None otherwise. ``learned`` names arguments that are inputs too, ``whole``: all that the target
     returns is its output, not the attention among it alone; ``output``: that tensor of what it returns is.
@@ -75,6 +76,7 @@ class TrialSpec:
     masking: bool = False
     small: bool = False
     narrow: bool = False
+    image_channels: int | None = None
     text_shapes: Mapping[str, Symbols] = field(default_factory=dict)
     gentle: bool = False
     choice: Mapping[str, int] = field(default_factory=dict)

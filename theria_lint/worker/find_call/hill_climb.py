@@ -20,7 +20,7 @@ from theria_lint.worker.find_call.call_strategy import (
 )
 from theria_lint.worker.find_call.run_trial import INVALID_OUTPUT_STAGE, CallSearch, FailedTrial, WorkingCall
 from theria_lint.worker.find_call.signatures import find_shapes
-from theria_lint.worker.library_messages import find_differing_sizes, is_about_dtype
+from theria_lint.worker.library_messages import find_differing_sizes, find_wanted_channels, is_about_dtype
 
 MAX_STARTS = 4
 """From how many of the attempts that got furthest other arguments are tried."""
@@ -62,7 +62,7 @@ def _take_best_step(search: CallSearch, best: FailedTrial) -> tuple[WorkingCall 
 def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]:
     """What may help: a shape or precision that the complaint asks for, gentler numbers, another argument or size.
 
-    A larger image comes before other arguments: it is but two attempts.
+    An image of the channels that a convolution wants, or a larger one, comes before other arguments: they are few.
     """
     strategy, spec = best.strategy, best.spec
     asked = {
@@ -76,8 +76,7 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
         yield strategy, replace(spec, gentle=True)
     yield from ((strategy, replace(spec, shape=shape)) for shape in _list_asked_lengths(spec.shape, best.complaint))
     if spec.layout in strategy.image_layouts:
-        larger = [count for count in LARGE_IMAGES if count > spec.shape.queries]
-        yield from ((strategy, replace(spec, shape=replace(spec.shape, queries=n, keys=n))) for n in larger)
+        yield from ((strategy, other) for other in _list_images(spec, best.complaint))
     for other in strategy.list_variations(best.complaint):
         yield other, spec
     together = [name for name in strategy.free if is_learned(name)]
@@ -87,6 +86,19 @@ def _list_changes(best: FailedTrial) -> Iterator[tuple[CallStrategy, TrialSpec]]
         yield strategy, replace(spec, small=True, shape=SEVERAL_CHUNKS)
     if strategy.choice:
         yield from ((strategy, replace(spec, shape=shape)) for shape in SIZES[1:] if shape != spec.shape)
+
+
+def _list_images(spec: TrialSpec, complaint: str) -> Iterator[TrialSpec]:
+    """Images of the channels that a convolution wants, and larger ones.
+
+    Both at once: stages run in a loop, where a trial that fails in the second is no further than one in the first.
+    """
+    channels = find_wanted_channels(complaint) or spec.image_channels
+    larger = [replace(spec.shape, queries=n, keys=n) for n in LARGE_IMAGES if n > spec.shape.queries]
+    for shape in [spec.shape, *larger]:
+        other = replace(spec, shape=shape, image_channels=channels)
+        if other != spec:
+            yield other
 
 
 def _list_asked_lengths(shape: Shape, complaint: str) -> Iterator[Shape]:

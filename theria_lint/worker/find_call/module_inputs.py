@@ -45,13 +45,14 @@ def compute_input_shape(spec: TrialSpec) -> tuple[int, ...]:
     an image (B,2,2,S,S,C), or windows of a sequence with heads apart (B,H,2,T,D).
     """
     b, t, c, s = spec.shape.batch, spec.shape.queries, spec.channels, compute_image_side(spec)
+    of_image = spec.image_channels or c
     return {
         "btd": (b, t, c),
         "td": (t, c),
         "bthd": (b, c, t),
-        "bhtd": (b, c, s, s),
-        "bhwc": (b, s, s, c),
-        "bcfhw": (b, c, 2, s, s),
+        "bhtd": (b, of_image, s, s),
+        "bhwc": (b, s, s, of_image),
+        "bcfhw": (b, of_image, 2, s, s),
         "bxywwc": (b, 2, 2, s // 2 or 1, s // 2 or 1, c),
         "bhwtd": (b, spec.shape.heads, 2, t, spec.shape.dim),
     }[spec.layout]
