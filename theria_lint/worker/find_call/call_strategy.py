@@ -453,7 +453,8 @@ class CallStrategy:
         """The call in a spec."""
         magnitudes = spec.magnitudes
         made = self.make(spec, {**self.choice, **spec.choice})
-        magnitudes.scale_parameters(made.module)
+        if magnitudes.scale_parameters(made.module):
+            made = replace(made, start=None)
         made = made.renew_state(self.home, called=spec.called, learning=spec.learning)
         made = made.join_extras((*self.joined, *spec.learned))
         scaled = {name: magnitudes.scale_input(name, t, spec.draw_tensor) for name, t in made.inputs.items()}

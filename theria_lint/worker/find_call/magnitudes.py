@@ -36,8 +36,11 @@ class Magnitudes:
         common = draw(f"{name} around {self.around}", tuple(tensor.shape[-1:]))
         return scaled.div_(self.inputs).add_(common.to(tensor.dtype) * self.inputs)
 
-    def scale_parameters(self, module: nn.Module | None) -> None:
-        """Multiply those of a module that has just been built."""
+    def scale_parameters(self, module: nn.Module | None) -> bool:
+        """Multiply those of a module that has just been built; whether there was anything to do."""
+        if module is None or self.parameters == 1:
+            return False
         with torch.no_grad():
-            for parameter in module.parameters() if module is not None and self.parameters != 1 else ():
+            for parameter in module.parameters():
                 parameter.mul_(self.parameters)
+        return True

@@ -187,7 +187,8 @@ class _ModuleTarget:
         """What a module is built from."""
         of_constructor = tuple((name, i) for name, i in choice.items() if name.startswith(CONSTRUCTOR_PREFIX))
         sizes = (spec.shape, spec.dtype, spec.device, spec.seed, spec.small, spec.narrow)
-        return *sizes, spec.masking, spec.evaluating, spec.dropping, spec.base, repr(spec.turned), of_constructor
+        modes = (spec.masking, spec.evaluating, spec.dropping, spec.magnitudes)
+        return *sizes, *modes, spec.base, repr(spec.turned), of_constructor
 
     def _fit_sizes(self, spec: TrialSpec) -> TrialSpec:
         """The spec with the sizes that the constructor has defaults for, or that a module has which is copied."""
