@@ -156,7 +156,8 @@ class _Space:
         if self.removes:
             for name in [n for n in self.held if n not in self._start and n not in self.names and n not in _STRUCTURE]:
                 del self.held[name]
-        changed = {n: v for n, v in self._start.items() if not (isinstance(v, _PLAIN) and self.held.get(n) is v)}
+        kept = {n for n, v in self._start.items() if isinstance(v, _PLAIN) and n in self.held and self.held[n] is v}
+        changed = {n: v for n, v in self._start.items() if n not in kept}
         with suppress(Exception):
             self.held.update(copy.deepcopy(changed, dict(own)))
 
