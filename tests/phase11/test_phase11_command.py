@@ -249,3 +249,29 @@ def test_blocks_survive_the_table():
     assert text == "q.k=right:2.5e-16; v.W=missing:1.0e+00"
     assert parse_blocks(text) == {"q.k": ("right", 2.5e-16), "v.W": ("missing", 1.0)}
     assert parse_blocks("") == {}
+
+
+def test_workers_of_a_cluster_measure_the_same_rows(table, tmp_path):
+    """In a process of its own, as the scripts are run: its workers can import none of them."""
+    distributed = pytest.importorskip("distributed")
+    here = tmp_path / "here.csv"
+    command_line = [sys.executable, SCRIPT, *QUICK, "--csv-out"]
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        subprocess.run([*command_line, table, "--executor", address], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([*command_line, here], cwd=ROOT, check=True, capture_output=True)
+    kept = [{name: value for name, value in row.items() if name != "seconds"} for row in rows(table)]
+    assert sorted(kept, key=str) == sorted(
+        ({name: value for name, value in row.items() if name != "seconds"} for row in rows(here)), key=str
+    )
+    assert len(kept) == len(command.WRAPPERS)
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(table, capsys):
+    pytest.importorskip("distributed")
+    assert run(table, "--executor", "dask://127.0.0.1:1") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "127.0.0.1:1" in line

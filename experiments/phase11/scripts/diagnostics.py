@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from dataclasses import dataclass
@@ -81,6 +82,13 @@ class RecordedBase:
             output = attention(q, k, v, backend=self.name)
         self.executed.update(names)
         return output
+
+
+def measure_row(request: str) -> str:
+    """What `diagnose` gives, from text to text, as the workers of a cluster take and return it."""
+    wrapper, backend, settings = json.loads(request)
+    torch.set_num_threads(1)
+    return json.dumps(diagnose(wrapper, backend, Settings(**settings)))
 
 
 def diagnose(wrapper: str, backend: str, settings: Settings) -> dict[str, str]:

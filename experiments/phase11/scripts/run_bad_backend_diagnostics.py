@@ -8,19 +8,32 @@ What the columns mean: ``experiments/phase11/README.md``.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 try:
+    import bad_backends
+    import diagnostics
     import torch
     from bad_backends import WRAPPERS
-    from diagnostics import BACKENDS, RecordedBase, Settings, circumstances, diagnose
+    from diagnostics import BACKENDS, RecordedBase, Settings, circumstances, diagnose, measure_row
     from plots import MISSING_MATPLOTLIB, can_plot, plot_blocks, plot_rel_diff
     from table import Row, Table, TableError
+
+    from theria_lint.confirm.cluster_pools import ClusterPool, ExecutorError, open_pool
+    from theria_lint.report.sentences import say
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed here: run `pip install -e '.[confirm]'` in the checkout first")
+
+LOCAL = "local"
+"""The executor that is this process."""
 
 DEFAULT_CSV = Path(__file__).resolve().parent.parent / "runs" / "bad_backend_diagnostics.csv"
 
@@ -34,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plot and not can_plot():
             raise TableError(MISSING_MATPLOTLIB)
         table = Table(options.csv_out, circumstances(jobs[0][2]), fresh=options.fresh)
-        check_backends(jobs)
+        with open_workers(options.executor) if options.executor != LOCAL else nullcontext() as pool:
+            if pool is None:
+                check_backends(jobs)
+            run(jobs, table, pool)
     except TableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        run(jobs, table)
     except KeyboardInterrupt:
         print(f"interrupted: {options.csv_out} keeps what is finished, the same command resumes", file=sys.stderr)
         return 130
@@ -82,6 +96,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dtype", choices=["float64", "float32", "bfloat16", "float16"], help="float64 on the CPU, else float32"
     )
+    parser.add_argument("--executor", default=LOCAL, help="whose machines measure: local, dask://HOST:PORT or slurm")
     parser.add_argument("--csv-out", type=Path, default=DEFAULT_CSV, metavar="FILE", help="the table")
     parser.add_argument("--fresh", action="store_true", help="measure again what the CSV already holds")
     parser.add_argument("--plot", action="store_true", help="draw two PNGs beside the CSV")
@@ -145,13 +160,25 @@ def check_backends(jobs: Sequence[Job]) -> None:
             ) from error
 
 
-def run(jobs: Sequence[Job], table: Table) -> None:
+def open_workers(name: str) -> ClusterPool:
+    """The workers of a cluster, which are sent the modules of this folder: there they can be imported nowhere."""
+    try:
+        pool = open_pool(name, os.cpu_count() or 1)
+    except ExecutorError as error:
+        raise TableError(say(error.reason)) from error
+    import cloudpickle
+
+    for module in (bad_backends, diagnostics):
+        cloudpickle.register_pickle_by_value(module)
+    return pool
+
+
+def run(jobs: Sequence[Job], table: Table, pool: ClusterPool | None = None) -> None:
     """Measures what the table lacks, a line of progress each on stderr."""
     waiting = [job for job in jobs if row_key(job) not in table]
     if len(waiting) < len(jobs):
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} rows are kept from {table.path}", file=sys.stderr)
-    for number, (wrapper, backend, settings) in enumerate(waiting, start=1):
-        row = diagnose(wrapper, backend, settings)
+    for number, ((wrapper, backend, settings), row) in enumerate(measure(waiting, pool), start=1):
         table.add(row)
         print(
             f"[{number:>{len(str(len(waiting)))}}/{len(waiting)}] {wrapper} on {backend}, "
@@ -160,6 +187,20 @@ def run(jobs: Sequence[Job], table: Table) -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def measure(jobs: Sequence[Job], pool: ClusterPool | None) -> Iterator[tuple[Job, Row]]:
+    """Each job with its row: here in their order, on workers as they end."""
+    if pool is None:
+        yield from ((job, diagnose(*job)) for job in jobs)
+        return
+    sent = {pool.submit(measure_row, json.dumps([w, b, asdict(s)]), name=f"{w} on {b}"): (w, b, s) for w, b, s in jobs}
+    for future in as_completed(sent):
+        try:
+            yield sent[future], json.loads(future.result())
+        except Exception as error:  # whatever a worker lacks, or has died of
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise TableError(f"{' on '.join(sent[future][:2])} was not measured by the executor ({reason})") from error
 
 
 def row_key(job: Job) -> tuple[str, ...]:
