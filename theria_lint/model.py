@@ -210,6 +210,7 @@ class Configuration(StrEnum):
     FLOATING_ARGUMENT = "floating_argument"
     LEARNED = "learned"
     SECOND_CALL = "second_call"
+    LATER_CALL = "later_call"
     ALL_OUTPUTS = "all_outputs"
     OUTPUT = "output"
     RECORDED_CALL = "recorded_call"

@@ -154,6 +154,7 @@ _WORDS: Mapping[str, str] = {
     Configuration.OPTIONAL_ARGUMENTS: "its optional {}",
     Configuration.FLOATING_ARGUMENT: "its {} as an input",
     Configuration.SECOND_CALL: "a second call",
+    Configuration.LATER_CALL: "a later call",
     Configuration.ALL_OUTPUTS: "all that it returns",
     Configuration.OUTPUT: "output {} of what it returns",
     Configuration.RECORDED_CALL: "the call by {}",

@@ -57,6 +57,17 @@ class SpanRecorder:
         """Stop recording."""
         self._recorder.stop_recording()
 
+    def settle_call(self, made: BoundCall, seed: int) -> None:
+        """Have a module's first call behind it: it is checked by others, with other states, which are not recorded."""
+        if made.module is None:
+            return
+        self._recorder.stop_recording()
+        try:
+            with suppress(Exception):  # what raises here raises once more where it is recorded
+                trial(made.compute_output, made.inputs, seed)
+        finally:
+            self._recorder.start_recording()
+
     def list_instructions(self) -> set[tuple[CodeType, int]]:
         """The instructions that were executed, each by its code and its number there."""
         return {(code, i) for part in (self._executed, self._aside) for code, found in part.items() for i in found}
@@ -206,6 +217,7 @@ class ConfigurationTraces:
             suppress(Exception),
         ):
             made = watched or self._working_call.make_call(spec)
+            spans.settle_call(made, spec.seed)
             point = place(made.inputs, trial(made.compute_output, made.inputs, spec.seed), spec.seed)
             function = stage.mark_forward(made.compute_output)
             stage.differentiating = True

@@ -22,8 +22,9 @@ from theria.probes.layouts import Shape
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.configurations.compared_numbers import list_input_scales
+from theria_lint.worker.configurations.counters import list_counts
 from theria_lint.worker.find_call.argument_values import is_learned, may_be_learned
-from theria_lint.worker.find_call.call_strategy import TrialSpec
+from theria_lint.worker.find_call.call_strategy import ATTRIBUTE, TrialSpec
 from theria_lint.worker.find_call.computation import describe_computation, reads_numbers
 from theria_lint.worker.find_call.run_trial import CallSearch, CannotCallError, WorkingCall, compute_first_gradients
 from theria_lint.worker.find_call.signatures import parse_source, read_identifier
@@ -124,7 +125,8 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
     points = _POINTS if tracer.depends_on_numbers(text) else 0
     sizes = {size for code in modules.values() for size in _list_compared_sizes(parse_source(code))}
     given = _list_given_specs(tracer, parse_source(home), deadline)
-    specs = chain(given, _list_specs(working_call.spec, text, sorted(sizes), points))
+    counted = (specs for code in modules.values() for specs in _list_later_calls(working_call, parse_source(code)))
+    specs = chain(given, counted, _list_specs(working_call.spec, text, sorted(sizes), points))
     for name, spec in specs:
         if not _holds_more(tracer.reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
@@ -189,7 +191,7 @@ class _Tracer:
         """What a call and its derivatives execute; None where it does not run."""
         in_this_thread = torch.autograd.set_multithreading_enabled(False)
         with in_this_thread, SpanRecorder(self._watched) as recorder:
-            described = describe_computation(self.working_call, spec, derivatives)
+            described = describe_computation(self.working_call, spec, derivatives, recorder.settle_call)
         return recorder.list_instructions() if described is not None else None
 
 
@@ -335,6 +337,14 @@ def _list_learned(found: WorkingCall) -> Iterator[str]:
     with suppress(Exception):  # what the backward of the target raises, the probe of q, k and v tells
         gradients = compute_first_gradients(found.make_call(replace(found.spec, learned=names)), found.spec.seed)
         yield from (name for name in names if gradients[name] is not None or is_learned(name))
+
+
+def _list_later_calls(working_call: WorkingCall, tree: ast.AST) -> Iterator[tuple[str, TrialSpec]]:
+    """Specs in which the target has counted to where its code asks about it."""
+    spec, module = working_call.spec, working_call.make_call().module
+    for place, number in list_counts(module, tree) if module is not None else ():
+        label = label_configuration(Configuration.LATER_CALL, f"{place}={number}")
+        yield label, replace(spec, turned={**spec.turned, ATTRIBUTE + place: number})
 
 
 def _list_specs(spec: TrialSpec, text: str, sizes: list[int], points: int) -> Iterator[tuple[str, TrialSpec]]:

@@ -121,11 +121,20 @@ Description = tuple[list[str], list[Tensor]]
 """The nodes of the graphs of a call and of its gradients, by name, and all numbers to the second order."""
 
 
-def describe_computation(working_call: WorkingCall, spec: TrialSpec, derivatives: int = 2) -> Description | None:
-    """What a call computes, and how, up to the derivatives of an order; None where it does not run."""
+def describe_computation(
+    working_call: WorkingCall,
+    spec: TrialSpec,
+    derivatives: int = 2,
+    settle: Callable[[BoundCall, int], None] = lambda made, seed: None,
+) -> Description | None:
+    """What a call computes, and how, up to the derivatives of an order; None where it does not run.
+
+    ``settle`` is given the call before it is made, with the spec's seed.
+    """
     try:
         with run_uncompiled(), isolated(spec.seed):
             made = working_call.make_call(spec)
+            settle(made, spec.seed)
             return _describe_derivatives(made, derivatives)
     except Exception:  # code that was not written for us
         return None

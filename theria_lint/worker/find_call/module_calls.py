@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from theria_lint.reasons import CodedError, ReasonCode
 from theria_lint.worker.find_call.argument_values import ValueMaker, find_values_by_name, offer_values
 from theria_lint.worker.find_call.call_strategy import (
-    ATTRIBUTE,
     CONSTRUCTOR_PREFIX,
     ENTRY,
     BoundCall,
@@ -67,6 +66,7 @@ from theria_lint.worker.find_call.prepared_module import (
     look_at_state,
     perturb_parameters,
     prepare_module,
+    turn_attributes,
 )
 from theria_lint.worker.find_call.run_trial import check_depends_on_inputs, check_mixes_positions
 from theria_lint.worker.find_call.sequence_arguments import find_sequence_lengths
@@ -175,8 +175,7 @@ class _ModuleTarget:
             module = build_module(
                 self.cls, self.parameters, spec, of_constructor, {**mine, **read_enums(turned, self.parameters)}
             )
-            for name, value in spec.list_turned(ATTRIBUTE).items():
-                setattr(module, name, value)
+            turn_attributes(module, spec)
         except Exception as error:
             self.complaints[key] = error, error.__traceback__
             raise

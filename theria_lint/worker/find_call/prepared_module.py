@@ -6,11 +6,13 @@ import sys
 import zlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from theria_lint.worker.find_call.call_strategy import TrialSpec
+from theria_lint.worker.find_call.call_strategy import ATTRIBUTE, TrialSpec
 from theria_lint.worker.fresh_state import TargetState
 
 
@@ -50,6 +52,15 @@ def look_at_state(module: nn.Module, home: str) -> TargetState | None:
     """The state of a module of the file ``home``; None while it has lazy parameters."""
     lazy = any(map(nn.parameter.is_lazy, (*module.parameters(), *module.buffers())))
     return None if lazy else TargetState(module, sys.modules.get(home))
+
+
+def turn_attributes(module: Any, spec: TrialSpec) -> None:
+    """Give attributes, also of modules in a module, the values that a spec says; a buffer is filled with them."""
+    for place, value in spec.list_turned(ATTRIBUTE).items():
+        *path, name = place.split(".")
+        holder = reduce(getattr, path, module)
+        held = getattr(holder, name, None)
+        setattr(holder, name, torch.full_like(held, value) if isinstance(held, Tensor) else value)
 
 
 def prepare_module(module: nn.Module, spec: TrialSpec) -> None:

@@ -19,7 +19,6 @@ from theria_lint.calls.call_tree import FEW, LARGEST_NUMBER, LostArgumentError, 
 from theria_lint.model import TargetKind
 from theria_lint.reasons import ReasonCode
 from theria_lint.worker.find_call.call_strategy import (
-    ATTRIBUTE,
     CONSTRUCTOR_PREFIX,
     RECORDED,
     BoundCall,
@@ -30,7 +29,7 @@ from theria_lint.worker.find_call.call_strategy import (
 from theria_lint.worker.find_call.choose_arguments import read_enums
 from theria_lint.worker.find_call.indices_in_floats import find_indices, holds_whole_numbers
 from theria_lint.worker.find_call.named_modules import load_named_modules
-from theria_lint.worker.find_call.prepared_module import perturb_parameters
+from theria_lint.worker.find_call.prepared_module import perturb_parameters, turn_attributes
 from theria_lint.worker.find_call.run_trial import (
     InvalidTrialError,
 )
@@ -172,8 +171,7 @@ class _Replay:
         built = self._target(*args, **kwargs)
         if not callable(built):
             raise LostArgumentError(ReasonCode.NOT_A_FUNCTION, kind=type(built).__name__)
-        for name, value in spec.list_turned(ATTRIBUTE).items():
-            setattr(built, name, value)
+        turn_attributes(built, spec)
         if not isinstance(built, nn.Module):
             return built, None
         built.train(bool(self._document.get("training", True)) and not spec.evaluating)
