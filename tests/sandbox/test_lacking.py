@@ -37,9 +37,9 @@ def attempt(action, *arguments):
 """
 
 DEEP = """
-def attention_deep(q, k, v, done=[]):
-    if not done:
-        done.append(1)
+def attention_deep(q, k, v):
+    if not hasattr(sys, "done"):  # what is kept in the file, or in defaults, begins anew with each call
+        sys.done = True
         os.chdir(os.environ["HOME"])
         for number in range(1500):
             os.mkdir("d")
@@ -49,9 +49,9 @@ def attention_deep(q, k, v, done=[]):
 """
 
 MANY = """
-def attention_many(q, k, v, done=[]):
-    if not done:
-        done.append(1)
+def attention_many(q, k, v):
+    if not hasattr(sys, "done"):  # what is kept in the file, or in defaults, begins anew with each call
+        sys.done = True
         for number in range(8500):
             attempt(os.close, attempt(os.open, os.environ["HOME"] + f"/{number}", os.O_CREAT | os.O_WRONLY) or -1)
         if len(os.listdir(os.environ["HOME"])) > 8300:

@@ -129,8 +129,9 @@ def attention_allocate_shared(q, k, v):
 def attention_kill_watcher(q, k, v):
     os.kill(os.getppid(), signal.SIGKILL)
     return ref(q, k, v)
-def attention_fill_disk(q, k, v, filled=[]):
-    files = [] if filled else [os.environ["HOME"] + f"/{number}" for number in range(40)]
+def attention_fill_disk(q, k, v):
+    # What is kept in the file, or in defaults, begins anew with each call.
+    files = [] if hasattr(sys, "filled") else [os.environ["HOME"] + f"/{number}" for number in range(40)]
     block = b"x" * (8 << 20)
     for name in files:
         try:
@@ -143,7 +144,7 @@ def attention_fill_disk(q, k, v, filled=[]):
         raise AttackError("it is full")
     for name in files:
         os.remove(name)
-    filled.append(True)
+    sys.filled = True
     return ref(q, k, v)
 def attention_close_output(q, k, v):
     for stream in (1, 2):

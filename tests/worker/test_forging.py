@@ -86,21 +86,21 @@ def attack(symbol):
     for secret in [b"", *secrets]:
         spray(b"\\n" + secret + forged(symbol))
 
-def attention_searches(q, k, v, done=[]):
-    if not done:
-        done.append(1)
+def attention_searches(q, k, v):
+    if not hasattr(sys, "searched"):  # what is kept in the file, or in defaults, begins anew with each call
+        sys.searched = True
         attack("attention_searches")
     return ref(q, k, v).detach() * q.mean()
 
 def attention_beside(q, k, v):
     return ref(q, k, v).detach() * q.mean()
 
-def attention_sprays_on(q, k, v, done=[]):
+def attention_sprays_on(q, k, v):
     def work():
         while True:
             spray(forged("attention_sprays_on"), forged("attention_beside"))
-    if not done:
-        done.append(1)
+    if not hasattr(sys, "spraying"):
+        sys.spraying = True
         threading.Thread(target=work, daemon=True).start()
     return ref(q, k, v).detach() * q.mean()
 """

@@ -23,8 +23,14 @@ from theria_lint.worker.find_call.computation import describe_computation
 from theria_lint.worker.find_call.magnitudes import Magnitudes
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
-_LARGE, _SMALL = (3.0, 10.0, 30.0, 100.0, 1000.0), (0.1, 0.01)
-"""By what inputs, and then gradients, are multiplied: the least that does is taken, for large scores saturate."""
+_INPUT_SCALES = (3.0, 10.0, 30.0, 100.0, 1000.0, 0.1, 0.01)
+"""By what inputs are multiplied: the least that does is taken, for large scores saturate."""
+
+_DISTANCES = (10.0, 100.0)
+"""How large the vectors are that inputs are moved to."""
+
+_PARAMETER_SCALES = (3.0, 30.0, 0.1)
+_GRADIENT_SCALES = (10.0, 100.0, 1000.0, 0.01)
 
 _VECTORS = 2
 """Around how many vectors inputs are moved: scores that are large by one may be negative by the other."""
@@ -57,7 +63,7 @@ def find_magnitudes(working_call: WorkingCall) -> dict[str, TrialSpec]:
     """Specs in which a comparison that came out one way for all numbers comes out the other way, for some or all.
 
     Both are wanted: where all scores are beyond a limit what differs between them shows, where some are what the others
-    make of it.
+    make of it. Nothing is tried of a target that a single call has used up the time of, as interpreted kernels may.
     """
     deadline = read_clock() + _BUDGET
     first = _list_answers(working_call, working_call.spec)
@@ -78,19 +84,19 @@ def find_magnitudes(working_call: WorkingCall) -> dict[str, TrialSpec]:
 
 def list_input_scales(spec: TrialSpec) -> Iterator[tuple[str, TrialSpec]]:
     """Specs with inputs of other magnitudes, by what is said of them; those first in which softmax is not saturated."""
-    for scale, number in product(_LARGE, range(1, 1 + _VECTORS)):
+    for scale, number in product(_DISTANCES, range(1, 1 + _VECTORS)):
         label = label_configuration(Configuration.MOVED_INPUTS, f"{scale:g}", number)
         yield label, replace(spec, magnitudes=Magnitudes(inputs=scale, around=number))
-    for scale in (*_LARGE, *_SMALL):
+    for scale in _INPUT_SCALES:
         label = label_configuration(Configuration.SCALED_INPUTS, f"{scale:g}")
         yield label, replace(spec, magnitudes=Magnitudes(inputs=scale))
 
 
 def _list_other_scales(spec: TrialSpec, *, parameters: bool) -> Iterator[tuple[str, TrialSpec]]:
-    for scale in (*_LARGE, *_SMALL) if parameters else ():
+    for scale in _PARAMETER_SCALES if parameters else ():
         label = label_configuration(Configuration.SCALED_PARAMETERS, f"{scale:g}")
         yield label, replace(spec, magnitudes=Magnitudes(parameters=scale))
-    for scale in (*_LARGE, *_SMALL):
+    for scale in _GRADIENT_SCALES:
         label = label_configuration(Configuration.SCALED_GRADIENT, f"{scale:g}")
         yield label, replace(spec, magnitudes=Magnitudes(gradient=scale))
 

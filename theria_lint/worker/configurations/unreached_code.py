@@ -112,14 +112,13 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
     found: dict[str, TrialSpec] = {}
     if not path:
         return found
-    executed = _find_executed_files(working_call)
-    found_in = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
-    modules = {path: home, **{other: found_in[other] for other in sorted(executed)}}
-    tracer = _Tracer(working_call, list(modules))
+    tracer = _Tracer(working_call, [path, *_list_package_files(working_call.strategy.home)])
+    tracer.add(working_call.spec)
+    modules = {path: home, **_find_modules({code.co_filename for code, _ in tracer.reached})}
     refusing = {(file, line) for file, code in modules.items() for line in _list_refusing_lines(parse_source(code))}
     deadline = read_clock() + _BUDGET
     for spec in known:
-        if not tracer.reached or _holds_more(tracer.reached, refusing):
+        if spec != working_call.spec and _holds_more(tracer.reached, refusing):
             tracer.add(spec)
     text = "\n".join(map(_read_text, modules.values()))
     points = _POINTS if tracer.depends_on_numbers(text) else 0
@@ -135,11 +134,10 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
     return found
 
 
-def _find_executed_files(working_call: WorkingCall) -> set[str]:
-    """The files of the package and the folder of a target that its call runs."""
-    tracer = _Tracer(working_call, _list_package_files(working_call.strategy.home))
-    tracer.add(working_call.spec)
-    return {code.co_filename for code, _ in tracer.reached}
+def _find_modules(paths: set[str]) -> dict[str, Any]:
+    """The modules of some files, by path."""
+    known = {getattr(module, "__file__", None): module for module in list(sys.modules.values())}
+    return {path: known[path] for path in sorted(paths) if path in known}
 
 
 class _Tracer:
