@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from tests.support.confirming import confirm_files, confirm_source, target_of
 from theria_lint.confirm.confirm import Confirmation
 from theria_lint.model import TargetKind
+from theria_lint.worker.configurations.unreached_code import _list_package_files
 from theria_lint.worker.find_call.computation import reads_numbers
 from theria_lint.worker.find_call.search import find_working_call
 from theria_lint.worker.shims.shim_log import ShimLog
@@ -139,3 +141,14 @@ def test_what_code_of_another_file_asks_about_is_reached(tmp_path: Path) -> None
     found = confirm_files([tmp_path / "attend.py"])
     verdicts = [target_of(found, name).verdict for name in ("attention", "long_attention", "sound_attention")]
     assert verdicts == ["hard_structural", "hard_structural", "safe"]
+
+
+def test_what_is_installed_below_a_project_is_none_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project has its environment in its own folder, as the README makes it."""
+    files = {"kernel": "/p/kernel.py", "helper": "/p/ops/helper.py", "dep": "/p/.venv/lib/site-packages/dep/a.py"}
+    for name, path in files.items():
+        module = ModuleType(name)
+        module.__file__ = path
+        monkeypatch.setitem(sys.modules, name, module)
+    assert _list_package_files("kernel") == ["/p/kernel.py", "/p/ops/helper.py"]
+    assert _list_package_files("dep") == ["/p/.venv/lib/site-packages/dep/a.py"]

@@ -48,6 +48,9 @@ _RESIZED = 4
 _PATIENCE = 8
 """After how many complaints in a row that are the same no other form is tried."""
 
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+"""The names of the folders that packages are installed in."""
+
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _SPEAKS_OF_DTYPES = re.compile(r"dtype|float(16|32|64)|half|double|\bamp\b|is_autocast|itemsize|finfo")
 
@@ -95,14 +98,19 @@ def _list_package_files(home: str) -> list[str]:
     modules = [
         (name.partition(".")[0], getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
     ]
-    return sorted({path for top, path in modules if path and (top == package or path.startswith(folder))})
+    return sorted({path for top, path in modules if path and (top == package or _lies_in(path, folder))})
 
 
 def _find_folder(home: str) -> str:
-    """The folder that a module lies in, as its files' paths begin; that where packages are installed is nobody's."""
+    """The folder that a module lies in; nothing for one that stands where packages are installed."""
     folder = os.path.dirname(getattr(sys.modules.get(home), "__file__", None) or "")
-    installed = os.path.basename(folder) in ("site-packages", "dist-packages")
-    return os.path.join(folder, "") if folder and not installed else os.devnull
+    return "" if os.path.basename(folder) in _INSTALLED else folder
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder, and is not installed there: a project has its environment below it."""
+    within = path.removeprefix(os.path.join(folder, "")) if folder else path
+    return within != path and _INSTALLED.isdisjoint(within.split(os.sep))
 
 
 def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
@@ -115,17 +123,21 @@ def find_specs_by_code(working_call: WorkingCall, known: Iterable[TrialSpec]) ->
     tracer = _Tracer(working_call, [path, *_list_package_files(working_call.strategy.home)])
     tracer.add(working_call.spec)
     modules = {path: home, **_find_modules({code.co_filename for code, _ in tracer.reached})}
-    refusing = {(file, line) for file, code in modules.items() for line in _list_refusing_lines(parse_source(code))}
+    trees = {file: parse_source(code) for file, code in modules.items()}
+    refusing = {(file, line) for file, tree in trees.items() for line in _list_refusing_lines(tree)}
     deadline = read_clock() + _BUDGET
     for spec in known:
         if spec != working_call.spec and _holds_more(tracer.reached, refusing):
             tracer.add(spec)
     text = "\n".join(map(_read_text, modules.values()))
     points = _POINTS if tracer.depends_on_numbers(text) else 0
-    sizes = {size for code in modules.values() for size in _list_compared_sizes(parse_source(code))}
-    given = _list_given_specs(tracer, parse_source(home), deadline)
-    counted = (specs for code in modules.values() for specs in _list_later_calls(working_call, parse_source(code)))
-    specs = chain(given, counted, _list_specs(working_call.spec, text, sorted(sizes), points))
+    sizes = {size for tree in trees.values() for size in _list_compared_sizes(tree)}
+    given = _list_given_specs(tracer, trees[path], deadline)
+    specs = chain(
+        given,
+        _list_later_calls(working_call, trees.values()),
+        _list_specs(working_call.spec, text, sorted(sizes), points),
+    )
     for name, spec in specs:
         if not _holds_more(tracer.reached, refusing) or len(found) == _MOST or read_clock() > deadline:
             break
@@ -337,10 +349,11 @@ def _list_learned(found: WorkingCall) -> Iterator[str]:
         yield from (name for name in names if gradients[name] is not None or is_learned(name))
 
 
-def _list_later_calls(working_call: WorkingCall, tree: ast.AST) -> Iterator[tuple[str, TrialSpec]]:
+def _list_later_calls(working_call: WorkingCall, trees: Iterable[ast.AST]) -> Iterator[tuple[str, TrialSpec]]:
     """Specs in which the target has counted to where its code asks about it."""
     spec, module = working_call.spec, working_call.make_call().module
-    for place, number in list_counts(module, tree) if module is not None else ():
+    counts = [count for tree in trees for count in list_counts(module, tree)] if module is not None else []
+    for place, number in counts:
         label = label_configuration(Configuration.LATER_CALL, f"{place}={number}")
         yield label, replace(spec, turned={**spec.turned, ATTRIBUTE + place: number})
 
