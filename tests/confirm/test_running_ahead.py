@@ -34,3 +34,13 @@ def test_fixes_run_beside_the_clean_variants(
     (finding,) = confirm_source(tmp_path, SOURCE).findings
     assert finding.rewrite is not None
     assert seen == batches
+
+
+def test_a_rewrite_that_fails_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> str:
+        raise ValueError("no rewrite")
+
+    monkeypatch.setattr("theria_lint.confirm.schedule.ablate_suspects", fail)
+    monkeypatch.setattr(VariantRunner, "width", 8)
+    (finding,) = confirm_source(tmp_path, SOURCE).findings
+    assert finding.disposition == "unconfirmed"

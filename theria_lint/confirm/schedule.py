@@ -220,7 +220,10 @@ class VariantBatcher:
 
     def is_another_program(self, ablation: Iterable[Suspect]) -> bool:
         """Whether the tidy texts of a variant are another program than the texts that ran: they import at the top."""
-        texts = self.make_texts(ablation)
+        try:
+            texts = self.make_texts(ablation)
+        except Exception:  # a rewrite that fails is told where its variant is to run
+            return False
         return any(text.count(INLINE_IMPORT) > self._sources[path].count(INLINE_IMPORT) for path, text in texts.items())
 
     def _make_variant_key(self, ablation: Iterable[Suspect], tidy: bool) -> str:
