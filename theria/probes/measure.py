@@ -113,12 +113,12 @@ def measure(
     refused = primary.failure is not None and primary.failure.order == 1
     others = {route: differentiate(function, point, route) for route in (SECONDARY if refused else routes)}
     others |= _with_frozen_inputs(function, point) if routes else {}
-    same, at, twins = function, point, [(twin, AGREEMENT[dtype])]
+    same, at = function, point
     if output.device != CPU:  # what has been measured is held against the oracle there
         same, at, primary = carry(function, output.device), point.to(CPU), primary.to(CPU)
         others = {route: found.to(CPU) for route, found in others.items()}
-        twins = [(cpu_twin, SAME), (twin and carry(twin, output.device), AGREEMENT[dtype])]
-    oracle, forward_error, tolerance = _oracle(same, at, primary, references, twins, computed_in or dtype, is_slow)
+        twin = cpu_twin if _is_same(cpu_twin, same, at, primary.output) else twin and carry(twin, output.device)
+    oracle, forward_error, tolerance = _oracle(same, at, primary, references, twin, computed_in or dtype, is_slow)
     comparison = accuse_parts(compare_all(primary, oracle, tolerance), oracle, tolerance)
     sums = {route: compare_sums(d, route, oracle, tolerance) for route, d in others.items() if not d.failure}
     once = refused and differentiates_once(function, point)
@@ -184,17 +184,17 @@ def _with_frozen_inputs(function: Function, point: Point) -> dict[Route, Derivat
     return {route: d for route, d in found.items() if d.failure is None or d.failure.order == 2}
 
 
-def _agree(function: Function, twin: Function, point: Point, output: Tensor, tolerated: float) -> bool:
-    """Whether a twin gives the same output up to a relative error; one that is the same code also at another point."""
+def _is_same(cpu_twin: Function | None, function: Function, point: Point, output: Tensor) -> bool:
+    """Whether a function that is run on the CPU computes what it does on a GPU, at a point and at another."""
+    if cpu_twin is None:
+        return False
+    moved = {n: t.detach() + MOVED * point.directions[n].to(t.dtype) for n, t in point.leaves().items()}
     try:
-        if relative_error(output, call(twin, point.leaves(), point.seed)) > tolerated:
+        if relative_error(output, call(cpu_twin, point.leaves(), point.seed)) > SAME:
             return False
-        moved = {n: (t.detach() + MOVED * point.directions[n].to(t.dtype)) for n, t in point.leaves().items()}
-        return tolerated > SAME or relative_error(*(call(f, moved, point.seed) for f in (function, twin))) <= tolerated
-    except Exception:
-        if tolerated > SAME:
-            raise
-        return False  # code for a GPU, asked to run on a CPU
+        return relative_error(*(call(f, moved, point.seed) for f in (function, cpu_twin))) <= SAME
+    except Exception:  # code for a GPU, asked to run on a CPU
+        return False
 
 
 def _oracle(
@@ -202,7 +202,7 @@ def _oracle(
     point: Point,
     primary: Derivatives,
     references: Sequence[Trusted],
-    twins: Sequence[tuple[Function | None, float]],
+    twin: Function | None,
     dtype: torch.dtype,
     is_slow: Callable[[], bool],
 ) -> tuple[Oracle, float | None, float]:
@@ -211,10 +211,8 @@ def _oracle(
     if closest is not None and error <= AGREEMENT[dtype]:
         precision = effective_dtype(primary.output, dtype, error)
         return trusted(closest.function, point, closest.name), error, TOLERANCES[precision]
-    for twin, tolerated in twins:
-        if twin is not None and _agree(function, twin, point, primary.output, tolerated):
-            function, primary = twin, differentiate(twin, point, PRIMARY)
-            break
+    if twin is not None and relative_error(primary.output, call(twin, point.leaves(), point.seed)) <= AGREEMENT[dtype]:
+        function, primary = twin, differentiate(twin, point, PRIMARY)
     precision = effective_dtype(primary.output, dtype, 0.0)
     coarse = precision in (torch.float16, torch.bfloat16)
     differences = FiniteDifferences(function, point, coarse=coarse, thrifty=is_slow())

@@ -214,11 +214,7 @@ def _measure_jointly(
 ) -> Report:
     """The report on inputs and parameters together, inconclusive where the code does not run with a vector of them."""
     inputs = {**made.inputs, PARAMETERS: found.vector}
-    same = (
-        cpu_twin
-        and cpu_twin.module
-        and as_function_of_parameters(cpu_twin.module, cpu_twin.compute_output, cpu_twin.fresh)
-    )
+    same = _make_function(cpu_twin) if cpu_twin else None
     try:
         return measure(
             found.function,

@@ -27,13 +27,11 @@ try:
     from plots import MISSING_MATPLOTLIB, can_plot, plot_blocks, plot_rel_diff
     from table import Row, Table, TableError
 
+    from theria_lint.config import LOCAL
     from theria_lint.confirm.cluster_pools import ClusterPool, ExecutorError, open_pool
     from theria_lint.report.sentences import say
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed here: run `pip install -e '.[confirm]'` in the checkout first")
-
-LOCAL = "local"
-"""The executor that is this process."""
 
 DEFAULT_CSV = Path(__file__).resolve().parent.parent / "runs" / "bad_backend_diagnostics.csv"
 

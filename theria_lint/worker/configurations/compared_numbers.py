@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from theria_lint.model import Configuration, label_configuration
 from theria_lint.worker.clock import read_clock
 from theria_lint.worker.find_call.call_strategy import TrialSpec
-from theria_lint.worker.find_call.computation import describe_computation
+from theria_lint.worker.find_call.computation import OperatorRecorder, describe_computation
 from theria_lint.worker.find_call.magnitudes import Magnitudes
 from theria_lint.worker.find_call.run_trial import WorkingCall
 
@@ -56,7 +55,6 @@ _Question = tuple[str, int]
 """An operator, and the so many-th call of it."""
 _Answers = dict[_Question, frozenset[bool]]
 """Whether it is true of some numbers, and whether false of some."""
-_NOTHING: frozenset[bool] = frozenset()
 
 
 def find_magnitudes(working_call: WorkingCall) -> dict[str, TrialSpec]:
@@ -74,7 +72,7 @@ def find_magnitudes(working_call: WorkingCall) -> dict[str, TrialSpec]:
         if not asked or len(found) == _MOST or read_clock() > deadline:
             break
         answers = _list_answers(working_call, scaled)
-        new = [question for question, seen in asked.items() if answers.get(question, _NOTHING) not in (*seen, _NOTHING)]
+        new = [question for question, seen in asked.items() if question in answers and answers[question] not in seen]
         if new:
             found[name] = scaled
         for question in new:
@@ -111,21 +109,16 @@ def _list_answers(working_call: WorkingCall, spec: TrialSpec) -> _Answers:
     return recorder.answers
 
 
-class _ComparisonRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ComparisonRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
     """Hears of each comparison whether it is true of some numbers, and whether it is false of some.
 
     Of an operator's calls in the order in which they come: the same code asks in the same order.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.answers: _Answers = {}
         self._asked: Counter[str] = Counter()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here: to keep the compiler off would import it, in a second and more."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -141,7 +134,8 @@ class _ComparisonRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _hear(self, name: str, answer: Tensor) -> None:
         self._asked[name] += 1
-        self.answers[name, self._asked[name]] = frozenset(answer.flatten().tolist())
+        if answer.numel():
+            self.answers[name, self._asked[name]] = frozenset(answer.flatten().tolist())
 
 
 def _is_real(value: Any) -> bool:

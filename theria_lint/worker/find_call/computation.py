@@ -160,17 +160,25 @@ def reads_numbers(working_call: WorkingCall, derivatives: int) -> bool:
 _READING_TAGS = frozenset((torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
 
 
-class _ReadingRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Hears of the operators that PyTorch says to depend on numbers in what Python sees of them."""
+class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hears of the operators that PyTorch runs; what it does with them is its heirs' ``__torch_dispatch__``."""
 
     def __init__(self) -> None:
+        """Hear of none yet."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Nothing is compiled here: to keep the compiler off would import it, in a second and more."""
         return False
+
+
+class _ReadingRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
+    """Hears of the operators that PyTorch says to depend on numbers in what Python sees of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

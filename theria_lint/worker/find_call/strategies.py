@@ -31,7 +31,6 @@ from theria_lint.worker.find_call.argument_values import (
     list_varlen_parameters,
 )
 from theria_lint.worker.find_call.call_strategy import (
-    ATTRIBUTE,
     CONSTRUCTOR_PREFIX,
     HEADS_AXIS,
     BoundCall,
@@ -54,6 +53,7 @@ from theria_lint.worker.find_call.choose_arguments import (
 from theria_lint.worker.find_call.module_calls import list_module_strategies
 from theria_lint.worker.find_call.module_inputs import FEATURE_AXES
 from theria_lint.worker.find_call.opened_target import find_owner, open_record
+from theria_lint.worker.find_call.prepared_module import turn_attributes
 from theria_lint.worker.find_call.run_trial import CannotCallError, OutsideGraphError
 from theria_lint.worker.find_call.shape_inference import WEIGHT_NAMES, list_required_parameters, make_shaped_strategy
 from theria_lint.worker.find_call.signatures import (
@@ -293,8 +293,7 @@ def make_object_strategy(cls: Any, fixed: Mapping[str, Any], method: str) -> Cal
         }
         turned = read_enums(spec.list_turned(CONSTRUCTOR_PREFIX), build)
         made = cls(**choose_arguments(build, spec, CONSTRUCTOR_VALUES, built, {**fixed, **turned}))
-        for name, value in spec.list_turned(ATTRIBUTE).items():
-            setattr(made, name, value)
+        turn_attributes(made, spec)
         return bind_qkv_function(getattr(made, method), called, spec, choice, fixed, positional=False)
 
     free = tuple(f"{CONSTRUCTOR_PREFIX}{name}" for name in list_free_parameters(build, fixed)) + list_free_parameters(
